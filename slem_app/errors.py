@@ -1,0 +1,69 @@
+"""Every error a user can cause. Its text says which thing, what was expected, what came, what to do; `status` is the HTTP answer."""
+
+from __future__ import annotations
+
+__all__ = ["SlemError", "NotFound", "BadStudy", "BadVolume", "BadGrid", "BadLabel", "BadPrompt", "BadCard", "BadWeights", "BadSetting", "StorageFailed"]
+
+
+class SlemError(Exception):
+    """Base: something the caller can understand and mend."""
+
+    status = 400
+
+
+class NotFound(SlemError):
+    """A case, sequence, label or file that does not exist, or an id that leaves its folder."""
+
+    status = 404
+
+
+class BadStudy(SlemError):
+    """A study that cannot be used: no known sequence, a tie, files that do not belong together."""
+
+    status = 422
+
+
+class BadVolume(SlemError):
+    """A file that is not a readable 3D image: truncated, 4D, NaN, constant."""
+
+    status = 422
+
+
+class BadGrid(SlemError):
+    """Geometry that cannot be used: zero or sheared axes, no overlap, a label on another grid."""
+
+    status = 422
+
+
+class BadLabel(SlemError):
+    """Label values or names that are unknown, or whose coding cannot be decided."""
+
+    status = 422
+
+
+class BadPrompt(SlemError):
+    """A click, scribble or box outside the image, with NaN or with an unknown name."""
+
+    status = 422
+
+
+class BadCard(SlemError):
+    """A model card with an unknown or missing key, or values that contradict each other."""
+
+    status = 500
+
+
+class BadWeights(SlemError):
+    """Weights that are damaged or do not fit their card."""
+
+    status = 500
+
+
+class BadSetting(SlemError):
+    """An unknown setting or request field, or a value out of range."""
+
+
+class StorageFailed(SlemError):
+    """The disk refused a write; nothing that was there before is lost."""
+
+    status = 507

@@ -1,0 +1,7 @@
+"""The SLeM segmenter: `build(config)`. Pure torch; knows nothing of files, organs or MONAI Label."""
+
+from slem_app.network.config import SegmenterConfig
+from slem_app.network.cost import flops, parameters
+from slem_app.network.segmenter import Encoder, Segmenter, build
+
+__all__ = ["Encoder", "Segmenter", "SegmenterConfig", "build", "flops", "parameters"]

@@ -1,0 +1,63 @@
+"""Convolution, norm and residual block: the parts that encoder, decoder and contextual block share."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["ConvNorm", "ResidualBlock", "SpaceToChannels", "channels_to_space", "norm"]
+
+
+def norm(channels: int, zero: bool = False) -> nn.Module:
+    """Instance norm with learned scale; `zero` starts the scale at zero, so that a residual branch begins as nothing."""
+    layer = nn.InstanceNorm3d(channels, affine=True, eps=1e-5)
+    if zero:
+        nn.init.zeros_(layer.weight)
+    return layer
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution ('same' size at stride 1), norm, and leaky ReLU unless `act` is off."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1, act: bool = True, zero: bool = False) -> None:
+        padding = tuple(dilation * (k // 2) for k in kernel)
+        layers = [nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False), norm(outputs, zero)]
+        super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if act else []))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut (He et al. 2016, eq. 1); 1x1x1 shortcut where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
+        super().__init__()
+        self.first = ConvNorm(inputs, outputs, kernel)
+        self.second = ConvNorm(outputs, outputs, kernel, act=False)
+        self.shortcut = nn.Identity() if inputs == outputs else ConvNorm(inputs, outputs, (1, 1, 1), act=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, I, J, K) -> (N, C', I, J, K)."""
+        return F.leaky_relu(self.second(self.first(x)) + self.shortcut(x), 0.01, inplace=True)
+
+
+class SpaceToChannels(nn.Module):
+    """Fold each cube of `stride` voxels into channels: a stem at low resolution that drops nothing."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, I, J, K) -> (N, C s^3, I/s, J/s, K/s)."""
+        n, c, i, j, k = x.shape
+        s = self.stride
+        x = x.reshape(n, c, i // s, s, j // s, s, k // s, s).permute(0, 1, 3, 5, 7, 2, 4, 6)
+        return x.reshape(n, c * s**3, i // s, j // s, k // s)
+
+
+def channels_to_space(x: torch.Tensor, stride: int) -> torch.Tensor:
+    """(N, C s^3, I, J, K) -> (N, C, I s, J s, K s): the inverse of SpaceToChannels."""
+    n, c, i, j, k = x.shape
+    s = stride
+    x = x.reshape(n, c // s**3, s, s, s, i, j, k).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(n, c // s**3, i * s, j * s, k * s)

@@ -1,0 +1,57 @@
+"""From any number of sequences to one feature map: a stem with shared weights, then a fusion that knows what is missing.
+
+Each sequence passes the same one-channel stem (the one that SLeM's pretext trains on its collages). Then a sequence's own 1x1x1
+projection adds its features to the sum; a missing sequence adds a learned vector instead, so its voxels are never looked at.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from slem_app.network.blocks import ConvNorm, SpaceToChannels, norm
+
+__all__ = ["SequenceFusion", "SequenceStem"]
+
+
+class SequenceStem(nn.Module):
+    """One sequence, one channel -> features at 1/stride of the resolution; the same weights for every sequence."""
+
+    def __init__(self, channels: int, stride: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
+        super().__init__()
+        self.fold = SpaceToChannels(stride)
+        self.conv = ConvNorm(stride**3, channels, kernel)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, I, J, K) -> (B, C, I/s, J/s, K/s)."""
+        return self.conv(self.fold(x))
+
+
+class SequenceFusion(nn.Module):
+    """Sum of the present sequences' own projections and the missing ones' learned substitutes."""
+
+    def __init__(self, sequences: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.project = nn.Parameter(torch.empty(sequences, outputs, inputs))
+        self.substitute = nn.Parameter(torch.zeros(sequences, outputs))
+        self.norm = norm(outputs)
+        nn.init.normal_(self.project, std=(2 / (inputs * sequences)) ** 0.5)
+
+    def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Fuse a set.
+
+        Args:
+            features: (N, M, C, I, J, K), anything where a sequence is missing.
+            present: (N, M) bool.
+
+        Returns:
+            (N, C', I, J, K).
+        """
+        n, m, c = features.shape[:3]
+        here = present.reshape(n, m, 1, 1, 1, 1)
+        stacked = torch.where(here, features, torch.zeros((), dtype=features.dtype, device=features.device))
+        weight = self.project.permute(1, 0, 2).reshape(-1, m * c, 1, 1, 1)  # C' MC 1 1 1
+        fused = F.conv3d(stacked.reshape(n, m * c, *features.shape[3:]), weight)
+        missing = (~present).to(self.substitute.dtype) @ self.substitute  # N C'
+        return F.leaky_relu(self.norm(fused + missing[:, :, None, None, None].to(fused.dtype)), 0.01)

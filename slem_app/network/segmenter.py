@@ -1,0 +1,125 @@
+"""The SLeM segmenter: stem and fusion of the sequences, residual encoder, contextual fusion, decoder, one sigmoid head a region.
+
+The first level already lies at 1/stem_stride of the input's resolution, and the head unfolds its channels into voxels again:
+full-resolution output at the cost of a network of half the resolution.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from slem_app.network.blocks import ConvNorm, ResidualBlock, SpaceToChannels, channels_to_space
+from slem_app.network.config import SegmenterConfig
+from slem_app.network.context import context_block
+from slem_app.network.fusion import SequenceFusion, SequenceStem
+
+__all__ = ["Encoder", "Segmenter", "build"]
+
+
+class Encoder(nn.Module):
+    """Stem, fusion, residual levels and contextual blocks: the part that a pretext task trains."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.stem = SequenceStem(config.stem_channels, config.stem_stride, config.kernel)
+        self.fusion = SequenceFusion(config.sequences, config.stem_channels, config.channels[0])
+        self.prompt: nn.Module | None = None
+        if config.prompts:
+            self.prompt = nn.Sequential(
+                SpaceToChannels(config.stem_stride), nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1)
+            )
+            nn.init.zeros_(self.prompt[1].weight)
+            nn.init.zeros_(self.prompt[1].bias)
+        self.down = nn.ModuleList()
+        self.levels = nn.ModuleList()
+        for level, channels in enumerate(config.channels):
+            before = config.channels[max(0, level - 1)]
+            self.down.append(nn.Identity() if level == 0 else nn.Conv3d(before, channels, 2, stride=2, bias=False))
+            self.levels.append(nn.Sequential(*(ResidualBlock(channels, channels, config.kernel) for _ in range(config.blocks[level]))))
+        self.context = nn.ModuleDict()
+        if config.context != "none":
+            for level in config.context_levels:
+                self.context[str(level)] = context_block(config.context, config.channels[level], config.context_dilations, config.kernel)
+
+    def forward(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """(N, M, I, J, K), (N, M) bool, (N, P, I, J, K) or None -> feature maps, finest first."""
+        n, m = images.shape[:2]
+        features = self.stem(images.reshape(n * m, 1, *images.shape[2:]))  # NM C I/s J/s K/s
+        x = self.fusion(features.reshape(n, m, *features.shape[1:]), present)
+        if self.prompt is not None and prompts is not None:
+            x = x + self.prompt(prompts)
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        maps = []
+        for level, (down, blocks) in enumerate(zip(self.down, self.levels, strict=True)):
+            x = blocks(down(x))
+            if str(level) in self.context:
+                x = self.context[str(level)](x)
+            maps.append(x)
+        return maps
+
+
+class Decoder(nn.Module):
+    """Up from the bottleneck with skips; one residual step a level."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        pairs = list(zip(config.channels[1:], config.channels[:-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(low, high, 2, stride=2, bias=False) for low, high in pairs)
+        self.fuse = nn.ModuleList(ConvNorm(2 * high, high, config.kernel) for _, high in pairs)
+
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Encoder maps, finest first -> decoder maps, finest first (without the bottleneck)."""
+        x, outputs = maps[-1], []
+        for level in reversed(range(len(self.up))):
+            x = self.fuse[level](torch.cat([self.up[level](x), maps[level]], dim=1))
+            outputs.append(x)
+        return outputs[::-1]
+
+
+class Segmenter(nn.Module):
+    """Images of M sequences -> logits of R regions on the same voxels."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.head = nn.Conv3d(config.channels[0], config.regions * config.stem_stride**3, 1)
+        self.deep_heads = nn.ModuleList(nn.Conv3d(config.channels[level], config.regions, 1) for level in range(1, 1 + config.deep_supervision) if level < len(config.channels) - 1)
+        for head in (self.head, *self.deep_heads):
+            nn.init.constant_(head.bias, math.log(config.prior / (1 - config.prior)))
+            nn.init.normal_(head.weight, std=0.01)
+
+    def forward(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> torch.Tensor:
+        """Segment.
+
+        Args:
+            images: (N, M, I, J, K) normalised intensities, I, J, K multiples of `config.multiple`; anything where missing.
+            present: (N, M) bool, at least one a row.
+            prompts: (N, P, I, J, K) or None for automatic use, which equals all zero.
+
+        Returns:
+            (N, R, I, J, K) logits.
+
+        Raises:
+            ValueError: a size that is no multiple, or another number of sequences.
+        """
+        return self.deep(images, present, prompts)[0]
+
+    def deep(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Logits at full resolution, then those of the coarser heads (each half the size of the one before), for training."""
+        if images.shape[1] != self.config.sequences or any(n % self.config.multiple for n in images.shape[2:]):
+            raise ValueError(
+                f"images {tuple(images.shape)} must have {self.config.sequences} sequences and sizes that are multiples of {self.config.multiple}"
+            )
+        maps = self.decoder(self.encoder(images, present, prompts))
+        full = channels_to_space(self.head(maps[0]), self.config.stem_stride)
+        return [full, *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]
+
+
+def build(config: SegmenterConfig) -> Segmenter:
+    """The segmenter that `config` describes, with fresh weights."""
+    return Segmenter(config)

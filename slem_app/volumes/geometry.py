@@ -1,0 +1,117 @@
+"""Resampling between grids, by their affines alone. Numpy and scipy only, since the results' side of the house has no torch.
+
+Where two grids share their axes (up to order and direction) an array is resampled axis by axis, which is exact on a shared lattice
+and fast; any other pair goes through scipy's affine transform.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from slem_app.errors import BadGrid
+from slem_app.types import Grid
+
+__all__ = ["check_grid", "lattice", "overlap", "resample"]
+
+SHEAR_LIMIT = 0.02  # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays far below)
+ALIGNED = 1e-3  # voxels by which an index may be off at the far end for two grids to count as sharing their axes
+
+
+def check_grid(grid: Grid, what: str) -> None:
+    """Refuse a grid that no image can have.
+
+    Args:
+        grid: grid of a file.
+        what: how to name it in the error.
+
+    Raises:
+        BadGrid: an affine that is not finite, has a zero axis, or axes that are not at right angles.
+    """
+    matrix = grid.affine[:3, :3]
+    if not np.isfinite(grid.affine).all():
+        raise BadGrid(f"{what}: its affine holds values that are not finite: export the image again with a valid header")
+    if (grid.spacing < 1e-4).any() or abs(np.linalg.det(matrix)) < 1e-9:
+        raise BadGrid(f"{what}: its affine has a zero axis (spacing {np.round(grid.spacing, 4).tolist()} mm): export the image again with a valid header")
+    cosine = np.abs(grid.axes.T @ grid.axes - np.eye(3)).max()
+    if cosine > SHEAR_LIMIT:
+        raise BadGrid(
+            f"{what}: its axes are sheared (largest cosine between two axes {cosine:.3f}, at most {SHEAR_LIMIT} is read): "
+            "resample it to a rectangular grid first (gantry tilt, or an affine registration written into the header)"
+        )
+
+
+def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: float = 0.0) -> np.ndarray:
+    """Values of `array` at the voxel centres of another grid.
+
+    Args:
+        array: (I, J, K) on `source`.
+        source: grid of `array`.
+        target: grid of the result.
+        order: 0 nearest (labels), 1 linear (intensities, probabilities).
+        fill: value outside `source`.
+
+    Returns:
+        (I', J', K') on `target`, of the input's type for order 0, else float32.
+    """
+    array = np.asarray(array) if order == 0 else np.asarray(array, dtype=np.float32)
+    matrix = np.linalg.inv(source.affine) @ target.affine  # target index -> source index
+    sources = _shared_axes(matrix, target.shape)
+    if sources is None:
+        result = ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="constant", cval=fill)
+        return result.astype(array.dtype, copy=False)
+    result = array.transpose(sources)  # its axes now run in the target's order
+    for axis, along in enumerate(sources):
+        positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
+        result = _along(result, axis, positions, order, fill)
+    return np.ascontiguousarray(result)
+
+
+def _shared_axes(matrix: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """For each target axis the source axis it runs along, or None if the grids are oblique to each other."""
+    reach = np.abs(matrix[:3, :3]) * (np.array(shape) - 1)  # source voxels passed along each target axis
+    main = np.abs(matrix[:3, :3]).argmax(axis=0)
+    reach[main, range(3)] = 0
+    return tuple(int(a) for a in main) if len(set(main)) == 3 and reach.max() <= ALIGNED else None
+
+
+def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill: float) -> np.ndarray:
+    """Sample `array` at fractional `positions` of one axis."""
+    last = array.shape[axis] - 1
+    outside = (positions < -0.5) | (positions > last + 0.5)
+    shape = [1, 1, 1]
+    shape[axis] = len(positions)
+    rounded = np.round(positions)
+    if order == 0 or np.abs(positions - rounded).max() < ALIGNED:
+        result = array.take(np.clip(rounded, 0, last).astype(np.intp), axis=axis)
+    else:
+        inside = np.clip(positions, 0, last)
+        low = np.minimum(inside.astype(np.intp), max(last - 1, 0))
+        weight = (inside - low).astype(np.float32).reshape(shape)
+        result = array.take(low, axis=axis)
+        result += weight * (array.take(np.minimum(low + 1, last), axis=axis) - result)
+    if outside.any():
+        result = np.where(outside.reshape(shape), np.asarray(fill, dtype=result.dtype), result)
+    return result
+
+
+def lattice(grids: list[Grid], spacing: tuple[float, float, float]) -> Grid:
+    """The RAS grid of `spacing` mm, on whole multiples of it in the world, that covers every grid.
+
+    It depends on where the voxels lie, not on how they are stored: the same study stored LPS or sagittal gives the same lattice.
+    """
+    step = np.array(spacing, dtype=np.float64)
+    corners = np.concatenate([grid.corners() for grid in grids])
+    low = np.floor(corners.min(axis=0) / step + 1e-6)
+    high = np.ceil(corners.max(axis=0) / step - 1e-6)
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = low * step
+    return Grid(tuple((high - low + 1).astype(int)), affine)
+
+
+def overlap(a: Grid, b: Grid, samples: int = 16) -> float:
+    """Share of the volume of `a` that lies inside `b`, on `samples` points an axis."""
+    steps = [(np.arange(samples) + 0.5) / samples * n - 0.5 for n in a.shape]
+    points = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)
+    index = b.to_index(a.to_world(points))
+    return float(((index >= -0.5) & (index <= np.array(b.shape) - 0.5)).all(axis=-1).mean())

@@ -1,0 +1,80 @@
+"""Pixels of one series, from NIfTI or DICOM, as float32 with a RAS grid. The only place that decodes image files."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from slem_app.errors import BadVolume, NotFound
+from slem_app.studies import Series
+from slem_app.types import Grid
+from slem_app.volumes.dicom import read_dicom
+from slem_app.volumes.geometry import check_grid
+from slem_app.volumes.prepare import Volume
+
+__all__ = ["read", "read_labels"]
+
+UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, ValueError)  # what nibabel raises for damaged files
+
+
+def read(series: Series) -> Volume:
+    """Read the intensities of one series.
+
+    Raises:
+        BadVolume: truncated or no image, 4D, NaN, or constant.
+        BadGrid: an affine that no image can have.
+        NotFound: the file is gone.
+    """
+    array, grid = _pixels(series)
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise BadVolume(f"{series.id}: {bad} of {array.size} voxels are NaN or infinite: export the image again, or replace them by the background value")
+    if array.min() == array.max():
+        raise BadVolume(f"{series.id}: every voxel has the value {array.flat[0]:g}: the image is empty")
+    return Volume(array, grid)
+
+
+def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
+    """Read a label map: (I, J, K) int16 and its grid.
+
+    Raises:
+        BadVolume: as `read`, or values that are not whole numbers from 0 to 255.
+        BadGrid: an affine that no image can have.
+        NotFound: the file is gone.
+    """
+    array, grid = _pixels(series)
+    labels = np.nan_to_num(array, nan=-1).astype(np.int16)
+    if not np.array_equal(labels, array) or labels.min() < 0 or labels.max() > 255:
+        raise BadVolume(f"{series.id}: a label map holds whole numbers from 0 to 255, this file has values {array.min():g} to {array.max():g}, not all whole")
+    return labels, grid
+
+
+def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
+    for path in series.paths:
+        if not Path(path).exists():
+            raise NotFound(f"{series.id}: the file {Path(path).name} is gone")
+    if series.format == "dicom":
+        array, grid = read_dicom(series)
+    else:
+        array, grid = _read_nifti(series)
+    check_grid(grid, series.id)
+    return array, grid
+
+
+def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
+    path = series.paths[0]
+    try:
+        image = nib.load(path)
+        array = np.asanyarray(image.dataobj)
+    except UNREADABLE as error:
+        raise BadVolume(f"{path.name}: not a readable NIfTI image, or truncated ({error}): copy or export it again") from error
+    if array.ndim == 4 and (series.channel is not None or array.shape[3] == 1):
+        array = array[..., series.channel or 0]
+    if array.ndim != 3:
+        raise BadVolume(f"{path.name}: a 3D image is needed, this one has shape {array.shape}: split it into one file a sequence, or give a dataset.json that names its channels")
+    return array, Grid(array.shape, image.affine)
