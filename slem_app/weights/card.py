@@ -1,0 +1,149 @@
+"""The card of a model, `card.yaml`: what it segments, from which sequences, how its input is prepared, whence it comes.
+
+All that a program needs to use the weights stands in the card and nowhere else. A key that nobody knows, or one that is missing, is an error:
+a card that is read wrongly would give a wrong segmentation that looks right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from slem_app.errors import BadCard, NotFound
+from slem_app.labels import Code, Label, LabelSet, Region
+from slem_app.network import SegmenterConfig
+from slem_app.regions import PostProcess
+from slem_app.volumes.prepare import Preparation
+from slem_app.weights.fields import from_table, to_table
+
+__all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "CARD_FILE", "Card", "Inference", "card_text", "load_card"]
+
+CARD_FILE = "card.yaml"
+NOT_DIAGNOSTIC = "Research use only, not for diagnostic use."
+
+BRAIN_SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+
+BRAIN_LABELS = LabelSet(
+    labels=(
+        Label("necrosis", 1, Code("6574001", "Necrosis"), color=(216, 191, 216)),
+        Label("edema", 2, Code("79654002", "Edema"), color=(140, 224, 228)),
+        Label("enhancing tumor", 3, Code("86049000", "Neoplasm, Primary"), color=(230, 97, 0)),
+    ),
+    regions=(
+        Region("WT", ("necrosis", "edema", "enhancing tumor")),
+        Region("TC", ("necrosis", "enhancing tumor")),
+        Region("ET", ("enhancing tumor",)),
+    ),
+)
+"""Parts of a glioma: whole tumour, tumour core, enhancing tumour, in the order of the channels."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How the network is run over a prepared volume."""
+
+    one_pass: int = 6_000_000
+    """Voxels up to which the whole volume is segmented at once; a larger one by windows (a head at 1 mm has about 4 million)."""
+    window: tuple[int, int, int] = (128, 128, 128)
+    """Voxels of a sliding window, multiples of the network's."""
+    overlap: float = 0.5
+    """Share by which neighbouring windows overlap, 0 to below 1."""
+    mirror: tuple[int, ...] = ()
+    """Axes (0 I, 1 J, 2 K) whose mirror images are averaged in: 2 ** n passes. Empty: none."""
+
+    def __post_init__(self) -> None:
+        if self.one_pass < 0 or min(self.window) < 1 or not 0 <= self.overlap < 1:
+            raise ValueError(f"one_pass must be >= 0, window positive, overlap in [0, 1), got {self.one_pass}, {self.window}, {self.overlap}")
+        if len(set(self.mirror)) < len(self.mirror) or not set(self.mirror) <= {0, 1, 2}:
+            raise ValueError(f"mirror must hold axes out of 0, 1, 2, each once, got {self.mirror}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything about a model but its weights; constructed = consistent.
+
+    Raises:
+        BadCard: parts that contradict each other.
+    """
+
+    name: str
+    """Folder name and name in the clients, e.g. 'slem_brain'."""
+    version: str
+    """Of these weights, e.g. '1'."""
+    description: str
+    """One or two sentences for people."""
+    sequences: tuple[str, ...]
+    """Sequence names in the order of the network's slots, e.g. ('t1n', 't1c', 't2w', 't2f')."""
+    reference_order: tuple[str, ...]
+    """Which sequence's grid the result lies on: the first of these that a case has."""
+    network: SegmenterConfig
+    """Shape of the network."""
+    preparation: Preparation
+    """Spacing, crop and intensities of its input."""
+    labels: LabelSet
+    """What is segmented, with codes and colours."""
+    postprocess: PostProcess
+    """From probabilities to labels."""
+    inference: Inference = Inference()
+    """How it is run."""
+    data: str = ""
+    """What it was trained on, e.g. '16 cases of BraTS 2018 (...)'."""
+    terms: str = ""
+    """Under which terms that data, and so these weights, may be used."""
+    training: str = ""
+    """How it was trained: machine, steps, time, recipe."""
+    parent: str = ""
+    """Name and version of the weights it started from; empty: from nothing."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Measured quality, e.g. {'cross-validation dice WT': 0.81}."""
+    use: str = NOT_DIAGNOSTIC
+    """What it may be used for."""
+    file: str = ""
+    """Weight file beside the card; set when it is saved."""
+    sha256: str = ""
+    """Of the weight file; set when it is saved."""
+
+    def __post_init__(self) -> None:
+        m, r = len(self.sequences), len(self.labels.regions)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise BadCard(f"model name {self.name!r} may hold letters, digits and _ . - only, and must begin with a letter or digit")
+        if m != self.network.sequences or len(set(self.sequences)) != m:
+            raise BadCard(f"the network has {self.network.sequences} sequence slots, the card names {m}: {', '.join(self.sequences)}; each slot needs one name")
+        if r != self.network.regions:
+            raise BadCard(f"the network has {self.network.regions} region channels, the card names {r}: {', '.join(x.name for x in self.labels.regions)}")
+        if not self.reference_order or set(self.reference_order) - set(self.sequences):
+            raise BadCard(f"reference_order {list(self.reference_order)} must name some of the sequences {list(self.sequences)}")
+        if self.preparation.multiple % self.network.multiple or any(n % self.network.multiple for n in self.inference.window):
+            raise BadCard(
+                f"preparation.multiple {self.preparation.multiple} and inference.window {list(self.inference.window)} "
+                f"must be multiples of the network's {self.network.multiple} voxels"
+            )
+        self.postprocess.check(self.labels)
+        if (self.file or self.sha256) and (Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
+            raise BadCard(f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, {self.sha256!r}")
+
+
+def card_text(card: Card) -> str:
+    """`card.yaml` of a card; reading it gives an equal card."""
+    return yaml.safe_dump(to_table(card), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None)
+
+
+def load_card(folder: Path | str) -> Card:
+    """The card of the model in `folder`.
+
+    Raises:
+        NotFound: no card there.
+        BadCard: it is not YAML, or a key is unknown or missing, or a value has the wrong type.
+    """
+    path = Path(folder) / CARD_FILE
+    if not path.is_file():
+        raise NotFound(f"no model in {folder}: {CARD_FILE} is missing")
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadCard(f"{path} is not readable YAML: {error}") from error
+    return from_table(Card, table, str(path))
