@@ -1,0 +1,70 @@
+# `make serve`, `make test`: nothing needs to be installed first but Python 3.10 to 3.12 with venv.
+
+STUDIES ?=
+PORT ?= 8000
+HOST ?= 127.0.0.1
+PYTHON ?=
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SLICER := .venv-slicer
+SLICER_STAMP := $(SLICER)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install serve test e2e check
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install requirements.txt into it
+
+serve: $(STAMP) ## serve STUDIES=folder (two demo studies without it) on PORT=8000 HOST=127.0.0.1
+	@$(RUN) -m slem_app.cli serve $(if $(STUDIES),--studies "$(STUDIES)") --port "$(PORT)" --host "$(HOST)"
+
+test: $(STAMP) ## the tests; PYTEST_ARGS="-k grouping" for some of them
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+e2e: $(STAMP) $(SLICER_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) once
+	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
+
+check: $(STAMP) ## the style check
+	$(RUN) -m ruff check
+
+# PYTHON if given, else the first of these that is 3.10 to 3.12 and can make an environment. A name on PATH may still not run (pyenv), so each is tried.
+define find_python
+found=""; without_venv=""; seen=""; \
+for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.10); do \
+  version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+  case "$$version" in 3.10|3.11|3.12) ;; *) seen="$$seen $$candidate is $$version,"; continue ;; esac; \
+  if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then found="$$candidate"; break; fi; \
+  without_venv="$$version"; \
+done; \
+if [ -z "$$found" ] && [ -n "$$without_venv" ]; then \
+  echo "make: Python $$without_venv is here but cannot make environments. Install its venv: sudo apt-get install python$$without_venv-venv" >&2; exit 1; fi; \
+if [ -z "$$found" ]; then \
+  echo "make: Python 3.10, 3.11 or 3.12 is needed;$${seen:- none was found,} so say where one is: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+endef
+
+$(VENV)/bin/python:
+	@$(find_python); echo "Making $(VENV) with $$found"; "$$found" -m venv $(VENV)
+
+# torch and setuptools come first, and the rest is built against them: the build of one dependency (sam2) would otherwise fetch a second torch.
+$(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing requirements.txt into $(VENV); the first time takes some minutes"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.txt torch numpy setuptools wheel
+	@SAM2_BUILD_CUDA=0 $(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation -r requirements.txt
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# Slicer's core has its own dependencies, so it lives apart from ours.
+$(SLICER)/bin/python:
+	@$(find_python); echo "Making $(SLICER) with $$found"; "$$found" -m venv $(SLICER)
+
+$(SLICER_STAMP): tests/e2e/slicer/requirements.txt | $(SLICER)/bin/python
+	@echo "Installing Slicer's core into $(SLICER) (about 1 GB)"
+	@$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
