@@ -1,0 +1,205 @@
+"""Reading label maps that a client or a reader made: NIfTI, and the NRRD and .seg.nrrd of 3D Slicer."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import nibabel
+import nrrd
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from slem_app.errors import BadGrid, BadLabel, BadVolume, NotFound
+from slem_app.types import Grid
+from slem_app.volumes import geometry
+
+__all__ = ["place", "read_label_file"]
+
+TO_RAS = {  # NRRD space -> factors to RAS; the short forms are as valid as the long ones
+    "left-posterior-superior": (-1, -1, 1),
+    "lps": (-1, -1, 1),
+    "right-anterior-superior": (1, 1, 1),
+    "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1),
+    "las": (-1, 1, 1),
+}
+LARGEST = 4096  # a label value above this is no label
+HEADER_LIMIT = 1 << 20  # bytes
+SAME_LATTICE = 0.02  # voxels by which a label's lattice may be off the image's
+
+
+def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None]:
+    """Read a label map: .nii, .nii.gz, .nrrd or .seg.nrrd.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (I, J, K) uint8 or int16 values, the grid, and the names of the values, or None where the file holds none (NIfTI, plain NRRD).
+
+    Raises:
+        NotFound: no such file.
+        BadVolume: another kind of file, truncated, or not 3D (overlapping segments).
+        BadGrid: no geometry, or one that no image can have.
+        BadLabel: values that are not whole numbers from 0 on.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFound(f"{path.name}: no such label file")
+    if path.name.endswith((".nii", ".nii.gz")):
+        array, affine, names = _read_nifti(path)
+    elif path.name.endswith(".nrrd"):
+        array, affine, names = _read_nrrd(path)
+    else:
+        raise BadVolume(f"{path.name}: a label file must be .nii, .nii.gz, .nrrd or .seg.nrrd")
+    if array.ndim != 3 or 0 in array.shape:
+        raise BadVolume(f"{path.name}: a label map must have three dimensions, got {array.shape}: export one 3D label map")
+    grid = Grid(array.shape, affine)
+    geometry.check_grid(grid, path.name)
+    return _whole(array, path.name), grid, names
+
+
+def place(array: np.ndarray, grid: Grid, reference: Grid, what: str) -> np.ndarray:
+    """The label map on the grid of its image.
+
+    A label map may be cropped, padded or stored in another order of axes (Slicer crops .seg.nrrd to the segments), but its voxels must be the
+    image's: nothing is interpolated.
+
+    Args:
+        array: (I, J, K) values on `grid`.
+        grid: the label file's.
+        reference: the image's.
+        what: name of the file in errors.
+
+    Returns:
+        (I', J', K') on `reference`, of the input's type.
+
+    Raises:
+        BadGrid: other voxels than the image's, or labels outside the image.
+    """
+    if grid.same_as(reference):
+        return array
+    matrix = np.linalg.inv(reference.affine) @ grid.affine  # label index -> image index
+    nearest = np.round(matrix)
+    drift = np.abs(matrix[:3, :3] - nearest[:3, :3]) @ (np.array(grid.shape) - 1) + np.abs(matrix[:3, 3] - nearest[:3, 3])
+    if drift.max() > SAME_LATTICE or not np.allclose(np.abs(nearest[:3, :3]).sum(axis=0), 1) or abs(np.linalg.det(nearest[:3, :3])) != 1:
+        raise BadGrid(f"{what}: the label lies on another grid ({grid}) than its image ({reference}): resample it to the image's grid first")
+    moved = geometry.resample(array, grid, reference, order=0)
+    if lost := int(np.count_nonzero(array)) - int(np.count_nonzero(moved)):
+        raise BadGrid(f"{what}: {lost} labelled voxels lie outside the image ({reference}): it is probably the label of another image")
+    return moved
+
+
+def _whole(array: np.ndarray, what: str) -> np.ndarray:
+    """Label values as uint8, or as int16 if they are larger."""
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
+        raise BadLabel(f"{what}: a label map holds whole numbers only, got fractions or NaN: is it an image?")
+    if array.dtype.kind not in "fiub":
+        raise BadLabel(f"{what}: a label map holds whole numbers only, got values of type {array.dtype}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > LARGEST:
+        raise BadLabel(f"{what}: label values must lie in 0..{LARGEST}, got {low}..{high}: is it an image?")
+    return array.astype(np.uint8 if high < 256 else np.int16)
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, None]:
+    try:
+        image = nibabel.load(path)
+        array = np.asanyarray(image.dataobj)
+    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
+        raise BadVolume(f"{path.name}: cannot be read as NIfTI ({error}): the file is truncated or not an image, send it again") from error
+    return _squeezed(array, path.name), image.affine, None
+
+
+def _squeezed(array: np.ndarray, what: str) -> np.ndarray:
+    """Without trailing axes of length one, which some writers add."""
+    if array.ndim > 3 and np.prod(array.shape[3:]) == 1:
+        array = array.reshape(array.shape[:3])
+    if array.ndim != 3:
+        raise BadVolume(f"{what}: a label map must have three dimensions, got {array.shape}: export one 3D label map")
+    return array
+
+
+def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str] | None]:
+    with path.open("rb") as file:
+        lines = _header_lines(file, path.name)
+        try:
+            header = nrrd.read_header(iter(lines))
+        except (nrrd.NRRDError, ValueError, KeyError, IndexError) as error:
+            raise BadVolume(f"{path.name}: cannot be read as NRRD ({error}): the file is damaged or not an image, send it again") from error
+        if {"data file", "datafile"} & set(header):  # it could name any file of this machine
+            raise BadVolume(f"{path.name}: its voxels lie in another file: save it as one .nrrd file")
+        _check_layers(header, path.name)
+        try:
+            array = nrrd.read_data(header, file)
+        except (nrrd.NRRDError, ValueError, KeyError, OSError, EOFError, MemoryError, zlib.error) as error:
+            raise BadVolume(f"{path.name}: its voxels cannot be read ({error}): the file is truncated, send it again") from error
+    spatial = [axis for axis, kind in enumerate(_directions(header, path.name)) if np.isfinite(kind).all()]
+    array = array.reshape([array.shape[axis] for axis in spatial], order="F")
+    return array, _affine(header, spatial, path.name), _names(header, path.name)
+
+
+def _header_lines(file: BinaryIO, what: str) -> list[str]:
+    """Lines up to the blank one, decoded as UTF-8 as Slicer writes them (pynrrd would drop all but ASCII)."""
+    if file.read(4) != b"NRRD":
+        raise BadVolume(f"{what}: not an NRRD file (it does not begin with 'NRRD')")
+    file.seek(0)
+    lines, size = [], 0
+    while size < HEADER_LIMIT:
+        line = file.readline(HEADER_LIMIT)
+        size += len(line)
+        if not line:
+            break
+        lines.append(line.decode("utf-8", "replace"))
+        if not line.strip():
+            return lines
+    raise BadVolume(f"{what}: its NRRD header has no end: the file is truncated, send it again")
+
+
+def _check_layers(header: Mapping[str, object], what: str) -> None:
+    """Refuse several layers; a list axis of length one is harmless."""
+    kinds = header.get("kinds", [])
+    layers = [int(n) for n, kind in zip(header.get("sizes", []), kinds) if kind not in ("domain", "space")]
+    if int(header.get("dimension", 0)) > 3 and (len(layers) != int(header["dimension"]) - 3 or np.prod(layers) != 1):
+        raise BadVolume(
+            f"{what}: a segmentation in {int(np.prod(layers)) if layers else 'several'} layers, that is with overlapping segments, cannot be read: "
+            "remove the overlap (Segment Editor, Logical operators) or export it as one label map"
+        )
+
+
+def _directions(header: Mapping[str, object], what: str) -> np.ndarray:
+    """(D, 3) vector of each axis, NaN for one that is not of space."""
+    if "space directions" not in header or "space origin" not in header:
+        raise BadGrid(f"{what}: its header holds no space directions or space origin: save it with its geometry")
+    rows = [np.full(3, np.nan) if row is None else np.asarray(row, dtype=float) for row in header["space directions"]]
+    if sum(np.isfinite(row).all() and len(row) == 3 for row in rows) != 3 or any(len(row) != 3 for row in rows):
+        raise BadGrid(f"{what}: space directions must hold three vectors of three numbers, got {header['space directions']}")
+    return np.array(rows)
+
+
+def _affine(header: Mapping[str, object], spatial: list[int], what: str) -> np.ndarray:
+    space = str(header.get("space", "")).lower()
+    if space not in TO_RAS:
+        raise BadGrid(f"{what}: its space must be one of {', '.join(list(TO_RAS)[::2])}, got {space or 'none'!r}: save it with patient coordinates")
+    affine = np.eye(4)
+    affine[:3, :3] = _directions(header, what)[spatial].T
+    affine[:3, 3] = header["space origin"]
+    return np.diag([*TO_RAS[space], 1.0]) @ affine
+
+
+def _names(header: Mapping[str, object], what: str) -> dict[int, str] | None:
+    """Value -> name from Slicer's `SegmentN_*` keys; a segment without a value has N + 1, as Slicer before 5 numbered them."""
+    numbers = [key[len("Segment") : -len("_Name")] for key in header if key.startswith("Segment") and key.endswith("_Name")]
+    names: dict[int, str] = {}
+    for number in sorted(int(n) for n in numbers if n.isdigit()):
+        value = header.get(f"Segment{number}_LabelValue", str(number + 1))
+        if not str(value).strip().isdigit():
+            raise BadLabel(f"{what}: segment {header[f'Segment{number}_Name']!r} has the label value {value!r}, a whole number was expected")
+        if int(value) in names:
+            raise BadLabel(f"{what}: the segments {names[int(value)]!r} and {header[f'Segment{number}_Name']!r} share the label value {int(value)}")
+        names[int(value)] = str(header[f"Segment{number}_Name"])
+    return names or None

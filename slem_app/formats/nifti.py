@@ -1,0 +1,49 @@
+"""A label map as NIfTI."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from slem_app.errors import BadSetting
+from slem_app.formats.atomic import atomic_file
+from slem_app.formats.checks import check_labels
+from slem_app.labels import LabelSet
+from slem_app.types import Grid
+
+__all__ = ["write_nifti"]
+
+
+def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> Path:
+    """Write a label map as uint8 NIfTI, whole or not at all.
+
+    Args:
+        array: (I, J, K) label values.
+        grid: its grid.
+        labels: what the values mean.
+        path: ends in .nii or .nii.gz.
+
+    Returns:
+        `path`.
+
+    Raises:
+        BadSetting: another ending.
+        BadLabel: a value that `labels` lacks.
+        BadGrid: an array of another shape than the grid, or a grid that no image can have.
+        StorageFailed: the disk refused.
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise BadSetting(f"{path.name}: a NIfTI file must end in .nii or .nii.gz")
+    image = nibabel.Nifti1Image(check_labels(array, grid, labels), grid.affine)
+    image.set_sform(grid.affine, 1)  # 1: scanner coordinates
+    image.set_qform(grid.affine, 1)
+    image.header.set_xyzt_units("mm")
+    image.header.set_intent("label", name="segmentation")
+    content = image.to_bytes()
+    with atomic_file(path) as file:
+        file.write(gzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
+    return path
