@@ -6,15 +6,27 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ConvNorm", "ResidualBlock", "SpaceToChannels", "channels_to_space", "norm"]
+__all__ = ["ConvNorm", "InstanceNorm", "ResidualBlock", "SpaceToChannels", "channels_to_space"]
 
 
-def norm(channels: int, zero: bool = False) -> nn.Module:
-    """Instance norm with learned scale; `zero` starts the scale at zero, so that a residual branch begins as nothing."""
-    layer = nn.InstanceNorm3d(channels, affine=True, eps=1e-5)
-    if zero:
-        nn.init.zeros_(layer.weight)
-    return layer
+class InstanceNorm(nn.Module):
+    """Instance norm with learned scale and shift; `zero` starts the scale at zero, so that a residual branch begins as nothing.
+
+    torch's own layer folds samples into channels, which copies a channels-last map twice; a batch of one is the same as batch norm,
+    which does not, and halves the time of a training step on a CPU.
+    """
+
+    def __init__(self, channels: int, zero: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels) if zero else torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, I, J, K) -> same shape."""
+        if x.device.type != "cpu":
+            return F.instance_norm(x, weight=self.weight, bias=self.bias)
+        maps = [F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in x.split(1)]
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
 
 
 class ConvNorm(nn.Sequential):
@@ -22,7 +34,7 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1, act: bool = True, zero: bool = False) -> None:
         padding = tuple(dilation * (k // 2) for k in kernel)
-        layers = [nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False), norm(outputs, zero)]
+        layers = [nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False), InstanceNorm(outputs, zero)]
         super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if act else []))
 
 

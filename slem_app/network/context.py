@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from slem_app.network.blocks import ConvNorm, norm
+from slem_app.network.blocks import ConvNorm, InstanceNorm
 
 __all__ = ["ContextualFusionBlock", "DenseAtrousBlock", "PlainBlock", "PyramidBlock", "context_block"]
 
@@ -30,7 +30,7 @@ class ContextualFusionBlock(nn.Module):
         self.choose = nn.Conv3d(inner, len(self.branches) + 1, 1)
         self.gate = nn.Sequential(nn.Conv3d(inner, max(4, inner // 4), 1), nn.ReLU(), nn.Conv3d(max(4, inner // 4), channels, 1))
         self.expand = nn.Conv3d(inner, channels, 1, bias=False)
-        self.last = norm(channels, zero=True)
+        self.last = InstanceNorm(channels, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, I, J, K) -> same shape."""
@@ -52,7 +52,7 @@ class DenseAtrousBlock(nn.Module):
             return nn.Conv3d(channels, channels, kernel, padding=tuple(dilation * (k // 2) for k in kernel), dilation=dilation)
 
         self.d1, self.d3, self.d5, self.point = conv(1), conv(3), conv(5), nn.Conv3d(channels, channels, 1)
-        self.last = norm(channels, zero=True)
+        self.last = InstanceNorm(channels, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, I, J, K) -> same shape."""
@@ -72,7 +72,7 @@ class PyramidBlock(nn.Module):
             [ConvNorm(channels, inner, (1, 1, 1)), *(ConvNorm(channels, inner, kernel, dilation=d) for d in dilations)]
         )
         self.mix = nn.Conv3d(inner * len(self.branches), channels, 1, bias=False)
-        self.last = norm(channels, zero=True)
+        self.last = InstanceNorm(channels, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, I, J, K) -> same shape."""
@@ -88,7 +88,7 @@ class PlainBlock(nn.Module):
         self.reduce = ConvNorm(channels, inner, (1, 1, 1))
         self.body = nn.Sequential(*(ConvNorm(inner, inner, kernel) for _ in dilations))
         self.expand = nn.Conv3d(inner, channels, 1, bias=False)
-        self.last = norm(channels, zero=True)
+        self.last = InstanceNorm(channels, zero=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, I, J, K) -> same shape."""

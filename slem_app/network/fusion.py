@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from slem_app.network.blocks import ConvNorm, SpaceToChannels, norm
+from slem_app.network.blocks import ConvNorm, InstanceNorm, SpaceToChannels
 
 __all__ = ["SequenceFusion", "SequenceStem"]
 
@@ -35,7 +35,7 @@ class SequenceFusion(nn.Module):
         super().__init__()
         self.project = nn.Parameter(torch.empty(sequences, outputs, inputs))
         self.substitute = nn.Parameter(torch.zeros(sequences, outputs))
-        self.norm = norm(outputs)
+        self.norm = InstanceNorm(outputs)
         nn.init.normal_(self.project, std=(2 / (inputs * sequences)) ** 0.5)
 
     def forward(self, features: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

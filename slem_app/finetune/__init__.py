@@ -1,0 +1,1 @@
+"""Supervised training of the segmenter: settings, cases, augmentation, losses, loop. Runs without MONAI Label."""

@@ -1,0 +1,109 @@
+"""Variation of training patches. What is random is drawn first (`draw`), from a seeded generator, and then applied (`apply`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from slem_app.finetune.settings import AugmentSettings
+
+__all__ = ["Variation", "apply", "draw"]
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """All random numbers of one patch."""
+
+    flips: tuple[int, ...]
+    """Axes (1, 2, 3 = I, J, K) to mirror."""
+    affine: np.ndarray | None
+    """(3, 4) of torch's affine_grid, or None."""
+    gain: np.ndarray
+    """(M,)."""
+    shift: np.ndarray
+    """(M,)."""
+    gamma: np.ndarray
+    """(M,) exponent, 1 = none."""
+    noise: float
+    """Standard deviation, 0 = none."""
+    blur: np.ndarray
+    """(M,) factor of the low resolution, 1 = none."""
+    keep: np.ndarray
+    """(M,) bool, False where a sequence is dropped."""
+    seed: int
+    """Of the noise."""
+
+
+def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings) -> Variation:
+    """Draw the variation of one patch of `sequences` sequences."""
+    uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
+    some = lambda probability: rng.random(sequences) < probability  # noqa: E731
+    keep = np.ones(sequences, dtype=bool)
+    if rng.random() < settings.drop_sequence:
+        keep = some(0.75)
+        keep[rng.integers(sequences)] |= not keep.any()
+    return Variation(
+        flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip),
+        affine=_affine(rng, settings) if rng.random() < settings.spatial else None,
+        gain=1 + uniform(-settings.gain, settings.gain),
+        shift=uniform(-settings.shift, settings.shift),
+        gamma=np.where(some(settings.gamma), uniform(0.7, 1.5), 1.0),
+        noise=float(rng.uniform(0.02, 0.12)) if rng.random() < settings.noise else 0.0,
+        blur=np.where(some(settings.blur), uniform(1.3, 2.2), 1.0),
+        keep=keep,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vary one patch.
+
+    Args:
+        images: (M, I, J, K) float32.
+        regions: (R, I, J, K) float32 in 0..1.
+        variation: from `draw`. `keep` is left to the caller: a dropped sequence is a flag, not a change of voxels.
+
+    Returns:
+        New images and regions of the same shapes.
+    """
+    both = torch.cat([images, regions])
+    if variation.flips:
+        both = both.flip(variation.flips)
+    if variation.affine is not None:
+        theta = torch.from_numpy(variation.affine[None]).to(both)
+        where = F.affine_grid(theta, [1, 1, *both.shape[1:]], align_corners=False)
+        both = F.grid_sample(both[None], where, align_corners=False)[0]
+    images, regions = both[: len(images)].clone(), both[len(images) :]
+    generator = torch.Generator().manual_seed(variation.seed)
+    for s in range(len(images)):
+        images[s] = _intensity(images[s], variation, s)
+    if variation.noise:
+        images += variation.noise * torch.randn(images.shape, generator=generator) * (images != 0)
+    return images, regions
+
+
+def _intensity(image: torch.Tensor, variation: Variation, s: int) -> torch.Tensor:
+    head = image != 0  # outside the head stays zero
+    if variation.blur[s] > 1:
+        small = F.interpolate(image[None, None], scale_factor=float(1 / variation.blur[s]), mode="trilinear", align_corners=False)
+        image = F.interpolate(small, size=image.shape, mode="trilinear", align_corners=False)[0, 0]
+    if variation.gamma[s] != 1:
+        low, high = image.min(), image.max()
+        image = ((image - low) / (high - low + 1e-6)) ** float(variation.gamma[s]) * (high - low) + low
+    return torch.where(head, image * float(variation.gain[s]) + float(variation.shift[s]), 0.0)
+
+
+def _affine(rng: np.random.Generator, settings: AugmentSettings) -> np.ndarray:
+    angles = np.deg2rad(rng.uniform(-settings.rotation, settings.rotation, 3))
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    scale = np.exp(rng.uniform(*np.log(settings.scale)))
+    return np.concatenate([matrix / scale, np.zeros((3, 1))], axis=1)

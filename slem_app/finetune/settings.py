@@ -1,0 +1,77 @@
+"""Settings of one training; saved beside the weights, compared on resume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slem_app.errors import BadSetting
+
+__all__ = ["AugmentSettings", "FinetuneSettings"]
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How a training patch is varied. Probabilities are per patch."""
+
+    flip: float = 0.5
+    """Probability of a mirror, each axis by itself."""
+    spatial: float = 0.5
+    """Probability of one rotation and scaling."""
+    rotation: float = 20.0
+    """Largest angle about each axis, degrees."""
+    scale: tuple[float, float] = (0.8, 1.25)
+    """Range of the scaling."""
+    gain: float = 0.25
+    """Each sequence is multiplied by 1 +- this."""
+    shift: float = 0.25
+    """Each sequence gets up to +- this added inside the head (in its standard deviations)."""
+    gamma: float = 0.3
+    """Probability of a gamma curve, a sequence."""
+    noise: float = 0.2
+    """Probability of Gaussian noise."""
+    blur: float = 0.15
+    """Probability of a Gaussian blur or low resolution, a sequence."""
+    drop_sequence: float = 0.2
+    """Probability that sequences are dropped: then each is kept with probability 0.75, at least one."""
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What a training run depends on.
+
+    Raises:
+        BadSetting: a value out of range.
+    """
+
+    steps: int = 2000
+    """Optimizer steps."""
+    batch: int = 2
+    """Patches a step over all processes."""
+    patch: tuple[int, int, int] = (96, 96, 96)
+    """Voxels of a patch; multiples of the network's `multiple`."""
+    foreground: float = 0.7
+    """Share of patches around a voxel of a random region."""
+    rate: float = 2e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 1e-2
+    """AdamW's weight decay."""
+    warmup: float = 0.05
+    """Share of the steps with rising rate; a cosine to zero follows."""
+    average: float = 0.995
+    """Decay of the exponential moving average of the weights; the average is what is kept."""
+    clip: float = 12.0
+    """Largest norm of the gradient."""
+    deep_weights: tuple[float, ...] = (1.0, 0.5, 0.25)
+    """Weights of the full-resolution loss and of the coarser heads'."""
+    seed: int = 0
+    """Seed of weights, patches and augmentation."""
+    save_every: int = 100
+    """Steps between checkpoints."""
+    augment: AugmentSettings = AugmentSettings()
+    """How patches are varied."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch", tuple(self.patch))
+        object.__setattr__(self, "deep_weights", tuple(self.deep_weights))
+        if self.steps < 1 or self.batch < 1 or self.rate <= 0 or not 0 <= self.foreground <= 1 or self.save_every < 1:
+            raise BadSetting(f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}")
