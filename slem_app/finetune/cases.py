@@ -1,0 +1,107 @@
+"""From studies with truth to prepared cases in the training cache; what cannot be used is left out with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from slem_app.errors import BadLabel, BadStudy, SlemError
+from slem_app.grouping import Grouping, group
+from slem_app.labels import LabelSet, decide_coding
+from slem_app.studies import Study
+from slem_app.types import Grid
+from slem_app.volumes.cache import CaseCache, fingerprint
+from slem_app.volumes.geometry import overlap, resample
+from slem_app.volumes.prepare import Preparation, prepare
+from slem_app.volumes.read import read, read_labels
+
+__all__ = ["CachingReport", "cache_cases", "folds", "truth"]
+
+
+@dataclass(frozen=True)
+class CachingReport:
+    """What became of the studies."""
+
+    ready: tuple[str, ...]
+    """Cases in the cache."""
+    skipped: Mapping[str, str]
+    """Case -> why it was left out."""
+
+
+def cache_cases(
+    studies: Iterable[Study],
+    cache: CaseCache,
+    sequences: Sequence[str],
+    preparation: Preparation,
+    labels: LabelSet,
+    seen: Callable[[str], None] | None = None,
+) -> CachingReport:
+    """Prepare every study that has truth and is not yet in the cache in this form.
+
+    Args:
+        studies: e.g. a StudySource.
+        cache: where they go.
+        sequences: the network's slots.
+        preparation: the card's.
+        labels: the model's labels.
+        seen: called with each case's id, for a progress bar.
+    """
+    ready, skipped = [], {}
+    for study in studies:
+        try:
+            _cache_case(study, cache, tuple(sequences), preparation, labels)
+            ready.append(study.id)
+        except SlemError as error:
+            skipped[study.id] = str(error)
+        if seen is not None:
+            seen(study.id)
+    return CachingReport(tuple(ready), skipped)
+
+
+def truth(study: Study, labels: LabelSet) -> tuple[np.ndarray, Grid]:
+    """The study's own segmentation in the model's values: (I, J, K) uint8 and its grid.
+
+    Raises:
+        BadLabel: no truth, an undecidable coding, unknown values or names.
+        BadVolume, BadGrid: a file that cannot be read.
+    """
+    if study.label is None:
+        raise BadLabel(f"{study.id}: there is no segmentation in this study")
+    array, grid = read_labels(study.label)
+    coding = decide_coding(np.unique(array), study.layout, study.coding, labels.names)
+    return labels.remap(array, coding.values), grid
+
+
+def folds(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
+    """Split cases (= patients) into `count` test folds: every case is in exactly one, by its place in the sorted list.
+
+    Raises:
+        BadStudy: fewer cases than folds.
+    """
+    if len(set(ids)) < count:
+        raise BadStudy(f"{len(set(ids))} cases cannot be split into {count} folds")
+    return [tuple(sorted(set(ids))[k::count]) for k in range(count)]
+
+
+def _cache_case(study: Study, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, labels: LabelSet) -> None:
+    grouping = group(study)
+    chosen = {name: series for name, series in grouping.sequences.items() if name in sequences}
+    files = [path for series in (*chosen.values(), *([study.label] if study.label else [])) for path in series.paths]
+    key = fingerprint(sequences, preparation, labels, study.coding, files=files)
+    if cache.has(study.id, key):
+        return
+    array, grid = truth(study, labels)
+    volumes = {name: read(series) for name, series in chosen.items()}
+    prepared = prepare(volumes, sequences, preparation, _reference(grouping, chosen))
+    if overlap(grid, prepared.grid) < 0.02:
+        raise BadLabel(f"{study.id}: its segmentation lies outside the images: is it of another study?")
+    regions = np.stack([resample(mask.astype(np.float32), grid, prepared.grid, order=1) for mask in labels.region_masks(array)])
+    cache.add(study.id, prepared, regions, key)
+
+
+def _reference(grouping: Grouping, chosen: Mapping[str, object]) -> Grid:
+    if not chosen:
+        raise BadStudy(f"{grouping.study.id}: none of the model's sequences is in this study")
+    return grouping.sequences[next(iter(chosen))].grid

@@ -1,0 +1,52 @@
+"""Pixels of a DICOM series, slice by slice in the order of its grid; modality rescaling applied (PS3.3 C.11.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.pixel_data_handlers.util import apply_modality_lut
+
+from slem_app.errors import BadVolume
+from slem_app.studies import Series
+from slem_app.types import Grid
+
+__all__ = ["read_dicom"]
+
+UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError)
+
+
+def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
+    """Read a series.
+
+    Returns:
+        (I, J, K) float32, I along a row, J down a column, K from slice to slice, and the grid in RAS mm.
+
+    Raises:
+        BadVolume: a file without readable pixels, in colour or of another size, or slices that make no volume.
+    """
+    grid = series.grid
+    array = np.empty(grid.shape, dtype=np.float32)
+    opened: tuple[Path | None, np.ndarray | None] = (None, None)
+    for k, (path, frame) in enumerate(series.frames):
+        if opened[0] != path:  # a multi-frame file is decoded once
+            opened = (path, _frames(path, series.name))
+        frames = opened[1]
+        if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
+            raise BadVolume(f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where {grid.shape[1]}x{grid.shape[0]} are announced: export it again")
+        array[:, :, k] = frames[frame].T
+    return array, grid
+
+
+def _frames(path: Path, name: str) -> np.ndarray:
+    """(frames, rows, columns) of one file, rescaled."""
+    try:
+        dataset = dcmread(path)
+        pixels = apply_modality_lut(dataset.pixel_array, dataset)
+    except UNREADABLE as error:
+        raise BadVolume(f"series {name!r}: the pixels of {path.name} cannot be decoded ({error}): export it again, uncompressed if the transfer syntax is unusual") from error
+    if dataset.get("SamplesPerPixel", 1) != 1:
+        raise BadVolume(f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose another series")
+    return pixels.reshape(-1, *pixels.shape[-2:])
