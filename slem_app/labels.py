@@ -18,7 +18,7 @@ from slem_app.errors import BadCard, BadLabel
 __all__ = ["Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
 
 RESERVED = frozenset(
-    "image label model device params logging client_id session description slice roi background foreground".split()
+    ["image", "label", "model", "device", "params", "logging", "client_id", "session", "description", "slice", "roi", "background", "foreground"]
 )  # request fields of MONAI Label's clients: a label of that name would be overwritten by them
 
 
@@ -64,10 +64,11 @@ class Region:
 class LabelSet:
     """All labels of a model and its regions; constructed = consistent.
 
-    Regions are nested (each later one inside an earlier one) or disjoint, so that exclusive labels follow from them.
+    Two regions are nested or disjoint, so that exclusive labels follow from them.
 
     Raises:
-        BadCard: values not 1..N, a reserved or doubled name, a region of an unknown label, labels that the regions cannot tell apart.
+        BadCard: values not 1..N, a reserved, doubled or unprintable name, a region of an unknown label or one that overlaps another
+            without nesting, labels that the regions cannot tell apart.
     """
 
     labels: tuple[Label, ...]
@@ -82,12 +83,27 @@ class LabelSet:
         for name in names:
             if name in RESERVED or name.startswith("result_") or names.count(name) > 1:
                 raise BadCard(f"label name {name!r} is reserved by the clients or given twice: choose another")
+            if not name.strip() or not name.isprintable():
+                raise BadCard(f"label name {name!r} is empty or holds unprintable characters: choose another")
         for region in self.regions:
             if unknown := set(region.labels) - set(names):
                 raise BadCard(f"region {region.name!r} names unknown labels {sorted(unknown)}; known: {names}")
+        self._check_nesting()
         signatures = [self.signature(name) for name in names]
         if len(set(signatures)) < len(names) or () in signatures:
             raise BadCard(f"the regions {[r.name for r in self.regions]} cannot tell the labels {names} apart")
+
+    def _check_nesting(self) -> None:
+        for n, region in enumerate(self.regions):
+            if not region.labels or region.name in [other.name for other in self.regions[:n]]:
+                raise BadCard(f"region {region.name!r} is given twice or holds no label")
+            for other in self.regions[:n]:
+                shared = set(region.labels) & set(other.labels)
+                if shared and not (set(region.labels) < set(other.labels) or set(other.labels) < set(region.labels)):
+                    raise BadCard(
+                        f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one must lie inside the other, "
+                        "or they must share no label"
+                    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,7 +166,7 @@ def codings() -> Mapping[str, Coding]:
     """The known codings by name, from `codings.yaml`."""
     table = yaml.safe_load((Path(__file__).parent / "codings.yaml").read_text())
     return {
-        name: Coding(name, tuple(row["layouts"]), {int(k): v for k, v in row["values"].items()}, row["description"])
+        name: Coding(name=name, **{**row, "layouts": tuple(row["layouts"]), "values": {int(k): v for k, v in row["values"].items()}})
         for name, row in table.items()
     }
 

@@ -1,6 +1,6 @@
 """From the network's probabilities to exclusive labels on the reference grid.
 
-Invariant: the regions form a tree by the labels they hold (each later one inside an earlier one, or disjoint from it), and so does the
+Invariant: the regions form a tree by the labels they hold (two of them are nested or disjoint), and so does the
 result: a voxel lies in a region only if it lies in the region's parent. Nothing here knows the brain: organs are a tree of depth one.
 """
 

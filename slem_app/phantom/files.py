@@ -24,28 +24,40 @@ NIFTI_NAMES = {  # layout -> file name of each sequence and of the labels, value
     "nifti": ({name: name for name in SEQUENCES}, "seg", (0, 1, 2, 3)),
 }
 
+SPIN_ECHO = {"ScanningSequence": "SE", "SequenceVariant": "SP", "RepetitionTime": 550, "EchoTime": 9}
+TURBO = {"ScanningSequence": "SE", "SequenceVariant": "SK", "RepetitionTime": 5200, "EchoTime": 98}
+CONTRAST_AGENT = {"ContrastBolusAgent": "Gadobutrol", "ContrastBolusRoute": "INTRAVENOUS"}
 SERIES = {  # what a scanner would write; times in ms
-    "t1n": {"SeriesDescription": "AX T1 SE", "ProtocolName": "T1 SE", "ScanningSequence": "SE", "SequenceVariant": "SP", "RepetitionTime": 550, "EchoTime": 9},
-    "t1c": {
-        "SeriesDescription": "AX T1 SE POST GAD", "ProtocolName": "T1 SE", "ScanningSequence": "SE", "SequenceVariant": "SP", "RepetitionTime": 550, "EchoTime": 9,
-        "ContrastBolusAgent": "Gadobutrol", "ContrastBolusRoute": "INTRAVENOUS",
-    },
-    "t2w": {"SeriesDescription": "AX T2 TSE", "ProtocolName": "T2 TSE", "ScanningSequence": "SE", "SequenceVariant": "SK", "RepetitionTime": 5200, "EchoTime": 98},
+    "t1n": {"SeriesDescription": "AX T1 SE", "ProtocolName": "T1 SE", **SPIN_ECHO},
+    "t1c": {"SeriesDescription": "AX T1 SE POST GAD", "ProtocolName": "T1 SE", **SPIN_ECHO, **CONTRAST_AGENT},
+    "t2w": {"SeriesDescription": "AX T2 TSE", "ProtocolName": "T2 TSE", **TURBO},
     "t2f": {
-        "SeriesDescription": "AX T2 FLAIR", "ProtocolName": "FLAIR", "ScanningSequence": ["SE", "IR"], "SequenceVariant": "SK",
-        "RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500,
+        "SeriesDescription": "AX T2 FLAIR",
+        "ProtocolName": "FLAIR",
+        **TURBO,
+        "ScanningSequence": ["SE", "IR"],
+        "RepetitionTime": 9000,
+        "EchoTime": 120,
+        "InversionTime": 2500,
     },
-}  # fmt: skip
+}
 EXTRAS = {  # series of the same examination that no model should read
     "localizer": {
-        "SeriesDescription": "3-plane localizer", "ProtocolName": "localizer", "ScanningSequence": "GR", "SequenceVariant": "SP",
-        "RepetitionTime": 8, "EchoTime": 3, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        "SeriesDescription": "3-plane localizer",
+        "ProtocolName": "localizer",
+        **SPIN_ECHO,
+        "ScanningSequence": "GR",
+        "EchoTime": 3,
+        "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
     },
     "adc": {
-        "SeriesDescription": "ep2d_diff_ADC", "ProtocolName": "ep2d_diff", "ScanningSequence": "EP", "SequenceVariant": "SK",
-        "RepetitionTime": 6500, "EchoTime": 95, "ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"],
+        "SeriesDescription": "ep2d_diff_ADC",
+        "ProtocolName": "ep2d_diff",
+        **TURBO,
+        "ScanningSequence": "EP",
+        "ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"],
     },
-}  # fmt: skip
+}
 
 
 def write_nifti(phantom: Phantom, folder: Path, case_id: str, layout: str = "brats2023", labels: bool = True) -> Path:
