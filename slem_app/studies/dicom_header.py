@@ -1,0 +1,183 @@
+"""What the headers of DICOM files say: the fields the rules read, the order of the slices and their grid (PS3.3 C.7.6.2).
+
+pydicom speaks LPS; only here it becomes RAS. Pixel data is never read. Enhanced multi-frame files count as one slice a frame.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from slem_app.errors import BadVolume
+from slem_app.types import Grid
+
+__all__ = ["Header", "grid", "in_order", "position", "probe", "read_slices", "summary"]
+
+Header = Mapping[str, object]
+"""Fields of one slice by DICOM keyword, plus 'path' (Path) and 'frame' (int, index in the file)."""
+
+GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
+TAGS = (
+    *GEOMETRY,
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "StudyDate"),
+    *("Modality", "Manufacturer", "BodyPartExamined", "SeriesDescription", "ProtocolName", "SequenceName", "SeriesNumber"),
+    *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "ImageType", "ContrastBolusAgent"),
+    *("EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoNumbers", "DiffusionBValue", "TriggerTime"),
+    *("InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime"),
+    *("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"),
+)
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+STUDY_UID = Tag("StudyInstanceUID")
+BROKEN = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, struct.error)
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def probe(path: Path) -> str | None:
+    """The file's StudyInstanceUID, reading no further than that; None if it is not a DICOM image of a study."""
+    try:
+        with open(path, "rb") as file:
+            found = read_partial(file, stop_when=lambda tag, vr, length: tag > STUDY_UID, specific_tags=[STUDY_UID])
+        return str(found.StudyInstanceUID) or None
+    except BROKEN:  # any other file may lie in the folder
+        return None
+
+
+def read_slices(path: Path) -> list[Header]:
+    """The fields of the file's slice, or of each frame of an enhanced multi-frame file.
+
+    Raises:
+        BadVolume: not a readable DICOM file.
+    """
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=[*TAGS, *FUNCTIONAL_GROUPS])
+        base = {key: plain(dataset[key].value) for key in TAGS if key in dataset and dataset[key].value not in (None, "")}
+        meta = getattr(dataset, "file_meta", Dataset())
+        base |= {"path": Path(path), "frame": 0, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))}
+        frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+        shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
+        return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [base]
+    except BROKEN as error:
+        raise BadVolume(f"{path} is not a readable DICOM file: {error}. Copy or export it again") from error
+
+
+def _nested(group: Dataset) -> dict[str, object]:
+    """The wanted fields of one functional group, whichever macro they are in."""
+    fields: dict[str, object] = {}
+    for element in group:
+        for item in element.value if element.VR == "SQ" else ():
+            fields |= {key: plain(item[key].value) for key in TAGS if key in item and item[key].value not in (None, "")}
+            if "EffectiveEchoTime" in item:
+                fields["EchoTime"] = float(item.EffectiveEchoTime)
+    return fields
+
+
+def plain(value: object) -> object:
+    """A pydicom value as str, int, float or a tuple of them."""
+    if isinstance(value, (MultiValue, list, tuple)):
+        return tuple(plain(part) for part in value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return str(value)
+
+
+def position(header: Header) -> tuple[float, ...] | None:
+    """ImageOrientationPatient and ImagePositionPatient, rounded so that equal slices compare equal; None without them."""
+    orientation, origin = header.get("ImageOrientationPatient"), header.get("ImagePositionPatient")
+    if not isinstance(orientation, tuple) or not isinstance(origin, tuple) or len(orientation) != 6 or len(origin) != 3:
+        return None
+    return tuple(round(float(n), 3) for n in (*orientation, *origin))
+
+
+def normal(header: Header) -> np.ndarray:
+    """(3,) unit vector across the slice, LPS."""
+    orientation = np.array(header["ImageOrientationPatient"], dtype=np.float64)
+    across = np.cross(orientation[:3], orientation[3:])
+    return across / max(float(np.linalg.norm(across)), 1e-9)
+
+
+def in_order(slices: Sequence[Header]) -> tuple[Header, ...]:
+    """The slices along their common normal; by InstanceNumber where a slice has no position."""
+    if not slices or any(position(part) is None for part in slices):
+        return tuple(sorted(slices, key=lambda part: (int(part.get("InstanceNumber", 0)), part["frame"])))
+    across = normal(slices[0])
+    return tuple(sorted(slices, key=lambda part: float(across @ np.array(part["ImagePositionPatient"], dtype=np.float64))))
+
+
+def summary(slices: Sequence[Header]) -> Header:
+    """The fields of the first slice, with NumberOfSlices and NumberOfOrientations counted."""
+    places = [position(part) for part in slices]
+    directions = {tuple(round(n, 1) for n in place[:6]) for place in places if place}
+    first = {key: value for key, value in slices[0].items() if key not in ("path", "frame")}
+    return first | {"NumberOfSlices": len(slices), "NumberOfOrientations": len(directions)}
+
+
+def grid(slices: Sequence[Header], what: str) -> Grid:
+    """The grid of slices that are already in order: I along a row, J down a column, K from slice to slice, RAS mm.
+
+    Args:
+        slices: headers, see `in_order`.
+        what: name of the series, for messages.
+
+    Raises:
+        BadVolume: no geometry, several orientations or sizes, two slices in one place, a missing slice, a truncated file.
+    """
+    places = [position(part) for part in slices]
+    if None in places or any(len(part.get("PixelSpacing", ())) != 2 for part in slices):
+        raise BadVolume(f"{what} is not a volume: a file without ImagePositionPatient, ImageOrientationPatient or PixelSpacing (a screenshot?)")
+    for key in ("Rows", "Columns", "PixelSpacing"):
+        if len(values := {part.get(key) for part in slices}) > 1:
+            raise BadVolume(f"{what} is not one volume: its slices differ in {key}, {sorted(map(str, values))}")
+    orientations = np.array([place[:6] for place in places])
+    if np.abs(orientations - orientations[0]).max() > 0.01:
+        raise BadVolume(f"{what} is not one volume: its slices have several orientations (a localiser?)")
+    for part in slices:
+        _check_file_size(part)
+    step = _step(slices, what)
+    first = slices[0]
+    spacing = np.array(first["PixelSpacing"], dtype=np.float64)
+    direction = np.array(first["ImageOrientationPatient"], dtype=np.float64)
+    affine = np.eye(4)
+    affine[:3, 0] = LPS_TO_RAS @ direction[:3] * spacing[1]  # PixelSpacing is (row distance, column distance)
+    affine[:3, 1] = LPS_TO_RAS @ direction[3:] * spacing[0]
+    affine[:3, 2] = LPS_TO_RAS @ step
+    affine[:3, 3] = LPS_TO_RAS @ np.array(first["ImagePositionPatient"], dtype=np.float64)
+    return Grid((int(first["Columns"]), int(first["Rows"]), len(slices)), affine)
+
+
+def _step(slices: Sequence[Header], what: str) -> np.ndarray:
+    """(3,) LPS mm from one slice to the next; refuses uneven steps."""
+    origins = np.array([part["ImagePositionPatient"] for part in slices], dtype=np.float64)
+    if len(slices) == 1:
+        thickness = slices[0].get("SpacingBetweenSlices") or slices[0].get("SliceThickness") or 1.0
+        return normal(slices[0]) * abs(float(thickness))
+    gaps = np.diff(origins @ normal(slices[0]))
+    usual = float(np.median(gaps))
+    if gaps.min() < 0.01:
+        raise BadVolume(f"{what} holds {int((gaps < 0.01).sum())} slices twice in one place: several images under one SeriesInstanceUID (echoes, phases, times)")
+    if (odd := np.abs(gaps - usual) > max(0.1 * usual, 0.02)).any():
+        k = int(np.flatnonzero(odd)[0])
+        raise BadVolume(f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of {len(slices)} where {usual:.2f} mm is usual. Export it again")
+    return (origins[-1] - origins[0]) / (len(slices) - 1)
+
+
+def _check_file_size(part: Header) -> None:
+    """Refuse an uncompressed file that is too short for its pixels."""
+    if (syntax := str(part.get("TransferSyntaxUID", ""))) and UID(syntax).is_transfer_syntax and UID(syntax).is_compressed:
+        return
+    needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8
+    needed *= int(part.get("SamplesPerPixel", 1)) * int(part.get("NumberOfFrames", 1))
+    size = os.path.getsize(part["path"])
+    if size < needed:
+        raise BadVolume(f"{part['path']} is truncated: {size} bytes where its pixels alone take {needed}. Export it again")

@@ -1,0 +1,108 @@
+"""DICOM files to series: by SeriesInstanceUID, and further where one UID holds several images of the same slices.
+
+Some data sets give one UID to several images: CHAOS's in- and out-phase, multi-echo, magnitude and phase, dynamic series. So a
+group whose slice positions repeat is split by the first property below that tells its images apart. A group whose positions do
+not repeat is never split: discs spread the slices of one image over many folders.
+"""
+
+from __future__ import annotations
+
+import filecmp
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from slem_app.studies.dicom_header import Header, in_order, position, summary
+from slem_app.studies.naming import plain_id
+from slem_app.studies.series import Series
+
+__all__ = ["assemble"]
+
+
+def _image_type(part: Header) -> str:
+    kind = part.get("ImageType", ())
+    return "-".join(kind) if isinstance(kind, tuple) else str(kind)
+
+
+SPLITTERS: Mapping[str, Callable[[Header], str]] = {
+    "folder": lambda part: part["path"].parent.name,
+    "image type": _image_type,
+    "echo time": lambda part: f"TE{part.get('EchoTime', '')}",
+    "echo": lambda part: f"echo{part.get('EchoNumbers', '')}",
+    "diffusion weighting": lambda part: f"b{part.get('DiffusionBValue', '')}",
+    "inversion time": lambda part: f"TI{part.get('InversionTime', '')}",
+    "flip angle": lambda part: f"FA{part.get('FlipAngle', '')}",
+    "time point": lambda part: f"time{part.get('TemporalPositionIdentifier', '')}",
+    "acquisition": lambda part: f"acquisition{part.get('AcquisitionNumber', '')}",
+    "trigger time": lambda part: f"trigger{part.get('TriggerTime', '')}",
+    "matrix": lambda part: f"{part.get('Columns', '')}x{part.get('Rows', '')}",
+}
+"""Property -> its value of a slice, in the order they are tried."""
+
+
+def assemble(slices: Iterable[Header]) -> tuple[Series, ...]:
+    """The series that the slices of one study make, sorted by SeriesNumber and id."""
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for part in slices:
+        groups[str(part.get("SeriesInstanceUID", ""))].append(part)
+    found: list[tuple[int, Series]] = []
+    for uid, group in groups.items():
+        number = int(group[0].get("SeriesNumber", 0))
+        parts = split(without_copies(group))
+        for words, part in parts:
+            found.append((number, _series("_".join([uid, *words]) if words else uid, words, part)))
+    ids = Counter(series.id for _, series in found)
+    doubled = {id for id, n in ids.items() if n > 1}
+    if doubled:  # the same words in two folders of one name: the order of the files tells them apart
+        found = [(n, _renamed(s, k) if s.id in doubled else s) for k, (n, s) in enumerate(found)]
+    return tuple(series for _, series in sorted(found, key=lambda pair: (pair[0], pair[1].id)))
+
+
+def _series(id: str, words: Sequence[str], group: Sequence[Header]) -> Series:
+    ordered = in_order(group)
+    header = summary(ordered)
+    name = str(header.get("SeriesDescription") or header.get("ProtocolName") or "")
+    paths = tuple(dict.fromkeys(part["path"] for part in ordered))
+    return Series.described(id, " ".join([name, *words]).strip(), header, paths, ordered)
+
+
+def _renamed(series: Series, number: int) -> Series:
+    return Series.described(f"{series.id}_{number}", series.name, series.header, series.paths, series.slices)
+
+
+def without_copies(group: Sequence[Header]) -> list[Header]:
+    """The slices without second copies of a file; same UID is not enough, for some data sets reuse it for other pixels."""
+    seen: dict[tuple[object, ...], list[Header]] = defaultdict(list)
+    kept = []
+    for part in group:
+        twins = seen[part.get("SOPInstanceUID"), part["frame"], position(part)]
+        if any(twin["path"] != part["path"] and filecmp.cmp(twin["path"], part["path"], shallow=False) for twin in twins):
+            continue
+        twins.append(part)
+        kept.append(part)
+    return kept
+
+
+def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
+    """(what tells it apart from the rest, its slices) of every image in the group; what nothing tells apart stays together."""
+    repeats = _repeats(group)
+    if repeats < 2:
+        return [((), group)]
+    best: tuple[int, dict[str, list[Header]]] | None = None
+    for value in SPLITTERS.values():
+        parts: dict[str, list[Header]] = defaultdict(list)
+        for part in group:
+            parts[value(part)].append(part)
+        left = max(_repeats(part) for part in parts.values())
+        if len(parts) > 1 and left < (best[0] if best else repeats):
+            best = left, parts
+        if left == 1 and len(parts) > 1:
+            break
+    if best is None:
+        return [((), group)]
+    return [((plain_id(word), *more), part) for word, members in sorted(best[1].items()) for more, part in split(members)]
+
+
+def _repeats(group: Sequence[Header]) -> int:
+    """How many slices share the most crowded position."""
+    places = Counter(place for part in group if (place := position(part)) is not None)
+    return max(places.values(), default=1)

@@ -1,0 +1,111 @@
+"""A series: one image of a study as it lies on disk. A study: the series of one case.
+
+Nothing is read when they are made: `header` and `grid` read headers, once, when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from slem_app.errors import BadVolume
+from slem_app.studies import dicom_header, nifti_header
+from slem_app.types import Grid
+
+__all__ = ["Series", "Study"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One 3D image: a NIfTI file, a channel of a 4D NIfTI file, or the files of a DICOM series.
+
+    Example:
+        >>> Series("t1ce", (Path("case_t1ce.nii.gz"),), "nifti", "t1ce").format
+        'nifti'
+    """
+
+    id: str
+    """Unique in its study: a suffix ('t1ce', '0000'), a file name without its ending, or the SeriesInstanceUID."""
+    paths: tuple[Path, ...]
+    """The NIfTI file, or the DICOM files in the order of the grid's K axis."""
+    format: str
+    """'nifti' or 'dicom'."""
+    name: str
+    """What the rules of grouping read: file name, suffix, channel name or SeriesDescription."""
+    channel: int | None = None
+    """Index on the fourth axis of a 4D NIfTI file; None for a 3D file."""
+
+    @classmethod
+    def described(
+        cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()
+    ) -> Series:
+        """A DICOM series whose headers have been read already, from files or from a PACS."""
+        series = cls(id, paths, "dicom", name)
+        vars(series).update({"header": dict(header), **({"slices": tuple(slices)} if slices else {})})
+        return series
+
+    @cached_property
+    def slices(self) -> tuple[dicom_header.Header, ...]:
+        """One header a DICOM slice, along the K axis of the grid; empty for NIfTI.
+
+        Raises:
+            BadVolume: a file that is not DICOM.
+        """
+        if self.format != "dicom":
+            return ()
+        return dicom_header.in_order([part for path in self.paths for part in dicom_header.read_slices(path)])
+
+    @property
+    def frames(self) -> tuple[tuple[Path, int], ...]:
+        """DICOM only: (file, frame in the file) of every slice along the K axis of the grid."""
+        return tuple((part["path"], part["frame"]) for part in self.slices)
+
+    @cached_property
+    def header(self) -> Mapping[str, object]:
+        """Header fields by their DICOM keywords, times in ms; of a NIfTI file those of the JSON file beside it, if there is one.
+
+        NumberOfSlices and NumberOfOrientations are counted over the files.
+
+        Raises:
+            BadVolume: a file that is not DICOM.
+        """
+        if self.format == "dicom":
+            return dicom_header.summary(self.slices)
+        return nifti_header.sidecar(self.paths[0])
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Shape and affine, from headers alone.
+
+        Raises:
+            BadVolume: truncated, not an image, 4D without a channel, slices that make no volume.
+        """
+        if not self.paths:
+            raise BadVolume(f"series {self.id!r} has no files here: only its header is known")
+        if self.format == "dicom":
+            return dicom_header.grid(self.slices, f"series {self.name!r} ({self.id})")
+        return nifti_header.grid(self.paths[0], self.channel)
+
+
+@dataclass(frozen=True)
+class Study:
+    """One case: its images, and the label map that came with it."""
+
+    id: str
+    """Unique in its source; a plain name, never a path."""
+    layout: str
+    """Naming scheme of the files, e.g. 'brats2018'; with the label values it decides their coding."""
+    root: Path
+    """Folder of the case's files."""
+    series: tuple[Series, ...]
+    """Every image of the case, in the order of their ids."""
+    label: Series | None = None
+    """The reference segmentation, if there is exactly one."""
+    coding: str | None = None
+    """How the label's values are coded, if the user has declared it; see `labels.decide_coding`."""
+
+    def find(self, id: str) -> Series | None:
+        """The series called `id`, or None."""
+        return next((series for series in self.series if series.id == id), None)

@@ -1,0 +1,79 @@
+"""A source of studies: lists the ids of its cases without reading any image, and opens one case at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from slem_app.errors import NotFound
+from slem_app.studies.series import Study
+
+__all__ = ["StudySource"]
+
+
+class StudySource(ABC):
+    """The cases of one folder. Ids are looked up in the list, so that none can lead out of the folder.
+
+    Args:
+        root: the folder.
+        layout: its naming scheme.
+        coding: how its label values are coded, if declared.
+    """
+
+    def __init__(self, root: Path, layout: str, coding: str | None = None) -> None:
+        self.root = root
+        self.layout = layout
+        self.coding = coding
+        self._one: str | None = None
+        self._entries: dict[str, Any] | None = None
+
+    @abstractmethod
+    def _list(self) -> Mapping[str, Any]:
+        """Id -> whatever `_open` needs to open that case; reads names only."""
+
+    @abstractmethod
+    def _open(self, id: str, entry: Any) -> Study:
+        """The case `id`."""
+
+    def only(self, id: str) -> StudySource:
+        """This source narrowed to one of its cases."""
+        narrow = copy(self)
+        narrow._one, narrow._entries = id, None
+        return narrow
+
+    def refresh(self) -> None:
+        """Look at the folder again at the next question."""
+        self._entries = None
+
+    def _index(self) -> dict[str, Any]:
+        if self._entries is None:
+            listed = self._list()
+            self._entries = {id: listed[id] for id in sorted(listed) if self._one in (None, id)}
+        return self._entries
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all cases, sorted."""
+        return tuple(self._index())
+
+    def study(self, id: str) -> Study:
+        """The case called `id`.
+
+        Raises:
+            NotFound: no such case, or an id that is a path.
+        """
+        index = self._index()
+        if id in index:
+            return self._open(id, index[id])
+        if "/" in id or "\\" in id or id in (".", "..", ""):
+            raise NotFound(f"case id {id!r} is a path: ids are plain names and never lead out of the studies folder")
+        some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
+        raise NotFound(f"no case {id!r} in {self.root}: it has {len(index)} cases ({some})")
+
+    def __len__(self) -> int:
+        return len(self._index())
+
+    def __iter__(self) -> Iterator[Study]:
+        return (self.study(id) for id in self.ids())
