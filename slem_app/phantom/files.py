@@ -27,12 +27,12 @@ NIFTI_NAMES = {  # layout -> file name of each sequence and of the labels, value
 SPIN_ECHO = {"ScanningSequence": "SE", "SequenceVariant": "SP", "RepetitionTime": 550, "EchoTime": 9}
 TURBO = {"ScanningSequence": "SE", "SequenceVariant": "SK", "RepetitionTime": 5200, "EchoTime": 98}
 CONTRAST_AGENT = {"ContrastBolusAgent": "Gadobutrol", "ContrastBolusRoute": "INTRAVENOUS"}
-SERIES = {  # what a scanner would write; times in ms
-    "t1n": {"SeriesDescription": "AX T1 SE", "ProtocolName": "T1 SE", **SPIN_ECHO},
-    "t1c": {"SeriesDescription": "AX T1 SE POST GAD", "ProtocolName": "T1 SE", **SPIN_ECHO, **CONTRAST_AGENT},
-    "t2w": {"SeriesDescription": "AX T2 TSE", "ProtocolName": "T2 TSE", **TURBO},
+SERIES = {  # what a scanner would write, the plane before the description; times in ms
+    "t1n": {"SeriesDescription": "T1 SE", "ProtocolName": "T1 SE", **SPIN_ECHO},
+    "t1c": {"SeriesDescription": "T1 SE POST GAD", "ProtocolName": "T1 SE", **SPIN_ECHO, **CONTRAST_AGENT},
+    "t2w": {"SeriesDescription": "T2 TSE", "ProtocolName": "T2 TSE", **TURBO},
     "t2f": {
-        "SeriesDescription": "AX T2 FLAIR",
+        "SeriesDescription": "T2 FLAIR",
         "ProtocolName": "FLAIR",
         **TURBO,
         "ScanningSequence": ["SE", "IR"],
@@ -41,6 +41,7 @@ SERIES = {  # what a scanner would write; times in ms
         "InversionTime": 2500,
     },
 }
+PLANE = {"S": "AX", "I": "AX", "A": "COR", "P": "COR", "R": "SAG", "L": "SAG"}  # side that the slices run to -> plane
 EXTRAS = {  # series of the same examination that no model should read
     "localizer": {
         "SeriesDescription": "3-plane localizer",
@@ -115,8 +116,10 @@ def write_dicom(phantom: Phantom, folder: Path, case_id: str, extras: bool = Fal
     for number, sequence in enumerate(phantom.images, 1):
         slope, intercept = RESCALE[sequence]
         stored = np.clip(np.round((phantom.images[sequence] - intercept) / slope), 0, 65535).astype(np.uint16)
+        grid = phantom.grids[sequence]
         fields = {**SERIES[sequence], "RescaleSlope": slope, "RescaleIntercept": intercept, "RescaleType": "US"}
-        _write_series(case, study, (number, sequence), fields, stored, phantom.grids[sequence])
+        fields["SeriesDescription"] = f"{PLANE[grid.orientation[2]]} {fields['SeriesDescription']}"
+        _write_series(case, study, (number, sequence), fields, stored, grid)
     if extras:
         grid, image = phantom.grid, phantom.images["t2w"] if phantom.grids["t2w"] is phantom.grid else phantom.images["t1c"]
         thin, middle = np.round(image).astype(np.uint16), grid.shape[2] // 2
