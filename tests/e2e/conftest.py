@@ -1,0 +1,65 @@
+"""A real server process for the end-to-end tests, started as the README and MONAI Label's own command line start it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+PROJECT = Path(__file__).parents[2]
+PATIENCE = 120  # s until a server must answer; it takes 20 on a quiet machine
+
+
+class Server:
+    """A running server and its address."""
+
+    def __init__(self, process: subprocess.Popen, url: str, log: Path) -> None:
+        self.process, self.url, self.log = process, url, log
+
+    def wait(self) -> None:
+        """Until it answers; fails with the end of its log where it stopped or stays silent."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                if requests.get(f"{self.url}/info/", timeout=30).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.3)
+        pytest.fail(f"the server did not start; the end of its log:\n{self.log.read_text()[-4000:]}")
+
+    def stop(self) -> None:
+        """End the process; by force where it does not listen."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """`start_server(studies, *options)`: a server of this project on that folder; all are stopped after the module's tests."""
+    running = []
+
+    def start(studies: Path, *options: str) -> Server:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", "apps/slem", "--studies", str(studies)]
+        command += ["--host", "127.0.0.1", "--port", str(port), *options]
+        log = tmp_path_factory.mktemp("server") / "log.txt"
+        with log.open("w") as stream:
+            process = subprocess.Popen(command, cwd=PROJECT, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+        running.append(Server(process, f"http://127.0.0.1:{port}", log))
+        running[-1].wait()
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()

@@ -1,0 +1,66 @@
+"""A reader's session in Slicer: open the module, fetch the next case, segment it, save the label; what was seen goes into a JSON file.
+
+    .venv-slicer/bin/python tests/e2e/slicer/drive.py --plugin FOLDER --server URL --folder FOLDER --out FILE [--elsewhere]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import vtk
+from desk import Desk, segments
+
+
+def work(desk: Desk, server: str, elsewhere: bool) -> dict[str, object]:
+    """One case from the first click to the saved label.
+
+    Args:
+        desk: the running Slicer.
+        server: its address.
+        elsewhere: the server's disk is another machine's, so that the image has to be downloaded.
+    """
+    desk.settings["MONAILabel/autoRunSegmentationOnNextSample"] = False
+    widget = desk.open_module(server)
+    widget.onClickFetchInfo()
+    seen: dict[str, object] = {"info": widget.info, "model": widget.ui.segmentationModelSelector.currentText, "strategies": widget.ui.strategyBox.items}
+    if elsewhere:
+        ask = widget.logic.next_sample
+        widget.logic.next_sample = lambda *words: {key: value for key, value in ask(*words).items() if key != "path"}
+    widget.onNextSampleButton()
+    if widget.current_sample is None:
+        return seen | {"errors": desk.errors}
+    seen["sample"] = widget.current_sample
+    seen["volume"] = volume(widget._volumeNode)
+    seen["before"] = segments(widget._segmentNode)
+    widget.onClickSegmentation()
+    seen["segments"] = segments(widget._segmentNode)
+    widget.onSaveLabel()
+    seen["datastore"] = widget.logic.datastore()
+    seen["errors"] = desk.errors
+    return seen
+
+
+def volume(node: object) -> dict[str, object]:
+    """Size, and the 4x4 matrix from voxel indices to RAS mm, of a displayed volume."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    rows = [[matrix.GetElement(row, column) for column in range(4)] for row in range(4)]
+    return {"name": node.GetName(), "shape": node.GetImageData().GetDimensions(), "affine": rows}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--plugin", type=Path, required=True, help="folder with the plugin's MONAILabel.py")
+    options.add_argument("--server", required=True, help="address of the server")
+    options.add_argument("--folder", type=Path, required=True, help="for downloads")
+    options.add_argument("--out", type=Path, required=True, help="the JSON file")
+    options.add_argument("--elsewhere", action="store_true", help="do not use paths of the server's disk")
+    given = options.parse_args()
+    seen = work(Desk(given.plugin, given.folder), given.server, given.elsewhere)
+    given.out.write_text(json.dumps(seen, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
