@@ -1,0 +1,46 @@
+"""The MONAI Label app. It hands every call on to `slem_app.serving.app.Serving`; there is no logic here.
+
+MONAI Label looks for the class whose direct base is named MONAILabelApp, and forgets `lib` after loading.
+"""
+
+import lib.configs
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.utils.others.class_utils import get_class_names
+
+from slem_app.serving.app import DESCRIPTION, NAME, Serving
+
+
+class SlemLabel(MONAILabelApp):
+    """SLeM Label: segmentation of cases of several sequences."""
+
+    def __init__(self, app_dir, studies, conf):
+        self.serving = Serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
+        super().__init__(app_dir, studies, conf, name=NAME, description=DESCRIPTION)
+
+    def init_datastore(self):
+        return self.serving.datastore
+
+    def init_infers(self):
+        return self.serving.tasks
+
+    def init_strategies(self):
+        return self.serving.strategies()
+
+    def infer(self, request, datastore=None):
+        return self.serving.infer(request)
+
+    def batch_infer(self, request, datastore=None):
+        return super().batch_infer(self.serving.batch_request(request), datastore)
+
+    def next_sample(self, request):
+        return super().next_sample(self.serving.strategy_request(request))
+
+    def sessions(self):
+        return self.serving.sessions
+
+    def cleanup_sessions(self):
+        self.serving.sessions.remove_expired()
+
+    def on_init_complete(self):
+        super().on_init_complete()
+        self.serving.install()

@@ -1,0 +1,155 @@
+"""`slem serve`: start the server as a process of its own, and say what to do next."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slem_app import phantom
+from slem_app.errors import BadSetting, NotFound, SlemError
+
+__all__ = ["Serve"]
+
+PROJECT = Path(__file__).parents[2]
+APP = PROJECT / "apps" / "slem"
+PATIENCE = 180.0  # seconds until the server must answer
+NEXT = """
+SLeM Label is ready at {url} with {cases}, models: {models}.
+
+In 3D Slicer (5.x):
+  1. Install the extension MONAILabel (View > Extensions Manager), then open the module Active Learning > MONAILabel.
+  2. Put {url} into the field 'MONAI Label server' and press the button beside it.
+  3. Press 'Next Sample': a case is loaded; then 'Run' under Auto Segmentation.
+  4. Correct the segments in the Segment Editor and press 'Submit Label'.
+{host_note}Labels are kept in {store}
+Stop the server with Ctrl+C. Research use only, not for diagnostic use.
+"""
+OPEN = "Other machines reach the server under this machine's name. It asks for no password: keep it behind a firewall.\n"
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve studies to 3D Slicer; two demo studies if none are given.
+
+    Runs until it is interrupted.
+    """
+
+    studies: Path | None = None
+    """Folder of studies, in any layout that `slem inspect` understands. Default: two demo studies, made in the cache folder."""
+    port: int = 8000
+    """TCP port."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Another than this machine's own opens the server to everybody who reaches it: it asks for no password."""
+    store: Path | None = None
+    """Folder for labels and uploads. Default: `.slem` in the studies folder."""
+    conf: dict[str, str] = field(default_factory=dict)
+    """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
+    verbose: bool = False
+    """Show the server's whole log."""
+
+    def run(self) -> int:
+        """Start the server, say when it answers, and wait for its end."""
+        _check_free(self.host, self.port)
+        studies = demo_studies() if self.studies is None else self.studies
+        if not studies.is_dir():
+            raise NotFound(f"no folder {studies}: give the folder that holds the studies")
+        print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
+        with subprocess.Popen(self.command(studies), env=environment(), cwd=PROJECT) as server:
+            try:
+                info = wait_until_ready(server, self.url)
+                print(self.advice(studies, info), flush=True)
+                return server.wait()
+            finally:
+                _stop(server)
+
+    def command(self, studies: Path) -> list[str]:
+        """The command line of the server."""
+        conf = dict(self.conf) | ({"store": str(self.store.expanduser().resolve())} if self.store else {})
+        pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
+        level = "info" if self.verbose else "warning"
+        start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", str(studies.resolve())]
+        return [*start, "--host", self.host, "--port", str(self.port), "--verbose", level.upper(), "--log_level", level, *pairs]
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the server."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
+        return f"http://{host}:{self.port}"
+
+    def advice(self, studies: Path, info: dict) -> str:
+        """What the user can do now."""
+        count = info["datastore"]["total"]
+        local = self.host in ("127.0.0.1", "localhost", "::1")
+        return NEXT.format(
+            url=self.url,
+            cases=f"{count} case{'' if count == 1 else 's'}",
+            models=", ".join(info["models"]),
+            host_note="" if local else OPEN,
+            store=self.store or studies / ".slem",
+        )
+
+
+def demo_studies() -> Path:
+    """Two phantoms, made once: one plain, one oblique with thick slices and a grid for each sequence.
+
+    Returns:
+        Their folder, in the user's cache.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label" / "demo"
+    if not folder.is_dir():
+        print(f"Making two demo studies in {folder}", flush=True)
+        new = folder.with_name(f".demo-{os.getpid()}")
+        phantom.write_nifti(phantom.make(seed=1), new, "demo-1")
+        phantom.write_nifti(phantom.make(seed=2, oblique=True, own_grids=True), new, "demo-2")
+        new.rename(folder)  # so that a start that was interrupted leaves no half a demo
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with what MONAI Label needs, and without its habits that do not fit."""
+    path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
+    fixed = {"PYTHONPATH": path, "MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    return {**os.environ, **fixed}
+
+
+def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE) -> dict:
+    """Wait until the server answers; its `/info/`.
+
+    Raises:
+        SlemError: it ended or did not answer in time.
+    """
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise SlemError(f"the server ended while starting (code {server.returncode}): the reason is in its last lines above")
+        try:
+            with urllib.request.urlopen(f"{url}/info/", timeout=patience) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise SlemError(f"the server did not answer at {url} within {patience:.0f} s: see apps/slem/logs/app.log")
+
+
+def _check_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise BadSetting(f"cannot listen at {host}:{port}: {error.strerror or error}; choose another with --port") from error
+
+
+def _stop(server: subprocess.Popen) -> None:
+    if server.poll() is None:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()

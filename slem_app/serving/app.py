@@ -1,0 +1,181 @@
+"""What the app in `apps/slem` is made of: studies, models, strategies, sessions, and how a request finds its case.
+
+`Serving` holds everything; the class in `main.py`, which MONAI Label asks, only hands its calls on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.config import settings as monai_settings
+from monailabel.interfaces.config import TaskConfig
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from slem_app.errors import BadSetting, NotFound
+from slem_app.predict import Predictor
+from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
+from slem_app.serving.datastore import CaseDatastore
+from slem_app.serving.infer_task import SegmentationTask
+from slem_app.serving.routes import install
+from slem_app.serving.sessions import UploadSessions
+from slem_app.serving.settings import parse_settings
+from slem_app.serving.strategies import First, Random
+from slem_app.serving.volume_cache import ByteCache
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import load_model
+from slem_app.weights.card import CARD_FILE
+
+__all__ = ["DESCRIPTION", "NAME", "Serving"]
+
+NAME = "SLeM Label"
+DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
+
+UPLOAD_NAME = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")  # the names that tempfile gives; MONAI Label puts a file sent with a request there
+
+
+class Serving:
+    """One server's state.
+
+    Args:
+        studies: the studies folder.
+        conf: MONAI Label's `--conf` table.
+        configs: paths of the app's TaskConfig classes, 'lib.configs.MODEL.Class'.
+
+    Raises:
+        BadSetting: an unknown setting, or a model that the app does not offer.
+        BadStudy: a studies folder of no known layout.
+        NotFound, BadCard, BadWeights: a model that cannot be loaded.
+    """
+
+    def __init__(self, studies: str, conf: Mapping[str, str], configs: Sequence[str]) -> None:
+        if studies.startswith(("http://", "https://")):
+            raise BadSetting(f"{studies}: this server reads studies from folders, not from DICOMweb; give it a folder")
+        self.settings = parse_settings(conf)
+        self.device = _device(self.settings.device)
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
+        self.results = tempfile.TemporaryDirectory(prefix="slem-results-")  # of its own: a client on this machine may use the common one
+        self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
+        self.tasks = self._tasks(dict(conf), configs)
+        root = self.settings.store or Path(studies) / ".slem"
+        self.cases = Cases(Path(studies), root / "uploads", self.settings.coding)
+        self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
+
+    def segmentation(self, name: str) -> SegmentationTask:
+        """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
+        own = self.settings.models_dir / name if self.settings.models_dir else None
+        model = load_model(own if own and (own / CARD_FILE).is_file() else name)
+        return SegmentationTask(Predictor(model, self.device), self.cache, Path(self.results.name))
+
+    def install(self) -> None:
+        """Complete MONAI Label's FastAPI application, which is starting."""
+        from monailabel.app import app  # it imports this app while it starts
+
+        install(app)
+
+    def batch_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch request that this machine can do: MONAI Label's default divides by the number of GPUs."""
+        return {**request, "multi_gpu": False, "device": str(self.device), "max_workers": 1}
+
+    def strategy_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A request for the next case, its strategy checked.
+
+        Raises:
+            NotFound: no such strategy.
+        """
+        name = request.get("strategy") or "random"
+        if name not in self.strategies():
+            raise NotFound(f"no strategy {name!r}; this server has {', '.join(self.strategies())}")
+        return {**request, "strategy": name}
+
+    def strategies(self) -> dict[str, Strategy]:
+        """How the next case may be chosen."""
+        return {"random": Random(), "first": First()}
+
+    def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer an inference request.
+
+        Args:
+            request: `model`, `image` (an id, or the path of an uploaded volume) and the client's parameters.
+
+        Returns:
+            MONAI Label's result: `label`, `tag`, `file`, `params`.
+
+        Raises:
+            SlemError: anything in the request or the case that cannot be used.
+        """
+        task = self.tasks.get(str(request.get("model")))
+        if task is None:
+            raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
+        case, uploaded = self.case_of(request)
+        file, params = task({**request, "case": case})
+        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        label = file
+        if request.get("save_label") and not uploaded:
+            label = self.datastore.save_label(f"{case.id}/{case.sequence}", file, tag, {"model": request["model"], "params": params})
+        return {"label": label, "tag": tag, "file": file, "params": params}
+
+    def case_of(self, request: Mapping[str, Any]) -> tuple[Case, bool]:
+        """The case that a request is about, and whether it was uploaded for it.
+
+        MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this machine from a client. Here
+        only paths count that it has made itself: of a session, or of a file sent with the request.
+        """
+        image = str(request.get("image") or "")
+        if not image:
+            raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
+        if not Path(image).is_absolute():
+            return self.cases.find(image), False
+        session = self.sessions.folder_of(image)
+        sent = Path(image).parent == Path(tempfile.gettempdir()) and UPLOAD_NAME.fullmatch(Path(image).name)
+        if not (session or sent) or not Path(image).exists():
+            raise NotFound(f"no case {image!r}: paths of the server are no ids")
+        case_id = f"upload {session.name if session else Path(image).name}"
+        grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")))
+        return Case(case_id, grouping, grouping.reference(REFERENCE_ORDER), notes), True
+
+    def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask]:
+        classes = {path.split(".")[-2]: path for path in configs}
+        if unknown := sorted(set(self.settings.models) - set(classes)):
+            raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
+        tasks = {}
+        for name in self.settings.models or classes:
+            module, _, kind = classes[name].rpartition(".")
+            config: TaskConfig = getattr(importlib.import_module(module), kind)()
+            config.init(name, "", conf, None, serving=self)
+            tasks[name] = config.infer()
+        return tasks
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
+    return device
+
+
+def _chosen(sequence: Any) -> str | None:
+    """The option `sequence`, which clients send as text or as the whole list of its choices."""
+    sequence = sequence[0] if isinstance(sequence, list) and sequence else sequence
+    return None if sequence in (None, "", [], "auto") else str(sequence)
+
+
+def _volumes(path: Path) -> list[Path]:
+    """What an upload holds: its NIfTI files if all are, else the whole."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(part for part in path.iterdir() if part.name != "meta.info")
+    return files if files and all(part.name.endswith(NIFTI) for part in files) else [path]

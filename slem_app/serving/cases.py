@@ -1,0 +1,199 @@
+"""From any id that a client may send to a case and one of its sequences.
+
+Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`; the sequence decides on whose grid the result lies. Besides the studies folder there are the
+images that clients have uploaded: each is a case of one series, as is a session. Listings are never kept longer than a few times what
+they take to make, and an id that is not known makes a new one, so new cases appear by themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+from slem_app.errors import BadStudy, NotFound
+from slem_app.grouping import Grouping, group
+from slem_app.serving.label_store import file_name
+from slem_app.studies import Series, Study, StudySource, open_source
+
+__all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload", "series_state"]
+
+REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
+"""The image that is served for a case: the first of these that it has, else any."""
+NIFTI = (".nii.gz", ".nii")
+PATIENCE = 10  # a listing is used for this many times as long as it took to make
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What an id stands for."""
+
+    id: str
+    """Case id, without a sequence."""
+    grouping: Grouping
+    """Its series, named."""
+    sequence: str
+    """The sequence that was asked for, or the reference."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, e.g. that a sequence was assumed."""
+
+    @property
+    def series(self) -> Series:
+        """The series of `sequence`."""
+        return self.grouping.sequences[self.sequence]
+
+    @cached_property
+    def state(self) -> tuple:
+        """Changes when a file of one of its sequences changes."""
+        return tuple((name, series_state(series)) for name, series in sorted(self.grouping.sequences.items()))
+
+
+class Cases:
+    """All cases of a server.
+
+    Args:
+        studies: the studies folder; it may be empty still.
+        uploads: where uploaded images are kept, one folder each.
+        coding: label coding of the studies, where it cannot be decided.
+
+    Raises:
+        BadStudy: a folder that is not empty and has no known layout.
+    """
+
+    def __init__(self, studies: Path, uploads: Path, coding: str | None = None) -> None:
+        self.studies = studies
+        self.uploads = uploads
+        self.coding = coding
+        self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
+        self._list()
+
+    def ids(self) -> tuple[str, ...]:
+        """All case ids, sorted: those of the studies folder and uploaded ones."""
+        if time.monotonic() > self.stale:
+            self._list()
+        return self.listed
+
+    def find(self, identifier: str) -> Case:
+        """The case and sequence that an id stands for.
+
+        Raises:
+            NotFound: no such case, or no such sequence in it, or an id that leaves the studies folder.
+            BadStudy: a case of which no sequence is known.
+        """
+        case, rest = self.split(identifier)
+        grouping, notes = self._grouping(case)
+        return Case(case, grouping, grouping.resolve(rest) if rest else grouping.reference(REFERENCE_ORDER), notes)
+
+    def has(self, case: str) -> bool:
+        """True when there is a case of exactly this id."""
+        return case in self.ids() or case in self._list()
+
+    def split(self, identifier: str) -> tuple[str, str]:
+        """Case id and what follows it: ('CASE', '') or ('CASE', 'SEQUENCE').
+
+        Raises:
+            NotFound: no such case.
+        """
+        case, _, rest = identifier.partition("/")
+        if self.has(case):
+            return case, rest
+        some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
+        raise NotFound(f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE")
+
+    def uploaded(self, case: str) -> Path | None:
+        """The file of an uploaded image; None if `case` is not one."""
+        found = [path for path in (self.uploads / file_name(case)).glob("*") if path.name.endswith(NIFTI) and not path.name.startswith(".")]
+        return found[0] if found else None
+
+    def refresh(self) -> None:
+        """Look at the folders anew at the next question."""
+        self.stale = 0.0
+
+    def _list(self) -> tuple[str, ...]:
+        start = time.monotonic()
+        self.source: StudySource | None = None
+        self.own: frozenset[str] = frozenset()
+        if self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
+            self.source = open_source(self.studies, self.coding)  # the layout itself may have come to light only now
+            self.own = frozenset(self.source.ids())
+        uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
+        self.listed = tuple(sorted(self.own | {case for case in uploads - self.own if self.uploaded(case)}))
+        self.stale = time.monotonic() + PATIENCE * (time.monotonic() - start)
+        return self.listed
+
+    def _grouping(self, case: str) -> tuple[Grouping, tuple[str, ...]]:
+        """The case's grouping; kept as long as neither its files nor their folders change."""
+        kept = self.groupings.get(case)
+        if kept and kept[0] and kept[0] == _study_state(kept[1][0].study):
+            return kept[1]
+        grouped = (group(self.source.study(case)), ()) if case in self.own else group_upload(case, [self.uploaded(case)])
+        self.groupings[case] = (_study_state(grouped[0].study), grouped)
+        return grouped
+
+
+def group_upload(case: str, files: Sequence[Path], sequence: str | None = None) -> tuple[Grouping, tuple[str, ...]]:
+    """The grouping of what a client uploaded, with notes.
+
+    A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one the volume is taken for the
+    sequence that is most asked for, and a note says so.
+
+    Args:
+        case: id for messages.
+        files: NIfTI files, or one folder of DICOM files.
+        sequence: what the only volume is, where the reader said so.
+
+    Raises:
+        BadStudy: several volumes of which no sequence is known, or more than one study.
+    """
+    study = _upload_study(case, files)
+    lone = len(study.series) == 1
+    if sequence is not None and not lone:
+        raise BadStudy(f"{case}: the option 'sequence' is for a single volume, {len(study.series)} came: their names must tell which is which")
+    if sequence is not None:
+        return group(study, chosen={sequence: study.series[0].id}), ()
+    grouping = group(study)
+    if grouping.choices or not lone:
+        return grouping, ()
+    assumed, series = REFERENCE_ORDER[0], study.series[0]
+    note = f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it with the option 'sequence'"
+    return group(study, chosen={assumed: series.id}), (note,)
+
+
+def _upload_study(case: str, files: Sequence[Path]) -> Study:
+    if all(path.name.endswith(NIFTI) for path in files):
+        series = tuple(Series(id=_stem(path), paths=(path,), format="nifti", name=_stem(path)) for path in files)
+        return Study(id=case, layout="nifti", root=files[0].parent, series=series)
+    if len(files) != 1 or not files[0].is_dir():
+        raise BadStudy(f"{case}: the upload holds {', '.join(path.name for path in files)}: send volumes as .nii or .nii.gz, or a folder of DICOM files")
+    source = open_source(files[0])
+    if len(source) != 1:
+        raise BadStudy(f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one")
+    return source.study(source.ids()[0])
+
+
+def series_state(series: Series) -> tuple[tuple[int, int], ...]:
+    """Times and sizes of the files of a series."""
+    found = []
+    for path in series.paths:
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise NotFound(f"series {series.id}: the file {path.name} is gone") from error
+        found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def _study_state(study: Study) -> tuple:
+    """Changes when a file of the study, or an entry of their folders, comes, goes or changes."""
+    folders = sorted({path.parent for series in study.series for path in series.paths} | {study.root})
+    try:
+        return tuple(folder.stat().st_mtime_ns for folder in folders), tuple(series_state(series) for series in study.series)
+    except (FileNotFoundError, NotFound):
+        return ()
+
+
+def _stem(path: Path) -> str:
+    return next(path.name.removesuffix(end) for end in NIFTI if path.name.endswith(end))

@@ -1,0 +1,258 @@
+"""MONAI Label's view of a studies folder: one entry a case, any layout, nothing written among the sources.
+
+MONAI Label's own local datastore knows flat files only and rewrites its index as a whole. This one has no index: cases are listed from
+the studies folder, labels from the label store, each time they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from slem_app.errors import BadGrid, BadLabel, BadSetting, NotFound, StorageFailed
+from slem_app.formats import place, read_label_file, write_nifti
+from slem_app.labels import LabelSet
+from slem_app.serving.cases import Case, Cases
+from slem_app.serving.images import image_file, image_name, keep_upload
+from slem_app.serving.label_store import LabelStore, Version, file_name, replace_file
+from slem_app.types import Grid
+
+__all__ = ["CaseDatastore"]
+
+FINAL = DefaultLabelTag.FINAL.value
+
+
+class CaseDatastore(Datastore):
+    """Cases, their reference images and the reader's labels.
+
+    Args:
+        cases: from ids to cases.
+        root: folder for labels, uploads and notes, beside the sources.
+        labels: label sets by model name; the first one is meant where a client names no model.
+    """
+
+    def __init__(self, cases: Cases, root: Path, labels: Mapping[str, LabelSet]) -> None:
+        self.cases = cases
+        self.root = root
+        self.labels = dict(labels)
+        self.store = LabelStore(root)
+        self.title, self.about = cases.studies.name, "Cases of several sequences"
+
+    def name(self) -> str:
+        return self.title
+
+    def set_name(self, name: str) -> None:
+        self.title = name
+
+    def description(self) -> str:
+        return self.about
+
+    def set_description(self, description: str) -> None:
+        self.about = description
+
+    # images
+
+    def list_images(self) -> list[str]:
+        return list(self.cases.ids())
+
+    def get_image_uri(self, image_id: str) -> str:
+        return str(image_file(self.cases.find(image_id), self.root))
+
+    def get_image(self, image_id: str, params: Any = None) -> bytes:
+        return Path(self.get_image_uri(image_id)).read_bytes()
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        case = self.cases.find(image_id)
+        chosen = {choice.sequence: {"series": choice.series.id, "reason": choice.reason} for choice in case.grouping.choices}
+        facts = {"name": image_name(case), "sequence": case.sequence, "sequences": chosen, "notes": list(case.notes)}
+        return self.image_notes(case.id) | facts
+
+    def image_notes(self, case: str) -> dict[str, Any]:
+        """What clients and strategies have noted about a case, without opening it."""
+        path = self._notes(case)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        case, _ = self.cases.split(image_id)
+        replace_file(self._notes(case), json.dumps(self.image_notes(case) | info, indent=1))
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        keep_upload(self.cases, image_id, Path(image_filename))
+        self.update_image_info(image_id, dict(image_info or {}) | {"ts": int(time.time())})
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        case, _ = self.cases.split(image_id)
+        if case in self.cases.own:
+            raise BadSetting(f"case {case!r} lies in the studies folder, where this server removes nothing: remove its files there")
+        grave = self.root / "removed" / f"{file_name(case)}-image-{uuid.uuid4().hex[:8]}"
+        try:
+            grave.parent.mkdir(parents=True, exist_ok=True)
+            (self.cases.uploads / file_name(case)).rename(grave)
+        except OSError as error:
+            raise StorageFailed(f"cannot remove {case!r}: {error.strerror or error}; it is still there") from error
+
+    def _notes(self, case: str) -> Path:
+        return self.root / "notes" / f"{file_name(case)}.json"
+
+    # labels
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Keep a label as a new version, in the model's values.
+
+        Args:
+            image_id: any id of the case.
+            label_filename: NIfTI or NRRD on the grid of one of the case's sequences.
+            label_tag: e.g. 'final'.
+            label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without it the values are the model's.
+
+        Returns:
+            The case id, which is also the label's.
+
+        Raises:
+            NotFound: no such case or model.
+            BadVolume: not a readable label file.
+            BadGrid: a label on none of the grids of this case.
+            BadLabel: names that the model does not have.
+            StorageFailed: the disk refused; earlier versions are as they were.
+        """
+        case, info = self.cases.find(image_id), dict(label_info or {})
+        labels = self._label_set(info.get("model"))
+        array, grid, names = read_label_file(Path(label_filename))
+        sequence, array = _placed(case, array, grid)
+        array = labels.remap(array, _value_names(info.get("label_info"), names, labels))
+        present = [labels.names[value - 1] for value in np.unique(array) if value]
+        meta = {
+            **info,
+            "sequence": sequence,
+            "series": case.grouping.sequences[sequence].id,
+            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
+            "present": present,
+            "ts": int(time.time()),
+        }
+        self.store.save(case.id, label_tag or FINAL, lambda path: write_nifti(array, case.grouping.sequences[sequence].grid, labels, path), meta)
+        return case.id
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        case, _ = self.cases.split(image_id)
+        return dict.fromkeys(self.store.tags(case), case)
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        case, _ = self.cases.split(image_id)
+        self.store.latest(case, tag)
+        return case
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        return str(self._latest(label_id, label_tag).label)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> bytes:
+        return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        version = self._latest(label_id, label_tag)
+        return version.meta | {"version": version.number}
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        case, _ = self.cases.split(label_id)
+        self.store.annotate(case, label_tag, info)
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        case, _ = self.cases.split(label_id)
+        self.store.remove(case, label_tag)
+
+    def _latest(self, label_id: str, tag: str) -> Version:
+        case, _ = self.cases.split(label_id)
+        return self.store.latest(case, tag)
+
+    def _label_set(self, model: str | None) -> LabelSet:
+        if model and model not in self.labels:
+            raise NotFound(f"no model {model!r}; this server has {', '.join(self.labels)}")
+        return self.labels[model] if model else next(iter(self.labels.values()))
+
+    # what is done and what is not
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
+        there, tag = set(self.cases.ids()), label_tag or FINAL
+        return [case for case in self.store.cases() if case in there and self._has(case, tag, labels)]
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
+        done = set(self.get_labeled_images(label_tag, labels))
+        return [case for case in self.cases.ids() if case not in done]
+
+    def _has(self, case: str, tag: str, labels: Sequence[str] | None) -> bool:
+        versions = self.store.versions(case, tag)
+        return bool(versions) and (not labels or bool(set(labels) & set(versions[-1].meta.get("present", ()))))
+
+    def datalist(self) -> list[dict[str, Any]]:
+        return [{"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)} for case in self.get_labeled_images()]
+
+    def status(self) -> dict[str, Any]:
+        there = set(self.cases.ids())
+        tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
+        return {"total": len(there), "completed": tags.count(FINAL), "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))}}
+
+    def json(self) -> dict[str, Any]:
+        return {"name": self.title, "description": self.about, "objects": {case: self._entry(case) for case in self.cases.ids()}}
+
+    def _entry(self, case: str) -> dict[str, Any]:
+        labels = {tag: {"ext": ".nii.gz", "info": self.get_label_info(case, tag)} for tag in self.store.tags(case)}
+        return {"image": {"ext": ".nii.gz", "info": self.image_notes(case)}, "labels": labels}
+
+    def refresh(self) -> None:
+        self.cases.refresh()
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A zip of every sequence of every case with its newest final label, made anew each time."""
+        folder = self.root / "export"
+        path = folder / f"{uuid.uuid4().hex[:8]}.zip"
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+                for case in self.cases.ids()[:limit_cases]:
+                    self._pack(archive, self.cases.find(case))
+        except OSError as error:
+            raise StorageFailed(f"cannot write {path}: {error.strerror or error}: free some space") from error
+        return str(path)
+
+    def _pack(self, archive: zipfile.ZipFile, case: Case) -> None:
+        folder = file_name(case.id)
+        for sequence in case.grouping.sequences:
+            one = self.cases.find(f"{case.id}/{sequence}")
+            archive.write(image_file(one, self.root), f"{folder}/{image_name(one)}")
+        if FINAL in self.store.tags(case.id):
+            archive.write(self.get_label_uri(case.id, FINAL), f"{folder}/label.nii.gz")
+
+
+def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[str, np.ndarray]:
+    """The sequence on whose grid a label lies, first of all the one that was asked for, and the label on all of that grid."""
+    refusals = []
+    for name in dict.fromkeys((case.sequence, *case.grouping.sequences)):
+        try:
+            return name, place(array, grid, case.grouping.sequences[name].grid, "the label")
+        except BadGrid as error:
+            refusals.append(str(error))
+    raise BadGrid(
+        f"{refusals[0]}. No other sequence of case {case.id!r} has that grid either. "
+        "Export it with the image as reference volume; nothing was saved, and earlier versions are kept"
+    )
+
+
+def _value_names(label_info: Any, names: Mapping[int, str] | None, labels: LabelSet) -> dict[int, str]:
+    """What the values of a label file mean. Clients number segments by their position in `label_info`; `idx` may count others too."""
+    if names:  # the file says it itself (.seg.nrrd)
+        return {value: "" if name == "background" else name for value, name in names.items()}
+    if label_info is None:
+        return dict(enumerate(labels.names, 1))
+    if not isinstance(label_info, list) or not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in label_info):
+        raise BadLabel(f"label_info must be a list of objects with a name, in the order of the file's values, got {label_info!r}")
+    return {value: "" if row["name"] == "background" else row["name"] for value, row in enumerate(label_info, 1)}

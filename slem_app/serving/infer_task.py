@@ -1,0 +1,152 @@
+"""One model as a MONAI Label inference task: request fields in, a label map on the grid of the requested image out.
+
+MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request costs is in the reply's
+`latencies`: read (files to arrays), prepare (to the network's grid), network, restore (to the image's grid), write. Prepared volumes are
+kept, so a second request for any sequence of a case is spared read and prepare.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from slem_app.errors import BadSetting, BadStudy
+from slem_app.formats import write_nifti, write_nrrd
+from slem_app.predict import Prediction, Predictor
+from slem_app.serving.cases import Case
+from slem_app.serving.volume_cache import ByteCache
+from slem_app.volumes.prepare import Prepared, prepare
+from slem_app.volumes.read import read
+
+__all__ = ["Reply", "SegmentationTask", "parse_reply"]
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How the client wants the result."""
+
+    extension: str = ".nrrd"
+    """File type."""
+    compress: bool = True
+    """Compressed NRRD; OHIF reads only uncompressed ones."""
+
+    def __post_init__(self) -> None:
+        if self.extension not in EXTENSIONS:
+            raise BadSetting(f"result_extension {self.extension!r} is unknown: use {', '.join(EXTENSIONS)}")
+
+
+def parse_reply(request: Mapping[str, Any]) -> Reply:
+    """Read the `result_...` fields of a request.
+
+    Raises:
+        BadSetting: an unknown value.
+    """
+    compress = request.get("result_compress", True)
+    if not isinstance(compress, bool):
+        compress = str(compress).lower() not in ("false", "0", "no")
+    dtype = request.get("result_dtype", "uint8")
+    if dtype != "uint8":
+        raise BadSetting(f"result_dtype {dtype!r} is unknown: label maps are uint8")
+    return Reply(str(request.get("result_extension", ".nrrd")), compress)
+
+
+class SegmentationTask(InferTask):
+    """A model that segments cases without interaction.
+
+    Args:
+        predictor: the model on its device.
+        cache: prepared volumes, shared by the models.
+        results: folder for result files, which MONAI Label removes once they are sent.
+    """
+
+    def __init__(self, predictor: Predictor, cache: ByteCache[Prepared], results: Path) -> None:
+        card = predictor.card
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels={label.name: label.value for label in card.labels.labels},
+            dimension=3,
+            description=card.description,
+            config={"sequence": ["auto", *card.sequences]},
+        )
+        self.predictor = predictor
+        self.cache = cache
+        self.results = results
+
+    def is_valid(self) -> bool:
+        return True
+
+    def get_path(self, validate: bool = True) -> str:
+        return str(self.predictor.model.folder / self.predictor.card.file)
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment `request['case']`, a `Case`.
+
+        Returns:
+            The result file, and the reply's JSON.
+
+        Raises:
+            SlemError: anything about the case or the request that cannot be used.
+        """
+        start = time.perf_counter()
+        reply, case = parse_reply(request), request["case"]
+        prepared, timings = self.prepared(case)
+        prediction = self.predictor.predict(replace(prepared, reference=case.series.grid))
+        begin = time.perf_counter()
+        path = self.write(prediction, reply)
+        timings |= {**prediction.timings, "write": time.perf_counter() - begin}
+        latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {"total": round(time.perf_counter() - start, 4)}
+        logger.info("%s: %s/%s from %s: %s", self.predictor.card.name, case.id, case.sequence, ", ".join(prediction.used), latencies)
+        return str(path), self.facts(case, prediction) | {"latencies": latencies}
+
+    def prepared(self, case: Case) -> tuple[Prepared, dict[str, float]]:
+        """The case as the network sees it, and the seconds spent for it; from memory if its files are as they were."""
+        card = self.predictor.card
+        series = {name: one for name, one in case.grouping.sequences.items() if name in card.sequences}
+        if not series:
+            there = ", ".join(case.grouping.sequences) or "none"
+            raise BadStudy(f"case {case.id!r} has none of the sequences {', '.join(card.sequences)} that {card.name} needs; it has {there}")
+        key = (case.id, card.sequences, card.preparation)
+        kept = self.cache.get(key, case.state)
+        if kept is not None:
+            return kept, {"read": 0.0, "prepare": 0.0}
+        start = time.perf_counter()
+        volumes = {name: read(one) for name, one in series.items()}
+        middle = time.perf_counter()
+        prepared = prepare(volumes, card.sequences, card.preparation, case.series.grid)
+        self.cache.put(key, case.state, prepared)
+        return prepared, {"read": middle - start, "prepare": time.perf_counter() - middle}
+
+    def write(self, prediction: Prediction, reply: Reply) -> Path:
+        """The result as a file of the wanted type."""
+        path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
+        if reply.extension == ".nrrd":
+            write_nrrd(prediction.array, prediction.grid, prediction.labels, path, compress=reply.compress)
+        else:
+            write_nifti(prediction.array, prediction.grid, prediction.labels, path)
+        return path
+
+    def facts(self, case: Case, prediction: Prediction) -> dict[str, Any]:
+        """What the client is told beside the label map."""
+        card = self.predictor.card
+        return {
+            "label_names": {label.name: label.value for label in card.labels.labels},
+            "case": case.id,
+            "sequence": case.sequence,
+            "used": list(prediction.used),
+            "missing": list(prediction.missing),
+            "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
+            "notes": [*case.notes, *prediction.notes],
+            "model_version": card.version,
+        }
+

@@ -1,0 +1,83 @@
+"""Settings of the server: what `--conf KEY VALUE` may hold, parsed once, unknown keys refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from slem_app.errors import BadSetting
+
+__all__ = ["Settings", "parse_settings"]
+
+OF_MONAI_LABEL = frozenset({"server_mode"})
+"""Keys that MONAI Label itself reads from the same table."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one server behaves; every field is a key of `--conf`."""
+
+    models: tuple[str, ...] = ()
+    """Served models, separated by commas; empty: all that the app configures."""
+    models_dir: Path | None = None
+    """Folder in which models are looked for before the bundled ones."""
+    store: Path | None = None
+    """Where labels, uploads and what is known of the images are kept; default: `.slem` in the studies folder."""
+    coding: str | None = None
+    """Label coding of the studies, where it cannot be decided."""
+    device: str = "auto"
+    """'cpu', 'cuda', 'cuda:1' ...; 'auto' takes a GPU if there is one."""
+    threads: int = 0
+    """CPU threads of the network; 0: as many as PyTorch chooses."""
+    cache_mb: int = 512
+    """Memory for prepared volumes, MiB."""
+    register: bool = False
+    """Register the sequences of a case rigidly to each other before use."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0 or self.cache_mb < 0:
+            raise BadSetting(f"threads and cache_mb must not be negative, got {self.threads} and {self.cache_mb}")
+
+
+def parse_settings(conf: Mapping[str, str]) -> Settings:
+    """Read the table that `--conf` fills.
+
+    Args:
+        conf: key to text.
+
+    Raises:
+        BadSetting: an unknown key or a value that cannot be read.
+
+    Example:
+        >>> parse_settings({"models": "slem_brain", "cache_mb": "64"}).cache_mb
+        64
+    """
+    known = {field.name: field for field in dataclasses.fields(Settings)}
+    if unknown := sorted(set(conf) - set(known) - OF_MONAI_LABEL):
+        raise BadSetting(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+    values = {key: _read(key, str(text)) for key, text in conf.items() if key in known}
+    return Settings(**values)
+
+
+def _read(key: str, text: str) -> object:
+    readers: dict[str, Callable[[str], object]] = {
+        "models": lambda t: tuple(part.strip() for part in t.split(",") if part.strip()),
+        "models_dir": lambda t: Path(t).expanduser().resolve(),
+        "store": lambda t: Path(t).expanduser().resolve(),
+        "threads": int,
+        "cache_mb": int,
+        "register": _boolean,
+    }
+    try:
+        return readers.get(key, str)(text.strip())
+    except ValueError as error:
+        raise BadSetting(f"setting {key} cannot be {text!r}: {error}") from error
+
+
+def _boolean(text: str) -> bool:
+    table = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in table:
+        raise ValueError("expected true or false")
+    return table[text.lower()]

@@ -1,0 +1,174 @@
+"""Labels on disk: versions, kills at every point, a full disk."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.serving.label_store import LabelStore, file_name, replace_file
+
+
+def save(store: LabelStore, text: str, case: str = "case 1", tag: str = "final") -> int:
+    return store.save(case, tag, lambda path: path.write_text(text), {"text": text}).number
+
+
+def contents(store: LabelStore, case: str = "case 1", tag: str = "final") -> list[str]:
+    for version in store.versions(case, tag):
+        assert version.meta["text"] == version.label.read_text()
+    return [version.label.read_text() for version in store.versions(case, tag)]
+
+
+def test_keeps_every_version_and_gives_the_newest(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    assert [save(store, text) for text in ("one", "two", "three")] == [1, 2, 3]
+    assert contents(LabelStore(tmp_path)) == ["one", "two", "three"]
+    assert store.latest("case 1", "final").meta == {"text": "three"}
+    assert store.tags("case 1") == ("final",)
+    assert store.cases() == ("case 1",)
+
+
+def test_says_which_tags_there_are_when_one_is_missing(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+    with pytest.raises(NotFound, match="case 'case 1' has no label with tag 'original'; it has final"):
+        store.latest("case 1", "original")
+    with pytest.raises(NotFound, match="it has no labels"):
+        store.latest("case 2", "final")
+
+
+@pytest.mark.parametrize("tag", ["", "..", "a/b", ".hidden", "x" * 65])
+def test_refuses_tags_that_are_no_names(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(BadSetting, match="cannot be used"):
+        save(LabelStore(tmp_path), "one", tag=tag)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("identifier", ["..", ".", "a/b", "../../x", "ä ö", "x%2Fy", "plain"])
+def test_file_names_never_leave_their_folder_and_can_be_read_back(identifier: str) -> None:
+    name = file_name(identifier)
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert unquote(name) == identifier
+
+
+def test_two_savers_at_once_get_numbers_of_their_own(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+
+    def outrun(path: Path) -> None:  # another process publishes while this one still writes
+        path.write_text("slow")
+        save(LabelStore(tmp_path), "fast")
+
+    assert store.save("case 1", "final", outrun, {"text": "slow"}).number == 2
+    assert contents(store) == ["fast", "slow"]
+
+
+def test_a_writer_that_fails_leaves_no_trace(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.save("case 1", "final", fail, {})
+    assert contents(store) == ["one"]
+    assert [path.name for path in (tmp_path / "labels/case 1/final").iterdir()] == ["000001"]
+
+
+def test_removed_labels_can_still_be_found_by_a_person(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+    save(store, "two")
+    grave = store.remove("case 1", "final")
+    assert store.tags("case 1") == ()
+    assert sorted(path.read_text() for path in grave.rglob("label.nii.gz")) == ["one", "two"]
+    assert save(store, "three") == 1
+
+
+def test_annotations_are_added_to_the_newest_version_only(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+    save(store, "two")
+    store.annotate("case 1", "final", {"reader": "A"})
+    assert [version.meta for version in store.versions("case 1", "final")] == [{"text": "one"}, {"text": "two", "reader": "A"}]
+
+
+SAVE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from slem_app.serving.label_store import LabelStore
+left = int(sys.argv[2])
+def mortal(function):
+    def call(*arguments, **options):
+        global left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return function(*arguments, **options)
+    return call
+os.fsync, os.rename, os.replace, os.mkdir, os.open = map(mortal, (os.fsync, os.rename, os.replace, os.mkdir, os.open))
+def write(path):
+    with open(path, "w") as file:
+        file.write("new"[:1])
+        file.flush()
+        mortal(lambda: None)()
+        file.write("new"[1:])
+LabelStore(Path(sys.argv[1])).save("case 1", "final", write, {"text": "new"})
+print("saved")
+"""
+
+
+def test_kill_at_any_point_loses_nothing_and_leaves_nothing_half(tmp_path: Path) -> None:
+    """The saving process is killed before its first, second, third ... call that touches the disk, until it gets through."""
+    saved = []
+    for calls in range(100):
+        store = LabelStore(tmp_path / str(calls))
+        save(store, "old")
+        run = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(store.root), str(calls)], capture_output=True, text=True, timeout=60)
+        assert run.returncode in (0, -signal.SIGKILL), run.stderr
+        saved.append(contents(store))
+        assert saved[-1][0] == "old"
+        assert save(store, "after") == len(saved[-1]) + 1
+        assert contents(store) == [*saved[-1], "after"]
+        if run.returncode == 0:
+            break
+    assert run.stdout == "saved\n"
+    assert saved[-1] == ["old", "new"]
+    assert all(versions in (["old"], ["old", "new"]) for versions in saved)
+    assert len(saved) > 8  # it did die at many points
+
+
+def test_leftovers_of_killed_processes_go_after_a_day(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+    place = tmp_path / "labels/case 1/final"
+    for name in (".new-1-old", ".new-2-young"):
+        (place / name).mkdir()
+    os.utime(place / ".new-1-old", (0, 0))
+    save(store, "two")
+    assert sorted(path.name for path in place.iterdir()) == [".new-2-young", "000001", "000002"]
+
+
+def test_a_full_disk_is_told_and_keeps_what_was_there(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "one")
+    replace_file(tmp_path / "notes.json", "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a write beyond this fails as on a full disk
+    try:
+        with pytest.raises(StorageFailed, match="nothing that was there before is lost"):
+            save(store, "x" * 10_000)
+        with pytest.raises(StorageFailed, match="Nothing that was there before is lost"):
+            replace_file(tmp_path / "notes.json", "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert contents(store) == ["one"]
+    assert (tmp_path / "notes.json").read_text() == "old"
+    assert save(store, "two") == 2
