@@ -20,8 +20,7 @@ from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.regions import restore
 from slem_app.types import Grid
-from slem_app.volumes.prepare import Prepared, prepare
-from slem_app.volumes.read import read
+from slem_app.volumes import Prepared, Volume, prepare, read
 from slem_app.weights import Inference, Model
 
 __all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision"]
