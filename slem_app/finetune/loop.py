@@ -90,7 +90,9 @@ def train(
         step += 1
         bar.update()
         if not torch.isfinite(torch.tensor(loss)):
-            raise TrainingFailed(f"the loss is {loss} at step {step}: the checkpoint before it is kept; lower the rate (now {settings.rate:g}) or look at the cases")
+            raise TrainingFailed(
+                f"the loss is {loss} at step {step}: the checkpoint before it is kept; lower the rate (now {settings.rate:g}) or look at the cases"
+            )
         if writer is not None and step % 10 == 0:
             writer.add_scalar("train/loss", loss, step)
             writer.add_scalar("train/rate", rate, step)
@@ -117,7 +119,9 @@ class _Deep(nn.Module):
         return self.network.deep(images, present)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, present: torch.Tensor, regions: torch.Tensor, settings: FinetuneSettings) -> tuple[float, float]:
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, present: torch.Tensor, regions: torch.Tensor, settings: FinetuneSettings
+) -> tuple[float, float]:
     """One optimizer step; returns the loss and the gradient's norm."""
     with torch.autocast(images.device.type, torch.bfloat16):
         outputs = model(images, present)

@@ -23,9 +23,7 @@ class ContextualFusionBlock(nn.Module):
         super().__init__()
         inner = max(8, channels // 2)
         self.reduce = ConvNorm(channels, inner, (1, 1, 1))
-        self.branches = nn.ModuleList(
-            [ConvNorm(inner, inner, (1, 1, 1)), *(ConvNorm(inner, inner, kernel, dilation=d) for d in dilations)]
-        )
+        self.branches = nn.ModuleList([ConvNorm(inner, inner, (1, 1, 1)), *(ConvNorm(inner, inner, kernel, dilation=d) for d in dilations)])
         self.whole = nn.Conv3d(inner, inner, 1)
         self.choose = nn.Conv3d(inner, len(self.branches) + 1, 1)
         self.gate = nn.Sequential(nn.Conv3d(inner, max(4, inner // 4), 1), nn.ReLU(), nn.Conv3d(max(4, inner // 4), channels, 1))
@@ -68,9 +66,7 @@ class PyramidBlock(nn.Module):
     def __init__(self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
         super().__init__()
         inner = max(8, channels // 2)
-        self.branches = nn.ModuleList(
-            [ConvNorm(channels, inner, (1, 1, 1)), *(ConvNorm(channels, inner, kernel, dilation=d) for d in dilations)]
-        )
+        self.branches = nn.ModuleList([ConvNorm(channels, inner, (1, 1, 1)), *(ConvNorm(channels, inner, kernel, dilation=d) for d in dilations)])
         self.mix = nn.Conv3d(inner * len(self.branches), channels, 1, bias=False)
         self.last = InstanceNorm(channels, zero=True)
 

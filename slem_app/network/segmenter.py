@@ -28,9 +28,7 @@ class Encoder(nn.Module):
         self.fusion = SequenceFusion(config.sequences, config.stem_channels, config.channels[0])
         self.prompt: nn.Module | None = None
         if config.prompts:
-            self.prompt = nn.Sequential(
-                SpaceToChannels(config.stem_stride), nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1)
-            )
+            self.prompt = nn.Sequential(SpaceToChannels(config.stem_stride), nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1))
             nn.init.zeros_(self.prompt[1].weight)
             nn.init.zeros_(self.prompt[1].bias)
         self.down = nn.ModuleList()
@@ -88,7 +86,9 @@ class Segmenter(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.head = nn.Conv3d(config.channels[0], config.regions * config.stem_stride**3, 1)
-        self.deep_heads = nn.ModuleList(nn.Conv3d(config.channels[level], config.regions, 1) for level in range(1, 1 + config.deep_supervision) if level < len(config.channels) - 1)
+        self.deep_heads = nn.ModuleList(
+            nn.Conv3d(config.channels[level], config.regions, 1) for level in range(1, 1 + config.deep_supervision) if level < len(config.channels) - 1
+        )
         for head in (self.head, *self.deep_heads):
             nn.init.constant_(head.bias, math.log(config.prior / (1 - config.prior)))
             nn.init.normal_(head.weight, std=0.01)
@@ -112,9 +112,7 @@ class Segmenter(nn.Module):
     def deep(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """Logits at full resolution, then those of the coarser heads (each half the size of the one before), for training."""
         if images.shape[1] != self.config.sequences or any(n % self.config.multiple for n in images.shape[2:]):
-            raise ValueError(
-                f"images {tuple(images.shape)} must have {self.config.sequences} sequences and sizes that are multiples of {self.config.multiple}"
-            )
+            raise ValueError(f"images {tuple(images.shape)} must have {self.config.sequences} sequences and sizes that are multiples of {self.config.multiple}")
         maps = self.decoder(self.encoder(images, present, prompts))
         full = channels_to_space(self.head(maps[0]), self.config.stem_stride)
         return [full, *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]

@@ -35,7 +35,9 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
             opened = (path, _frames(path, series.name))
         frames = opened[1]
         if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
-            raise BadVolume(f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where {grid.shape[1]}x{grid.shape[0]} are announced: export it again")
+            raise BadVolume(
+                f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where {grid.shape[1]}x{grid.shape[0]} are announced: export it again"
+            )
         array[:, :, k] = frames[frame].T
     return array, grid
 
@@ -46,7 +48,9 @@ def _frames(path: Path, name: str) -> np.ndarray:
         dataset = dcmread(path)
         pixels = apply_modality_lut(dataset.pixel_array, dataset)
     except UNREADABLE as error:
-        raise BadVolume(f"series {name!r}: the pixels of {path.name} cannot be decoded ({error}): export it again, uncompressed if the transfer syntax is unusual") from error
+        raise BadVolume(
+            f"series {name!r}: the pixels of {path.name} cannot be decoded ({error}): export it again, uncompressed if the transfer syntax is unusual"
+        ) from error
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise BadVolume(f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose another series")
     return pixels.reshape(-1, *pixels.shape[-2:])

@@ -76,5 +76,7 @@ def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
     if array.ndim == 4 and (series.channel is not None or array.shape[3] == 1):
         array = array[..., series.channel or 0]
     if array.ndim != 3:
-        raise BadVolume(f"{path.name}: a 3D image is needed, this one has shape {array.shape}: split it into one file a sequence, or give a dataset.json that names its channels")
+        raise BadVolume(
+            f"{path.name}: a 3D image is needed, this one has shape {array.shape}: split it into one file a sequence, or give a dataset.json that names its channels"
+        )
     return array, Grid(array.shape, image.affine)

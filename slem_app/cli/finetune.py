@@ -1,0 +1,79 @@
+"""`slem finetune`: train a segmenter on labelled studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from slem_app.errors import BadSetting, BadStudy
+from slem_app.finetune.cases import cache_cases
+from slem_app.finetune.recipe import load_recipe
+from slem_app.finetune.run import device_of_this_process, finetune, first_process_first, join_processes
+from slem_app.studies import open_source
+from slem_app.volumes.cache import CaseCache
+from slem_app.weights import Card, load_model
+
+__all__ = ["Finetune"]
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Train a segmenter on labelled studies; continues where it was stopped.
+
+    On several GPUs: torchrun --nproc-per-node N -m slem_app.cli finetune ...
+    """
+
+    data: tuple[Path, ...]
+    """Folders of studies with segmentations."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the run; the model is written to OUT/model."""
+    recipe: str = "brain"
+    """Name of a bundled recipe, or a .yaml file."""
+    parent: str = ""
+    """Model to start from (name or folder). Default: from nothing."""
+    coding: str = ""
+    """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
+    cache: Path | None = None
+    """Folder for prepared cases. Default: OUT/cache."""
+    steps: int = 0
+    """Steps. Default: the recipe's."""
+    batch: int = 0
+    """Patches a step over all processes. Default: the recipe's."""
+    seed: int = 0
+    """Of weights and patches."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+    workers: int = 0
+    """Loader processes."""
+
+    def run(self) -> None:
+        """Prepare the cases, train, save."""
+        device = device_of_this_process(self.device)
+        join_processes(device)
+        if not self.data:
+            raise BadSetting("--data names no folder of studies")
+        changes = {name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name)}
+        recipe = load_recipe(self.recipe, **changes)
+        cache = CaseCache(self.cache or self.out / "cache")
+        with first_process_first():
+            ready = self.prepare(cache, recipe.card)
+        card = finetune(recipe, cache, ready, self.out, load_model(self.parent) if self.parent else None, device, self.workers)
+        print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
+
+    def prepare(self, cache: CaseCache, card: Card) -> tuple[str, ...]:
+        """Bring the studies into the cache; says which were left out and why."""
+        sources = [open_source(folder, self.coding or None) for folder in self.data]
+        ready: list[str] = []
+        for source in sources:
+            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case") as bar:
+                report = cache_cases(source, cache, card.sequences, card.preparation, card.labels, lambda _: bar.update())
+            ready += report.ready
+            for case, reason in report.skipped.items():
+                print(f"left out {case}: {reason}")
+        if not ready:
+            raise BadStudy(f"no usable labelled study in {', '.join(map(str, self.data))}")
+        return tuple(ready)

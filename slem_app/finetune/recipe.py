@@ -1,0 +1,65 @@
+"""A recipe: the card of the model to be made and the settings of its training, as YAML. Bundled ones lie in `recipes/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from slem_app.errors import BadSetting, NotFound
+from slem_app.finetune.settings import FinetuneSettings
+from slem_app.weights import Card
+from slem_app.weights.fields import from_table, to_table
+
+__all__ = ["Recipe", "load_recipe", "recipe_names"]
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, and how."""
+
+    card: Card
+    """The model to be made; data, terms and figures are filled in afterwards."""
+    settings: FinetuneSettings
+    """Of the training."""
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the bundled recipes."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load_recipe(name: str | Path, **changes: object) -> Recipe:
+    """A bundled recipe by its name, or any by its path.
+
+    Args:
+        name: e.g. 'brain' or 'my_recipe.yaml'.
+        **changes: settings that replace the recipe's, e.g. steps=100.
+
+    Raises:
+        NotFound: no such recipe.
+        BadSetting: it is not a table of card and settings.
+        BadCard: an unknown or missing key, or a wrong value.
+    """
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise NotFound(f"no recipe {str(name)!r}: give a .yaml file, or one of {', '.join(recipe_names())}")
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
+        raise BadSetting(f"{path}: a recipe holds the keys card and settings, got {list(table) if isinstance(table, Mapping) else table!r}")
+    settings = _over(to_table(FinetuneSettings()), {**(table["settings"] or {}), **changes}, f"{path}: settings")
+    return Recipe(from_table(Card, table["card"], f"{path}: card"), from_table(FinetuneSettings, settings, f"{path}: settings"))
+
+
+def _over(base: dict, changes: Mapping, where: str) -> dict:
+    """`base` with the differences put in; nested tables are merged."""
+    if unknown := set(changes) - set(base):
+        raise BadSetting(f"{where}: unknown key {', '.join(map(repr, sorted(unknown)))}; known: {', '.join(base)}")
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _over(base[key], value, f"{where}.{key}") if isinstance(base[key], dict) else value
+    return merged
