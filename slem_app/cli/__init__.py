@@ -59,11 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stem = name.replace("-", "_")
     try:
         command = getattr(importlib.import_module(f"slem_app.cli.{stem}"), class_name(stem))
-        tyro.cli(command, args=rest, prog=f"slem {name}").run()
+        return tyro.cli(command, args=rest, prog=f"slem {name}").run() or 0
     except SlemError as error:
         print(f"slem {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"slem {name}: interrupted", file=sys.stderr)
         return 130
-    return 0

@@ -11,17 +11,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from slem_app.errors import BadSetting, BadStudy
-from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.regions import restore
 from slem_app.types import Grid
-from slem_app.volumes import Prepared, Volume, prepare, read
+from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import Inference, Model
+
+if TYPE_CHECKING:
+    from slem_app.grouping import Grouping
 
 __all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision"]
 
@@ -113,6 +116,8 @@ class Predictor:
             BadVolume, BadGrid: a series that cannot be used.
             BadSetting: registration is wanted but SimpleITK is not installed.
         """
+        from slem_app.volumes.read import read  # a training server predicts from its cache and has no image readers
+
         timings: dict[str, float] = {}
         series = {name: one for name, one in grouping.sequences.items() if name in self.card.sequences}
         if not series:
