@@ -16,7 +16,7 @@ from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
 from slem_app.volumes.geometry import check_grid, lattice, overlap, resample
 
-__all__ = ["Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
+__all__ = ["Preparation", "Prepared", "Volume", "foreground", "is_stripped", "normalise", "prepare"]
 
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
@@ -102,7 +102,8 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
     _check_overlap({name: volumes[name].grid for name in here})
     full = lattice([volumes[name].grid for name in here], settings.spacing)
     images = {name: _smooth_resample(volumes[name], full) for name in here}
-    masks = {name: foreground(images[name], name) for name in here}
+    whole = {name: not is_stripped(volumes[name].array) for name in here}
+    masks = {name: foreground(images[name], name, whole[name]) for name in here}
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -114,24 +115,32 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
         reference=reference or volumes[here[0]].grid,
-        notes=_register_notes(masks),
+        notes=(*_head_notes(whole), *_register_notes(masks)),
     )
 
 
-def foreground(image: np.ndarray, what: str) -> np.ndarray:
+def is_stripped(array: np.ndarray) -> bool:
+    """True where a fifth of a volume or more is one constant background value: the skull, or at least the air, was taken out."""
+    return float((array == array.min()).mean()) >= 0.2
+
+
+def foreground(image: np.ndarray, what: str, whole: bool = False) -> np.ndarray:
     """Where the head is: (I, J, K) bool.
 
-    In a skull-stripped volume all that differs from its constant background; else the largest component above a low share of the
-    bright tissue's intensity, holes filled.
+    Args:
+        image: (I, J, K), the lowest value where there is nothing.
+        what: how to name it in the error.
+        whole: False: all that differs from the constant background; True, for a head in air and noise: the largest component above a
+            low share of the bright tissue's intensity, holes filled.
 
     Raises:
         BadVolume: nothing stands out.
     """
     background = float(image.min())
     mask = image > background
-    if mask.mean() > 0.8:  # no constant background: a whole head in air and noise
-        bright = float(np.percentile(image[::2, ::2, ::2], 99)) - background
-        mask = ndimage.binary_opening(image > background + 0.12 * bright, iterations=1)
+    if whole and mask.any():
+        bright = float(np.percentile(image[mask][::8], 99)) - background
+        mask = ndimage.binary_opening(image > background + 0.12 * bright)
         parts, count = ndimage.label(mask)
         if count > 1:
             mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
@@ -193,6 +202,11 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
                 f"sequences {first} and {name} do not overlap in space ({share:.0%} of the smaller field of view): "
                 "they are of different positions or patients; take them out, or register them first (--register)"
             )
+
+
+def _head_notes(whole: Mapping[str, bool]) -> tuple[str, ...]:
+    heads = [name for name, is_whole in whole.items() if is_whole]
+    return (f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark skull and skin",) if heads else ()
 
 
 def _register_notes(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
