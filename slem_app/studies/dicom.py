@@ -8,6 +8,7 @@ there, its folder is read in full when ids are next asked for, so that nothing s
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,8 +24,8 @@ from slem_app.studies.source import StudySource
 __all__ = ["DicomSource"]
 
 PROBES = 8
-OTHER_ENDINGS = frozenset(
-    ".nii .gz .json .yaml .yml .txt .csv .tsv .xml .html .pdf .png .jpg .jpeg .bmp .tif .tiff .zip .tar .nrrd .mha .bval .bvec .md .py .exe .inf".split()
+OTHER_ENDINGS = re.compile(
+    r"\.(nii|gz|json|ya?ml|txt|csv|tsv|xml|html?|pdf|png|jpe?g|bmp|tiff?|zip|tar|nrrd|mha|bval|bvec|md|py|exe|inf|mp4|db)$", re.IGNORECASE
 )
 Places = Mapping[str, tuple[str, ...]]  # StudyInstanceUID -> folders below the root
 
@@ -93,7 +94,7 @@ class DicomSource(StudySource):
 
 
 def _candidates(files: list[str]) -> list[str]:
-    return [name for name in files if os.path.splitext(name)[1].lower() not in OTHER_ENDINGS and name.upper() != "DICOMDIR"]
+    return [name for name in files if not OTHER_ENDINGS.search(name) and name.upper() != "DICOMDIR"]
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:

@@ -5,7 +5,6 @@ pydicom speaks LPS; only here it becomes RAS. Pixel data is never read. Enhanced
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +44,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 def probe(path: Path) -> str | None:
     """The file's StudyInstanceUID, reading no further than that; None if it is not a DICOM image of a study."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             found = read_partial(file, stop_when=lambda tag, vr, length: tag > STUDY_UID, specific_tags=[STUDY_UID])
         return str(found.StudyInstanceUID) or None
     except BROKEN:  # any other file may lie in the folder
@@ -165,7 +164,8 @@ def _step(slices: Sequence[Header], what: str) -> np.ndarray:
     gaps = np.diff(origins @ normal(slices[0]))
     usual = float(np.median(gaps))
     if gaps.min() < 0.01:
-        raise BadVolume(f"{what} holds {int((gaps < 0.01).sum())} slices twice in one place: several images under one SeriesInstanceUID (echoes, phases, times)")
+        twice = int((gaps < 0.01).sum())
+        raise BadVolume(f"{what} holds {twice} slices twice in one place: several images under one SeriesInstanceUID (echoes, phases, times)")
     if (odd := np.abs(gaps - usual) > max(0.1 * usual, 0.02)).any():
         k = int(np.flatnonzero(odd)[0])
         raise BadVolume(f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of {len(slices)} where {usual:.2f} mm is usual. Export it again")
@@ -178,6 +178,6 @@ def _check_file_size(part: Header) -> None:
         return
     needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8
     needed *= int(part.get("SamplesPerPixel", 1)) * int(part.get("NumberOfFrames", 1))
-    size = os.path.getsize(part["path"])
+    size = part["path"].stat().st_size
     if size < needed:
         raise BadVolume(f"{part['path']} is truncated: {size} bytes where its pixels alone take {needed}. Export it again")

@@ -18,7 +18,7 @@ DEPTH = 3  # root/HGG/patient/nifti
 NO_CASES = frozenset({"labels", "labelsTr", "labelsTs", "derivatives"})  # results and truths, some of them written by servers
 
 
-def visible_folders(folder: str | Path) -> tuple[list[str], list[str]]:
+def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
     """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where it may not be read."""
     folders, files = [], []
     try:
@@ -51,10 +51,10 @@ class FolderSource(StudySource):
         todo: list[tuple[str, ...]] = [()]
         while todo:
             where = todo.pop()
-            folder = os.path.join(self.root, *where)
+            folder = self.root.joinpath(*where)
             folders, files = visible_folders(folder)
             images = [name for name in files if is_nifti(name)]
-            cases = cases_in(Path(folder), images) if images else {}
+            cases = cases_in(folder, images) if images else {}
             if cases:
                 if not where and len(cases) == 1:  # the root is one case, or one case's files lie in it
                     cases = {(files.prefix or name): files for name, files in cases.items()}

@@ -25,7 +25,8 @@ BRATS = {
     "brats2023": re.compile(r"^(?P<case>.+)-(?P<suffix>t1n|t1c|t2w|t2f|seg)$", re.IGNORECASE),
 }
 LABEL = re.compile(
-    r"(?<![a-z0-9])(seg|dseg|segm|segmentations?|labels?|labelmap|gt|ground[ _-]?truth|truth|gold[ _-]?standard|consensus|lesions?|tumou?r|annotations?|rois?|mask)(?![a-z0-9])",
+    r"(?<![a-z0-9])(d?seg|segm|segmentations?|labels?|labelmap|gt|ground[ _-]?truth|truth|gold[ _-]?standard"
+    r"|consensus|lesions?|tumou?r|annotations?|rois?|mask)(?![a-z0-9])",
     re.IGNORECASE,
 )
 NOT_LABEL = re.compile(r"(?<![a-z0-9])(brain[ _-]?mask|mask[ _-]?brain|brain|skull|head|deface\w*)(?![a-z0-9])", re.IGNORECASE)

@@ -38,9 +38,7 @@ class Series:
     """Index on the fourth axis of a 4D NIfTI file; None for a 3D file."""
 
     @classmethod
-    def described(
-        cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()
-    ) -> Series:
+    def described(cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()) -> Series:
         """A DICOM series whose headers have been read already, from files or from a PACS."""
         series = cls(id, paths, "dicom", name)
         vars(series).update({"header": dict(header), **({"slices": tuple(slices)} if slices else {})})

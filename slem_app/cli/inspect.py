@@ -1,0 +1,105 @@
+"""`slem inspect`: what the package sees in a folder, before anything is segmented."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from slem_app.errors import SlemError
+from slem_app.grouping import Grouping, Rules, group, load_rules
+from slem_app.studies import Series, Study, StudySource, open_source
+
+__all__ = ["Inspect"]
+
+COLUMNS = (28, 9, 30, 42)  # case, sequence, series, grid; the reason takes what is left
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show every case of a folder: its sequences, their grids, and why each series is what it is.
+
+    Reads headers only, one case after the other. Ends with 1 if no case can be segmented.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """A folder of cases in any layout, or one case."""
+    coding: str | None = None
+    """How label values are coded, e.g. brats2023; default: as slem.yaml in the folder declares, else decided from the values later."""
+    rules: Path | None = None
+    """Your own rules file; begin it with `base: default` to add to the package's rules."""
+    limit: int = 0
+    """Show only the first so many cases; 0: all."""
+
+    def run(self) -> int:
+        """Print the table; 0 if at least one case can be used."""
+        rules = load_rules(self.rules)
+        source = open_source(self.path, self.coding)
+        ids = source.ids()
+        print(f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, label coding {source.coding or 'not declared'}")
+        print(row("CASE", "SEQUENCE", "SERIES", "GRID", "WHY"))
+        tally: Counter[str] = Counter()
+        for id in ids[: self.limit or None]:
+            for line in case_rows(id, source, rules, tally):
+                print(line, flush=True)
+        print(summary(tally))
+        return 0 if tally["usable"] else 1
+
+
+def case_rows(id: str, source: StudySource, rules: Rules, tally: Counter[str]) -> Iterator[str]:
+    """The lines of one case; what was found is counted in `tally`."""
+    tally["cases"] += 1
+    try:
+        grouping = group(source.study(id), rules)
+    except SlemError as error:
+        tally["unreadable"] += 1
+        yield row(id, "error", "", "", str(error))
+        return
+    tally["usable"] += bool(grouping.choices)
+    tally["labelled"] += grouping.study.label is not None
+    tally[f"with {' '.join(grouping.sequences) or 'no known sequence'}"] += 1
+    first, damaged = id, False
+    for line in rows(grouping):
+        damaged = damaged or line[2].startswith("BAD")
+        yield row(first, *line)
+        first = ""
+    tally["damaged"] += damaged
+
+
+def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
+    """(sequence or kind, series, grid, reason) of every series of a case; at least one row."""
+    study: Study = grouping.study
+    for choice in grouping.choices:
+        yield choice.sequence, choice.series.id, grid_of(choice.series), choice.reason
+    for leftover in grouping.leftovers:
+        yield f"({leftover.kind})", leftover.series.id, "", leftover.reason
+    if study.label is not None:
+        yield "label", study.label.id, grid_of(study.label), f"layout {study.layout}, coding {study.coding or 'not declared'}"
+    if not grouping.choices:
+        yield "none", "", "", "this case cannot be segmented: no series has a known sequence"
+
+
+def grid_of(series: Series) -> str:
+    """The grid as text, or what is wrong with the file."""
+    try:
+        return str(series.grid)
+    except SlemError as error:
+        return f"BAD: {error}"
+
+
+def row(*cells: str) -> str:
+    """One line of the table; a cell that is too long for its column is cut in the middle, an error is not."""
+    fitted = [cell if len(cell) <= width or cell.startswith("BAD") else f"{cell[: width - 9]}...{cell[-6:]}" for cell, width in zip(cells, COLUMNS)]
+    return "  ".join([*(f"{cell:<{width}}" for cell, width in zip(fitted, COLUMNS)), *cells[len(COLUMNS) :]]).rstrip()
+
+
+def summary(tally: Counter[str]) -> str:
+    """The last line."""
+    kinds = ", ".join(f"{n} {what}" for what, n in sorted(tally.items(), key=lambda pair: -pair[1]) if what.startswith("with "))
+    broken = f", {tally['unreadable']} unreadable" if tally["unreadable"] else ""
+    broken += f", {tally['damaged']} with a file that cannot be used" if tally["damaged"] else ""
+    return f"{tally['cases']} shown: {kinds}{broken}; {tally['labelled']} with a label"

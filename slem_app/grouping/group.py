@@ -1,0 +1,261 @@
+"""Which series of a study is which sequence: rules are asked, every choice and every refusal carries its reason.
+
+Nothing is guessed: a series that fits two sequences, or two series that fit one equally well, are reported and not used until
+the user has chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slem_app.errors import BadSetting, BadStudy, BadVolume, NotFound
+from slem_app.grouping.facts import Facts, look_at, shortened
+from slem_app.grouping.rules import HeaderTest, Preference, Rule, Rules, load_rules
+from slem_app.studies import Series, Study
+
+__all__ = ["Choice", "Grouping", "Leftover", "group"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A series that is used."""
+
+    sequence: str
+    """E.g. 't1c'."""
+    series: Series
+    """The series."""
+    reason: str
+    """Why it is that sequence, and why it rather than another."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A series that is not used."""
+
+    series: Series
+    """The series."""
+    kind: str
+    """'derived' (no sequence of a model), 'unknown', 'tie' (undecided) or 'duplicate' (another one is preferred)."""
+    reason: str
+    """Why."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A study whose series are named."""
+
+    study: Study
+    """The study."""
+    choices: tuple[Choice, ...]
+    """One a sequence, in the order of the rules."""
+    leftovers: tuple[Leftover, ...]
+    """All other series."""
+
+    @property
+    def sequences(self) -> dict[str, Series]:
+        """Sequence -> series."""
+        return {choice.sequence: choice.series for choice in self.choices}
+
+    def reference(self, order: Sequence[str] = ("t1c", "t2f", "t2w", "t1n")) -> str:
+        """The first sequence of `order` that is there, else any that is.
+
+        Raises:
+            BadStudy: no series has a known sequence.
+        """
+        there = self.sequences
+        for name in (*order, *there):
+            if name in there:
+                return name
+        seen = "; ".join(f"{shortened(one.series.name)}: {one.reason}" for one in self.leftovers[:8]) or "it has no images"
+        raise BadStudy(f"case {self.study.id!r} has no known sequence ({seen}). Choose by hand which series is which, or add its words to the rules")
+
+    def resolve(self, id: str) -> str:
+        """The sequence that a series id, or the name of a sequence, means here.
+
+        Raises:
+            NotFound: neither.
+        """
+        for choice in self.choices:
+            if id in (choice.sequence, choice.series.id):
+                return choice.sequence
+        for one in self.leftovers:
+            if id == one.series.id:
+                raise NotFound(f"series {id!r} of case {self.study.id!r} is not used: {one.reason}")
+        raise NotFound(f"case {self.study.id!r} has no sequence {id!r}: it has {', '.join(self.sequences) or 'none'}")
+
+
+def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | None = None) -> Grouping:
+    """Decide which series is which sequence.
+
+    Args:
+        study: the case.
+        rules: default: the package's `rules.yaml`.
+        chosen: sequence -> series id, the user's own decision; wins over every rule.
+
+    Raises:
+        BadSetting: `chosen` names an unknown sequence.
+        NotFound: `chosen` names a series that the study does not have.
+    """
+    rules = rules or load_rules()
+    choices = _chosen(study, rules, chosen or {})
+    taken = {choice.series.id for choice in choices}
+    leftovers: list[Leftover] = []
+    fits: dict[str, list[tuple[Facts, Rule]]] = {}
+    for series in study.series:
+        if series.id in taken:
+            continue
+        verdict = _classify(series, rules)
+        if isinstance(verdict, Leftover):
+            leftovers.append(verdict)
+        else:
+            fits.setdefault(verdict[1].sequence, []).append(verdict)
+    for sequence, candidates in fits.items():
+        if any(choice.sequence == sequence for choice in choices):
+            leftovers += [Leftover(facts.series, "duplicate", f"also fits {sequence}, for which the user chose another series") for facts, _ in candidates]
+            continue
+        choice, rest = _select(sequence, candidates, rules)
+        choices += [choice] if choice else []
+        leftovers += rest
+    order = {name: place for place, name in enumerate(rules.order)}
+    places = {series.id: place for place, series in enumerate(study.series)}
+    leftovers.sort(key=lambda one: places[one.series.id])
+    return Grouping(study, tuple(sorted(choices, key=lambda choice: order[choice.sequence])), tuple(leftovers))
+
+
+def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[Choice]:
+    choices = []
+    for sequence, id in chosen.items():
+        if sequence not in rules.order:
+            raise BadSetting(f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}")
+        series = study.find(id)
+        if series is None:
+            raise NotFound(f"case {study.id!r} has no series {id!r} to be {sequence}: it has {', '.join(one.id for one in study.series)}")
+        choices.append(Choice(sequence, series, "chosen by the user"))
+    return choices
+
+
+def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
+    """The sequence that a series fits, by its strongest rule, or why it fits none."""
+    try:
+        facts = look_at(series, rules)
+        for exclusion in rules.excluded:
+            found = _finds(exclusion.words, facts) if exclusion.words else ""
+            if facts.passes(exclusion.header) and found is not None:
+                return Leftover(series, "derived", f"{exclusion.reason}: {found or _quote_header(facts, exclusion.header)}")
+    except BadVolume as error:
+        return Leftover(series, "unknown", str(error))
+    fitting = [rule for rule in rules.sequences if _fits(rule, facts)]
+    names = list(dict.fromkeys(rule.sequence for rule in fitting))
+    if not fitting:
+        return Leftover(series, "unknown", _unknown(facts))
+    if len(names) > 1:
+        return Leftover(series, "tie", f"fits {' and '.join(names)} alike: name {shortened(series.name)}; choose by hand what it is")
+    best = max(fitting, key=lambda rule: rule.strength)
+    for expectation in rules.expected:
+        test = expectation.header
+        value = facts.value(test.field)
+        if best.sequence in expectation.sequences and value not in (None, "", 0) and not test.passes(value):
+            reason = f"{_why(facts, best)}, which would make it {best.sequence}, but {test.field} is {value} where {test} is expected"
+            return Leftover(series, "unknown", reason)
+    return facts, best
+
+
+def _finds(words: re.Pattern[str], facts: Facts) -> str | None:
+    """What an exclusion's words find in a text, quoted; None if nothing."""
+    for field, text in facts.texts.items():
+        if found := words.search(text):
+            source = facts.series.name if field == "name" else str(facts.series.header.get(field))
+            return f"{field} {shortened(source)} says {found[0].strip()!r}"
+    return None
+
+
+def _fits(rule: Rule, facts: Facts) -> bool:
+    if rule.unnamed and facts.telling:
+        return False
+    return all(word in facts.said for word in rule.words) and not any(word in facts.said for word in rule.without) and facts.passes(rule.header)
+
+
+def _why(facts: Facts, rule: Rule) -> str:
+    """The rule's grounds for this series."""
+    parts = [facts.quote(rule.words)] if rule.words else ["no text names it"]
+    if grounds := _quote_header(facts, rule.header):
+        parts.append(grounds)
+    return "; ".join(parts)
+
+
+def _quote_header(facts: Facts, tests: tuple[HeaderTest, ...]) -> str:
+    """The values that passed the tests; a test for absence tells that nothing was found."""
+    parts = []
+    for test in tests if facts.series.header else ():
+        value = facts.value(test.field)
+        shown = "\\".join(map(str, value)) if isinstance(value, tuple) else value
+        parts.append(f"{test.field} is {shown}" if value not in (None, "") else f"no {test.field}")
+    return ", ".join(dict.fromkeys(parts))
+
+
+def _unknown(facts: Facts) -> str:
+    header = facts.series.header
+    seen = [f"{key} {header[key]}" for key in ("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime") if header.get(key)]
+    said = f"; words found: {', '.join(sorted(facts.said))}" if facts.said else ""
+    return f"no rule knows {shortened(facts.series.name)}{said}{'; ' + ', '.join(seen) if seen else ''}"
+
+
+def _select(sequence: str, candidates: list[tuple[Facts, Rule]], rules: Rules) -> tuple[Choice | None, list[Leftover]]:
+    """The one series of several that fit a sequence, and the rest with reasons."""
+    if len(candidates) == 1:
+        facts, rule = candidates[0]
+        return Choice(sequence, facts.series, _why(facts, rule)), []
+    left, out = _readable(candidates)
+    dropped: list[tuple[Facts, str]] = []
+    strongest = max((rule.strength for _, rule in left), default=0)
+    left = _keep(left, [rule.strength == strongest for _, rule in left], "surer signs", dropped)
+    for preference in rules.preferred:
+        if len(left) > 1 and (not preference.sequences or sequence in preference.sequences):
+            left = _keep(left, _preferred(preference, [facts for facts, _ in left]), preference.reason, dropped)
+    ids = [shortened(facts.series.id) for facts, _ in left]
+    for facts, reason in dropped:
+        out.append(Leftover(facts.series, "duplicate", f"also fits {sequence}; preferred is {' or '.join(ids)}: {reason}"))
+    if len(left) == 1:
+        facts, rule = left[0]
+        reasons = ", ".join(dict.fromkeys(reason for _, reason in dropped))
+        return Choice(sequence, facts.series, _why(facts, rule) + (f"; preferred to {len(dropped)} more: {reasons}" if dropped else "")), out
+    for facts, _ in left:
+        others = " and ".join(id for id in ids if id != shortened(facts.series.id))
+        out.append(Leftover(facts.series, "tie", f"fits {sequence} as well as {others}: choose one of them by its id"))
+    return None, out
+
+
+def _readable(candidates: list[tuple[Facts, Rule]]) -> tuple[list[tuple[Facts, Rule]], list[Leftover]]:
+    """The candidates whose headers make a volume; a broken file must not win over a good one."""
+    left, out = [], []
+    for facts, rule in candidates:
+        try:
+            if facts.series.paths:
+                _ = facts.series.grid
+        except (BadVolume, NotFound) as error:
+            out.append(Leftover(facts.series, "unknown", f"would be {rule.sequence} but cannot be used: {error}"))
+        else:
+            left.append((facts, rule))
+    return left, out
+
+
+def _keep(left: list[tuple[Facts, Rule]], good: list[bool], reason: str, dropped: list[tuple[Facts, str]]) -> list[tuple[Facts, Rule]]:
+    """The good ones, if there are any; the others are noted in `dropped` with the reason."""
+    if all(good) or not any(good):
+        return left
+    dropped += [(facts, reason) for (facts, _), ok in zip(left, good) if not ok]
+    return [pair for pair, ok in zip(left, good) if ok]
+
+
+def _preferred(preference: Preference, candidates: list[Facts]) -> list[bool]:
+    """Which candidates a preference keeps."""
+    if field := preference.least or preference.most:
+        values = [facts.value(field) for facts in candidates]
+        if any(not isinstance(value, (int, float)) or value <= 0 for value in values):
+            return [True] * len(candidates)
+        if preference.least:
+            return [value * preference.ratio <= min(values) for value in values]
+        return [value * preference.ratio >= max(values) for value in values]
+    return [not any(word in facts.said for word in preference.without) and facts.passes(preference.header) for facts in candidates]
