@@ -68,7 +68,7 @@ class Predictor:
         inference: how the network is run; default: as the card says.
 
     Raises:
-        BadSetting: an unknown precision.
+        BadSetting: an unknown precision, or a device that is not there.
     """
 
     def __init__(self, model: Model, device: str | torch.device = "cpu", precision: str = "auto", inference: Inference | None = None) -> None:
@@ -76,7 +76,7 @@ class Predictor:
             raise BadSetting(f"unknown precision {precision!r}: use auto, {', '.join(PRECISIONS)}")
         self.model = model
         self.card = model.card
-        self.device = best_device() if device == "auto" else torch.device(device)
+        self.device = _device(device)
         self.precision = best_precision(self.device) if precision == "auto" else precision
         self.inference = inference or model.card.inference
         self.network = model.network.to(self.device, memory_format=torch.channels_last_3d).eval()
@@ -151,6 +151,22 @@ class Predictor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(images, present)
         return torch.sigmoid(logits.float())
+
+
+def _device(wanted: str | torch.device) -> torch.device:
+    """The device that was asked for.
+
+    Raises:
+        BadSetting: it is not there.
+    """
+    if wanted == "auto":
+        return best_device()
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadSetting(f"device {wanted!r} cannot be used ({str(error).splitlines()[0]}): use auto, cpu, cuda or cuda:N") from error
+    return device
 
 
 def best_device() -> torch.device:

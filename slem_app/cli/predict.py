@@ -1,0 +1,113 @@
+"""`slem predict`: segment cases from the command line."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from slem_app.errors import BadSetting, BadStudy, StorageFailed
+from slem_app.formats import write_nifti
+from slem_app.grouping import group
+from slem_app.predict import Prediction, Predictor
+from slem_app.studies import Study, open_source
+from slem_app.weights import load_model
+
+__all__ = ["Predict"]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Segment a case and write the label map as NIfTI.
+
+    Prints the volumes in millilitres, the sequences that were used and missing, and where the time went.
+    """
+
+    case: Annotated[Path, tyro.conf.Positional]
+    """A case folder, or a folder of cases (then name IDS), or FOLDER/ID where a case is no folder of its own."""
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Cases of that folder; `all` for every one."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
+    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii or .nii.gz."""
+    model: str = "slem_brain"
+    """Name of a model, or its folder."""
+    reference: str = ""
+    """Sequence on whose grid the result lies, e.g. t2f. Default: the first of the model's order that the case has."""
+    series: dict[str, str] = field(default_factory=dict)
+    """Your own choice of series, e.g. `t1c 0002 t2f 0003`, where the names do not tell."""
+    register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Move the sequences onto each other first (rigid), for scans between which the head has moved."""
+    mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Average over mirror images: eight times slower, slightly better."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+    precision: str = "auto"
+    """float32, bfloat16 or auto."""
+
+    def run(self) -> None:
+        """Segment, write and report."""
+        studies = self.studies()
+        model = load_model(self.model)
+        inference = replace(model.card.inference, mirror=(0, 1, 2)) if self.mirror else model.card.inference
+        predictor = Predictor(model, self.device, self.precision, inference)
+        for study in studies:
+            path = self.target(study, len(studies))
+            grouping = group(study, chosen=self.series or None)
+            result = predictor.predict_case(grouping, self.reference or None, self.register)
+            start = time.perf_counter()
+            write_nifti(result.array, result.grid, result.labels, path)
+            print(report(study.id, result, path, time.perf_counter() - start))
+
+    def studies(self) -> list[Study]:
+        """The studies that `case` and `ids` name.
+
+        Raises:
+            BadStudy: several cases and none named.
+        """
+        if not self.case.exists() and self.case.parent.is_dir() and not self.ids:
+            return [open_source(self.case.parent).study(self.case.name)]
+        source = open_source(self.case)
+        known = source.ids()
+        if self.ids == ("all",):
+            return [source.study(one) for one in known]
+        if not self.ids and len(known) != 1:
+            raise BadStudy(f"{self.case} holds {len(known)} cases ({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}): name those to segment, or `all`")
+        return [source.study(one) for one in self.ids or known]
+
+    def target(self, study: Study, count: int) -> Path:
+        """The file for one result; its folder is made if it is not there.
+
+        Raises:
+            BadSetting: one file for several cases.
+            StorageFailed: the folder cannot be made.
+        """
+        if self.out.name.endswith((".nii", ".nii.gz")):
+            if count > 1:
+                raise BadSetting(f"--out {self.out} is one file but {count} cases are to be segmented: give a folder")
+            path = self.out
+        else:
+            path = self.out / f"{study.id.replace('/', '_')}.nii.gz"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"cannot make the folder {path.parent}: {error.strerror}; choose another with --out") from error
+        return path
+
+
+def report(case: str, result: Prediction, path: Path, write: float) -> str:
+    """What is printed for one case."""
+    steps = {**result.timings, "write": write}
+    volumes = result.volumes_ml()
+    width = max(map(len, volumes))
+    lines = [
+        f"{case}: {path}",
+        f"  grid       {result.grid}",
+        f"  sequences  {' '.join(result.used)}" + (f"; missing: {' '.join(result.missing)}" if result.missing else ""),
+        *(f"  {name:<{width}} {ml:9.2f} ml" for name, ml in volumes.items()),
+        f"  time       {sum(steps.values()):.2f} s ({', '.join(f'{step} {s:.2f}' for step, s in steps.items())})",
+        *(f"  note       {note}" for note in result.notes),
+    ]
+    return "\n".join(lines)

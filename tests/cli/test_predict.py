@@ -1,0 +1,115 @@
+"""`slem predict`: from a case folder to a file and a report."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from slem_app import phantom
+from slem_app.cli import main
+from slem_app.network import SegmenterConfig, build
+from slem_app.regions import PostProcess
+from slem_app.volumes.prepare import Preparation
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+
+CASE = phantom.make(seed=4, shape=(40, 48, 36), spacing=(3.0, 3.0, 3.0), own_grids=True)
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    phantom.write_nifti(CASE, tmp_path / "studies", "case-1")
+    phantom.write_nifti(CASE, tmp_path / "studies", "case-2")
+    (tmp_path / "studies" / "case-2" / "case-2-t1n.nii.gz").unlink()
+    return tmp_path / "studies"
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    torch.manual_seed(0)
+    card = Card(
+        name="small",
+        version="1",
+        description="",
+        sequences=BRAIN_SEQUENCES,
+        reference_order=("t1c", "t2f", "t2w", "t1n"),
+        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prior=0.5),
+        preparation=Preparation(spacing=(3.0, 3.0, 3.0), multiple=8),
+        labels=BRAIN_LABELS,
+        postprocess=PostProcess(),
+    )
+    save_model(tmp_path / "models" / "small", card, build(card.network))
+    monkeypatch.setenv("SLEM_MODELS", str(tmp_path / "models"))
+    return "small"
+
+
+def test_writes_the_label_map_and_tells_volumes_sequences_and_times(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(studies / "case-1"), "-o", str(tmp_path / "out"), "--model", "small"]) == 0
+    image = nib.load(tmp_path / "out" / "case-1.nii.gz")
+    assert image.shape == CASE.grids["t1c"].shape
+    np.testing.assert_allclose(image.affine, CASE.grids["t1c"].affine, atol=1e-4)
+    array = np.asarray(image.dataobj)
+    assert set(np.unique(array)) <= {0, 1, 2, 3}
+    assert array.any()
+    out = capsys.readouterr().out
+    assert "case-1: " in out
+    assert "sequences  t1n t1c t2w t2f\n" in out
+    for label in BRAIN_LABELS.labels:
+        line = next(line for line in out.splitlines() if line.strip().startswith(label.name))
+        assert float(line.split()[-2]) == pytest.approx((array == label.value).sum() * CASE.grids["t1c"].voxel_volume / 1000, abs=0.006)
+        assert line.endswith(" ml")
+    for step in ("read", "prepare", "network", "restore", "write"):
+        assert f"{step} " in out
+
+
+def test_one_file_another_reference_and_a_missing_sequence(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "result.nii"
+    assert main(["predict", str(studies), "case-2", "-o", str(target), "--model", str(tmp_path / "models" / "small"), "--reference", "t2f"]) == 0
+    assert nib.load(target).shape == CASE.grids["t2f"].shape
+    assert "sequences  t1c t2w t2f; missing: t1n" in capsys.readouterr().out
+
+
+def test_all_cases_of_a_folder(studies: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(studies), "all", "-o", str(tmp_path), "--model", "small"]) == 0
+    assert {path.name for path in tmp_path.glob("*.nii.gz")} == {"case-1.nii.gz", "case-2.nii.gz"}
+
+
+def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) -> None:
+    first = ["predict", str(studies / "case-1"), "--model", "small", "-o"]
+    assert main([*first, str(tmp_path / "a.nii")]) == 0
+    assert main([*first, str(tmp_path / "b.nii"), "--series", "t1c", "t2f"]) == 0
+    assert nib.load(tmp_path / "b.nii").shape == CASE.grids["t2f"].shape
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["{studies}"], "holds 2 cases (case-1, case-2): name those to segment, or `all`"),
+        (["{studies}", "case-3"], "case-3"),
+        (["{studies}", "../case-1"], "../case-1"),
+        (["{studies}", "all", "-o", "{studies}/a.nii"], "is one file but 2 cases are to be segmented: give a folder"),
+        (["{studies}/case-1", "--model", "large"], "no model 'large'; known: "),
+        (["{studies}/case-1", "--reference", "swi"], "swi"),
+        (["{studies}/case-1", "--precision", "int4"], "unknown precision 'int4'"),
+        (["{studies}/case-1", "--device", "abacus"], "abacus"),
+        (["{studies}/nowhere/at/all"], "nowhere"),
+        (["{studies}/case-1", "-o", "{studies}/case-1/case-1-t1c.nii.gz/out"], "cannot make the folder"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(studies: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:
+    given = [part.format(studies=studies) for part in arguments]
+    if "--model" not in given:
+        given += ["--model", "small"]
+    assert main(["predict", *given]) == 2
+    out, err = capsys.readouterr()
+    assert text in err
+    assert err.startswith("slem predict: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+def test_registration_is_refused_or_told(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("SimpleITK")
+    assert main(["predict", str(studies), "case-1", "-o", str(tmp_path), "--model", "small", "--register"]) == 0
+    assert "was moved by" in capsys.readouterr().out
