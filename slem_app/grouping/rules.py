@@ -64,7 +64,7 @@ class HeaderTest:
         return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
 
     def __str__(self) -> str:
-        wanted = [f"{word} {part}" for word, part in (("at least", self.min), ("at most", self.max)) if part is not None]
+        wanted = [f"{word} {part:g}" for word, part in (("at least", self.min), ("at most", self.max)) if part is not None]
         wanted += [f"with {' or '.join(self.has)}"] * bool(self.has) + [f"without {', '.join(self.lacks)}"] * bool(self.lacks)
         return f"{self.field} {' and '.join(wanted)}".strip()
 
