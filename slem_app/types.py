@@ -58,9 +58,7 @@ class Grid:
 
     def same_as(self, other: Grid, tolerance: float = 1e-2) -> bool:
         """True when both have the same shape and no voxel centre differs by more than `tolerance` mm."""
-        return self.shape == other.shape and bool(
-            np.abs(self.corners() - other.corners()).max() <= tolerance
-        )
+        return self.shape == other.shape and bool(np.abs(self.corners() - other.corners()).max() <= tolerance)
 
     def corners(self) -> np.ndarray:
         """(8, 3) world positions of the outermost voxel centres."""

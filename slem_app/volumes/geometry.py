@@ -15,6 +15,7 @@ from slem_app.types import Grid
 __all__ = ["check_grid", "lattice", "overlap", "resample"]
 
 SHEAR_LIMIT = 0.02  # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays far below)
+LARGEST = 2**27  # voxels of a lattice: 0.5 GB a sequence, a cube of 77 cm at 1.5 mm
 ALIGNED = 1e-3  # voxels by which an index may be off at the far end for two grids to count as sharing their axes
 
 
@@ -58,13 +59,24 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
     matrix = np.linalg.inv(source.affine) @ target.affine  # target index -> source index
     sources = _shared_axes(matrix, target.shape)
     if sources is None:
-        result = ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="constant", cval=fill)
-        return result.astype(array.dtype, copy=False)
+        result = ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="nearest")
+        result[_outside(matrix, source.shape, target.shape)] = fill
+        return result
     result = array.transpose(sources)  # its axes now run in the target's order
     for axis, along in enumerate(sources):
         positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
         result = _along(result, axis, positions, order, fill)
     return np.ascontiguousarray(result)
+
+
+def _outside(matrix: np.ndarray, source: tuple[int, int, int], target: tuple[int, int, int]) -> np.ndarray:
+    """(I, J, K) bool, target voxels whose centre lies in no source voxel; scipy would cut half a voxel earlier, half a thick slice."""
+    i, j, k = np.ogrid[tuple(slice(n) for n in target)]
+    result = np.zeros(target, dtype=bool)
+    for row, size in zip(matrix[:3], source, strict=True):
+        position = (row[0] * i + row[1] * j + row[3]) + row[2] * k
+        result |= (position < -0.5) | (position > size - 0.5)
+    return result
 
 
 def _shared_axes(matrix: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
@@ -99,14 +111,23 @@ def lattice(grids: list[Grid], spacing: tuple[float, float, float]) -> Grid:
     """The RAS grid of `spacing` mm, on whole multiples of it in the world, that covers every grid.
 
     It depends on where the voxels lie, not on how they are stored: the same study stored LPS or sagittal gives the same lattice.
+
+    Raises:
+        BadGrid: a field of view too large for an image of the body.
     """
     step = np.array(spacing, dtype=np.float64)
     corners = np.concatenate([grid.corners() for grid in grids])
     low = np.floor(corners.min(axis=0) / step + 1e-6)
     high = np.ceil(corners.max(axis=0) / step - 1e-6)
+    shape = high - low + 1
+    if shape.prod() > LARGEST:
+        raise BadGrid(
+            f"the images span {' x '.join(f'{n:.0f}' for n in shape * step)} mm, too much for a grid of {' x '.join(f'{n:g}' for n in step)} mm: "
+            "are their headers in millimetres, and are all sequences of one examination?"
+        )
     affine = np.diag([*step, 1.0])
     affine[:3, 3] = low * step
-    return Grid(tuple((high - low + 1).astype(int)), affine)
+    return Grid(tuple(shape.astype(int)), affine)
 
 
 def overlap(a: Grid, b: Grid, samples: int = 16) -> float:

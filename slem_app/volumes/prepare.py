@@ -16,10 +16,14 @@ from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
 from slem_app.volumes.geometry import check_grid, lattice, overlap, resample
 
-__all__ = ["Preparation", "Prepared", "Volume", "foreground", "is_stripped", "normalise", "prepare"]
+__all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
 
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
+LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
+CONSTANT_SHARE = 0.2  # share of voxels of one same value from which that value may be a background that was cut away
+COMPACT = 0.2  # changes a voxel, along a line, between background and the rest: a brain has few, speckles in air many
+HEAD_LEVEL = 0.12  # where a head in air begins, between the dark and the bright end of its intensities
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,19 +95,21 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
 
     Raises:
         BadStudy: none of the sequences is there.
-        BadGrid: sequences that do not overlap, or a grid that no image can have.
-        BadVolume: a sequence without any foreground.
+        BadGrid: sequences, or a reference, that do not overlap, or a grid that no image can have.
+        BadVolume: a sequence with NaN, or without any foreground.
     """
     here = [s for s in sequences if s in volumes]
     if not here:
         raise BadStudy(f"none of the sequences {', '.join(sequences)} is in this study (it has {', '.join(volumes) or 'none'})")
-    for name in here:
-        check_grid(volumes[name].grid, f"sequence {name}")
-    _check_overlap({name: volumes[name].grid for name in here})
+    grids = {f"sequence {name}": volumes[name].grid for name in here} | ({"the reference": reference} if reference else {})
+    for what, grid in grids.items():
+        check_grid(grid, what)
+    _check_overlap(grids)
     full = lattice([volumes[name].grid for name in here], settings.spacing)
-    images = {name: _smooth_resample(volumes[name], full) for name in here}
-    whole = {name: not is_stripped(volumes[name].array) for name in here}
-    masks = {name: foreground(images[name], name, whole[name]) for name in here}
+    levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in here}
+    images = {name: _smooth_resample(volumes[name], full, levels[name].background) for name in here}
+    masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
+    notes = (*_head_notes(levels), *_compare(masks))
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -115,38 +121,70 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
         reference=reference or volumes[here[0]].grid,
-        notes=(*_head_notes(whole), *_register_notes(masks)),
+        notes=notes,
     )
 
 
-def is_stripped(array: np.ndarray) -> bool:
-    """True where a fifth of a volume or more is one constant background value: the skull, or at least the air, was taken out."""
-    return float((array == array.min()).mean()) >= 0.2
+@dataclass(frozen=True)
+class Levels:
+    """What the intensities of one sequence, as it was read, say of its background."""
+
+    background: float
+    """Value of voxels outside the head, and outside the field of view."""
+    head: float | None
+    """Intensity from which a voxel belongs to the head; None where all that differs from `background` does (skull-stripped)."""
+
+    @classmethod
+    def of(cls, array: np.ndarray, what: str) -> Levels:
+        """Look at a volume before it is resampled, since the field of view of other sequences must not change the answer.
+
+        A constant background need not be the smallest value: bias correction and z-scores leave negative brain around zeros.
+
+        Raises:
+            BadVolume: NaN or infinite values, or one value everywhere.
+        """
+        low, high = float(array.min()), float(array.max())
+        if not np.isfinite([low, high]).all():
+            raise BadVolume(f"{what}: some voxels are NaN or infinite: export the image again, or replace them by the background value")
+        if low == high:
+            raise BadVolume(f"{what}: every voxel has the value {low:g}: the image is empty or constant")
+        corners, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
+        shares = {value: np.count_nonzero(array == value) / array.size for value in {low, 0.0, float(corners[counts.argmax()])}}
+        background = max(shares, key=lambda value: (shares[value], -value))
+        if shares[background] >= CONSTANT_SHARE and _compact(array != background):
+            return cls(background, None)
+        dark, bright = np.percentile(array[::2, ::2, ::2], [1, 99])  # one broken voxel must not set the scale
+        return cls(float(dark), float(dark + HEAD_LEVEL * (bright - dark)))
 
 
-def foreground(image: np.ndarray, what: str, whole: bool = False) -> np.ndarray:
+def _compact(mask: np.ndarray) -> bool:
+    """True for a mask of few solid parts, false for speckles; looks at some planes of each direction only."""
+    ratios = []
+    for axis in range(3):
+        planes = np.moveaxis(mask, axis, 0)[:: max(1, mask.shape[axis] // 16)]
+        changes = np.count_nonzero(planes[:, 1:] != planes[:, :-1]) + np.count_nonzero(planes[:, :, 1:] != planes[:, :, :-1])
+        ratios.append(changes / 2 / max(1, np.count_nonzero(planes)))
+    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3))  # a small head is nearly all surface
+
+
+def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
     """Where the head is: (I, J, K) bool.
 
-    Args:
-        image: (I, J, K), the lowest value where there is nothing.
-        what: how to name it in the error.
-        whole: False: all that differs from the constant background; True, for a head in air and noise: the largest component above a
-            low share of the bright tissue's intensity, holes filled.
+    In a skull-stripped volume all that differs from its constant background; else the largest part above `levels.head`, holes filled.
 
     Raises:
         BadVolume: nothing stands out.
     """
-    background = float(image.min())
-    mask = image > background
-    if whole and mask.any():
-        bright = float(np.percentile(image[mask][::8], 99)) - background
-        mask = ndimage.binary_opening(image > background + 0.12 * bright)
+    if levels.head is None:
+        mask = image != levels.background
+    else:
+        mask = ndimage.binary_opening(image > levels.head, iterations=1)
         parts, count = ndimage.label(mask)
         if count > 1:
             mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
         mask = ndimage.binary_fill_holes(mask)
     if mask.sum() < 64:
-        raise BadVolume(f"sequence {what}: no foreground found ({int(mask.sum())} voxels differ from the background): is it an empty or constant image?")
+        raise BadVolume(f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): is it an empty or constant image?")
     return mask
 
 
@@ -163,12 +201,12 @@ def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) ->
     return result
 
 
-def _smooth_resample(volume: Volume, target: Grid) -> np.ndarray:
+def _smooth_resample(volume: Volume, target: Grid, fill: float) -> np.ndarray:
     """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing."""
     along = np.abs(target.affine[:3, :3].T @ volume.grid.axes)  # mm of each target step along each source axis
     sigma = np.where(along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0)
     array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
-    return resample(array, volume.grid, target, order=1, fill=float(array.min()))
+    return resample(array, volume.grid, target, order=1, fill=fill)
 
 
 def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -199,21 +237,32 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
         share = max(overlap(grids[name], grids[first]), overlap(grids[first], grids[name]))
         if share < LEAST_OVERLAP:
             raise BadGrid(
-                f"sequences {first} and {name} do not overlap in space ({share:.0%} of the smaller field of view): "
+                f"{first} and {name} do not overlap in space ({share:.0%} of the smaller field of view): "
                 "they are of different positions or patients; take them out, or register them first (--register)"
             )
 
 
-def _head_notes(whole: Mapping[str, bool]) -> tuple[str, ...]:
-    heads = [name for name, is_whole in whole.items() if is_whole]
+def _head_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
+    heads = [name for name, level in levels.items() if level.head is not None]
     return (f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark skull and skin",) if heads else ()
 
 
-def _register_notes(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    first, *others = masks
+def _compare(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Notes on sequences whose foregrounds differ from the first one's.
+
+    Raises:
+        BadGrid: heads that lie beside each other.
+    """
+    (first, mask), *others = masks.items()
     notes = []
-    for name in others:
-        dice = 2 * (masks[first] & masks[name]).sum() / (masks[first].sum() + masks[name].sum())
+    for name, other in others:
+        shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
+        if shared < LEAST_SHARED * min(sizes):
+            raise BadGrid(
+                f"the heads in the sequences {first} and {name} do not overlap ({shared / min(sizes):.0%} of the smaller one): "
+                "they are of different positions or patients; take them out, or register them first (--register)"
+            )
+        dice = 2 * shared / sum(sizes)
         if dice < LEAST_AGREEMENT:
             notes.append(f"{first} and {name} cover different tissue (Dice of their foregrounds {dice:.2f}): one may be truncated, or --register may be needed")
     return tuple(notes)
