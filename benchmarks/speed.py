@@ -49,7 +49,7 @@ from slem_app.weights import Card, find, load_card
 PROJECT = Path(__file__).parents[1]
 STEPS = ("read", "prepare", "network", "restore", "write", "transfer")
 STOCK_MULTIPLE = (32, 32, 16)  # what the stock network's strides need
-ASKED = {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": False}  # as 3D Slicer's module asks
+ASKED = {"result_extension": ".nrrd", "result_dtype": "uint8"}  # as the module of 3D Slicer asks
 PATIENCE = 300.0
 
 
@@ -141,7 +141,8 @@ class Server:
         start = time.perf_counter()
         answer = requests.post(f"{self.url}/infer/{model}", params={"image": case, "output": "all"}, data={"params": json.dumps(ASKED)}, timeout=PATIENCE)
         total = time.perf_counter() - start
-        answer.raise_for_status()
+        if not answer.ok:
+            raise SystemExit(f"the server refused {case}: {answer.status_code} {answer.text}")
         parts = {part.headers[b"Content-Disposition"]: part for part in MultipartDecoder.from_response(answer).parts}
         reply = json.loads(next(part.text for head, part in parts.items() if b'name="params"' in head))
         size = next(len(part.content) for head, part in parts.items() if b'name="image"' in head)
