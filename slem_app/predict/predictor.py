@@ -116,7 +116,7 @@ class Predictor:
             BadVolume, BadGrid: a series that cannot be used.
             BadSetting: registration is wanted but SimpleITK is not installed.
         """
-        from slem_app.volumes.read import read  # a training server predicts from its cache and has no image readers
+        from slem_app.volumes.read import read_all  # a training server predicts from its cache and has no image readers
 
         timings: dict[str, float] = {}
         series = {name: one for name, one in grouping.sequences.items() if name in self.card.sequences}
@@ -126,7 +126,7 @@ class Predictor:
         target = grouping.reference(self.card.reference_order) if reference is None else grouping.resolve(reference)
         notes: tuple[str, ...] = ()
         with _clock(timings, "read"):
-            volumes = {name: read(one) for name, one in series.items()}
+            volumes = read_all(series)
         if register:
             with _clock(timings, "register"):
                 volumes, notes = _registered(volumes, target)

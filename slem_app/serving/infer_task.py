@@ -23,7 +23,7 @@ from slem_app.predict import Prediction, Predictor
 from slem_app.serving.cases import Case
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Prepared, prepare
-from slem_app.volumes.read import read
+from slem_app.volumes.read import read_all
 
 __all__ = ["Reply", "SegmentationTask", "parse_reply"]
 
@@ -121,7 +121,7 @@ class SegmentationTask(InferTask):
         if kept is not None:
             return kept, {"read": 0.0, "prepare": 0.0}
         start = time.perf_counter()
-        volumes = {name: read(one) for name, one in series.items()}
+        volumes = read_all(series)
         middle = time.perf_counter()
         prepared = prepare(volumes, card.sequences, card.preparation, case.series.grid)
         self.cache.put(key, case.state, prepared)

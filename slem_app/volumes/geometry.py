@@ -63,10 +63,13 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
         result[_outside(matrix, source.shape, target.shape)] = fill
         return result
     result = array.transpose(sources)  # its axes now run in the target's order
-    for axis, along in enumerate(sources):
+    stored = np.argsort([-abs(stride) for stride in result.strides], kind="stable")
+    result = result.transpose(stored)  # slowest axis first: numpy would copy a NIfTI's Fortran order at every step
+    for place, axis in enumerate(stored):
+        along = sources[axis]
         positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
-        result = _along(result, axis, positions, order, fill)
-    return np.ascontiguousarray(result)
+        result = _along(result, place, positions, order, fill)
+    return np.ascontiguousarray(result.transpose(np.argsort(stored)))
 
 
 def _outside(matrix: np.ndarray, source: tuple[int, int, int], target: tuple[int, int, int]) -> np.ndarray:
