@@ -54,10 +54,8 @@ class BidsSource(StudySource):
     def _derived(self, entry: tuple[str, ...]) -> list[Series]:
         """Label maps of the case in derivatives/PIPELINE/sub-*/[ses-*/]anat."""
         top = self.root / "derivatives"
-        pipelines = visible_folders(top)[0] if top.is_dir() else []
         found = []
-        for pipeline in pipelines:
+        for pipeline in visible_folders(top)[0]:
             folder = top.joinpath(pipeline, *entry, "anat")
-            names = visible_folders(folder)[1] if folder.is_dir() else []
-            found += [folder / name for name in names if is_nifti(name) and is_label(stem(name))]
+            found += [folder / name for name in visible_folders(folder)[1] if is_nifti(name) and is_label(stem(name))]
         return [Series(stem(path.name), (path,), "nifti", WHO.sub("", stem(path.name))) for path in found]

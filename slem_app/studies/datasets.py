@@ -42,7 +42,7 @@ def layout_of(root: Path) -> str:
     The last matters because the coding of labels follows from the layout: other tasks use the same values for other things.
     """
     content = description(root)
-    names = [name for folder in IMAGES for name in visible_folders(root / folder)[1] if (root / folder).is_dir() and is_nifti(name)]
+    names = [name for folder in IMAGES for name in visible_folders(root / folder)[1] if is_nifti(name)]
     if "channel_names" in content or (names and all(NUMBERED.match(stem(name)) for name in names)):
         return "nnunet"
     labels = content.get("labels")
@@ -56,8 +56,6 @@ class DatasetSource(StudySource):
     def _list(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
         index: dict[str, tuple[str, tuple[str, ...]]] = {}
         for folder in IMAGES:
-            if not (self.root / folder).is_dir():
-                continue
             cases: dict[str, list[str]] = {}
             for name in filter(is_nifti, visible_folders(self.root / folder)[1]):
                 match = NUMBERED.match(stem(name)) if self.layout == "nnunet" else None

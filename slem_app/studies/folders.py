@@ -19,14 +19,14 @@ NO_CASES = frozenset({"labels", "labelsTr", "labelsTs", "derivatives"})  # resul
 
 
 def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
-    """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where it may not be read."""
+    """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where there is none or it may not be read."""
     folders, files = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     (folders if entry.is_dir() else files).append(entry.name)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
         return [], []
     return sorted(folders), sorted(files)
 

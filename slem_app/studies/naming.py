@@ -53,6 +53,8 @@ def cases_in(folder: Path, names: Sequence[str]) -> dict[str, CaseFiles]:
     names = sorted(names)
     split = {name: match for name in names if (match := ENDING.match(stem(name)))}
     counts = Counter(match["case"] for match in split.values() if not NO_CASE.fullmatch(match["case"]))
+    for case in [case for case, n in counts.items() if n == 1 and counts[_longest_start(case, counts)] > 1]:
+        del counts[case]  # a_1_brain of a_1_brain_mask, beside a_1_t1 and a_1_t2
     suffixes = {match["suffix"].lower() for match in split.values()}
     repeated = len(counts) > 1 and (max(counts.values()) > 1 or len(suffixes) == 1) and 2 * sum(counts.values()) > len(names)
     if not repeated:
