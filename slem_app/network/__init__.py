@@ -2,6 +2,6 @@
 
 from slem_app.network.config import SegmenterConfig
 from slem_app.network.cost import flops, parameters
-from slem_app.network.segmenter import Encoder, Segmenter, build
+from slem_app.network.segmenter import Decoder, Encoder, Segmenter, build
 
-__all__ = ["Encoder", "Segmenter", "SegmenterConfig", "build", "flops", "parameters"]
+__all__ = ["Decoder", "Encoder", "Segmenter", "SegmenterConfig", "build", "flops", "parameters"]

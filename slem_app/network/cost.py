@@ -10,8 +10,8 @@ __all__ = ["flops", "parameters"]
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of trainable weights."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """Number of weights."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def flops(network: nn.Module, shape: tuple[int, int, int]) -> int:

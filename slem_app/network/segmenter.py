@@ -16,7 +16,7 @@ from slem_app.network.config import SegmenterConfig
 from slem_app.network.context import context_block
 from slem_app.network.fusion import SequenceFusion, SequenceStem
 
-__all__ = ["Encoder", "Segmenter", "build"]
+__all__ = ["Decoder", "Encoder", "Segmenter", "build"]
 
 
 class Encoder(nn.Module):
@@ -105,17 +105,29 @@ class Segmenter(nn.Module):
             (N, R, I, J, K) logits.
 
         Raises:
-            ValueError: a size that is no multiple, or another number of sequences.
+            ValueError: a size that is no multiple or too small, another number of sequences, flags or prompts that do not fit.
         """
         return self.deep(images, present, prompts)[0]
 
     def deep(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """Logits at full resolution, then those of the coarser heads (each half the size of the one before), for training."""
-        if images.shape[1] != self.config.sequences or any(n % self.config.multiple for n in images.shape[2:]):
-            raise ValueError(f"images {tuple(images.shape)} must have {self.config.sequences} sequences and sizes that are multiples of {self.config.multiple}")
+        self._check(images, present, prompts)
         maps = self.decoder(self.encoder(images, present, prompts))
         full = channels_to_space(self.head(maps[0]), self.config.stem_stride)
         return [full, *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]
+
+    def _check(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None) -> None:
+        m, multiple = self.config.sequences, self.config.multiple
+        sizes = tuple(images.shape[2:])
+        if images.ndim != 5 or images.shape[1] != m or any(n % multiple or n == 0 for n in sizes) or all(n == multiple for n in sizes):
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}: (N, {m}, I, J, K) is needed, with sizes that are multiples of {multiple}, "
+                f"one of them at least {2 * multiple}"
+            )
+        if present.shape != images.shape[:2] or present.dtype != torch.bool:
+            raise ValueError(f"present of shape {tuple(present.shape)}, {present.dtype}: bool of shape {tuple(images.shape[:2])} is needed")
+        if prompts is not None and prompts.shape != (len(images), self.config.prompts, *sizes):
+            raise ValueError(f"prompts of shape {tuple(prompts.shape)}: {(len(images), self.config.prompts, *sizes)} is needed, one channel a kind of prompt")
 
 
 def build(config: SegmenterConfig) -> Segmenter:

@@ -6,6 +6,8 @@ and renamed, so a half-written case is never read.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slem_app.errors import NotFound
+from slem_app.errors import BadVolume, NotFound, StorageFailed
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
 
@@ -56,12 +58,14 @@ class CaseCache:
 
     def ids(self) -> tuple[str, ...]:
         """Cases that are there, sorted."""
-        return tuple(sorted(p.parent.name for p in self.folder.glob("*/meta.json")))
+        return tuple(sorted(p.parent.name for p in self.folder.glob("*/meta.json") if not p.parent.name.startswith(".")))
 
     def has(self, case_id: str, key: str) -> bool:
         """True when the case is there and was made from what `key` stands for."""
-        meta = self.folder / case_id / "meta.json"
-        return meta.exists() and json.loads(meta.read_text())["key"] == key
+        try:
+            return json.loads((self.folder / case_id / "meta.json").read_text()).get("key") == key
+        except (FileNotFoundError, ValueError):  # not there, or spoilt by a power failure: to be prepared again
+            return False
 
     def add(self, case_id: str, prepared: Prepared, regions: np.ndarray | None, key: str) -> None:
         """Write one case, in place of an older one.
@@ -71,10 +75,24 @@ class CaseCache:
             prepared: its images.
             regions: (R, I, J, K) float in 0..1 on the prepared grid, or None.
             key: fingerprint of what it was made from.
+
+        Raises:
+            StorageFailed: the disk refused; an older form of the case is still there.
         """
-        place, new = self.folder / case_id, self.folder / f".{case_id}.{os.getpid()}"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
+        new = self.folder / f".{case_id}.{os.getpid()}"
+        try:
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            self._write(new, prepared, regions, key)
+            self._put(new, self.folder / case_id)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageFailed(f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: free space on the disk") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    @staticmethod
+    def _write(new: Path, prepared: Prepared, regions: np.ndarray | None, key: str) -> None:
         np.save(new / "images.npy", np.where(prepared.present[:, None, None, None], prepared.images, 0).astype(np.float16))
         anchors = []
         if regions is not None:
@@ -88,26 +106,43 @@ class CaseCache:
             "anchors": [a.tolist() for a in anchors],
         }
         (new / "meta.json").write_text(json.dumps(meta))
-        shutil.rmtree(place, ignore_errors=True)
-        new.rename(place)
+
+    @staticmethod
+    def _put(new: Path, place: Path) -> None:
+        """Rename into place; where another process was faster, with the same case, its folder stays."""
+        old = new.with_name(f"{new.name}.old")
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(old)
+        try:
+            new.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
 
     def load(self, case_id: str) -> CachedCase:
         """Map one case into memory.
 
         Raises:
             NotFound: no such case.
+            BadVolume: its files are damaged.
         """
         folder = self.folder / case_id
-        if not (folder / "meta.json").exists():
-            raise NotFound(f"case {case_id!r} is not in the cache {self.folder.name}: prepare it first")
-        meta = json.loads((folder / "meta.json").read_text())
-        images = np.load(folder / "images.npy", mmap_mode="r")
         truth = folder / "regions.npy"
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            images = np.load(folder / "images.npy", mmap_mode="r")
+            regions = np.load(truth, mmap_mode="r") if truth.exists() else None
+        except FileNotFoundError as error:
+            raise NotFound(f"case {case_id!r} is not in the cache {self.folder.name}: prepare it first") from error
+        except ValueError as error:
+            raise BadVolume(f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete its folder, and it is prepared again") from error
         return CachedCase(
             id=case_id,
             images=images,
             present=np.array(meta["present"]),
-            regions=np.load(truth, mmap_mode="r") if truth.exists() else None,
+            regions=regions,
             grid=Grid(images.shape[1:], np.array(meta["affine"])),
             anchors=tuple(np.array(a, dtype=np.int32).reshape(-1, 3) for a in meta["anchors"]),
         )
@@ -116,4 +151,4 @@ class CaseCache:
 def _anchors(mask: np.ndarray, most: int = 512) -> np.ndarray:
     """Up to `most` voxels of a mask, evenly spread over its list: (n, 3)."""
     voxels = np.argwhere(mask)
-    return voxels[:: max(1, len(voxels) // most)][:most]
+    return voxels[np.linspace(0, len(voxels) - 1, min(most, len(voxels))).astype(int)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixel_data_handlers.util import apply_modality_lut
 
@@ -46,11 +46,19 @@ def _frames(path: Path, name: str) -> np.ndarray:
     """(frames, rows, columns) of one file, rescaled."""
     try:
         dataset = dcmread(path)
-        pixels = apply_modality_lut(dataset.pixel_array, dataset)
+        if dataset.get("SamplesPerPixel", 1) != 1:
+            raise BadVolume(f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose another series")
+        pixels = dataset.pixel_array
+        pixels = pixels.reshape(-1, *pixels.shape[-2:])
+        return np.stack([apply_modality_lut(frame, _rescaling(dataset, n)) for n, frame in enumerate(pixels)])
     except UNREADABLE as error:
         raise BadVolume(
             f"series {name!r}: the pixels of {path.name} cannot be decoded ({error}): export it again, uncompressed if the transfer syntax is unusual"
         ) from error
-    if dataset.get("SamplesPerPixel", 1) != 1:
-        raise BadVolume(f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose another series")
-    return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _rescaling(dataset: Dataset, frame: int) -> Dataset:
+    """What holds the modality rescaling of one frame: enhanced files keep it in a functional group, unlike from frame to frame."""
+    own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    groups = [*own[frame : frame + 1], *(dataset.get("SharedFunctionalGroupsSequence") or ())]
+    return next((group.PixelValueTransformationSequence[0] for group in groups if group.get("PixelValueTransformationSequence")), dataset)

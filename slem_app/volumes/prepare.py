@@ -107,14 +107,14 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
     _check_overlap(grids)
     full = lattice([volumes[name].grid for name in here], settings.spacing)
     levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in here}
-    images = {name: _smooth_resample(volumes[name], full, levels[name].background) for name in here}
+    images = {name: _resample(volumes[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     notes = (*_head_notes(levels), *_compare(masks))
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
         if name in images:
-            stacked[slot] = _box(normalise(images[name], masks[name], settings.clip), start, shape)
+            stacked[slot] = _box(normalise(images[name], masks[name], settings.clip, f"sequence {name}"), start, shape)
     return Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),
@@ -188,25 +188,53 @@ def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
     return mask
 
 
-def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:
+def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float], what: str) -> np.ndarray:
     """Clip to percentiles of the foreground, then mean 0 and sd 1 there; 0 outside. (I, J, K) float32.
 
     A truncated field of view is outside the mask, so it shifts nothing.
+
+    Raises:
+        BadVolume: one value in all of the foreground.
     """
     values = image[mask]
     low, high = np.percentile(values[:: max(1, len(values) // 100_000)], clip)
+    if low == high:
+        raise BadVolume(f"{what}: all of its foreground has the value {low:g}: is it a mask instead of an image?")
     values = np.clip(values, low, high)
     result = np.zeros(image.shape, dtype=np.float32)
     result[mask] = (values - values.mean()) / max(float(values.std()), 1e-6)
     return result
 
 
-def _smooth_resample(volume: Volume, target: Grid, fill: float) -> np.ndarray:
-    """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing."""
+def _resample(volume: Volume, target: Grid, levels: Levels) -> np.ndarray:
+    """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing.
+
+    Only the part of the volume that holds anything is looked at: the rest would give the background, and cost most of the time.
+    """
     along = np.abs(target.affine[:3, :3].T @ volume.grid.axes)  # mm of each target step along each source axis
     sigma = np.where(along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0)
-    array = ndimage.gaussian_filter(volume.array, sigma) if sigma.any() else volume.array
-    return resample(array, volume.grid, target, order=1, fill=fill)
+    part = _content(volume, levels, np.ceil(4 * sigma).astype(int) + 1)
+    array = ndimage.gaussian_filter(part.array, sigma) if sigma.any() else part.array
+    ends = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.grid.shape) - 0.5
+    index = target.to_index(part.grid.to_world(ends))
+    low = np.maximum(np.floor(index.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, target.shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    result = np.full(target.shape, levels.background, dtype=np.float32)
+    result[box] = resample(array, part.grid, target.crop(tuple(low), tuple(high - low)), order=1, fill=levels.background)
+    return result
+
+
+def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
+    """A skull-stripped volume without its empty borders, `margin` (3,) voxels kept; any other as it is."""
+    if levels.head is not None:
+        return volume
+    mask = volume.array != levels.background
+    there = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    start = [max(0, int(where[0]) - m) for where, m in zip(there, margin, strict=True)]
+    stop = [min(n, int(where[-1]) + 1 + m) for where, m, n in zip(there, margin, mask.shape, strict=True)]
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    return Volume(volume.array[box], volume.grid.crop(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))))
 
 
 def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
