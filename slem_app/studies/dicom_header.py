@@ -23,7 +23,7 @@ from slem_app.types import Grid
 __all__ = ["Header", "grid", "in_order", "position", "probe", "read_slices", "summary"]
 
 Header = Mapping[str, object]
-"""Fields of one slice by DICOM keyword, plus 'path' (Path) and 'frame' (int, index in the file)."""
+"""Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in the file the pixels begin)."""
 
 GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
 TAGS = (
@@ -58,10 +58,12 @@ def read_slices(path: Path) -> list[Header]:
         BadVolume: not a readable DICOM file.
     """
     try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=[*TAGS, *FUNCTIONAL_GROUPS])
+        with path.open("rb") as file:
+            dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS, *FUNCTIONAL_GROUPS])
+            pixels_at = file.tell()
         base = {key: plain(dataset[key].value) for key in TAGS if key in dataset and dataset[key].value not in (None, "")}
         meta = getattr(dataset, "file_meta", Dataset())
-        base |= {"path": Path(path), "frame": 0, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))}
+        base |= {"path": path, "frame": 0, "pixels_at": pixels_at, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))}
         frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
         shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
         return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [base]
@@ -118,7 +120,7 @@ def summary(slices: Sequence[Header]) -> Header:
     """The fields of the first slice, with NumberOfSlices and NumberOfOrientations counted."""
     places = [position(part) for part in slices]
     directions = {tuple(round(n, 1) for n in place[:6]) for place in places if place}
-    first = {key: value for key, value in slices[0].items() if key not in ("path", "frame")}
+    first = {key: value for key, value in slices[0].items() if key not in ("path", "frame", "pixels_at")}
     return first | {"NumberOfSlices": len(slices), "NumberOfOrientations": len(directions)}
 
 
@@ -178,6 +180,6 @@ def _check_file_size(part: Header) -> None:
         return
     needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8
     needed *= int(part.get("SamplesPerPixel", 1)) * int(part.get("NumberOfFrames", 1))
-    size = part["path"].stat().st_size
+    size = part["path"].stat().st_size - int(part["pixels_at"]) - 8  # tag, VR and length
     if size < needed:
-        raise BadVolume(f"{part['path']} is truncated: {size} bytes where its pixels alone take {needed}. Export it again")
+        raise BadVolume(f"{part['path']} is truncated: {max(size, 0)} bytes of pixels where {needed} are promised. Export it again")

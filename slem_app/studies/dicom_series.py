@@ -47,8 +47,7 @@ def assemble(slices: Iterable[Header]) -> tuple[Series, ...]:
     found: list[tuple[int, Series]] = []
     for uid, group in groups.items():
         number = int(group[0].get("SeriesNumber", 0))
-        parts = split(without_copies(group))
-        for words, part in parts:
+        for words, part in split(group):
             found.append((number, _series("_".join([uid, *words]) if words else uid, words, part)))
     ids = Counter(series.id for _, series in found)
     doubled = {id for id, n in ids.items() if n > 1}
@@ -69,19 +68,6 @@ def _renamed(series: Series, number: int) -> Series:
     return Series.described(f"{series.id}_{number}", series.name, series.header, series.paths, series.slices)
 
 
-def without_copies(group: Sequence[Header]) -> list[Header]:
-    """The slices without second copies of a file; same UID is not enough, for some data sets reuse it for other pixels."""
-    seen: dict[tuple[object, ...], list[Header]] = defaultdict(list)
-    kept = []
-    for part in group:
-        twins = seen[part.get("SOPInstanceUID"), part["frame"], position(part)]
-        if any(twin["path"] != part["path"] and filecmp.cmp(twin["path"], part["path"], shallow=False) for twin in twins):
-            continue
-        twins.append(part)
-        kept.append(part)
-    return kept
-
-
 def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
     """(what tells it apart from the rest, its slices) of every image in the group; what nothing tells apart stays together."""
     repeats = _repeats(group)
@@ -98,8 +84,40 @@ def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Heade
         if left == 1 and len(parts) > 1:
             break
     if best is None:
-        return [((), group)]
-    return [((plain_id(word), *more), part) for word, members in sorted(best[1].items()) for more, part in split(members)]
+        return [((), _without_twins(group))]
+    kept = _without_copies(best[1])
+    if len(kept) == 1:
+        return split(next(iter(kept.values())))
+    return [((plain_id(word), *more), part) for word, members in kept.items() for more, part in split(members)]
+
+
+def _without_copies(parts: Mapping[str, list[Header]]) -> dict[str, list[Header]]:
+    """The parts without those that only repeat files of a larger one (a folder that was copied).
+
+    Whole parts, not single slices: two images may well have the same slice of empty air, and some data sets reuse even the
+    SOPInstanceUID for other pixels.
+    """
+    kept: dict[str, list[Header]] = {}
+    for word in sorted(parts, key=lambda word: (-len(parts[word]), word)):
+        before = [part for members in kept.values() for part in members]
+        if not before or not all(_twin(part, before) for part in parts[word]):
+            kept[word] = parts[word]
+    return {word: kept[word] for word in sorted(kept)}
+
+
+def _without_twins(group: Sequence[Header]) -> list[Header]:
+    """The slices without second copies of a file in the same folder."""
+    kept: list[Header] = []
+    for part in group:
+        if not _twin(part, kept):
+            kept.append(part)
+    return kept
+
+
+def _twin(part: Header, others: Sequence[Header]) -> bool:
+    """Whether one of the others is the same file, byte for byte."""
+    alike = (one for one in others if one.get("SOPInstanceUID") == part.get("SOPInstanceUID") and one["path"] != part["path"])
+    return any(filecmp.cmp(one["path"], part["path"], shallow=False) for one in alike)
 
 
 def _repeats(group: Sequence[Header]) -> int:

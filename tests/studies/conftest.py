@@ -12,7 +12,7 @@ Touch = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def phantom() -> Phantom:
-    return make(seed=1, shape=(24, 28, 20), spacing=(6.0, 6.0, 7.0))
+    return make(seed=1, shape=(12, 14, 10), spacing=(12.0, 12.0, 14.0))
 
 
 @pytest.fixture
