@@ -1,0 +1,326 @@
+"""Clicks, scribbles, a box and a mask, in world millimetres, so that they mean the same on every grid of a case.
+
+Invariants: everything is immutable, `Prompts` keeps the order in which its entries came, and where two entries contradict each other in one
+voxel the later one holds. A prompt is made from voxel indices of the image that the reader LOOKS AT, with that image's grid; whatever is
+wrong with it (outside, not whole, unknown label) is refused there, so a `Prompts` is always usable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from numbers import Real
+
+import numpy as np
+
+from slem_app.errors import BadPrompt
+from slem_app.labels import LabelSet
+from slem_app.types import Grid
+
+__all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "whole_index"]
+
+BACKGROUND = ""
+"""The label of a click or scribble that says: nothing is here."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """One point and what is there.
+
+    Example:
+        >>> Click.on(Grid((4, 4, 4), np.diag([-2.0, -2.0, 2.0, 1.0])), (1, 0, 3), "edema").world
+        (-2.0, 0.0, 6.0)
+    """
+
+    label: str
+    """Name of a label, or BACKGROUND."""
+    world: tuple[float, float, float]
+    """RAS mm."""
+
+    @classmethod
+    def on(cls, grid: Grid, index: Sequence[float], label: str, labels: LabelSet | None = None, what: str = "") -> Click:
+        """A click on the displayed image.
+
+        Args:
+            grid: of the displayed image.
+            index: its voxel, I, J, K.
+            label: name, or BACKGROUND.
+            labels: the model's, to check the name.
+            what: how to name the click in an error; default: by its label.
+
+        Raises:
+            BadPrompt: not three whole numbers, outside the image, or an unknown label.
+        """
+        what = what or (f"the click of {label!r}" if label else "the background click")
+        if labels is not None and label:
+            check_label(label, labels, what)
+        voxel = whole_index(index, what, grid)
+        if any(not 0 <= v < n for v, n in zip(voxel, grid.shape)):
+            raise BadPrompt(
+                f"{what} at {list(voxel)} lies outside the image of {_size(grid)} voxels (indices 0 to {', '.join(str(n - 1) for n in grid.shape)}): "
+                "place it again; does it belong to another image?"
+            )
+        return cls(label, tuple(float(x) for x in grid.to_world(np.array(voxel))))
+
+    def voxel(self, grid: Grid) -> tuple[int, int, int] | None:
+        """The voxel of `grid` that holds the click, or None where the grid does not reach it."""
+        index = np.floor(grid.to_index(np.array(self.world)) + 0.5).astype(int)
+        return tuple(int(v) for v in index) if (index >= 0).all() and (index < grid.shape).all() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Scribble:
+    """Painted voxels of one label. Two scribbles are equal if they paint the same voxels of the same grid."""
+
+    label: str
+    """Name of a label, or BACKGROUND."""
+    painted: np.ndarray
+    """(I, J, K) bool, the smallest box around what is painted."""
+    grid: Grid
+    """Where it lies."""
+
+    @classmethod
+    def of(cls, label: str, painted: np.ndarray, grid: Grid) -> Scribble:
+        """A scribble from a mask on a whole image; only the painted box is kept.
+
+        Raises:
+            BadPrompt: nothing is painted, or the mask is of another size than the grid.
+        """
+        if painted.shape != grid.shape:
+            raise BadPrompt(f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image {_size(grid)}: paint it on this image")
+        inside = [np.flatnonzero(painted.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        if not len(inside[0]):
+            raise BadPrompt(f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out")
+        low, high = [int(i[0]) for i in inside], [int(i[-1]) + 1 for i in inside]
+        part = np.ascontiguousarray(painted[tuple(slice(a, b) for a, b in zip(low, high))], dtype=bool)
+        part.setflags(write=False)
+        return cls(label, part, grid.crop(tuple(low), part.shape))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all it says."""
+        parts = (self.label.encode(), repr(self.painted.shape).encode(), np.packbits(self.painted).tobytes(), self.grid.affine.tobytes())
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scribble) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @cached_property
+    def world(self) -> np.ndarray:
+        """(n, 3) centres of the painted voxels, RAS mm."""
+        return self.grid.to_world(np.argwhere(self.painted))
+
+    def voxels(self, grid: Grid) -> np.ndarray:
+        """(n, 3) voxels of `grid` that it paints: those whose centre lies in a painted voxel, and those that hold a painted voxel's centre.
+
+        The second half keeps a fine scribble on a coarse grid, the first one a coarse scribble whole on a fine grid.
+        """
+        coarse = np.floor(grid.to_index(self.world) + 0.5).astype(int)  # n 3
+        corners = np.array(list(product((-0.5, 0.5), repeat=3))) * self.painted.shape + (np.array(self.painted.shape) - 1) / 2
+        reach = grid.to_index(self.grid.to_world(corners))
+        low = np.maximum(np.floor(reach.min(axis=0)).astype(int), 0)
+        high = np.minimum(np.ceil(reach.max(axis=0)).astype(int) + 1, grid.shape)
+        if (low < high).all():
+            near = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1).reshape(-1, 3)
+            own = np.floor(self.grid.to_index(grid.to_world(near)) + 0.5).astype(int)
+            held = ((own >= 0) & (own < self.painted.shape)).all(axis=1)
+            held[held] = self.painted[tuple(own[held].T)]
+            coarse = np.concatenate([coarse, near[held]])
+        coarse = coarse[((coarse >= 0) & (coarse < grid.shape)).all(axis=1)]
+        return np.unique(coarse, axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Where labels may be; a box of whole voxels of the displayed image, so it turns with an oblique image."""
+
+    grid: Grid
+    """Its voxels."""
+    labels: tuple[str, ...] = ()
+    """The labels that are kept inside; empty: every label."""
+
+    @classmethod
+    def on(cls, grid: Grid, first: Sequence[float], second: Sequence[float], labels: Sequence[str] = ()) -> Box:
+        """The box between two voxels of the displayed image, both included, in any order; what leaves the image is cut off.
+
+        Raises:
+            BadPrompt: not whole numbers, or wholly outside the image.
+        """
+        ends = np.sort(np.array([whole_index(first, "a corner of the box", grid), whole_index(second, "a corner of the box", grid)]), axis=0)
+        low, high = np.maximum(ends[0], 0), np.minimum(ends[1], np.array(grid.shape) - 1)
+        if (low > high).any():
+            raise BadPrompt(f"the box {ends[0].tolist()} to {ends[1].tolist()} lies outside the image of {_size(grid)} voxels: draw it again on this image")
+        return cls(grid.crop(tuple(low), tuple(high - low + 1)), tuple(labels))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and self.labels == other.labels and self.grid.same_as(other.grid, 1e-6)
+
+    def __hash__(self) -> int:
+        return hash((self.grid.shape, self.labels))
+
+    def limits(self, label: str) -> bool:
+        """True when `label` may not lie outside."""
+        return bool(label) and (not self.labels or label in self.labels)
+
+    def holds(self, world: np.ndarray) -> np.ndarray:
+        """(...) bool for positions (..., 3) in RAS mm."""
+        index = self.grid.to_index(world)
+        return ((index >= -0.5 - 1e-6) & (index <= np.array(self.grid.shape) - 0.5 + 1e-6)).all(axis=-1)
+
+    def inside(self, grid: Grid) -> np.ndarray:
+        """(I, J, K) bool on `grid`: voxels whose centre lies in the box."""
+        matrix = np.linalg.inv(self.grid.affine) @ grid.affine  # index of grid -> index of the box
+        result = np.ones(grid.shape, dtype=bool)
+        for axis, size in enumerate(self.grid.shape):
+            index = matrix[axis, 3]
+            for along in range(3):
+                if abs(matrix[axis, along]) * grid.shape[along] > 1e-6:  # where the axes agree this stays one-dimensional
+                    step = np.arange(grid.shape[along]) * matrix[axis, along]
+                    index = index + step.reshape([-1 if a == along else 1 for a in range(3)])
+            result &= (index >= -0.5 - 1e-6) & (index <= size - 0.5 + 1e-6)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """An existing segmentation to start from."""
+
+    array: np.ndarray
+    """(I, J, K) uint8, the model's label values."""
+    grid: Grid
+    """Where it lies."""
+
+    def __post_init__(self) -> None:
+        if self.array.shape != self.grid.shape:
+            raise BadPrompt(f"the segmentation has {self.array.shape} voxels, its grid {_size(self.grid)}: send both from one image")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All that a reader has said about one image.
+
+    Raises:
+        BadPrompt: a click in a place from which the box bars its label.
+
+    Example:
+        >>> both = Prompts().with_click(Click("edema", (0, 0, 0))).with_click(Click(BACKGROUND, (9, 0, 0)))
+        >>> len(both.clicks), both.without(both.clicks[0]).clicks[0].label
+        (2, '')
+    """
+
+    entries: tuple[Click | Scribble, ...] = ()
+    """In the order in which they came."""
+    box: Box | None = None
+    """Where labels may be; None: anywhere."""
+    mask: Mask | None = None
+    """The segmentation to start from; None: the automatic one."""
+
+    def __post_init__(self) -> None:
+        if self.box is None:
+            return
+        for entry in self.entries:
+            if self.box.limits(entry.label) and not self.box.holds(np.array(entry.world)).all():
+                kind = "click" if isinstance(entry, Click) else "scribble"
+                raise BadPrompt(f"a {kind} of {entry.label!r} lies outside the box that limits this label: enlarge the box or remove the {kind}")
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """The clicks in their order."""
+        return tuple(e for e in self.entries if isinstance(e, Click))
+
+    @property
+    def scribbles(self) -> tuple[Scribble, ...]:
+        """The scribbles in their order."""
+        return tuple(e for e in self.entries if isinstance(e, Scribble))
+
+    def with_click(self, click: Click) -> Prompts:
+        """This and one more click."""
+        return replace(self, entries=(*self.entries, click))
+
+    def with_scribble(self, scribble: Scribble) -> Prompts:
+        """This and one more scribble."""
+        return replace(self, entries=(*self.entries, scribble))
+
+    def with_box(self, box: Box | None) -> Prompts:
+        """This with another box, or with none."""
+        return replace(self, box=box)
+
+    def with_mask(self, mask: Mask | None) -> Prompts:
+        """This with another start."""
+        return replace(self, mask=mask)
+
+    def without(self, entry: Click | Scribble) -> Prompts:
+        """This less the latest entry equal to `entry`.
+
+        Raises:
+            BadPrompt: there is none.
+        """
+        for n in reversed(range(len(self.entries))):
+            if self.entries[n] == entry:
+                return replace(self, entries=self.entries[:n] + self.entries[n + 1 :])
+        raise BadPrompt(f"there is no such {type(entry).__name__.lower()} of {entry.label or 'background'!r} to remove")
+
+    def since(self, earlier: Prompts) -> tuple[Click | Scribble, ...] | None:
+        """The entries that came on top of `earlier`; None if `earlier` has one that is gone, or another mask to start from."""
+        left, more = Counter(earlier.entries), []
+        for entry in self.entries:
+            if left[entry] > 0:
+                left[entry] -= 1
+            else:
+                more.append(entry)
+        return None if self.mask is not earlier.mask or sum(left.values()) else tuple(more)
+
+    def ordered_like(self, earlier: Prompts) -> Prompts:
+        """The same entries, those that `earlier` knows first and in its order: clients send clicks by label, without their order."""
+        mine, first = Counter(self.entries), []
+        for entry in earlier.entries:
+            if mine[entry] > 0:
+                mine[entry] -= 1
+                first.append(entry)
+        return replace(self, entries=(*first, *(self.since(Prompts(tuple(first), mask=self.mask)) or ())))
+
+    def check(self, labels: LabelSet) -> None:
+        """Refuse labels that the model does not have.
+
+        Raises:
+            BadPrompt: an unknown label.
+        """
+        for entry in self.entries:
+            if entry.label:
+                check_label(entry.label, labels, f"a {type(entry).__name__.lower()}")
+        for name in self.box.labels if self.box else ():
+            check_label(name, labels, "the box")
+
+
+def check_label(label: str, labels: LabelSet, what: str) -> None:
+    """Refuse an unknown label name.
+
+    Raises:
+        BadPrompt: the model does not have it.
+    """
+    if label not in labels.names:
+        raise BadPrompt(f"{what} names the unknown label {label!r}: this model has {', '.join(labels.names)}")
+
+
+def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:
+    """Three whole numbers.
+
+    Raises:
+        BadPrompt: anything else, e.g. NaN.
+    """
+    values = list(index) if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str) else []
+    if len(values) != 3 or any(isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v) or v != int(v) for v in values):
+        raise BadPrompt(f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of {_size(grid)} voxels")
+    return tuple(int(v) for v in values)
+
+
+def _size(grid: Grid) -> str:
+    return "x".join(map(str, grid.shape))

@@ -1,0 +1,108 @@
+"""Prompts from the fields that 3D Slicer and OHIF send: IJK lists by label name, or foreground and background of one label; `roi`; scribbles.
+
+Indices are always those of the displayed image (the one whose id is in the request). Keys that are settings are passed over, but a list of
+points under an unknown name is an error: a misspelt label must not lose its clicks silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from slem_app.errors import BadLabel, BadPrompt
+from slem_app.labels import LabelSet
+from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Scribble, check_label, whole_index
+from slem_app.types import Grid
+
+__all__ = ["read_box", "read_clicks", "read_scribbles"]
+
+PAINTED = ("foreground_scribbles", "background_scribbles")  # Slicer's names for what is painted; other segments are the existing result
+
+
+def read_clicks(params: Mapping[str, Any], labels: LabelSet, grid: Grid) -> tuple[Click, ...]:
+    """The clicks of a request, label by label.
+
+    Args:
+        params: fields of the request. deepedit: {label name: [[i, j, k], ...], 'background': [...]}; deepgrow: 'foreground' and 'background',
+            with the label's name in 'label'.
+        labels: the model's.
+        grid: of the displayed image.
+
+    Raises:
+        BadPrompt: not a list of points, a point outside the image or not whole, an unknown label.
+    """
+    for name, value in params.items():
+        if name not in (*labels.names, "background", "foreground") and _looks_like_points(value):
+            raise BadPrompt(f"clicks came for the unknown label {name!r}: this model has {', '.join(labels.names)} and background")
+    clicks = [click for name in labels.names for click in _points(params.get(name), name, labels, grid)]
+    if params.get("foreground"):
+        label = params.get("label")
+        if label not in labels.names:
+            raise BadPrompt(f"foreground clicks came for the label {label!r}: give `label`, one of {', '.join(labels.names)}")
+        clicks += _points(params["foreground"], label, labels, grid)
+    return (*clicks, *_points(params.get("background"), BACKGROUND, labels, grid))
+
+
+def read_box(params: Mapping[str, Any], grid: Grid) -> Box | None:
+    """The box of a request: `roi` = [i1, i2, j1, j2, k1, k2], each pair in any order; None where there is none.
+
+    Raises:
+        BadPrompt: not six whole numbers, or outside the image.
+    """
+    roi = params.get("roi")
+    if roi is None or (isinstance(roi, Sequence) and len(roi) == 0):
+        return None
+    if not isinstance(roi, Sequence) or isinstance(roi, str) or len(roi) != 6:
+        raise BadPrompt(f"roi is {roi!r}: six whole numbers are needed, the two ends along I, then J, then K")
+    ends = [whole_index(list(roi[n::2]), "roi", grid) for n in (0, 1)]
+    return Box.on(grid, *ends)
+
+
+def read_scribbles(
+    array: np.ndarray, grid: Grid, names: Mapping[int, str], labels: LabelSet, label: str, image: Grid
+) -> tuple[tuple[Scribble, ...], Mask | None]:
+    """Slicer's scribble label map: painted foreground and background of one label, and the segments that exist beside them.
+
+    Args:
+        array: (I, J, K) values.
+        grid: of `array`.
+        names: value -> segment name, from the request's `label_info`.
+        labels: the model's.
+        label: the label that foreground means.
+        image: grid of the displayed image.
+
+    Returns:
+        The scribbles, and the existing segmentation if there is any.
+
+    Raises:
+        BadPrompt: another grid than the image's, or an unknown label.
+        BadLabel: a value without a name, or a segment that is no label of the model.
+    """
+    if not grid.same_as(image):
+        raise BadPrompt(f"the scribbles lie on the grid {grid}, the image on {image}: paint them on the image that is segmented")
+    check_label(label, labels, "the scribble")
+    values = [int(v) for v in np.unique(array) if v != 0]
+    if unknown := [v for v in values if v not in names]:
+        raise BadLabel(f"the scribbles hold the values {unknown} that label_info does not name; it names {dict(names)}")
+    meaning = {PAINTED[0]: label, PAINTED[1]: BACKGROUND}
+    found = tuple(Scribble.of(meaning[names[v]], array == v, grid) for v in values if names[v] in meaning)
+    others = {v: names[v] for v in values if names[v] not in meaning}
+    if not others:
+        return found, None
+    existing = np.where(np.isin(array, list(others)), array, 0)
+    return found, Mask(labels.remap(existing, {v: "" if name == "background" else name for v, name in others.items()}), grid)
+
+
+def _looks_like_points(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(p, list | tuple) and len(p) == 3 for p in value)
+
+
+def _points(value: Any, label: str, labels: LabelSet, grid: Grid) -> list[Click]:
+    if value is None:
+        return []
+    name = label or "background"
+    if not isinstance(value, list | tuple):
+        raise BadPrompt(f"the clicks of {name!r} are {value!r}: a list of [i, j, k] is needed")
+    return [Click.on(grid, point, label, labels, f"click {n} of {name!r}") for n, point in enumerate(value, 1)]
