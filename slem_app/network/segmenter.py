@@ -31,6 +31,7 @@ class Encoder(nn.Module):
             self.prompt = nn.Sequential(SpaceToChannels(config.stem_stride), nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1))
             nn.init.zeros_(self.prompt[1].weight)
             nn.init.zeros_(self.prompt[1].bias)
+            self.prompt[1].bias.requires_grad_(False)  # stays zero, so that prompts of all zero are the automatic use for ever
         self.down = nn.ModuleList()
         self.levels = nn.ModuleList()
         for level, channels in enumerate(config.channels):
@@ -44,9 +45,16 @@ class Encoder(nn.Module):
 
     def forward(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """(N, M, I, J, K), (N, M) bool, (N, P, I, J, K) or None -> feature maps, finest first."""
+        return self.levels_of(self.fuse(images, present), prompts)
+
+    def fuse(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """(N, M, I, J, K), (N, M) bool -> (N, C, I/s, J/s, K/s): the sequences as one map, before any prompt."""
         n, m = images.shape[:2]
         features = self.stem(images.reshape(n * m, 1, *images.shape[2:]))  # NM C I/s J/s K/s
-        x = self.fusion(features.reshape(n, m, *features.shape[1:]), present)
+        return self.fusion(features.reshape(n, m, *features.shape[1:]), present)
+
+    def levels_of(self, x: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Fused (N, C, I/s, J/s, K/s), prompts (N, P, I, J, K) or None -> feature maps, finest first."""
         if self.prompt is not None and prompts is not None:
             x = x + self.prompt(prompts)
         x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -112,7 +120,20 @@ class Segmenter(nn.Module):
     def deep(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """Logits at full resolution, then those of the coarser heads (each half the size of the one before), for training."""
         self._check(images, present, prompts)
-        maps = self.decoder(self.encoder(images, present, prompts))
+        return self._heads(self.encoder(images, present, prompts))
+
+    def fuse(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """What of a pass does not depend on prompts, for reuse: (N, C, I/s, J/s, K/s), to be cropped at multiples of s."""
+        return self.encoder.fuse(images, present)
+
+    def deep_fused(self, fused: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """`deep` from what `fuse` gave, or from a crop of it whose voxels (times s) are multiples of `config.multiple`."""
+        if any(n * self.config.stem_stride % self.config.multiple for n in fused.shape[2:]):
+            raise ValueError(f"a fused map of {tuple(fused.shape[2:])} must have sizes that are multiples of {self.config.multiple // self.config.stem_stride}")
+        return self._heads(self.encoder.levels_of(fused, prompts))
+
+    def _heads(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        maps = self.decoder(maps)
         full = channels_to_space(self.head(maps[0]), self.config.stem_stride)
         return [full, *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]
 
