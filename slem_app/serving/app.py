@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,8 @@ class Serving:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
-        self.results = tempfile.TemporaryDirectory(prefix="slem-results-")  # of its own: a client on this machine may use the common one
+        self.results = Path(tempfile.mkdtemp(prefix="slem-results-"))  # of its own: a client on this machine may use the common one
+        weakref.finalize(self, shutil.rmtree, self.results, ignore_errors=True)
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
         root = self.settings.store or Path(studies) / ".slem"
@@ -73,7 +76,7 @@ class Serving:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
         own = self.settings.models_dir / name if self.settings.models_dir else None
         model = load_model(own if own and (own / CARD_FILE).is_file() else name)
-        return SegmentationTask(Predictor(model, self.device), self.cache, Path(self.results.name))
+        return SegmentationTask(Predictor(model, self.device), self.cache, self.results)
 
     def install(self) -> None:
         """Complete MONAI Label's FastAPI application, which is starting."""

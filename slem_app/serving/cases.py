@@ -24,7 +24,9 @@ __all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload", "series_state"]
 REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
 """The image that is served for a case: the first of these that it has, else any."""
 NIFTI = (".nii.gz", ".nii")
-PATIENCE = 10  # a listing is used for this many times as long as it took to make
+PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
+
+CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,7 @@ class Cases:
 
     def ids(self) -> tuple[str, ...]:
         """All case ids, sorted: those of the studies folder and uploaded ones."""
-        if time.monotonic() > self.stale:
+        if time.monotonic() > self.stale or self.seen != self._entries():
             self._list()
         return self.listed
 
@@ -113,7 +115,7 @@ class Cases:
         self.stale = 0.0
 
     def _list(self) -> tuple[str, ...]:
-        start = time.monotonic()
+        start, self.listed_at, self.seen = time.monotonic(), time.time(), self._entries()
         self.source: StudySource | None = None
         self.own: frozenset[str] = frozenset()
         if self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
@@ -124,14 +126,28 @@ class Cases:
         self.stale = time.monotonic() + PATIENCE * (time.monotonic() - start)
         return self.listed
 
+    def _entries(self) -> tuple[int, ...]:
+        """Changes when something comes into the studies or uploads folder, or goes."""
+        return tuple(folder.stat().st_mtime_ns for folder in (self.studies, self.uploads) if folder.is_dir())
+
     def _grouping(self, case: str) -> tuple[Grouping, tuple[str, ...]]:
         """The case's grouping; kept as long as neither its files nor their folders change."""
         kept = self.groupings.get(case)
         if kept and kept[0] and kept[0] == _study_state(kept[1][0].study):
             return kept[1]
-        grouped = (group(self.source.study(case)), ()) if case in self.own else group_upload(case, [self.uploaded(case)])
+        grouped = (group(self._study(case)), ()) if case in self.own else group_upload(case, [self.uploaded(case)])
         self.groupings[case] = (_study_state(grouped[0].study), grouped)
         return grouped
+
+    def _study(self, case: str) -> Study:
+        """The case as it is now, though the listing may be older."""
+        study = self.source.study(case)
+        newest = max((folder.stat().st_mtime for folder in _folders(study) if folder.is_dir()), default=0.0)
+        if newest < self.listed_at - CLOCK and _study_state(study):
+            return study
+        if case not in self._list() or self.source is None:
+            raise NotFound(f"case {case!r} is gone")
+        return self.source.study(case)
 
 
 def group_upload(case: str, files: Sequence[Path], sequence: str | None = None) -> tuple[Grouping, tuple[str, ...]]:
@@ -188,11 +204,14 @@ def series_state(series: Series) -> tuple[tuple[int, int], ...]:
 
 def _study_state(study: Study) -> tuple:
     """Changes when a file of the study, or an entry of their folders, comes, goes or changes."""
-    folders = sorted({path.parent for series in study.series for path in series.paths} | {study.root})
     try:
-        return tuple(folder.stat().st_mtime_ns for folder in folders), tuple(series_state(series) for series in study.series)
+        return tuple(folder.stat().st_mtime_ns for folder in _folders(study)), tuple(series_state(series) for series in study.series)
     except (FileNotFoundError, NotFound):
         return ()
+
+
+def _folders(study: Study) -> list[Path]:
+    return sorted({path.parent for series in study.series for path in series.paths} | {study.root})
 
 
 def _stem(path: Path) -> str:

@@ -100,6 +100,7 @@ class CaseDatastore(Datastore):
             (self.cases.uploads / file_name(case)).rename(grave)
         except OSError as error:
             raise StorageFailed(f"cannot remove {case!r}: {error.strerror or error}; it is still there") from error
+        self.cases.refresh()
 
     def _notes(self, case: str) -> Path:
         return self.root / "notes" / f"{file_name(case)}.json"

@@ -1,0 +1,414 @@
+"""The wheel's own client for 3D Slicer against a real server on phantoms: ask, download, segment, save, and go wrong."""
+
+import gzip
+import importlib.util
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import nibabel
+import numpy as np
+import pytest
+import requests
+import SimpleITK as sitk
+import torch
+
+from slem_app import phantom
+from slem_app.grouping import group
+from slem_app.network import SegmenterConfig, build
+from slem_app.predict import Predictor
+from slem_app.regions import PostProcess
+from slem_app.studies import open_source
+from slem_app.volumes.prepare import Preparation
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, find, load_model, save_model
+
+PROJECT = Path(__file__).parents[2]
+CLIENT = Path(sys.prefix) / "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
+BUNDLED = (PROJECT / "pretrained/slem_brain/card.yaml").is_file()
+NAMES = ["necrosis", "edema", "enhancing tumor"]
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+SMALL = {"shape": (64, 72, 56), "spacing": (2.5, 2.5, 2.5)}
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
+]
+
+
+def load_client() -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it imports cgi
+        spec = importlib.util.spec_from_file_location("monailabel_slicer_client", CLIENT)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+def untrained(folder: Path) -> Path:
+    """A model that was never trained: its threshold is the share that it starts from, so that its labels are noise, and many."""
+    config = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
+    torch.manual_seed(0)
+    network = build(config)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+    card = Card(
+        name="slem_brain",
+        version="test",
+        description="untrained",
+        sequences=BRAIN_SEQUENCES,
+        reference_order=("t1c", "t2f", "t2w", "t1n"),
+        network=config,
+        preparation=Preparation(spacing=(3.0, 3.0, 3.0), multiple=8),
+        labels=BRAIN_LABELS,
+        postprocess=PostProcess(threshold=config.prior),
+    )
+    save_model(folder / "slem_brain", card, network)
+    return folder
+
+
+@dataclass
+class World:
+    """A server, its client and what it serves."""
+
+    client: object
+    error: type
+    url: str
+    studies: Path
+    phantoms: dict
+    model: Path
+
+    def image(self, key: str, folder: Path) -> sitk.Image:
+        """Download an image as a viewer does."""
+        answer = requests.get(f"{self.url}/datastore/image", params={"image": key}, timeout=60)
+        answer.raise_for_status()
+        path = folder / f"image-{abs(hash(key))}.nii.gz"
+        path.write_bytes(answer.content)
+        return sitk.ReadImage(str(path))
+
+    def infer(self, key: str, **options: object) -> tuple[sitk.Image, dict]:
+        file, params = self.client.infer("slem_brain", key, {"result_extension": ".nrrd", "result_dtype": "uint8", **options})
+        return sitk.ReadImage(file), params
+
+    def refusal(self, method: str, path: str, **arguments: object) -> tuple[int, str]:
+        """Status and text of an answer that must be an error in JSON."""
+        answer = requests.request(method, f"{self.url}{path}", timeout=120, **arguments)
+        return answer.status_code, answer.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def world(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    studies = folder / "studies"
+    phantoms = {
+        "case one": phantom.make(seed=1, **SMALL),
+        "own-grids": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL),
+        "sagittal": phantom.reorient_phantom(phantom.make(seed=3, **SMALL), "PIR"),
+        "without-contrast": phantom.make(seed=4, anisotropic=True, **SMALL),
+    }
+    for name, case in phantoms.items():
+        phantom.write_nifti(case, studies, name)
+    (studies / "without-contrast/without-contrast-t1c.nii.gz").unlink()
+    options = () if BUNDLED else ("--conf", "models_dir", str(untrained(folder / "models")))
+    server = start_server(studies, *options)
+    module = load_client()
+    client = module.MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader")
+    return World(client, module.MONAILabelClientException, server.url, studies, phantoms, find("slem_brain") if BUNDLED else folder / "models/slem_brain")
+
+
+def assert_same_grid(result: sitk.Image, image: sitk.Image) -> None:
+    assert result.GetSize() == image.GetSize()
+    for corner in ((0, 0, 0), tuple(n - 1 for n in image.GetSize())):
+        np.testing.assert_allclose(result.TransformIndexToPhysicalPoint(corner), image.TransformIndexToPhysicalPoint(corner), atol=1e-3)
+    np.testing.assert_allclose(result.GetDirection(), image.GetDirection(), atol=1e-5)
+
+
+def voxels(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0)
+
+
+def expected(world: World, case: str, sequence: str) -> np.ndarray:
+    """The same segmentation without any server."""
+    grouping = group(open_source(world.studies).study(case))
+    return Predictor(load_model(world.model)).predict_case(grouping, sequence).array
+
+
+def test_info_lists_models_labels_and_strategies(world: World) -> None:
+    assert not world.client.auth_enabled()
+    info = world.client.info()
+    model = info["models"]["slem_brain"]
+    assert (model["type"], model["dimension"]) == ("segmentation", 3)
+    assert sorted(model["labels"], key=model["labels"].get) == NAMES
+    assert model["config"] == {"sequence": ["auto", *SEQUENCES]}
+    assert info["labels"] == NAMES  # OHIF needs a list
+    assert set(info["strategies"]) == {"random", "first"}
+    assert info["trainers"] == {}
+    assert info["datastore"] == {"total": 4, "completed": 0, "label_tags": {}}
+    assert set(world.client.datastore()["objects"]) == set(world.phantoms)
+
+
+@pytest.mark.parametrize("strategy", ["first", "random"])
+def test_next_sample_can_be_opened(world: World, strategy: str, tmp_path: Path) -> None:
+    sample = world.client.next_sample(strategy, {})
+    assert sample["id"] in world.phantoms
+    assert Path(sample["path"]).is_file()
+    assert sample["name"] == f"{sample['id']}_{sample['sequence']}.nii.gz"
+    sequence = "t2f" if sample["id"] == "without-contrast" else "t1c"
+    assert sample["sequence"] == sequence
+    image = world.image(sample["id"], tmp_path)
+    assert image.GetSize() == world.phantoms[sample["id"]].grids[sequence].shape
+    noted = world.client.datastore()["objects"][sample["id"]]["image"]["info"]["strategy"][strategy]
+    assert noted["client_id"] == "reader"
+
+
+def test_every_case_is_segmented_on_its_image_grid_with_the_right_names(world: World, tmp_path: Path) -> None:
+    for case in world.phantoms:
+        result, params = world.infer(case)
+        assert_same_grid(result, world.image(case, tmp_path))
+        assert params["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+        assert set(np.unique(voxels(result))) <= {0, 1, 2, 3}
+        assert set(params["latencies"]) == {"read", "prepare", "network", "restore", "write", "total"}
+        assert sum(params["latencies"][step] for step in params["latencies"] if step != "total") <= params["latencies"]["total"] + 0.01
+        assert params["missing"] == (["t1c"] if case == "without-contrast" else [])
+        np.testing.assert_array_equal(voxels(result), expected(world, case, params["sequence"]))
+        for name, value in params["label_names"].items():
+            ml = (voxels(result) == value).sum() * np.prod(result.GetSpacing()) / 1000
+            assert params["volumes_ml"][name] == pytest.approx(ml, abs=2e-3)
+
+
+@pytest.mark.skipif(not BUNDLED, reason="no bundled weights: an untrained model finds no tumour")
+def test_the_tumour_is_found(world: World) -> None:
+    for case in ("case one", "own-grids", "sagittal"):
+        found, truth = voxels(world.infer(case)[0]) > 0, world.phantoms[case].labels > 0
+        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.5, case
+
+
+def test_any_sibling_gives_the_result_on_its_own_grid(world: World, tmp_path: Path) -> None:
+    for sequence in SEQUENCES:
+        result, params = world.infer(f"own-grids/{sequence}")
+        assert_same_grid(result, world.image(f"own-grids/{sequence}", tmp_path))
+        assert result.GetSize() == world.phantoms["own-grids"].grids[sequence].shape
+        assert params["sequence"] == sequence
+        assert params["latencies"]["read"] == params["latencies"]["prepare"] == 0.0  # prepared when the case was asked for before
+        np.testing.assert_array_equal(voxels(result), expected(world, "own-grids", sequence))
+
+
+def test_a_series_may_be_named_as_its_file_is(world: World) -> None:
+    by_series, _ = world.infer("case one/t2f")
+    by_case, _ = world.infer("case one")
+    np.testing.assert_array_equal(voxels(by_series), voxels(by_case))  # on one grid all siblings give the same
+
+
+def test_ohif_gets_raw_voxels(world: World) -> None:
+    params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+    answer = requests.post(
+        f"{world.url}/infer/slem_brain", params={"image": "case one", "output": "image"}, data={"params": json.dumps(params)}, timeout=120
+    )
+    answer.raise_for_status()
+    header, _, body = answer.content.partition(b"\n\n")
+    assert b"encoding: raw" in header
+    assert len(body) == np.prod(world.phantoms["case one"].grid.shape)
+
+
+# uploads
+
+
+def test_an_uploaded_volume_is_segmented_alone(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "tmpq3x9_w1z.nii.gz"  # a viewer's name says nothing
+    shutil.copy(world.studies / "case one/case one-t2f.nii.gz", path)
+    session = world.client.create_session(str(path))["session_id"]
+    assert world.client.get_session(session)["image"]
+    file, params = world.client.infer("slem_brain", "MRHead", {"sequence": "t2f"}, session_id=session)
+    assert_same_grid(sitk.ReadImage(file), sitk.ReadImage(str(path)))
+    assert (params["used"], params["notes"]) == (["t2f"], [])
+    _, params = world.client.infer("slem_brain", "MRHead", {"sequence": ["auto", *SEQUENCES]}, session_id=session)
+    assert params["used"] == ["t1c"]
+    assert "does not tell which sequence" in params["notes"][0]
+    world.client.remove_session(session)
+
+
+def test_an_upload_of_several_sequences_uses_what_its_names_tell(world: World) -> None:
+    names = [f"case one-{sequence}.nii.gz" for sequence in ("t1c", "t2f")]
+    files = [("files", (name, (world.studies / "case one" / name).read_bytes())) for name in names]
+    session = requests.put(f"{world.url}/session/", files=files, timeout=60).json()["session_id"]
+    file, params = world.client.infer("slem_brain", "x", {}, session_id=session)
+    assert (params["sequence"], params["used"]) == ("t1c", ["t1c", "t2f"])
+    assert voxels(sitk.ReadImage(file)).shape == world.phantoms["case one"].grid.shape
+
+
+def test_a_file_sent_with_the_request_is_segmented(world: World) -> None:
+    file, params = world.client.infer("slem_brain", "", {"sequence": "t1c"}, file=str(world.studies / "case one/case one-t1c.nii.gz"))
+    assert voxels(sitk.ReadImage(file)).shape == world.phantoms["case one"].grid.shape
+    assert params["used"] == ["t1c"]
+
+
+def test_an_uploaded_image_becomes_a_case_that_takes_labels(world: World, tmp_path: Path) -> None:
+    source = world.studies / "case one/case one-t2w.nii.gz"
+    assert world.client.upload_image(str(source), "Reader's scan_t2w")["image"] == "Reader's scan_t2w"
+    world.client.upload_image(str(source), "Reader's scan_t2w")  # again: the same
+    assert world.client.info()["datastore"]["total"] == 5
+    result, params = world.infer("Reader's scan_t2w")
+    assert params["used"] == ["t2w"]
+    path = tmp_path / "label.nii.gz"
+    sitk.WriteImage(result, str(path))
+    world.client.save_label("Reader's scan_t2w", str(path), params={"label_info": [{"name": name} for name in NAMES]})
+    other = (world.studies / "sagittal/sagittal-t2w.nii.gz").read_bytes()
+    status, text = world.refusal("PUT", "/datastore/?image=Reader's scan_t2w", files={"file": ("x.nii.gz", other)})
+    assert status == 400
+    assert "another image with the id" in text
+    requests.delete(f"{world.url}/datastore/?id=Reader's scan_t2w", timeout=60).raise_for_status()
+    assert world.client.info()["datastore"]["total"] == 4
+
+
+# labels
+
+
+def test_a_saved_label_is_renumbered_by_name_and_comes_back(world: World, tmp_path: Path) -> None:
+    case = "own-grids"
+    truth = world.phantoms[case]
+    file_values = np.array([0, 3, 1, 2], np.uint8)[truth.labels]  # the reader's segments: edema, enhancing tumor, necrosis
+    path = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(file_values, truth.grid.affine), path)
+    info = [{"name": "edema", "idx": 2}, {"name": "enhancing tumor", "idx": 3}, {"name": "necrosis", "idx": 4}]  # idx counts a background
+    before = world.client.info()["datastore"]["completed"]
+    assert world.client.save_label(case, str(path), params={"label_info": info})["label"] == case
+    assert world.client.info()["datastore"]["completed"] == before + 1
+    again = nibabel.load(world.client.download_label(case, "final"))
+    np.testing.assert_array_equal(np.asarray(again.dataobj), truth.labels)
+    np.testing.assert_allclose(again.affine, truth.grid.affine, atol=1e-4)
+    stored = world.client.datastore()["objects"][case]["labels"]["final"]["info"]
+    assert stored["present"] == NAMES
+    assert world.client.next_sample("first", {})["id"] != case
+
+
+def test_every_version_of_a_label_is_kept_beside_the_sources(world: World, tmp_path: Path) -> None:
+    case = "sagittal"
+    grid, sources = world.phantoms[case].grid, sorted(path.name for path in (world.studies / case).iterdir())
+    for value in (1, 2, 3):
+        path = tmp_path / f"{value}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(np.full(grid.shape, value, np.uint8), grid.affine), path)
+        world.client.save_label(case, str(path), tag="draft", params={"label_info": [{"name": name} for name in NAMES]})
+    versions = sorted((world.studies / ".slem/labels" / case / "draft").iterdir())
+    assert [np.asarray(nibabel.load(version / "label.nii.gz").dataobj).max() for version in versions] == [1, 2, 3]
+    assert sorted(path.name for path in (world.studies / case).iterdir()) == sources
+
+
+def test_a_label_on_another_grid_is_refused_and_nothing_lost(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.diag([3.3, 3.3, 3.3, 1])), path)
+    with pytest.raises(world.error) as refused:
+        world.client.save_label("case one", str(path), tag="strange", params={"label_info": [{"name": "edema"}]})
+    assert "Status: 422" in refused.value.msg
+    assert "nothing was saved" in refused.value.msg
+    assert "strange" not in world.client.datastore()["objects"]["case one"]["labels"]
+
+
+def test_a_label_of_unknown_names_is_refused(world: World, tmp_path: Path) -> None:
+    grid = world.phantoms["case one"].grid
+    path = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones(grid.shape, np.uint8), grid.affine), path)
+    with pytest.raises(world.error) as refused:
+        world.client.save_label("case one", str(path), params={"label_info": [{"name": "liver"}]})
+    assert "Status: 422" in refused.value.msg
+    assert "unknown label 'liver': this model has necrosis, edema, enhancing tumor" in json.loads(refused.value.msg.partition("Response: ")[2])["detail"]
+
+
+def test_a_label_file_that_is_none_is_refused(world: World) -> None:
+    status, text = world.refusal("PUT", "/datastore/label?image=case one", files={"label": ("label.nii.gz", gzip.compress(b"no image"))})
+    assert status == 422
+    assert "cannot be read as NIfTI" in text
+
+
+def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
+    """In a process of its own, as MONAI Label does it; `run_sync` would block."""
+    answer = requests.post(f"{world.url}/batch/infer/slem_brain?images=all&run_sync=true", json={"label_tag": "original"}, timeout=300)
+    answer.raise_for_status()
+    objects = world.client.datastore()["objects"]
+    assert all("original" in objects[case]["labels"] for case in world.phantoms)
+    label = nibabel.load(world.client.download_label("case one", "original"))
+    np.testing.assert_array_equal(np.asarray(label.dataobj), voxels(world.infer("case one")[0]))
+    assert objects["case one"]["labels"]["original"]["info"]["params"]["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+
+
+# what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/datastore/image?image=nobody", 404, "no case 'nobody' among the"),
+        ("GET", "/datastore/image?image=case one/t9", 404, "t9"),
+        ("GET", "/datastore/image?image=../../etc/passwd", 404, "no case '../../etc/passwd'"),
+        ("GET", "/datastore/label?label=nobody&tag=final", 404, "no case 'nobody'"),
+        ("GET", "/datastore/label?label=case one&tag=never", 404, "has no label with tag 'never'"),
+        ("GET", "/datastore/label?label=case one&tag=../final", 400, "tag '../final' cannot be used"),
+        ("POST", "/infer/slem_brain?image=nobody", 404, "no case 'nobody'"),
+        ("POST", "/infer/slem_brain?image=/etc/passwd", 404, "paths of the server are no ids"),
+        ("POST", "/infer/slem_brain?image=case one/../../x", 404, "x"),
+        ("POST", "/infer/slem_brain?image=without-contrast/t1c", 404, "t1c"),
+        ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
+        ("POST", "/infer/slem_brain?image=&session_id=gone", 400, "names no image"),
+        ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
+        ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has random, first"),
+        ("POST", "/train/slem_brain", 501, "does not train"),
+        ("POST", "/train/", 501, "does not train"),
+        ("DELETE", "/datastore/?id=case one", 400, "this server removes nothing"),
+    ],
+)
+def test_a_bad_request_gets_a_plain_answer(world: World, method: str, path: str, status: int, text: str) -> None:
+    got, detail = world.refusal(method, path)
+    assert (got, text in detail) == (status, True), detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "text"),
+    [
+        ('{"result_extension": ".exe"}', 400, "result_extension '.exe' is unknown"),
+        ('{"result_dtype": "float64"}', 400, "label maps are uint8"),
+        ("{not json", 400, "must be JSON"),
+        ('{"image": "/etc/passwd"}', 404, "paths of the server are no ids"),
+    ],
+)
+def test_bad_fields_get_a_plain_answer(world: World, fields: str, status: int, text: str) -> None:
+    got, detail = world.refusal("POST", "/infer/slem_brain?image=case one", data={"params": fields})
+    assert (got, text in detail) == (status, True), detail
+
+
+@pytest.mark.parametrize(("name", "text"), [("../../evil", "cannot be the id of an image"), (".hidden", "cannot be the id of an image")])
+def test_an_upload_cannot_leave_its_folder(world: World, name: str, text: str) -> None:
+    body = (world.studies / "case one/case one-t1c.nii.gz").read_bytes()
+    got, detail = world.refusal("PUT", "/datastore/", params={"image": name}, files={"file": ("x.nii.gz", body)})
+    assert (got, text in detail) == (400, True), detail
+
+
+def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World) -> None:
+    total = world.client.info()["datastore"]["total"]
+    broken, unknown = world.studies / "broken", world.studies / "Aunknown"
+    shutil.copytree(world.studies / "case one", broken)
+    for path in list(broken.iterdir()):
+        path.rename(broken / path.name.replace("case one", "broken"))
+    image = broken / "broken-t1c.nii.gz"
+    image.write_bytes(image.read_bytes()[:5000])
+    unknown.mkdir()
+    shutil.copy(world.studies / "case one/case one-t1c.nii.gz", unknown / "Aunknown-zzz.nii.gz")
+    try:
+        assert world.client.info()["datastore"]["total"] == total + 2
+        assert world.refusal("POST", "/infer/slem_brain?image=broken")[0] == 422
+        status, detail = world.refusal("POST", "/infer/slem_brain?image=Aunknown")
+        assert status == 422
+        assert "Aunknown" in detail
+        assert world.client.next_sample("first", {})["id"] != "Aunknown"  # it cannot be shown
+        assert world.client.info()["models"]  # and the server lives on
+    finally:
+        shutil.rmtree(broken)
+        shutil.rmtree(unknown)
+    assert world.client.info()["datastore"]["total"] == total
+
+
+def test_train_status_says_that_nothing_runs(world: World) -> None:
+    assert world.client.train_status(check_if_running=True) is False

@@ -1,0 +1,62 @@
+"""Small phantoms in a studies folder, a model that was never trained, and a datastore over them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from slem_app import phantom
+from slem_app.network import SegmenterConfig, build
+from slem_app.regions import PostProcess
+from slem_app.serving.cases import Cases
+from slem_app.serving.datastore import CaseDatastore
+from slem_app.volumes.prepare import Preparation
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+
+SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
+
+
+@pytest.fixture(scope="session")
+def heads() -> dict[str, phantom.Phantom]:
+    return {"A": phantom.make(seed=1, **SMALL), "B": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL)}
+
+
+@pytest.fixture
+def studies(heads: dict[str, phantom.Phantom], tmp_path: Path) -> Path:
+    for name, head in heads.items():
+        phantom.write_nifti(head, tmp_path / "studies", name)
+    return tmp_path / "studies"
+
+
+@pytest.fixture
+def cases(studies: Path, tmp_path: Path) -> Cases:
+    return Cases(studies, tmp_path / "store" / "uploads")
+
+
+@pytest.fixture
+def datastore(cases: Cases, tmp_path: Path) -> CaseDatastore:
+    return CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with one, whose threshold is the share that it starts from, so that its labels are noise, and many."""
+    folder = tmp_path_factory.mktemp("models")
+    config = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
+    torch.manual_seed(0)
+    network = build(config)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+    card = Card(
+        name="slem_brain",
+        version="test",
+        description="untrained",
+        sequences=BRAIN_SEQUENCES,
+        reference_order=("t1c", "t2f", "t2w", "t1n"),
+        network=config,
+        preparation=Preparation(spacing=(4.0, 4.0, 4.0), multiple=8),
+        labels=BRAIN_LABELS,
+        postprocess=PostProcess(threshold=config.prior),
+    )
+    save_model(folder / "slem_brain", card, network)
+    return folder

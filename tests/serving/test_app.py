@@ -1,0 +1,152 @@
+"""The app as MONAI Label loads it, and how a request finds its case."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
+
+from slem_app import phantom
+from slem_app.errors import BadSetting, BadStudy, NotFound
+from slem_app.formats import read_label_file
+
+MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
+NAMES = ["necrosis", "edema", "enhancing tumor"]
+
+
+@pytest.fixture(scope="module")
+def app_class() -> type:
+    return get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
+
+
+@pytest.fixture
+def app(app_class: type, studies: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MONAILabelApp:
+    monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    return app_class(str(MAIN.parent), str(studies), {"models_dir": str(models), "store": str(tmp_path / "store")})
+
+
+def test_the_app_is_small_and_the_configs_too() -> None:
+    assert len(MAIN.read_text().splitlines()) <= 60
+    for path in (MAIN.parent / "lib/configs").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 30
+
+
+def test_info_is_what_clients_need(app: MONAILabelApp) -> None:
+    info = app.info()
+    assert info["labels"] == NAMES
+    assert set(info["models"]) == {"slem_brain"}
+    assert set(info["strategies"]) == {"random", "first"}
+    assert (info["trainers"], info["train_stats"], info["scoring"]) == ({}, {}, {})
+    assert info["datastore"]["total"] == 2
+    assert app.model_info("slem_brain")["checksum"].startswith("SHA256:")
+
+
+def test_next_sample_has_id_and_path(app: MONAILabelApp, studies: Path) -> None:
+    assert app.next_sample({"strategy": "first"}) == {"id": "A", "path": str(studies / "A/A-t1c.nii.gz")}
+    assert app.next_sample({})["id"] in ("A", "B")
+    with pytest.raises(NotFound, match="no strategy 'oracle'; this server has random, first"):
+        app.next_sample({"strategy": "oracle"})
+
+
+def test_infer_by_id(app: MONAILabelApp, heads: dict) -> None:
+    result = app.infer({"model": "slem_brain", "image": "B/t2f"})
+    array, grid, _ = read_label_file(Path(result["file"]))
+    assert grid.same_as(heads["B"].grids["t2f"])
+    assert array.any()
+    assert result["params"]["sequence"] == "t2f"
+
+
+def test_a_file_of_the_id_in_the_working_folder_is_not_taken(app: MONAILabelApp, studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(studies)  # where the path A exists
+    assert app.infer({"model": "slem_brain", "image": "A"})["params"]["case"] == "A"
+
+
+def test_infer_may_save_its_label(app: MONAILabelApp) -> None:
+    result = app.infer({"model": "slem_brain", "image": "A", "save_label": True, "label_tag": "original"})
+    assert (result["label"], result["tag"]) == ("A", "original")
+    stored, _, _ = read_label_file(Path(app.datastore().get_label_uri("A", "original")))
+    np.testing.assert_array_equal(stored, read_label_file(Path(result["file"]))[0])
+    assert app.datastore().get_label_info("A", "original")["params"]["label_names"] == {name: value for value, name in enumerate(NAMES, 1)}
+
+
+def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
+    app.infer({"model": "slem_brain", "image": "A", "save_label": True, "label_tag": "original"})
+    result = app.batch_infer({"model": "slem_brain", "images": "unlabeled", "label_tag": "original", "device": "cuda", "multi_gpu": True})
+    assert set(result) == {"B"}
+    assert app.datastore().get_labeled_images("original") == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        ({"model": "slem_brain", "image": "/etc/passwd"}, "paths of the server are no ids"),
+        ({"model": "slem_brain", "image": "../../etc/passwd"}, "no case '../../etc/passwd'"),
+        ({"model": "slem_brain", "image": "/etc/passwd", "session": {"image": "/etc/passwd"}}, "paths of the server are no ids"),
+        ({"model": "other", "image": "A"}, "no model 'other'; this server has slem_brain"),
+        ({"image": "A"}, "no model None"),
+    ],
+)
+def test_what_is_no_case_or_model_is_not_found(app: MONAILabelApp, request_: dict, text: str) -> None:
+    with pytest.raises(NotFound, match=text):
+        app.infer(request_)
+
+
+def test_a_studies_file_is_no_id_even_with_its_full_path(app: MONAILabelApp, studies: Path) -> None:
+    with pytest.raises(NotFound, match="paths of the server are no ids"):
+        app.infer({"model": "slem_brain", "image": str(studies / "A/A-t1c.nii.gz")})
+
+
+def test_a_request_without_image_is_told(app: MONAILabelApp) -> None:
+    with pytest.raises(BadSetting, match="the request names no image"):
+        app.infer({"model": "slem_brain", "image": ""})
+
+
+def test_a_session_is_segmented_and_its_label_not_kept(app: MONAILabelApp, studies: Path, tmp_path: Path) -> None:
+    shutil.copy(studies / "A/A-t2f.nii.gz", tmp_path / "tmpabcd1234.nii.gz")
+    _, session = app.sessions().add_session(str(tmp_path / "tmpabcd1234.nii.gz"))
+    result = app.infer({"model": "slem_brain", "image": session.image, "sequence": ["t2f"], "save_label": True})
+    assert result["label"] == result["file"]
+    assert result["params"]["used"] == ["t2f"]
+    with pytest.raises(BadSetting, match="unknown sequence 'pet'"):
+        app.infer({"model": "slem_brain", "image": session.image, "sequence": "pet"})
+
+
+def test_a_session_of_dicom_files_is_segmented(app: MONAILabelApp, heads: dict, tmp_path: Path) -> None:
+    phantom.write_dicom(heads["B"], tmp_path / "dicom", "B")
+    _, session = app.sessions().add_session(str(tmp_path / "dicom"))
+    result = app.infer({"model": "slem_brain", "image": session.image})
+    assert sorted(result["params"]["used"]) == ["t1c", "t1n", "t2f", "t2w"]
+
+
+def test_a_file_sent_with_the_request_is_segmented(app: MONAILabelApp, studies: Path) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".nii.gz") as file:
+        path = Path(file.name)  # as MONAI Label names it
+    shutil.copy(studies / "A/A-t1c.nii.gz", path)
+    try:
+        assert app.infer({"model": "slem_brain", "image": str(path)})["params"]["used"] == ["t1c"]
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("conf", "error", "text"),
+    [
+        ({"spleen": "yes"}, BadSetting, "unknown settings spleen"),
+        ({"models": "other"}, BadSetting, "unknown models other; this app has slem_brain"),
+        ({"device": "abacus"}, BadSetting, "device 'abacus' is unknown"),
+    ],
+)
+def test_bad_settings_stop_the_start(app_class: type, studies: Path, models: Path, conf: dict, error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        app_class(str(MAIN.parent), str(studies), {"models_dir": str(models)} | conf)
+
+
+def test_a_pacs_or_a_folder_without_studies_stops_the_start(app_class: type, models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="reads studies from folders"):
+        app_class(str(MAIN.parent), "http://127.0.0.1:8042/dicom-web", {"models_dir": str(models)})
+    (tmp_path / "holiday.txt").write_text("x")
+    with pytest.raises(BadStudy, match="holiday.txt"):
+        app_class(str(MAIN.parent), str(tmp_path), {"models_dir": str(models)})
