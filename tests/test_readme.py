@@ -76,8 +76,7 @@ def test_table_of_layers_is_the_one_that_is_checked() -> None:
     source = ast.parse((ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8"))
     checked = next(ast.literal_eval(node.value) for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == "LAYERS")
     modules = {path.stem for path in (ROOT / "slem_app").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
-    assert {layer: names for layer, names in enumerate(checked, 1) if names & modules}.keys() == told.keys()
-    assert all(checked[layer - 1] & modules == names for layer, names in told.items())
+    assert told == {layer: names & modules for layer, names in enumerate(checked, 1) if names & modules}
 
 
 @pytest.mark.parametrize("code", blocks("python"))
