@@ -1,0 +1,144 @@
+"""The set-up: what is imported is declared and pinned, the pins answer to the ranges, and `make` finds a Python or says what is missing."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from slem_app import __version__
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+PYTHONS = ("3.10", "3.11", "3.12")
+
+
+def declared(*extras: str) -> list[Requirement]:
+    """Requirements of the package itself and of some extras."""
+    return [Requirement(text) for text in [*PROJECT["dependencies"], *(one for extra in extras for one in PROJECT["optional-dependencies"][extra])]]
+
+
+def pinned(python: str) -> dict[str, str]:
+    """Package to version for one Python."""
+    chosen = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate({"python_version": python})]
+    versions = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in chosen}
+    assert len(versions) == len(chosen), f"a package is pinned twice for Python {python}"
+    return versions
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level names of all absolute imports in a folder."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"slem_app"}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_range_is_pinned_within(python: str) -> None:
+    versions = pinned(python)
+    for wanted in declared(*PROJECT["optional-dependencies"]):
+        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{wanted} but {versions[canonicalize_name(wanted.name)]}"
+
+
+def test_every_pin_is_one_version_and_only_python_decides() -> None:
+    for pin in PINS:
+        assert [part.operator for part in pin.specifier] == ["=="], str(pin)
+        assert pin.url is None
+        assert pin.marker is None or re.fullmatch(r'python_version (<|>=) "3\.1[12]"', str(Marker(str(pin.marker)))), str(pin)
+
+
+def test_the_package_declares_what_it_imports() -> None:
+    known = {canonicalize_name(one.name) for one in declared(*PROJECT["optional-dependencies"])}
+    origins = packages_distributions()
+    for name in imported(ROOT / "slem_app") | imported(ROOT / "apps") - {"lib"}:
+        assert known & {canonicalize_name(one) for one in origins[name]}, f"{name} is imported but pyproject.toml does not declare it"
+
+
+def test_training_needs_nothing_of_the_server() -> None:
+    server = {canonicalize_name(Requirement(one).name) for one in PROJECT["optional-dependencies"]["serve"]}
+    assert not server & {canonicalize_name(one.name) for one in declared("pretrain", "register")}
+    assert {"torch", "numpy", "monai"} <= {one.name for one in declared()}
+
+
+def test_nothing_needs_the_compiled_part_of_torchvision() -> None:
+    assert "torchvision" not in imported(ROOT / "slem_app") | imported(ROOT / "apps")
+
+
+def test_version_is_told_once() -> None:
+    assert PROJECT["dynamic"] == ["version"]
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def find_python(folder: Path, **stand_ins: str) -> subprocess.CompletedProcess:
+    """`make .venv/bin/python` where PATH has only these programs beside the shell's own; stand-ins are shell scripts."""
+    shutil.copy(ROOT / "Makefile", folder)
+    programs = folder / "bin"
+    programs.mkdir()
+    for tool in ("bash", "make", "mkdir", "touch", "cat"):
+        (programs / tool).symlink_to(shutil.which(tool))
+    for name, script in stand_ins.items():
+        path = programs / name.replace("_", ".")
+        path.write_text(f"#!{shutil.which('bash')}\n{script}\n")
+        path.chmod(0o755)
+    clean = {"PATH": str(programs), "HOME": str(folder)}
+    return subprocess.run([shutil.which("make"), ".venv/bin/python"], cwd=folder, env=clean, capture_output=True, text=True, timeout=60, check=False)
+
+
+def stand_in(version: str, venv: bool = True) -> str:
+    """A Python of that version as the Makefile sees it; it makes an environment by an empty file."""
+    return f"""case "$*" in
+      *version_info*) echo {version} ;;
+      *"import ensurepip"*) {"true" if venv else "exit 1"} ;;
+      "-m venv"*) mkdir -p .venv/bin && touch .venv/bin/python && echo {version} >made ;;
+    esac"""
+
+
+def test_make_takes_the_first_python_that_fits(tmp_path: Path) -> None:
+    ended = find_python(tmp_path, python3=stand_in("3.13"), python3_12="exit 127", python3_11=stand_in("3.11"))
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "made").read_text() == "3.11\n"
+
+
+def test_make_says_which_python_is_needed(tmp_path: Path) -> None:
+    ended = find_python(tmp_path, python3=stand_in("3.9"))
+    assert ended.returncode != 0
+    assert "Python 3.10, 3.11 or 3.12 is needed; python3 is 3.9, so say where one is: make PYTHON=" in ended.stderr
+
+
+def test_make_says_that_no_python_is_there(tmp_path: Path) -> None:
+    assert "is needed; none was found, so say where one is" in find_python(tmp_path).stderr
+
+
+def test_make_says_how_to_get_venv(tmp_path: Path) -> None:
+    ended = find_python(tmp_path, python3=stand_in("3.10", venv=False))
+    assert ended.returncode != 0
+    assert "cannot make environments. Install its venv: sudo apt-get install python3.10-venv" in ended.stderr
+
+
+def test_the_check_script_fails_when_a_step_fails(tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "Makefile").write_text("check e2e:\n\t@true\ntest:\n\t@echo 1 failed; exit 1\n")
+    ended = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "== make e2e" in ended.stdout
+    assert "failed: test" in ended.stderr
