@@ -49,7 +49,7 @@ class Row:
     sequences: str
     grid: str
     right: dict[str, bool]
-    """What was checked: grid, names, saved label read back, sibling on its own grid."""
+    """What was checked: same grid, names, saved label read back, sibling on its own grid."""
     dice: dict[str, float]
     cold: dict[str, float]
     """Seconds of the first request, by step."""
@@ -119,7 +119,7 @@ class DriveCases:
         side, side_grid, _, _ = segment(client, self.model, f"{case}/{sibling}", wanted)
         side_image = download(client.get_server_url(), f"{case}/{sibling}", folder / "sibling.nii.gz")
         right = {
-            "grid": grid.same_as(image),
+            "same grid": grid.same_as(image),
             "names": names == dict(enumerate(card.labels.names, 1)) and first["label_names"] == {n: v for v, n in names.items()},
             "same again": np.array_equal(array, again),
             "sibling": side_grid.same_as(side_image) and (not side_grid.same_as(grid) or np.array_equal(side, array)),

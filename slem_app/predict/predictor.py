@@ -102,13 +102,16 @@ class Predictor:
             array = restore(probabilities, prepared.grid, prepared.reference, self.card.labels, self.card.postprocess)
         return Prediction(array, prepared.reference, self.card.labels, prepared.used, prepared.missing, timings, prepared.notes)
 
-    def predict_case(self, grouping: Grouping, reference: str | None = None, register: bool = False) -> Prediction:
-        """Read, prepare and segment a study.
+    def prepare_case(self, grouping: Grouping, reference: str | None = None, register: bool = False) -> tuple[Prepared, dict[str, float]]:
+        """Read and prepare a study.
 
         Args:
             grouping: the study with its series named.
             reference: sequence, or series id, on whose grid the result lies; default: the first of the card's order that the case has.
             register: move the other sequences onto the reference first; adds the step 'register' to the timings.
+
+        Returns:
+            What the network sees, and the seconds of each step.
 
         Raises:
             BadStudy: no sequence that the model knows.
@@ -132,8 +135,13 @@ class Predictor:
                 volumes, notes = _registered(volumes, target)
         with _clock(timings, "prepare"):
             prepared = prepare(volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid)
+        return replace(prepared, notes=(*notes, *prepared.notes)), timings
+
+    def predict_case(self, grouping: Grouping, reference: str | None = None, register: bool = False) -> Prediction:
+        """Read, prepare and segment a study; arguments and errors as those of `prepare_case`."""
+        prepared, timings = self.prepare_case(grouping, reference, register)
         result = self.predict(prepared)
-        return replace(result, timings=timings | dict(result.timings), notes=(*notes, *result.notes))
+        return replace(result, timings=timings | dict(result.timings))
 
     def _run(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(1, M, I, J, K), (1, M) -> (1, R, I, J, K) float32 probabilities, in one pass or by windows."""

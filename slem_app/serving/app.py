@@ -76,7 +76,7 @@ class Serving:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
         own = self.settings.models_dir / name if self.settings.models_dir else None
         model = load_model(own if own and (own / CARD_FILE).is_file() else name)
-        return SegmentationTask(Predictor(model, self.device), self.cache, self.results)
+        return SegmentationTask(Predictor(model, self.device), self.cache, self.results, self.settings.register)
 
     def install(self) -> None:
         """Complete MONAI Label's FastAPI application, which is starting."""

@@ -17,13 +17,12 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from slem_app.errors import BadSetting, BadStudy
+from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor
 from slem_app.serving.cases import Case
 from slem_app.serving.volume_cache import ByteCache
-from slem_app.volumes.prepare import Prepared, prepare
-from slem_app.volumes.read import read_all
+from slem_app.volumes.prepare import Prepared
 
 __all__ = ["Reply", "SegmentationTask", "parse_reply"]
 
@@ -68,9 +67,10 @@ class SegmentationTask(InferTask):
         predictor: the model on its device.
         cache: prepared volumes, shared by the models.
         results: folder for result files, which MONAI Label removes once they are sent.
+        register: move the sequences of a case onto the requested one first.
     """
 
-    def __init__(self, predictor: Predictor, cache: ByteCache[Prepared], results: Path) -> None:
+    def __init__(self, predictor: Predictor, cache: ByteCache[Prepared], results: Path, register: bool = False) -> None:
         card = predictor.card
         super().__init__(
             type=InferType.SEGMENTATION,
@@ -82,6 +82,7 @@ class SegmentationTask(InferTask):
         self.predictor = predictor
         self.cache = cache
         self.results = results
+        self.register = register
 
     def is_valid(self) -> bool:
         return True
@@ -112,20 +113,14 @@ class SegmentationTask(InferTask):
     def prepared(self, case: Case) -> tuple[Prepared, dict[str, float]]:
         """The case as the network sees it, and the seconds spent for it; from memory if its files are as they were."""
         card = self.predictor.card
-        series = {name: one for name, one in case.grouping.sequences.items() if name in card.sequences}
-        if not series:
-            there = ", ".join(case.grouping.sequences) or "none"
-            raise BadStudy(f"case {case.id!r} has none of the sequences {', '.join(card.sequences)} that {card.name} needs; it has {there}")
-        key = (case.id, card.sequences, card.preparation)
+        # registered, the sequences lie where the requested one does; else the network's input is the same for all of them
+        key = (case.id, card.sequences, card.preparation, case.sequence if self.register else None)
         kept = self.cache.get(key, case.state)
         if kept is not None:
             return kept, {"read": 0.0, "prepare": 0.0}
-        start = time.perf_counter()
-        volumes = read_all(series)
-        middle = time.perf_counter()
-        prepared = prepare(volumes, card.sequences, card.preparation, case.series.grid)
+        prepared, timings = self.predictor.prepare_case(case.grouping, case.sequence, self.register)
         self.cache.put(key, case.state, prepared)
-        return prepared, {"read": middle - start, "prepare": time.perf_counter() - middle}
+        return prepared, timings
 
     def write(self, prediction: Prediction, reply: Reply) -> Path:
         """The result as a file of the wanted type."""

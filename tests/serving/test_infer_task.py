@@ -56,6 +56,16 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
     assert task.cache.used > 0
 
 
+def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
+    cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
+    task = SegmentationTask(Predictor(load_model(models / "slem_brain")), cache, tmp_path, register=True)
+    _, params = task({"case": cases.find("A")})
+    assert params["latencies"]["register"] > 0
+    assert [note.split(" was moved by ")[0] for note in params["notes"][:3]] == ["t1n", "t2w", "t2f"]
+    assert all("onto t1c" in note for note in params["notes"][:3])
+    assert "onto t2f" in task({"case": cases.find("A/t2f")})[1]["notes"][0]
+
+
 def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, studies: Path) -> None:
     task({"case": cases.find("A")})
     path = studies / "A/A-t1c.nii.gz"
@@ -110,7 +120,7 @@ def test_unknown_reply_fields_are_refused(fields: dict, text: str) -> None:
 def test_a_case_of_other_sequences_is_refused(task: SegmentationTask, cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
     case = cases.find("A")
     monkeypatch.setattr(type(case.grouping), "sequences", property(lambda grouping: {"pd": grouping.choices[0].series}))
-    with pytest.raises(BadStudy, match="case 'A' has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"):
+    with pytest.raises(BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"):
         task.prepared(case)
 
 
