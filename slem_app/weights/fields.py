@@ -10,9 +10,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from slem_app.errors import BadCard, SlemError
+from slem_app.errors import BadCard, BadSetting, SlemError
 
-__all__ = ["from_table", "to_table"]
+__all__ = ["from_table", "merge", "to_table"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,22 @@ def from_table(kind: type[T], table: Any, where: str) -> T:
         hint = " (write it in quotes)" if kind is str else ""
         raise BadCard(f"{where}: {kind.__name__} is needed, got {table!r}{hint}")
     return table
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`base` with the differences put in; nested tables are merged.
+
+    Raises:
+        BadSetting: a key that `base` lacks.
+    """
+    if not isinstance(changes, Mapping):
+        raise BadSetting(f"{where}: a table with keys out of {', '.join(base)} is needed, got {changes!r}")
+    if unknown := [key for key in changes if key not in base]:
+        raise BadSetting(f"{where}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(base)}")
+    both = dict(base)
+    for key, value in changes.items():
+        both[key] = merge(base[key], value, f"{where}.{key}") if isinstance(base[key], dict) and base[key] else value
+    return both
 
 
 def _dataclass(kind: type[T], table: Any, where: str) -> T:

@@ -79,7 +79,7 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     card = load_card(folder)
     if not (folder / card.file).is_file() and load_card(folder) != card:
         card = load_card(folder)  # replaced by another process between the two readings
-    data = _read(folder, card)
+    data = read_weights(folder, card)
     try:
         state = safetensors.torch.load(data)
     except SafetensorError as error:
@@ -107,7 +107,7 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
         StorageFailed: the disk refused; the model that was there is untouched.
     """
     folder = Path(folder)
-    state = {name: _half(name, tensor) for name, tensor in network.state_dict().items()}
+    state = {name: half(name, tensor) for name, tensor in network.state_dict().items()}
     _check(state, build(card.network).state_dict(), folder)
     data = safetensors.torch.save(state, metadata={"model": card.name, "version": card.version})
     if len(data) > LARGEST:
@@ -117,8 +117,8 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     card = replace(card, file=f"{card.name}-{digest[:12]}.safetensors", sha256=digest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / card.file, data)
-        _write(folder / CARD_FILE, card_text(card).encode("utf-8"))
+        write_file(folder / card.file, data)
+        write_file(folder / CARD_FILE, card_text(card).encode("utf-8"))
     except OSError as error:
         raise StorageFailed(f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is unchanged") from error
     for old in folder.glob(f"{card.name}-*.safetensors*"):
@@ -128,10 +128,11 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     return card
 
 
-def _read(folder: Path, card: Card) -> bytes:
+def read_weights(folder: Path, card: Card) -> bytes:
+    """The bytes of the file that a card (of a model or an encoder) names, checked against it."""
     path = folder / card.file
     if not card.file or not path.is_file():
-        raise BadWeights(f"{folder / CARD_FILE} names the weight file {card.file!r}, which is not there: fetch or train it again")
+        raise BadWeights(f"the card in {folder} names the weight file {card.file!r}, which is not there: fetch or train it again")
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
@@ -153,7 +154,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A weight as it is stored; refuses one that half precision cannot hold."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.half()
@@ -162,7 +164,8 @@ def _half(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous()
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
+    """Write beside the place, bring to the disk, rename: a reader sees the old file or the whole new one."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as stream:

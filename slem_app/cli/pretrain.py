@@ -1,0 +1,129 @@
+"""`slem pretrain`: train the encoder on studies without labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from slem_app.errors import BadSetting, BadStudy
+from slem_app.pretext.cases import gather
+from slem_app.pretext.preview import preview
+from slem_app.pretext.recipe import Recipe, load_recipe
+from slem_app.pretext.run import PretrainReport, pretrain
+from slem_app.studies import open_source
+from slem_app.training import device_of_this_process, first_process_first, join_processes, ranks
+from slem_app.volumes.cache import CaseCache
+from slem_app.weights import EncoderCard
+
+__all__ = ["Pretrain"]
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train the encoder on studies without labels; continues where it was stopped.
+
+    On several processes or machines: torchrun --nproc-per-node N -m slem_app.cli pretrain ...
+    """
+
+    data: tuple[Path, ...]
+    """Folders of studies, labelled or not, with sequences missing or not; a study needs two."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the run; the encoder is written to OUT/model, for `slem finetune --parent OUT/model`."""
+    recipe: str = "slem"
+    """Name of a bundled recipe (slem, slem_all, slem_3d, slem_restore, jigen, multimodal_puzzle, supervoxel, masked, placebo), or a .yaml file."""
+    preview: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Only write OUT/preview.png, a picture of samples with their classes, and stop."""
+    cache: Path | None = None
+    """Folder for prepared cases. Default: OUT/cache."""
+    held_out: float = 0.1
+    """Share of the cases that are measured on instead of trained on (none of fewer than five cases)."""
+    steps: int = 0
+    """Steps. Default: the recipe's."""
+    batch: int = 0
+    """Samples a step over all processes. Default: the recipe's."""
+    seed: int = 0
+    """Of weights and samples."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+    workers: int = 0
+    """Loader processes."""
+    about: dict[str, str] = field(default_factory=dict)
+    """For the card: data, terms, training, e.g. `data '16 cases of ...' terms 'CC-BY'`."""
+
+    def run(self) -> None:
+        """Prepare the cases, train, save."""
+        device = device_of_this_process(self.device)
+        join_processes(device)
+        if not self.data:
+            raise BadSetting("--data names no folder of studies")
+        if not 0 <= self.held_out < 1:
+            raise BadSetting(f"--held-out is a share from 0 to below 1, got {self.held_out:g}")
+        recipe = load_recipe(self.recipe, **{name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name)})
+        card = self.card(recipe)
+        cache = CaseCache(self.cache or self.out / "cache")
+        with first_process_first():
+            ready = self.prepare(cache, recipe)
+        if self.preview:
+            if ranks()[0] == 0:
+                print(f"samples of {recipe.task.name}: {preview(recipe, cache, ready, self.out / 'preview.png')}")
+            return
+        train, held_out = split(ready, self.held_out)
+        report = pretrain(recipe, cache, train, self.out, held_out, device, self.workers, card=card)
+        if ranks()[0] == 0:
+            print(summary(report, recipe, self.out))
+
+    def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:
+        """Bring the studies into the cache; says how many were left out and why."""
+        ready: list[str] = []
+        skipped: dict[str, str] = {}
+        for folder in self.data:
+            source = open_source(folder)
+            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=ranks()[0] > 0) as bar:
+                found = gather(source, cache, recipe.sequences, recipe.preparation, ready, lambda _: bar.update())
+            ready += found.ready
+            skipped |= found.skipped
+        if skipped and ranks()[0] == 0:
+            print(f"left out {len(skipped)} of {len(skipped) + len(ready)} studies")
+            for case, reason in list(skipped.items())[:10]:
+                print(f"  {case}: {reason}")
+        if not ready:
+            raise BadStudy(f"no usable study in {', '.join(map(str, self.data))}: {len(skipped)} left out")
+        return tuple(ready)
+
+    def card(self, recipe: Recipe) -> EncoderCard:
+        """The recipe's card with what `about` says."""
+        if unknown := set(self.about) - {"data", "terms", "training", "version"}:
+            raise BadSetting(f"--about knows data, terms, training and version, not {', '.join(sorted(unknown))}")
+        return replace(recipe.card(), **self.about)
+
+
+def split(ids: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Cases to train on and cases to measure on: evenly out of the sorted list, at least one if there are five."""
+    ids = tuple(sorted(ids))
+    count = max(1, round(share * len(ids))) if share and len(ids) >= 5 else 0
+    held_out = {ids[round((n + 0.5) * len(ids) / count - 0.5)] for n in range(count)}
+    return tuple(i for i in ids if i not in held_out), tuple(sorted(held_out))
+
+
+def summary(report: PretrainReport, recipe: Recipe, out: Path) -> str:
+    """What is printed at the end."""
+    lines = [f"{report.card.name} ({recipe.task.name}): {len(report.used)} cases, {recipe.settings.steps} steps; encoder in {out / 'model'}"]
+    lines += [f"  not used {case}: {reason}" for case, reason in list(report.skipped.items())[:10]]
+    lines.append(f"  {report.outcome.throughput()}")
+    if report.measured is not None:
+        lines.append("  held-out " + ", ".join(f"{name} {value:.3f}" for name, value in report.measured.figures.items()))
+        if report.measured.confusion is not None:
+            lines.append(confusion_table(report.measured.confusion.tolist(), recipe.sequences))
+    return "\n".join(lines)
+
+
+def confusion_table(counts: list[list[int]], sequences: tuple[str, ...]) -> str:
+    """Shares of blocks: a row for each true sequence, a column for each named one."""
+    rows = [f"  {'true, named':<12}" + "".join(f"{name:>7}" for name in sequences)]
+    for name, row in zip(sequences, counts, strict=True):
+        rows.append(f"  {name:<12}" + "".join(f"{value / max(1, sum(row)):7.2f}" for value in row))
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Self-supervised pre-training of the segmenter's encoder: tasks, one file each, and their recipes. Runs without MONAI Label."""

@@ -1,0 +1,236 @@
+"""The loop that pretext and fine-tuning share: AdamW, warm-up and cosine, moving average, checkpoints; one process or many by torchrun.
+
+A run killed at any moment continues from its last checkpoint as if nothing had happened: samples are numbered, so the state is the
+weights, their average, the optimizer and the step. Step s of W processes with a global batch of B uses samples s B to s B + B - 1 whatever
+W is; a loss that is a mean over samples therefore gives the same curve on any number of processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from slem_app.errors import BadSetting, SlemError
+from slem_app.training.ranks import mean_of_all, ranks
+from slem_app.training.schedule import averaging, parameter_groups, rate_at
+from slem_app.training.state import Curve, State
+
+__all__ = ["Numbered", "Outcome", "Plan", "TrainingFailed", "fit"]
+
+EVERY = 10  # steps between points of the curve; short runs have more
+
+
+class TrainingFailed(SlemError):
+    """The loss is not a number; the last checkpoint is kept."""
+
+    status = 500
+
+
+class Numbered(Protocol):
+    """A data set in which sample `n` is always the same."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Any: ...
+
+    def case(self, number: int) -> str:
+        """Name of the case that sample `number` is of."""
+
+
+class Plan(Protocol):
+    """What the loop reads from a run's settings."""
+
+    steps: int
+    batch: int
+    rate: float
+    weight_decay: float
+    warmup: float
+    average: float
+    clip: float
+    seed: int
+    save_every: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that reached its last step, and what this process's part of it cost."""
+
+    network: nn.Module
+    """The moving average of the weights, in evaluation mode."""
+    samples: int
+    """Samples of all processes since the start or the resume."""
+    seconds: float
+    """Wall time of those."""
+    waited: float
+    """Seconds of it in which this process waited for data."""
+
+    def throughput(self) -> str:
+        """'12.3 volumes/s, 4 % of the time waiting for data'."""
+        if not self.samples:
+            return "nothing left to do"
+        return f"{self.samples / self.seconds:.2f} volumes/s, {100 * self.waited / self.seconds:.0f} % of the time waiting for data"
+
+
+def fit(
+    network: nn.Module,
+    losses: nn.Module,
+    samples: Numbered,
+    plan: Plan,
+    state: State,
+    device: str = "cpu",
+    workers: int = 0,
+    progress: bool = True,
+    factor: Callable[[str], float] | None = None,
+    on_gradients: Callable[[int], None] | None = None,
+    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+) -> Outcome:
+    """Train `network` in place to the plan's last step, from the state's checkpoint if there is one.
+
+    Under torchrun every process calls this; the global batch is split among them and rank 0 writes.
+
+    Args:
+        network: what is trained, averaged and saved.
+        losses: holds `network`; its forward takes one batch and returns (n,) losses, one a sample, or (1,) for the batch.
+        samples: data by number, `steps * batch` of them.
+        plan: steps, batch, rates.
+        state: checkpoint and folder.
+        device: torch device of this process.
+        workers: loader processes.
+        progress: show a bar with the time left.
+        factor: factor of the learning rate by a parameter's name.
+        on_gradients: called with the step after the gradients are there, before they are clipped and used.
+        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint.
+
+    Raises:
+        BadSetting: the folder holds a run with other settings, or the batch does not split among the processes.
+        TrainingFailed: the loss became NaN; names the cases.
+        StorageFailed: a checkpoint could not be written.
+    """
+    rank, world = ranks()
+    if plan.batch % world:
+        raise BadSetting(f"batch {plan.batch} does not split evenly among {world} processes")
+    torch.manual_seed(plan.seed)
+    losses.to(device, memory_format=torch.channels_last_3d).train()
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=averaging(plan.average))
+    optimizer = torch.optim.AdamW(parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99))
+    step = first = state.resume(network, average, optimizer, device) if state.exists() else 0
+    model = DistributedDataParallel(losses) if world > 1 else losses
+    pen = _Pen(state, step, progress, plan) if rank == 0 else None
+    begun, waited = time.perf_counter(), 0.0
+    for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers)):
+        waited += seconds
+        rate = _set_rate(optimizer, step, plan)
+        each = model(_to(batch, device))
+        loss = float(mean_of_all(each.mean()))
+        if loss != loss or loss in (float("inf"), -float("inf")):
+            raise TrainingFailed(_failure(loss, step, each, samples, plan, rank, world))
+        norm = _descend(model, optimizer, each, plan.clip, on_gradients, step)
+        average.update_parameters(network)
+        step += 1
+        if pen is not None:
+            pen.note(step, loss, rate, norm)
+            if step % plan.save_every == 0 or step == plan.steps:
+                state.save(step, network, average, optimizer)
+                if on_checkpoint is not None:
+                    on_checkpoint(step, average.module)
+    if pen is not None:
+        pen.close()
+    return Outcome(average.module.eval(), (step - first) * plan.batch, time.perf_counter() - begun, waited)
+
+
+def _descend(
+    model: nn.Module, optimizer: torch.optim.Optimizer, each: torch.Tensor, clip: float, on_gradients: Callable[[int], None] | None, step: int
+) -> float:
+    """One step against the gradient of the mean loss; returns the gradient's norm."""
+    optimizer.zero_grad(set_to_none=True)
+    each.mean().backward()
+    if on_gradients is not None:
+        on_gradients(step)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if torch.isfinite(norm):  # one overflow in a gradient must not end a run
+        optimizer.step()
+    return float(norm)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
+    rate = rate_at(step, plan.steps, plan.rate, plan.warmup)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)  # checkpoints of before there were factors lack the key
+    return rate
+
+
+def _loader(samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int) -> DataLoader:
+    """Batches of this process from `step` on: samples n with n % world == rank."""
+    mine = Subset(samples, range(step * plan.batch + rank, plan.steps * plan.batch, world))
+    return DataLoader(mine, batch_size=plan.batch // world, num_workers=workers, drop_last=True, persistent_workers=False)
+
+
+def _timed(loader: DataLoader) -> Iterator[tuple[Any, float]]:
+    """Batches, each with the seconds that were waited for it."""
+    batches = iter(loader)
+    while True:
+        start = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - start
+
+
+def _to(batch: Any, device: str) -> Any:
+    """A batch of tensors, nested in tuples and mappings, on `device`."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _to(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_to(value, device) for value in batch))
+    return [_to(value, device) for value in batch]
+
+
+def _failure(loss: float, step: int, each: torch.Tensor, samples: Numbered, plan: Plan, rank: int, world: int) -> str:
+    """Why the run stops; the cases are those of all processes whose loss is not finite."""
+    numbers = range(step * plan.batch + rank, (step + 1) * plan.batch, world)
+    bad = (~torch.isfinite(each.detach())).tolist()
+    guilty = [samples.case(n) for i, n in enumerate(numbers) if bad[i if len(bad) == len(numbers) else 0]]
+    if world > 1:
+        gathered: list[Any] = [None] * world
+        distributed.all_gather_object(gathered, guilty)
+        guilty = [case for several in gathered for case in several]
+    cases = ", ".join(dict.fromkeys(guilty))
+    return (
+        f"the loss is {loss} at step {step + 1}, with case {cases}: the checkpoint before it is kept; "
+        f"look at that case, or lower the rate (now {plan.rate:g}) and start again"
+    )
+
+
+class _Pen:
+    """What rank 0 writes while it trains: losses.csv, TensorBoard, the bar."""
+
+    def __init__(self, state: State, step: int, progress: bool, plan: Plan) -> None:
+        self.curve = Curve(state.folder / "losses.csv", ("step", "loss", "rate", "gradient_norm"), step)
+        self.writer = SummaryWriter(state.folder / "tensorboard", purge_step=step)
+        self.bar = tqdm(total=plan.steps, initial=step, desc=state.folder.name, unit="step", disable=not progress, mininterval=5)
+        self.last, self.every = plan.steps, max(1, min(EVERY, plan.steps // 50))
+
+    def note(self, step: int, loss: float, rate: float, norm: float) -> None:
+        self.bar.update()
+        if step % self.every and step != self.last:
+            return
+        self.curve.add(step=step, loss=loss, rate=rate, gradient_norm=norm)
+        for name, value in (("loss", loss), ("rate", rate), ("gradient_norm", norm)):
+            self.writer.add_scalar(f"train/{name}", value, step)
+        self.bar.set_postfix(loss=f"{loss:.3f}")
+
+    def close(self) -> None:
+        self.bar.close()
+        self.writer.close()

@@ -1,0 +1,118 @@
+"""A run on disk: checkpoint.pt, settings.json and the curves.
+
+A checkpoint is written beside its place and renamed, so a run killed at any moment keeps the one before. Its settings are compared on
+resume; a setting that is younger than the checkpoint counts as its default.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slem_app.errors import BadSetting, StorageFailed
+from slem_app.training.ranks import ranks
+
+__all__ = ["Curve", "State"]
+
+log = logging.getLogger(__name__)
+
+
+class State:
+    """Weights, their average, optimizer and step of one run.
+
+    Args:
+        folder: of the run, made if it is not there.
+        settings: all that the run depends on, as plain tables.
+        defaults: of settings that an older checkpoint may lack.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping, defaults: Mapping | None = None) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / "checkpoint.pt"
+        self.settings = json.loads(json.dumps(settings))
+        self.defaults = json.loads(json.dumps(defaults or {}))
+        if ranks()[0] == 0 and not self.exists():
+            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1))
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def resume(self, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, device: str) -> int:
+        """Load the checkpoint; returns its step.
+
+        Raises:
+            BadSetting: it was made with other settings; the text lists them.
+        """
+        saved = torch.load(self.path, map_location=device, weights_only=True)
+        there = _filled(saved["settings"], self.defaults)
+        if there != self.settings:
+            listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in _differences(there, self.settings))
+            raise BadSetting(f"{self.folder.name} holds a run with other settings ({listed}): choose another folder, or the same settings")
+        network.load_state_dict(saved["network"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        log.info("continuing %s at step %d", self.folder.name, saved["step"])
+        return saved["step"]
+
+    def save(self, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            StorageFailed: the disk refused; the one before is kept.
+        """
+        new = self.path.with_suffix(f".{os.getpid()}")
+        state = {"step": step, "network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        try:
+            torch.save({**state, "settings": self.settings}, new)
+            os.replace(new, self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            new.unlink(missing_ok=True)
+            raise StorageFailed(f"the checkpoint at step {step} could not be written ({error}): free space on the disk; the one before it is kept") from error
+
+
+class Curve:
+    """A CSV file of figures by step; a resumed run forgets the rows that its checkpoint does not know."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], step: int = 0) -> None:
+        self.path, self.columns = path, columns
+        rows = [row for row in self.read(path) if int(row["step"]) <= step] if step and path.exists() else []
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def add(self, **values: float) -> None:
+        """Append one row; columns without a value stay empty."""
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+
+    @staticmethod
+    def read(path: Path) -> list[dict[str, str]]:
+        """The rows of such a file; a last line cut off by a kill is left out."""
+        with path.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+def _filled(saved: Mapping, defaults: Mapping) -> dict:
+    """`saved` with what it lacks taken from `defaults`, nested tables too."""
+    both = {**defaults, **saved}
+    return {k: _filled(v, defaults[k]) if isinstance(v, Mapping) and isinstance(defaults.get(k), Mapping) else v for k, v in both.items()}
+
+
+def _differences(old: Mapping, new: Mapping, above: str = "") -> list[tuple[str, object, object]]:
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{above}{key}.")
+        elif a != b:
+            found.append((f"{above}{key}", a, b))
+    return found
