@@ -175,10 +175,14 @@ def load_rules(path: Path | str | None = None) -> Rules:
     Raises:
         BadSetting: not readable, an unknown or missing key, a broken regular expression.
     """
-    return _load(DEFAULT if path is None else Path(path).expanduser())
+    return _default() if path is None else _load(Path(path).expanduser())
 
 
 @cache
+def _default() -> Rules:
+    return _load(DEFAULT)
+
+
 def _load(path: Path) -> Rules:
     table = _read(path)
     if "base" in table:

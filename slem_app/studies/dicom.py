@@ -111,12 +111,10 @@ def _names(places: Places, root_name: str) -> dict[str, str]:
     common = {uid: Path(os.path.commonpath(folders)).parts for uid, folders in places.items()}
     if len(places) == 1 and not next(iter(common.values())):
         return {uid: plain_id(root_name) for uid in places}
-    top = Counter(parts[0] for parts in common.values() if parts)
-    whole = Counter(common.values())
-    inside = {parts: sum(other[: len(parts)] == parts for other in common.values()) for parts in whole}
+    inside = Counter(parts[:k] for parts in common.values() for k in range(1, len(parts) + 1))  # studies in or below each folder
     names = {}
     for uid, parts in common.items():
-        if parts and top[parts[0]] == 1:
+        if parts and inside[parts[:1]] == 1:
             names[uid] = plain_id(parts[0])
         elif parts and inside[parts] == 1:
             names[uid] = plain_id("_".join(parts))

@@ -1,4 +1,5 @@
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
 from slem_app.errors import BadVolume, NotFound
 from slem_app.grouping import group
 from slem_app.phantom import Phantom, make, write_dicom
 from slem_app.studies import Series, open_source
+from slem_app.studies.dicom import _names
+from slem_app.studies.dicom_header import probe
 from slem_app.types import Grid
 
 SEQUENCES = ["t1n", "t1c", "t2w", "t2f"]
@@ -252,3 +255,31 @@ def test_a_case_whose_files_are_gone_is_not_found(case: Path) -> None:
     shutil.rmtree(case)
     with pytest.raises(NotFound, match="no readable DICOM file of case 'patient1' is left"):
         source.study("patient1")
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_probing_finds_the_study_as_parsing_does(case: Path, implicit: bool) -> None:
+    path = files_of(case, "t2w")[0]
+    dataset = dcmread(path)
+    uid = dataset.StudyInstanceUID
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        dataset.is_implicit_VR = True
+    dcmwrite(path, dataset)
+    assert probe(path) == uid
+    other = Dataset()
+    other.StudyInstanceUID = "1.2.3.4.5.6"
+    dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence([other])  # lies before the image's own UID
+    dcmwrite(path, dataset)
+    assert probe(path) == uid
+    (case / "notes").write_text("no image")
+    assert probe(case / "notes") is None
+
+
+def test_ten_thousand_studies_are_named_in_seconds() -> None:
+    places = {f"1.2.{k}": (f"ward{k % 7}/patient{k:05d}/s1", f"ward{k % 7}/patient{k:05d}/s2") for k in range(10_000)}
+    start = time.perf_counter()
+    found = _names(places, "root")
+    assert time.perf_counter() - start < 5
+    assert found["1.2.8"] == "ward1_patient00008"
+    assert len(set(found.values())) == 10_000
