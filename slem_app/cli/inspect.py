@@ -13,6 +13,7 @@ import tyro
 from slem_app.errors import SlemError
 from slem_app.grouping import Grouping, Rules, group, load_rules
 from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.volumes.geometry import check_grid
 
 __all__ = ["Inspect"]
 
@@ -86,6 +87,7 @@ def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
 def grid_of(series: Series) -> str:
     """The grid as text, or what is wrong with the file."""
     try:
+        check_grid(series.grid, f"series {series.id}")
         return str(series.grid)
     except SlemError as error:
         return f"BAD: {error}"

@@ -58,9 +58,10 @@ class Facts:
     @cached_property
     def _grid(self) -> Grid | None:
         try:
-            return self.series.grid
+            grid = self.series.grid
         except (BadVolume, NotFound):
             return None
+        return grid if np.isfinite(grid.affine).all() and grid.voxel_volume > 0 else None
 
     def value(self, field: str) -> object:
         """A header field, or 'plane', 'thickness' (mm across the slices), 'pixel' (mm within), 'slices'; None if unknown."""

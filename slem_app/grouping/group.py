@@ -232,8 +232,8 @@ def _readable(candidates: list[tuple[Facts, Rule]]) -> tuple[list[tuple[Facts, R
     left, out = [], []
     for facts, rule in candidates:
         try:
-            if facts.series.paths:
-                _ = facts.series.grid
+            if facts.series.paths and not facts.series.grid.voxel_volume > 0:
+                raise BadVolume("its affine has a zero axis or no numbers")
         except (BadVolume, NotFound) as error:
             out.append(Leftover(facts.series, "unknown", f"would be {rule.sequence} but cannot be used: {error}"))
         else:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import filecmp
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from slem_app.studies.dicom_header import Header, in_order, position, summary
-from slem_app.studies.naming import plain_id
+from slem_app.studies.naming import plain_id, unique
 from slem_app.studies.series import Series
 
 __all__ = ["assemble"]
@@ -24,7 +25,7 @@ def _image_type(part: Header) -> str:
 
 
 SPLITTERS: Mapping[str, Callable[[Header], str]] = {
-    "folder": lambda part: part["path"].parent.name,
+    "folder": lambda part: str(part["path"].parent),
     "image type": _image_type,
     "echo time": lambda part: f"TE{part.get('EchoTime', '')}",
     "echo": lambda part: f"echo{part.get('EchoNumbers', '')}",
@@ -46,13 +47,9 @@ def assemble(slices: Iterable[Header]) -> tuple[Series, ...]:
         groups[str(part.get("SeriesInstanceUID", ""))].append(part)
     found: list[tuple[int, Series]] = []
     for uid, group in groups.items():
-        number = int(group[0].get("SeriesNumber", 0))
-        for words, part in split(group):
-            found.append((number, _series("_".join([uid, *words]) if words else uid, words, part)))
-    ids = Counter(series.id for _, series in found)
-    doubled = {id for id, n in ids.items() if n > 1}
-    if doubled:  # the same words in two folders of one name: the order of the files tells them apart
-        found = [(n, _renamed(s, k) if s.id in doubled else s) for k, (n, s) in enumerate(found)]
+        parts = split(group)
+        ids = unique(["_".join([uid, *words]) for words, _ in parts])
+        found += [(int(group[0].get("SeriesNumber", 0)), _series(id, words, part)) for id, (words, part) in zip(ids, parts)]
     return tuple(series for _, series in sorted(found, key=lambda pair: (pair[0], pair[1].id)))
 
 
@@ -62,10 +59,6 @@ def _series(id: str, words: Sequence[str], group: Sequence[Header]) -> Series:
     name = str(header.get("SeriesDescription") or header.get("ProtocolName") or "")
     paths = tuple(dict.fromkeys(part["path"] for part in ordered))
     return Series.described(id, " ".join([name, *words]).strip(), header, paths, ordered)
-
-
-def _renamed(series: Series, number: int) -> Series:
-    return Series.described(f"{series.id}_{number}", series.name, series.header, series.paths, series.slices)
 
 
 def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
@@ -88,7 +81,7 @@ def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Heade
     kept = _without_copies(best[1])
     if len(kept) == 1:
         return split(next(iter(kept.values())))
-    return [((plain_id(word), *more), part) for word, members in kept.items() for more, part in split(members)]
+    return [((plain_id(Path(word).name), *more), part) for word, members in kept.items() for more, part in split(members)]
 
 
 def _without_copies(parts: Mapping[str, list[Header]]) -> dict[str, list[Header]]:

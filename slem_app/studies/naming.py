@@ -14,7 +14,7 @@ from pathlib import Path
 from slem_app.studies.nifti_header import stem
 from slem_app.studies.series import Series, Study
 
-__all__ = ["CaseFiles", "cases_in", "is_label", "plain_id", "scheme", "study_of"]
+__all__ = ["CaseFiles", "cases_in", "is_label", "plain_id", "scheme", "study_of", "unique"]
 
 ENDING = re.compile(
     r"^(?P<case>.+)[_\-.](?P<suffix>(?:t1|t2)[a-z]*|flair|fla|flr|pdw?|dwi|adc|swi|seg(?:mentation)?|labels?|mask|gt|\d{4})$", re.IGNORECASE
@@ -101,14 +101,29 @@ def plain_id(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", text).strip("_.") or "unnamed"
 
 
+def unique(ids: Sequence[str]) -> list[str]:
+    """The ids, the second and later ones of a name numbered.
+
+    Example:
+        >>> unique(["t1", "t2", "t1"])
+        ['t1', 't2', 't1_2']
+    """
+    seen: Counter[str] = Counter()
+    found = []
+    for id in ids:
+        seen[id] += 1
+        found.append(id if seen[id] == 1 else f"{id}_{seen[id]}")
+    return found
+
+
 def study_of(id: str, files: CaseFiles, layout: str, coding: str | None) -> Study:
     """The study of one case's files; two label maps or more stay among the series, for nobody has said which one counts."""
     layout = scheme([stem(name) for name in files.names], layout)
-    series = []
-    for name in files.names:
-        full = stem(name)
-        short = full[len(files.prefix) :].lstrip("_-. ") if full.lower().startswith(files.prefix.lower()) else full
-        series.append(Series(plain_id(short or full), (files.folder / name,), "nifti", short or full))
+    full = [stem(name) for name in files.names]
+    short = [name[len(files.prefix) :].lstrip("_-. ") if name.lower().startswith(files.prefix.lower()) else name for name in full]
+    names = [cut or name for cut, name in zip(short, full)]
+    ids = unique([plain_id(name) for name in names])
+    series = [Series(id, (files.folder / file,), "nifti", name) for id, file, name in zip(ids, files.names, names)]
     labels = [entry for entry in series if is_label(entry.name)]
     label = labels[0] if len(labels) == 1 and len(series) > 1 else None
     return Study(id, layout, files.folder, tuple(entry for entry in series if entry is not label), label, coding)

@@ -6,6 +6,7 @@ Nothing is read when they are made: `header` and `grid` read headers, once, when
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,26 +40,35 @@ class Series:
 
     @classmethod
     def described(cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()) -> Series:
-        """A DICOM series whose headers have been read already, from files or from a PACS."""
+        """A DICOM series whose headers have been read already, from files or from a PACS.
+
+        Of the slices only their order and their grid are kept, so that a server can hold thousands of series; slices that make no
+        volume are read again when their grid is asked for, which then says what is wrong.
+        """
         series = cls(id, paths, "dicom", name)
-        vars(series).update({"header": dict(header), **({"slices": tuple(slices)} if slices else {})})
+        known: dict[str, object] = {"header": dict(header)}
+        if slices:
+            known["frames"] = tuple((part["path"], part["frame"]) for part in slices)
+            with suppress(BadVolume):
+                known["grid"] = dicom_header.grid(slices, str(series))
+        vars(series).update(known)
         return series
 
+    def __str__(self) -> str:
+        return f"series {self.name!r} ({self.id})"
+
+    def _slices(self) -> tuple[dicom_header.Header, ...]:
+        """One header a DICOM slice, along the K axis of the grid."""
+        return dicom_header.in_order([part for path in self.paths for part in dicom_header.read_slices(path)])
+
     @cached_property
-    def slices(self) -> tuple[dicom_header.Header, ...]:
-        """One header a DICOM slice, along the K axis of the grid; empty for NIfTI.
+    def frames(self) -> tuple[tuple[Path, int], ...]:
+        """DICOM only: (file, frame in the file) of every slice along the K axis of the grid.
 
         Raises:
             BadVolume: a file that is not DICOM.
         """
-        if self.format != "dicom":
-            return ()
-        return dicom_header.in_order([part for path in self.paths for part in dicom_header.read_slices(path)])
-
-    @property
-    def frames(self) -> tuple[tuple[Path, int], ...]:
-        """DICOM only: (file, frame in the file) of every slice along the K axis of the grid."""
-        return tuple((part["path"], part["frame"]) for part in self.slices)
+        return tuple((part["path"], part["frame"]) for part in self._slices()) if self.format == "dicom" else ()
 
     @cached_property
     def header(self) -> Mapping[str, object]:
@@ -70,7 +80,7 @@ class Series:
             BadVolume: a file that is not DICOM.
         """
         if self.format == "dicom":
-            return dicom_header.summary(self.slices)
+            return dicom_header.summary(self._slices())
         return nifti_header.sidecar(self.paths[0])
 
     @cached_property
@@ -83,7 +93,7 @@ class Series:
         if not self.paths:
             raise BadVolume(f"series {self.id!r} has no files here: only its header is known")
         if self.format == "dicom":
-            return dicom_header.grid(self.slices, f"series {self.name!r} ({self.id})")
+            return dicom_header.grid(self._slices(), str(self))
         return nifti_header.grid(self.paths[0], self.channel)
 
 

@@ -89,3 +89,19 @@ def test_is_a_command(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "BraTS-GLI-00001-000" in capsys.readouterr().out
     assert main(["inspect", str(tmp_path)]) == 2
     assert "no studies found in" in capsys.readouterr().err
+
+
+def test_an_affine_that_no_image_can_have_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, affine in (
+        ("T1", np.diag([1.0, 0.0, 1.0, 1.0])),
+        ("T1_b", np.eye(4)),
+        ("T2", np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
+    ):
+        image = nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), None)
+        image.header.set_sform(affine, 2)
+        (tmp_path / "a").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(image.dataobj, None, image.header), tmp_path / "a" / f"{name}.nii")
+    _, lines = table(capsys, tmp_path)
+    text = "\n".join(lines)
+    assert "BAD: series T2: its axes are sheared" in text
+    assert "would be t1n but cannot be used: its affine has a zero axis" in text

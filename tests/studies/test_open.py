@@ -285,3 +285,14 @@ def test_real_sequences_of_one_case_may_have_four_grids(real_data: Path) -> None
     assert {name: series.grid.shape for name, series in grouping.sequences.items()} == {
         "t1n": (256, 224, 26), "t1c": (256, 224, 26), "t2w": (224, 256, 26), "t2f": (208, 256, 26),
     }  # fmt: skip
+
+
+def test_two_files_of_one_name_have_two_ids_and_are_a_tie(tmp_path: Path, image: Callable[..., Path]) -> None:
+    image(tmp_path / "p" / "T1.nii")
+    image(tmp_path / "p" / "T1.nii.gz")
+    study = open_source(tmp_path).study("p")
+    assert names(study) == ["T1", "T1_2"]
+    grouping = group(study)
+    assert not grouping.choices
+    assert [one.kind for one in grouping.leftovers] == ["tie", "tie"]
+    assert group(study, chosen={"t1n": "T1_2"}).sequences["t1n"].paths[0].name == "T1.nii.gz"
