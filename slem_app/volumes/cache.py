@@ -136,7 +136,7 @@ class CaseCache:
             regions = np.load(truth, mmap_mode="r") if truth.exists() else None
         except FileNotFoundError as error:
             raise NotFound(f"case {case_id!r} is not in the cache {self.folder.name}: prepare it first") from error
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise BadVolume(f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete its folder, and it is prepared again") from error
         return CachedCase(
             id=case_id,

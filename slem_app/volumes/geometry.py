@@ -96,7 +96,7 @@ def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill
     outside = (positions < -0.5) | (positions > last + 0.5)
     shape = [1, 1, 1]
     shape[axis] = len(positions)
-    rounded = np.round(positions)
+    rounded = np.floor(positions + 0.5)  # as scipy does; numpy would round halves to even, by turns up and down
     if order == 0 or np.abs(positions - rounded).max() < ALIGNED:
         result = array.take(np.clip(rounded, 0, last).astype(np.intp), axis=axis)
     else:

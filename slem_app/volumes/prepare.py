@@ -23,6 +23,8 @@ LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in 
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
 CONSTANT_SHARE = 0.2  # share of voxels of one same value from which that value may be a background that was cut away
 COMPACT = 0.2  # changes a voxel, along a line, between background and the rest: a brain has few, speckles in air many
+ROUNDING = 1e-6  # of the range of intensities
+IN_PLANE = ndimage.generate_binary_structure(2, 1)[:, :, None]  # neighbours along I and J
 HEAD_LEVEL = 0.12  # where a head in air begins, between the dark and the bright end of its intensities
 
 
@@ -114,7 +116,7 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
         if name in images:
-            stacked[slot] = _box(normalise(images[name], masks[name], settings.clip, f"sequence {name}"), start, shape)
+            stacked[slot] = _box(normalise(images[name], masks[name], settings.clip), start, shape)
     return Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),
@@ -133,6 +135,8 @@ class Levels:
     """Value of voxels outside the head, and outside the field of view."""
     head: float | None
     """Intensity from which a voxel belongs to the head; None where all that differs from `background` does (skull-stripped)."""
+    tolerance: float
+    """Difference from `background` that is only rounding: positions on a border come out a hair apart when voxels are stored otherwise."""
 
     @classmethod
     def of(cls, array: np.ndarray, what: str) -> Levels:
@@ -141,7 +145,7 @@ class Levels:
         A constant background need not be the smallest value: bias correction and z-scores leave negative brain around zeros.
 
         Raises:
-            BadVolume: NaN or infinite values, or one value everywhere.
+            BadVolume: NaN or infinite values, one value everywhere, or two.
         """
         low, high = float(array.min()), float(array.max())
         if not np.isfinite([low, high]).all():
@@ -150,11 +154,13 @@ class Levels:
             raise BadVolume(f"{what}: every voxel has the value {low:g}: the image is empty or constant")
         corners, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
         shares = {value: np.count_nonzero(array == value) / array.size for value in {low, 0.0, float(corners[counts.argmax()])}}
+        if np.count_nonzero(array == low) + np.count_nonzero(array == high) == array.size:
+            raise BadVolume(f"{what}: it holds the values {low:g} and {high:g} only: it is a mask, not an image")
         background = max(shares, key=lambda value: (shares[value], -value))
         if shares[background] >= CONSTANT_SHARE and _compact(array != background):
-            return cls(background, None)
+            return cls(background, None, ROUNDING * (high - low))
         dark, bright = np.percentile(array[::2, ::2, ::2], [1, 99])  # one broken voxel must not set the scale
-        return cls(float(dark), float(dark + HEAD_LEVEL * (bright - dark)))
+        return cls(float(dark), float(dark + HEAD_LEVEL * (bright - dark)), 0.0)
 
 
 def _compact(mask: np.ndarray) -> bool:
@@ -170,36 +176,32 @@ def _compact(mask: np.ndarray) -> bool:
 def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
     """Where the head is: (I, J, K) bool.
 
-    In a skull-stripped volume all that differs from its constant background; else the largest part above `levels.head`, holes filled.
+    In a skull-stripped volume all that differs from its constant background; else the largest part above `levels.head`, with what it
+    encloses in an axial plane: dark fluid in an image that ends at the neck is open to below.
 
     Raises:
         BadVolume: nothing stands out.
     """
     if levels.head is None:
-        mask = image != levels.background
+        mask = np.abs(image - np.float32(levels.background)) > levels.tolerance
     else:
         mask = ndimage.binary_opening(image > levels.head, iterations=1)
         parts, count = ndimage.label(mask)
         if count > 1:
             mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-        mask = ndimage.binary_fill_holes(mask)
+        mask = ndimage.binary_fill_holes(mask, IN_PLANE)
     if mask.sum() < 64:
         raise BadVolume(f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): is it an empty or constant image?")
     return mask
 
 
-def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float], what: str) -> np.ndarray:
+def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:
     """Clip to percentiles of the foreground, then mean 0 and sd 1 there; 0 outside. (I, J, K) float32.
 
     A truncated field of view is outside the mask, so it shifts nothing.
-
-    Raises:
-        BadVolume: one value in all of the foreground.
     """
     values = image[mask]
     low, high = np.percentile(values[:: max(1, len(values) // 100_000)], clip)
-    if low == high:
-        raise BadVolume(f"{what}: all of its foreground has the value {low:g}: is it a mask instead of an image?")
     values = np.clip(values, low, high)
     result = np.zeros(image.shape, dtype=np.float32)
     result[mask] = (values - values.mean()) / max(float(values.std()), 1e-6)

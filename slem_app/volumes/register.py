@@ -80,14 +80,35 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image, seed: int, name: str) -> np.nd
     method.SetSmoothingSigmasPerLevel([3, 1.5, 0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetNumberOfThreads(1)  # with several the sums, and so the result, depend on the machine
-    start = sitk.CenteredTransformInitializer(fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS)
-    method.SetInitialTransform(start, inPlace=True)
     try:
+        start = _start(method, fixed, moving)
+        method.SetInitialTransform(start, inPlace=True)
         method.Execute(fixed, moving)
     except RuntimeError as error:
         raise BadGrid(f"sequence {name} could not be registered ({str(error).strip().splitlines()[-1]}): leave it out, or register it by hand") from error
-    origin = np.array(start.TransformPoint((0.0, 0.0, 0.0)))
+    return _matrix(start)
+
+
+def _start(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk.Image) -> sitk.VersorRigid3DTransform:
+    """Where the scanner put the image, or centre of mass on centre of mass: whichever agrees better (a truncated image has its mass elsewhere)."""
+    moments = sitk.CenteredTransformInitializer(fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS)
+    moments = sitk.VersorRigid3DTransform(moments)
+    stay = sitk.VersorRigid3DTransform()
+    stay.SetCenter(moments.GetCenter())
+    values = []
+    for transform in (stay, moments):
+        method.SetInitialTransform(transform)
+        try:
+            values.append(method.MetricEvaluate(fixed, moving))
+        except RuntimeError:  # nothing overlaps from there
+            values.append(np.inf)
+    return stay if values[0] <= values[1] else moments
+
+
+def _matrix(transform: sitk.Transform) -> np.ndarray:
+    """(4, 4) RAS matrix of an LPS transform."""
+    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
-    matrix[:3, :3] = np.column_stack([np.array(start.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)])
+    matrix[:3, :3] = np.column_stack([np.array(transform.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)])
     matrix[:3, 3] = origin
     return FLIP @ matrix @ FLIP
