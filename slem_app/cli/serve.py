@@ -20,6 +20,7 @@ __all__ = ["Serve"]
 
 PROJECT = Path(__file__).parents[2]
 APP = PROJECT / "apps" / "slem"
+LOG = APP / "logs" / "serve.log"
 PATIENCE = 180.0  # seconds until the server must answer
 NEXT = """
 SLeM Label is ready at {url} with {cases}, models: {models}.
@@ -27,9 +28,10 @@ SLeM Label is ready at {url} with {cases}, models: {models}.
 In 3D Slicer (5.x):
   1. Install the extension MONAILabel (View > Extensions Manager), then open the module Active Learning > MONAILabel.
   2. Put {url} into the field 'MONAI Label server' and press the button beside it.
-  3. Press 'Next Sample': a case is loaded; then 'Run' under Auto Segmentation.
+  3. Press 'Next Sample': a case is loaded and segmented ('Run' under Auto Segmentation does it again).
   4. Correct the segments in the Segment Editor and press 'Submit Label'.
 {host_note}Labels are kept in {store}
+The server's log: {log}
 Stop the server with Ctrl+C. Research use only, not for diagnostic use.
 """
 OPEN = "Other machines reach the server under this machine's name. It asks for no password: keep it behind a firewall.\n"
@@ -53,7 +55,7 @@ class Serve:
     conf: dict[str, str] = field(default_factory=dict)
     """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
     verbose: bool = False
-    """Show the server's whole log."""
+    """Show the server's whole log here instead of writing it to apps/slem/logs/serve.log."""
 
     def run(self) -> int:
         """Start the server, say when it answers, and wait for its end."""
@@ -62,13 +64,16 @@ class Serve:
         if not studies.is_dir():
             raise NotFound(f"no folder {studies}: give the folder that holds the studies")
         print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
-        with subprocess.Popen(self.command(studies), env=environment(), cwd=PROJECT) as server:
-            try:
-                info = wait_until_ready(server, self.url)
-                print(self.advice(studies, info), flush=True)
-                return server.wait()
-            finally:
-                _stop(server)
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        with LOG.open("w", encoding="utf-8") as log:
+            output = None if self.verbose else log
+            with subprocess.Popen(self.command(studies), env=environment(), cwd=PROJECT, stdout=output, stderr=output) as server:
+                try:
+                    info = wait_until_ready(server, self.url, log=LOG)
+                    print(self.advice(studies, info), flush=True)
+                    return server.wait()
+                finally:
+                    _stop(server)
 
     def command(self, studies: Path) -> list[str]:
         """The command line of the server."""
@@ -93,7 +98,8 @@ class Serve:
             cases=f"{count} case{'' if count == 1 else 's'}",
             models=", ".join(info["models"]),
             host_note="" if local else OPEN,
-            store=self.store or studies / ".slem",
+            store=self.store or self.conf.get("store") or studies / ".slem",
+            log="above" if self.verbose else LOG,
         )
 
 
@@ -120,8 +126,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, **fixed}
 
 
-def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE) -> dict:
+def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE, log: Path | None = None) -> dict:
     """Wait until the server answers; its `/info/`.
+
+    Args:
+        server: the process.
+        url: where it will answer.
+        patience: seconds.
+        log: where its output goes, for the reason of a failure.
 
     Raises:
         SlemError: it ended or did not answer in time.
@@ -129,13 +141,20 @@ def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIE
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if server.poll() is not None:
-            raise SlemError(f"the server ended while starting (code {server.returncode}): the reason is in its last lines above")
+            raise SlemError(f"the server ended while starting: {reason_in(log)}")
         try:
             with urllib.request.urlopen(f"{url}/info/", timeout=patience) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise SlemError(f"the server did not answer at {url} within {patience:.0f} s: see apps/slem/logs/app.log")
+    raise SlemError(f"the server did not answer at {url} within {patience:.0f} s: {reason_in(log)}")
+
+
+def reason_in(log: Path | None) -> str:
+    """What a log says about a failed start: the last error's own line, else its last lines."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log and log.is_file() else []
+    errors = [line.partition(": ")[2] for line in lines if line.startswith("slem_app.errors.")]
+    return errors[-1] if errors else "\n".join(["its last words were", *lines[-8:]]) if lines else "its output above says why"
 
 
 def _check_free(host: str, port: int) -> None:
@@ -143,7 +162,7 @@ def _check_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise BadSetting(f"cannot listen at {host}:{port}: {error.strerror or error}; choose another with --port") from error
+        raise BadSetting(f"cannot listen at {host}:{port}: {os.strerror(error.errno)}; choose another with --port") from error
 
 
 def _stop(server: subprocess.Popen) -> None:

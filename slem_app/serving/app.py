@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import os
 import re
 import shutil
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,7 @@ class Serving:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
-        self.results = Path(tempfile.mkdtemp(prefix="slem-results-"))  # of its own: a client on this machine may use the common one
-        weakref.finalize(self, shutil.rmtree, self.results, ignore_errors=True)
+        self.results = _results_folder()
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
         root = self.settings.store or Path(studies) / ".slem"
@@ -156,6 +156,30 @@ class Serving:
             config.init(name, "", conf, None, serving=self)
             tasks[name] = config.infer()
         return tasks
+
+
+def _results_folder() -> Path:
+    """A folder for results of this process alone: a client on the same machine may write files of the same name into the common one.
+
+    Those of servers that are no more, however they ended, are taken away.
+    """
+    for old in Path(tempfile.gettempdir()).glob("slem-results-*-*"):
+        number = old.name.split("-")[2]
+        if number.isdigit() and not _runs(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"slem-results-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _device(wanted: str) -> torch.device:

@@ -1,5 +1,6 @@
 """MONAI Label's view of the cases: images, labels renumbered by name, what is done, bad labels."""
 
+import json
 import resource
 import shutil
 import zipfile
@@ -69,6 +70,23 @@ def test_a_dicom_case_is_served_as_one_file(heads: dict, tmp_path: Path) -> None
     assert tmp_path / "store" in path.parents
     assert datastore.get_image_uri(case) == str(path)  # made once
     assert np.corrcoef(np.sort(np.asarray(image.dataobj).ravel()), np.sort(heads["B"].images["t1c"].ravel()))[0, 1] > 0.999
+
+
+def test_a_channel_of_a_4d_file_is_served_as_one_3d_file(heads: dict, tmp_path: Path) -> None:
+    head, folder = heads["A"], tmp_path / "Task01"
+    (folder / "imagesTr").mkdir(parents=True)
+    order = ("t2f", "t1n", "t1c", "t2w")
+    stacked = np.stack([head.images[sequence] for sequence in order], axis=-1).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(stacked, head.grid.affine), folder / "imagesTr/BRATS_001.nii.gz")
+    channels = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
+    training = [{"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}]
+    (folder / "dataset.json").write_text(json.dumps({"modality": channels, "labels": {"0": "background"}, "training": training, "test": []}))
+    datastore = CaseDatastore(Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    for key, sequence in (("BRATS_001", "t1c"), ("BRATS_001/t2f", "t2f")):
+        image = nibabel.load(datastore.get_image_uri(key))
+        np.testing.assert_allclose(np.asarray(image.dataobj), head.images[sequence], atol=1e-3)
+        assert Grid(image.shape, image.affine).same_as(head.grid)
+        assert datastore.get_image_info(key)["name"] == f"BRATS_001_{sequence}.nii.gz"
 
 
 def test_labels_are_renumbered_by_position_and_name(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""`slem serve`: the command line of the server, the demo, what is said when it starts or does not."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slem_app import phantom
+from slem_app.cli.serve import Serve, demo_studies, environment, reason_in, wait_until_ready
+from slem_app.errors import BadSetting, NotFound, SlemError
+from slem_app.studies import open_source
+
+ANSWERS = """
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"path": self.path}).encode())
+    def log_message(self, *words):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
+    command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(tmp_path)
+    assert command[:4] == [sys.executable, "-m", "monailabel.main", "start_server"]
+    pairs = dict(zip(command[4::2], command[5::2]))
+    assert Path(pairs["--app"]).joinpath("main.py").is_file()
+    assert (pairs["--studies"], pairs["--host"], pairs["--port"]) == (str(tmp_path), "0.0.0.0", "8123")
+    assert command[-6:] == ["--conf", "threads", "2", "--conf", "store", str(tmp_path / "labels")]
+
+
+def test_listens_on_this_machine_alone_unless_told() -> None:
+    assert Serve().host == "127.0.0.1"
+    assert Serve().url == "http://127.0.0.1:8000"
+    assert Serve(host="0.0.0.0").url == "http://127.0.0.1:8000"
+
+
+def test_the_server_finds_the_package_and_does_not_track(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    found = environment()
+    assert found["PYTHONPATH"].endswith(":/elsewhere")
+    assert (Path(found["PYTHONPATH"].split(":")[0]) / "slem_app").is_dir()
+    assert found["MONAI_LABEL_TRACKING_ENABLED"] == "false"
+
+
+def test_says_what_to_do_next(tmp_path: Path) -> None:
+    info = {"datastore": {"total": 1}, "models": {"slem_brain": {}}}
+    text = Serve().advice(tmp_path, info)
+    for word in ("http://127.0.0.1:8000 with 1 case, models: slem_brain", "'Next Sample'", "'Submit Label'", str(tmp_path / ".slem"), "not for diagnostic use"):
+        assert word in text
+    assert "asks for no password" not in text
+    assert "asks for no password" in Serve(host="0.0.0.0").advice(tmp_path, info)
+    assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(tmp_path, info)
+
+
+def test_makes_two_demo_studies_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    real = phantom.make
+    monkeypatch.setattr(phantom, "make", lambda **options: real(shape=(24, 28, 24), spacing=(6.0, 6.0, 6.0), **options))
+    folder = demo_studies()
+    assert open_source(folder).ids() == ("demo-1", "demo-2")
+    assert "Making two demo studies" in capsys.readouterr().out
+    monkeypatch.setattr(phantom, "make", lambda **options: pytest.fail("made twice"))
+    assert demo_studies() == folder
+    assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+
+
+def test_waits_until_the_server_answers(port: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", ANSWERS, str(port)]) as server:
+        try:
+            assert wait_until_ready(server, f"http://127.0.0.1:{port}", patience=30) == {"path": "/info/"}
+        finally:
+            server.kill()
+
+
+def test_a_server_that_ends_is_told_with_its_reason(port: int, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("Traceback ...\nslem_app.errors.BadStudy: no studies found in x: seen holiday.txt\nApplication startup failed\n")
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as server:
+        server.wait()
+        with pytest.raises(SlemError, match="the server ended while starting: no studies found in x: seen holiday.txt"):
+            wait_until_ready(server, f"http://127.0.0.1:{port}", log=tmp_path / "log")
+
+
+def test_a_silent_server_is_given_up(port: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as server:
+        try:
+            with pytest.raises(SlemError, match="did not answer"):
+                wait_until_ready(server, f"http://127.0.0.1:{port}", patience=0.5)
+        finally:
+            server.kill()
+
+
+def test_the_reason_without_an_error_of_ours_is_the_end_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\n".join(map(str, range(20))))
+    assert reason_in(tmp_path / "log").endswith("18\n19")
+    assert reason_in(None) == "its output above says why"
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadSetting, match=f"cannot listen at 127.0.0.1:{port}: Address already in use; choose another with --port"):
+            Serve(port=port).run()
+
+
+def test_a_folder_that_is_not_there_is_told(port: int, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no folder .*nowhere: give the folder that holds the studies"):
+        Serve(studies=tmp_path / "nowhere", port=port).run()
+
+
+def test_never_imports_monai_label() -> None:
+    code = "import sys, json, slem_app.cli.serve; print(json.dumps([name for name in sys.modules if name.split('.')[0] in ('monailabel', 'torch', 'fastapi')]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
