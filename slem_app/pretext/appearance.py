@@ -28,7 +28,7 @@ class AppearanceSettings:
     """'remap': random increasing piecewise linear; 'rank': every histogram flat; 'none': only mean 0 and sd 1."""
     knots: int = 6
     """Pieces of the remap, each of as many voxels."""
-    evenness: float = 1.0
+    evenness: float = 3.0
     """Shape of the gamma distribution of the pieces' heights: 1 is wild, 10 is mild."""
     noise: float = 0.15
     """Largest standard deviation of the Gaussian noise."""

@@ -65,7 +65,7 @@ def _row(sample: Sample, text: Sequence[str]) -> Image.Image:
 
 def _slices(image: np.ndarray) -> list[np.ndarray]:
     """Axial, coronal and sagittal slices near the middle, off it so that no cut runs along them; right side on the viewer's left."""
-    i, j, k = (int(n * 0.42) for n in image.shape)
+    i, j, k = (int(n * 0.36) for n in image.shape)
     return [image[::-1, ::-1, k].T, image[::-1, j, ::-1].T, image[i, ::-1, ::-1].T]
 
 

@@ -120,21 +120,34 @@ class Slem(Task):
         if "words" in outputs:
             table = words(self.labels, self.blocks, tuple(range(targets["present"].shape[1])))
             return F.cross_entropy(outputs["words"].float(), _places(targets["word"], table), reduction="none")
-        return torch.stack([self._loss(*one) for one in zip(outputs["blocks"].float(), targets["word"], targets["present"], strict=True)])
+        log = _log_probabilities(outputs["blocks"], targets["present"])  # N B M
+        true = log.gather(2, targets["word"][..., None]).sum(dim=(1, 2))
+        if self.labels == "all":  # the sum over all words is the product over blocks, so nothing need be listed
+            return -true
+        totals = torch.zeros_like(true)
+        for rows, table in self._tables(targets["present"]):
+            totals[rows] = word_scores(log[rows], table).logsumexp(dim=1)
+        return totals - true
 
     def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'score' whether the class is right, 'blocks' the share of blocks named rightly, 'chance' one over the number of classes."""
         named = self.named(outputs, targets)  # N B
         right = named == targets["word"]
         counts = [1.0 / word_count(self.kind_for(here), self.blocks, int(here.sum())) for here in targets["present"]]
-        return {"score": right.all(dim=1).float(), "blocks": right.float().mean(dim=1), "chance": torch.tensor(counts)}
+        return {"score": right.all(dim=1).float(), "blocks": right.float().mean(dim=1), "chance": torch.tensor(counts, device=right.device)}
 
     def named(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(N, B) the sequences of the likeliest class."""
         if "words" in outputs:
-            table = torch.from_numpy(np.array(words(self.labels, self.blocks, tuple(range(targets["present"].shape[1])))))
+            table = torch.from_numpy(words(self.labels, self.blocks, tuple(range(targets["present"].shape[1]))).copy())
             return table.to(targets["word"].device)[outputs["words"].argmax(dim=1)]
-        return torch.stack([self._decode(*one) for one in zip(outputs["blocks"].float(), targets["present"], strict=True)])
+        log = _log_probabilities(outputs["blocks"], targets["present"])
+        if self.labels == "all":
+            return log.argmax(dim=2)
+        named = torch.zeros(log.shape[:2], dtype=torch.long, device=log.device)
+        for rows, table in self._tables(targets["present"]):
+            named[rows] = torch.from_numpy(table.copy()).to(log.device)[word_scores(log[rows], table).argmax(dim=1)]
+        return named
 
     def confusion(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(M, M) counts of blocks, true sequence by the one that the block alone, without the label set, looks most like."""
@@ -154,20 +167,13 @@ class Slem(Task):
         """The label set for a case's sequences. A case that lacks sequences has no code words: permutations of what is there."""
         return self.labels if self.labels == "all" or bool(present.all()) else "permutations"
 
-    def _loss(self, logits: torch.Tensor, word: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        log = _log_probabilities(logits, present)
-        if self.labels == "all":  # the sum over all words is the product over blocks, so nothing need be listed
-            return -log.gather(1, word[:, None]).sum()
-        table = words(self.kind_for(present), self.blocks, _places_present(present))
-        scores = word_scores(log, table)
-        return torch.logsumexp(scores, dim=0) - log.gather(1, word[:, None]).sum()
-
-    def _decode(self, logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        log = _log_probabilities(logits, present)
-        if self.labels == "all":
-            return log.argmax(dim=1)
-        table = words(self.kind_for(present), self.blocks, _places_present(present))
-        return torch.from_numpy(np.array(table)).to(logits.device)[word_scores(log, table).argmax()]
+    def _tables(self, present: torch.Tensor) -> list[tuple[torch.Tensor, np.ndarray]]:
+        """The samples of a batch by the sequences that they have, (N, M) bool: their rows and their words."""
+        patterns, which = torch.unique(present.cpu(), dim=0, return_inverse=True)
+        return [
+            (torch.nonzero(which == n).flatten().to(present.device), words(self.kind_for(p), self.blocks, tuple(torch.nonzero(p).flatten().tolist())))
+            for n, p in enumerate(patterns)
+        ]
 
 
 def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
@@ -198,21 +204,17 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
 
 
 def word_scores(log_probabilities: torch.Tensor, table: np.ndarray) -> torch.Tensor:
-    """(K,) sum over blocks of log p(y(b) | b) for each word of (K, B), from (B, M)."""
-    where = torch.from_numpy(np.array(table)).to(log_probabilities.device)  # K B
-    return log_probabilities[torch.arange(where.shape[1], device=where.device), where].sum(dim=1)
+    """(N, K) sum over blocks of log p(y(b) | b) for each word of (K, B), from (N, B, M)."""
+    where = torch.from_numpy(table.copy()).to(log_probabilities.device)  # K B
+    return log_probabilities[:, torch.arange(where.shape[1], device=where.device), where].sum(dim=2)
 
 
 def _log_probabilities(logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """(B, M) over the sequences that the case has."""
-    return logits.masked_fill(~present, -1e4).log_softmax(dim=1)
+    """(N, B, M) over the sequences that the cases have, from (N, B, M) and (N, M)."""
+    return logits.float().masked_fill(~present[:, None], -1e4).log_softmax(dim=2)
 
 
 def _places(word: torch.Tensor, table: np.ndarray) -> torch.Tensor:
     """(N, B) words -> (N,) their rows in the table."""
-    rows = torch.from_numpy(np.array(table)).to(word.device)
+    rows = torch.from_numpy(table.copy()).to(word.device)
     return (word[:, None] == rows[None]).all(dim=2).float().argmax(dim=1)
-
-
-def _places_present(present: torch.Tensor) -> tuple[int, ...]:
-    return tuple(torch.nonzero(present).flatten().tolist())
