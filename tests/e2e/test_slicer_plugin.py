@@ -57,25 +57,40 @@ class Session:
         return found
 
 
-@pytest.fixture(scope="module", params=["path", "download"])
-def session(request: pytest.FixtureRequest, start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """A reader takes the next of two cases, segments it and saves; the image comes by a path of the same disk or by download."""
+CASES = {
+    "Straight": {"seed": 3},
+    "Oblique": {"seed": 4, "oblique": True, "anisotropic": True},
+}
+
+
+@pytest.fixture(scope="module")
+def cases() -> dict[str, phantom.Phantom]:
+    return {name: phantom.make(**options) for name, options in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def server(cases: dict[str, phantom.Phantom], start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A server with the two cases."""
     studies = tmp_path_factory.mktemp("studies")
-    cases = {
-        "Straight": phantom.make(seed=3),
-        "Oblique": phantom.make(seed=4, oblique=True, anisotropic=True),
-    }
     for name, case in cases.items():
         phantom.write_nifti(case, studies, name, labels=False)
-    server = start_server(studies)
-    folder = tmp_path_factory.mktemp("slicer")
+    return start_server(studies)
+
+
+def drive(server: object, folder: Path, *options: str) -> dict:
+    """What the reader saw, without any error box."""
     command = [SLICER, PROJECT / "tests/e2e/slicer/drive.py", "--plugin", PLUGIN, "--server", server.url, "--folder", folder, "--out", folder / "seen.json"]
-    if request.param == "download":
-        command.append("--elsewhere")
-    ended = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=400, check=False)
+    ended = subprocess.run([str(word) for word in [*command, *options]], capture_output=True, text=True, timeout=400, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     seen = json.loads((folder / "seen.json").read_text())
     assert seen["errors"] == [], f"{seen['errors']}\n{server.log.read_text()[-4000:]}"
+    return seen
+
+
+@pytest.fixture(scope="module", params=["path", "download"])
+def session(request: pytest.FixtureRequest, server: object, cases: dict, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """A reader takes the next case, segments it and saves; the image comes by a path of the same disk, the next reader's by download."""
+    seen = drive(server, tmp_path_factory.mktemp("slicer"), *(["--elsewhere"] if request.param == "download" else []))
     return Session(seen, server.url, cases[seen["sample"]["id"]])
 
 
@@ -124,3 +139,14 @@ def test_saves_the_label_by_name_and_lists_it(session: Session, tmp_path: Path) 
         voxels = np.argwhere(array == value)
         assert len(voxels) == segment["voxels"], segment["name"]
         np.testing.assert_allclose(nibabel.affines.apply_affine(image.affine, voxels).mean(0), segment["centre"], atol=CLOSE)
+
+
+def test_segments_and_saves_a_volume_that_is_not_on_the_server(server: object, tmp_path: Path) -> None:
+    """As a session: one sequence, sent up by the plugin; the label then belongs to a new case of that name."""
+    case = phantom.make(seed=5)
+    own = phantom.write_nifti(case, tmp_path, "guest", labels=False) / "guest-t1c.nii.gz"
+    seen = drive(server, tmp_path, "--volume", str(own))
+    assert [segment["name"] for segment in seen["segments"]] == NAMES
+    assert tuple(seen["volume"]["shape"]) == case.grids["t1c"].shape
+    listed = seen["datastore"]["objects"]
+    assert [name for name, entry in listed.items() if name not in CASES and "final" in entry["labels"]] == ["guest-t1c"]

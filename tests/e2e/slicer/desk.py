@@ -122,7 +122,7 @@ class Desk:
 
     def load(self, path: str, labels: bool = False) -> object:
         """A volume node of the file."""
-        node = self.volumes.AddArchetypeVolume(path, Path(path).name, 1 if labels else 0, None)
+        node = self.volumes.AddArchetypeVolume(path, Path(path).name.partition(".")[0], 1 if labels else 0, None)
         if node is None:
             raise ValueError(f"Slicer cannot read {path}")
         return node
@@ -162,7 +162,7 @@ class Desk:
         util.VTKObservationMixin = getattr(util, "VTKObservationMixin", _scripted("VTKObservationMixin"))
         util.loadUI = util.infoDisplay = util.createProgressDialog = util.mainWindow = quiet
         util.childWidgetVariables = lambda form: Panel()
-        util.confirmOkCancelDisplay = lambda *words: True
+        util.confirmOkCancelDisplay = lambda *words, **more: True
         util.errorDisplay = lambda text, detailedText="", **words: self.errors.append(f"{text} {detailedText}")
         util.warningDisplay = lambda text, *words, **more: self.errors.append(text)
         util.loadVolume = lambda path, properties=None: self.load(path)

@@ -1,6 +1,6 @@
 """A reader's session in Slicer: open the module, fetch the next case, segment it, save the label; what was seen goes into a JSON file.
 
-    .venv-slicer/bin/python tests/e2e/slicer/drive.py --plugin FOLDER --server URL --folder FOLDER --out FILE [--elsewhere]
+    .venv-slicer/bin/python tests/e2e/slicer/drive.py --plugin FOLDER --server URL --folder FOLDER --out FILE [--elsewhere | --volume FILE]
 """
 
 from __future__ import annotations
@@ -13,30 +13,34 @@ import vtk
 from desk import Desk, segments
 
 
-def work(desk: Desk, server: str, elsewhere: bool) -> dict[str, object]:
+def work(desk: Desk, server: str, elsewhere: bool, own: Path | None) -> dict[str, object]:
     """One case from the first click to the saved label.
 
     Args:
         desk: the running Slicer.
         server: its address.
         elsewhere: the server's disk is another machine's, so that the image has to be downloaded.
+        own: a volume of the reader's, which the server does not have, instead of the server's next case.
     """
     desk.settings["MONAILabel/autoRunSegmentationOnNextSample"] = False
     widget = desk.open_module(server)
+    if own:
+        desk.load(str(own))
     widget.onClickFetchInfo()
     seen: dict[str, object] = {"info": widget.info, "model": widget.ui.segmentationModelSelector.currentText, "strategies": widget.ui.strategyBox.items}
     if elsewhere:
         ask = widget.logic.next_sample
         widget.logic.next_sample = lambda *words: {key: value for key, value in ask(*words).items() if key != "path"}
-    widget.onNextSampleButton()
+    if not own:
+        widget.onNextSampleButton()
     if widget.current_sample is None:
         return seen | {"errors": desk.errors}
-    seen["sample"] = widget.current_sample
     seen["volume"] = volume(widget._volumeNode)
     seen["before"] = segments(widget._segmentNode)
     widget.onClickSegmentation()
     seen["segments"] = segments(widget._segmentNode)
     widget.onSaveLabel()
+    seen["sample"] = widget.current_sample
     seen["datastore"] = widget.logic.datastore()
     seen["errors"] = desk.errors
     return seen
@@ -57,8 +61,9 @@ def main() -> None:
     options.add_argument("--folder", type=Path, required=True, help="for downloads")
     options.add_argument("--out", type=Path, required=True, help="the JSON file")
     options.add_argument("--elsewhere", action="store_true", help="do not use paths of the server's disk")
+    options.add_argument("--volume", type=Path, help="a volume that is not on the server")
     given = options.parse_args()
-    seen = work(Desk(given.plugin, given.folder), given.server, given.elsewhere)
+    seen = work(Desk(given.plugin, given.folder), given.server, given.elsewhere, given.volume)
     given.out.write_text(json.dumps(seen, indent=2), encoding="utf-8")
 
 
