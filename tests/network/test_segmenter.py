@@ -1,0 +1,172 @@
+"""The whole network: what goes in, what comes out, and what must not matter."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from slem_app.network import build, flops, parameters
+
+ALL = lambda n, m: torch.ones(n, m, dtype=torch.bool)  # noqa: E731
+
+
+def shaken(config) -> nn.Module:
+    """Fresh weights with nothing left at zero, as after some training."""
+    network = build(config).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return network
+
+
+@pytest.mark.parametrize("sequences", range(1, 9))
+def test_any_number_of_sequences(small, sequences):
+    network = build(small(sequences=sequences))
+    images = torch.randn(1, sequences, 16, 16, 16)
+    assert network(images, ALL(1, sequences)).shape == (1, 3, 16, 16, 16)
+
+
+@pytest.mark.parametrize("contents", [math.nan, math.inf, 1e30, 0.0])
+def test_the_contents_of_a_missing_sequence_do_not_matter(small, contents):
+    network = shaken(small())
+    images, present = torch.randn(2, 4, 16, 16, 8), torch.tensor([[True, False, True, True], [False, True, True, False]])
+    with torch.inference_mode():
+        expected = network(images, present)
+        images[~present] = contents
+        result = network(images, present)
+    assert torch.isfinite(result).all()
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+def test_leaving_a_sequence_out_is_seen(small):
+    network, images = shaken(small()), torch.randn(1, 4, 16, 16, 16)
+    with torch.inference_mode():
+        results = [network(images, present) for present in torch.cat([ALL(1, 4), ~torch.eye(4, dtype=torch.bool)])[:, None]]
+    for n, one in enumerate(results):
+        for other in results[:n]:
+            assert (one - other).abs().max() > 1e-2
+
+
+def test_slots_may_be_permuted_together_with_their_weights(small):
+    network, order = shaken(small()), [2, 0, 3, 1]
+    images, present = torch.randn(1, 4, 16, 16, 16), torch.tensor([[True, True, False, True]])
+    with torch.inference_mode():
+        expected = network(images, present)
+        fusion = network.encoder.fusion
+        fusion.project.copy_(fusion.project[order].clone())
+        fusion.substitute.copy_(fusion.substitute[order].clone())
+        torch.testing.assert_close(network(images[:, order], present[:, order]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_prompts_change_nothing_at_the_start(small):
+    network = build(small(prompts=3)).eval()
+    images, prompts = torch.randn(1, 4, 16, 16, 16), torch.rand(1, 3, 16, 16, 16)
+    with torch.inference_mode():
+        without = network(images, ALL(1, 4))
+        torch.testing.assert_close(network(images, ALL(1, 4), prompts), without, rtol=0, atol=0)
+
+
+def test_empty_prompts_equal_none_after_training_of_their_weights(small):
+    network = build(small(prompts=2)).eval()
+    nn.init.normal_(network.encoder.prompt[1].weight)
+    images, prompts = torch.randn(1, 4, 16, 16, 16), torch.zeros(1, 2, 16, 16, 16)
+    with torch.inference_mode():
+        without = network(images, ALL(1, 4))
+        torch.testing.assert_close(network(images, ALL(1, 4), prompts), without)
+        prompts[0, 0, 8, 8, 8] = 1
+        assert (network(images, ALL(1, 4), prompts) - without).abs().max() > 1e-4
+
+
+def test_prompts_learn_from_the_start(small):
+    network = build(small(prompts=1))
+    network(torch.randn(1, 4, 16, 16, 16), ALL(1, 4), torch.rand(1, 1, 16, 16, 16)).square().mean().backward()
+    assert network.encoder.prompt[1].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["cfb", "dac", "aspp", "plain"])
+def test_a_contextual_block_changes_nothing_at_the_start(small, kind):
+    without = build(small(context="none")).eval()
+    network = build(small(context=kind, context_levels=(1, 2))).eval()
+    missing = network.load_state_dict(without.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert all(".context." in key for key in missing.missing_keys)
+    images = torch.randn(1, 4, 16, 16, 24)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images, ALL(1, 4)), without(images, ALL(1, 4)), rtol=0, atol=0)
+
+
+def test_heads_of_the_coarser_levels_halve_the_size(small):
+    network = build(small(channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), context_levels=(3,), deep_supervision=2))
+    outputs = network.deep(torch.randn(1, 4, 32, 48, 16), ALL(1, 4))
+    assert [tuple(out.shape[2:]) for out in outputs] == [(32, 48, 16), (8, 12, 4), (4, 6, 2)]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_result_has_the_inputs_size_at_any_stem_stride(small, stride):
+    network = build(small(stem_stride=stride))
+    assert network(torch.randn(1, 4, 16, 32, 16), ALL(1, 4)).shape == (1, 3, 16, 32, 16)
+
+
+def test_flat_kernels_do_not_look_along_k(small):
+    network = build(small(kernel=(3, 3, 1), stem_stride=1, context="none", channels=(4, 4), blocks=(1, 1), deep_supervision=0, context_levels=())).eval()
+    assert all(conv.kernel_size[2] <= 2 for conv in network.modules() if isinstance(conv, nn.Conv3d))
+    assert network(torch.randn(1, 4, 8, 8, 8), ALL(1, 4)).shape == (1, 3, 8, 8, 8)
+
+
+def test_the_first_guess_is_the_prior(small):
+    network = build(small(prior=0.02)).eval()
+    with torch.inference_mode():
+        outputs = network.deep(torch.randn(1, 4, 16, 16, 16), ALL(1, 4))
+    for out in outputs:
+        assert out.sigmoid().mean() == pytest.approx(0.02, abs=0.01)
+
+
+def test_a_batch_is_its_samples(small):
+    network = shaken(small())
+    images, present = torch.randn(2, 4, 16, 16, 16), torch.tensor([[True, True, True, True], [True, False, True, True]])
+    with torch.inference_mode():
+        both = network(images, present)
+        for n in range(2):
+            torch.testing.assert_close(both[n : n + 1], network(images[n : n + 1], present[n : n + 1]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (torch.zeros(1, 3, 16, 16, 16), r"\(1, 3, 16, 16, 16\): \(N, 4, I, J, K\) is needed"),
+        (torch.zeros(1, 4, 16, 20, 16), "multiples of 8"),
+        (torch.zeros(1, 4, 8, 8, 8), "one of them at least 16"),
+        (torch.zeros(4, 16, 16, 16), "is needed"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(small, images, text):
+    with pytest.raises(ValueError, match=text):
+        build(small())(images, ALL(1, 4))
+
+
+def test_flags_and_prompts_that_do_not_fit_are_refused(small):
+    network, images = build(small(prompts=2)), torch.zeros(1, 4, 16, 16, 16)
+    with pytest.raises(ValueError, match=r"present of shape \(1, 3\).*bool of shape \(1, 4\)"):
+        network(images, ALL(1, 3))
+    with pytest.raises(ValueError, match="torch.float32: bool"):
+        network(images, torch.ones(1, 4))
+    with pytest.raises(ValueError, match=r"prompts of shape \(1, 1, 16, 16, 16\): \(1, 2, 16, 16, 16\) is needed"):
+        network(images, ALL(1, 4), torch.zeros(1, 1, 16, 16, 16))
+
+
+def test_clicks_are_never_ignored_silently(small):
+    with pytest.raises(ValueError, match="prompts of shape"):
+        build(small())(torch.zeros(1, 4, 16, 16, 16), ALL(1, 4), torch.zeros(1, 1, 16, 16, 16))
+
+
+def test_costs_are_positive_and_add_up(small):
+    network = build(small())
+    shares = [parameters(part) for part in network.children()]
+    assert min(shares) > 0
+    assert sum(shares) == parameters(network) == sum(w.numel() for w in network.state_dict().values())
+    assert parameters(network.requires_grad_(False)) == sum(shares)
+    one, two = flops(network, (16, 16, 16)), flops(network, (16, 16, 32))
+    assert one > 1e6
+    assert two == pytest.approx(2 * one, rel=0.02)
+    assert flops(build(small(context="none")), (16, 16, 16)) < one
