@@ -15,6 +15,8 @@ __all__ = ["install"]
 
 NO_TRAINING = "this server does not train: it segments cases and keeps the labels that you save, for training outside of it"
 
+NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
+
 router = APIRouter()
 
 
@@ -22,7 +24,18 @@ router = APIRouter()
 @router.post("/train/{model}", include_in_schema=False)
 async def train(model: str = "") -> JSONResponse:
     """MONAI Label would start a process that fails a quarter of a minute later, unseen."""
-    return JSONResponse({"error": "NotOffered", "detail": NO_TRAINING}, status_code=501)
+    return _not_offered(NO_TRAINING)
+
+
+@router.put("/model/{model}", include_in_schema=False)
+@router.delete("/model/{model}", include_in_schema=False)
+async def change_model(model: str) -> JSONResponse:
+    """MONAI Label would let any client write over the weight file, whose card then refuses it."""
+    return _not_offered(NO_WEIGHTS)
+
+
+def _not_offered(why: str) -> JSONResponse:
+    return JSONResponse({"error": "NotOffered", "detail": why}, status_code=501)
 
 
 def install(app: FastAPI) -> None:

@@ -361,6 +361,8 @@ def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
         ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has random, first"),
         ("POST", "/train/slem_brain", 501, "does not train"),
         ("POST", "/train/", 501, "does not train"),
+        ("PUT", "/model/slem_brain", 501, "can neither replace nor remove them"),
+        ("DELETE", "/model/slem_brain", 501, "can neither replace nor remove them"),
         ("DELETE", "/datastore/?id=case one", 400, "this server removes nothing"),
     ],
 )

@@ -95,3 +95,10 @@ def test_the_train_button_gets_a_plain_answer(ask: Callable[..., requests.Respon
         answer = ask("POST", path)
         assert answer.status_code == 501
         assert "this server does not train" in answer.json()["detail"]
+
+
+def test_weights_cannot_be_replaced_or_removed_by_a_client(ask: Callable[..., requests.Response]) -> None:
+    for method in ("PUT", "DELETE"):
+        answer = ask(method, "/model/slem_brain")
+        assert answer.status_code == 501
+        assert "can neither replace nor remove them" in answer.json()["detail"]
