@@ -102,8 +102,10 @@ class Accuracy:
         lines = [
             f"# Accuracy: {self.folds}-fold cross-validation by patient, {len(rows)} cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}.",
-            f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, seed {self.seed}. Dice on the images' own grid; both masks empty",
+            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, "
+            f"torch {torch.__version__}.",
+            f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, seed {self.seed}. Dice on the images' own grid; "
+            "both masks empty",
             "counts 1, one empty counts 0 (hd95: 0 and 374 mm). Weights of the last step; no test case chose anything.",
             "",
             "| case | fold | " + " | ".join(columns) + " |",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,8 @@ from tqdm import tqdm
 from slem_app.errors import BadSetting, BadStudy
 from slem_app.finetune.cases import cache_cases
 from slem_app.finetune.recipe import load_recipe
-from slem_app.finetune.run import device_of_this_process, finetune, first_process_first, join_processes
-from slem_app.studies import open_source
+from slem_app.finetune.run import device_of_this_process, finetune, first_process, first_process_first, join_processes, leave_processes
+from slem_app.studies import StudySource, open_source
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Card, load_model
 
@@ -39,12 +40,12 @@ class Finetune:
     """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
     cache: Path | None = None
     """Folder for prepared cases. Default: OUT/cache."""
-    steps: int = 0
+    steps: int | None = None
     """Steps. Default: the recipe's."""
-    batch: int = 0
+    batch: int | None = None
     """Patches a step over all processes. Default: the recipe's."""
-    seed: int = 0
-    """Of weights and patches."""
+    seed: int | None = None
+    """Of weights and patches. Default: the recipe's."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
@@ -53,27 +54,40 @@ class Finetune:
     def run(self) -> None:
         """Prepare the cases, train, save."""
         device = device_of_this_process(self.device)
-        join_processes(device)
         if not self.data:
             raise BadSetting("--data names no folder of studies")
-        changes = {name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name)}
+        join_processes(device)
+        changes = {name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name) is not None}
         recipe = load_recipe(self.recipe, **changes)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
             ready = self.prepare(cache, recipe.card)
         card = finetune(recipe, cache, ready, self.out, load_model(self.parent) if self.parent else None, device, self.workers)
-        print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
+        leave_processes()
+        if first_process():
+            print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
 
     def prepare(self, cache: CaseCache, card: Card) -> tuple[str, ...]:
         """Bring the studies into the cache; says which were left out and why."""
         sources = [open_source(folder, self.coding or None) for folder in self.data]
+        _check_names(sources)
         ready: list[str] = []
         for source in sources:
-            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case") as bar:
+            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=not first_process()) as bar:
                 report = cache_cases(source, cache, card.sequences, card.preparation, card.labels, lambda _: bar.update())
             ready += report.ready
-            for case, reason in report.skipped.items():
+            for case, reason in report.skipped.items() if first_process() else ():
                 print(f"left out {case}: {reason}")
         if not ready:
             raise BadStudy(f"no usable labelled study in {', '.join(map(str, self.data))}")
         return tuple(ready)
+
+
+def _check_names(sources: Sequence[StudySource]) -> None:
+    """Refuse a case name that stands for two cases: one of them would silently take the other's place."""
+    seen: dict[str, Path] = {}
+    for source in sources:
+        for case in source.ids():
+            if case in seen:
+                raise BadStudy(f"case {case!r} is in {seen[case]} and in {source.root}: rename one of them, or leave one folder out")
+            seen[case] = source.root

@@ -20,7 +20,7 @@ class Variation:
     flips: tuple[int, ...]
     """Axes (1, 2, 3 = I, J, K) to mirror."""
     affine: np.ndarray | None
-    """(3, 4) of torch's affine_grid, or None."""
+    """(3, 4) from voxels of the result to voxels of the patch, both from its centre, axes K, J, I; or None."""
     gain: np.ndarray
     """(M,)."""
     shift: np.ndarray
@@ -73,7 +73,8 @@ def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> 
     if variation.flips:
         both = both.flip(variation.flips)
     if variation.affine is not None:
-        theta = torch.from_numpy(variation.affine[None]).to(both)
+        size = np.array(both.shape[:0:-1])  # torch's affine_grid counts in half lengths of each axis, K first
+        theta = torch.from_numpy((variation.affine * np.append(size, 1) / size[:, None])[None]).to(both)
         where = F.affine_grid(theta, [1, 1, *both.shape[1:]], align_corners=False)
         both = F.grid_sample(both[None], where, align_corners=False)[0]
     images, regions = both[: len(images)].clone(), both[len(images) :]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from slem_app.errors import BadLabel, BadStudy, SlemError
+from slem_app.errors import BadLabel, BadStudy, NotFound, SlemError, StorageFailed
 from slem_app.grouping import Grouping, group
 from slem_app.labels import LabelSet, decide_coding
-from slem_app.studies import Study
+from slem_app.studies import Study, StudySource
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache, fingerprint
 from slem_app.volumes.geometry import overlap, resample
@@ -31,7 +31,7 @@ class CachingReport:
 
 
 def cache_cases(
-    studies: Iterable[Study],
+    studies: StudySource,
     cache: CaseCache,
     sequences: Sequence[str],
     preparation: Preparation,
@@ -41,22 +41,27 @@ def cache_cases(
     """Prepare every study that has truth and is not yet in the cache in this form.
 
     Args:
-        studies: e.g. a StudySource.
+        studies: from `open_source`.
         cache: where they go.
         sequences: the network's slots.
         preparation: the card's.
         labels: the model's labels.
         seen: called with each case's id, for a progress bar.
+
+    Raises:
+        StorageFailed: the disk refused the cache; every other fault of a case is its reason for being left out.
     """
     ready, skipped = [], {}
-    for study in studies:
+    for case in studies.ids():
         try:
-            _cache_case(study, cache, tuple(sequences), preparation, labels)
-            ready.append(study.id)
+            _cache_case(studies.study(case), cache, tuple(sequences), preparation, labels)
+            ready.append(case)
+        except StorageFailed:
+            raise
         except SlemError as error:
-            skipped[study.id] = str(error)
+            skipped[case] = str(error)
         if seen is not None:
-            seen(study.id)
+            seen(case)
     return CachingReport(tuple(ready), skipped)
 
 
@@ -89,7 +94,10 @@ def _cache_case(study: Study, cache: CaseCache, sequences: tuple[str, ...], prep
     grouping = group(study)
     chosen = {name: series for name, series in grouping.sequences.items() if name in sequences}
     files = [path for series in (*chosen.values(), *([study.label] if study.label else [])) for path in series.paths]
-    key = fingerprint(sequences, preparation, labels, study.coding, files=files)
+    try:
+        key = fingerprint(sequences, preparation, labels, study.coding, files=files)
+    except OSError as error:
+        raise NotFound(f"{study.id}: {error.filename} cannot be read ({error.strerror}): was it moved while the folder was read?") from error
     if cache.has(study.id, key):
         return
     array, grid = truth(study, labels)

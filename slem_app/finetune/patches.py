@@ -39,6 +39,8 @@ class Patches(Dataset):
         order = np.random.default_rng([self.settings.seed, turn]).permutation(len(self.ids))
         case = self.cache.load(self.ids[order[place]])
         rng = np.random.default_rng([self.settings.seed, turn, place])
+        if case.regions is None:
+            raise BadStudy(f"case {case.id!r} in the cache has no truth: it cannot be trained on")
         start = _start(rng, case, self.settings)
         images = torch.from_numpy(_cut(case.images, start, self.settings.patch).astype(np.float32))
         regions = torch.from_numpy(_cut(case.regions, start, self.settings.patch).astype(np.float32) / 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,7 +30,9 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float
 
     box = ndimage.find_objects((a | b).astype(np.int8))[0]
     both = [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b)]
-    return float(compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=list(spacing)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)  # MONAI 1.5 and 1.6 warn of a call of their own
+        return float(compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=list(spacing)))
 
 
 def region_scores(predicted: np.ndarray, expected: np.ndarray, grid: Grid, labels: LabelSet, surface: bool = True) -> dict[str, float]:
