@@ -15,7 +15,7 @@ from slem_app.pretext.preview import preview
 from slem_app.pretext.recipe import Recipe, load_recipe
 from slem_app.pretext.run import PretrainReport, pretrain
 from slem_app.studies import open_source
-from slem_app.training import device_of_this_process, first_process_first, join_processes, ranks
+from slem_app.training import device_of_this_process, first_process, first_process_first, join_processes, leave_processes
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import EncoderCard
 
@@ -41,12 +41,12 @@ class Pretrain:
     """Folder for prepared cases. Default: OUT/cache."""
     held_out: float = 0.1
     """Share of the cases that are measured on instead of trained on (none of fewer than five cases)."""
-    steps: int = 0
+    steps: int | None = None
     """Steps. Default: the recipe's."""
-    batch: int = 0
+    batch: int | None = None
     """Samples a step over all processes. Default: the recipe's."""
-    seed: int = 0
-    """Of weights and samples."""
+    seed: int | None = None
+    """Of weights and samples. Default: the recipe's."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
@@ -62,18 +62,19 @@ class Pretrain:
             raise BadSetting("--data names no folder of studies")
         if not 0 <= self.held_out < 1:
             raise BadSetting(f"--held-out is a share from 0 to below 1, got {self.held_out:g}")
-        recipe = load_recipe(self.recipe, **{name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name)})
+        recipe = load_recipe(self.recipe, **{name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name) is not None})
         card = self.card(recipe)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
             ready = self.prepare(cache, recipe)
         if self.preview:
-            if ranks()[0] == 0:
+            if first_process():
                 print(f"samples of {recipe.task.name}: {preview(recipe, cache, ready, self.out / 'preview.png')}")
             return
         train, held_out = split(ready, self.held_out)
         report = pretrain(recipe, cache, train, self.out, held_out, device, self.workers, card=card)
-        if ranks()[0] == 0:
+        leave_processes()
+        if first_process():
             print(summary(report, recipe, self.out))
 
     def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:
@@ -82,11 +83,11 @@ class Pretrain:
         skipped: dict[str, str] = {}
         for folder in self.data:
             source = open_source(folder)
-            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=ranks()[0] > 0) as bar:
+            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=not first_process()) as bar:
                 found = gather(source, cache, recipe.sequences, recipe.preparation, ready, lambda _: bar.update())
             ready += found.ready
             skipped |= found.skipped
-        if skipped and ranks()[0] == 0:
+        if skipped and first_process():
             print(f"left out {len(skipped)} of {len(skipped) + len(ready)} studies")
             for case, reason in list(skipped.items())[:10]:
                 print(f"  {case}: {reason}")

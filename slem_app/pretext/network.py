@@ -10,6 +10,7 @@ from torch import nn
 
 from slem_app.errors import BadSetting
 from slem_app.network import Decoder, Encoder, SegmenterConfig
+from slem_app.predict import best_precision
 from slem_app.pretext.task import Features, Task
 
 __all__ = ["PretextLosses", "PretextNetwork", "autocast"]
@@ -56,5 +57,5 @@ class PretextLosses(nn.Module):
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which the network runs: 'bfloat16' or 'float32'."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """The context in which the network runs: 'bfloat16', 'float32' or 'auto'."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=(best_precision(device) if precision == "auto" else precision) == "bfloat16")

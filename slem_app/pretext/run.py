@@ -15,7 +15,7 @@ from tqdm import tqdm
 from slem_app.pretext.network import PretextLosses, PretextNetwork, autocast
 from slem_app.pretext.recipe import Recipe
 from slem_app.pretext.samples import Samples, annotate, usable
-from slem_app.training import Outcome, State, first_process_first, fit, ranks
+from slem_app.training import Outcome, State, first_process, first_process_first, fit
 from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import EncoderCard, save_pretrained
@@ -87,8 +87,6 @@ def pretrain(
     torch.manual_seed(settings.seed)
     network = PretextNetwork(task, recipe.network)
     state = State(folder, {**recipe.table(), "cases": list(used), "classes": task.classes(len(recipe.sequences))})
-    if ranks()[0] == 0:
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.table(), sort_keys=False, default_flow_style=None, width=140))
     samples = Samples(cache, used, task, settings.view, recipe.network.multiple, settings.steps * settings.batch, settings.seed)
     curve = _HeldOut(recipe, cache, held_out, folder, device) if held_out else None
     outcome = fit(network, PretextLosses(network, task, settings.precision), samples, settings, state, device, workers, progress, on_checkpoint=curve)
@@ -96,7 +94,8 @@ def pretrain(
     card = card or recipe.card()
     if measured is not None:
         card = replace(card, figures={**card.figures, **{f"held-out {name}": round(value, 4) for name, value in measured.figures.items()}})
-    if ranks()[0] == 0:
+    if first_process():
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.table(), sort_keys=False, default_flow_style=None, width=140))
         card = save_pretrained(folder / "model", card, outcome.network)
     return PretrainReport(card, used, skipped, measured, outcome)
 

@@ -32,8 +32,8 @@ class PretextSettings:
     """Decay of the exponential moving average of the weights; the average is what is kept."""
     clip: float = 12.0
     """Largest norm of the gradient."""
-    precision: str = "bfloat16"
-    """Of the network: bfloat16 or float32; loss and weights are always float32."""
+    precision: str = "auto"
+    """Of the network: bfloat16, float32, or auto: bfloat16 where the processor computes in it. Loss and weights are always float32."""
     seed: int = 0
     """Seed of weights, views and samples."""
     save_every: int = 100
@@ -46,5 +46,5 @@ class PretextSettings:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.save_every, self.measured) < 1 or self.rate <= 0:
             raise BadSetting(f"steps, batch, save_every, measured and rate must be positive: {self}")
-        if self.precision not in ("bfloat16", "float32"):
-            raise BadSetting(f"precision {self.precision!r}: choose bfloat16 or float32")
+        if self.precision not in ("auto", "bfloat16", "float32"):
+            raise BadSetting(f"precision {self.precision!r}: choose auto, bfloat16 or float32")

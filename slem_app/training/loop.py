@@ -7,6 +7,7 @@ W is; a loss that is a mean over samples therefore gives the same curve on any n
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ from slem_app.training.state import Curve, State
 __all__ = ["Numbered", "Outcome", "Plan", "TrainingFailed", "fit"]
 
 EVERY = 10  # steps between points of the curve; short runs have more
+MOST_SKIPPED = 50  # steps in a row without a finite gradient, after which a run has failed
 
 
 class TrainingFailed(SlemError):
-    """The loss is not a number; the last checkpoint is kept."""
+    """The loss is not a number, or no gradient is; the last checkpoint is kept."""
 
     status = 500
 
@@ -92,6 +94,7 @@ def fit(
     factor: Callable[[str], float] | None = None,
     on_gradients: Callable[[int], None] | None = None,
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    unused: bool = False,
 ) -> Outcome:
     """Train `network` in place to the plan's last step, from the state's checkpoint if there is one.
 
@@ -109,10 +112,12 @@ def fit(
         factor: factor of the learning rate by a parameter's name.
         on_gradients: called with the step after the gradients are there, before they are clipped and used.
         on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint.
+        unused: weights may take no part in a step; several processes must know.
 
     Raises:
         BadSetting: the folder holds a run with other settings, or the batch does not split among the processes.
-        TrainingFailed: the loss became NaN; names the cases.
+        BadWeights: the checkpoint is damaged.
+        TrainingFailed: the loss became NaN, in which case the cases are named, or no gradient is finite any more.
         StorageFailed: a checkpoint could not be written.
     """
     rank, world = ranks()
@@ -123,27 +128,29 @@ def fit(
     average = torch.optim.swa_utils.AveragedModel(network, avg_fn=averaging(plan.average))
     optimizer = torch.optim.AdamW(parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99))
     step = first = state.resume(network, average, optimizer, device) if state.exists() else 0
-    model = DistributedDataParallel(losses) if world > 1 else losses
-    pen = _Pen(state, step, progress, plan) if rank == 0 else None
-    begun, waited = time.perf_counter(), 0.0
-    for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers)):
-        waited += seconds
-        rate = _set_rate(optimizer, step, plan)
-        each = model(_to(batch, device))
-        loss = float(mean_of_all(each.mean()))
-        if loss != loss or loss in (float("inf"), -float("inf")):
-            raise TrainingFailed(_failure(loss, step, each, samples, plan, rank, world))
-        norm = _descend(model, optimizer, each, plan.clip, on_gradients, step)
-        average.update_parameters(network)
-        step += 1
-        if pen is not None:
+    if rank == 0:
+        state.begin()
+    model = DistributedDataParallel(losses, find_unused_parameters=unused) if world > 1 else losses
+    begun, waited, skipped = time.perf_counter(), 0.0, 0
+    with _Pen(state, step, plan, progress, rank == 0) as pen:
+        for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers)):
+            waited += seconds
+            rate = _set_rate(optimizer, step, plan)
+            each = model(_to(batch, device))
+            loss = float(mean_of_all(each.mean()))
+            if not math.isfinite(loss):
+                raise TrainingFailed(_failure(f"the loss is {loss}", step, rate, _guilty(each, step, samples, plan, rank, world)))
+            norm = _descend(model, optimizer, each, plan.clip, on_gradients, step)
+            skipped = 0 if math.isfinite(norm) else skipped + 1
+            if skipped >= MOST_SKIPPED:
+                raise TrainingFailed(_failure(f"no gradient of the last {skipped} steps was finite", step, rate, ""))
+            average.update_parameters(network)
+            step += 1
             pen.note(step, loss, rate, norm)
-            if step % plan.save_every == 0 or step == plan.steps:
+            if rank == 0 and (step % plan.save_every == 0 or step == plan.steps):
                 state.save(step, network, average, optimizer)
                 if on_checkpoint is not None:
                     on_checkpoint(step, average.module)
-    if pen is not None:
-        pen.close()
     return Outcome(average.module.eval(), (step - first) * plan.batch, time.perf_counter() - begun, waited)
 
 
@@ -197,8 +204,8 @@ def _to(batch: Any, device: str) -> Any:
     return [_to(value, device) for value in batch]
 
 
-def _failure(loss: float, step: int, each: torch.Tensor, samples: Numbered, plan: Plan, rank: int, world: int) -> str:
-    """Why the run stops; the cases are those of all processes whose loss is not finite."""
+def _guilty(each: torch.Tensor, step: int, samples: Numbered, plan: Plan, rank: int, world: int) -> str:
+    """Names of the cases, of all processes, whose loss is not finite."""
     numbers = range(step * plan.batch + rank, (step + 1) * plan.batch, world)
     bad = (~torch.isfinite(each.detach())).tolist()
     guilty = [samples.case(n) for i, n in enumerate(numbers) if bad[i if len(bad) == len(numbers) else 0]]
@@ -206,23 +213,35 @@ def _failure(loss: float, step: int, each: torch.Tensor, samples: Numbered, plan
         gathered: list[Any] = [None] * world
         distributed.all_gather_object(gathered, guilty)
         guilty = [case for several in gathered for case in several]
-    cases = ", ".join(dict.fromkeys(guilty))
-    return (
-        f"the loss is {loss} at step {step + 1}, with case {cases}: the checkpoint before it is kept; "
-        f"look at that case, or lower the rate (now {plan.rate:g}) and start again"
-    )
+    return ", ".join(dict.fromkeys(guilty))
+
+
+def _failure(what: str, step: int, rate: float, cases: str) -> str:
+    with_ = f", with case {cases}" if cases else ""
+    return f"{what} at step {step + 1}{with_}: the checkpoint before it is kept; lower the rate (now {rate:g}) or look at the cases"
 
 
 class _Pen:
-    """What rank 0 writes while it trains: losses.csv, TensorBoard, the bar."""
+    """What the first process writes while it trains: losses.csv, TensorBoard, the bar."""
 
-    def __init__(self, state: State, step: int, progress: bool, plan: Plan) -> None:
-        self.curve = Curve(state.folder / "losses.csv", ("step", "loss", "rate", "gradient_norm"), step)
-        self.writer = SummaryWriter(state.folder / "tensorboard", purge_step=step)
-        self.bar = tqdm(total=plan.steps, initial=step, desc=state.folder.name, unit="step", disable=not progress, mininterval=5)
-        self.last, self.every = plan.steps, max(1, min(EVERY, plan.steps // 50))
+    def __init__(self, state: State, step: int, plan: Plan, progress: bool, first: bool) -> None:
+        self.last, self.every, self.first = plan.steps, max(1, min(EVERY, plan.steps // 50)), first
+        if first:
+            self.curve = Curve(state.folder / "losses.csv", ("step", "loss", "rate", "gradient_norm"), step)
+            self.writer = SummaryWriter(state.folder / "tensorboard", purge_step=step)
+            self.bar = tqdm(total=plan.steps, initial=step, desc=state.folder.name, unit="step", disable=not progress, mininterval=5)
+
+    def __enter__(self) -> _Pen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.first:
+            self.bar.close()
+            self.writer.close()
 
     def note(self, step: int, loss: float, rate: float, norm: float) -> None:
+        if not self.first:
+            return
         self.bar.update()
         if step % self.every and step != self.last:
             return
@@ -230,7 +249,3 @@ class _Pen:
         for name, value in (("loss", loss), ("rate", rate), ("gradient_norm", norm)):
             self.writer.add_scalar(f"train/{name}", value, step)
         self.bar.set_postfix(loss=f"{loss:.3f}")
-
-    def close(self) -> None:
-        self.bar.close()
-        self.writer.close()

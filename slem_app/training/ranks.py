@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-__all__ = ["device_of_this_process", "first_process_first", "join_processes", "mean_of_all", "ranks"]
+from slem_app.errors import BadSetting
+
+__all__ = ["device_of_this_process", "first_process", "first_process_first", "join_processes", "leave_processes", "mean_of_all", "ranks"]
 
 
 def ranks() -> tuple[int, int]:
@@ -21,8 +23,21 @@ def ranks() -> tuple[int, int]:
 
 def join_processes(device: str) -> None:
     """Join the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs."""
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # NCCL talks over the current GPU, which is the first one of all until told otherwise
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+
+
+def leave_processes() -> None:
+    """Part from them again."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def first_process() -> bool:
+    """True in the process that writes and prints, and where there is only one."""
+    return ranks()[0] == 0
 
 
 @contextmanager
@@ -37,10 +52,21 @@ def first_process_first() -> Iterator[None]:
 
 
 def device_of_this_process(device: str) -> str:
-    """'auto' -> this process's own GPU, else the CPU; anything else as it is."""
-    if device != "auto":
-        return device
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    """'auto' -> this process's own GPU, else the CPU; 'cuda' -> its own GPU; anything else as it is.
+
+    Raises:
+        BadSetting: no such device here.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device in ("auto", "cuda"):
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if count or device == "cuda" else "cpu"
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise BadSetting(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise BadSetting(f"there is no device {device}: torch sees {count} GPUs here; use auto or cpu")
+    return device
 
 
 def mean_of_all(value: torch.Tensor) -> torch.Tensor:

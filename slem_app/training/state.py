@@ -12,55 +12,77 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from zipfile import BadZipFile
 
 import torch
 from torch import nn
 
-from slem_app.errors import BadSetting, StorageFailed
-from slem_app.training.ranks import ranks
+from slem_app.errors import BadSetting, BadWeights, StorageFailed
 
 __all__ = ["Curve", "State"]
 
 log = logging.getLogger(__name__)
+
+DAMAGED = (EOFError, OSError, RuntimeError, UnpicklingError, KeyError, BadZipFile)  # what a spoilt file makes torch.load raise
 
 
 class State:
     """Weights, their average, optimizer and step of one run.
 
     Args:
-        folder: of the run, made if it is not there.
+        folder: of the run.
         settings: all that the run depends on, as plain tables.
         defaults: of settings that an older checkpoint may lack.
     """
 
     def __init__(self, folder: Path, settings: Mapping, defaults: Mapping | None = None) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / "checkpoint.pt"
         self.settings = json.loads(json.dumps(settings))
         self.defaults = json.loads(json.dumps(defaults or {}))
-        if ranks()[0] == 0 and not self.exists():
-            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1))
 
     def exists(self) -> bool:
         return self.path.exists()
+
+    def begin(self) -> None:
+        """Make the folder ready: the settings beside the weights, no rest of a checkpoint that was cut off.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for rest in self.folder.glob(f"{self.path.stem}.*[0-9]"):
+                rest.unlink(missing_ok=True)
+            (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1))
+        except OSError as error:
+            raise StorageFailed(f"{self.folder} cannot be written: {error.strerror or error}: choose another folder, or free space") from error
 
     def resume(self, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, device: str) -> int:
         """Load the checkpoint; returns its step.
 
         Raises:
-            BadSetting: it was made with other settings; the text lists them.
+            BadSetting: it was made with other settings, which the text lists, or for another network.
+            BadWeights: the file is damaged.
         """
-        saved = torch.load(self.path, map_location=device, weights_only=True)
-        there = _filled(saved["settings"], self.defaults)
+        run = self.folder.name
+        try:
+            saved = torch.load(self.path, map_location=device, weights_only=True)
+            there, step = _filled(saved["settings"], self.defaults), saved["step"]
+        except DAMAGED as error:
+            raise BadWeights(f"{self.path} is damaged ({error}): delete it to start the run again, or choose another folder") from error
         if there != self.settings:
             listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in _differences(there, self.settings))
-            raise BadSetting(f"{self.folder.name} holds a run with other settings ({listed}): choose another folder, or the same settings")
-        network.load_state_dict(saved["network"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-        log.info("continuing %s at step %d", self.folder.name, saved["step"])
-        return saved["step"]
+            raise BadSetting(f"{run} holds a run with other settings ({listed}): choose another folder, or the same settings")
+        try:
+            network.load_state_dict(saved["network"])
+            average.load_state_dict(saved["average"])
+            optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise BadSetting(f"{run} holds a run of another network than this recipe's: choose another folder, or the same recipe") from error
+        log.info("continuing %s at step %d", run, step)
+        return step
 
     def save(self, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Replace the checkpoint.
@@ -71,7 +93,10 @@ class State:
         new = self.path.with_suffix(f".{os.getpid()}")
         state = {"step": step, "network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
         try:
-            torch.save({**state, "settings": self.settings}, new)
+            with new.open("wb") as file:
+                torch.save({**state, "settings": self.settings}, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(new, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             new.unlink(missing_ok=True)

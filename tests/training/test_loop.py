@@ -101,3 +101,20 @@ def test_a_window_that_leaves_its_array_is_zero_there() -> None:
 def test_a_turn_by_nothing_changes_nothing() -> None:
     image = torch.rand(2, 6, 5, 4)
     torch.testing.assert_close(warp(image, draw_affine(np.random.default_rng(0), 0.0, (1.0, 1.0))), image)
+
+
+def test_a_turn_keeps_shapes_in_a_box_of_unlike_sides() -> None:
+    """A quarter turn about the first axis takes a line along J to one along K, as long as it was."""
+    image = torch.zeros(1, 5, 9, 17)
+    image[0, 2, 2:7, 8] = 1
+    quarter = np.array([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0]])
+    turned = warp(image, quarter)
+    expected = torch.zeros_like(image)
+    expected[0, 2, 4, 6:11] = 1
+    torch.testing.assert_close(turned, expected)
+
+
+def test_stops_when_no_gradient_is_finite_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slem_app.training.loop._descend", lambda *_: float("inf"))
+    with pytest.raises(TrainingFailed, match="no gradient of the last 50 steps was finite at step 50: the checkpoint before it is kept"):
+        run(tmp_path, Plan(steps=60))

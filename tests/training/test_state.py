@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slem_app.errors import BadSetting, StorageFailed
+from slem_app.errors import BadSetting, BadWeights, StorageFailed
 from slem_app.training.schedule import averaging, parameter_groups, rate_at
 from slem_app.training.state import Curve, State
 
@@ -28,7 +28,9 @@ def test_a_setting_younger_than_the_checkpoint_counts_as_its_default(tmp_path: P
 
 
 def test_refused_settings_do_not_replace_those_of_the_run(tmp_path: Path) -> None:
-    State(tmp_path, {"rate": 1}).save(3, *parts())
+    state = State(tmp_path, {"rate": 1})
+    state.begin()
+    state.save(3, *parts())
     with pytest.raises(BadSetting):
         State(tmp_path, {"rate": 2}).resume(*parts(), "cpu")
     assert '"rate": 1' in (tmp_path / "settings.json").read_text()
@@ -47,6 +49,26 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     assert state.resume(*parts(), "cpu") == 1
     assert [p.name for p in tmp_path.glob("checkpoint*")] == ["checkpoint.pt"]
+
+
+def test_a_damaged_checkpoint_is_told_from_another_network(tmp_path: Path) -> None:
+    state = State(tmp_path, {})
+    state.save(1, *parts())
+    other = torch.nn.Linear(3, 3)
+    with pytest.raises(BadSetting, match="a run of another network than this recipe's"):
+        state.resume(other, torch.optim.swa_utils.AveragedModel(other), torch.optim.AdamW(other.parameters()), "cpu")
+    state.path.write_bytes(state.path.read_bytes()[:200])
+    with pytest.raises(BadWeights, match="checkpoint.pt is damaged .*delete it to start the run again"):
+        state.resume(*parts(), "cpu")
+
+
+def test_rests_of_a_checkpoint_that_was_cut_off_are_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.4242").write_bytes(b"rest")
+    State(tmp_path, {"a": 1}).begin()
+    assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed, match="cannot be written"):
+        State(tmp_path / "file" / "run", {}).begin()
 
 
 def test_a_resumed_curve_forgets_what_its_checkpoint_does_not_know(tmp_path: Path) -> None:
