@@ -115,14 +115,14 @@ class Cases:
         self.stale = 0.0
 
     def _list(self) -> tuple[str, ...]:
-        start, self.listed_at, self.seen = time.monotonic(), time.time(), self._entries()
-        self.source: StudySource | None = None
-        self.own: frozenset[str] = frozenset()
+        start, now, entries = time.monotonic(), time.time(), self._entries()
+        source: StudySource | None = None
         if self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
-            self.source = open_source(self.studies, self.coding)  # the layout itself may have come to light only now
-            self.own = frozenset(self.source.ids())
+            source = open_source(self.studies, self.coding)  # the layout itself may have come to light only now
+        own = frozenset(source.ids() if source else ())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
-        self.listed = tuple(sorted(self.own | {case for case in uploads - self.own if self.uploaded(case)}))
+        self.source, self.own, self.listed_at, self.seen = source, own, now, entries
+        self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
         self.stale = time.monotonic() + PATIENCE * (time.monotonic() - start)
         return self.listed
 

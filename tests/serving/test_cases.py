@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slem_app.errors import BadStudy, NotFound
+from slem_app.errors import BadSetting, BadStudy, NotFound
 from slem_app.serving.cases import Cases, group_upload
 
 
@@ -75,6 +75,14 @@ def test_a_folder_without_studies_is_told(tmp_path: Path) -> None:
     (tmp_path / "holiday.txt").write_text("x")
     with pytest.raises(BadStudy, match="holiday.txt"):
         Cases(tmp_path, tmp_path / "uploads")
+
+
+def test_a_listing_that_fails_leaves_the_last_one_in_use(cases: Cases, studies: Path) -> None:
+    (studies / "slem.yaml").write_text("layout: [")
+    with pytest.raises(BadSetting, match="is not YAML"):
+        cases.ids()
+    (studies / "slem.yaml").unlink()
+    assert cases.find("A").sequence == "t1c"
 
 
 def test_a_case_without_known_sequence_is_told(cases: Cases, studies: Path) -> None:
