@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from slem_app.finetune.settings import AugmentSettings
+from slem_app.training.affine import draw_affine, warp
 
 __all__ = ["Variation", "apply", "draw"]
 
@@ -47,7 +48,7 @@ def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings) ->
         keep[rng.integers(sequences)] |= not keep.any()
     return Variation(
         flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip),
-        affine=_affine(rng, settings) if rng.random() < settings.spatial else None,
+        affine=draw_affine(rng, settings.rotation, settings.scale) if rng.random() < settings.spatial else None,
         gain=1 + uniform(-settings.gain, settings.gain),
         shift=uniform(-settings.shift, settings.shift),
         gamma=np.where(some(settings.gamma), uniform(0.7, 1.5), 1.0),
@@ -73,10 +74,7 @@ def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> 
     if variation.flips:
         both = both.flip(variation.flips)
     if variation.affine is not None:
-        size = np.array(both.shape[:0:-1])  # torch's affine_grid counts in half lengths of each axis, K first
-        theta = torch.from_numpy((variation.affine * np.append(size, 1) / size[:, None])[None]).to(both)
-        where = F.affine_grid(theta, [1, 1, *both.shape[1:]], align_corners=False)
-        both = F.grid_sample(both[None], where, align_corners=False)[0]
+        both = warp(both, variation.affine)
     images, regions = both[: len(images)].clone(), both[len(images) :]
     generator = torch.Generator().manual_seed(variation.seed)
     for s in range(len(images)):
@@ -95,16 +93,3 @@ def _intensity(image: torch.Tensor, variation: Variation, s: int) -> torch.Tenso
         low, high = image.min(), image.max()
         image = ((image - low) / (high - low + 1e-6)) ** float(variation.gamma[s]) * (high - low) + low
     return torch.where(head, image * float(variation.gain[s]) + float(variation.shift[s]), 0.0)
-
-
-def _affine(rng: np.random.Generator, settings: AugmentSettings) -> np.ndarray:
-    angles = np.deg2rad(rng.uniform(-settings.rotation, settings.rotation, 3))
-    matrix = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = (axis + 1) % 3, (axis + 2) % 3
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        matrix = turn @ matrix
-    scale = np.exp(rng.uniform(*np.log(settings.scale)))
-    return np.concatenate([matrix / scale, np.zeros((3, 1))], axis=1)

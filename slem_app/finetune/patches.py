@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from slem_app.errors import BadStudy
 from slem_app.finetune.augment import apply, draw
 from slem_app.finetune.settings import FinetuneSettings
+from slem_app.training.window import cut
 from slem_app.volumes.cache import CachedCase, CaseCache
 
 __all__ = ["Patches"]
@@ -33,17 +34,21 @@ class Patches(Dataset):
     def __len__(self) -> int:
         return self.settings.steps * self.settings.batch
 
+    def case(self, number: int) -> str:
+        """The case that patch `number` is of."""
+        turn, place = divmod(number, len(self.ids))
+        return self.ids[np.random.default_rng([self.settings.seed, turn]).permutation(len(self.ids))[place]]
+
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images (M, i, j, k), present (M,) bool, regions (R, i, j, k) in 0..1."""
         turn, place = divmod(number, len(self.ids))
-        order = np.random.default_rng([self.settings.seed, turn]).permutation(len(self.ids))
-        case = self.cache.load(self.ids[order[place]])
+        case = self.cache.load(self.case(number))
         rng = np.random.default_rng([self.settings.seed, turn, place])
         if case.regions is None:
             raise BadStudy(f"case {case.id!r} in the cache has no truth: it cannot be trained on")
         start = _start(rng, case, self.settings)
-        images = torch.from_numpy(_cut(case.images, start, self.settings.patch).astype(np.float32))
-        regions = torch.from_numpy(_cut(case.regions, start, self.settings.patch).astype(np.float32) / 255)
+        images = torch.from_numpy(cut(case.images, start, self.settings.patch).astype(np.float32))
+        regions = torch.from_numpy(cut(case.regions, start, self.settings.patch).astype(np.float32) / 255)
         variation = draw(rng, len(images), self.settings.augment)
         images, regions = apply(images, regions, variation)
         present = case.present & variation.keep
@@ -61,12 +66,3 @@ def _start(rng: np.random.Generator, case: CachedCase, settings: FinetuneSetting
     else:
         start = rng.integers(np.minimum(0, shape - patch), np.maximum(0, shape - patch) + 1)
     return np.clip(start, np.minimum(0, shape - patch), np.maximum(0, shape - patch))
-
-
-def _cut(array: np.ndarray, start: np.ndarray, patch: tuple[int, int, int]) -> np.ndarray:
-    """(C, i, j, k) box of `patch` voxels at `start`, zero outside."""
-    result = np.zeros((array.shape[0], *patch), dtype=array.dtype)
-    low, high = np.maximum(start, 0), np.minimum(start + patch, array.shape[1:])
-    into = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-    result[(slice(None), *into)] = array[(slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))]
-    return result

@@ -11,7 +11,7 @@ import yaml
 from slem_app.errors import BadSetting, NotFound
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.weights import Card
-from slem_app.weights.fields import from_table, to_table
+from slem_app.weights.fields import from_table, merge, to_table
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
@@ -51,15 +51,5 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
         raise BadSetting(f"{path}: a recipe holds the keys card and settings, got {list(table) if isinstance(table, Mapping) else table!r}")
-    settings = _over(to_table(FinetuneSettings()), {**(table["settings"] or {}), **changes}, f"{path}: settings")
+    settings = merge(to_table(FinetuneSettings()), {**(table["settings"] or {}), **changes}, f"{path}: settings")
     return Recipe(from_table(Card, table["card"], f"{path}: card"), from_table(FinetuneSettings, settings, f"{path}: settings"))
-
-
-def _over(base: dict, changes: Mapping, where: str) -> dict:
-    """`base` with the differences put in; nested tables are merged."""
-    if unknown := set(changes) - set(base):
-        raise BadSetting(f"{where}: unknown key {', '.join(map(repr, sorted(unknown)))}; known: {', '.join(base)}")
-    merged = dict(base)
-    for key, value in changes.items():
-        merged[key] = _over(base[key], value, f"{where}.{key}") if isinstance(base[key], dict) else value
-    return merged

@@ -69,9 +69,21 @@ class FinetuneSettings:
     """Steps between checkpoints."""
     augment: AugmentSettings = AugmentSettings()
     """How patches are varied."""
+    fresh: tuple[str, ...] = ()
+    """Parts that are not taken from a pre-trained encoder: stem, fusion, levels, context, decoder."""
+    frozen: float = 0.0
+    """Share of the steps, from the first, in which the trunk of the encoder (stem, levels, context, but what is fresh) does not learn.
+    1: never, which probes how good the pre-trained features are."""
+    encoder_rate: float = 1.0
+    """Factor of the trunk's learning rate."""
+    layer_decay: float = 1.0
+    """Each level of the trunk learns this much slower than the one after it, the bottleneck than the decoder (ELECTRA, Clark et al. 2020)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patch", tuple(self.patch))
         object.__setattr__(self, "deep_weights", tuple(self.deep_weights))
+        object.__setattr__(self, "fresh", tuple(self.fresh))
         if self.steps < 1 or self.batch < 1 or self.rate <= 0 or not 0 <= self.foreground <= 1 or self.save_every < 1:
             raise BadSetting(f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}")
+        if not 0 <= self.frozen <= 1 or not 0 <= self.encoder_rate or not 0 < self.layer_decay <= 1:
+            raise BadSetting(f"frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0 and at most 1: {self}")

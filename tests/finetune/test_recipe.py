@@ -1,0 +1,73 @@
+"""Recipes: every bundled one loads; unknown names, keys and values are refused."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from slem_app.errors import BadCard, BadSetting, NotFound
+from slem_app.finetune.recipe import load_recipe, recipe_names
+from slem_app.finetune.settings import FinetuneSettings
+from slem_app.weights.fields import to_table
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_bundled_recipes_load(name):
+    recipe = load_recipe(name)
+    assert recipe.card.file == ""
+    assert all(n % recipe.card.network.multiple == 0 for n in recipe.settings.patch)
+
+
+def test_the_brain_recipe_makes_the_three_parts_of_a_glioma():
+    card = load_recipe("brain").card
+    assert card.labels.names == ("necrosis", "edema", "enhancing tumor")
+    assert card.sequences == ("t1n", "t1c", "t2w", "t2f")
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(settings: object, card: dict | None = None, **more: object) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump({"card": card or to_table(load_recipe("brain").card), "settings": settings, **more}))
+        return str(path)
+
+    return write
+
+
+def test_a_recipe_holds_only_what_differs(written):
+    recipe = load_recipe(written({"steps": 7, "augment": {"flip": 0.0}}), seed=3)
+    defaults = FinetuneSettings()
+    assert recipe.settings == replace(defaults, steps=7, seed=3, augment=replace(defaults.augment, flip=0.0))
+    assert load_recipe(written(None)).settings == defaults
+
+
+def test_changes_win_over_the_recipe(written):
+    assert load_recipe(written({"steps": 7}), steps=9).settings.steps == 9
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(NotFound, match=r"no recipe 'brian': give a \.yaml file, or one of .*brain"):
+        load_recipe("brian")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"step": 7}, BadSetting, "unknown key 'step'"),
+        ({"augment": {"flop": 1.0}}, BadSetting, "augment.*unknown key 'flop'"),
+        ({"steps": "many"}, BadCard, "steps: int is needed, got 'many'"),
+        ({"steps": 0}, BadCard, "steps, batch, rate and save_every must be positive"),
+        ({"foreground": 1.5}, BadCard, "foreground between 0 and 1"),
+    ],
+)
+def test_wrong_settings_are_refused(written, settings, error, text):
+    with pytest.raises(error, match=text):
+        load_recipe(written(settings))
+
+
+def test_wrong_cards_are_refused(written):
+    card = to_table(load_recipe("brain").card)
+    with pytest.raises(BadCard, match="colour"):
+        load_recipe(written({}, {**card, "colour": "red"}))
+    with pytest.raises(BadSetting, match="keys card and settings"):
+        load_recipe(written({}, card, extra=1))
