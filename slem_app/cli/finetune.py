@@ -16,7 +16,7 @@ from slem_app.finetune.recipe import load_recipe
 from slem_app.finetune.run import device_of_this_process, finetune, first_process, first_process_first, join_processes, leave_processes
 from slem_app.studies import StudySource, open_source
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import Card, load_model
+from slem_app.weights import Card, load_parent
 
 __all__ = ["Finetune"]
 
@@ -35,7 +35,7 @@ class Finetune:
     recipe: str = "brain"
     """Name of a bundled recipe, or a .yaml file."""
     parent: str = ""
-    """Model to start from (name or folder). Default: from nothing."""
+    """Model or pre-trained encoder to start from (name or folder). Default: from nothing."""
     coding: str = ""
     """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
     cache: Path | None = None
@@ -62,7 +62,7 @@ class Finetune:
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
             ready = self.prepare(cache, recipe.card)
-        card = finetune(recipe, cache, ready, self.out, load_model(self.parent) if self.parent else None, device, self.workers)
+        card = finetune(recipe, cache, ready, self.out, load_parent(self.parent) if self.parent else None, device, self.workers)
         leave_processes()
         if first_process():
             print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")

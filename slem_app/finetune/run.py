@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import distributed
 
-from slem_app.errors import BadSetting, BadWeights
+from slem_app.errors import BadWeights
 from slem_app.finetune.loop import train
 from slem_app.finetune.recipe import Recipe
 from slem_app.network import build, parameters
+from slem_app.training import device_of_this_process, first_process, first_process_first, join_processes, leave_processes
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import Card, Model, save_model
+from slem_app.weights import Card, Model, Pretrained, save_model, transfer
 from slem_app.weights.store import LARGEST
 
 __all__ = ["device_of_this_process", "finetune", "first_process", "first_process_first", "join_processes", "leave_processes"]

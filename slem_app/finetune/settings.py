@@ -85,5 +85,5 @@ class FinetuneSettings:
         object.__setattr__(self, "fresh", tuple(self.fresh))
         if self.steps < 1 or self.batch < 1 or self.rate <= 0 or not 0 <= self.foreground <= 1 or self.save_every < 1:
             raise BadSetting(f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}")
-        if not 0 <= self.frozen <= 1 or not 0 <= self.encoder_rate or not 0 < self.layer_decay <= 1:
+        if not 0 <= self.frozen <= 1 or self.encoder_rate < 0 or not 0 < self.layer_decay <= 1:
             raise BadSetting(f"frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0 and at most 1: {self}")

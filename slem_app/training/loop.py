@@ -171,7 +171,7 @@ def _descend(
 def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
     rate = rate_at(step, plan.steps, plan.rate, plan.warmup)
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)  # checkpoints of before there were factors lack the key
+        group["lr"] = rate * group.get("factor", 1.0)
     return rate
 
 
@@ -217,8 +217,8 @@ def _guilty(each: torch.Tensor, step: int, samples: Numbered, plan: Plan, rank: 
 
 
 def _failure(what: str, step: int, rate: float, cases: str) -> str:
-    with_ = f", with case {cases}" if cases else ""
-    return f"{what} at step {step + 1}{with_}: the checkpoint before it is kept; lower the rate (now {rate:g}) or look at the cases"
+    look = f"case {cases}" if cases else "the cases"
+    return f"{what} at step {step + 1}: the checkpoint before it is kept; lower the rate (now {rate:g}) or look at {look}"
 
 
 class _Pen:

@@ -49,4 +49,6 @@ def parameter_groups(network: nn.Module, decay: float, factor: Callable[[str], f
     for name, parameter in network.named_parameters():
         key = (factor(name) if factor else 1.0, parameter.ndim >= 2)
         found.setdefault(key, []).append(parameter)
-    return [{"params": several, "weight_decay": decay if deep else 0.0, "factor": scale} for (scale, deep), several in found.items()]
+    return [
+        {"params": several, "weight_decay": decay if deep else 0.0, **({"factor": scale} if scale != 1 else {})} for (scale, deep), several in found.items()
+    ]

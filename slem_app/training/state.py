@@ -24,7 +24,8 @@ __all__ = ["Curve", "State"]
 
 log = logging.getLogger(__name__)
 
-DAMAGED = (EOFError, OSError, RuntimeError, UnpicklingError, KeyError, BadZipFile)  # what a spoilt file makes torch.load raise
+# what a spoilt file makes torch.load raise
+DAMAGED = (EOFError, OSError, RuntimeError, UnpicklingError, BadZipFile, LookupError, AttributeError, TypeError, ValueError)
 
 
 class State:
@@ -73,8 +74,8 @@ class State:
         except DAMAGED as error:
             raise BadWeights(f"{self.path} is damaged ({error}): delete it to start the run again, or choose another folder") from error
         if there != self.settings:
-            listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, old, new in _differences(there, self.settings))
-            raise BadSetting(f"{run} holds a run with other settings ({listed}): choose another folder, or the same settings")
+            changed = dict(sorted(_differences(there, self.settings).items()))
+            raise BadSetting(f"{run} holds a run with other settings (there, here): {changed}: choose another folder, or the same settings")
         try:
             network.load_state_dict(saved["network"])
             average.load_state_dict(saved["average"])
@@ -132,12 +133,13 @@ def _filled(saved: Mapping, defaults: Mapping) -> dict:
     return {k: _filled(v, defaults[k]) if isinstance(v, Mapping) and isinstance(defaults.get(k), Mapping) else v for k, v in both.items()}
 
 
-def _differences(old: Mapping, new: Mapping, above: str = "") -> list[tuple[str, object, object]]:
-    found = []
-    for key in dict.fromkeys([*old, *new]):
+def _differences(old: Mapping, new: Mapping, above: str = "") -> dict[str, tuple[object, object]]:
+    """Dotted key -> the values there and here, of what is not equal."""
+    found: dict[str, tuple[object, object]] = {}
+    for key in {*old, *new}:
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += _differences(a, b, f"{above}{key}.")
+            found |= _differences(a, b, f"{above}{key}.")
         elif a != b:
-            found.append((f"{above}{key}", a, b))
+            found[f"{above}{key}"] = (a, b)
     return found

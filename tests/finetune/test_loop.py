@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,13 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting, BadStudy, BadWeights, StorageFailed
-from slem_app.finetune import loop
+from slem_app.finetune import loop as finetune_loop
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.patches import Patches
 from slem_app.finetune.scores import dice
 from slem_app.network import SegmenterConfig, build
+from slem_app.training import loop
+from slem_app.training.state import Curve
 
 from .conftest import PLAIN, TINY, assert_same, checkpoint
 
@@ -112,15 +113,14 @@ def test_a_killed_run_continues_bit_for_bit(cache, settings, tmp_path):
 
 def test_a_finished_run_is_not_run_again(cache, settings, tmp_path, monkeypatch):
     trained = train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False)
-    monkeypatch.setattr(loop, "_step", None)
+    monkeypatch.setattr(loop, "_descend", None)
     assert_same(train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False).state_dict(), trained.state_dict())
 
 
 SHARED = """
-import json, sys, torch
+import sys, torch
 from pathlib import Path
-from torch import distributed
-from slem_app.finetune import loop
+from slem_app.finetune.loop import train
 from slem_app.finetune.run import first_process, join_processes, leave_processes
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.network import build
@@ -128,22 +128,10 @@ from slem_app.volumes.cache import CaseCache
 from tests.finetune.conftest import TINY
 torch.set_num_threads(1)
 join_processes("cpu")
-losses, step = [], loop._step
-def recorded(*arguments):
-    loss, norm = step(*arguments)
-    mean = torch.tensor(loss, dtype=torch.double)
-    if distributed.is_initialized():
-        distributed.all_reduce(mean)
-        mean /= distributed.get_world_size()
-    losses.append(float(mean))
-    return loss, norm
-loop._step = recorded
 torch.manual_seed(0 if first_process() else 99)
 settings = FinetuneSettings(steps=6, batch=2, patch=(16, 16, 16), save_every=6, rate=5e-3)
-loop.train(build(TINY), CaseCache(Path(sys.argv[1])), ("case0", "case1"), settings, Path(sys.argv[2]), progress=False)
+train(build(TINY), CaseCache(Path(sys.argv[1])), ("case0", "case1"), settings, Path(sys.argv[2]), progress=False)
 leave_processes()
-if first_process():
-    Path(sys.argv[3]).write_text(json.dumps(losses))
 """
 
 
@@ -153,9 +141,9 @@ def test_two_processes_learn_as_one_does(cache, tmp_path):
     script.write_text(SHARED)
     curves = {}
     for name, launcher in (("one", (str(script),)), ("two", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)))):
-        done = python("", cache.folder, tmp_path / name, tmp_path / f"{name}.json", launcher=launcher)
+        done = python("", cache.folder, tmp_path / name, launcher=launcher)
         assert done.returncode == 0, done.stderr
-        curves[name] = np.array(json.loads((tmp_path / f"{name}.json").read_text()))
+        curves[name] = np.array([float(row["loss"]) for row in Curve.read(tmp_path / name / "losses.csv")])
     assert len(curves["two"]) == 6
     np.testing.assert_allclose(curves["two"], curves["one"], atol=0.08)
     one, two = (checkpoint(tmp_path / name) for name in curves)
@@ -203,7 +191,7 @@ def test_settings_that_do_not_fit_the_network_are_refused_before_anything_is_wri
 
 
 def test_a_batch_that_does_not_split_is_refused(cache, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_ranks", lambda: (0, 3))
+    monkeypatch.setattr(finetune_loop, "ranks", lambda: (0, 3))
     with pytest.raises(BadSetting, match="batch 2 does not split evenly among 3 processes"):
         train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False)
 
@@ -231,10 +219,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(cache, s
 def test_one_gradient_that_overflows_is_passed_over_and_many_end_the_run(cache, settings, tmp_path, monkeypatch):
     clip = torch.nn.utils.clip_grad_norm_
     steps = iter(range(100))
-    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *a: clip(*a) if next(steps) != 1 else torch.tensor(torch.inf))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: clip(*a) if next(steps) != 1 else torch.tensor(torch.inf))
     train(fresh(), cache, cache.ids(), settings(), tmp_path / "one", progress=False)
     assert checkpoint(tmp_path / "one")["step"] == 4
-    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.inf))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.inf))
     monkeypatch.setattr(loop, "MOST_SKIPPED", 3)
     with pytest.raises(TrainingFailed, match="no gradient of the last 3 steps was finite at step 3"):
         train(fresh(), cache, cache.ids(), settings(), tmp_path / "many", progress=False)
@@ -266,23 +254,6 @@ def test_a_folder_that_cannot_be_made_is_refused(cache, settings, tmp_path):
         train(fresh(), cache, cache.ids(), settings(), tmp_path / "file" / "run", progress=False)
 
 
-def test_the_rate_rises_and_falls(settings):
-    rates = [loop._rate(step, settings(steps=100, warmup=0.1, rate=1.0)) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[99] < 0.001
-    assert all(a >= b for a, b in pairwise(rates[10:]))
-
-
-def test_norms_and_biases_do_not_decay():
-    decaying, flat = loop._groups(fresh(), 0.01)
-    assert decaying["weight_decay"] == 0.01
-    assert flat["weight_decay"] == 0
-    assert all(p.ndim >= 2 for p in decaying["params"])
-    assert len(decaying["params"]) + len(flat["params"]) == len(list(fresh().parameters()))
-
-
 def test_workers_change_nothing(cache, settings, tmp_path):
     for workers in (0, 2):
         train(fresh(), cache, cache.ids(), settings(), tmp_path / str(workers), workers=workers, progress=False)
@@ -295,3 +266,77 @@ def test_a_gpu_trains_in_half_precision(cache, settings, tmp_path):
     assert next(network.parameters()).is_cuda
     again = train(fresh(), cache, cache.ids(), settings(), tmp_path, device="cuda", progress=False)
     assert_same(network.state_dict(), again.state_dict())
+
+
+def moved(folder: Path, network: torch.nn.Module) -> set[str]:
+    """Parts of the network whose weights a run has changed."""
+    fresh_state, now = network, checkpoint(folder)["network"]
+    changed = {name for name, value in fresh_state.items() if not torch.equal(value, now[name])}
+    return {".".join(name.split(".")[: 2 if name.startswith("encoder") else 1]) for name in changed}
+
+
+ALL = {"encoder.stem", "encoder.fusion", "encoder.down", "encoder.levels", "encoder.context", "decoder", "head"}
+TRUNK = {"encoder.stem", "encoder.down", "encoder.levels", "encoder.context"}
+
+
+def test_a_frozen_trunk_learns_later_or_never(cache, settings, tmp_path):
+    start = {name: value.clone() for name, value in fresh().state_dict().items()}
+    for name, frozen in (("plain", 0.0), ("half", 0.5), ("probe", 1.0)):
+        seen = []
+        quick = settings(frozen=frozen, save_every=1, weight_decay=0.1)
+        train(fresh(), cache, cache.ids(), quick, tmp_path / name, progress=False, on_checkpoint=lambda *_: seen.append(moved(tmp_path / name, start)))  # noqa: B023
+        assert len(seen) == 4
+        assert seen[1] == (ALL if frozen == 0 else ALL - TRUNK)
+        assert seen[3] == (ALL - TRUNK if frozen == 1 else ALL)
+
+
+def test_a_fresh_part_is_not_frozen(cache, settings, tmp_path):
+    start = {name: value.clone() for name, value in fresh().state_dict().items()}
+    train(fresh(), cache, cache.ids(), settings(frozen=1.0, fresh=("context",)), tmp_path, progress=False)
+    assert moved(tmp_path, start) == ALL - TRUNK | {"encoder.context"}
+
+
+def test_a_frozen_run_continues_bit_for_bit(cache, settings, tmp_path):
+    quick = settings(frozen=0.5, layer_decay=0.5, save_every=1)
+    train(fresh(), cache, cache.ids(), quick, tmp_path / "whole", progress=False)
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: int, _: torch.nn.Module) -> None:
+        if step == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(fresh(), cache, cache.ids(), quick, tmp_path / "cut", progress=False, on_checkpoint=stop)
+    train(fresh(), cache, cache.ids(), quick, tmp_path / "cut", progress=False)
+    assert_same(checkpoint(tmp_path / "cut"), checkpoint(tmp_path / "whole"))
+
+
+def test_lower_levels_learn_slower(settings):
+    network = fresh()  # two levels
+    quick = settings(layer_decay=0.5, encoder_rate=0.4)
+    factor = finetune_loop._factors(network, quick, finetune_loop._trunk(network, quick))
+    names = ["head.weight", "decoder.up.0.weight", "encoder.fusion.project", "encoder.context.1.expand.weight", "encoder.levels.1.0.first.0.weight",
+             "encoder.down.1.weight", "encoder.levels.0.0.first.0.weight", "encoder.stem.conv.0.weight"]  # fmt: skip
+    assert set(names) <= set(network.state_dict())
+    assert [factor(name) for name in names] == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.1, 0.05])
+    assert finetune_loop._factors(network, settings(), {}) is None
+
+
+def test_checkpoints_from_before_these_settings_continue(cache, settings, tmp_path):
+    quick = settings(save_every=2)
+    train(fresh(), cache, cache.ids(), quick, tmp_path / "new", progress=False)
+    saved = checkpoint(tmp_path / "new")
+    for name in ("fresh", "frozen", "encoder_rate", "layer_decay"):
+        del saved["settings"][name]
+    torch.save(saved, tmp_path / "new" / "checkpoint.pt")
+    train(fresh(), cache, cache.ids(), quick, tmp_path / "new", progress=False)
+    with pytest.raises(BadSetting, match=r"\{'frozen': \(0.0, 0.5\)\}"):
+        train(fresh(), cache, cache.ids(), settings(save_every=2, frozen=0.5), tmp_path / "new", progress=False)
+
+
+@pytest.mark.parametrize("changes", [{"frozen": 1.5}, {"encoder_rate": -1.0}, {"layer_decay": 0.0}])
+def test_impossible_rates_are_refused(settings, changes):
+    with pytest.raises(BadSetting, match="frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0"):
+        settings(**changes)

@@ -120,9 +120,9 @@ def test_other_settings_are_refused_and_listed(cache: CaseCache, recipe: Callabl
     changed = recipe("slem", steps=2, rate=5e-4, options={"labels": "all"})
     with pytest.raises(BadSetting, match="holds a run with other settings") as error:
         pretrain(changed, cache, cache.ids(), tmp_path / "run", progress=False)
-    for part in ("options.labels: 'permutations' there, 'all' here", "settings.rate: 0.001 there, 0.0005 here"):
+    for part in ("'options.labels': ('permutations', 'all')", "'settings.rate': (0.001, 0.0005)"):
         assert part in str(error.value)
-    with pytest.raises(BadSetting, match="cases: "):
+    with pytest.raises(BadSetting, match="'cases': "):
         pretrain(recipe("slem", steps=2), cache, cache.ids()[:3], tmp_path / "run", progress=False)
 
 
@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_the_run_names_the_case_and_keeps_the_che
     images = np.load(cache.folder / victim / "images.npy")
     images[:, ::3] = np.where(images[:, ::3] != 0, np.nan, 0)
     np.save(cache.folder / victim / "images.npy", images)
-    with pytest.raises(TrainingFailed, match=rf"the loss is nan at step 4, with case {victim}: the checkpoint before it is kept"):
+    with pytest.raises(TrainingFailed, match=rf"the loss is nan at step 4: the checkpoint before it is kept; .* look at case {victim}"):
         pretrain(made, cache, cache.ids(), tmp_path / "run", progress=False)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
 

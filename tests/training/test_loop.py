@@ -82,7 +82,7 @@ def test_gradients_may_be_taken_away_for_a_while(tmp_path: Path) -> None:
 
 
 def test_stops_at_a_loss_that_is_no_number_and_names_its_case(tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match="the loss is nan at step 8, with case case15: the checkpoint before it is kept"):
+    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 8: the checkpoint before it is kept; lower the rate \(now .*\) or look at case case15"):
         run(tmp_path, bad=15)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
 
