@@ -1,5 +1,16 @@
 """Case + model -> label map on the reference grid."""
 
 from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_device, best_precision
+from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
 
-__all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision"]
+__all__ = [
+    "PRECISIONS",
+    "Features",
+    "Prediction",
+    "Predictor",
+    "RefineSettings",
+    "Refiner",
+    "Result",
+    "best_device",
+    "best_precision",
+]

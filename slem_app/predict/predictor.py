@@ -26,7 +26,7 @@ from slem_app.weights import Inference, Model
 if TYPE_CHECKING:
     from slem_app.grouping import Grouping
 
-__all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision"]
+__all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision", "clock"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -96,9 +96,9 @@ class Predictor:
     def predict(self, prepared: Prepared) -> Prediction:
         """Segment a prepared study; the result lies on `prepared.reference`."""
         timings: dict[str, float] = {}
-        with _clock(timings, "network"):
+        with clock(timings, "network"):
             probabilities = self.probabilities(prepared)
-        with _clock(timings, "restore"):
+        with clock(timings, "restore"):
             array = restore(probabilities, prepared.grid, prepared.reference, self.card.labels, self.card.postprocess)
         return Prediction(array, prepared.reference, self.card.labels, prepared.used, prepared.missing, timings, prepared.notes)
 
@@ -128,12 +128,12 @@ class Predictor:
             raise BadStudy(f"case {grouping.study.id} has none of the sequences {', '.join(self.card.sequences)} that {self.card.name} needs; it has {there}")
         target = grouping.reference(self.card.reference_order) if reference is None else grouping.resolve(reference)
         notes: tuple[str, ...] = ()
-        with _clock(timings, "read"):
+        with clock(timings, "read"):
             volumes = read_all(series)
         if register:
-            with _clock(timings, "register"):
+            with clock(timings, "register"):
                 volumes, notes = _registered(volumes, target)
-        with _clock(timings, "prepare"):
+        with clock(timings, "prepare"):
             prepared = prepare(volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid)
         return replace(prepared, notes=(*notes, *prepared.notes)), timings
 
@@ -142,6 +142,10 @@ class Predictor:
         prepared, timings = self.prepare_case(grouping, reference, register)
         result = self.predict(prepared)
         return replace(result, timings=timings | dict(result.timings))
+
+    def autocast(self) -> torch.autocast:
+        """The precision as a context."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _run(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(1, M, I, J, K), (1, M) -> (1, R, I, J, K) float32 probabilities, in one pass or by windows."""
@@ -156,7 +160,7 @@ class Predictor:
         )
 
     def _forward(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with self.autocast():
             logits = self.network(images, present)
         return torch.sigmoid(logits.float())
 
@@ -209,7 +213,8 @@ def _registered(volumes: Mapping[str, Volume], reference: str) -> tuple[dict[str
 
 
 @contextmanager
-def _clock(timings: dict[str, float], step: str) -> Iterator[None]:
+def clock(timings: dict[str, float], step: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `timings[step]`."""
     start = time.perf_counter()
     yield
-    timings[step] = time.perf_counter() - start
+    timings[step] = timings.get(step, 0.0) + time.perf_counter() - start

@@ -1,0 +1,117 @@
+"""What a prompt claims around itself, and how far a label is from being shown at a voxel.
+
+The evidence is a Gaussian-process-like correction: where the network's evidence for the prompt's label falls short at the prompt, what is
+missing is added there, and less so with the distance in space and in intensity. Voxels that are about as likely as the clicked one, near it
+and look like it, follow; voxels of which the network is surer, or that look different, stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from slem_app.labels import LabelSet
+from slem_app.prompts import Click, Scribble
+from slem_app.types import Grid
+
+__all__ = ["ClaimSettings", "claim", "evidence", "squared_distance"]
+
+
+@dataclass(frozen=True)
+class ClaimSettings:
+    """How a prompt spreads."""
+
+    spread: float = 14.0
+    """mm, standard deviation of its influence."""
+    contrast: float = 1.0
+    """Standard deviations of intensity (root mean square over the sequences) over which the influence falls likewise."""
+    surplus: float = 1.0
+    """Log-odds by which the clicked voxel shall exceed the threshold."""
+    most: float = 8.0
+    """Log-odds beyond which the network's certainty counts no more."""
+    ball: float = 2.0
+    """mm around a click that follow it whatever the network says."""
+
+
+def evidence(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:
+    """Log-odds by which each voxel shows `label`: positive exactly where thresholding the nested regions gives it.
+
+    It is the narrowest margin over all decisions that lead to the label: into each region around it, not into the regions inside, and rather
+    than into a disjoint neighbour.
+
+    Args:
+        logits: (R, I, J, K) in the order of `labels.regions`.
+        labels: the model's.
+        label: a label's name, or '' for the background.
+        threshold: probability from which a voxel belongs to a region.
+
+    Returns:
+        (I, J, K).
+    """
+    shift = float(np.log(threshold / (1 - threshold)))
+    sets = [frozenset(region.labels) for region in labels.regions]
+    around = [r for r, members in enumerate(sets) if label in members]
+    innermost = min((sets[r] for r in around), key=len, default=frozenset(labels.names))
+    result = np.full(logits.shape[1:], np.inf, dtype=np.float32)
+    for r in around:
+        np.minimum(result, logits[r] - shift, out=result)
+    for q in _outermost(sets, innermost, label):
+        np.minimum(result, shift - logits[q], out=result)
+    for r in around:
+        parent = min((sets[q] for q in around if sets[r] < sets[q]), key=len, default=frozenset(labels.names))
+        for q in _outermost(sets, parent, label):
+            if not sets[q] & sets[r]:
+                np.minimum(result, logits[r] - logits[q], out=result)
+    return result
+
+
+def _outermost(sets: list[frozenset[str]], within: frozenset[str], label: str) -> list[int]:
+    """The largest regions inside `within` that do not hold `label`."""
+    inside = [q for q, members in enumerate(sets) if members <= within and label not in members]
+    return [q for q in inside if not any(sets[q] < sets[o] for o in inside)]
+
+
+def squared_distance(grid: Grid, world: np.ndarray) -> np.ndarray:
+    """(I, J, K) mm2 from every voxel of `grid` to the point `world`, without an array of coordinates."""
+    offset = grid.affine[:3, 3] - np.asarray(world)
+    total: np.ndarray | float = 0.0
+    for w in range(3):
+        line = sum(grid.affine[w, a] * np.arange(grid.shape[a]).reshape([-1 if b == a else 1 for b in range(3)]) for a in range(3))
+        total = total + (line + offset[w]) ** 2
+    return total.astype(np.float32)
+
+
+def claim(entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: ClaimSettings) -> np.ndarray | None:
+    """Influence of a prompt on a crop of the network's grid: (I, J, K) float32, 1 at the prompt, falling to 0.
+
+    Args:
+        entry: click or scribble.
+        grid: of the crop.
+        images: (M, I, J, K), the sequences that are there.
+        settings: how it spreads.
+
+    Returns:
+        The field, or None for a prompt that lies outside the crop.
+    """
+    if isinstance(entry, Click):
+        voxel = entry.voxel(grid)
+        if voxel is None:
+            return None
+        distance = squared_distance(grid, np.array(entry.world))
+        there = tuple(slice(max(0, v - 1), v + 2) for v in voxel)
+        seen = images[(slice(None), *there)].mean(axis=(1, 2, 3))[:, None, None, None]  # M 1 1 1
+    else:
+        painted = np.ones(grid.shape, dtype=bool)
+        index = entry.voxels(grid)
+        if not len(index):
+            return None
+        painted[tuple(index.T)] = False
+        steps, nearest = ndimage.distance_transform_edt(painted, sampling=grid.spacing, return_indices=True)
+        distance = (steps**2).astype(np.float32)
+        seen = images[(slice(None), *nearest)]  # M I J K
+    contrast = np.zeros(grid.shape, dtype=np.float32)
+    for image, value in zip(images, seen):
+        contrast += (image - value) ** 2
+    return np.exp(-0.5 * (distance / settings.spread**2 + contrast / (max(1, len(images)) * settings.contrast**2)))

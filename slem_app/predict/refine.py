@@ -1,0 +1,293 @@
+"""Corrections: a result and new prompts -> a new result, changed near the new prompts only.
+
+    refiner = Refiner(predictor)
+    features = refiner.features(prepared)                  # once a case: what of the network's work does not depend on prompts
+    result = refiner.start(prepared, features)             # the automatic result, or one that starts from a mask
+    result = refiner.refine(prepared, features, result, result.prompts.with_click(click))
+
+Guarantees, kept after the network whatever it says: the voxel of a click, and every painted voxel, has its prompt's label (of two prompts on
+one voxel the later holds); outside `Result.changed` the label map is bit by bit the one before; labels that a box limits lie inside it. A
+correction only ever spreads the label that was pointed at, in one piece with the prompt, and stays clear of what other prompts claim: so no
+click undoes an earlier one. A removed prompt is not undone here: go back to the result before it, or `replay`.
+
+A model without prompt channels is refined by its automatic probabilities, the images and the prompts alone (`claim`); one with them looks
+again at a view around the new prompts. `Refiner` keeps no state between calls; its network serves one call at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from slem_app.errors import BadCard, BadPrompt
+from slem_app.predict.claim import ClaimSettings, claim, evidence, squared_distance
+from slem_app.predict.predictor import Prediction, Predictor, clock
+from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
+from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode
+from slem_app.regions import restore
+from slem_app.types import Grid
+from slem_app.volumes.prepare import Prepared
+
+__all__ = ["Features", "RefineSettings", "Refiner", "Result"]
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How corrections are made."""
+
+    view: ViewSettings = field(default_factory=ViewSettings)
+    """What the network looks at again."""
+    claim: ClaimSettings = field(default_factory=ClaimSettings)
+    """How a prompt spreads."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the network made of the images before any prompt; the same for every image of the case and every reader."""
+
+    fused: torch.Tensor
+    """(1, C, I/s, J/s, K/s) on the network's device."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        return self.fused.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A segmentation that can be corrected further."""
+
+    prediction: Prediction
+    """The label map on the reference grid, and what goes with it."""
+    probabilities: np.ndarray
+    """(R, I, J, K) float32 of the automatic pass, on the network's grid."""
+    prompts: Prompts = field(default_factory=Prompts)
+    """What it obeys."""
+    changed: Box3 | None = None
+    """The box of the reference grid outside which nothing differs from the result before; None: nothing was there before."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.prediction.array.nbytes + self.probabilities.nbytes
+
+
+class Refiner:
+    """Makes and corrects results with one model.
+
+    Args:
+        predictor: the model on its device.
+        settings: how corrections are made.
+
+    Raises:
+        BadCard: a network whose prompt channels are not those of its labels.
+    """
+
+    def __init__(self, predictor: Predictor, settings: RefineSettings | None = None) -> None:
+        self.predictor = predictor
+        self.card = predictor.card
+        self.settings = settings or RefineSettings()
+        wanted, has = channel_count(self.card.labels), self.card.network.prompts
+        if has not in (0, wanted):
+            raise BadCard(f"{self.card.name}: the network has {has} prompt channels; its {len(self.card.labels.labels)} labels need {wanted}, or 0 for none")
+        self.listens = has > 0
+
+    def features(self, prepared: Prepared) -> Features | None:
+        """What can be kept between corrections of one case; None for a volume that is too large to be seen at once."""
+        if prepared.images[0].size > self.predictor.inference.one_pass:
+            return None
+        return Features(self._fuse(prepared.images, prepared.present))
+
+    def start(self, prepared: Prepared, features: Features | None = None, mask: Mask | None = None) -> Result:
+        """The result before any correction.
+
+        Args:
+            prepared: the case; its reference is the displayed image's grid.
+            features: from `features`; spares that work.
+            mask: an existing segmentation that takes the place of the automatic one.
+        """
+        timings: dict[str, float] = {}
+        with clock(timings, "network"):
+            if features is None or self.predictor.inference.mirror:
+                probabilities = self.predictor.probabilities(prepared)
+            else:
+                probabilities = torch.sigmoid(self._logits(features.fused, None))[0].cpu().numpy()
+        card = self.card
+        with clock(timings, "restore"):
+            if mask is None:
+                array = restore(probabilities, prepared.grid, prepared.reference, card.labels, card.postprocess)
+            else:
+                array = np.asfortranarray(moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8))
+        prediction = Prediction(array, prepared.reference, card.labels, prepared.used, prepared.missing, timings, prepared.notes)
+        return Result(prediction, probabilities, Prompts(mask=mask))
+
+    def refine(self, prepared: Prepared, features: Features | None, result: Result, prompts: Prompts) -> Result:
+        """The result after more prompts.
+
+        Args:
+            prepared: the case, as for `start`.
+            features: from `features`, or None.
+            result: the one that the reader sees.
+            prompts: all prompts: those of `result` and new ones, or another box.
+
+        Raises:
+            BadPrompt: a label that the model does not have, or prompts of `result` that are gone.
+        """
+        prompts.check(self.card.labels)
+        new = prompts.since(result.prompts)
+        if new is None:
+            raise BadPrompt("earlier prompts are gone: a correction cannot take them back; go back to the result before them, or replay the others")
+        timings = {"view": 0.0, "network": 0.0, "merge": 0.0}
+        array = result.prediction.array.copy(order="K")
+        boxes: list[Box3] = []
+        for members in groups(new, self.settings.view.largest / 2):
+            where, logits = self._look(prepared, features, result, prompts, array, members, timings)
+            with clock(timings, "merge"):
+                for entry in members:
+                    boxes.append(self._follow(array, prepared, where, logits, entry, prompts))
+        if prompts.box is not None and prompts.box != result.prompts.box:
+            boxes.append(self._keep_inside(array, prompts, prepared.reference))
+        prediction = replace(result.prediction, array=array, timings=timings)
+        return Result(prediction, result.probabilities, prompts, _union(boxes))
+
+    def replay(self, prepared: Prepared, features: Features | None, start: Result, prompts: Prompts) -> Result:
+        """The result of all prompts one after the other from `start`, e.g. after one of them was removed."""
+        result, done = start, Prompts(mask=start.prompts.mask)
+        for entry in prompts.entries:
+            done = replace(done, entries=(*done.entries, entry))
+            result = self.refine(prepared, features, result, done)
+        result = self.refine(prepared, features, result, replace(done, box=prompts.box))
+        return replace(result, changed=None)
+
+    def _fuse(self, images: np.ndarray, present: np.ndarray) -> torch.Tensor:
+        device = self.predictor.device
+        with torch.inference_mode(), self.predictor.autocast():
+            return self.predictor.network.fuse(torch.from_numpy(images)[None].to(device), torch.from_numpy(present)[None].to(device))
+
+    def _logits(self, fused: torch.Tensor, prompts: np.ndarray | None) -> torch.Tensor:
+        """(1, R, I, J, K) float32."""
+        given = None if prompts is None else torch.from_numpy(prompts)[None].to(fused.device)
+        with torch.inference_mode(), self.predictor.autocast():
+            return self.predictor.network.deep_fused(fused, given)[0].float()
+
+    def _look(
+        self,
+        prepared: Prepared,
+        features: Features | None,
+        result: Result,
+        prompts: Prompts,
+        array: np.ndarray,
+        members: Sequence[Click | Scribble],
+        timings: dict[str, float],
+    ) -> tuple[View, np.ndarray]:
+        """The view of some new prompts and the logits (R, I, J, K) in it."""
+        config = self.card.network
+        with clock(timings, "view"):
+            where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.settings.view, config.multiple, config.stem_stride)
+        with clock(timings, "network"):
+            if not self.listens:
+                known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
+                return where, np.log(known / (1 - known))
+            last = max(prompts.entries.index(entry) for entry in members)
+            told = replace(prompts, entries=prompts.entries[: last + 1])
+            channels = encode(told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0))
+            if features is None:
+                fused = self._fuse(np.ascontiguousarray(prepared.images[(slice(None), *where.box)]), prepared.present)
+            else:
+                s = config.stem_stride
+                fused = features.fused[(slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))]
+            return where, self._logits(fused, channels)[0].cpu().numpy()
+
+    def _follow(self, array: np.ndarray, prepared: Prepared, where: View, logits: np.ndarray, entry: Click | Scribble, prompts: Prompts) -> Box3:
+        """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
+        reference, settings = prepared.reference, self.settings.claim
+        voxels = _voxels(entry, reference)
+        if not len(voxels):
+            raise BadPrompt(
+                f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at {np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
+                f"the image {reference}: was it made on another image?"
+            )
+        before = prompts.entries[: prompts.entries.index(entry)]
+        box = _grown(covering(where.grid, reference), voxels, settings.ball, reference)
+        part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
+        field = self._field(where, logits, prepared, entry, before)
+        follows = moved(field, where.grid, part, order=1, fill=-1.0) > 0
+        if isinstance(entry, Click):
+            near = squared_distance(part, np.array(entry.world))
+            follows |= near <= settings.ball**2
+            for other in before:
+                if isinstance(other, Click) and other.label != entry.label:
+                    apart = squared_distance(part, np.array(other.world))
+                    follows &= ~((apart <= settings.ball**2) & (apart < near))
+        if prompts.box is not None and prompts.box.limits(entry.label):
+            follows &= prompts.box.inside(part)
+        seeds = tuple((voxels - [s.start for s in box]).T)
+        follows[seeds] = True
+        value = self.card.labels.value(entry.label) if entry.label else 0
+        pieces, count = ndimage.label(follows)
+        chosen = np.zeros(count + 1, dtype=bool)
+        chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
+        array[box][chosen[pieces]] = value
+        for other in (*before, entry):
+            held = _voxels(other, reference)
+            held = held[_inside(held, box)]
+            array[tuple(held.T)] = self.card.labels.value(other.label) if other.label else 0
+        return box
+
+    def _field(self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble]) -> np.ndarray:
+        """(I, J, K) on the view: positive where the prompt's label is to be shown."""
+        settings = self.settings.claim
+        shown = np.clip(evidence(logits, self.card.labels, entry.label, self.card.postprocess.threshold), -settings.most, settings.most)
+        images = prepared.images[prepared.present][(slice(None), *where.box)]
+        mine = claim(entry, where.grid, images, settings)
+        if mine is None:
+            return np.full(where.grid.shape, -1.0, dtype=np.float32)
+        result, at = shown, tuple(_voxels(entry, where.grid).T)
+        for other in before:
+            if other.label != entry.label and (theirs := claim(other, where.grid, images, settings)) is not None:
+                there = tuple(_voxels(other, where.grid).T)
+                result = result - max(0.0, float(shown[there].mean()) + settings.surplus) * theirs  # the other prompt stays unshown here
+                mine = np.maximum(mine - theirs, 0)
+        return result + max(0.0, settings.surplus - float(shown[at].mean())) * mine
+
+    def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:
+        """Take away what lies outside the box (`array` is changed in place)."""
+        limited = [label.value for label in self.card.labels.labels if prompts.box.limits(label.name)]
+        outside = np.isin(array, limited) & ~prompts.box.inside(reference)
+        found = ndimage.find_objects(outside.astype(np.uint8))
+        array[outside] = 0
+        return found[0] if found else (slice(0, 0),) * 3
+
+
+def _voxels(entry: Click | Scribble, grid: Grid) -> np.ndarray:
+    """(n, 3) voxels of `grid` that the prompt lies on."""
+    if isinstance(entry, Scribble):
+        return entry.voxels(grid)
+    voxel = entry.voxel(grid)
+    return np.array([voxel] if voxel is not None else [], dtype=int).reshape(-1, 3)
+
+
+def _inside(voxels: np.ndarray, box: Box3) -> np.ndarray:
+    return ((voxels >= [s.start for s in box]) & (voxels < [s.stop for s in box])).all(axis=1)
+
+
+def _grown(box: Box3 | None, voxels: np.ndarray, ball: float, grid: Grid) -> Box3:
+    """`box` grown so that it holds `voxels` and the ball around them."""
+    more = np.ceil(ball / grid.spacing).astype(int)
+    low, high = voxels.min(axis=0) - more, voxels.max(axis=0) + 1 + more
+    if box is not None:
+        low, high = np.minimum(low, [s.start for s in box]), np.maximum(high, [s.stop for s in box])
+    low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+
+
+def _union(boxes: Sequence[Box3]) -> Box3:
+    real = [b for b in boxes if all(s.stop > s.start for s in b)]
+    if not real:
+        return (slice(0, 0),) * 3
+    return tuple(slice(min(b[a].start for b in real), max(b[a].stop for b in real)) for a in range(3))
