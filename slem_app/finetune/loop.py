@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from slem_app.errors import BadSetting
+from slem_app.finetune.interact import InteractiveLosses, NumberedPatches
 from slem_app.finetune.losses import deep_loss
 from slem_app.finetune.patches import Patches
 from slem_app.finetune.settings import FinetuneSettings
+from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
 from slem_app.predict import best_precision
 from slem_app.training import State, TrainingFailed, fit, ranks
@@ -34,6 +36,7 @@ def train(
     workers: int = 0,
     progress: bool = True,
     on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    labels: LabelSet | None = None,
 ) -> Segmenter:
     """Train `network` and return the moving average of its weights.
 
@@ -49,6 +52,7 @@ def train(
         workers: loader processes.
         progress: show a bar with the time left.
         on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint.
+        labels: the model's; needed only for training with a simulated reader.
 
     Raises:
         BadSetting: the folder holds a run with other settings, the batch does not split among the processes, or a patch that the network
@@ -70,10 +74,13 @@ def train(
             for parameter in trunk.values():
                 parameter.grad = None
 
+    patches, losses = Patches(cache, sorted(ids), settings), _Losses(network, settings.deep_weights)
+    if settings.interact.share:
+        patches, losses = NumberedPatches(patches), _interactive(network, labels, cache, sorted(ids), settings)
     outcome = fit(
         network,
-        _Losses(network, settings.deep_weights),
-        Patches(cache, sorted(ids), settings),
+        losses,
+        patches,
         settings,
         state,
         device,
@@ -109,6 +116,12 @@ class _Losses(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16"):
             outputs = self.network.deep(images, present)
         return deep_loss(outputs, regions, self.weights)[None]
+
+
+def _interactive(network: Segmenter, labels: LabelSet | None, cache: CaseCache, ids: Sequence[str], settings: FinetuneSettings) -> InteractiveLosses:
+    if labels is None:
+        raise BadSetting("interact.share is set: training with a simulated reader needs the model's labels")
+    return InteractiveLosses(network, labels, cache.load(ids[0]).grid.spacing, settings)
 
 
 def _trunk(network: Segmenter, settings: FinetuneSettings) -> dict[str, nn.Parameter]:

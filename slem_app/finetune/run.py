@@ -11,7 +11,7 @@ import torch
 from slem_app.errors import BadWeights
 from slem_app.finetune.loop import train
 from slem_app.finetune.recipe import Recipe
-from slem_app.network import build, parameters
+from slem_app.network import Segmenter, build, parameters
 from slem_app.training import device_of_this_process, first_process, first_process_first, join_processes, leave_processes
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Card, Model, Pretrained, save_model, transfer
@@ -56,10 +56,8 @@ def finetune(
     if isinstance(parent, Pretrained):
         transfer(parent, network, recipe.card.sequences, recipe.settings.fresh)
     elif parent is not None:
-        if parent.card.network != recipe.card.network:
-            raise BadWeights(f"{parent.card.name} has another network than the recipe: {parent.card.network} instead of {recipe.card.network}")
-        network.load_state_dict(parent.network.state_dict())
-    trained = train(network, cache, ids, recipe.settings, folder, device, workers, progress)
+        _take_over(parent, network)
+    trained = train(network, cache, ids, recipe.settings, folder, device, workers, progress, labels=recipe.card.labels)
     steps, batch = recipe.settings.steps, recipe.settings.batch
     card = replace(
         recipe.card,
@@ -67,3 +65,16 @@ def finetune(
         training=recipe.card.training or f"{len(set(ids))} cases, {steps} steps of {batch} patches, seed {recipe.settings.seed}, torch {torch.__version__}",
     )
     return save_model(folder / "model", card, trained) if first_process() else card
+
+
+def _take_over(parent: Model, network: Segmenter) -> None:
+    """All weights of the parent; prompt channels that it does not have stay zero, which changes nothing until they learn.
+
+    Raises:
+        BadWeights: the networks differ in more than that.
+    """
+    config = network.config
+    without = replace(parent.card.network, prompts=config.prompts) if not parent.card.network.prompts else parent.card.network
+    if without != config:
+        raise BadWeights(f"{parent.card.name} has another network than the recipe: {parent.card.network} instead of {config}")
+    network.load_state_dict({**network.state_dict(), **parent.network.state_dict()})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slem_app.errors import BadSetting
 
-__all__ = ["AugmentSettings", "FinetuneSettings"]
+__all__ = ["AugmentSettings", "FinetuneSettings", "InteractSettings"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,44 @@ class AugmentSettings:
     """Probability of a Gaussian blur or low resolution, a sequence."""
     drop_sequence: float = 0.2
     """Probability that sequences are dropped: then each is kept with probability 0.75, at least one."""
+
+
+@dataclass(frozen=True)
+class InteractSettings:
+    """How a simulated reader takes part in training; see `slem_app.finetune.interact`.
+
+    Raises:
+        BadSetting: a value out of range.
+    """
+
+    share: float = 0.0
+    """Share of interactive steps; 0: none, the network need not have prompt channels."""
+    clicks: int = 10
+    """Most clicks of a sample; their number is drawn evenly from 1 to this."""
+    views: tuple[int, ...] = (48, 64, 80)
+    """Sides, in voxels, of the view that an interactive step trains on; one is drawn a step."""
+    again: float = 0.5
+    """Share of samples whose last click is drawn from the errors after the others."""
+    wrong: float = 0.05
+    """Share of clicks with a wrong label."""
+    jitter: float = 0.5
+    """A click's depth in its error may fall short of the deepest voxel's by this share."""
+    scribbles: float = 0.1
+    """Share of clicks drawn out to a stroke."""
+    box: float = 0.1
+    """Share of samples with a box."""
+    blank: float = 0.1
+    """Share of samples that start from nothing instead of the automatic segmentation."""
+    near: float = 1.0
+    """Weight of the loss around the newest prompt."""
+    reach: float = 10.0
+    """mm, standard deviation of that."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", tuple(self.views))
+        shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank)
+        if not all(0 <= s <= 1 for s in shares) or self.clicks < 1 or not self.views or min(self.views) < 1 or self.near < 0 or self.reach <= 0:
+            raise BadSetting(f"interact: shares lie in 0..1, clicks, views and reach are positive, near is not negative: {self}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +107,8 @@ class FinetuneSettings:
     """Steps between checkpoints."""
     augment: AugmentSettings = AugmentSettings()
     """How patches are varied."""
+    interact: InteractSettings = InteractSettings()
+    """How a simulated reader takes part."""
     fresh: tuple[str, ...] = ()
     """Parts that are not taken from a pre-trained encoder: stem, fusion, levels, context, decoder."""
     frozen: float = 0.0
