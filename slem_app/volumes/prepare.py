@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
+from slem_app.volumes.agreement import displacement
 from slem_app.volumes.geometry import check_grid, lattice, overlap, resample
 
 __all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
@@ -123,7 +124,7 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
         reference=reference or volumes[here[0]].grid,
-        notes=notes,
+        notes=(*notes, *_displacement_notes(dict(zip(sequences, stacked, strict=True)), here, settings)),
     )
 
 
@@ -275,6 +276,12 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
 def _head_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
     heads = [name for name, level in levels.items() if level.head is not None]
     return (f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark skull and skin",) if heads else ()
+
+
+def _displacement_notes(images: Mapping[str, np.ndarray], here: Sequence[str], settings: Preparation) -> tuple[str, ...]:
+    found = displacement({name: images[name] for name in here}, settings.spacing)
+    text = "{} seems displaced against {} by some {:.0f} mm: did the head move between them? --register may help"
+    return tuple(text.format(name, first, mm) for name, (mm, first) in found.items())
 
 
 def _compare(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
