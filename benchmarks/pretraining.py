@@ -1,0 +1,447 @@
+"""Does pre-training without labels make a few labels go further? Every pretext x {CFB, plain block} x labelled cases x seeds x folds.
+
+    python benchmarks/pretraining.py prepare --setting small --data ../shared/data/brats --runs runs/pretraining
+    python benchmarks/pretraining.py train   --setting small --runs runs/pretraining [--arms slem scratch] [--minutes 9] ...
+    python benchmarks/pretraining.py score   --setting small --data ../shared/data/brats --runs runs/pretraining
+    python benchmarks/pretraining.py table                   # pretraining_table.py, from results/pretraining.csv
+
+Everything continues where it was stopped and runs in pieces: by arms, labels, seeds and folds, and for so many minutes. `train`, `cost`
+and `weights` need only the prepared cache and torch, numpy, scipy, safetensors, pyyaml, tqdm and tensorboard, so they run on a GPU
+machine that has neither the scans nor MONAI; `score` then compares what they predicted with the truth on the images' own grid.
+
+Within a setting all arms have the same network, data, fine-tuning steps, augmentation and seeds; only the initial weights differ, or the
+block at the bottleneck: cfb 1 is the contextual fusion block, cfb 0 a plain residual block of as many weights. Pre-training sees the images
+of the fold's training cases and never those of its test cases; fine-tuning sees n of the training cases, nested (the 4 are among the 8).
+Rates are the recipes' and were tuned for no arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slem_app.finetune.recipe import Recipe as FinetuneRecipe
+from slem_app.finetune.recipe import load_recipe as load_finetune
+from slem_app.finetune.run import finetune
+from slem_app.network import parameters
+from slem_app.predict import Predictor
+from slem_app.pretext.recipe import Recipe as PretextRecipe
+from slem_app.pretext.recipe import load_recipe as load_pretext
+from slem_app.pretext.run import pretrain
+from slem_app.regions import restore
+from slem_app.types import Grid
+from slem_app.volumes.cache import CaseCache
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import load_model, load_pretrained
+from slem_app.weights.fields import merge, to_table
+
+RESULTS = Path(__file__).parent / "results" / "pretraining.csv"
+COLUMNS = ("setting", "arm", "cfb", "labels", "seed", "fold", "case", "wt", "tc", "et", "hd95_wt", "hd95_tc", "hd95_et")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of one comparison share."""
+
+    about: str
+    """One line for the table."""
+    network: Mapping[str, object]
+    """Differences of the network from the brain recipe's."""
+    preparation: Mapping[str, object]
+    """Differences of the preparation."""
+    pretext: Mapping[str, object]
+    """Differences of PretextSettings."""
+    finetune: Mapping[str, object]
+    """Differences of FinetuneSettings."""
+    labels: tuple[int, ...] = (4, 8, 12)
+    """Labelled cases of the training fold."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the fine-tuning: weights, patches, which cases are labelled."""
+    folds: int = 4
+    """Test folds by patient."""
+    pretext_per_seed: bool = False
+    """False: one pre-training (seed 0) a fold serves all seeds, so that the spread over seeds is that of fine-tuning."""
+
+
+SETTINGS = {
+    "small": Setting(
+        "2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 400 pretext steps of 8, 300 fine-tuning steps of 4",
+        {"channels": [12, 24, 48], "stem_channels": 12, "blocks": [1, 1, 2], "context_levels": [2], "deep_supervision": 1},
+        {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
+        {"steps": 400, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [48, 64, 48]}},
+        {"steps": 300, "batch": 4, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 300, "average": 0.98},
+    ),
+    "large": Setting(
+        "one GPU: whole heads at 1.5 mm, network of 7 M weights, 3000 pretext steps of 8, 1000 fine-tuning steps of 4",
+        {"channels": [32, 64, 128, 160], "stem_channels": 32, "blocks": [1, 2, 2, 2], "context_levels": [3], "deep_supervision": 2},
+        {"spacing": [1.5, 1.5, 1.5], "multiple": 16},
+        {"steps": 3000, "batch": 8, "rate": 1e-3, "save_every": 500, "average": 0.995, "view": {"shape": [96, 128, 96]}},
+        {"steps": 1000, "batch": 4, "patch": [96, 96, 96], "rate": 2e-3, "save_every": 250},
+    ),
+    "smoke": Setting(
+        "some steps, to see that it runs",
+        {"channels": [4, 8], "stem_channels": 4, "blocks": [1, 1], "context_levels": [1], "deep_supervision": 0},
+        {"spacing": [6.0, 6.0, 6.0], "multiple": 4},
+        {"steps": 2, "batch": 2, "measured": 2, "view": {"shape": [24, 32, 24]}},
+        {"steps": 2, "batch": 2, "patch": [24, 32, 24]},
+        labels=(1, 2),
+        seeds=(0,),
+        folds=2,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to begin."""
+
+    recipe: str = ""
+    """Pretext recipe; empty: from nothing."""
+    pretext: Mapping[str, object] = field(default_factory=dict)
+    """What differs from the setting's pre-training, e.g. options, or 'longer': how many times as many steps."""
+    finetune: Mapping[str, object] = field(default_factory=dict)
+    """What differs from the setting's fine-tuning."""
+    longer: bool = False
+    """The pre-training's steps are added to the fine-tuning's."""
+
+
+ARMS = {  # the comparison
+    "scratch": Arm(),
+    "slem": Arm("slem"),
+    "slem_restore": Arm("slem_restore"),
+    "masked": Arm("masked"),
+    "jigen": Arm("jigen"),
+    "multimodal_puzzle": Arm("multimodal_puzzle"),
+    "supervoxel": Arm("supervoxel"),
+    "placebo": Arm("placebo"),
+    "scratch_longer": Arm(longer=True),
+}
+WARM = {"frozen": 0.1, "encoder_rate": 0.3}
+VARIANTS = {  # changes that were tried; not part of the comparison unless named with --arms
+    "slem_all": Arm("slem_all"),
+    "slem_3d": Arm("slem_3d"),
+    "slem_long": Arm("slem", {"longer": 3}),
+    "slem_warm": Arm("slem", {}, WARM),
+    "slem_decay": Arm("slem", {}, {"layer_decay": 0.7}),
+    "slem_fresh_context": Arm("slem", {}, {"fresh": ["context"]}),
+    "slem_fresh_fusion": Arm("slem", {}, {"fresh": ["fusion"]}),
+    "slem_plain_blocks": Arm("slem", {"options": {"appearance": {"intensity": "none"}}}),
+    "slem_restore_warm": Arm("slem_restore", {}, WARM),
+    "masked_warm": Arm("masked", {}, WARM),
+}
+EVERY = ARMS | VARIANTS
+EVERY |= {f"{name}_probe": replace(arm, finetune={**arm.finetune, "frozen": 1.0}) for name, arm in EVERY.items() if not arm.longer}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One fine-tuning with the pre-training it needs."""
+
+    arm: str
+    cfb: int
+    labels: int
+    seed: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-cfb{self.cfb}-n{self.labels}-seed{self.seed}-fold{self.fold}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The runs of one setting."""
+
+    setting: str
+    """Name in SETTINGS."""
+    runs: Path
+    """Folder of all settings' runs."""
+    device: str = "cpu"
+    """torch device."""
+    workers: int = 0
+    """Loader processes."""
+
+    @property
+    def shared(self) -> Setting:
+        return SETTINGS[self.setting]
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.setting
+
+    @property
+    def cache(self) -> CaseCache:
+        return CaseCache(self.folder / "cache")
+
+    def fold(self, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Training and test cases of a fold: every case is tested once, by its place in the sorted list."""
+        ids = self.cache.ids()
+        test = ids[number :: self.shared.folds]
+        return tuple(i for i in ids if i not in test), test
+
+    def labelled(self, unit: Unit) -> tuple[str, ...]:
+        """The labelled cases of a unit: the first n of an order that only seed and fold decide."""
+        train, _ = self.fold(unit.fold)
+        order = np.random.default_rng([unit.seed, unit.fold]).permutation(len(train))
+        return tuple(sorted(train[n] for n in order[: unit.labels]))
+
+    def network(self, cfb: int) -> dict[str, object]:
+        return {**self.shared.network, "context": "cfb" if cfb else "plain"}
+
+    def finetune_recipe(self, arm: str, cfb: int, seed: int) -> FinetuneRecipe:
+        """The brain recipe with the setting's and the arm's differences."""
+        recipe, this = load_finetune("brain"), EVERY[arm]
+        changes = {**self.shared.finetune, **this.finetune, "seed": seed}
+        if this.longer:
+            changes["steps"] = int(changes["steps"]) + int(self.shared.pretext["steps"])
+        settings = replace(recipe.settings, **changes)
+        size = int(self.shared.preparation["multiple"]) * (128 // int(self.shared.preparation["multiple"]))
+        card = replace(
+            recipe.card,
+            network=replace(recipe.card.network, **self.network(cfb)),
+            preparation=replace(recipe.card.preparation, **self.shared.preparation),
+            inference=replace(recipe.card.inference, window=(size,) * 3, mirror=()),
+        )
+        return FinetuneRecipe(card, settings)
+
+    def pretext_recipe(self, arm: str, cfb: int, seed: int) -> PretextRecipe:
+        """The pretext recipe with the setting's and the arm's differences."""
+        this = dict(EVERY[arm].pretext)
+        changes = merge(to_table(load_pretext("slem").settings), {**self.shared.pretext, "seed": seed}, "setting")
+        changes["steps"] *= this.pop("longer", 1)
+        preparation = to_table(replace(load_finetune("brain").card.preparation, **self.shared.preparation))
+        return load_pretext(EVERY[arm].recipe, network=self.network(cfb), preparation=preparation, **this, **changes)
+
+    def pretrained(self, arm: str, cfb: int, seed: int, fold: int) -> Path | None:
+        """The folder of the encoder that an arm starts from, trained if it is not there yet; None for scratch."""
+        this = EVERY[arm]
+        if not this.recipe:
+            return None
+        seed = seed if self.shared.pretext_per_seed else 0
+        same = next(name for name, other in EVERY.items() if (other.recipe, other.pretext) == (this.recipe, this.pretext))  # arms may share it
+        folder = self.folder / "pretext" / f"{same}-cfb{cfb}-seed{seed}-fold{fold}"
+        if not (folder / "model" / "encoder.yaml").exists():
+            train, test = self.fold(fold)
+            start = time.perf_counter()
+            report = pretrain(self.pretext_recipe(arm, cfb, seed), self.cache, train, folder, test, self.device, self.workers)
+            figures = {**report.measured.figures, "seconds": time.perf_counter() - start, "speed": report.outcome.throughput()}
+            confusion = report.measured.confusion.tolist() if report.measured.confusion is not None else []
+            (folder / "measured.json").write_text(json.dumps({**figures, "confusion": confusion}, indent=1))
+            _tidy(folder)
+        return folder / "model"
+
+    def train(self, unit: Unit) -> None:
+        """Pre-train if need be, fine-tune, predict the fold's test cases; what was done before is not done again."""
+        folder = self.folder / "finetune" / unit.name
+        if (folder / "predicted.npz").exists():
+            return
+        parent = self.pretrained(unit.arm, unit.cfb, unit.seed, unit.fold)
+        recipe = self.finetune_recipe(unit.arm, unit.cfb, unit.seed)
+        finetune(recipe, self.cache, self.labelled(unit), folder, load_pretrained(parent) if parent else None, self.device, self.workers)
+        predictor = Predictor(load_model(folder / "model", self.device), self.device)
+        found = {}
+        for case in self.fold(unit.fold)[1]:
+            cached = self.cache.load(case)
+            images = np.array(cached.images, dtype=np.float32)
+            prepared = Prepared(images, cached.present, predictor.card.sequences, cached.grid, cached.grid)
+            found[case] = np.round(255 * predictor.probabilities(prepared)).astype(np.uint8)
+        np.savez_compressed(folder / "new.npz", **found)
+        (folder / "new.npz").rename(folder / "predicted.npz")
+        _tidy(folder)
+
+    def score(self, unit: Unit, truths: Truths) -> list[dict[str, object]]:
+        """One row a test case, on the grid of its own images."""
+        from slem_app.finetune.scores import region_scores  # needs MONAI, which a training server lacks
+
+        card = self.finetune_recipe(unit.arm, unit.cfb, unit.seed).card
+        rows = []
+        with np.load(self.folder / "finetune" / unit.name / "predicted.npz") as file:
+            predicted = {case: file[case].astype(np.float32) / 255 for case in file.files}
+        for case, probabilities in predicted.items():
+            expected, grid = truths[case]
+            found = restore(probabilities, self.cache.load(case).grid, grid, card.labels, card.postprocess)
+            scores = region_scores(found, expected, grid, card.labels)
+            row = {"setting": self.setting, "arm": unit.arm, "cfb": unit.cfb, "labels": unit.labels, "seed": unit.seed, "fold": unit.fold, "case": case}
+            rows.append(row | {name.lower(): round(value, 4) for name, value in scores.items()})
+        return rows
+
+    def prepare(self, data: Path) -> None:
+        """Fill the cache with the labelled cases, and with the supervoxels."""
+        from slem_app.finetune.cases import cache_cases
+        from slem_app.pretext.samples import annotate
+        from slem_app.studies import open_source
+
+        card = self.finetune_recipe("scratch", 1, 0).card
+        report = cache_cases(open_source(data), self.cache, card.sequences, card.preparation, card.labels, lambda case: print("prepared", case, flush=True))
+        for case, reason in report.skipped.items():
+            print(f"left out {case}: {reason}")
+        annotate(self.cache, report.ready, self.pretext_recipe("supervoxel", 1, 0).task)
+
+    def cost(self, arms: Sequence[str], steps: int = 8) -> Iterator[dict[str, object]]:
+        """Seconds of a step of each pretext, one after the other on this machine, samples included."""
+        for arm in [a for a in arms if EVERY[a].recipe]:
+            recipe = self.pretext_recipe(arm, 1, 0)
+            quick = replace(recipe, settings=replace(recipe.settings, steps=steps, save_every=steps))
+            folder = self.folder / "cost" / arm
+            shutil.rmtree(folder, ignore_errors=True)
+            outcome = pretrain(quick, self.cache, self.fold(0)[0], folder, (), self.device, self.workers, progress=False).outcome
+            yield {
+                "task": arm,
+                "seconds a step": round(outcome.seconds / steps, 3),
+                "of which waiting for data": round(outcome.waited / steps, 3),
+                "weights (M)": round(parameters(outcome.network) / 1e6, 2),
+            }
+
+
+class Truths(dict):
+    """Case -> its truth on its own grid, read when asked for."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__()
+        from slem_app.studies import open_source
+
+        self.source, self.labels = open_source(data), load_finetune("brain").card.labels
+
+    def __missing__(self, case: str) -> tuple[np.ndarray, Grid]:
+        from slem_app.finetune.cases import truth
+
+        self[case] = truth(self.source.study(case), self.labels)
+        return self[case]
+
+
+def units(bench: Bench, asked: argparse.Namespace) -> list[Unit]:
+    """In an order in which every piece is a comparison: few labels first, then seeds, folds, blocks, and the arms innermost."""
+    shared = bench.shared
+    return [
+        Unit(arm, cfb, labels, seed, fold)
+        for seed in asked.seeds or shared.seeds
+        for labels in asked.labels or shared.labels
+        for fold in asked.folds or range(shared.folds)
+        for cfb in asked.cfb
+        for arm in asked.arms or ARMS
+    ]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of the table of all settings; none if it is not there."""
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def write(rows: Sequence[Mapping[str, object]], path: Path = RESULTS) -> None:
+    """Put rows into the table of all settings, in place of older ones of the same run."""
+    key = lambda row: tuple(str(row[c]) for c in COLUMNS[:7])  # noqa: E731
+    old = read_rows(path)
+    both = {key(row): row for row in [*old, *rows]}
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(".new")
+    with new.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(both[k] for k in sorted(both))
+    new.replace(path)
+
+
+def _tidy(folder: Path) -> None:
+    """A finished run needs neither its checkpoint nor its event files: thousands of them fill a disk."""
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("prepare", "train", "score", "cost", "weights", "table"))
+    parser.add_argument("--setting", choices=SETTINGS, default="small")
+    parser.add_argument("--data", type=Path, help="folder of labelled studies, for prepare and score")
+    parser.add_argument("--runs", type=Path, default=Path("runs/pretraining"))
+    parser.add_argument("--arms", nargs="+", choices=EVERY, metavar="ARM", help=f"default: {' '.join(ARMS)}; also {' '.join(VARIANTS)}, each also as ARM_probe")
+    parser.add_argument("--cfb", nargs="+", type=int, choices=(0, 1), default=(1, 0))
+    parser.add_argument("--labels", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--folds", nargs="+", type=int, help="run folds side by side in processes of their own")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args(arguments)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    bench = Bench(asked.setting, asked.runs, asked.device, asked.workers)
+    if asked.stage in ("prepare", "score") and asked.data is None:
+        parser.error(f"{asked.stage} needs --data")
+    STAGES[asked.stage](bench, asked)
+
+
+def _train(bench: Bench, asked: argparse.Namespace) -> None:
+    begun, todo = time.monotonic(), units(bench, asked)
+    for number, unit in enumerate(todo, 1):
+        if time.monotonic() - begun > 60 * asked.minutes:
+            print(f"{asked.minutes:g} minutes are over: {number - 1} of {len(todo)} done; call again to continue")
+            return
+        bench.train(unit)
+        print(f"{number}/{len(todo)} {unit.name}", flush=True)
+
+
+def _score(bench: Bench, asked: argparse.Namespace) -> None:
+    known = {tuple(row[c] for c in COLUMNS[:6]) for row in read_rows(asked.results)}
+    truths = Truths(asked.data)
+    for unit in units(bench, asked):
+        done = (bench.setting, unit.arm, str(unit.cfb), str(unit.labels), str(unit.seed), str(unit.fold)) in known
+        if not done and (bench.folder / "finetune" / unit.name / "predicted.npz").exists():
+            rows = bench.score(unit, truths)
+            write(rows, asked.results)
+            print(unit.name, " ".join(f"{r} {np.mean([row[r] for row in rows]):.3f}" for r in ("wt", "tc", "et")), flush=True)
+
+
+def _cost(bench: Bench, asked: argparse.Namespace) -> None:
+    rows = list(bench.cost(asked.arms or list(ARMS)))
+    with asked.results.with_name(f"pretraining_cost_{bench.setting}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print(row)
+
+
+def _weights(bench: Bench, asked: argparse.Namespace) -> None:
+    """What is bundled: the encoder pre-trained on every case, and the model fine-tuned from it on every case."""
+    arm, ids = (asked.arms or ["slem_restore"])[0], bench.cache.ids()
+    folder = bench.folder / "weights" / arm
+    parent = None
+    if EVERY[arm].recipe:
+        recipe = bench.pretext_recipe(arm, 1, 0)
+        pretrain(recipe, bench.cache, ids, folder / "pretext", (), bench.device, bench.workers, card=replace(recipe.card(), name="slem_brain_ssl"))
+        parent = load_pretrained(folder / "pretext" / "model")
+    finetune(bench.finetune_recipe(arm, 1, 0), bench.cache, ids, folder / "finetune", parent, bench.device, bench.workers)
+    print(f"encoder in {folder / 'pretext' / 'model'}, model in {folder / 'finetune' / 'model'}")
+
+
+def _table(bench: Bench, asked: argparse.Namespace) -> None:
+    from pretraining_table import report
+
+    report(asked.results, {name: setting.about for name, setting in SETTINGS.items()})
+
+
+STAGES = {
+    "prepare": lambda bench, asked: bench.prepare(asked.data),
+    "train": _train,
+    "score": _score,
+    "cost": _cost,
+    "weights": _weights,
+    "table": _table,
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()

@@ -1,0 +1,131 @@
+"""The pre-training benchmark in its smallest setting: every stage on phantoms, in pieces; its arithmetic on made-up rows."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slem_app import phantom
+
+PROJECT = Path(__file__).parents[2]
+SCRIPT = PROJECT / "benchmarks" / "pretraining.py"
+
+ON_A_TRAINING_SERVER = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("nibabel", "pydicom", "monai", "monailabel", "SimpleITK", "skimage", "tyro", "fastapi", "highdicom"):
+            raise ImportError(f"a training server has no {name}")
+
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "benchmarks"))
+    import pretraining
+    import pretraining_table
+
+    return pretraining, pretraining_table
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    for seed in range(4):
+        phantom.write_nifti(phantom.make(seed=seed, shape=(36, 44, 36), spacing=(4.0, 4.0, 4.0)), tmp_path / "studies", f"case{seed}")
+    return tmp_path / "studies"
+
+
+def test_all_stages_run_in_pieces(studies: Path, tmp_path: Path, bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    pretraining, pretraining_table = bench
+    monkeypatch.setattr(pretraining_table, "DOCS", tmp_path / "docs")
+    results = tmp_path / "pretraining.csv"
+    same = ["--setting", "smoke", "--runs", str(tmp_path / "runs"), "--results", str(results), "--threads", "1"]
+    pretraining.main(["prepare", *same, "--data", str(studies)])
+    arms = ["--arms", "scratch", "slem", "slem_probe", "supervoxel", "--cfb", "1", "--labels", "2"]
+    command = [sys.executable, "-c", ON_A_TRAINING_SERVER, str(SCRIPT), "train", *same, *arms, "--folds", "0"]
+    subprocess.run(command, check=True, cwd=PROJECT, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)})
+    capsys.readouterr()
+    pretraining.main(["train", *same, *arms, "--folds", "1", "--minutes", "0"])
+    assert "call again to continue" in capsys.readouterr().out
+    pretraining.main(["train", *same, *arms])
+    assert not list((tmp_path / "runs" / "smoke" / "finetune").rglob("checkpoint.pt"))
+    assert len(list((tmp_path / "runs" / "smoke" / "pretext").iterdir())) == 4  # the probe shares slem's
+    for _ in range(2):
+        pretraining.main(["score", *same, *arms, "--data", str(studies)])
+    rows = list(csv.DictReader(results.read_text().splitlines()))
+    assert tuple(rows[0]) == ("setting", "arm", "cfb", "labels", "seed", "fold", "case", "wt", "tc", "et", "hd95_wt", "hd95_tc", "hd95_et")
+    assert len(rows) == 4 * 4
+    assert {row["case"] for row in rows if row["arm"] == "slem"} == {f"case{n}" for n in range(4)}
+    assert all(0 <= float(row[region]) <= 1 for row in rows for region in ("wt", "tc", "et"))
+    pretraining.main(["table", *same])
+    text = results.with_suffix(".md").read_text()
+    assert "## Setting smoke, 2 labelled cases" in text
+    assert "slem + CFB against the best of the baselines" in text
+    assert (tmp_path / "docs" / "pretraining_smoke.png").exists()
+
+
+def test_folds_keep_patients_apart_and_labels_are_nested(studies: Path, tmp_path: Path, bench) -> None:
+    pretraining, _ = bench
+    pretraining.main(["prepare", "--setting", "smoke", "--runs", str(tmp_path / "runs"), "--data", str(studies)])
+    made = pretraining.Bench("smoke", tmp_path / "runs")
+    tested = []
+    for fold in range(2):
+        train, test = made.fold(fold)
+        assert not set(train) & set(test)
+        tested += test
+        for seed in range(3):
+            one, two = (made.labelled(pretraining.Unit("slem", 1, n, seed, fold)) for n in (1, 2))
+            assert set(one) < set(two) <= set(train)
+    assert sorted(tested) == [f"case{n}" for n in range(4)]
+
+
+def test_arms_differ_from_scratch_by_their_beginning_alone(bench, tmp_path: Path) -> None:
+    pretraining, _ = bench
+    for setting in pretraining.SETTINGS:
+        made = pretraining.Bench(setting, tmp_path)
+        for arm in pretraining.ARMS:
+            for cfb in (0, 1):
+                ours, scratch = made.finetune_recipe(arm, cfb, 3), made.finetune_recipe("scratch", cfb, 3)
+                assert ours.card == scratch.card
+                assert (ours.settings == scratch.settings) == (arm != "scratch_longer")
+                if pretraining.EVERY[arm].recipe:
+                    recipe = made.pretext_recipe(arm, cfb, 3)
+                    assert recipe.task.name == arm
+                    assert recipe.network == ours.card.network
+                    assert recipe.preparation == ours.card.preparation
+                    assert recipe.settings == made.pretext_recipe("slem", cfb, 3).settings
+    longer = pretraining.Bench("small", tmp_path).finetune_recipe("scratch_longer", 1, 0)
+    assert longer.settings.steps == 700
+
+
+def test_every_variant_is_a_recipe(bench, tmp_path: Path) -> None:
+    pretraining, _ = bench
+    made = pretraining.Bench("small", tmp_path)
+    for arm, this in pretraining.EVERY.items():
+        assert made.finetune_recipe(arm, 1, 0)
+        if this.recipe:
+            assert made.pretext_recipe(arm, 1, 0)
+    assert made.pretext_recipe("slem_long", 1, 0).settings.steps == 1200
+    assert made.finetune_recipe("slem_probe", 1, 0).settings.frozen == 1.0
+
+
+def test_differences_are_paired_by_case_and_seed(bench) -> None:
+    _, pretraining_table = bench
+    rows = []
+    for case, base in (("a", 0.2), ("b", 0.8), ("c", 0.5)):
+        for seed in (0, 1):
+            rows.append({"arm": "scratch", "cfb": "1", "seed": str(seed), "case": case, "wt": str(base), "tc": "0.5", "et": "0.5"})
+            rows.append({"arm": "slem", "cfb": "1", "seed": str(seed), "case": case, "wt": str(base + 0.1 + 0.02 * seed), "tc": "0.5", "et": "0.5"})
+    rows.append({"arm": "slem", "cfb": "1", "seed": "7", "case": "a", "wt": "0", "tc": "0", "et": "0"})  # a seed that scratch has not run
+    mean, low, high, count = pretraining_table.Figures(rows).difference(("slem", 1), ("scratch", 1), "wt")
+    assert (mean, low, high) == pytest.approx((0.11, 0.11, 0.11))
+    assert count == 3
+    assert pretraining_table.Figures(rows).mean("scratch", 1, "wt")[0] == pytest.approx(0.5)
