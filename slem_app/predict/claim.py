@@ -31,8 +31,15 @@ class ClaimSettings:
     """Log-odds by which the clicked voxel shall exceed the threshold."""
     most: float = 8.0
     """Log-odds beyond which the network's certainty counts no more."""
+    least: float = 0.1
+    """Influence under which nothing changes, where the network has not looked again."""
     ball: float = 2.0
     """mm around a click that follow it whatever the network says."""
+
+    @property
+    def reach(self) -> float:
+        """Distance from a prompt, in mm, at which its influence has fallen to `least`."""
+        return self.spread * float(np.sqrt(-2 * np.log(self.least)))
 
 
 def evidence(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:

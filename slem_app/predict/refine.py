@@ -213,47 +213,59 @@ class Refiner:
                 f"the image {reference}: was it made on another image?"
             )
         before = prompts.entries[: prompts.entries.index(entry)]
-        box = _grown(covering(where.grid, reference), voxels, settings.ball, reference)
+        near, field = self._field(where, logits, prepared, entry, before)
+        box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
-        field = self._field(where, logits, prepared, entry, before)
-        follows = moved(field, where.grid, part, order=1, fill=-1.0) > 0
+        follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
         if isinstance(entry, Click):
-            near = squared_distance(part, np.array(entry.world))
-            follows |= near <= settings.ball**2
-            for other in before:
-                if isinstance(other, Click) and other.label != entry.label:
-                    apart = squared_distance(part, np.array(other.world))
-                    follows &= ~((apart <= settings.ball**2) & (apart < near))
+            self._round(follows, part, entry, before)
         if prompts.box is not None and prompts.box.limits(entry.label):
             follows &= prompts.box.inside(part)
         seeds = tuple((voxels - [s.start for s in box]).T)
         follows[seeds] = True
-        value = self.card.labels.value(entry.label) if entry.label else 0
         pieces, count = ndimage.label(follows)
         chosen = np.zeros(count + 1, dtype=bool)
         chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
-        array[box][chosen[pieces]] = value
+        array[box][chosen[pieces]] = self.card.labels.value(entry.label) if entry.label else 0
         for other in (*before, entry):
             held = _voxels(other, reference)
             held = held[_inside(held, box)]
             array[tuple(held.T)] = self.card.labels.value(other.label) if other.label else 0
         return box
 
-    def _field(self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble]) -> np.ndarray:
-        """(I, J, K) on the view: positive where the prompt's label is to be shown."""
-        settings = self.settings.claim
-        shown = np.clip(evidence(logits, self.card.labels, entry.label, self.card.postprocess.threshold), -settings.most, settings.most)
-        images = prepared.images[prepared.present][(slice(None), *where.box)]
-        mine = claim(entry, where.grid, images, settings)
-        if mine is None:
-            return np.full(where.grid.shape, -1.0, dtype=np.float32)
-        result, at = shown, tuple(_voxels(entry, where.grid).T)
+    def _round(self, follows: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
+        """Add the ball around a click, less what lies nearer to an earlier click of another label (`follows` is changed in place)."""
+        ball = self.settings.claim.ball**2
+        distance = squared_distance(part, np.array(click.world))
+        follows |= distance <= ball
         for other in before:
-            if other.label != entry.label and (theirs := claim(other, where.grid, images, settings)) is not None:
-                there = tuple(_voxels(other, where.grid).T)
-                result = result - max(0.0, float(shown[there].mean()) + settings.surplus) * theirs  # the other prompt stays unshown here
-                mine = np.maximum(mine - theirs, 0)
-        return result + max(0.0, settings.surplus - float(shown[at].mean())) * mine
+            if isinstance(other, Click) and other.label != click.label and other.voxel(part) is not None:
+                apart = squared_distance(part, np.array(other.world))
+                follows &= ~((apart <= ball) & (apart < distance))
+
+    def _field(
+        self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble]
+    ) -> tuple[View, np.ndarray]:
+        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown."""
+        settings, threshold = self.settings.claim, self.card.postprocess.threshold
+        near = where if self.listens else where.around(np.atleast_2d(np.array(entry.world)), settings.reach)
+        shown = evidence(logits[(slice(None), *near.within(where))], self.card.labels, entry.label, threshold)
+        np.clip(shown, -settings.most, settings.most, out=shown)
+        images = prepared.images[(slice(None), *near.box)][prepared.present]
+        mine = claim(entry, near.grid, images, settings)
+        if mine is None:
+            return near, np.full(near.grid.shape, -1.0, dtype=np.float32)
+        field, at = shown.copy(), tuple(_voxels(entry, near.grid).T)
+        free = mine.copy()
+        for other in before:
+            if other.label != entry.label and (theirs := claim(other, near.grid, images, settings)) is not None:
+                there = tuple(_voxels(other, near.grid).T)
+                field -= max(0.0, float(shown[there].mean()) + settings.surplus) * theirs  # the other prompt's place stays as it is
+                free = np.maximum(free - theirs, 0)
+        field += max(0.0, settings.surplus - float(shown[at].mean())) * free
+        if not self.listens:
+            field[mine < settings.least] = -1.0
+        return _around_positive(near, field)
 
     def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:
         """Take away what lies outside the box (`array` is changed in place)."""
@@ -262,6 +274,16 @@ class Refiner:
         found = ndimage.find_objects(outside.astype(np.uint8))
         array[outside] = 0
         return found[0] if found else (slice(0, 0),) * 3
+
+
+def _around_positive(near: View, field: np.ndarray) -> tuple[View, np.ndarray]:
+    """The part of a field that matters."""
+    found = ndimage.find_objects((field > 0).astype(np.uint8))
+    if not found:
+        return near, field
+    low = np.array([max(0, s.start - 1) for s in found[0]])
+    high = np.array([min(n, s.stop + 1) for s, n in zip(found[0], field.shape)])
+    return near.part(low, high), field[tuple(slice(a, b) for a, b in zip(low, high))]
 
 
 def _voxels(entry: Click | Scribble, grid: Grid) -> np.ndarray:

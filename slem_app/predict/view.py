@@ -44,6 +44,22 @@ class View:
     grid: Grid
     """Their grid."""
 
+    def around(self, world: np.ndarray, reach: float) -> View:
+        """The part of it within `reach` mm, along its axes, of some points (n, 3)."""
+        index = np.clip(np.floor(self.grid.to_index(world) + 0.5), 0, np.array(self.grid.shape) - 1).astype(int)
+        more = np.ceil(reach / self.grid.spacing).astype(int)
+        low = np.maximum(index.min(axis=0) - more, 0)
+        return self.part(low, np.minimum(index.max(axis=0) + 1 + more, self.grid.shape))
+
+    def part(self, low: np.ndarray, high: np.ndarray) -> View:
+        """The part from its voxel `low` up to `high`."""
+        box = tuple(slice(int(s.start + a), int(s.start + b)) for s, a, b in zip(self.box, low, high))
+        return View(box, self.grid.crop(tuple(low), tuple(high - low)))
+
+    def within(self, whole: View) -> Box3:
+        """Its box as seen from a view that holds it."""
+        return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(self.box, whole.box))
+
 
 def groups(entries: Sequence[Click | Scribble], widest: float) -> list[list[Click | Scribble]]:
     """Entries that one view of `widest` mm can hold, in their order; a wide scribble is a group of its own."""

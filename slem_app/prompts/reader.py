@@ -98,7 +98,7 @@ class SimulatedReader:
         differ = self._member[:, :, None] != self._member[:, None, :]  # R t c
         if self.settings.measure == "volume":
             return differ.any(axis=0).astype(float)
-        counts = np.bincount(truth.ravel(), minlength=self._member.shape[1]) + np.bincount(current.ravel(), minlength=self._member.shape[1])
+        counts = sum(np.bincount(labels.ravel(order="K"), minlength=self._member.shape[1]) for labels in (truth, current))
         totals = np.maximum(self._member @ counts, 1)  # R
         return (differ / totals[:, None, None]).sum(axis=0)
 
