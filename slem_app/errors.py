@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SlemError", "NotFound", "BadStudy", "BadVolume", "BadGrid", "BadLabel", "BadPrompt", "BadCard", "BadWeights", "BadSetting", "StorageFailed"]
+__all__ = ["BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "NotFound", "SlemError", "StorageFailed"]
 
 
 class SlemError(Exception):
