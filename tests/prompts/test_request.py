@@ -1,0 +1,95 @@
+"""Prompts as the clients send them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from slem_app.errors import BadLabel, BadPrompt
+from slem_app.prompts import BACKGROUND, Box, read_box, read_clicks, read_scribbles
+from slem_app.types import Grid
+from slem_app.weights import BRAIN_LABELS
+
+
+def said(params: dict, image: Grid) -> list[tuple[str, tuple[int, int, int] | None]]:
+    return [(click.label, click.voxel(image)) for click in read_clicks(json.loads(json.dumps(params)), BRAIN_LABELS, image)]
+
+
+def test_slicer_sends_every_label_by_name(image: Grid) -> None:
+    params = {"necrosis": [], "edema": [[1, 2, 3], [4, 5, 6]], "enhancing tumor": [[7, 8, 9]], "label": "edema", "result_extension": ".nrrd", "client_id": "c"}
+    assert said(params, image) == [("edema", (1, 2, 3)), ("edema", (4, 5, 6)), ("enhancing tumor", (7, 8, 9))]
+
+
+def test_ohif_sends_background_beside(image: Grid) -> None:
+    assert said({"edema": [[1, 2, 3]], "background": [[0, 0, 0]]}, image) == [("edema", (1, 2, 3)), (BACKGROUND, (0, 0, 0))]
+    assert said({"edema": [], "background": []}, image) == []
+
+
+def test_deepgrow_sends_one_label(image: Grid) -> None:
+    params = {"label": "necrosis", "foreground": [[1, 1, 1]], "background": [[2, 2, 2]]}
+    assert said(params, image) == [("necrosis", (1, 1, 1)), (BACKGROUND, (2, 2, 2))]
+    with pytest.raises(BadPrompt, match="foreground clicks came for the label 'tumour': give `label`, one of necrosis, edema"):
+        said({**params, "label": "tumour"}, image)
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"edema": [[1, 2, 3], [1, 2, 99]]}, r"click 2 of 'edema' at \[1, 2, 99\] lies outside the image of 20x24x16 voxels"),
+        ({"background": [[1, 2, None]]}, "click 1 of 'background' is .1, 2, None.: three whole numbers"),
+        ({"edema": [1, 2, 3]}, "click 1 of 'edema' is 1: three whole numbers"),
+        ({"edema": "1,2,3"}, r"the clicks of 'edema' are '1,2,3': a list of \[i, j, k\] is needed"),
+        ({"oedema": [[1, 2, 3]]}, "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor and background"),
+    ],
+)
+def test_refuses_clicks_that_cannot_be_meant(image: Grid, params: dict, text: str) -> None:
+    with pytest.raises(BadPrompt, match=text):
+        said(params, image)
+
+
+def test_refuses_nan_which_json_lets_pass(image: Grid) -> None:
+    with pytest.raises(BadPrompt, match="click 1 of 'edema' is .nan, 2, 3.: three whole numbers"):
+        read_clicks(json.loads('{"edema": [[NaN, 2, 3]]}'), BRAIN_LABELS, image)
+
+
+def test_roi_holds_two_ends_along_each_axis_in_any_order(image: Grid) -> None:
+    assert read_box({"roi": [9, 2, 3, 8, 12, 4]}, image) == Box.on(image, (2, 3, 4), (9, 8, 12))
+    assert read_box({"roi": []}, image) is None
+    assert read_box({}, image) is None
+    with pytest.raises(BadPrompt, match="roi is .1, 2, 3.: six whole numbers are needed"):
+        read_box({"roi": [1, 2, 3]}, image)
+    with pytest.raises(BadPrompt, match="roi is .1.5, 2, 3.: three whole numbers"):
+        read_box({"roi": [1.5, 2, 2, 3, 3, 4]}, image)
+
+
+NAMES = {1: "edema", 2: "background_scribbles", 3: "foreground_scribbles", 4: "background"}
+
+
+def test_scribbles_come_with_the_segments_that_exist(image: Grid) -> None:
+    array = np.zeros(image.shape, np.uint8)
+    array[2:5, 2:5, 2:5], array[8, 8, 8:11], array[1, 1, 1:3], array[0, 0, 0] = 1, 3, 2, 4
+    scribbles, mask = read_scribbles(array, image, NAMES, BRAIN_LABELS, "enhancing tumor", image)
+    assert {s.label: len(s.voxels(image)) for s in scribbles} == {BACKGROUND: 2, "enhancing tumor": 3}
+    assert np.unique(mask.array).tolist() == [0, 2]
+    assert (mask.array == 2).sum() == 27
+
+
+def test_scribbles_alone_have_no_mask(image: Grid) -> None:
+    array = np.zeros(image.shape, np.uint8)
+    array[8, 8, 8:11] = 3
+    scribbles, mask = read_scribbles(array, image, NAMES, BRAIN_LABELS, "edema", image)
+    assert [s.label for s in scribbles] == ["edema"]
+    assert mask is None
+
+
+def test_refuses_scribbles_of_another_image_or_without_names(image: Grid) -> None:
+    array = np.full(image.shape, 3, np.uint8)
+    moved = image.crop((1, 0, 0), image.shape)
+    with pytest.raises(BadPrompt, match="the scribbles lie on the grid 20x24x16"):
+        read_scribbles(array, moved, NAMES, BRAIN_LABELS, "edema", image)
+    with pytest.raises(BadLabel, match=r"values \[3\] that label_info does not name"):
+        read_scribbles(array, image, {}, BRAIN_LABELS, "edema", image)
+    with pytest.raises(BadPrompt, match="the scribble names the unknown label 'x'"):
+        read_scribbles(array, image, NAMES, BRAIN_LABELS, "x", image)
+    with pytest.raises(BadLabel, match="unknown label 'lesion'"):
+        read_scribbles(array, image, {3: "lesion"}, BRAIN_LABELS, "edema", image)
