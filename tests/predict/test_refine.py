@@ -1,0 +1,395 @@
+"""Corrections, told in a small language: a `Reader` says positive("edema", (i, j, k)), negative((i, j, k)), undo() and looks at the result."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from slem_app.errors import BadCard, BadPrompt
+from slem_app.network import build
+from slem_app.phantom import Phantom, make, reorient_phantom
+from slem_app.predict import Features, Predictor, Refiner, Result
+from slem_app.predict.claim import evidence
+from slem_app.predict.view import ViewSettings, groups, moved, view
+from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
+from slem_app.regions import PostProcess, decide
+from slem_app.types import Grid
+from slem_app.volumes.prepare import Prepared, Volume, prepare
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
+
+NECROSIS, EDEMA, ENHANCING = 1, 2, 3
+Voxel = tuple[int, int, int]
+
+
+class Reader:
+    """Someone before a screen: what is said goes to the refiner, `shown` is the label map on the displayed image."""
+
+    def __init__(self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None, keep: bool = True) -> None:
+        self.refiner, self.prepared = refiner, prepared
+        self.features = refiner.features(prepared) if keep else None
+        self.history = [refiner.start(prepared, self.features, mask)]
+
+    @property
+    def result(self) -> Result:
+        return self.history[-1]
+
+    @property
+    def shown(self) -> np.ndarray:
+        return self.result.prediction.array
+
+    @property
+    def before(self) -> np.ndarray:
+        return self.history[-2].prediction.array
+
+    def say(self, prompts: Prompts) -> None:
+        self.history.append(self.refiner.refine(self.prepared, self.features, self.result, prompts))
+
+    def positive(self, label: str, *voxels: Voxel) -> None:
+        prompts = self.result.prompts
+        for voxel in voxels:
+            prompts = prompts.with_click(Click.on(self.prepared.reference, voxel, label, BRAIN_LABELS))
+        self.say(prompts)
+
+    def negative(self, *voxels: Voxel) -> None:
+        self.positive(BACKGROUND, *voxels)
+
+    def paint(self, label: str, painted: np.ndarray) -> None:
+        self.say(self.result.prompts.with_scribble(Scribble.of(label, painted, self.prepared.reference)))
+
+    def limit(self, first: Voxel, second: Voxel, *labels: str) -> None:
+        self.say(self.result.prompts.with_box(Box.on(self.prepared.reference, first, second, labels)))
+
+    def undo(self) -> None:
+        self.history.pop()
+
+
+@pytest.fixture(scope="module")
+def case() -> Phantom:
+    return make(seed=3, shape=(64, 72, 56), spacing=(2.0, 2.0, 2.0))
+
+
+def prepared(case: Phantom, card: Card, reference: str = "t1c") -> Prepared:
+    volumes = {name: Volume(image, case.grids[name]) for name, image in case.images.items()}
+    return prepare(volumes, BRAIN_SEQUENCES, card.preparation, case.grids[reference])
+
+
+@pytest.fixture
+def listening(card: Card, tmp_path) -> Model:
+    """A network with prompt channels that answers anything at all to them."""
+    card = replace(card, network=replace(card.network, prompts=8))
+    torch.manual_seed(1)
+    network = build(card.network)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+        network.encoder.prompt[1].weight.normal_(std=0.5)
+    return Model(card, network.eval(), tmp_path)
+
+
+@pytest.fixture(params=["thresholds", "fresh", "listening"])
+def model(request: pytest.FixtureRequest) -> Model:
+    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense."""
+    return request.getfixturevalue(request.param)
+
+
+def refiner(model: Model) -> Refiner:
+    return Refiner(Predictor(model, precision="float32"))
+
+
+def reader(model: Model, case: Phantom, reference: str = "t1c", mask: Mask | None = None) -> Reader:
+    return Reader(refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse"))
+
+
+def middle(case: Phantom, value: int) -> Voxel:
+    """The labelled voxel nearest to the middle of its label."""
+    index = np.argwhere(case.labels == value)
+    return tuple(int(v) for v in index[((index - np.median(index, axis=0)) ** 2).sum(axis=1).argmin()])
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def test_without_prompts_it_is_the_automatic_result(model: Model, case: Phantom) -> None:
+    study = prepared(case, model.card)
+    kept = Reader(refiner(model), study, keep=hasattr(model.network, "fuse"))
+    plain = Predictor(model, precision="float32").predict(study)
+    np.testing.assert_array_equal(kept.shown, plain.array)
+    assert kept.result.prompts == Prompts()
+    assert kept.result.prediction.grid is study.reference
+
+
+def test_clicks_are_obeyed_whatever_the_network_says(model: Model, case: Phantom) -> None:
+    who = reader(model, case)
+    shape, rng = np.array(who.shown.shape), np.random.default_rng(0)
+    said: dict[Voxel, int] = {}
+    for n in range(8):
+        voxel = tuple(int(v) for v in rng.integers(0, shape))  # anywhere, the air around the head included
+        value = n % 4
+        if value:
+            who.positive(BRAIN_LABELS.names[value - 1], voxel)
+        else:
+            who.negative(voxel)
+        said[voxel] = value
+        assert {v: int(who.shown[v]) for v in said} == said
+
+
+def test_neighbouring_clicks_of_other_labels_all_hold(model: Model, case: Phantom) -> None:
+    who, (i, j, k) = reader(model, case), middle(case, EDEMA)
+    said = {(i, j, k): EDEMA, (i + 1, j, k): NECROSIS, (i, j + 1, k): 0, (i, j, k + 1): ENHANCING, (i - 1, j, k): 0, (i, j - 1, k): EDEMA}
+    for voxel, value in said.items():
+        who.positive(BRAIN_LABELS.names[value - 1] if value else BACKGROUND, voxel)
+    assert {v: int(who.shown[v]) for v in said} == said
+
+
+def test_on_one_voxel_the_later_click_holds(model: Model, case: Phantom) -> None:
+    who, voxel = reader(model, case), middle(case, EDEMA)
+    who.positive("necrosis", voxel)
+    who.negative(voxel)
+    assert who.shown[voxel] == 0
+    who.positive("necrosis", voxel)
+    assert who.shown[voxel] == NECROSIS
+
+
+def test_nothing_changes_outside_the_box_that_is_told(model: Model, case: Phantom) -> None:
+    who = reader(model, case)
+    for label, voxel in [("enhancing tumor", middle(case, NECROSIS)), ("edema", (20, 20, 20)), (BACKGROUND, middle(case, EDEMA))]:
+        who.positive(label, voxel)
+        outside = np.ones(who.shown.shape, bool)
+        outside[who.result.changed] = False
+        assert outside.any()
+        np.testing.assert_array_equal(who.shown[outside], who.before[outside])
+
+
+def test_a_click_only_ever_spreads_its_own_label_in_one_piece(model: Model, case: Phantom) -> None:
+    who, voxel = reader(model, case), middle(case, EDEMA)
+    who.positive("necrosis", voxel)
+    changed = who.shown != who.before
+    assert changed.any()
+    assert set(np.unique(who.shown[changed])) == {NECROSIS}
+
+
+def test_the_result_before_is_left_as_it_was(model: Model, case: Phantom) -> None:
+    who = reader(model, case)
+    first, kept = who.result, who.shown.copy()
+    who.positive("necrosis", middle(case, EDEMA))
+    np.testing.assert_array_equal(first.prediction.array, kept)
+    assert (who.shown != kept).any()
+    who.undo()
+    assert who.result is first
+
+
+def test_clicks_at_once_are_as_clicks_one_by_one(thresholds: Model, case: Phantom) -> None:
+    a, b = middle(case, EDEMA), middle(case, NECROSIS)
+    one, both = reader(thresholds, case), reader(thresholds, case)
+    one.positive("necrosis", a)
+    one.positive("necrosis", b)
+    both.positive("necrosis", a, b)
+    np.testing.assert_array_equal(one.shown, both.shown)
+
+
+def test_replay_gives_the_same_as_the_clicks_did(model: Model, case: Phantom) -> None:
+    who = reader(model, case)
+    start = who.result
+    who.positive("necrosis", middle(case, EDEMA))
+    who.negative(middle(case, ENHANCING))
+    who.limit((10, 10, 10), (50, 60, 45))
+    again = who.refiner.replay(who.prepared, who.features, start, who.result.prompts)
+    np.testing.assert_array_equal(again.prediction.array, who.shown)
+    assert again.prompts == who.result.prompts
+
+
+def test_replay_without_a_click_is_as_if_it_had_never_been(model: Model, case: Phantom) -> None:
+    who, other = reader(model, case), reader(model, case)
+    who.positive("necrosis", middle(case, EDEMA))
+    other.negative(middle(case, ENHANCING))
+    start = who.history[0]
+    who.negative(middle(case, ENHANCING))
+    left = who.result.prompts.without(who.result.prompts.clicks[0])
+    np.testing.assert_array_equal(who.refiner.replay(who.prepared, who.features, start, left).prediction.array, other.shown)
+
+
+def test_refuses_to_forget_a_click_by_itself(thresholds: Model, case: Phantom) -> None:
+    who = reader(thresholds, case)
+    who.positive("necrosis", middle(case, EDEMA))
+    with pytest.raises(BadPrompt, match="earlier prompts are gone: a correction cannot take them back; go back to the result before them, or replay"):
+        who.say(Prompts())
+
+
+def test_refuses_an_unknown_label_and_a_click_of_another_image(thresholds: Model, case: Phantom) -> None:
+    who = reader(thresholds, case)
+    with pytest.raises(BadPrompt, match="a click names the unknown label 'cyst'"):
+        who.say(Prompts((Click("cyst", (0, 0, 0)),)))
+    with pytest.raises(BadPrompt, match=r"a click of 'edema' at \[900.0, 0.0, 0.0\] mm lies outside the image 64x72x56"):
+        who.say(Prompts((Click("edema", (900.0, 0, 0)),)))
+    assert len(who.history) == 1
+
+
+def test_refuses_a_network_whose_prompt_channels_are_not_its_labels(card: Card, tmp_path) -> None:
+    odd = replace(card, network=replace(card.network, prompts=5))
+    with pytest.raises(BadCard, match="the network has 5 prompt channels; its 3 labels need 8, or 0 for none"):
+        refiner(Model(odd, build(odd.network), tmp_path))
+
+
+def test_a_missed_part_comes_back_with_one_click(thresholds: Model, case: Phantom) -> None:
+    hole = case.labels.copy()
+    index = np.argwhere(case.labels == EDEMA)
+    hole[tuple(index[index[:, 2] > np.median(index[:, 2])].T)] = 0  # the upper half of the edema is missed
+    who = reader(thresholds, case, mask=Mask(hole, case.grid))
+    np.testing.assert_array_equal(who.shown, hole)
+    error = (case.labels == EDEMA) & (hole == 0)
+    where = np.argwhere(error)
+    voxel = tuple(int(v) for v in where[((where - where.mean(axis=0)) ** 2).sum(axis=1).argmin()])
+    who.positive("edema", voxel)
+    after = who.shown == EDEMA
+    assert (after & error).sum() > 0.5 * error.sum()
+    assert dice(after, case.labels == EDEMA) > dice(hole == EDEMA, case.labels == EDEMA) + 0.1
+
+
+def test_a_false_part_goes_with_one_click(thresholds: Model, case: Phantom) -> None:
+    false = case.labels.copy()
+    free = np.argwhere((case.images["t1c"] > 0) & (case.labels == 0))
+    far = free[((free - np.argwhere(case.labels).mean(axis=0)) ** 2).sum(axis=1).argmax()]
+    blob = ((np.indices(false.shape).transpose(1, 2, 3, 0) - far) ** 2).sum(axis=-1) <= 9
+    false[blob] = EDEMA
+    who = reader(thresholds, case, mask=Mask(false, case.grid))
+    who.negative(tuple(int(v) for v in far))
+    assert (who.shown[blob] == EDEMA).sum() < 0.2 * blob.sum()
+    np.testing.assert_array_equal(who.shown[~blob], false[~blob])
+
+
+def test_a_patient_reader_gets_nearer_to_the_truth(thresholds: Model, case: Phantom) -> None:
+    who, robot, rng = reader(thresholds, case), SimulatedReader(BRAIN_LABELS), np.random.default_rng(0)
+    right = [float((who.shown == case.labels).sum())]
+    for _ in range(6):
+        shot = robot.shots(case.labels, who.shown, case.grid.spacing, rng)[0]
+        who.positive(shot.label, shot.index)
+        right.append(float((who.shown == case.labels).sum()))
+    assert sum(b > a for a, b in pairwise(right)) >= 5
+    assert right[-1] > right[0]
+
+
+@pytest.mark.parametrize("code", ["RAS", "PIL", "SAR"])
+def test_the_same_clicks_on_a_turned_image_give_the_same_result(thresholds: Model, case: Phantom, code: str) -> None:
+    turned = reorient_phantom(case, code)
+    plain, other = reader(thresholds, case), reader(thresholds, turned)
+    for label, value in [("necrosis", ENHANCING), ("edema", NECROSIS), (BACKGROUND, EDEMA)]:
+        voxel = middle(case, value)
+        plain.positive(label, voxel)
+        other.positive(label, tuple(int(v) for v in np.round(turned.grid.to_index(case.grid.to_world(np.array(voxel))))))
+    back = moved(other.shown, turned.grid, case.grid, order=0)
+    assert (plain.shown != plain.history[0].prediction.array).sum() > 50
+    assert (back == plain.shown).mean() > 0.999
+    assert dice(back > 0, plain.shown > 0) > 0.99
+
+
+@pytest.mark.parametrize("reference", ["t1n", "t2w", "t2f"])
+def test_clicks_on_any_sequence_are_obeyed_on_its_own_grid(model: Model, reference: str) -> None:
+    own = make(seed=3, shape=(64, 72, 56), spacing=(2.0, 2.0, 2.0), oblique=True, own_grids=True)
+    who, grid = reader(model, own, reference), own.grids[reference]
+    assert who.shown.shape == grid.shape
+    for label, value in [("necrosis", ENHANCING), ("edema", NECROSIS), (BACKGROUND, EDEMA)]:
+        voxel = Click(label, tuple(own.grid.to_world(np.array(middle(own, value))))).voxel(grid)
+        who.positive(label, voxel)
+        assert who.shown[voxel] == (BRAIN_LABELS.value(label) if label else 0)
+    assert all(who.shown[c.voxel(grid)] == (BRAIN_LABELS.value(c.label) if c.label else 0) for c in who.result.prompts.clicks)
+
+
+def test_every_painted_voxel_is_obeyed(model: Model, case: Phantom) -> None:
+    who, (i, j, k) = reader(model, case), middle(case, EDEMA)
+    stroke, erased = np.zeros(case.grid.shape, bool), np.zeros(case.grid.shape, bool)
+    stroke[i - 6 : i + 7, j, k], erased[i, j - 4 : j + 5, k + 2] = True, True
+    who.paint("necrosis", stroke)
+    assert (who.shown[stroke] == NECROSIS).all()
+    who.paint(BACKGROUND, erased)
+    assert (who.shown[stroke] == NECROSIS).all()
+    assert (who.shown[erased] == 0).all()
+
+
+def test_a_box_keeps_labels_inside_from_then_on(model: Model, case: Phantom) -> None:
+    who, centre = reader(model, case), middle(case, ENHANCING)
+    low, high = tuple(v - 6 for v in centre), tuple(v + 6 for v in centre)
+    inside = np.zeros(case.grid.shape, bool)
+    inside[tuple(slice(a, b + 1) for a, b in zip(low, high))] = True
+    who.limit(low, high)
+    np.testing.assert_array_equal(who.shown, np.where(inside, who.before, 0))
+    who.positive("edema", tuple(v + 5 for v in centre))
+    assert not who.shown[~inside].any()
+    assert who.shown[tuple(v + 5 for v in centre)] == EDEMA
+
+
+def test_a_box_for_one_label_leaves_the_others(thresholds: Model, case: Phantom) -> None:
+    who = reader(thresholds, case)
+    index = np.argwhere(who.shown == ENHANCING)
+    who.limit(tuple(np.median(index, axis=0).astype(int).tolist()), tuple(index.max(axis=0).tolist()), "enhancing tumor")
+    np.testing.assert_array_equal(who.shown == EDEMA, who.before == EDEMA)
+    assert 0 < (who.shown == ENHANCING).sum() < (who.before == ENHANCING).sum()
+
+
+def test_features_that_were_kept_give_what_fresh_ones_give(listening: Model, case: Phantom) -> None:
+    maker, study = refiner(listening), prepared(case, listening.card)
+    kept = maker.features(study)
+    assert isinstance(kept, Features)
+    assert kept.nbytes == kept.fused.nbytes
+    np.testing.assert_array_equal(maker.start(study, kept).probabilities, maker.start(study, None).probabilities)
+    small = replace(maker.predictor.inference, one_pass=10)
+    assert Refiner(Predictor(listening, inference=small)).features(study) is None
+
+
+def test_a_network_that_listens_changes_more_than_the_ball(listening: Model, case: Phantom) -> None:
+    who = reader(listening, case)
+    who.positive("edema", (30, 30, 30))
+    assert (who.shown != who.before).sum() > 33  # voxels of a ball of 2 mm
+
+
+def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
+    who = reader(thresholds, case)
+    assert set(who.result.prediction.timings) == {"network", "restore"}
+    who.positive("edema", (30, 30, 30))
+    assert set(who.result.prediction.timings) == {"view", "network", "merge"}
+
+
+def test_evidence_is_positive_just_where_thresholds_give_the_label() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (3, 12, 12, 12)).astype(np.float32)
+    shown = decide(1 / (1 + np.exp(-logits)), BRAIN_LABELS, PostProcess(threshold=0.3), 1.0)
+    for value, label in enumerate(("", *BRAIN_LABELS.names)):
+        np.testing.assert_array_equal(evidence(logits, BRAIN_LABELS, label, 0.3) > 0, shown == value)
+
+
+GRID = Grid((96, 96, 96), np.diag([1.5, 1.5, 1.5, 1.0]))
+
+
+def looked_at(label: str, voxel: Voxel, shown: np.ndarray, **settings: float) -> tuple[slice, slice, slice]:
+    click = Click.on(GRID, voxel, label)
+    return view([click], shown, GRID, GRID, BRAIN_LABELS, ViewSettings(**settings), multiple=16, stride=2).box
+
+
+def test_a_view_holds_the_click_and_grows_with_what_is_corrected() -> None:
+    small, large = np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.uint8)
+    small[46:52, 46:52, 46:52], large[20:76, 20:76, 20:76] = 2, 2
+    for shown, least in ((small, 48), (large, 80)):
+        box = looked_at(BACKGROUND, (48, 48, 48), shown)
+        assert [s.stop - s.start for s in box] == [least] * 3
+        assert all(s.start % 2 == 0 and s.start <= 48 < s.stop for s in box)
+    assert all(s.stop - s.start == 64 for s in looked_at(BACKGROUND, (48, 48, 48), large, largest=96.0))
+
+
+@pytest.mark.parametrize("voxel", [(0, 0, 0), (95, 95, 95), (0, 50, 95)])
+def test_a_view_stays_in_the_volume(voxel: Voxel) -> None:
+    box = looked_at("edema", voxel, np.zeros(GRID.shape, np.uint8))
+    assert all(0 <= s.start <= v < s.stop <= 96 for s, v in zip(box, voxel))
+
+
+def test_a_view_reaches_for_the_label_that_is_asked_for() -> None:
+    shown = np.zeros(GRID.shape, np.uint8)
+    shown[30:70, 46:50, 46:50] = 3
+    box = looked_at("enhancing tumor", (75, 48, 48), shown)
+    assert box[0].start <= 30
+    assert box[0].stop > 75
+
+
+def test_far_prompts_are_looked_at_one_by_one() -> None:
+    near, far = Click("edema", (10.0, 0, 0)), Click("edema", (90.0, 0, 0))
+    assert groups([Click("edema", (0.0, 0, 0)), near, far], 60) == [[Click("edema", (0.0, 0, 0)), near], [far]]
