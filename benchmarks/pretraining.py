@@ -75,18 +75,18 @@ class Setting:
 
 SETTINGS = {
     "small": Setting(
-        "2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 400 pretext steps of 8, 300 fine-tuning steps of 4",
+        "2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 400 pretext steps of 8, 250 fine-tuning steps of 4",
         {"channels": [12, 24, 48], "stem_channels": 12, "blocks": [1, 1, 2], "context_levels": [2], "deep_supervision": 1},
         {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
         {"steps": 400, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [48, 64, 48]}},
-        {"steps": 300, "batch": 4, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 300, "average": 0.98},
+        {"steps": 250, "batch": 4, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 250, "average": 0.98},
     ),
     "large": Setting(
-        "one GPU: whole heads at 1.5 mm, network of 7 M weights, 3000 pretext steps of 8, 1000 fine-tuning steps of 4",
+        "one GPU: whole heads at 1.5 mm, network of 7 M weights, 1500 pretext steps of 8, 800 fine-tuning steps of 4",
         {"channels": [32, 64, 128, 160], "stem_channels": 32, "blocks": [1, 2, 2, 2], "context_levels": [3], "deep_supervision": 2},
         {"spacing": [1.5, 1.5, 1.5], "multiple": 16},
-        {"steps": 3000, "batch": 8, "rate": 1e-3, "save_every": 500, "average": 0.995, "view": {"shape": [96, 128, 96]}},
-        {"steps": 1000, "batch": 4, "patch": [96, 96, 96], "rate": 2e-3, "save_every": 250},
+        {"steps": 1500, "batch": 8, "rate": 1e-3, "save_every": 250, "average": 0.99, "view": {"shape": [96, 128, 96]}},
+        {"steps": 800, "batch": 4, "patch": [96, 96, 96], "rate": 2e-3, "save_every": 200},
     ),
     "smoke": Setting(
         "some steps, to see that it runs",
@@ -370,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--folds", nargs="+", type=int, help="run folds side by side in processes of their own")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing new after so long")
+    parser.add_argument("--times", type=int, default=1, help="weights: how many times the setting's steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
@@ -420,10 +421,13 @@ def _weights(bench: Bench, asked: argparse.Namespace) -> None:
     folder = bench.folder / "weights" / arm
     parent = None
     if EVERY[arm].recipe:
-        recipe = bench.pretext_recipe(arm, 1, 0)
-        pretrain(recipe, bench.cache, ids, folder / "pretext", (), bench.device, bench.workers, card=replace(recipe.card(), name="slem_brain_ssl"))
+        first = bench.pretext_recipe(arm, 1, 0)
+        first = replace(first, settings=replace(first.settings, steps=asked.times * first.settings.steps))
+        pretrain(first, bench.cache, ids, folder / "pretext", (), bench.device, bench.workers, card=replace(first.card(), name="slem_brain_ssl"))
         parent = load_pretrained(folder / "pretext" / "model")
-    finetune(bench.finetune_recipe(arm, 1, 0), bench.cache, ids, folder / "finetune", parent, bench.device, bench.workers)
+    recipe = bench.finetune_recipe(arm, 1, 0)
+    recipe = replace(recipe, settings=replace(recipe.settings, steps=asked.times * recipe.settings.steps))
+    finetune(recipe, bench.cache, ids, folder / "finetune", parent, bench.device, bench.workers)
     print(f"encoder in {folder / 'pretext' / 'model'}, model in {folder / 'finetune' / 'model'}")
 
 

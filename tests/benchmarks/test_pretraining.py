@@ -65,6 +65,10 @@ def test_all_stages_run_in_pieces(studies: Path, tmp_path: Path, bench, monkeypa
     assert len(rows) == 4 * 4
     assert {row["case"] for row in rows if row["arm"] == "slem"} == {f"case{n}" for n in range(4)}
     assert all(0 <= float(row[region]) <= 1 for row in rows for region in ("wt", "tc", "et"))
+    pretraining.main(["weights", *same, "--arms", "slem"])
+    assert (tmp_path / "runs" / "smoke" / "weights" / "slem" / "finetune" / "model" / "card.yaml").read_text().count("slem_brain_ssl 1") == 1
+    pretraining.main(["cost", *same, "--arms", "slem"])
+    assert results.with_name("pretraining_cost_smoke.csv").read_text().startswith("task,seconds a step,of which waiting for data,weights (M)")
     pretraining.main(["table", *same])
     text = results.with_suffix(".md").read_text()
     assert "## Setting smoke, 2 labelled cases" in text
@@ -103,7 +107,7 @@ def test_arms_differ_from_scratch_by_their_beginning_alone(bench, tmp_path: Path
                     assert recipe.preparation == ours.card.preparation
                     assert recipe.settings == made.pretext_recipe("slem", cfb, 3).settings
     longer = pretraining.Bench("small", tmp_path).finetune_recipe("scratch_longer", 1, 0)
-    assert longer.settings.steps == 700
+    assert longer.settings.steps == 650
 
 
 def test_every_variant_is_a_recipe(bench, tmp_path: Path) -> None:
