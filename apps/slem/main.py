@@ -35,6 +35,10 @@ class SlemLabel(MONAILabelApp):
     def next_sample(self, request):
         return super().next_sample(self.serving.strategy_request(request))
 
+    def on_save_label(self, image_id, label_id):
+        super().on_save_label(image_id, label_id)
+        self.serving.saved(label_id)
+
     def sessions(self):
         return self.serving.sessions
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,18 @@ import torch
 from monailabel.config import settings as monai_settings
 from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import BadSetting, NotFound
+from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
+from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
+from slem_app.serving.interactive_task import InteractiveTask, Start
+from slem_app.serving.memory import Memory
 from slem_app.serving.routes import install
 from slem_app.serving.sessions import UploadSessions
 from slem_app.serving.settings import parse_settings
@@ -39,8 +43,6 @@ __all__ = ["DESCRIPTION", "NAME", "Serving"]
 
 NAME = "SLeM Label"
 DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
-
-UPLOAD_NAME = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")  # the names that tempfile gives; MONAI Label puts a file sent with a request there
 
 
 class Serving:
@@ -65,7 +67,10 @@ class Serving:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
+        self.memory = Memory(self.settings.memory_mb * 2**20)
+        self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
         self.results = _results_folder()
+        self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
         root = self.settings.store or Path(studies) / ".slem"
@@ -74,9 +79,26 @@ class Serving:
 
     def segmentation(self, name: str) -> SegmentationTask:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
+        if name in self.automatic:
+            return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
         model = load_model(own if own and (own / CARD_FILE).is_file() else name)
-        return SegmentationTask(Predictor(model, self.device), self.cache, self.results, self.settings.register)
+        self.automatic[name] = SegmentationTask(Predictor(model, self.device), self.cache, self.results, self.settings.register)
+        return self.automatic[name]
+
+    def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
+        """The model called `name` as a tool of the clients; None where its weights were never trained with prompts."""
+        automatic = self.segmentation(name)
+        return InteractiveTask(automatic, self.memory, self.starts, kind) if automatic.predictor.card.network.prompts else None
+
+    def saved(self, label_id: str) -> None:
+        """A client submitted a label: its reader's further clicks change that."""
+        store = self.datastore.store
+        version = max((store.latest(label_id, tag) for tag in store.tags(label_id)), key=lambda one: one.label.stat().st_mtime_ns)
+        case = self.cases.find(f"{label_id}/{version.meta['sequence']}")
+        for task in self.tasks.values():
+            if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
+                task.edited(case, read_label_file(version.label)[0], version.meta.get("client_id"))
 
     def install(self) -> None:
         """Complete MONAI Label's FastAPI application, which is starting."""
@@ -138,14 +160,14 @@ class Serving:
         if not Path(image).is_absolute():
             return self.cases.find(image), False
         session = self.sessions.folder_of(image)
-        sent = Path(image).parent == Path(tempfile.gettempdir()) and UPLOAD_NAME.fullmatch(Path(image).name)
+        sent = Path(image).parent == Path(tempfile.gettempdir()) and SENT_FILE.fullmatch(Path(image).name)
         if not (session or sent) or not Path(image).exists():
             raise NotFound(f"no case {image!r}: paths of the server are no ids")
         case_id = f"upload {session.name if session else Path(image).name}"
         grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")))
         return Case(case_id, grouping, grouping.reference(REFERENCE_ORDER), notes), True
 
-    def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask]:
+    def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask | InteractiveTask]:
         classes = {path.split(".")[-2]: path for path in configs}
         if unknown := sorted(set(self.settings.models) - set(classes)):
             raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
@@ -154,7 +176,11 @@ class Serving:
             module, _, kind = classes[name].rpartition(".")
             config: TaskConfig = getattr(importlib.import_module(module), kind)()
             config.init(name, "", conf, None, serving=self)
-            tasks[name] = config.infer()
+            task = config.infer()
+            if task is not None:
+                tasks[name] = task
+            elif name in self.settings.models:
+                raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
         return tasks
 
 

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from slem_app.errors import BadGrid, BadLabel, BadSetting, NotFound, StorageFailed
+from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
 from slem_app.labels import LabelSet
 from slem_app.serving.cases import Case, Cases
 from slem_app.serving.images import image_file, image_name, keep_upload
+from slem_app.serving.label_names import value_names
 from slem_app.serving.label_store import LabelStore, Version, file_name, replace_file
 from slem_app.types import Grid
 
@@ -130,7 +131,7 @@ class CaseDatastore(Datastore):
         labels = self._label_set(info.get("model"))
         array, grid, names = read_label_file(Path(label_filename))
         sequence, array = _placed(case, array, grid)
-        array = labels.remap(array, _value_names(info.get("label_info"), names, labels))
+        array = labels.remap(array, value_names(info.get("label_info"), names, labels))
         present = [labels.names[value - 1] for value in np.unique(array) if value]
         meta = {
             **info,
@@ -246,14 +247,3 @@ def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[str, np.ndarray]
         f"{refusals[0]}. No other sequence of case {case.id!r} has that grid either. "
         "Export it with the image as reference volume; nothing was saved, and earlier versions are kept"
     )
-
-
-def _value_names(label_info: Any, names: Mapping[int, str] | None, labels: LabelSet) -> dict[int, str]:
-    """What the values of a label file mean. Clients number segments by their position in `label_info`; `idx` may count others too."""
-    if names:  # the file says it itself (.seg.nrrd)
-        return {value: "" if name == "background" else name for value, name in names.items()}
-    if label_info is None:
-        return dict(enumerate(labels.names, 1))
-    if not isinstance(label_info, list) or not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in label_info):
-        raise BadLabel(f"label_info must be a list of objects with a name, in the order of the file's values, got {label_info!r}")
-    return {value: "" if row["name"] == "background" else row["name"] for value, row in enumerate(label_info, 1)}

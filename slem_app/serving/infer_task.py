@@ -8,6 +8,7 @@ kept, so a second request for any sequence of a case is spared read and prepare.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -83,6 +84,7 @@ class SegmentationTask(InferTask):
         self.cache = cache
         self.results = results
         self.register = register
+        self.lock = threading.Lock()  # of the network, which serves one call at a time
 
     def is_valid(self) -> bool:
         return True
@@ -101,8 +103,9 @@ class SegmentationTask(InferTask):
         """
         start = time.perf_counter()
         reply, case = parse_reply(request), request["case"]
-        prepared, timings = self.prepared(case)
-        prediction = self.predictor.predict(replace(prepared, reference=case.series.grid))
+        with self.lock:
+            prepared, timings = self.prepared(case)
+            prediction = self.predictor.predict(replace(prepared, reference=case.series.grid))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
@@ -144,4 +147,3 @@ class SegmentationTask(InferTask):
             "notes": [*case.notes, *prediction.notes],
             "model_version": card.version,
         }
-

@@ -6,16 +6,25 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+import json
+from typing import Any, Literal
+
+from fastapi import APIRouter, BackgroundTasks, FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse
 
+from slem_app.errors import BadSetting
 from slem_app.serving import errors
+from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 
 __all__ = ["install"]
 
 NO_TRAINING = "this server does not train: it segments cases and keeps the labels that you save, for training outside of it"
 
 NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
+
+Output = Literal["image", "json", "all"]
+"""What a reply is made of."""
 
 router = APIRouter()
 
@@ -34,6 +43,38 @@ async def change_model(model: str) -> JSONResponse:
     return _not_offered(NO_WEIGHTS)
 
 
+@router.post("/slem/undo/{model}")
+async def undo(tasks: BackgroundTasks, model: str, image: str = "", session_id: str = "", client_id: str = "", output: Output | None = None) -> Any:
+    """Take the reader's last step on an image back; answers like `/infer/{model}`. The name must be the one that the clicks came with."""
+    return _ask(tasks, model, image, session_id, client_id, output, "undo")
+
+
+@router.post("/slem/start_over/{model}")
+async def start_over(tasks: BackgroundTasks, model: str, image: str = "", session_id: str = "", client_id: str = "", output: Output | None = None) -> Any:
+    """Back to the automatic segmentation; answers like `/infer/{model}`. `undo` brings back what was there."""
+    return _ask(tasks, model, image, session_id, client_id, output, "start_over")
+
+
+def _ask(tasks: BackgroundTasks, model: str, image: str, session_id: str, client_id: str, output: Output | None, what: str) -> Any:
+    from monailabel.endpoints.infer import run_inference  # it imports the server's users, which warn of what they import
+
+    if not image and not session_id:
+        raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
+    fields = {what: True, **({"client_id": client_id} if client_id else {})}
+    return run_inference(tasks, model, image, session_id, json.dumps(fields), None, None, output)
+
+
+class PackMiddleware:
+    """Compresses label maps on their way to clients that say they can read that: OHIF's are raw in themselves."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.packed = app, GZipMiddleware(app, minimum_size=1024, compresslevel=1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = scope["type"] == "http" and scope["path"].startswith(("/infer/", "/slem/")) and b"output=image" in scope.get("query_string", b"")
+        await (self.packed if raw else self.app)(scope, receive, send)
+
+
 def _not_offered(why: str) -> JSONResponse:
     return JSONResponse({"error": "NotOffered", "detail": why}, status_code=501)
 
@@ -43,4 +84,6 @@ def install(app: FastAPI) -> None:
     ahead = len(app.router.routes)
     app.include_router(router)
     app.router.routes[:] = app.router.routes[ahead:] + app.router.routes[:ahead]  # the first route that matches answers
-    errors.install(app)
+    errors.install(app)  # first: it lets the server build its chain of middleware anew
+    app.add_middleware(PackMiddleware)
+    app.add_middleware(ReaderMiddleware)

@@ -33,12 +33,14 @@ class Settings:
     """CPU threads of the network; 0: as many as PyTorch chooses."""
     cache_mb: int = 512
     """Memory for prepared volumes, MiB."""
+    memory_mb: int = 1024
+    """Memory for readers' corrections with the way back, and as much again for what their first click made of a case, MiB."""
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""
 
     def __post_init__(self) -> None:
-        if self.threads < 0 or self.cache_mb < 0:
-            raise BadSetting(f"threads and cache_mb must not be negative, got {self.threads} and {self.cache_mb}")
+        if min(self.threads, self.cache_mb, self.memory_mb) < 0:
+            raise BadSetting(f"threads, cache_mb and memory_mb must not be negative, got {self.threads}, {self.cache_mb} and {self.memory_mb}")
 
 
 def parse_settings(conf: Mapping[str, str]) -> Settings:
@@ -68,6 +70,7 @@ def _read(key: str, text: str) -> object:
         "store": lambda t: Path(t).expanduser().resolve(),
         "threads": int,
         "cache_mb": int,
+        "memory_mb": int,
         "register": _boolean,
     }
     try:

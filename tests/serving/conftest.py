@@ -1,5 +1,6 @@
 """Small phantoms in a studies folder, a model that was never trained, and a datastore over them."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 
 from slem_app import phantom
 from slem_app.network import SegmenterConfig, build
+from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
 from slem_app.serving.cases import Cases
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_card, save_model
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 
@@ -59,4 +61,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         postprocess=PostProcess(threshold=config.prior),
     )
     save_model(folder / "slem_brain", card, network)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def click_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with prompt channels, whose layer answers at random."""
+    folder = tmp_path_factory.mktemp("click_models")
+    card = load_card(models / "slem_brain")
+    config = dataclasses.replace(card.network, prompts=channel_count(card.labels))
+    torch.manual_seed(0)
+    network = build(config)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+        network.encoder.prompt[1].weight.normal_(std=0.1)
+    save_model(folder / "slem_brain", dataclasses.replace(card, network=config, file="", sha256=""), network)
     return folder

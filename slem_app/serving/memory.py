@@ -1,0 +1,216 @@
+"""What a reader has asked for so far: per reader, case and grid, the segmentation that is shown, the prompts behind it, and the way there.
+
+Clients send their prompts but no segmentation, so the last one must be remembered here. What is shown depends on nothing but the start (the
+automatic result, or a mask that the client sent) and the prompts in the order in which they came. Hence nothing of it is kept on disk: after a
+restart, or when the memory was needed for others, the same prompts, which the client sends again in full, give the same segmentation again. What
+cannot be made again is told in the reply, never guessed: the order of prompts across labels, steps to undo, and a mask that was only sent along
+(a label that was submitted is in the label store). A work is bound to the state of the case's files and, by its key, to the model's weights: when
+either changes it is forgotten.
+
+Concurrency: whoever reads or changes a work holds the lock of its key (`locked`). Works change by whole values at the end of a request, so one
+that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from slem_app.errors import BadPrompt
+from slem_app.predict import Result
+from slem_app.prompts import Click, Prompts, Scribble
+
+__all__ = ["Memory", "Moment", "Work", "less"]
+
+Entry = Click | Scribble
+Box3 = tuple[slice, slice, slice]
+STRIPES = 64  # locks; two keys that share one only wait for each other
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A point on the way, without its label map."""
+
+    start: Result
+    """What the prompts are applied to."""
+    prompts: Prompts = field(default_factory=Prompts)
+    """Those that are in effect."""
+    clicks: Mapping[str | None, tuple[Click, ...]] = field(default_factory=dict)
+    """What the client lists: by label, or all under None."""
+    scribbles: tuple[Scribble, ...] = ()
+    """What it painted last."""
+    settled: tuple[Entry, ...] = ()
+    """Listed still but without effect: undone, or older than the mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """How to go back to the moment before."""
+
+    before: Moment
+    """That moment."""
+    box: Box3
+    """Where the label map changed."""
+    was: np.ndarray
+    """What was there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One reader's work on one image."""
+
+    now: Moment
+    """Where it stands."""
+    array: np.ndarray
+    """(I, J, K) uint8, what the reader sees."""
+    past: tuple[Step, ...] = ()
+    """The way there, oldest first."""
+
+    @classmethod
+    def begin(cls, start: Result) -> Work:
+        """Nothing asked for yet."""
+        return cls(Moment(start, start.prompts), start.prediction.array)
+
+    @property
+    def result(self) -> Result:
+        """What the reader sees, ready to be refined."""
+        return _result(self.now, self.array)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays; what several works share counts for each."""
+        starts = {id(m.start): m.start.nbytes for m in (self.now, *(step.before for step in self.past))}
+        return self.array.nbytes + sum(starts.values()) + sum(step.was.nbytes for step in self.past)
+
+    def ahead(self, moment: Moment, array: np.ndarray, changed: Box3 | None = None) -> Work:
+        """One step further.
+
+        Args:
+            moment: where that is.
+            array: what the reader sees then.
+            changed: box outside which nothing differs; None: anything may.
+        """
+        box = _difference(self.array, array, changed)
+        if box is None and moment.prompts == self.now.prompts and moment.start is self.now.start:
+            return replace(self, now=moment)
+        box = box or (slice(0, 0),) * 3
+        return Work(moment, array, (*self.past, Step(self.now, box, np.ascontiguousarray(self.array[box]))))
+
+    def back(self) -> Work:
+        """One step back; what the client listed meanwhile stays known, without effect.
+
+        Raises:
+            BadPrompt: there was no step.
+        """
+        if not self.past:
+            raise BadPrompt("there is nothing to undo: no step of this reader on this image is remembered")
+        step = self.past[-1]
+        before = step.before
+        undone = less(self.now.prompts.entries, before.prompts.entries)
+        moment = replace(before, clicks=self.now.clicks, settled=(*before.settled, *undone))
+        return Work(moment, _patched(self.array, step), self.past[:-1])
+
+    def nearest(self, prompts: Prompts, start: Result) -> tuple[Result, bool]:
+        """The latest result from which `prompts` are reached by adding only, and whether that is the present one."""
+        array, moment = self.array, self.now
+        for step in (*reversed(self.past), None):
+            if moment.start is start and prompts.since(moment.prompts) is not None and moment.prompts.box in (None, prompts.box):
+                return _result(moment, array), array is self.array
+            if step is not None:
+                array, moment = _patched(array, step), step.before
+        return start, False
+
+    def shortened(self, limit: int) -> Work:
+        """With as much of the past, the latest first, as `limit` bytes hold."""
+        work = self
+        while work.past and work.nbytes > limit:
+            work = replace(work, past=work.past[1:])
+        return work
+
+
+class Memory:
+    """Works by key, the least recently used given up first.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.works: OrderedDict[Hashable, tuple[Hashable, Work]] = OrderedDict()
+        self.locks = tuple(threading.Lock() for _ in range(STRIPES))
+        self.guard = threading.Lock()
+
+    @contextmanager
+    def locked(self, key: Hashable) -> Iterator[None]:
+        """Alone with the work of `key`."""
+        with self.locks[hash(key) % STRIPES]:
+            yield
+
+    @property
+    def used(self) -> int:
+        """Bytes held."""
+        with self.guard:
+            return sum(work.nbytes for _, work in self.works.values())
+
+    def get(self, key: Hashable, state: Hashable) -> Work | None:
+        """The work, if it is remembered and the case is in that state still."""
+        with self.guard:
+            known = self.works.get(key)
+            if known is None or known[0] != state:
+                return None
+            self.works.move_to_end(key)
+            return known[1]
+
+    def put(self, key: Hashable, state: Hashable, work: Work) -> Work:
+        """Remember a work, at the cost of its own oldest steps, then of others; returns what is remembered."""
+        work = work.shortened(self.limit)
+        with self.guard:
+            self.works.pop(key, None)
+            if work.nbytes > self.limit:
+                return work
+            self.works[key] = (state, work)
+            total = sum(each.nbytes for _, each in self.works.values())
+            while total > self.limit:
+                _, (_, gone) = self.works.popitem(last=False)
+                total -= gone.nbytes
+        return work
+
+
+def less(entries: Sequence[Entry], others: Sequence[Entry]) -> tuple[Entry, ...]:
+    """`entries` without `others`, each of those counting once."""
+    left, rest = Counter(others), []
+    for entry in entries:
+        if left[entry] > 0:
+            left[entry] -= 1
+        else:
+            rest.append(entry)
+    return tuple(rest)
+
+
+def _result(moment: Moment, array: np.ndarray) -> Result:
+    return Result(replace(moment.start.prediction, array=array), moment.start.probabilities, moment.prompts)
+
+
+def _patched(array: np.ndarray, step: Step) -> np.ndarray:
+    array = array.copy(order="K")
+    array[step.box] = step.was
+    return array
+
+
+def _difference(before: np.ndarray, after: np.ndarray, within: Box3 | None) -> Box3 | None:
+    """The smallest box outside which two label maps are the same; None where they are the same everywhere."""
+    offset = [0, 0, 0] if within is None else [s.start for s in within]
+    differs = before != after if within is None else before[within] != after[within]
+    box = []
+    for axis in range(3):
+        found = np.flatnonzero(differs.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not len(found):
+            return None
+        box.append(slice(offset[axis] + int(found[0]), offset[axis] + int(found[-1]) + 1))
+    return tuple(box)

@@ -1,0 +1,65 @@
+"""Who asks: told apart so that two readers of one case do not share their corrections.
+
+3D Slicer names its reader in `client_id`, but every installation is called 'user-xyz' until somebody changes that; OHIF names nobody. So a
+reader is the client's id together with the browser, known by a cookie that `/info/` hands out, or else the machine that the request comes from.
+Behind a tunnel all readers are one machine: then their ids must differ.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from fastapi.datastructures import Headers
+
+__all__ = ["ASGIApp", "ReaderMiddleware", "Receive", "Scope", "Send", "reader_of"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Scope]]
+Send = Callable[[Scope], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "slem_reader"
+WHERE: ContextVar[str] = ContextVar("where", default="")
+
+
+def reader_of(client_id: Any) -> str:
+    """The reader of the request that is being answered; 'id@place'."""
+    return f"{client_id or ''}@{WHERE.get()}"
+
+
+class ReaderMiddleware:
+    """Notes where a request comes from, and gives a browser its cookie."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        known = _cookie(Headers(scope=scope).get("cookie", ""))
+        token = WHERE.set(known or (scope.get("client") or ("",))[0])
+
+        async def answer(message: Scope) -> None:
+            if message["type"] == "http.response.start" and not known and scope["path"].rstrip("/") == "/info":
+                given = f"{COOKIE}={uuid.uuid4().hex}; Path=/; HttpOnly; SameSite=Strict"
+                message = {**message, "headers": [*message["headers"], (b"set-cookie", given.encode())]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            WHERE.reset(token)
+
+
+def _cookie(header: str) -> str:
+    try:
+        cookie = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return cookie.value if cookie and re.fullmatch(r"[0-9a-f]{32}", cookie.value) else ""

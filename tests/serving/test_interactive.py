@@ -1,0 +1,434 @@
+"""What a reader sees after clicks, boxes, removed points, undo and masks of his own; and what is refused."""
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from slem_app import phantom
+from slem_app.errors import BadLabel, BadPrompt, NotFound
+from slem_app.formats import write_nifti
+from slem_app.predict import Predictor
+from slem_app.serving.cases import Cases
+from slem_app.serving.infer_task import SegmentationTask
+from slem_app.serving.interactive_task import InteractiveTask
+from slem_app.serving.memory import Memory
+from slem_app.serving.readers import WHERE
+from slem_app.serving.volume_cache import ByteCache
+from slem_app.weights import BRAIN_LABELS, load_model
+from tests.serving.language import NAMES, Desk, box, clear, look, negative, positive, remove, send_mask, start_over, undo
+
+A, B, C = (20, 22, 18), (12, 30, 20), (26, 16, 24)
+
+
+@pytest.fixture
+def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTask]:
+    """A new server's task, with nothing remembered."""
+    (tmp_path / "results").mkdir()
+    model = load_model(click_models / "slem_brain")
+
+    def make(kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64) -> InteractiveTask:
+        automatic = SegmentationTask(Predictor(model), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
+        return InteractiveTask(automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind)
+
+    return make
+
+
+@pytest.fixture
+def task(make_task: Callable) -> InteractiveTask:
+    return make_task()
+
+
+@pytest.fixture
+def sit(task: InteractiveTask, cases: Cases) -> Callable[..., Desk]:
+    """`sit("B/t2f", client_id="ann")`: a reader in front of an image."""
+    return lambda key="A", task=task, **fields: Desk(task, {"case": cases.find(key), **fields})
+
+
+@contextmanager
+def unchanged(desk: Desk) -> Iterator[None]:
+    """What fails in here changes nothing."""
+    before, clicks = desk.plays(look()), {name: list(voxels) for name, voxels in desk.clicks.items()}
+    yield
+    desk.clicks = clicks
+    np.testing.assert_array_equal(desk.plays(look()), before)
+
+
+def other(shown: np.ndarray, voxel: tuple[int, int, int]) -> str:
+    """A label that is not shown there."""
+    return NAMES[int(shown[voxel]) % 3]
+
+
+# what it is
+
+
+def test_slicer_and_ohif_see_a_model_for_clicks(task: InteractiveTask) -> None:
+    info = task.info()
+    assert (info["type"], info["dimension"]) == ("deepedit", 3)
+    assert info["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3, "background": 4}  # 4: Slicer asks for clicks of it, OHIF never meets it
+
+
+def test_without_prompts_it_is_the_automatic_segmentation(task: InteractiveTask, sit: Callable, cases: Cases) -> None:
+    for key in ("A", "B", "B/t2f"):
+        case = cases.find(key)
+        expected = task.predictor.predict_case(case.grouping, case.sequence).array
+        desk = sit(key)
+        np.testing.assert_array_equal(desk.plays(look()), expected)
+        assert desk.grid.same_as(case.series.grid)
+        assert (desk.said["prompts"], desk.said["steps"]) == (0, 0)
+
+
+# guarantees
+
+
+@pytest.mark.parametrize("key", ["A", "B", "B/t2f", "B/t1n"])
+def test_a_click_decides_its_own_voxel_of_the_displayed_image(sit: Callable, key: str) -> None:
+    desk = sit(key)
+    desk.plays(look())
+    inside = [tuple(int(n * share) for n in desk.grid.shape) for share in (0.35, 0.5, 0.62)]
+    labels = [other(desk.shown, voxel) for voxel in inside]
+    desk.plays(*(positive(label, voxel) for label, voxel in zip(labels, inside)))
+    assert [desk.shown[voxel] for voxel in inside] == [NAMES.index(label) + 1 for label in labels]
+    assert desk.plays(negative(tuple(v + 6 for v in inside[0])))[tuple(v + 6 for v in inside[0])] == 0
+
+
+def test_adding_a_click_never_takes_an_earlier_one_back(sit: Callable) -> None:
+    desk, said = sit(), {}
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        voxel, name = tuple(int(v) for v in rng.integers(8, 32, 3)), [*NAMES, "background"][rng.integers(4)]
+        said[voxel] = name
+        desk.plays(positive(name, voxel))
+        for at, meant in said.items():
+            assert desk.shown[at] == (NAMES.index(meant) + 1 if meant in NAMES else 0), (at, meant)
+
+
+def test_far_from_a_click_nothing_changes(sit: Callable) -> None:
+    desk = sit()
+    before = desk.plays(look())
+    after = desk.plays(positive(other(before, A), A))
+    far = np.linalg.norm((np.indices(before.shape).transpose(1, 2, 3, 0) - A) * desk.grid.spacing, axis=-1) > 120
+    assert far.any()
+    np.testing.assert_array_equal(after[far], before[far])
+    assert (after != before).any()
+
+
+def test_a_click_on_one_sequence_lies_at_the_same_place_of_another(sit: Callable, cases: Cases) -> None:
+    """Case B: every sequence has its own oblique grid."""
+    t1c, t2f = cases.find("B/t1c").series.grid, cases.find("B/t2f").series.grid
+    voxel = tuple(int(n * 0.5) for n in t1c.shape)
+    same = tuple(int(v) for v in np.round(t2f.to_index(t1c.to_world(np.array(voxel)))))
+    first, second = sit("B/t1c"), sit("B/t2f")
+    label = other(first.plays(look()), voxel)
+    assert first.plays(positive(label, voxel))[voxel] == second.plays(positive(label, same))[same] == NAMES.index(label) + 1
+    assert second.said["steps"] == 1  # its own work, on its own grid
+
+
+def test_a_box_keeps_labels_inside_whatever_the_order_of_its_ends(sit: Callable) -> None:
+    desk = sit()
+    before = desk.plays(look())
+    after = desk.plays(box((30, 10, 28), (10, 34, 8)))
+    inside = np.zeros(before.shape, dtype=bool)
+    inside[10:31, 10:35, 8:29] = True
+    np.testing.assert_array_equal(after, np.where(inside, before, 0))
+    np.testing.assert_array_equal(desk.plays(look()), before)  # the box is gone again
+
+
+def test_foreground_and_background_of_one_label_leave_the_others_clicks_alone(sit: Callable) -> None:
+    """The older convention: each request lists one label's clicks only."""
+    desk = sit()
+    first, second = other(desk.plays(look()), A), other(desk.shown, B)
+    desk.send(label=first, foreground=[list(A)], background=[list(C)])
+    desk.send(label=second, foreground=[list(B)], background=[])
+    assert (desk.shown[A], desk.shown[B], desk.shown[C]) == (NAMES.index(first) + 1, NAMES.index(second) + 1, 0)
+    assert desk.said["prompts"] == (3 if first != second else 1)
+
+
+# back
+
+
+def test_undo_goes_back_step_by_step_to_the_automatic_segmentation(sit: Callable) -> None:
+    desk = sit()
+    seen = [desk.plays(look())]
+    for name, voxel in zip(("necrosis", "background", "edema"), (A, B, C)):
+        seen.append(desk.plays(positive(name, voxel)))
+    for expected in reversed(seen[:-1]):
+        np.testing.assert_array_equal(desk.plays(undo()), expected)
+    with pytest.raises(BadPrompt, match="there is nothing to undo: no step of this reader on this image is remembered"):
+        desk.plays(undo())
+
+
+def test_an_undone_click_stays_undone_while_the_client_still_lists_it(sit: Callable) -> None:
+    desk, only = sit(client_id="ann"), sit(client_id="ben")
+    desk.plays(positive("edema", A), negative(B), undo(), positive("necrosis", C))
+    assert desk.said["prompts"] == 2
+    np.testing.assert_array_equal(desk.shown, only.plays(positive("edema", A), positive("necrosis", C)))
+    desk.plays(remove("background", B), negative(B))  # taken out and placed again
+    assert (desk.said["prompts"], desk.shown[B]) == (3, 0)
+
+
+def test_a_removed_point_is_as_if_it_had_never_been(sit: Callable) -> None:
+    desk, only = sit(client_id="ann"), sit(client_id="ben")
+    first = desk.plays(positive("edema", A))
+    desk.plays(negative(B))
+    np.testing.assert_array_equal(desk.plays(remove("background", B)), first)
+    desk.plays(negative(B), positive("necrosis", C), remove("edema", A))
+    np.testing.assert_array_equal(desk.shown, only.plays(negative(B), positive("necrosis", C)))
+    np.testing.assert_array_equal(desk.plays(undo()), sit(client_id="cleo").plays(positive("edema", A), negative(B), positive("necrosis", C)))
+
+
+@pytest.mark.parametrize("deed", [clear, start_over])
+def test_starting_over_shows_the_automatic_segmentation(sit: Callable, deed: Callable) -> None:
+    desk = sit()
+    automatic = desk.plays(look())
+    corrected = desk.plays(positive(other(automatic, A), A), negative(B))
+    np.testing.assert_array_equal(desk.plays(deed()), automatic)
+    np.testing.assert_array_equal(desk.plays(undo()), corrected)
+
+
+def test_the_same_request_again_changes_nothing(sit: Callable) -> None:
+    desk = sit()
+    shown = desk.plays(positive("edema", A), negative(B))
+    np.testing.assert_array_equal(desk.plays(look(), look()), shown)
+    assert desk.said["steps"] == 2
+
+
+# masks
+
+
+@pytest.fixture
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`sent(array, grid)`: a label file as MONAI Label keeps one that came with a request."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+    def write(array: np.ndarray, desk: Desk, name: str = "tmpabcdefgh.nii.gz") -> Path:
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8), desk.grid.affine), folder / name)
+        return folder / name
+
+    return write
+
+
+def test_an_edited_mask_takes_precedence_over_what_came_before(sit: Callable, sent: Callable) -> None:
+    desk = sit()
+    desk.plays(positive("edema", A))
+    edited = np.zeros_like(desk.shown)
+    edited[10:20, 10:20, 10:20] = 3
+    np.testing.assert_array_equal(desk.plays(send_mask(sent(edited, desk))), edited)  # the older click is listed still
+    after = desk.plays(positive("necrosis", (15, 15, 15)))
+    assert (after[15, 15, 15], after[tuple(A)]) == (1, 0)
+    np.testing.assert_array_equal(desk.plays(undo()), edited)
+    assert desk.plays(undo())[A] == 2
+
+
+def test_a_mask_is_read_by_the_names_of_its_segments(sit: Callable, sent: Callable) -> None:
+    desk = sit()
+    edited = np.zeros_like(desk.plays(look()))
+    edited[4:9], edited[10:12] = 1, 2
+    path = sent(edited, desk)
+    desk.send(label=str(path), label_info=[{"name": "enhancing tumor"}, {"name": "background"}])
+    np.testing.assert_array_equal(desk.shown, np.where(edited == 1, 3, 0))
+
+
+def test_a_submitted_label_is_what_further_clicks_change(task: InteractiveTask, sit: Callable) -> None:
+    desk, elsewhere = sit(client_id="ann"), sit(client_id="ben")
+    desk.plays(positive("edema", A))
+    before = elsewhere.plays(positive("edema", A))
+    final = np.zeros_like(desk.shown)
+    final[5:15, 5:15, 5:15] = 2
+    task.edited(desk.request["case"], final, "ann")
+    np.testing.assert_array_equal(desk.plays(look()), final)
+    assert desk.plays(negative((10, 10, 10)))[10, 10, 10] == 0
+    np.testing.assert_array_equal(elsewhere.plays(look()), before)
+
+
+def test_scribbles_of_slicer_change_the_segments_sent_with_them(make_task: Callable, sit: Callable, sent: Callable) -> None:
+    desk = sit(task=make_task(InferType.SCRIBBLES))
+    painted = np.zeros(desk.request["case"].series.grid.shape, dtype=np.uint8)
+    desk.grid = desk.request["case"].series.grid
+    painted[25:30, 20:30, 20:22], painted[10:12, 20:30, 20], painted[5:9, 5:9, 5:9] = 4, 5, 1
+    info = [{"name": name, "id": n} for n, name in enumerate([*NAMES, "foreground_scribbles", "background_scribbles"], 1)]
+    desk.send(label=str(sent(painted, desk)), label_info=info, selected_label_name="edema", roi=[])
+    assert set(np.unique(desk.shown)) == {0, 1}  # Slicer gives value 1 to the label that was chosen
+    assert desk.said["label_names"] == {"edema": 1}
+    assert desk.shown[painted == 4].all()
+    assert not desk.shown[painted == 5].any()
+    assert not desk.shown[painted == 1].any()  # necrosis stays necrosis
+
+
+# readers, memory, restart
+
+
+def test_two_readers_of_one_case_do_not_mix(sit: Callable) -> None:
+    ann, ben, fresh = sit(client_id="ann"), sit(client_id="ben"), sit(client_id="cleo")
+    ann.plays(positive("edema", A))
+    ben.plays(positive("necrosis", A))
+    assert (ann.plays(look())[A], ben.plays(look())[A]) == (2, 1)
+    ben.plays(undo())
+    assert ann.plays(look())[A] == 2
+    np.testing.assert_array_equal(ben.shown, fresh.plays(look()))
+
+
+def test_readers_without_a_name_are_told_apart_by_where_they_are(sit: Callable) -> None:
+    desks = {}
+    for place, label in (("browser-1", "edema"), ("browser-2", "necrosis")):
+        token = WHERE.set(place)
+        desks[place] = sit()
+        desks[place].plays(positive(label, A))
+        WHERE.reset(token)
+    token = WHERE.set("browser-1")
+    assert desks["browser-1"].plays(undo())[A] == sit(client_id="x").plays(look())[A]
+    WHERE.reset(token)
+
+
+def test_many_readers_at_once_see_what_each_would_alone(sit: Callable) -> None:
+    deeds = {f"reader {n}": (positive(NAMES[n % 3], (10 + n, 20, 20)), negative((20, 12 + n, 20)), undo()) for n in range(4)}
+    alone = {name: sit(client_id=f"alone {name}").plays(*each) for name, each in deeds.items()}
+    together: dict[str, np.ndarray] = {}
+    threads = [
+        threading.Thread(target=lambda name=name, each=each: together.__setitem__(name, sit(client_id=name).plays(*each))) for name, each in deeds.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, shown in alone.items():
+        np.testing.assert_array_equal(together[name], shown)
+
+
+def test_after_a_restart_the_same_prompts_give_the_same_segmentation(make_task: Callable, sit: Callable) -> None:
+    desk = sit()
+    shown = desk.plays(positive("necrosis", A), positive("edema", B), negative(C))
+    desk.ask = make_task()
+    np.testing.assert_array_equal(desk.plays(look()), shown)
+    assert "nothing of what was done before is known here: the 3 clicks were made again, label by label" in desk.said["notes"]
+
+
+def test_without_memory_the_same_prompts_give_the_same_segmentation(make_task: Callable, sit: Callable) -> None:
+    deeds = (positive("necrosis", A), positive("edema", B), remove("necrosis", A), negative(C))
+    np.testing.assert_array_equal(sit(task=make_task(megabytes=0)).plays(*deeds), sit().plays(*deeds))
+
+
+def test_a_changed_file_begins_anew(sit: Callable, cases: Cases, studies: Path) -> None:
+    desk = sit()
+    desk.plays(positive("edema", A))
+    path = studies / "A/A-t1c.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), path)
+    case = cases.find("A")
+    desk.request["case"], desk.clicks = case, {}
+    np.testing.assert_array_equal(desk.plays(look()), desk.ask.predictor.predict_case(case.grouping, "t1c").array)
+    with pytest.raises(BadPrompt, match="nothing to undo"):
+        desk.plays(undo())
+
+
+def test_other_weights_begin_anew(make_task: Callable, sit: Callable) -> None:
+    memory = Memory(2**26)
+    desk = sit(task=make_task(memory=memory))
+    desk.plays(positive("edema", A))
+    renewed = make_task(memory=memory)
+    model = renewed.automatic.predictor
+    model.card = dataclasses.replace(model.card, version="2")
+    desk.ask = InteractiveTask(renewed.automatic, memory, renewed.starts)
+    with pytest.raises(BadPrompt, match="nothing to undo"):
+        desk.plays(undo())
+
+
+def test_a_second_click_neither_reads_nor_prepares(sit: Callable) -> None:
+    desk = sit()
+    desk.plays(positive("edema", A))
+    assert {"read", "prepare", "network", "view", "merge", "memory", "write", "total"} <= set(desk.said["latencies"])
+    desk.plays(negative(B))
+    assert desk.said["latencies"]["read"] == desk.said["latencies"]["prepare"] == 0
+
+
+# OHIF
+
+
+OHIF = {"restore_label_idx": False, "result_compress": False, "result_extension": ".nrrd", "result_dtype": "uint8"}
+
+
+def test_points_that_ohif_leaks_from_another_image_are_left_out(sit: Callable) -> None:
+    first, second = sit("A", **OHIF), sit("B", **OHIF)
+    first.plays(positive("edema", A))
+    second.clicks = {"edema": [A]}
+    second.plays(positive("necrosis", (22, 26, 20)))
+    assert second.said["prompts"] == 1
+    assert "points of edema were left out: they are those of another image" in second.said["notes"]
+    second.clicks["edema"] = []  # once the label is clicked here, its own points take the place of the leaked ones
+    second.plays(positive("edema", (24, 20, 20)))
+    assert second.said["prompts"] == 2
+    assert not second.said["notes"]
+
+
+def test_slicers_points_are_never_left_out(sit: Callable) -> None:
+    sit("A", client_id="ann").plays(positive("edema", A))
+    desk = sit("B", client_id="ann")
+    desk.plays(positive("edema", A))
+    assert (desk.said["prompts"], desk.shown[A]) == (1, 2)
+
+
+# refused, and nothing changes
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"edema": [[40, 3, 3]]}, r"click 1 of 'edema' at \[40, 3, 3\] lies outside the image of 40x48x40 voxels"),
+        ({"edema": [[3, -1, 3]]}, "lies outside the image"),
+        ({"edema": [[3, math.nan, 3]]}, "three whole numbers are needed"),
+        ({"edema": [[3, 4]]}, "three whole numbers are needed"),
+        ({"edema": [[1.5, 4, 4]]}, "three whole numbers are needed"),
+        ({"edema": "here"}, r"the clicks of 'edema' are 'here': a list of \[i, j, k\] is needed"),
+        ({"oedema": [[3, 4, 5]]}, "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor and background"),
+        ({"foreground": [[3, 4, 5]], "label": "liver"}, "foreground clicks came for the label 'liver'"),
+        ({"roi": [1, 2, 3]}, "roi is .* six whole numbers are needed"),
+        ({"roi": [100, 120, 1, 2, 1, 2]}, "lies outside the image"),
+        ({"roi": [0, 5, 0, 5, 0, 5], "edema": [[30, 30, 30]]}, "outside the box that limits this label"),
+        ({"undo": "perhaps"}, "undo is 'perhaps': true or false is needed"),
+    ],
+)
+def test_bad_prompts_are_refused_and_change_nothing(sit: Callable, fields: dict, text: str) -> None:
+    desk = sit()
+    desk.plays(positive("necrosis", A))
+    with unchanged(desk), pytest.raises(BadPrompt, match=text) as raised:
+        desk.send(**fields)
+    assert raised.value.status == 422
+
+
+def test_clicks_of_another_images_grid_are_refused_where_they_lie_outside(sit: Callable) -> None:
+    desk = sit("B/t2f")
+    desk.plays(look())
+    with unchanged(desk), pytest.raises(BadPrompt, match="does it belong to another image"):
+        desk.plays(positive("edema", tuple(n for n in desk.grid.shape)))
+
+
+def test_a_mask_on_another_grid_or_of_unknown_values_is_refused(sit: Callable, sent: Callable, heads: dict, tmp_path: Path) -> None:
+    desk = sit()
+    desk.plays(positive("necrosis", A))
+    other_grid = tmp_path / "temporary/tmp12345678.nii.gz"
+    write_nifti(np.zeros((9, 9, 9), np.uint8), phantom.make(seed=5, shape=(9, 9, 9)).grid, BRAIN_LABELS, other_grid)
+    with unchanged(desk), pytest.raises(BadPrompt, match="the segmentation that was sent"):
+        desk.plays(send_mask(other_grid))
+    with unchanged(desk), pytest.raises(BadLabel, match=r"label values \[7\] have no name"):
+        desk.plays(send_mask(sent(np.full_like(desk.shown, 7), desk)))
+
+
+def test_paths_of_the_server_are_no_masks(sit: Callable, tmp_path: Path) -> None:
+    desk = sit()
+    with unchanged(desk), pytest.raises(NotFound, match="paths of the server are none"):
+        desk.send(label="/etc/passwd")
+
+
+def test_scribbles_without_paint_are_refused(make_task: Callable, sit: Callable) -> None:
+    desk = sit(task=make_task(InferType.SCRIBBLES))
+    with pytest.raises(BadPrompt, match="no scribbles came: paint foreground or background"):
+        desk.plays(look())
