@@ -55,6 +55,10 @@ class Accuracy:
     """Of weights and patches."""
     threads: int = 0
     """torch threads; default: torch's."""
+    device: str = "cpu"
+    """torch device."""
+    workers: int = 0
+    """Loader processes."""
     name: str = "accuracy"
     """Name of the result files."""
 
@@ -69,14 +73,14 @@ class Accuracy:
         for k in self.only or range(self.folds):
             folder = self.runs / f"fold{k}"
             if not (folder / "model" / "card.yaml").exists():
-                finetune(recipe, cache, [i for i in ids if i not in split[k]], folder)
+                finetune(recipe, cache, [i for i in ids if i not in split[k]], folder, device=self.device, workers=self.workers)
         if not self.only:
             rows = [row for k, test in enumerate(split) for row in self.score(k, test)]
             self.write(recipe, rows)
 
     def score(self, fold: int, test: tuple[str, ...]) -> list[dict[str, object]]:
         """One row a test case, through the same path that serves."""
-        predictor = Predictor(load_model(self.runs / f"fold{fold}" / "model"))
+        predictor = Predictor(load_model(self.runs / f"fold{fold}" / "model"), self.device)
         source, rows = open_source(self.data), []
         for case in test:
             study = source.study(case)

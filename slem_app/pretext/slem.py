@@ -150,10 +150,13 @@ class Slem(Task):
         return named
 
     def confusion(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(M, M) counts of blocks, true sequence by the one that the block alone, without the label set, looks most like."""
+        """(M, M) counts of blocks, true sequence by the one that the likeliest class names.
+
+        Not by the blocks' own logits: with permutations the class does not change when a sequence's logit rises in all blocks, so they are
+        free to be off by a constant a sequence.
+        """
         m = targets["present"].shape[1]
-        named = outputs["blocks"].argmax(dim=2) if "blocks" in outputs else self.named(outputs, targets)
-        return torch.bincount((targets["word"] * m + named).flatten(), minlength=m * m).reshape(m, m)
+        return torch.bincount((targets["word"] * m + self.named(outputs, targets)).flatten(), minlength=m * m).reshape(m, m)
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:
         word = [sequences[s] for s in sample.targets["word"].tolist()]

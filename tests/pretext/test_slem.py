@@ -190,11 +190,15 @@ def test_the_mlp_head_names_classes(recipe: Callable[..., Recipe], rng: np.rando
     assert "lacks a sequence" in made.task.refuse((32, 32, 32), np.array([True, False, True, True]))
 
 
-def test_the_confusion_counts_blocks_by_their_own_look() -> None:
+def test_the_confusion_counts_blocks_by_the_class_that_is_named() -> None:
+    """Sequences 0 and 1 are taken for each other; a constant on one sequence's logits, which no class notices, changes nothing."""
     logits = torch.eye(4)[None] * 5
-    logits[0, 1] = torch.tensor([5.0, 0, 0, 0])  # block 1 shows sequence 1 but looks like sequence 0
+    logits[0, :2] = logits[0, [1, 0]]
     targets = {"word": torch.tensor([[0, 1, 2, 3]]), "present": torch.ones(1, 4, dtype=torch.bool)}
-    assert Slem().confusion({"blocks": logits}, targets).tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    expected = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert Slem().confusion({"blocks": logits}, targets).tolist() == expected
+    logits[..., 2] += 9
+    assert Slem().confusion({"blocks": logits}, targets).tolist() == expected
 
 
 def test_says_the_class_in_words(rng: np.random.Generator) -> None:
