@@ -1,6 +1,7 @@
 """A real server process for the end-to-end tests, started as the README and MONAI Label's own command line start it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +41,13 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Children can be interrupted as by Ctrl+C, even where a script in the background has started the tests and so made all ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
