@@ -1,5 +1,6 @@
 """A real server process for the end-to-end tests, started as the README and MONAI Label's own command line start it."""
 
+import dataclasses
 import os
 import signal
 import socket
@@ -11,6 +12,10 @@ from pathlib import Path
 
 import pytest
 import requests
+
+from slem_app.network import build
+from slem_app.prompts import channel_count
+from slem_app.weights import load_model, save_model
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE = 120  # s until a server must answer; it takes 20 on a quiet machine
@@ -41,6 +46,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def click_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the bundled model, made to take prompts: it segments as before, and follows clicks by what they claim."""
+    folder, model = tmp_path_factory.mktemp("click_models"), load_model("slem_brain")
+    config = dataclasses.replace(model.card.network, prompts=channel_count(model.card.labels))
+    network = build(config)
+    network.load_state_dict(model.network.state_dict(), strict=model.card.network.prompts > 0)
+    save_model(folder / "slem_brain", dataclasses.replace(model.card, network=config, file="", sha256=""), network)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -207,9 +207,7 @@ def test_a_series_may_be_named_as_its_file_is(world: World) -> None:
 
 def test_ohif_gets_raw_voxels(world: World) -> None:
     params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
-    answer = requests.post(
-        f"{world.url}/infer/slem_brain", params={"image": "case one", "output": "image"}, data={"params": json.dumps(params)}, timeout=120
-    )
+    answer = requests.post(f"{world.url}/infer/slem_brain", params={"image": "case one", "output": "image"}, data={"params": json.dumps(params)}, timeout=120)
     answer.raise_for_status()
     header, _, body = answer.content.partition(b"\n\n")
     assert b"encoding: raw" in header

@@ -150,3 +150,36 @@ def test_segments_and_saves_a_volume_that_is_not_on_the_server(server: object, t
     assert tuple(seen["volume"]["shape"]) == case.grids["t1c"].shape
     listed = seen["datastore"]["objects"]
     assert [name for name, entry in listed.items() if name not in CASES and "final" in entry["labels"]] == ["guest-t1c"]
+
+
+@pytest.fixture(scope="module")
+def clicked(cases: dict[str, phantom.Phantom], click_models: Path, start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """A reader segments the oblique case, then places landmarks with SmartEdit: two labels, nothing, and takes the last one away."""
+    studies, case = tmp_path_factory.mktemp("click_studies"), cases["Oblique"]
+    phantom.write_nifti(case, studies, "Oblique", labels=False)
+    grid = case.grids["t1c"]
+    places = [grid.to_world(np.floor(np.array(grid.shape) * share)).tolist() for share in ((0.3, 0.5, 0.5), (0.65, 0.45, 0.5), (0.5, 0.3, 0.5))]
+    clicks = [{"label": name, "ras": ras} for name, ras in zip(["edema", "enhancing tumor", "background"], places)]
+    back = {"remove": "enhancing tumor"}
+    options = "--conf", "models_dir", str(click_models)
+    return drive(start_server(studies, *options), tmp_path_factory.mktemp("slicer"), "--clicks", json.dumps([*clicks, back]))
+
+
+def test_smart_edit_offers_the_labels_and_the_background(clicked: dict) -> None:
+    assert clicked["info"]["models"]["slem_brain_clicks"]["type"] == "deepedit"
+    assert clicked["info"]["labels"] == [*NAMES, "background"]
+    assert [segment["name"] for segment in clicked["segments"]] == [*NAMES, "background"]
+
+
+def test_a_landmark_shows_its_label_where_it_lies(clicked: dict) -> None:
+    assert [click["at"] for click in clicked["clicks"][:3]] == [["edema"], ["enhancing tumor"], []]
+    assert [click["landmarks"] for click in clicked["clicks"]] == [1, 1, 1, 0]
+    for click in clicked["clicks"]:
+        assert next(one for one in click["segments"] if one["name"] == "background")["voxels"] == 0
+
+
+def test_a_landmark_taken_away_takes_its_label_with_it(clicked: dict) -> None:
+    assert clicked["clicks"][3]["at"] == []
+    voxels = [next(one["voxels"] for one in click["segments"] if one["name"] == "enhancing tumor") for click in clicked["clicks"]]
+    assert voxels[1] > voxels[0]
+    assert voxels[3] < voxels[2]

@@ -88,6 +88,10 @@ class Panel:
         widget = ComboBox() if name.endswith(self.CHOICES) else MagicMock(name=name)
         if name.endswith("PlacementWidget"):
             widget.placeModeEnabled = False
+        if name.endswith("PlaceWidget"):
+            widget.currentNode = lambda: None  # no box was drawn
+        if name.endswith("CheckBox"):
+            widget.checked = name == "dgUpdateCheckBox"  # as the form has them: only a click's effect is wanted at once
         if name == "configTable":
             widget.rowCount = 0
         setattr(self, name, widget)
@@ -231,6 +235,21 @@ def segments(node: object) -> list[dict[str, object]]:
         image.GetImageToWorldMatrix(to_world)
         centre = to_world.MultiplyPoint([*voxels.mean(0), 1.0])[:3] if len(voxels) else None
         found.append({"name": segmentation.GetSegment(key).GetName(), "voxels": len(voxels), "centre": centre})
+    return found
+
+
+def label_at(node: object, ras: list[float]) -> list[str]:
+    """Names of the segments that a segmentation node shows at a point."""
+    found, segmentation = [], node.GetSegmentation()
+    for number in range(segmentation.GetNumberOfSegments()):
+        key = segmentation.GetNthSegmentID(number)
+        image = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation(key, image)
+        from_world = vtk.vtkMatrix4x4()
+        image.GetWorldToImageMatrix(from_world)
+        voxel = np.round(from_world.MultiplyPoint([*ras, 1.0])[:3])
+        if len(voxels := _voxels(image)) and (voxels == voxel).all(axis=1).any():
+            found.append(segmentation.GetSegment(key).GetName())
     return found
 
 
