@@ -63,8 +63,9 @@ class Finetune:
         with first_process_first():
             ready = self.prepare(cache, recipe.card)
         card = finetune(recipe, cache, ready, self.out, load_parent(self.parent) if self.parent else None, device, self.workers)
+        first = first_process()  # asked before they part: alone, every process is the first
         leave_processes()
-        if first_process():
+        if first:
             print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
 
     def prepare(self, cache: CaseCache, card: Card) -> tuple[str, ...]:

@@ -73,8 +73,9 @@ class Pretrain:
             return
         train, held_out = split(ready, self.held_out)
         report = pretrain(recipe, cache, train, self.out, held_out, device, self.workers, card=card)
+        first = first_process()
         leave_processes()
-        if first_process():
+        if first:
             print(summary(report, recipe, self.out))
 
     def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:

@@ -92,6 +92,8 @@ def pretrain(
     outcome = fit(network, PretextLosses(network, task, settings.precision), samples, settings, state, device, workers, progress, on_checkpoint=curve)
     measured = measure(outcome.network, recipe, cache, held_out, device) if held_out else None
     card = card or recipe.card()
+    made = f"{len(used)} cases, {settings.steps} steps of {settings.batch} samples, seed {settings.seed}, torch {torch.__version__}"
+    card = replace(card, training=card.training or made)
     if measured is not None:
         card = replace(card, figures={**card.figures, **{f"held-out {name}": round(value, 4) for name, value in measured.figures.items()}})
     if first_process():

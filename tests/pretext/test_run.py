@@ -63,6 +63,7 @@ def test_every_task_trains_saves_and_is_measured(name: str, cache: CaseCache, re
     saved = load_pretrained(tmp_path / "run" / "model")
     assert saved.card == report.card
     assert saved.card.task == name
+    assert saved.card.training.startswith("4 cases, 2 steps of 2 samples, seed 0, torch ")
     assert saved.card.figures["held-out score"] == pytest.approx(report.measured.figures["score"], abs=1e-4)
     assert saved.card.decoder == any(key.startswith("decoder.") for key in saved.state) == made.task.decodes
     assert not any(key.startswith("head.") for key in saved.state)
