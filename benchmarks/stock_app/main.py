@@ -1,10 +1,10 @@
-"""MONAI Label's own way to serve a network: what `benchmarks/speed.py` compares with.
+"""MONAI Label's own way to serve a network: what `benchmarks/speed.py` and `benchmarks/clicks_speed.py` compare with.
 
 The transforms are those of the DeepEdit task in the wheel's sample app (monailabel/sample-apps/radiology/lib/infers/deepedit.py, type
-segmentation) and the network is that app's DynUNet, with four image channels, as its comment says for BraTS, and the labels of this project.
+segmentation or deepedit) and the network is that app's DynUNet, with four image channels, as its comment says for BraTS, and the labels of this project.
 The weights are random: they change what is drawn, not how long it takes.
 
-Settings (`--conf KEY VALUE`): `size` 'I,J,K', voxels of the network's input.
+Settings (`--conf KEY VALUE`): `size` 'I,J,K', voxels of the network's input; `clicks` 'true' for the task's type deepedit, which takes clicks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from monai.apps.deepedit.transforms import DiscardAddGuidanced
+from monai.apps.deepedit.transforms import (
+    AddGuidanceFromPointsDeepEditd,
+    AddGuidanceSignalDeepEditd,
+    DiscardAddGuidanced,
+    ResizeGuidanceMultipleLabelDeepEditd,
+)
 from monai.inferers import Inferer, SimpleInferer
 from monai.networks.nets import DynUNet
 from monai.transforms import (
@@ -56,9 +61,9 @@ def restored() -> type:
 
 
 class Stock(BasicInferTask):
-    """The sample app's DeepEdit task without clicks."""
+    """The sample app's DeepEdit task, with clicks or without."""
 
-    def __init__(self, size: tuple[int, int, int]) -> None:
+    def __init__(self, size: tuple[int, int, int], clicks: bool = False) -> None:
         network = DynUNet(
             spatial_dims=3,
             in_channels=len(LABELS) + CHANNELS,
@@ -73,7 +78,7 @@ class Stock(BasicInferTask):
         super().__init__(
             path=None,
             network=network,
-            type=InferType.SEGMENTATION,
+            type=InferType.DEEPEDIT if clicks else InferType.SEGMENTATION,
             labels=LABELS,
             dimension=3,
             description="stock",
@@ -91,9 +96,19 @@ class Stock(BasicInferTask):
             EnsureChannelFirstd(keys="image"),
             Orientationd(keys="image", axcodes="RAS"),
             ScaleIntensityRanged(keys="image", a_min=-175, a_max=250, b_min=0.0, b_max=1.0, clip=True),
-            Resized(keys="image", spatial_size=self.size, mode="area"),
-            DiscardAddGuidanced(keys="image", label_names=LABELS, number_intensity_ch=CHANNELS),
+            *self.guidance(),
             EnsureTyped(keys="image", device=data.get("device") if data else None),
+        ]
+
+    def guidance(self) -> list[Callable]:
+        resized = Resized(keys="image", spatial_size=self.size, mode="area")
+        if self.type == InferType.SEGMENTATION:
+            return [resized, DiscardAddGuidanced(keys="image", label_names=LABELS, number_intensity_ch=CHANNELS)]
+        return [
+            AddGuidanceFromPointsDeepEditd(ref_image="image", guidance="guidance", label_names=LABELS),
+            resized,
+            ResizeGuidanceMultipleLabelDeepEditd(guidance="guidance", ref_image="image"),
+            AddGuidanceSignalDeepEditd(keys="image", guidance="guidance", number_intensity_ch=CHANNELS),
         ]
 
     def inferer(self, data: Mapping[str, Any] | None = None) -> Inferer:
@@ -117,4 +132,4 @@ class StockApp(MONAILabelApp):
     """Serves the stock task."""
 
     def init_infers(self) -> dict[str, InferTask]:
-        return {"stock": Stock(tuple(int(n) for n in self.conf["size"].split(",")))}
+        return {"stock": Stock(tuple(int(n) for n in self.conf["size"].split(",")), self.conf.get("clicks") == "true")}

@@ -18,13 +18,14 @@ __all__ = ["atomic_file"]
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write; it takes its name only when the block ends without an error.
 
     The content goes to a hidden file in the same folder (a rename is atomic only within one file system), is flushed to the disk, then renamed.
 
     Args:
         path: the file to make or to replace; its folder must exist.
+        durable: wait until it is on the disk; a file that is sent and removed need not last through a power failure.
 
     Raises:
         StorageFailed: the disk refused (full, read-only, no such folder); what `path` held before is still there.
@@ -34,10 +35,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with part.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(part, path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise StorageFailed(
             f"{path} could not be written: {error.strerror or error}. Nothing that was there before is lost; free space or fix the permissions, then save again"

@@ -24,7 +24,7 @@ GZIP = zlib.MAX_WBITS | 16  # window size that makes zlib write a gzip header
 LPS = np.array([-1.0, -1.0, 1.0])  # RAS to LPS
 
 
-def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, compress: bool = True) -> Path:
+def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, compress: bool = True, durable: bool = True) -> Path:
     """Write a label map as uint8 NRRD in LPS with the names and colours of its labels, whole or not at all.
 
     Args:
@@ -33,6 +33,7 @@ def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, comp
         labels: what the values mean.
         path: ends in .nrrd (.seg.nrrd included).
         compress: gzip, or raw as OHIF wants it.
+        durable: wait until it is on the disk.
 
     Returns:
         `path`.
@@ -52,7 +53,7 @@ def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, comp
     if compress:
         packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
         content = packer.compress(content) + packer.flush()
-    with atomic_file(path) as file:
+    with atomic_file(path, durable) as file:
         file.write(header.encode())
         file.write(content)
     return path

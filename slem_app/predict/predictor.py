@@ -52,8 +52,7 @@ class Prediction:
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
-        counts = np.bincount(self.array.ravel(), minlength=len(self.labels.labels) + 1) * self.grid.voxel_volume / 1000
-        each = {label.name: float(counts[label.value]) for label in self.labels.labels}
+        each = {label.name: np.count_nonzero(self.array == label.value) * self.grid.voxel_volume / 1000 for label in self.labels.labels}
         unions = {r.name: float(sum(each[name] for name in r.labels)) for r in self.labels.regions if len(r.labels) > 1}
         return each | unions
 

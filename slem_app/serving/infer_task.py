@@ -129,7 +129,7 @@ class SegmentationTask(InferTask):
         """The result as a file of the wanted type."""
         path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
         if reply.extension == ".nrrd":
-            write_nrrd(prediction.array, prediction.grid, prediction.labels, path, compress=reply.compress)
+            write_nrrd(prediction.array, prediction.grid, prediction.labels, path, compress=reply.compress, durable=False)
         else:
             write_nifti(prediction.array, prediction.grid, prediction.labels, path)
         return path

@@ -43,24 +43,26 @@ async def change_model(model: str) -> JSONResponse:
     return _not_offered(NO_WEIGHTS)
 
 
-@router.post("/slem/undo/{model}")
-async def undo(tasks: BackgroundTasks, model: str, image: str = "", session_id: str = "", client_id: str = "", output: Output | None = None) -> Any:
-    """Take the reader's last step on an image back; answers like `/infer/{model}`. The name must be the one that the clicks came with."""
-    return _ask(tasks, model, image, session_id, client_id, output, "undo")
+@router.post("/slem/{what}/{model}")
+async def go_back(
+    tasks: BackgroundTasks,
+    what: Literal["undo", "start_over"],
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    client_id: str = "",
+    output: Output | None = None,
+    compress: bool = True,
+) -> Any:
+    """Take a reader's last step on an image back, or all (which is a step itself, so that it can be undone too).
 
-
-@router.post("/slem/start_over/{model}")
-async def start_over(tasks: BackgroundTasks, model: str, image: str = "", session_id: str = "", client_id: str = "", output: Output | None = None) -> Any:
-    """Back to the automatic segmentation; answers like `/infer/{model}`. `undo` brings back what was there."""
-    return _ask(tasks, model, image, session_id, client_id, output, "start_over")
-
-
-def _ask(tasks: BackgroundTasks, model: str, image: str, session_id: str, client_id: str, output: Output | None, what: str) -> Any:
+    Answers like `/infer/{model}`. `client_id` must be the one that the clicks came with; `compress` is of the label map in itself.
+    """
     from monailabel.endpoints.infer import run_inference  # it imports the server's users, which warn of what they import
 
     if not image and not session_id:
         raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
-    fields = {what: True, **({"client_id": client_id} if client_id else {})}
+    fields = {what: True, "result_compress": compress, **({"client_id": client_id} if client_id else {})}
     return run_inference(tasks, model, image, session_id, json.dumps(fields), None, None, output)
 
 

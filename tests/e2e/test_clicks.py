@@ -34,7 +34,9 @@ class Browser:
         return self.read(self.http.post(f"{self.url}/infer/{model}", params={"image": image, "output": "image"}, data=form(OHIF | params), timeout=300))
 
     def goes(self, where: str, image: str) -> np.ndarray:
-        return self.read(self.http.post(f"{self.url}/slem/{where}/slem_brain_clicks", params={"image": image, "output": "image"}, timeout=300))
+        return self.read(
+            self.http.post(f"{self.url}/slem/{where}/slem_brain_clicks", params={"image": image, "output": "image", "compress": False}, timeout=300)
+        )
 
     def read(self, answer: requests.Response) -> np.ndarray:
         assert answer.ok, answer.text

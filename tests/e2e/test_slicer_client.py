@@ -116,7 +116,7 @@ def world(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> W
         phantom.write_nifti(case, studies, name)
     (studies / "without-contrast/without-contrast-t1c.nii.gz").unlink()
     options = () if BUNDLED else ("--conf", "models_dir", str(untrained(folder / "models")))
-    server = start_server(studies, *options)
+    server = start_server(studies, "--conf", "models", "slem_brain", *options)
     module = load_client()
     client = module.MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader")
     return World(client, module.MONAILabelClientException, server.url, studies, phantoms, find("slem_brain") if BUNDLED else folder / "models/slem_brain")

@@ -70,11 +70,11 @@ def cases() -> dict[str, phantom.Phantom]:
 
 @pytest.fixture(scope="module")
 def server(cases: dict[str, phantom.Phantom], start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> object:
-    """A server with the two cases."""
+    """A server with the two cases and the automatic model alone."""
     studies = tmp_path_factory.mktemp("studies")
     for name, case in cases.items():
         phantom.write_nifti(case, studies, name, labels=False)
-    return start_server(studies)
+    return start_server(studies, "--conf", "models", "slem_brain")
 
 
 def drive(server: object, folder: Path, *options: str) -> dict:

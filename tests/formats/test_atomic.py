@@ -31,6 +31,18 @@ def test_replaces_the_old_content_and_leaves_nothing_else(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_only_a_file_that_must_last_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    with atomic_file(tmp_path / "a.bin", durable=False) as file:
+        file.write(b"new")
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    assert not waited
+    with atomic_file(tmp_path / "b.bin") as file:
+        file.write(b"new")
+    assert len(waited) == 2  # the file and its folder
+
+
 def test_the_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     with atomic_file(tmp_path / "a.bin") as file:

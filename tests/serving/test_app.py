@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,50 @@ def test_a_pacs_or_a_folder_without_studies_stops_the_start(app_class: type, mod
     (tmp_path / "holiday.txt").write_text("x")
     with pytest.raises(BadStudy, match="holiday.txt"):
         app_class(str(MAIN.parent), str(tmp_path), {"models_dir": str(models)})
+
+
+# clicks
+
+
+@pytest.fixture
+def serve(app_class: type, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MONAILabelApp]:
+    monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    return lambda folder, **conf: app_class(str(MAIN.parent), str(studies), {"models_dir": str(folder), "store": str(tmp_path / "store"), **conf})
+
+
+def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, click_models: Path) -> None:
+    app = serve(click_models)
+    info = app.info()
+    assert {name: model["type"] for name, model in info["models"].items()} == {
+        "slem_brain": "segmentation",
+        "slem_brain_clicks": "deepedit",
+        "slem_brain_scribbles": "scribbles",
+    }
+    assert info["labels"] == [*NAMES, "background"]
+    tasks = app.serving.tasks.values()
+    assert len({id(task.predictor) for task in tasks}) == 1  # one network, once in memory
+
+
+def test_clicks_asked_of_other_weights_are_refused(serve: Callable, models: Path) -> None:
+    with pytest.raises(BadSetting, match="model slem_brain_clicks cannot be served: its weights were never trained with prompts"):
+        serve(models, models="slem_brain,slem_brain_clicks")
+
+
+def test_what_was_submitted_is_what_the_reader_goes_on_with(serve: Callable, click_models: Path, studies: Path) -> None:
+    app = serve(click_models, models="slem_brain_clicks")
+    ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann", "edema": [[20, 20, 20]]}
+    app.infer(ask)
+    path = studies / "A/A-seg.nii.gz"
+    label = app.datastore().save_label("A", str(path), "final", {"client_id": "ann", "model": "slem_brain_clicks"})
+    app.on_save_label("A", label)
+    submitted, _, _ = read_label_file(path)
+    for client, same in (("ann", True), ("ben", False)):
+        shown = read_label_file(Path(app.infer({**ask, "client_id": client})["file"]))[0]
+        assert (shown == submitted).all() == same
+
+
+def test_a_submitted_label_without_any_clicks_is_just_kept(serve: Callable, click_models: Path, studies: Path) -> None:
+    app = serve(click_models)
+    for tag in ("final", "original"):
+        app.on_save_label("A", app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), tag, {}))
+    assert app.serving.memory.used == 0
