@@ -108,6 +108,7 @@ class InteractiveTask(InferTask):
         reader, image = reader_of(request.get("client_id")), case.series.grid
         fields, leaked = self.leaks.without(request, reader, _identity(case))
         ask, label = self._ask(fields, image)
+        self.leaks.heard(fields, reader, _identity(case))
         notes = [f"points of {', '.join(leaked)} were left out: they are those of another image"] if leaked else []
         key, timings = self._key(reader, case), {}
         with self.memory.locked(key):

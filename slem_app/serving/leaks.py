@@ -33,19 +33,23 @@ class Leaks:
             reader: who asks.
             image: what tells the displayed image from all others.
         """
-        if request.get("client_id") or request.get("restore_label_idx") is not False:  # OHIF never names a reader and always says this
-            return dict(request), ()
-        leaked = []
         with self.guard:
-            for name, points in request.items():
-                if not isinstance(points, list) or not points or not isinstance(points[0], list):
-                    continue
-                known = self.sent.get((reader, name))
-                if known is not None and known[0] != image and known[1] == points:
-                    leaked.append(name)
-                else:
-                    self.sent[reader, name] = (image, points)
-                    self.sent.move_to_end((reader, name))
+            known = {name: self.sent.get((reader, name)) for name in _points(request)}
+        leaked = tuple(name for name, last in known.items() if last is not None and last[0] != image and last[1] == request[name])
+        return {name: value for name, value in request.items() if name not in leaked}, leaked
+
+    def heard(self, request: Mapping[str, Any], reader: str, image: Hashable) -> None:
+        """Remember the points of a request that could be used."""
+        with self.guard:
+            for name in _points(request):
+                self.sent[reader, name] = (image, request[name])
+                self.sent.move_to_end((reader, name))
             while len(self.sent) > READERS:
                 self.sent.popitem(last=False)
-        return {name: value for name, value in request.items() if name not in leaked}, tuple(leaked)
+
+
+def _points(request: Mapping[str, Any]) -> list[str]:
+    """Names under which a request of OHIF's kind holds points."""
+    if request.get("client_id") or request.get("restore_label_idx") is not False:  # OHIF never names a reader and always says this
+        return []
+    return [name for name, points in request.items() if isinstance(points, list) and points and isinstance(points[0], list)]

@@ -7,13 +7,20 @@ from slem_app.serving.leaks import READERS, Leaks
 OHIF = {"restore_label_idx": False}
 
 
+def send(leaks: Leaks, request: dict, reader: str, image: str) -> tuple[dict, tuple[str, ...]]:
+    """A request that could be used; what was left of it."""
+    fields, leaked = leaks.without(request, reader, image)
+    leaks.heard(fields, reader, image)
+    return fields, leaked
+
+
 def test_the_same_list_on_another_image_is_left_out_each_time() -> None:
     leaks = Leaks()
     request = {"edema": [[1, 2, 3]], "necrosis": [], **OHIF}
-    assert leaks.without(request, "ann", "first") == (request, ())
+    assert send(leaks, request, "ann", "first") == (request, ())
     for _ in range(3):
-        assert leaks.without(request, "ann", "second") == ({"necrosis": [], **OHIF}, ("edema",))
-    assert leaks.without(request, "ann", "first") == (request, ())
+        assert send(leaks, request, "ann", "second") == ({"necrosis": [], **OHIF}, ("edema",))
+    assert send(leaks, request, "ann", "first") == (request, ())
 
 
 @pytest.mark.parametrize(
@@ -29,13 +36,19 @@ def test_the_same_list_on_another_image_is_left_out_each_time() -> None:
 )
 def test_all_else_is_kept(reader: str, image: str, points: list, fields: dict) -> None:
     leaks = Leaks()
-    leaks.without({"edema": [[1, 2, 3]], **OHIF}, "ann", "first")
+    send(leaks, {"edema": [[1, 2, 3]], **OHIF}, "ann", "first")
     request = {"edema": points, **fields}
-    assert leaks.without(request, reader, image) == (request, ())
+    assert send(leaks, request, reader, image) == (request, ())
 
 
 def test_it_stays_small() -> None:
     leaks = Leaks()
     for n in range(READERS + 20):
-        leaks.without({"edema": [[n, 0, 0]], **OHIF}, f"reader {n}", "first")
+        send(leaks, {"edema": [[n, 0, 0]], **OHIF}, f"reader {n}", "first")
     assert len(leaks.sent) == READERS
+
+
+def test_points_that_were_refused_are_not_remembered() -> None:
+    leaks, request = Leaks(), {"edema": [[999, 2, 3]], **OHIF}
+    leaks.without(request, "ann", "second")
+    assert leaks.without(request, "ann", "first") == (request, ())
