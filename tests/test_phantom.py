@@ -128,9 +128,9 @@ def test_a_reoriented_case_keeps_every_sequence_beside_its_labels() -> None:
 
 
 def test_the_default_size_takes_seconds_at_most() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     case = phantom.make()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert case.grid.shape == (160, 192, 144)
 
 
