@@ -163,6 +163,7 @@ class DriveCases:
             f"Model {self.model}. Server ready after {ready:.1f} s, resident memory {memory[0]:.2f} GiB at the end, {memory[1]:.2f} at most.",
             f"{good} of {len(rows)} cases right in every point. Outside the network a warm request takes {np.median(outside):.2f} s (median), "
             f"{max(outside):.2f} s at most, transfer and the client's reading included.",
+            "Dice shows that the result lies in the right place; where the weights were trained on these cases it is no measure of accuracy (see accuracy.md).",
             "",
             "| " + " | ".join(head) + " |",
             "|" + "---|" * len(head),

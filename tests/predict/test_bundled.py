@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import NotFound
+from slem_app.finetune.scores import dice
 from slem_app.grouping import Grouping, group
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
@@ -27,10 +28,6 @@ def case(real_data: Path) -> Grouping:
         pytest.skip(f"no brats folder in {real_data}")
     source = open_source(real_data / "brats")
     return group(source.study(source.ids()[0]))
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
 def test_finds_the_tumour_on_the_grid_of_the_case(bundled: Model, case: Grouping) -> None:
