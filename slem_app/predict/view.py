@@ -148,5 +148,5 @@ def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: L
     if not number:
         index = np.argwhere(parts)
         number = int(parts[tuple(index[((index - voxel) ** 2).sum(axis=1).argmin()])])
-    box = ndimage.find_objects(parts == number)[0]
+    box = ndimage.find_objects((parts == number).astype(np.uint8))[0]
     return np.array([s.start for s in box]), np.array([s.stop for s in box])
