@@ -134,8 +134,9 @@ class Clicks:
         lines = [
             f"# Clicks: Dice after n clicks of a simulated reader, {len(cases)} held-out cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}.",
-            f"Model {model}. The reader clicks into the error that costs most ({self.measure}), right label in {1 - self.wrong:.0%} of clicks; jitter {self.jitter}.",
+            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads,",
+            f"torch {torch.__version__}. Model {model}. The reader clicks into the error that costs most",
+            f"({self.measure}), right label in {1 - self.wrong:.0%} of clicks; jitter {self.jitter}, seed {self.seed}.",
             "Dice on the images' own grid; both masks empty counts 1, one empty 0.",
             "",
             "| clicks | " + " | ".join(regions) + " | mean | worst case's " + regions[0] + " |",
