@@ -132,11 +132,14 @@ def _trunk(network: Segmenter, settings: FinetuneSettings) -> dict[str, nn.Param
 
 def _factors(network: Segmenter, settings: FinetuneSettings, trunk: dict[str, nn.Parameter]) -> Callable[[str], float] | None:
     """Factor of the learning rate by a weight's name; None where all are 1."""
-    if settings.encoder_rate == 1 and settings.layer_decay == 1:
+    reader = settings.interact
+    if settings.encoder_rate == 1 and settings.layer_decay == 1 and not reader.share:
         return None
     levels = len(network.config.channels)
 
     def factor(name: str) -> float:
+        if name.startswith("encoder.prompt."):
+            return reader.rate if reader.share else 1.0
         if name not in trunk:
             return 1.0
         part, level = name.split(".")[1:3]

@@ -61,6 +61,8 @@ class InteractSettings:
     """Share of samples with a box."""
     blank: float = 0.1
     """Share of samples that start from nothing instead of the automatic segmentation."""
+    rate: float = 5.0
+    """Factor of the prompt layer's learning rate: it starts at zero beside weights that know their task."""
     near: float = 1.0
     """Weight of the loss around the newest prompt."""
     reach: float = 10.0
@@ -69,8 +71,8 @@ class InteractSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", tuple(self.views))
         shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank)
-        if not all(0 <= s <= 1 for s in shares) or self.clicks < 1 or not self.views or min(self.views) < 1 or self.near < 0 or self.reach <= 0:
-            raise BadSetting(f"interact: shares lie in 0..1, clicks, views and reach are positive, near is not negative: {self}")
+        if not all(0 <= s <= 1 for s in shares) or self.clicks < 1 or not self.views or min(self.views) < 1 or self.near < 0 or min(self.reach, self.rate) <= 0:
+            raise BadSetting(f"interact: shares lie in 0..1, clicks, views, rate and reach are positive, near is not negative: {self}")
 
 
 @dataclass(frozen=True)
