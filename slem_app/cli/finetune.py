@@ -67,6 +67,7 @@ class Finetune:
         leave_processes()
         if first:
             print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
+            print("; ".join(f"{name} {figure:g}" for name, figure in card.figures.items()))
 
     def prepare(self, cache: CaseCache, card: Card) -> tuple[str, ...]:
         """Bring the studies into the cache; says which were left out and why."""

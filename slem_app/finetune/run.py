@@ -11,13 +11,13 @@ import torch
 from slem_app.errors import BadWeights
 from slem_app.finetune.loop import train
 from slem_app.finetune.recipe import Recipe
-from slem_app.network import Segmenter, build, parameters
+from slem_app.network import Segmenter, build, flops, parameters
 from slem_app.training import device_of_this_process, first_process, first_process_first, join_processes, leave_processes
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Card, Model, Pretrained, save_model, transfer
 from slem_app.weights.store import LARGEST
 
-__all__ = ["device_of_this_process", "finetune", "first_process", "first_process_first", "join_processes", "leave_processes"]
+__all__ = ["cost", "device_of_this_process", "finetune", "first_process", "first_process_first", "join_processes", "leave_processes"]
 
 
 def finetune(
@@ -62,9 +62,16 @@ def finetune(
     card = replace(
         recipe.card,
         parent=f"{parent.card.name} {parent.card.version}" if parent else recipe.card.parent,
+        figures={**recipe.card.figures, **cost(trained, recipe.settings.patch)},
         training=recipe.card.training or f"{len(set(ids))} cases, {steps} steps of {batch} patches, seed {recipe.settings.seed}, torch {torch.__version__}",
     )
     return save_model(folder / "model", card, trained) if first_process() else card
+
+
+def cost(network: Segmenter, shape: tuple[int, int, int]) -> dict[str, float]:
+    """What the network costs, as the card's figures tell it."""
+    size = "x".join(map(str, shape))
+    return {"million weights": round(parameters(network) / 1e6, 3), f"GFLOP a pass over {size} voxels": round(flops(network, shape) / 1e9, 1)}
 
 
 def _take_over(parent: Model, network: Segmenter) -> None:
