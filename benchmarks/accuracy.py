@@ -110,7 +110,7 @@ class Accuracy:
             f"torch {torch.__version__}.",
             f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, seed {self.seed}. Dice on the images' own grid; "
             "both masks empty",
-            "counts 1, one empty counts 0 (hd95: 0 and 374 mm). Weights of the last step; no test case chose anything.",
+            "counts 1, one empty counts 0 (hd95: 0 and 374 mm). Weights of the last step; no test case chose a checkpoint.",
             "",
             "| case | fold | " + " | ".join(columns) + " |",
             "|---|---|" + "---|" * len(columns),
