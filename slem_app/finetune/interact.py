@@ -2,15 +2,15 @@
 
 A step is either automatic (whole patches, no prompts) or interactive, decided by its number. An interactive step is what serving does: an
 automatic pass over the patch without gradient gives the features before prompts and the first segmentation; a reader clicks into its errors;
-a small view around the newest click is seen again with the prompts and the segmentation so far, and only that pass has a gradient. So it
-costs less than an automatic step, and stem and fusion learn from automatic steps alone. All that is random comes from the sample's number:
+small views around some of the clicks are seen again with the prompts and the segmentation so far, and only that pass has a gradient. So it
+costs about as much as an automatic step, and stem and fusion learn from automatic steps alone. All that is random comes from the sample's number:
 a resumed run draws what an unbroken one would.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from slem_app.finetune.settings import FinetuneSettings
 from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
 from slem_app.predict import best_precision
-from slem_app.prompts import BACKGROUND, Box, Click, Prompts, ReaderSettings, Scribble, Shot, SimulatedReader, channel_count, encode
+from slem_app.prompts import Box, Click, Prompts, ReaderSettings, Scribble, Shot, SimulatedReader, channel_count, encode
 from slem_app.regions import PostProcess, decide
 from slem_app.types import Grid
 
@@ -82,47 +82,58 @@ class InteractiveLosses(nn.Module):
             with self._autocast(images):
                 outputs = self.network.deep(images, present)
             return deep_loss(outputs, regions, self.settings.deep_weights)[None]
-        side = int(rng.choice(self.settings.interact.views))
         with torch.no_grad(), self._autocast(images):
             fused = self.network.fuse(images, present)
-            seen = self.network.deep_fused(fused)[0]
-        views = [self._view(n, fused[i : i + 1], seen[i], regions[i], side) for i, n in enumerate(numbers.tolist())]
-        fused = torch.cat([v.fused for v in views])
-        prompts = torch.from_numpy(np.stack([v.prompts for v in views])).to(images.device)
-        target = torch.stack([v.regions for v in views])
+            seen = self.network.deep_fused(fused)[0].float().sigmoid()
+        side = int(rng.choice(self.settings.interact.views))
+        looks = [look for i, n in enumerate(numbers.tolist()) for look in self._looks(n, fused[i : i + 1], seen[i], regions[i], side)]
+        looks = self._seen_again(looks)
         with self._autocast(images):
-            outputs = self.network.deep_fused(fused, prompts)
-        near = torch.from_numpy(np.stack([v.near for v in views])).to(images.device)
+            outputs = self.network.deep_fused(torch.cat([look.fused for look in looks]), self._channels(looks))
+        target = torch.stack([look.regions for look in looks])
+        near = torch.from_numpy(np.stack([self._near(look) for look in looks])).to(images.device)
         return (deep_loss(outputs, target, self.settings.deep_weights) + self.settings.interact.near * _near_loss(outputs[0], target, near))[None]
 
     def _autocast(self, images: torch.Tensor) -> torch.autocast:
         return torch.autocast(images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16")
 
-    def _view(self, number: int, fused: torch.Tensor, seen: torch.Tensor, regions: torch.Tensor, side: int) -> _View:
-        """What one sample's reader looks at and says."""
+    def _looks(self, number: int, fused: torch.Tensor, seen: torch.Tensor, regions: torch.Tensor, side: int) -> list[_Look]:
+        """What one sample's reader looks at and says: several views of one patch, each with some of the clicks into its errors."""
         settings = self.settings.interact
         rng = np.random.default_rng([self.settings.seed, STREAM + 1, number])
         truth = self._decided(regions)
-        shown = np.zeros_like(truth) if rng.random() < settings.blank else self._decided(seen.float().sigmoid())
-        clicks = int(rng.integers(1, settings.clicks + 1))
-        shots = list(self.reader.shots(truth, shown, self.spacing, rng, clicks))
-        middle = np.array(shots[int(rng.integers(len(shots)))].index) if shots else rng.integers(0, truth.shape)
-        start = self._corner(rng, middle, truth.shape, side)
-        box = tuple(slice(int(s), int(s + side)) for s in start)
+        shown = np.zeros_like(truth) if rng.random() < settings.blank else self._decided(seen)
+        shots = list(self.reader.shots(truth, shown, self.spacing, rng, settings.clicks))
+        looks = []
+        for _ in range(settings.looks):
+            rng = np.random.default_rng([self.settings.seed, STREAM + 2 + len(looks), number])
+            middle = np.array(shots[int(rng.integers(len(shots)))].index) if shots else rng.integers(0, truth.shape)
+            start = self._corner(rng, middle, truth.shape, side)
+            share = rng.random()  # between hardly any of the clicks and all of them
+            here = [shot.seen_from(tuple(start)) for shot in shots if (np.array(shot.index) == middle).all() or rng.random() < share]
+            here = [shot for shot in here if all(0 <= v < side for v in shot.index)]
+            looks.append(self._look(rng, here, start, side, fused, truth, shown, regions))
+        return looks
+
+    def _look(
+        self,
+        rng: np.random.Generator,
+        shots: Sequence[Shot],
+        start: np.ndarray,
+        side: int,
+        fused: torch.Tensor,
+        truth: np.ndarray,
+        shown: np.ndarray,
+        regions: torch.Tensor,
+    ) -> _Look:
+        box, s = tuple(slice(int(v), int(v + side)) for v in start), self.network.config.stem_stride
+        part = tuple(slice(b.start // s, b.stop // s) for b in box)
         truth, shown = np.ascontiguousarray(truth[box]), np.ascontiguousarray(shown[box])
-        s = self.network.config.stem_stride
-        fused = fused[(slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in box))]
         grid = Grid(truth.shape, np.diag([*self.spacing, 1.0]))
-        shots = [Shot(tuple(int(v) for v in np.array(t.index) - start), t.label, t.regions, t.right) for t in shots]
-        shots = [t for t in shots if all(0 <= v < side for v in t.index)]
         prompts = self._told(rng, shots, truth, grid)
-        if prompts.entries and rng.random() < settings.again:
-            shown = self._seen_again(fused, prompts, grid, shown)
-            prompts, shots = self._one_more(rng, prompts, shots, truth, shown, grid)
-        if rng.random() < settings.box and truth.any():
-            prompts = self._boxed(rng, prompts, truth, grid)
-        near = encode(Prompts(prompts.entries[-1:]), grid, self.labels, sigma=settings.reach)[: len(self.labels.labels) + 1].max(axis=0)
-        return _View(fused, encode(prompts, grid, self.labels, shown), regions[(slice(None), *box)], near)
+        if rng.random() < self.settings.interact.box and truth.any():
+            prompts = _boxed(rng, prompts, truth, grid)
+        return _Look(rng, grid, fused[(slice(None), slice(None), *part)], regions[(slice(None), *box)], truth, shown, prompts)
 
     def _decided(self, probabilities: torch.Tensor) -> np.ndarray:
         return decide(probabilities.cpu().numpy(), self.labels, PostProcess(), 1.0)
@@ -141,40 +152,57 @@ class InteractiveLosses(nn.Module):
             entries.append(Click.on(grid, shot.index, shot.label) if line is None else Scribble.of(shot.label, line, grid))
         return Prompts(tuple(entries))
 
-    def _seen_again(self, fused: torch.Tensor, prompts: Prompts, grid: Grid, shown: np.ndarray) -> np.ndarray:
-        """The segmentation after `prompts`, changed near them only, as a reader would have it before the next click."""
-        channels = torch.from_numpy(encode(prompts, grid, self.labels, shown))[None].to(fused.device)
-        with torch.no_grad(), self._autocast(fused):
-            after = self._decided(self.network.deep_fused(fused, channels)[0][0].float().sigmoid())
-        reach = encode(prompts, grid, self.labels, sigma=self.settings.interact.reach)[: len(self.labels.labels) + 1].max(axis=0)
-        return np.where(reach > 0.1, after, shown)
+    def _channels(self, looks: Sequence[_Look]) -> torch.Tensor:
+        """(n, P, i, j, k)."""
+        return torch.from_numpy(np.stack([encode(look.prompts, look.grid, self.labels, look.shown) for look in looks])).to(looks[0].fused.device)
 
-    def _one_more(
-        self, rng: np.random.Generator, prompts: Prompts, shots: list[Shot], truth: np.ndarray, shown: np.ndarray, grid: Grid
-    ) -> tuple[Prompts, list[Shot]]:
-        new = list(self.reader.shots(truth, shown, self.spacing, rng, 1))
-        return Prompts((*prompts.entries, *self._told(rng, new, truth, grid).entries)), [*shots, *new]
+    def _near(self, look: _Look) -> np.ndarray:
+        """(i, j, k) weight, 1 at the prompts, falling to 0."""
+        return encode(look.prompts, look.grid, self.labels, sigma=self.settings.interact.reach)[: len(self.labels.labels) + 1].max(axis=0)
 
-    def _boxed(self, rng: np.random.Generator, prompts: Prompts, truth: np.ndarray, grid: Grid) -> Prompts:
-        """With a loose box around the truth; prompts that err outside it are dropped."""
-        index = np.argwhere(truth)
-        low, high = index.min(axis=0) - rng.integers(0, 5, 3), index.max(axis=0) + rng.integers(0, 5, 3)
-        box = Box.on(grid, low.tolist(), high.tolist())
-        return Prompts(tuple(e for e in prompts.entries if e.label == BACKGROUND or box.holds(np.array(e.world)).all()), box)
+    def _seen_again(self, looks: Sequence[_Look]) -> list[_Look]:
+        """Some looks go on: the network answers, changed near the prompts only as serving does it, and the reader clicks once more."""
+        which = [n for n, look in enumerate(looks) if look.prompts.entries and look.rng.random() < self.settings.interact.again]
+        if not which:
+            return list(looks)
+        several = [looks[n] for n in which]
+        with torch.no_grad(), self._autocast(several[0].fused):
+            seen = self.network.deep_fused(torch.cat([look.fused for look in several]), self._channels(several))[0].float().sigmoid()
+        after = list(looks)
+        for n, look, probabilities in zip(which, several, seen):
+            shown = np.where(self._near(look) > 0.1, self._decided(probabilities), look.shown)
+            shots = self.reader.shots(look.truth, shown, self.spacing, look.rng, 1)
+            more = [e for e in self._told(look.rng, shots, look.truth, look.grid).entries if look.prompts.box is None or look.prompts.box.allows(e)]
+            after[n] = replace(look, shown=shown, prompts=replace(look.prompts, entries=(*look.prompts.entries, *more)))
+        return after
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """One sample of an interactive step."""
+class _Look:
+    """One view of one patch in an interactive step."""
 
+    rng: np.random.Generator
+    """What is random about it."""
+    grid: Grid
+    """Of its voxels."""
     fused: torch.Tensor
     """(1, C, i/s, j/s, k/s) features before prompts."""
-    prompts: np.ndarray
-    """(P, i, j, k)."""
     regions: torch.Tensor
     """(R, i, j, k) truth."""
-    near: np.ndarray
-    """(i, j, k) weight, 1 at the newest prompt."""
+    truth: np.ndarray
+    """(i, j, k) the same as labels."""
+    shown: np.ndarray
+    """(i, j, k) labels that the reader sees."""
+    prompts: Prompts
+    """What the reader says."""
+
+
+def _boxed(rng: np.random.Generator, prompts: Prompts, truth: np.ndarray, grid: Grid) -> Prompts:
+    """With a loose box around the truth; prompts that err outside it are dropped."""
+    index = np.argwhere(truth)
+    low, high = index.min(axis=0) - rng.integers(0, 5, 3), index.max(axis=0) + rng.integers(0, 5, 3)
+    box = Box.on(grid, low.tolist(), high.tolist())
+    return Prompts(tuple(e for e in prompts.entries if box.allows(e)), box)
 
 
 def _near_loss(logits: torch.Tensor, target: torch.Tensor, near: torch.Tensor) -> torch.Tensor:

@@ -46,11 +46,13 @@ class InteractSettings:
     share: float = 0.0
     """Share of interactive steps; 0: none, the network need not have prompt channels."""
     clicks: int = 10
-    """Most clicks of a sample; their number is drawn evenly from 1 to this."""
-    views: tuple[int, ...] = (48, 64, 80)
-    """Sides, in voxels, of the view that an interactive step trains on; one is drawn a step."""
+    """Most clicks into the errors of a patch."""
+    looks: int = 2
+    """Views of each patch in an interactive step, each around one of the clicks and with some of the others."""
+    views: tuple[int, ...] = (48, 64)
+    """Sides of the views in voxels; one is drawn a step."""
     again: float = 0.5
-    """Share of samples whose last click is drawn from the errors after the others."""
+    """Share of views with one more click, into what is wrong after the others."""
     wrong: float = 0.05
     """Share of clicks with a wrong label."""
     jitter: float = 0.5
@@ -58,21 +60,22 @@ class InteractSettings:
     scribbles: float = 0.1
     """Share of clicks drawn out to a stroke."""
     box: float = 0.1
-    """Share of samples with a box."""
+    """Share of views with a box."""
     blank: float = 0.1
-    """Share of samples that start from nothing instead of the automatic segmentation."""
+    """Share of patches that start from nothing instead of the automatic segmentation."""
     rate: float = 5.0
     """Factor of the prompt layer's learning rate: it starts at zero beside weights that know their task."""
     near: float = 1.0
-    """Weight of the loss around the newest prompt."""
+    """Weight of the loss around the prompts."""
     reach: float = 10.0
     """mm, standard deviation of that."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", tuple(self.views))
         shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank)
-        if not all(0 <= s <= 1 for s in shares) or self.clicks < 1 or not self.views or min(self.views) < 1 or self.near < 0 or min(self.reach, self.rate) <= 0:
-            raise BadSetting(f"interact: shares lie in 0..1, clicks, views, rate and reach are positive, near is not negative: {self}")
+        counts = (self.clicks, self.looks, *self.views)
+        if not all(0 <= s <= 1 for s in shares) or not self.views or min(counts) < 1 or self.near < 0 or min(self.reach, self.rate) <= 0:
+            raise BadSetting(f"interact: shares lie in 0..1, clicks, looks, views, rate and reach are positive, near is not negative: {self}")
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,8 @@ class Refiner:
         if has not in (0, wanted):
             raise BadCard(f"{self.card.name}: the network has {has} prompt channels; its {len(self.card.labels.labels)} labels need {wanted}, or 0 for none")
         self.listens = has > 0
+        views = self.settings.view
+        self.view = views if self.listens else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
 
     def features(self, prepared: Prepared) -> Features | None:
         """What can be kept between corrections of one case; None for a volume that is too large to be seen at once."""
@@ -145,7 +147,7 @@ class Refiner:
         timings = {"view": 0.0, "network": 0.0, "merge": 0.0}
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
-        for members in groups(new, self.settings.view.largest / 2):
+        for members in groups(new, self.view.largest / 2):
             where, logits = self._look(prepared, features, result, prompts, array, members, timings)
             with clock(timings, "merge"):
                 for entry in members:
@@ -188,7 +190,7 @@ class Refiner:
         """The view of some new prompts and the logits (R, I, J, K) in it."""
         config = self.card.network
         with clock(timings, "view"):
-            where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.settings.view, config.multiple, config.stem_stride)
+            where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.view, config.multiple, config.stem_stride)
         with clock(timings, "network"):
             if not self.listens:
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
@@ -248,7 +250,7 @@ class Refiner:
     ) -> tuple[View, np.ndarray]:
         """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown."""
         settings, threshold = self.settings.claim, self.card.postprocess.threshold
-        near = where if self.listens else where.around(np.atleast_2d(np.array(entry.world)), settings.reach)
+        near = where.around(np.atleast_2d(np.array(entry.world)), settings.reach)
         shown = evidence(logits[(slice(None), *near.within(where))], self.card.labels, entry.label, threshold)
         np.clip(shown, -settings.most, settings.most, out=shown)
         images = prepared.images[(slice(None), *near.box)][prepared.present]
@@ -263,8 +265,7 @@ class Refiner:
                 field -= max(0.0, float(shown[there].mean()) + settings.surplus) * theirs  # the other prompt's place stays as it is
                 free = np.maximum(free - theirs, 0)
         field += max(0.0, settings.surplus - float(shown[at].mean())) * free
-        if not self.listens:
-            field[mine < settings.least] = -1.0
+        field[mine < settings.least] = -1.0
         return _around_positive(near, field)
 
     def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:

@@ -27,7 +27,7 @@ Box3 = tuple[slice, slice, slice]
 class ViewSettings:
     """How much is looked at."""
 
-    smallest: float = 72.0
+    smallest: float = 80.0
     """mm, least side of a view."""
     largest: float = 120.0
     """mm, greatest side of a view; more takes longer than a reader waits."""

@@ -17,7 +17,7 @@ from slem_app.types import Grid
 
 __all__ = ["channel_count", "encode"]
 
-SIGMA = 2.5
+SIGMA = 4.0
 """mm, standard deviation of a click's ball."""
 REACH = 3.0
 """Standard deviations at which the ball ends."""

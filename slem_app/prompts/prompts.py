@@ -170,6 +170,10 @@ class Box:
         """True when `label` may not lie outside."""
         return bool(label) and (not self.labels or label in self.labels)
 
+    def allows(self, entry: Click | Scribble) -> bool:
+        """False where a prompt asks for a label in a place from which the box bars it."""
+        return not self.limits(entry.label) or bool(self.holds(np.atleast_2d(np.array(entry.world))).all())
+
     def holds(self, world: np.ndarray) -> np.ndarray:
         """(...) bool for positions (..., 3) in RAS mm."""
         index = self.grid.to_index(world)
@@ -227,7 +231,7 @@ class Prompts:
         if self.box is None:
             return
         for entry in self.entries:
-            if self.box.limits(entry.label) and not self.box.holds(np.array(entry.world)).all():
+            if not self.box.allows(entry):
                 kind = "click" if isinstance(entry, Click) else "scribble"
                 raise BadPrompt(f"a {kind} of {entry.label!r} lies outside the box that limits this label: enlarge the box or remove the {kind}")
 

@@ -7,7 +7,7 @@ Works on any grid: the network's in training, the reference's in evaluation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -53,6 +53,10 @@ class Shot:
     """Regions it aims at: those that the voxel wrongly lies in or wrongly misses."""
     right: bool = True
     """False where the reader errs."""
+
+    def seen_from(self, start: tuple[int, int, int]) -> Shot:
+        """The same in the voxels of a crop that begins at `start`."""
+        return replace(self, index=tuple(int(v - s) for v, s in zip(self.index, start)))
 
 
 class SimulatedReader:

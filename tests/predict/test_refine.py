@@ -369,7 +369,7 @@ def looked_at(label: str, voxel: Voxel, shown: np.ndarray, **settings: float) ->
 def test_a_view_holds_the_click_and_grows_with_what_is_corrected() -> None:
     small, large = np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.uint8)
     small[46:52, 46:52, 46:52], large[20:76, 20:76, 20:76] = 2, 2
-    for shown, least in ((small, 48), (large, 80)):
+    for shown, least in ((small, 64), (large, 80)):
         box = looked_at(BACKGROUND, (48, 48, 48), shown)
         assert [s.stop - s.start for s in box] == [least] * 3
         assert all(s.start % 2 == 0 and s.start <= 48 < s.stop for s in box)
