@@ -24,16 +24,19 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
+from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
+from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
 from slem_app.serving.routes import install
+from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
 from slem_app.serving.settings import parse_settings
-from slem_app.serving.strategies import First, Random
+from slem_app.serving.strategies import Chooser
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model
@@ -76,6 +79,9 @@ class Serving:
         root = self.settings.store or Path(studies) / ".slem"
         self.cases = Cases(Path(studies), root / "uploads", self.settings.coding)
         self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
+        first = next(iter(self.automatic.values()), None)
+        self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
+        self.chooser = Chooser(self.scores, Leases(root / "leases.json", self.settings.lease_minutes))
 
     def segmentation(self, name: str) -> SegmentationTask:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
@@ -92,7 +98,8 @@ class Serving:
         return InteractiveTask(automatic, self.memory, self.starts, kind) if automatic.predictor.card.network.prompts else None
 
     def saved(self, label_id: str) -> None:
-        """A client submitted a label: its reader's further clicks change that."""
+        """A client submitted a label: its reader's further clicks change that, and the case may be done."""
+        self.chooser.saved(label_id, self.datastore)
         store = self.datastore.store
         version = max((store.latest(label_id, tag) for tag in store.tags(label_id)), key=lambda one: one.label.stat().st_mtime_ns)
         case = self.cases.find(f"{label_id}/{version.meta['sequence']}")
@@ -105,6 +112,8 @@ class Serving:
         from monailabel.app import app  # it imports this app while it starts
 
         install(app)
+        self.scores.start()
+        atexit.register(self.scores.stop)
 
     def batch_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A batch request that this machine can do: MONAI Label's default divides by the number of GPUs."""
@@ -116,14 +125,14 @@ class Serving:
         Raises:
             NotFound: no such strategy.
         """
-        name = request.get("strategy") or "random"
-        if name not in self.strategies():
-            raise NotFound(f"no strategy {name!r}; this server has {', '.join(self.strategies())}")
+        name = request.get("strategy") or DEFAULT
+        if name not in STRATEGIES:
+            raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
         return {**request, "strategy": name}
 
     def strategies(self) -> dict[str, Strategy]:
         """How the next case may be chosen."""
-        return {"random": Random(), "first": First()}
+        return self.chooser.strategies()
 
     def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer an inference request.
@@ -141,7 +150,9 @@ class Serving:
         if task is None:
             raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
         case, uploaded = self.case_of(request)
-        file, params = task({**request, "case": case})
+        self.chooser.active(case.id, request)
+        with self.scores.busy():
+            file, params = task({**request, "case": case})
         tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
         label = file
         if request.get("save_label") and not uploaded:

@@ -37,10 +37,16 @@ class Settings:
     """Memory for readers' corrections with the way back, and as much again for what their first click made of a case, MiB."""
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""
+    score_load: float = 0.5
+    """Share of the time for which cases are measured in the background, for the choice of the next one: 0 (never) to 1."""
+    lease_minutes: float = 30.0
+    """How long a case that was given to a reader is offered to no other, from that reader's last request on."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb) < 0:
             raise BadSetting(f"threads, cache_mb and memory_mb must not be negative, got {self.threads}, {self.cache_mb} and {self.memory_mb}")
+        if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
+            raise BadSetting(f"score_load must lie between 0 and 1, and lease_minutes not be negative, got {self.score_load} and {self.lease_minutes}")
 
 
 def parse_settings(conf: Mapping[str, str]) -> Settings:
@@ -72,6 +78,8 @@ def _read(key: str, text: str) -> object:
         "cache_mb": int,
         "memory_mb": int,
         "register": _boolean,
+        "score_load": float,
+        "lease_minutes": float,
     }
     try:
         return readers.get(key, str)(text.strip())

@@ -1,62 +1,111 @@
-"""Which case comes next: the plain strategies. A case that cannot be served is passed over, with a line in the log."""
+"""Which case comes next: MONAI Label's strategies over `slem_app.selection`, with leases, so that two readers are not offered the same.
+
+A request is answered at once with what is known by then (`scores` measures in the background). A case that cannot be shown is passed over, with a
+line in the log; one with a final label is never offered.
+"""
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import SlemError
-from slem_app.serving.datastore import CaseDatastore
+from slem_app.selection import STRATEGIES, Choice, Pool, choices
+from slem_app.serving.datastore import FINAL, CaseDatastore
+from slem_app.serving.leases import Leases
+from slem_app.serving.readers import reader_of
+from slem_app.serving.scores import Scores
 
-__all__ = ["First", "Random"]
+__all__ = ["Chooser", "NextCase"]
 
 logger = logging.getLogger(__name__)
 
 
-class First(Strategy):
-    """The first case, by name, that has no final label."""
+class Chooser:
+    """Chooses cases for all readers.
 
-    def __init__(self) -> None:
-        super().__init__("First case without a final label, in the order of names")
+    Args:
+        scores: what is known of the cases.
+        leases: who has which.
+        seed: of the draws.
+    """
 
-    def __call__(self, request: dict, datastore: CaseDatastore) -> dict | None:
-        return _first_usable(sorted(_unlabeled(request, datastore)), datastore)
+    def __init__(self, scores: Scores, leases: Leases, seed: int | None = None) -> None:
+        self.scores, self.leases = scores, leases
+        self.random = np.random.default_rng(seed)
+
+    def strategies(self) -> dict[str, Strategy]:
+        """All strategies by name, the default first."""
+        return {name: NextCase(name, about, self) for name, about in STRATEGIES.items()}
+
+    def next(self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any] | None:
+        """The next case for the reader who asks, which is leased to that reader; None when there is none.
+
+        Returns:
+            `id`; `reason`, `score` and `details` of the choice, `strategy_notes`, and `leased_until` (seconds since 1970).
+        """
+        reader = reader_of(request.get("client_id"))
+        with self.leases.guard:
+            labelled = datastore.get_labeled_images(FINAL)
+            done = set(labelled)
+            left = [case for case in datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels")) if case not in done]
+            for choice in self._choices(strategy, reader, left, labelled, datastore):
+                try:
+                    datastore.get_image_uri(choice.case)
+                except SlemError as error:
+                    logger.warning("case %s is passed over: %s", choice.case, error)
+                    continue
+                lease = self.leases.take(choice.case, reader)
+                return {
+                    "id": choice.case,
+                    "reason": choice.reason,
+                    "score": choice.score,
+                    "details": dict(choice.details),
+                    "strategy_notes": list(choice.notes),
+                    "leased_until": int(lease.until),
+                }
+        return None
+
+    def _choices(self, strategy: str, reader: str, left: Sequence[str], labelled: Sequence[str], datastore: CaseDatastore) -> Iterator[Choice]:
+        """Cases that nobody has in hand, then those that this reader has, the longest held first."""
+        holders = {case: self.leases.holder(case) for case in left}
+        own = () if strategy == "first" else tuple(case for case in self.leases.of(reader) if case in holders)
+        free = tuple(case for case, holder in holders.items() if holder in (None, reader) and case not in own)
+        measures, notes = self.scores.of((*left, *labelled))
+        taken = (*labelled, *(case for case in left if case not in free))
+        pool = Pool(free, measures, taken, self.scores.labelled_ml(), {case: _idle(datastore, case) for case in free})
+        for choice in choices(strategy, pool, self.random):
+            yield Choice(choice.case, choice.reason, choice.score, choice.details, (*notes, *choice.notes) if choice.score is not None else choice.notes)
+        yield from (Choice(case, "you have this one in hand; no other is free") for case in own)
+
+    def active(self, case: str, request: Mapping[str, Any]) -> None:
+        """A reader works on a case: the lease is renewed."""
+        self.leases.renew(case, reader_of(request.get("client_id")))
+
+    def saved(self, case: str, datastore: CaseDatastore) -> None:
+        """A label of the case was saved: once it is final, nobody has the case in hand any more."""
+        if FINAL in datastore.get_labels_by_image_id(case):
+            self.leases.release(case)
+            self.scores.wake()
 
 
-class Random(Strategy):
-    """A random case without a final label; one that was given out lately is less likely."""
+class NextCase(Strategy):
+    """One strategy as MONAI Label asks for it."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__("Random case without a final label")
-        self.random = random.Random(seed)
+    def __init__(self, name: str, about: str, chooser: Chooser) -> None:
+        super().__init__(about)
+        self.name, self.chooser = name, chooser
 
-    def __call__(self, request: dict, datastore: CaseDatastore) -> dict | None:
-        now, name = time.time(), request.get("strategy", "random")
-        served = {case: _served(datastore, case, name) for case in _unlabeled(request, datastore)}
-        # weighted shuffle without replacement (Efraimidis and Spirakis 2006): the smallest exponential variate first
-        keys = {case: self.random.expovariate(1.0) / max(1.0, now - then) for case, then in served.items()}
-        return _first_usable(sorted(keys, key=keys.get), datastore)
+    def __call__(self, request: dict, datastore: CaseDatastore) -> dict[str, Any] | None:
+        return self.chooser.next(self.name, request, datastore)
 
 
-def _unlabeled(request: dict, datastore: CaseDatastore) -> list[str]:
-    return datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
-
-
-def _served(datastore: CaseDatastore, case: str, strategy: str) -> float:
-    """When `strategy` last gave out the case, seconds since 1970; 0 if never."""
-    return float(datastore.image_notes(case).get("strategy", {}).get(strategy, {}).get("ts", 0))
-
-
-def _first_usable(cases: Iterable[str], datastore: CaseDatastore) -> dict | None:
-    for case in cases:
-        try:
-            datastore.get_image_uri(case)
-        except SlemError as error:
-            logger.warning("case %s is passed over: %s", case, error)
-        else:
-            return {"id": case}
-    return None
+def _idle(datastore: CaseDatastore, case: str) -> float:
+    """Seconds since any strategy gave the case out; many if none did."""
+    given = datastore.image_notes(case).get("strategy", {})
+    return time.time() - max((float(note.get("ts", 0)) for note in given.values()), default=0.0)

@@ -147,13 +147,13 @@ def test_info_lists_models_labels_and_strategies(world: World) -> None:
     assert sorted(model["labels"], key=model["labels"].get) == NAMES
     assert model["config"] == {"sequence": ["auto", *SEQUENCES]}
     assert info["labels"] == NAMES  # OHIF needs a list
-    assert set(info["strategies"]) == {"random", "first"}
+    assert set(info["strategies"]) == {"balanced", "uncertainty", "disagreement", "diverse", "foreground_random", "random", "first"}
     assert info["trainers"] == {}
     assert info["datastore"] == {"total": 4, "completed": 0, "label_tags": {}}
     assert set(world.client.datastore()["objects"]) == set(world.phantoms)
 
 
-@pytest.mark.parametrize("strategy", ["first", "random"])
+@pytest.mark.parametrize("strategy", ["first", "random", "balanced"])
 def test_next_sample_can_be_opened(world: World, strategy: str, tmp_path: Path) -> None:
     sample = world.client.next_sample(strategy, {})
     assert sample["id"] in world.phantoms
@@ -356,7 +356,7 @@ def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
         ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
         ("POST", "/infer/slem_brain?image=&session_id=gone", 400, "names no image"),
         ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
-        ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has random, first"),
+        ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has balanced, uncertainty"),
         ("POST", "/train/slem_brain", 501, "does not train"),
         ("POST", "/train/", 501, "does not train"),
         ("PUT", "/model/slem_brain", 501, "can neither replace nor remove them"),

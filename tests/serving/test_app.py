@@ -13,6 +13,10 @@ from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 from slem_app import phantom
 from slem_app.errors import BadSetting, BadStudy, NotFound
 from slem_app.formats import read_label_file
+from slem_app.predict import Predictor
+from slem_app.selection import STRATEGIES
+from slem_app.serving.leases import Lease
+from slem_app.weights import load_model
 
 MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
 NAMES = ["necrosis", "edema", "enhancing tumor"]
@@ -39,16 +43,18 @@ def test_info_is_what_clients_need(app: MONAILabelApp) -> None:
     info = app.info()
     assert info["labels"] == NAMES
     assert set(info["models"]) == {"slem_brain"}
-    assert set(info["strategies"]) == {"random", "first"}
+    assert next(iter(info["strategies"])) == "balanced"  # clients offer the first one
+    assert set(info["strategies"]) == set(STRATEGIES)
     assert (info["trainers"], info["train_stats"], info["scoring"]) == ({}, {}, {})
     assert info["datastore"]["total"] == 2
     assert app.model_info("slem_brain")["checksum"].startswith("SHA256:")
 
 
 def test_next_sample_has_id_and_path(app: MONAILabelApp, studies: Path) -> None:
-    assert app.next_sample({"strategy": "first"}) == {"id": "A", "path": str(studies / "A/A-t1c.nii.gz")}
+    sample = app.next_sample({"strategy": "first"})
+    assert (sample["id"], sample["path"]) == ("A", str(studies / "A/A-t1c.nii.gz"))
     assert app.next_sample({})["id"] in ("A", "B")
-    with pytest.raises(NotFound, match="no strategy 'oracle'; this server has random, first"):
+    with pytest.raises(NotFound, match="no strategy 'oracle'; this server has balanced, "):
         app.next_sample({"strategy": "oracle"})
 
 
@@ -198,3 +204,32 @@ def test_a_submitted_label_without_any_clicks_is_just_kept(serve: Callable, clic
     for tag in ("final", "original"):
         app.on_save_label("A", app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), tag, {}))
     assert app.serving.memory.used == 0
+
+
+# next case
+
+
+def test_a_request_renews_the_lease_and_a_saved_label_ends_it(app: MONAILabelApp, studies: Path) -> None:
+    app.next_sample({"strategy": "first", "client_id": "ann"})
+    leases = app.serving.chooser.leases
+    until = leases.leases["A"].until
+    leases.leases["A"] = Lease("ann@", 0.0, until - 1000)
+    app.infer({"model": "slem_brain", "image": "A", "client_id": "ann"})
+    assert leases.leases["A"].until >= until
+    assert app.next_sample({"strategy": "first", "client_id": "ben"})["id"] == "B"
+    app.on_save_label("A", app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), "final", {}))
+    assert leases.holder("A") is None
+    assert app.next_sample({"strategy": "first", "client_id": "ann"}) == {}
+
+
+def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp, click_models: Path) -> None:
+    while app.serving.scores.step():
+        pass
+    assert app.next_sample({})["score"] is not None
+    task = app.serving.automatic["slem_brain"]
+    task.predictor = Predictor(load_model(click_models / "slem_brain"))
+    while app.serving.scores.step():
+        pass
+    sample = app.next_sample({"client_id": "ben"})
+    assert "change" in sample["details"]
+    assert not any("earlier model" in note for note in sample["strategy_notes"])
