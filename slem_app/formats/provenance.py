@@ -1,0 +1,100 @@
+"""Who or what made a DICOM result, and whose it is: the fields that SEG and RTSTRUCT share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import Dataset
+
+from slem_app import __version__
+from slem_app.errors import BadSetting
+from slem_app.formats.atomic import atomic_file
+
+__all__ = ["MANUFACTURER", "MODEL_NAME", "Provenance", "save_dicom", "study_fields"]
+
+MANUFACTURER = MODEL_NAME = "SLeM Label"
+KINDS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
+LONGEST = 64  # characters of a DICOM text of type LO, PS3.5 section 6.2
+REQUIRED = (  # may be empty but must be there (type 2), with StudyInstanceUID and FrameOfReferenceUID, which are checked before
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID", "PositionReferenceIndicator"),
+)
+OPTIONAL = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod", "BodyPartExamined")
+SEXES = ("M", "F", "O")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a segmentation came about, told as it is.
+
+    Raises:
+        BadSetting: an unknown kind, an algorithm without a name, or a text that DICOM cannot hold.
+    """
+
+    kind: str
+    """'AUTOMATIC': as the network gave it; 'SEMIAUTOMATIC': with clicks, or edited by a reader; 'MANUAL': drawn by a reader alone."""
+    algorithm: str = ""
+    """Name of the model; '' for MANUAL alone."""
+    version: str = ""
+    """Version of the model."""
+    description: str = "Segmentation"
+    """SeriesDescription: what a reader sees in the list of series; cut after 64 characters."""
+    series_number: int = 1000
+    """SeriesNumber, 1 or more; far behind the scanner's, so that a viewer lists it last."""
+    instance_number: int = 1
+    """InstanceNumber, 1 or more."""
+    creator: str = ""
+    """Who saved it, as a DICOM person name (FAMILY^GIVEN) or one word; '' where nobody did."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise BadSetting(f"unknown kind of segmentation {self.kind!r}: use {', '.join(KINDS)}")
+        if self.kind != "MANUAL" and not (self.algorithm and self.version):
+            raise BadSetting(f"a segmentation that is {self.kind} needs the name and the version of its algorithm, got {self.algorithm!r} {self.version!r}")
+        if self.series_number < 1 or self.instance_number < 1:
+            raise BadSetting(f"series and instance numbers begin with 1, got {self.series_number} and {self.instance_number}")
+        for text in (self.algorithm, self.version, self.description, self.creator):
+            if "\\" in text or not text.isprintable():
+                raise BadSetting(f"{text!r} cannot be written to DICOM: leave out backslashes and unprintable characters")
+        if max(len(self.algorithm), len(self.version), len(self.creator)) > LONGEST:
+            raise BadSetting(f"name and version of an algorithm, and the reader's name, must not be longer than {LONGEST} characters")
+        if len(self.description) > LONGEST:
+            object.__setattr__(self, "description", self.description[: LONGEST - 1] + "…")
+
+    @property
+    def creator_name(self) -> str:
+        """The creator as a person name with its components marked."""
+        return f"{self.creator}^" if self.creator and "^" not in self.creator else self.creator
+
+    @property
+    def software(self) -> str:
+        """SoftwareVersions."""
+        return f"{MODEL_NAME} {__version__}"
+
+
+def study_fields(image: Dataset) -> Dataset:
+    """Patient, study and frame of reference of a source image, as UTF-8; what must be there and is missing becomes empty."""
+    fields = Dataset()
+    fields.SpecificCharacterSet = "ISO_IR 192"
+    for key in (*REQUIRED, *OPTIONAL):
+        value = image.get(key)
+        if key in REQUIRED or value not in (None, ""):
+            setattr(fields, key, "" if value is None else str(value))
+    if fields.PatientSex not in SEXES:
+        fields.PatientSex = ""
+    return fields
+
+
+def save_dicom(dataset: Dataset, path: Path) -> Path:
+    """Write a dataset as a DICOM file, whole or not at all.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    content = BytesIO()
+    dataset.save_as(content, write_like_original=False)
+    with atomic_file(path) as file:
+        file.write(content.getbuffer())
+    return Path(path)
