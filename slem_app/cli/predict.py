@@ -5,23 +5,26 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.formats import write_nifti
+from slem_app.formats.provenance import Provenance
 from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
-from slem_app.studies import Study, open_source
-from slem_app.weights import load_model
+from slem_app.studies import Series, Study, open_source
+from slem_app.weights import Card, load_model
 
 __all__ = ["Predict"]
+
+ENDINGS = {"nifti": ".nii.gz", "seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Segment a case and write the label map as NIfTI.
+    """Segment a case and write the label map as NIfTI, DICOM SEG or RTSTRUCT.
 
     Prints the volumes in millilitres, the sequences that were used and missing, and where the time went.
     """
@@ -31,7 +34,9 @@ class Predict:
     ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Cases of that folder; `all` for every one."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
-    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii or .nii.gz."""
+    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii, .nii.gz or .dcm (a DICOM SEG, if `format` says nothing else)."""
+    format: Literal["", "nifti", "seg", "rtstruct"] = ""
+    """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm, ID.rtstruct.dcm."""
     model: str = "slem_brain"
     """Name of a model, or its folder."""
     reference: str = ""
@@ -56,10 +61,36 @@ class Predict:
         for study in studies:
             path = self.target(study, len(studies))
             grouping = group(study, chosen=self.series or None)
-            result = predictor.predict_case(grouping, self.reference or None, self.register)
+            sequence = grouping.resolve(self.reference) if self.reference else grouping.reference(model.card.reference_order)
+            series = grouping.sequences[sequence]
+            if self.kind != "nifti" and series.format != "dicom":
+                raise BadSetting(f"{study.id}: {sequence} is a {series.format} file, to which no DICOM {self.kind.upper()} can refer: use --format nifti")
+            result = predictor.predict_case(grouping, sequence, self.register)
             start = time.perf_counter()
-            write_nifti(result.array, result.grid, result.labels, path)
+            self.write(result, series, model.card, path)
             print(report(study.id, result, path, time.perf_counter() - start))
+
+    @property
+    def kind(self) -> str:
+        """What is written: the format that is asked for, else what the file's name says."""
+        return self.format or ("seg" if self.out.name.endswith(".dcm") else "nifti")
+
+    def write(self, result: Prediction, series: Series, card: Card, path: Path) -> None:
+        """Write the result; a DICOM one refers to `series`, on whose grid it lies.
+
+        Raises:
+            BadSetting: what writes DICOM results is not installed.
+        """
+        if self.kind == "nifti":
+            write_nifti(result.array, result.grid, result.labels, path)
+            return
+        try:
+            from slem_app.formats.rtstruct import write_rtstruct  # an optional part, and slow to import
+            from slem_app.formats.seg import write_seg
+        except ImportError as error:
+            raise BadSetting(f"--format {self.kind} needs {error.name}: pip install 'slem-label[seg]', or write NIfTI") from error
+        provenance = Provenance("AUTOMATIC", card.name, card.version, f"{card.name} {card.version} automatic")
+        (write_seg if self.kind == "seg" else write_rtstruct)(result.array, result.grid, result.labels, series, provenance, path)
 
     def studies(self) -> list[Study]:
         """The studies that `case` and `ids` name.
@@ -84,12 +115,14 @@ class Predict:
             BadSetting: one file for several cases.
             StorageFailed: the folder cannot be made.
         """
-        if self.out.name.endswith((".nii", ".nii.gz")):
+        if self.out.name.endswith((".nii", ".nii.gz", ".dcm")):
+            if self.out.name.endswith(".dcm") == (self.kind == "nifti"):
+                raise BadSetting(f"--out {self.out} does not end as a file of --format {self.kind} does (.nii, .nii.gz; .dcm for seg and rtstruct)")
             if count > 1:
                 raise BadSetting(f"--out {self.out} is one file but {count} cases are to be segmented: give a folder")
             path = self.out
         else:
-            path = self.out / f"{study.id.replace('/', '_')}.nii.gz"
+            path = self.out / f"{study.id.replace('/', '_')}{ENDINGS[self.kind]}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -6,11 +6,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from pydicom import dcmread
 
 from slem_app import phantom
 from slem_app.cli import main
+from slem_app.formats.seg import read_seg, referenced_series
 from slem_app.network import SegmenterConfig, build
 from slem_app.regions import PostProcess
+from slem_app.studies import open_source
+from slem_app.types import Grid
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
 
@@ -82,9 +86,28 @@ def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) 
     assert nib.load(tmp_path / "b.nii").shape == CASE.grids["t2f"].shape
 
 
+def test_dicom_results_refer_to_the_series_of_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phantom.write_dicom(CASE, tmp_path / "dicom", "case-1")
+    case = ["predict", str(tmp_path / "dicom"), "case-1", "--model", "small", "--reference", "t2f"]
+    assert main([*case, "-o", str(tmp_path / "a.nii")]) == 0
+    assert main([*case, "-o", str(tmp_path / "a.dcm")]) == 0
+    assert main([*case, "-o", str(tmp_path), "--format", "rtstruct"]) == 0
+    assert f"case-1: {tmp_path / 'case-1.rtstruct.dcm'}" in capsys.readouterr().out
+    series = next(one for one in open_source(tmp_path / "dicom").study("case-1").series if "FLAIR" in one.name)
+    image = nib.load(tmp_path / "a.nii")
+    assert referenced_series(tmp_path / "a.dcm") == (series.id,)
+    np.testing.assert_array_equal(read_seg(tmp_path / "a.dcm", Grid(image.shape, image.affine), BRAIN_LABELS), np.asarray(image.dataobj))
+    seg = dcmread(tmp_path / "a.dcm")
+    assert seg.SeriesDescription == "small 1 automatic"
+    assert seg.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+    assert [item.ROIName for item in dcmread(tmp_path / "case-1.rtstruct.dcm").StructureSetROISequence] == list(BRAIN_LABELS.names)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (["{studies}/case-1", "-o", "{studies}/a.dcm"], "case-1: t1c is a nifti file, to which no DICOM SEG can refer: use --format nifti"),
+        (["{studies}/case-1", "-o", "{studies}/a.nii", "--format", "seg"], "a.nii does not end as a file of --format seg does"),
         (["{studies}"], "holds 2 cases (case-1, case-2): name those to segment, or `all`"),
         (["{studies}", "case-3"], "case-3"),
         (["{studies}", "../case-1"], "../case-1"),
