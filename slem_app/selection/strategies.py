@@ -207,7 +207,8 @@ def _balanced(scene: Scene, notes: tuple[str, ...]) -> Choice:
     found = np.array([scene.measures[n].volumes_ml[name] for name in scene.labels])
     words = {name: f"{word} {scene.labels[int((table[n] * scene.weights).argmax())]}"
              for (name, table), word in zip(by_label.items(), ("unsure about", "changed its mind about"))}  # fmt: skip
-    words |= {"diversity": "unlike the labelled cases", "rarity": f"much {scene.labels[int((found * scene.weights).argmax())]}, which is rare in them"}
+    unlike = "unlike the labelled cases" if any(case in scene.pool.measures for case in scene.taken) else "typical of all cases"
+    words |= {"diversity": unlike, "rarity": f"much {scene.labels[int((found * scene.weights).argmax())]}, which is rare in them"}
     first = sorted(ranks, key=lambda name: -ranks[name][n])[:2]
     return Choice(scene.cases[n], "; ".join(words[name] for name in first), float(scores[n]), {name: round(float(r[n]), 3) for name, r in ranks.items()}, notes)
 

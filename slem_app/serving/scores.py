@@ -4,8 +4,8 @@
 
 One thread measures one case after the other, in a random order, so that those that are measured are at any time a fair sample. It runs with the
 lowest priority, works for a set share of the time, waits while a request is being answered and some seconds after, and has a copy of the network for
-itself, so that no request waits for it: a pass that is under way yields the processor. A case is measured anew only when the model's weights or the
-case's files changed.
+itself, in which it stops before the next layer when a request comes. A case is measured anew only when the model's weights or the case's files
+changed.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Scores:
         self.entries: dict[str, dict[str, Entry]] = {}  # case -> sha256 -> entry, the latest last
         self.labels: dict[str, tuple[int, dict[str, float]]] = {}  # case -> version of the final label and its volumes
         self.failed: dict[str, tuple[str, str]] = {}  # case -> sha256 and state that could not be measured
+        self.queue: list[str] = []  # cases that this round has still to look at
         self.copied: Predictor | None = None
         self.active, self.last = 0, 0.0  # requests under way; when the last one ended
         self.stopping, self.woken = threading.Event(), threading.Event()
@@ -146,7 +147,7 @@ class Scores:
             self.thread.start()
 
     def stop(self) -> None:
-        """End within a pass of the network; what was not measured will be after the next start."""
+        """End before the next layer of the network; what was not measured will be after the next start."""
         self.stopping.set()
         self.woken.set()
         if self.thread is not None:
@@ -160,9 +161,17 @@ class Scores:
         for case in self.datastore.get_labeled_images(FINAL):
             if self._look_at_label(case):
                 return True
-        cases = list(self.datastore.list_images())
-        self.random.shuffle(cases)
-        return any(self._measure(case, predictor) for case in cases)
+        return self._next(predictor) or self._next(predictor)  # the rest of a round may be done, while a new model came since it began
+
+    def _next(self, predictor: Predictor) -> bool:
+        """Measure the first case of the round that needs it; a round goes once through all cases."""
+        if not self.queue:
+            self.queue = list(self.datastore.list_images())
+            self.random.shuffle(self.queue)
+        while self.queue:
+            if self._measure(self.queue.pop(), predictor):
+                return True
+        return False
 
     def _run(self) -> None:
         if sys.platform == "linux":  # there a thread has a priority of its own, and those that it starts for the network inherit it
@@ -225,8 +234,11 @@ class Scores:
     def _copy(self, predictor: Predictor) -> Predictor:
         """A predictor of the same model for this thread alone: a network serves one call at a time."""
         if self.copied is None or self.copied.card.sha256 != predictor.card.sha256:
-            model = Model(predictor.card, copy.deepcopy(predictor.model.network), predictor.model.folder)
-            self.copied = Predictor(model, predictor.device, predictor.precision, predictor.inference)
+            network = copy.deepcopy(predictor.model.network)
+            for module in network.modules():
+                if not any(module.children()):  # between two layers it waits for requests, and ends when the server does
+                    module.register_forward_pre_hook(lambda *_: self._wait())
+            self.copied = Predictor(Model(predictor.card, network, predictor.model.folder), predictor.device, predictor.precision, predictor.inference)
         return self.copied
 
     def _before(self, case: str, predictor: Predictor, state: str) -> LabelMap | None:

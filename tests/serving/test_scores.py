@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel
 import pytest
+import torch
 
 from slem_app.predict import Predictor
 from slem_app.serving import scores as module
@@ -17,6 +18,7 @@ from slem_app.serving.scores import KEPT, Scores
 from slem_app.weights import Model, load_model
 
 BOTH = ("A", "B")
+PATIENCE = 120  # seconds: the thread gets what others leave
 
 
 @pytest.fixture
@@ -76,6 +78,14 @@ def test_a_new_model_measures_anew_and_compares(make, served: list[Predictor]) -
     assert 0 < measures["A"].change <= 1
     served.append(served[0])  # rolled back
     assert steps(scores) == 0
+
+
+def test_a_model_that_comes_in_the_middle_measures_all(make, served: list[Predictor]) -> None:
+    scores = make()
+    assert scores.step()
+    served.append(published(served[0], 1))
+    assert steps(scores) == 2
+    assert {case: measures.change is None for case, measures in scores.of(BOTH)[0].items()} != dict.fromkeys(BOTH, True)  # one was measured before
 
 
 def test_only_the_latest_models_are_kept_on_disk(make, served: list[Predictor]) -> None:
@@ -150,35 +160,38 @@ def test_the_thread_works_and_waits_while_a_request_is_answered(make, monkeypatc
         scores.start()
         time.sleep(0.6)
         assert scores.of(BOTH)[0] == {}
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while len(scores.of(BOTH)[0]) < 2 and time.monotonic() < end:
         time.sleep(0.05)
     scores.stop()
+    scores.thread.join(PATIENCE)
     assert set(scores.of(BOTH)[0]) == {"A", "B"}
     assert not scores.thread.is_alive()
 
 
-def test_a_request_that_comes_in_the_middle_stops_it_at_the_next_pass(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_comes_in_the_middle_of_a_pass_stops_it_and_so_does_the_end(make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET", 0.0)
-    passes, reached = [], threading.Event()
-    original = Predictor.probabilities
+    layers, reached, go_on = [], threading.Event(), threading.Event()
+    original = torch.nn.Conv3d.forward
 
-    def counted(self: Predictor, prepared: object) -> object:
-        passes.append(time.monotonic())
+    def slow(self: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        layers.append(1)
         reached.set()
-        time.sleep(0.3)
-        return original(self, prepared)
+        go_on.wait(PATIENCE)
+        return original(self, x)
 
-    monkeypatch.setattr(Predictor, "probabilities", counted)
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", slow)
     scores = make(load=1.0)
     scores.start()
-    assert reached.wait(60)
+    assert reached.wait(PATIENCE)
     with scores.busy():
-        time.sleep(0.1)
-        before = len(passes)
+        go_on.set()
         time.sleep(1.0)
-        assert len(passes) == before == 1
-    scores.stop()
+        assert len(layers) == 1
+        scores.stop()
+        assert not scores.thread.is_alive()
+    assert len(layers) == 1
+    assert scores.of(BOTH)[0] == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads have a priority of their own on Linux only")
@@ -188,7 +201,7 @@ def test_its_priority_is_the_lowest_and_the_servers_is_unchanged(make, monkeypat
     monkeypatch.setattr(Scores, "step", lambda self: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
     monkeypatch.setattr(module, "QUIET", 0.0)
     scores.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not seen and time.monotonic() < end:
         time.sleep(0.02)
     scores.stop()
@@ -215,7 +228,7 @@ def test_a_full_disk_does_not_end_the_thread(make, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Scores, "step", fail)
     scores = make(load=1.0)
     scores.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while len(calls) < 3 and time.monotonic() < end:
         time.sleep(0.02)
     scores.stop()
