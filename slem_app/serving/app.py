@@ -111,7 +111,7 @@ class Serving:
         """Complete MONAI Label's FastAPI application, which is starting."""
         from monailabel.app import app  # it imports this app while it starts
 
-        install(app)
+        install(app, self.cases)
         self.scores.start()
         atexit.register(self.scores.stop)
 
@@ -156,7 +156,7 @@ class Serving:
         tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
         label = file
         if request.get("save_label") and not uploaded:
-            label = self.datastore.save_label(f"{case.id}/{case.sequence}", file, tag, {"model": request["model"], "params": params})
+            label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, {"model": request["model"], "params": params})
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def case_of(self, request: Mapping[str, Any]) -> tuple[Case, bool]:

@@ -1,12 +1,14 @@
 """From any id that a client may send to a case and one of its sequences.
 
-Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`; the sequence decides on whose grid the result lies. Besides the studies folder there are the
-images that clients have uploaded: each is a case of one series, as is a session. Listings are never kept longer than a few times what
-they take to make, and an id that is not known makes a new one, so new cases appear by themselves.
+Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as OHIF knows them; the sequence or
+series decides on whose grid the result lies. Besides the studies folder there are the images that clients have uploaded: each is a case of
+one series, as is a session. Listings are never kept longer than a few times what they take to make, and an id that is not known makes a new
+one, so new cases appear by themselves.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
-from slem_app.errors import BadStudy, NotFound
+from slem_app.errors import BadStudy, NotFound, SlemError
 from slem_app.grouping import Grouping, group
 from slem_app.serving.label_store import file_name
 from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.dicom import DicomSource
 
 __all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload", "series_state"]
 
@@ -26,6 +29,7 @@ REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
 NIFTI = (".nii.gz", ".nii")
 PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
 
+UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
@@ -41,16 +45,24 @@ class Case:
     """The sequence that was asked for, or the reference."""
     notes: tuple[str, ...] = ()
     """What a reader should know, e.g. that a sequence was assumed."""
+    onto: Series | None = None
+    """A series that is none of the sequences, such as an ADC map, where the result is wanted on its grid."""
 
     @property
     def series(self) -> Series:
-        """The series of `sequence`."""
-        return self.grouping.sequences[self.sequence]
+        """The image that was asked for: its grid is the result's."""
+        return self.onto or self.grouping.sequences[self.sequence]
+
+    @property
+    def image(self) -> str:
+        """What tells this image from the case's others: its sequence, or its series' id."""
+        return self.onto.id if self.onto else self.sequence
 
     @cached_property
     def state(self) -> tuple:
         """Changes when a file of one of its sequences changes."""
-        return tuple((name, series_state(series)) for name, series in sorted(self.grouping.sequences.items()))
+        own = (("", series_state(self.onto)),) if self.onto else ()
+        return (*own, *((name, series_state(series)) for name, series in sorted(self.grouping.sequences.items())))
 
 
 class Cases:
@@ -83,27 +95,64 @@ class Cases:
 
         Raises:
             NotFound: no such case, or no such sequence in it, or an id that leaves the studies folder.
-            BadStudy: a case of which no sequence is known.
+            BadStudy: a case of which no sequence is known, or a DICOM series that several cases have.
         """
         case, rest = self.split(identifier)
         grouping, notes = self._grouping(case)
-        return Case(case, grouping, grouping.resolve(rest) if rest else grouping.reference(REFERENCE_ORDER), notes)
+        reference = grouping.reference(REFERENCE_ORDER)
+        other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
+        return Case(case, grouping, grouping.resolve(rest) if rest and not other else reference, notes, other)
 
     def has(self, case: str) -> bool:
         """True when there is a case of exactly this id."""
         return case in self.ids() or case in self._list()
 
     def split(self, identifier: str) -> tuple[str, str]:
-        """Case id and what follows it: ('CASE', '') or ('CASE', 'SEQUENCE').
+        """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs are enough.
 
         Raises:
             NotFound: no such case.
+            BadStudy: a DICOM series that several cases have.
         """
         case, _, rest = identifier.partition("/")
         if self.has(case):
             return case, rest
+        if UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
+            return found
         some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
         raise NotFound(f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE")
+
+    def study(self, case: str) -> Study:
+        """A case as it lies on disk.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        return self._grouping(case)[0].study
+
+    def dicom_studies(self) -> dict[str, str]:
+        """StudyInstanceUID -> case id; empty where the studies are not DICOM."""
+        self.ids()
+        return self.source.uids() if isinstance(self.source, DicomSource) else {}
+
+    def _by_uid(self, uid: str) -> tuple[str, str] | None:
+        """The case of a study, or the case of a series and that series' id; cases that were asked for before are looked at first."""
+        studies = self.dicom_studies()
+        if uid in studies:
+            return studies[uid], ""
+        for lately in (True, False):
+            found = [case for case in studies.values() if (case in self.groupings) is lately and self._holds(case, uid)]
+            if len(found) > 1:
+                raise BadStudy(f"several cases have a series {uid} ({', '.join(found)}): ask for CASE/SERIES")
+            if found:
+                return found[0], uid
+        return None
+
+    def _holds(self, case: str, series: str) -> bool:
+        try:
+            return self.study(case).find(series) is not None
+        except SlemError:  # another case's trouble
+            return False
 
     def uploaded(self, case: str) -> Path | None:
         """The file of an uploaded image; None if `case` is not one."""

@@ -22,7 +22,7 @@ __all__ = ["image_file", "image_name", "keep_upload"]
 
 def image_name(case: Case) -> str:
     """The file name that a client gives the image: says case and sequence, no path, ends as the file does."""
-    return f"{file_name(case.id)}_{case.sequence}{'.nii' if _served_as_is(case.series) and case.series.paths[0].suffix == '.nii' else '.nii.gz'}"
+    return f"{file_name(case.id)}_{case.image}{'.nii' if _served_as_is(case.series) and case.series.paths[0].suffix == '.nii' else '.nii.gz'}"
 
 
 def image_file(case: Case, root: Path) -> Path:
@@ -41,14 +41,14 @@ def image_file(case: Case, root: Path) -> Path:
     if _served_as_is(series):
         return series.paths[0]
     digest = hashlib.sha256(repr((series.paths, series.channel, state)).encode()).hexdigest()[:12]
-    copy = root / "images" / file_name(case.id) / f"{case.sequence}-{digest}.nii.gz"
+    copy = root / "images" / file_name(case.id) / f"{case.image}-{digest}.nii.gz"
     if not copy.is_file():
         volume = read(series)
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(f"cannot make {copy.parent}: {error.strerror or error}; set another folder with `--conf store DIR`") from error
-        for old in copy.parent.glob(f"{case.sequence}-*"):
+        for old in copy.parent.glob(f"{case.image}-*"):
             old.unlink(missing_ok=True)
         write_image(volume.array, volume.grid, copy)
     return copy

@@ -14,7 +14,8 @@ from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import JSONResponse
 
 from slem_app.errors import BadSetting
-from slem_app.serving import errors
+from slem_app.serving import dicomweb, errors, viewer
+from slem_app.serving.cases import Cases
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 
 __all__ = ["install"]
@@ -81,10 +82,13 @@ def _not_offered(why: str) -> JSONResponse:
     return JSONResponse({"error": "NotOffered", "detail": why}, status_code=501)
 
 
-def install(app: FastAPI) -> None:
-    """Put the routes of this module first, and the error handlers in place."""
+def install(app: FastAPI, cases: Cases | None = None) -> None:
+    """Put this server's routes first, and the error handlers in place; with `cases` its DICOMweb too."""
     ahead = len(app.router.routes)
     app.include_router(router)
+    app.include_router(viewer.router)
+    if cases is not None:
+        dicomweb.install(app, cases)
     app.router.routes[:] = app.router.routes[ahead:] + app.router.routes[:ahead]  # the first route that matches answers
     errors.install(app)  # first: it lets the server build its chain of middleware anew
     app.add_middleware(PackMiddleware)

@@ -58,6 +58,10 @@ class DicomSource(StudySource):
             found = {probe(here / name) for name in files}
         return {uid for uid in found if uid}
 
+    def uids(self) -> dict[str, str]:
+        """StudyInstanceUID -> id of every case."""
+        return {uid: name for name, (uid, _) in self._index().items()}
+
     def study(self, id: str) -> Study:
         """The case of that id, or of that StudyInstanceUID.
 

@@ -1,0 +1,44 @@
+"""The OHIF viewer that MONAI Label ships, as its files are: MONAI Label's own route joins their paths wrongly and answers with the start page.
+
+The viewer's server box is filled through the cookie in which it keeps it, for its own guess is always port 8000.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+from urllib.parse import quote
+
+import monailabel
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from slem_app.errors import NotFound
+
+__all__ = ["router"]
+
+FOLDER = Path(monailabel.__file__).resolve().parent / "endpoints/static/ohif"
+COOKIE = "MONAILABEL_SERVER_URL"
+
+router = APIRouter()
+
+
+@router.get("/ohif/{path:path}", include_in_schema=False)
+async def ohif(request: Request, path: str = "") -> FileResponse:
+    """A file of the viewer; its start page for the addresses of its own making, such as `monai-label?StudyInstanceUIDs=...`.
+
+    Raises:
+        NotFound: no such file, or one outside the viewer's folder.
+    """
+    try:
+        file = (FOLDER / path).resolve()
+        there = file.is_relative_to(FOLDER) and file.is_file()
+    except (OSError, ValueError):  # a name that no file system takes
+        there = False
+    if there and file.name != "index.html":
+        return FileResponse(file)
+    if not there and mimetypes.guess_type(path)[0]:
+        raise NotFound(f"the viewer has no file {path!r}")
+    page = FileResponse(FOLDER / "index.html", headers={"Cache-Control": "no-cache"})
+    page.set_cookie(COOKIE, quote(str(request.base_url), safe=""), path="/ohif", samesite="strict")
+    return page

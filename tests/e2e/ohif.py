@@ -1,0 +1,164 @@
+"""The OHIF viewer of MONAI Label's wheel in a headless Chromium, driven with the mouse, and what it shows read back."""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from slem_app.types import Grid
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+)
+PATIENCE = 240_000  # ms until a page must have reacted; it takes seconds on a quiet machine
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+VIEWPORT = """() => {
+    const {viewportGridService, cornerstoneViewportService, displaySetService} = window.services;
+    const id = viewportGridService.getActiveViewportId(), viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+    const set = displaySetService.getDisplaySetByUID(viewportGridService.getState().viewports.get(id).displaySetInstanceUIDs[0]);
+    return {viewport, set};
+}"""
+SHOWN = """() => {
+    const {segmentationService} = window.services, volume = segmentationService.getLabelmapVolume('1');
+    const voxels = Uint8Array.from(volume.voxelManager.getCompleteScalarDataArray());
+    let text = '';
+    for (let k = 0; k < voxels.length; k += 8192) text += String.fromCharCode(...voxels.subarray(k, k + 8192));
+    const names = Object.values(segmentationService.getSegmentation('1').segments).filter(Boolean).map(one => [one.segmentIndex, one.label]);
+    return {voxels: btoa(text), names, size: [...volume.dimensions], spacing: [...volume.spacing],
+            direction: [...volume.direction], origin: [...volume.origin]};
+}"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The segmentation as the viewer holds it."""
+
+    names: np.ndarray
+    """(I, J, K) label names; '' is background."""
+    grid: Grid
+    """Where it lies."""
+
+
+class Viewer:
+    """A page with the mode *MONAI Label* open on one study."""
+
+    def __init__(self, page, url: str) -> None:
+        self.page, self.url = page, url
+
+    def open(self, study: str) -> None:
+        """Load a study and wait until its first image is on the screen."""
+        self.page.goto(f"{self.url}/ohif/monai-label?StudyInstanceUIDs={study}", wait_until="commit")
+        self.page.wait_for_selector("#monailabelServerURL")
+        self.page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+
+    def connect(self) -> None:
+        """Press the button beside the server's address."""
+        self.page.click(".settingsTable button.actionButton")
+        self.page.wait_for_function("() => window.services.segmentationService.getLabelmapVolume('1')")
+
+    def tab(self, name: str) -> None:
+        self.page.click(f"label.tab-label:text-is('{name}')")
+
+    def run(self, what: str) -> None:
+        """Press the arrow of the open tab and wait until the viewer has taken the reply over."""
+        with self.page.expect_console_message(lambda message: "updated the segmentation" in message.text):
+            self.page.click(f"button[title='Run {what}']:visible")
+
+    def choose(self, label: str) -> None:
+        """Choose whose points the next clicks are."""
+        self.page.click(f".clickable-row:visible td:text-is('{label}')")
+
+    @property
+    def series(self) -> str:
+        """SeriesInstanceUID of the active viewport."""
+        return self.page.evaluate(f"() => ({VIEWPORT})().set.SeriesInstanceUID")
+
+    def descriptions(self) -> list[str]:
+        """The series that the viewer has found."""
+        return self.page.evaluate("() => window.services.displaySetService.getActiveDisplaySets().map(set => set.SeriesDescription)")
+
+    def click(self, world: np.ndarray) -> None:
+        """Scroll to the slice of a point (RAS mm) and click on it with the mouse."""
+        point = (LPS_TO_RAS[:3, :3] @ world).tolist()
+        self._scroll(point)
+        x, y = self.page.evaluate(
+            f"""point => {{
+                const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect(), [x, y] = viewport.worldToCanvas(point);
+                return [x + box.x, y + box.y];
+            }}""",
+            point,
+        )
+        self.page.mouse.move(x, y)
+        self.page.mouse.click(x, y, delay=60)
+        # the viewer waits for a second click before it takes the first one for a point, and only then draws it
+        self.page.wait_for_function(
+            f"""([x, y]) => {{
+                const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect();
+                return [...viewport.element.querySelectorAll('svg circle')].some(
+                    one => Math.hypot(one.cx.baseVal.value + box.x - x, one.cy.baseVal.value + box.y - y) < 2);
+            }}""",
+            arg=[x, y],
+        )
+
+    def _scroll(self, point: list[float]) -> None:
+        """Turn the mouse's wheel until the slice nearest to the point is shown."""
+        box = self.page.evaluate(
+            f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}"
+        )
+        self.page.mouse.move(box[0] + box[2] / 2, box[1] + box[3] / 2)
+        turn, away = 100, self._away(point)
+        for _ in range(400):
+            if abs(away) < 0.1:
+                self.page.wait_for_timeout(300)  # a turn that is still on its way
+                if abs(self._away(point)) < 0.1:
+                    return
+            self.page.mouse.wheel(0, turn)
+            self.page.wait_for_timeout(80)
+            now = self._away(point)
+            turn, away = -turn if abs(now) > abs(away) else turn, now
+        pytest.fail(f"the viewer does not scroll to {point}: {away} mm away")
+
+    def _away(self, point: list[float]) -> float:
+        """Millimetres from the shown slice to a point (LPS mm)."""
+        return self.page.evaluate(
+            f"""point => {{
+                const camera = ({VIEWPORT})().viewport.getCamera(), normal = camera.viewPlaneNormal;
+                return normal.reduce((sum, part, k) => sum + part * (point[k] - camera.focalPoint[k]), 0);
+            }}""",
+            point,
+        )
+
+    def shown(self) -> Shown:
+        """The segmentation, read from the viewer's memory."""
+        raw = self.page.evaluate(SHOWN)
+        values = np.frombuffer(base64.b64decode(raw["voxels"]), np.uint8).reshape(raw["size"], order="F")
+        table = np.full(256, "", dtype="<U32")
+        for index, name in raw["names"]:
+            table[index] = "" if name == "background" else name
+        lps = np.eye(4)
+        lps[:3, :3] = np.array(raw["direction"]).reshape(3, 3).T * np.array(raw["spacing"])  # vtk lists axis by axis
+        lps[:3, 3] = raw["origin"]
+        return Shown(table[values], Grid(tuple(raw["size"]), LPS_TO_RAS @ lps))
+
+
+@contextmanager
+def viewer(url: str) -> Iterator[Viewer]:
+    """A viewer in a browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS), timeout=PATIENCE)
+        try:
+            context = browser.new_context(viewport={"width": 1400, "height": 820}, service_workers="block")
+            context.set_default_timeout(PATIENCE)
+            context.route("**/fonts.googleapis.com/**", lambda route: route.abort())  # nothing of the test leaves the machine
+            yield Viewer(context.new_page(), url)
+        finally:
+            browser.close()
