@@ -2,8 +2,8 @@
 
     <store>/scores/<case>/<model>-<sha256>.json + .npz (the segmentation, to compare the next model's with), label.json (volumes of the final label)
 
-One thread measures one case after the other, in a random order, so that those that are measured are at any time a fair sample. It runs with the
-lowest priority, works for a set share of the time, waits while a request is being answered and some seconds after, and has a copy of the network for
+One thread measures one case after the other, in a random order, so that those that are measured are at any time a fair sample. It runs with a
+low priority, works for a set share of the time, waits while a request is being answered and some seconds after, and has a copy of the network for
 itself, in which it stops before the next layer when a request comes. A case is measured anew only when the model's weights or the case's files
 changed.
 """
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 QUIET = 2.0  # seconds without a request before the work goes on: a reader clicks again
 POLL = 30.0  # seconds between looks for new cases, labels and models
 LONGEST_REST = 60.0
+NICER = 10  # than the server: little beside a training, but with the most it would hardly come on, nor to its end
 KEPT = 2  # models a case, the latest; the one before is what a new one is compared with
 FORMAT = 1  # of the files; others are measured anew
 
@@ -175,7 +176,8 @@ class Scores:
 
     def _run(self) -> None:
         if sys.platform == "linux":  # there a thread has a priority of its own, and those that it starts for the network inherit it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+            thread = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICER))
         try:
             while True:
                 self._wait()

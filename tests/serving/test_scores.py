@@ -195,7 +195,7 @@ def test_a_request_that_comes_in_the_middle_of_a_pass_stops_it_and_so_does_the_e
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads have a priority of their own on Linux only")
-def test_its_priority_is_the_lowest_and_the_servers_is_unchanged(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_priority_is_low_and_the_servers_is_unchanged(make, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     scores, seen = make(load=1.0), []
     monkeypatch.setattr(Scores, "step", lambda self: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
@@ -205,7 +205,7 @@ def test_its_priority_is_the_lowest_and_the_servers_is_unchanged(make, monkeypat
     while not seen and time.monotonic() < end:
         time.sleep(0.02)
     scores.stop()
-    assert seen[0] == 19
+    assert seen[0] == min(19, before + 10)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
