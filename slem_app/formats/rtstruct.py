@@ -126,6 +126,7 @@ def _new_instance(image: Dataset, provenance: Provenance) -> FileDataset:
     meta.TransferSyntaxUID = ImplicitVRLittleEndian  # with explicit VR the points of one contour may take no more than 64 kB
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     rois = FileDataset("", study_fields(image), file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=True, is_little_endian=True)
+    rois.pop("BodyPartExamined", None)  # no attribute of a structure set
     now = datetime.now()
     rois.SOPClassUID, rois.SOPInstanceUID = STRUCTURE_SET, meta.MediaStorageSOPInstanceUID
     rois.InstanceCreationDate = rois.StructureSetDate = rois.SeriesDate = now.strftime("%Y%m%d")
