@@ -23,6 +23,9 @@ class SlemLabel(MONAILabelApp):
     def init_infers(self):
         return self.serving.tasks
 
+    def init_trainers(self):
+        return self.serving.trainers
+
     def init_strategies(self):
         return self.serving.strategies()
 

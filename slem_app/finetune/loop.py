@@ -35,7 +35,7 @@ def train(
     device: str = "cpu",
     workers: int = 0,
     progress: bool = True,
-    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    on_checkpoint: Callable[[int, nn.Module], bool | None] | None = None,
     labels: LabelSet | None = None,
 ) -> Segmenter:
     """Train `network` and return the moving average of its weights.
@@ -51,7 +51,7 @@ def train(
         device: torch device of this process.
         workers: loader processes.
         progress: show a bar with the time left.
-        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint.
+        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it returns True training stops.
         labels: the model's; needed only for training with a simulated reader.
 
     Raises:

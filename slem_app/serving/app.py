@@ -37,6 +37,8 @@ from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
 from slem_app.serving.settings import parse_settings
 from slem_app.serving.strategies import Chooser
+from slem_app.serving.train_routes import train_router
+from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model
@@ -81,6 +83,8 @@ class Serving:
         self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
         first = next(iter(self.automatic.values()), None)
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
+        self.trainings = Trainings(self.datastore, self.settings.coding)
+        self.trainers = self._trainers(dict(conf), configs)
         self.chooser = Chooser(self.scores, Leases(root / "leases.json", self.settings.lease_minutes))
 
     def segmentation(self, name: str) -> SegmentationTask:
@@ -97,6 +101,10 @@ class Serving:
         automatic = self.segmentation(name)
         return InteractiveTask(automatic, self.memory, self.starts, kind) if automatic.predictor.card.network.prompts else None
 
+    def training(self, name: str) -> FinetuneTask:
+        """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
+        return FinetuneTask(name, self.trainings, lambda: self.automatic[name].predictor)
+
     def saved(self, label_id: str) -> None:
         """A client submitted a label: its reader's further clicks change that, and the case may be done."""
         self.chooser.saved(label_id, self.datastore)
@@ -112,6 +120,7 @@ class Serving:
         from monailabel.app import app  # it imports this app while it starts
 
         install(app, self.cases)
+        app.router.routes[:0] = train_router(self.trainings, self.trainers).routes
         self.scores.start()
         atexit.register(self.scores.stop)
 
@@ -193,6 +202,18 @@ class Serving:
             elif name in self.settings.models:
                 raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
         return tasks
+
+    def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
+        """The served models that can learn, by name: only fine-tuning is ever started by a client."""
+        trainers = {}
+        for path in configs:
+            module, _, kind = path.rpartition(".")
+            name = path.split(".")[-2]
+            if name in self.tasks:
+                config: TaskConfig = getattr(importlib.import_module(module), kind)()
+                config.init(name, "", conf, None, serving=self)
+                trainers[name] = config.trainer()
+        return {name: trainer for name, trainer in trainers.items() if trainer is not None}
 
 
 def _results_folder() -> Path:

@@ -20,21 +20,12 @@ from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, 
 
 __all__ = ["install"]
 
-NO_TRAINING = "this server does not train: it segments cases and keeps the labels that you save, for training outside of it"
-
 NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
 
 Output = Literal["image", "json", "all"]
 """What a reply is made of."""
 
 router = APIRouter()
-
-
-@router.post("/train/", include_in_schema=False)
-@router.post("/train/{model}", include_in_schema=False)
-async def train(model: str = "") -> JSONResponse:
-    """MONAI Label would start a process that fails a quarter of a minute later, unseen."""
-    return _not_offered(NO_TRAINING)
 
 
 @router.put("/model/{model}", include_in_schema=False)

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from slem_app.errors import BadSetting, SlemError
-from slem_app.training.ranks import mean_of_all, ranks
+from slem_app.training.ranks import first_says, mean_of_all, ranks
 from slem_app.training.schedule import averaging, parameter_groups, rate_at
 from slem_app.training.state import Curve, State
 
@@ -93,7 +93,7 @@ def fit(
     progress: bool = True,
     factor: Callable[[str], float] | None = None,
     on_gradients: Callable[[int], None] | None = None,
-    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    on_checkpoint: Callable[[int, nn.Module], bool | None] | None = None,
     unused: bool = False,
 ) -> Outcome:
     """Train `network` in place to the plan's last step, from the state's checkpoint if there is one.
@@ -111,7 +111,7 @@ def fit(
         progress: show a bar with the time left.
         factor: factor of the learning rate by a parameter's name.
         on_gradients: called with the step after the gradients are there, before they are clipped and used.
-        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint.
+        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it returns True all processes stop.
         unused: weights may take no part in a step; several processes must know.
 
     Raises:
@@ -147,10 +147,14 @@ def fit(
             average.update_parameters(network)
             step += 1
             pen.note(step, loss, rate, norm)
-            if rank == 0 and (step % plan.save_every == 0 or step == plan.steps):
+            if step % plan.save_every and step != plan.steps:
+                continue
+            enough = False
+            if rank == 0:
                 state.save(step, network, average, optimizer)
-                if on_checkpoint is not None:
-                    on_checkpoint(step, average.module)
+                enough = bool(on_checkpoint(step, average.module)) if on_checkpoint is not None else False
+            if first_says(enough):
+                break
     return Outcome(average.module.eval(), (step - first) * plan.batch, time.perf_counter() - begun, waited)
 
 

@@ -11,7 +11,7 @@ from torch import distributed
 
 from slem_app.errors import BadSetting
 
-__all__ = ["device_of_this_process", "first_process", "first_process_first", "join_processes", "leave_processes", "mean_of_all", "ranks"]
+__all__ = ["device_of_this_process", "first_process", "first_process_first", "first_says", "join_processes", "leave_processes", "mean_of_all", "ranks"]
 
 
 def ranks() -> tuple[int, int]:
@@ -49,6 +49,15 @@ def first_process_first() -> Iterator[None]:
     yield
     if world > 1 and rank == 0:
         distributed.barrier()
+
+
+def first_says(answer: bool) -> bool:
+    """Rank 0's answer, in every process."""
+    if ranks()[1] == 1:
+        return answer
+    said = [answer]
+    distributed.broadcast_object_list(said, src=0)
+    return said[0]
 
 
 def device_of_this_process(device: str) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,20 @@ class CaseCache:
             raise StorageFailed(f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: free space on the disk") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
+
+    def evict(self, keep: Collection[str], most: int) -> tuple[str, ...]:
+        """Remove cases until the cache takes at most `most` bytes, those prepared longest ago first; returns their names.
+
+        Cases of `keep` stay, whatever they take.
+        """
+        sizes = {case: sum(f.stat().st_size for f in (self.folder / case).iterdir()) for case in self.ids()}
+        spare = sorted(set(sizes) - set(keep), key=lambda case: (self.folder / case / "meta.json").stat().st_mtime_ns)
+        gone = []
+        while spare and sum(sizes.values()) > most:
+            gone.append(spare.pop(0))
+            del sizes[gone[-1]]
+            shutil.rmtree(self.folder / gone[-1], ignore_errors=True)
+        return tuple(gone)
 
     @staticmethod
     def _write(new: Path, prepared: Prepared, regions: np.ndarray | None, key: str) -> None:

@@ -45,7 +45,10 @@ def test_info_is_what_clients_need(app: MONAILabelApp) -> None:
     assert set(info["models"]) == {"slem_brain"}
     assert next(iter(info["strategies"])) == "balanced"  # clients offer the first one
     assert set(info["strategies"]) == set(STRATEGIES)
-    assert (info["trainers"], info["train_stats"], info["scoring"]) == ({}, {}, {})
+    assert list(info["trainers"]) == ["slem_brain"]  # OHIF starts all of them: pre-training is none
+    assert info["trainers"]["slem_brain"]["config"]["max_epochs"] == 10
+    assert info["train_stats"]["slem_brain"]["best_metric"] == 0.0
+    assert info["scoring"] == {}
     assert info["datastore"]["total"] == 2
     assert app.model_info("slem_brain")["checksum"].startswith("SHA256:")
 

@@ -90,13 +90,6 @@ def test_fields_that_are_not_json_are_told(ask: Callable[..., requests.Response]
     assert "must be JSON" in answer.json()["detail"]
 
 
-def test_the_train_button_gets_a_plain_answer(ask: Callable[..., requests.Response]) -> None:
-    for path in ("/train/", "/train/slem_brain"):
-        answer = ask("POST", path)
-        assert answer.status_code == 501
-        assert "this server does not train" in answer.json()["detail"]
-
-
 def test_weights_cannot_be_replaced_or_removed_by_a_client(ask: Callable[..., requests.Response]) -> None:
     for method in ("PUT", "DELETE"):
         answer = ask(method, "/model/slem_brain")

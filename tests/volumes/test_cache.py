@@ -158,3 +158,15 @@ def test_a_spoilt_case_is_refused_by_name_and_prepared_again(tmp_path, file):
     with pytest.raises(BadVolume, match="case 'a' in the cache .* is damaged .*: delete its folder"):
         cache.load("a")
     assert cache.has("a", "k") == (file != "meta.json")
+
+
+def test_it_makes_room_but_keeps_what_is_needed(tmp_path):
+    cache = CaseCache(tmp_path)
+    for age, name in enumerate("cba"):
+        cache.add(name, prepared(), regions(), "k")
+        os.utime(tmp_path / name / "meta.json", (1e9 - age, 1e9 - age))
+    size = sum(path.stat().st_size for path in (tmp_path / "a").iterdir())
+    assert cache.evict({"a"}, 3 * size) == ()
+    assert cache.evict({"a"}, 2 * size) == ("b",)
+    assert cache.evict({"a"}, 0) == ("c",)
+    assert cache.ids() == ("a",)

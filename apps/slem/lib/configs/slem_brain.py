@@ -10,4 +10,4 @@ class SlemBrain(TaskConfig):
         return self.kwargs["serving"].segmentation(self.name)
 
     def trainer(self):
-        return None
+        return self.kwargs["serving"].training(self.name)

@@ -1,0 +1,279 @@
+"""What one learning round is to do, and its folder: written by whoever starts it, read by the process that does it.
+
+Below the folder of all rounds lie `lock`, which the process of the running round holds; `rounds/ID` with the order `job.json`, `status.json`
+(always whole) and `log.txt`; `cache` with prepared cases; `work` with the checkpoint and the best model of the round that runs or was killed;
+and `learnt.json`, which says what finished rounds have learnt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import localtime, strftime, time
+from typing import Any
+
+from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.weights.store import write_file
+
+__all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "latest_round", "rounds"]
+
+TAIL = 20  # lines of the log that clients are shown
+KEPT = 50  # rounds whose folders are kept
+RUNNING, DONE, FAILED, STOPPED = "RUNNING", "DONE", "ERROR", "STOPPED"  # the words of MONAI Label's clients
+
+
+class Busy(BadSetting):
+    """A round is running already."""
+
+    status = 429
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A case that a reader has labelled."""
+
+    case: str
+    """Case id."""
+    label: str
+    """Path of the label map, in the model's values."""
+    sequence: str
+    """The sequence on whose grid the label lies."""
+    version: str
+    """Which of the case's labels this is; another one means: learn it anew."""
+    upload: str = ""
+    """Path of the image where a client uploaded it; empty: the case lies in the studies folder."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One round.
+
+    Raises:
+        BadSetting: a value out of range.
+    """
+
+    model: str
+    """Name of the model that learns."""
+    served: str
+    """Folder of the weights that are served; the round starts from them."""
+    root: str
+    """Folder of all rounds."""
+    studies: str
+    """The studies folder."""
+    cases: tuple[Labelled, ...]
+    """What is labelled, sorted by case."""
+    coding: str = ""
+    """Layout's coding where it must be declared."""
+    name: str = "train_01"
+    """The run's name, for people; it stands in the card."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+    processes: int = 1
+    """Processes, one a GPU."""
+    max_epochs: int = 10
+    """Epochs at most."""
+    epoch_steps: int = 50
+    """Optimizer steps of an epoch; after each the hold-out is predicted."""
+    early_stop_patience: int = 3
+    """Epochs without a better metric after which it stops; negative: never."""
+    new_share: float = 0.5
+    """Share of the patches that come from labels that no earlier round has learnt; the rest is replay. Only where there are both."""
+    most_cases: int = 64
+    """Cases a round trains on at most: all new ones first, then a draw of the old ones."""
+    cache_gb: float = 20.0
+    """Disk space of prepared cases; those that this round does not need go first."""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Changes of the training's settings (`FinetuneSettings`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(one if isinstance(one, Labelled) else Labelled(**one) for one in self.cases))
+        if min(self.max_epochs, self.epoch_steps, self.processes, self.most_cases) < 1:
+            counts = f"{self.max_epochs}, {self.epoch_steps}, {self.most_cases} and {self.processes}"
+            raise BadSetting(f"max_epochs, epoch_steps, most_cases and processes must be at least 1, got {counts}")
+        if not 0 <= self.new_share <= 1 or self.cache_gb <= 0:
+            raise BadSetting(f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and {self.cache_gb}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
+            raise BadSetting(f"name {self.name!r} cannot be used: letters, digits and _ . - only, at most 64")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a round stands."""
+
+    status: str = RUNNING
+    """RUNNING, DONE, ERROR or STOPPED."""
+    stage: str = "starting"
+    """What it is doing, for people."""
+    epoch: int = 0
+    """Epochs done."""
+    total_epochs: int = 1
+    """Epochs at most."""
+    best_metric: float = 0.0
+    """Best mean Dice on the hold-out so far, that of the served model included; 0..1."""
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Dice of each region at the best epoch."""
+    history: tuple[float, ...] = ()
+    """Mean Dice before the first epoch and after each."""
+    started: float = 0.0
+    """Seconds since 1970."""
+    ended: float = 0.0
+    """The same; 0: it has not."""
+    seconds_left: float = 0.0
+    """About how long it will take still; 0: unknown."""
+    reason: str = ""
+    """Why it failed, or what came out of it."""
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Case -> why it was left out."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the figures."""
+
+
+class RoundFolder:
+    """The folder of one round."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.id, self.log = self.path.name, self.path / "log.txt"
+        self.reserve = self.path / "reserve"
+
+    @classmethod
+    def make(cls, job: Job, request: Mapping[str, Any]) -> RoundFolder:
+        """A new folder with the order in it.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        folder = cls(Path(job.root) / "rounds" / f"{strftime('%Y%m%d-%H%M%S', localtime())}-{uuid.uuid4().hex[:4]}")
+        try:
+            folder.path.mkdir(parents=True)
+            write_file(folder.path / "job.json", json.dumps({"job": dataclasses.asdict(job), "request": dict(request)}, indent=1).encode())
+            folder.reserve.write_bytes(bytes(64 * 1024))  # given back where the disk is full, so that the reason can still be told
+        except OSError as error:
+            raise StorageFailed(f"{folder.path} cannot be written: {error.strerror or error}: free space, then train again") from error
+        folder.write(Status(started=time(), total_epochs=job.max_epochs))
+        return folder
+
+    def job(self) -> Job:
+        """The order.
+
+        Raises:
+            NotFound: there is none, or it is damaged.
+        """
+        return Job(**self._order()["job"])
+
+    def request(self) -> dict[str, Any]:
+        """The request that it came from."""
+        return self._order()["request"]
+
+    def status(self) -> Status:
+        """Where it stands, as it was last written."""
+        try:
+            return Status(**json.loads((self.path / "status.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise NotFound(f"the status of round {self.id} cannot be read ({error})") from error
+
+    def write(self, status: Status) -> None:
+        """Replace the status.
+
+        Raises:
+            StorageFailed: the disk refused, even after the reserve was given back.
+        """
+        data = json.dumps(dataclasses.asdict(status), indent=1).encode()
+        try:
+            try:
+                write_file(self.path / "status.json", data)
+            except OSError:
+                self.reserve.unlink(missing_ok=True)
+                write_file(self.path / "status.json", data)
+        except OSError as error:
+            raise StorageFailed(f"the status of round {self.id} could not be written: {error.strerror or error}") from error
+
+    def change(self, **changes: Any) -> Status:
+        """Write the status with some fields replaced; returns it."""
+        status = dataclasses.replace(self.status(), **changes)
+        self.write(status)
+        return status
+
+    def tail(self, lines: int = TAIL) -> list[str]:
+        """The last lines of the log; a bar that was redrawn counts as its last state."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 16_384))
+            text = file.read().decode("utf-8", errors="replace")
+        found = (line.rsplit("\r", 1)[-1].strip() for line in text.splitlines())
+        return [line for line in found if line][-lines:]
+
+    def _order(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "job.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise NotFound(f"the order of round {self.id} cannot be read ({error})") from error
+
+
+def rounds(root: Path) -> list[RoundFolder]:
+    """All rounds that are known, oldest first."""
+    there = Path(root) / "rounds"
+    return [RoundFolder(path) for path in sorted(there.iterdir()) if (path / "status.json").is_file()] if there.is_dir() else []
+
+
+def latest_round(root: Path) -> RoundFolder | None:
+    """The newest round, or None."""
+    return next(iter(rounds(root)[-1:]), None)
+
+
+class Lock:
+    """One round at a time. The lock is the kernel's: it ends with the last process that holds it, so none is ever stale.
+
+    Args:
+        root: folder of all rounds.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = Path(root) / "lock"
+
+    def take(self) -> int:
+        """The lock as an open file, which may be handed to a child process; closing it in all of them gives it back.
+
+        Raises:
+            Busy: a round is running.
+            StorageFailed: the file cannot be made.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageFailed(f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it may write to") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise Busy(f"a training is running already (process {self.holder() or 'unknown'}): wait for its end, or stop it") from error
+        return handle
+
+    def name(self, handle: int, process: int) -> None:
+        """Say who holds it."""
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(process).encode(), 0)
+
+    def holder(self) -> int:
+        """Process id of whoever took it last; 0 if nobody did."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return int(text) if text.isdigit() else 0
+
+    def held(self) -> bool:
+        """Whether a round runs."""
+        if not self.path.exists():
+            return False
+        try:
+            os.close(self.take())
+        except Busy:
+            return True
+        return False

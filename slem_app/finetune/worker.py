@@ -1,0 +1,65 @@
+"""The process of a learning round: python -m slem_app.finetune.worker ROUND_FOLDER [LOCK], by itself or under torchrun.
+
+It runs without MONAI Label, so it begins within seconds. LOCK is the open file of the lock that it inherits; without it takes the lock itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from time import time
+
+from slem_app.errors import SlemError
+from slem_app.finetune.job import FAILED, Lock, RoundFolder
+from slem_app.finetune.round import Round
+from slem_app.training import device_of_this_process, first_process, join_processes, leave_processes
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+POLITE = 5  # niceness of a training beside a server on the same processor
+
+
+def main(arguments: list[str]) -> int:
+    """Do the round; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    folder = RoundFolder(Path(arguments[0]))
+    if "LOCAL_RANK" in os.environ:
+        _end_with_parent()
+    try:
+        if len(arguments) < 2 and os.environ.get("LOCAL_RANK", "0") == "0":
+            lock = Lock(Path(folder.job().root))
+            lock.name(lock.take(), os.getpid())
+        device = device_of_this_process(folder.job().device)
+        if device == "cpu":
+            os.nice(POLITE)  # readers come first
+        join_processes(device)
+        Round(folder, device).run()
+    except SlemError as error:  # anything else leaves its traceback in the log, where the server finds the reason
+        return _ended(folder, str(error))
+    finally:
+        leave_processes()
+    return 0
+
+
+def _ended(folder: RoundFolder, reason: str) -> int:
+    """Say why, unless the round has done so."""
+    log.error(reason)
+    if first_process() and folder.status().status != FAILED:
+        folder.change(status=FAILED, stage="failed", reason=reason, ended=time())
+    return 1
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when the launcher of the group dies: else it would train on without the lock."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,64 @@
+"""Routes of the Train buttons. They answer in MONAI Label's words, but hold no process of it; only fine-tuning can be started by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from slem_app.errors import NotFound
+from slem_app.finetune.job import Busy
+from slem_app.serving.train_task import FinetuneTask, Trainings
+
+__all__ = ["train_router"]
+
+
+def train_router(trainings: Trainings, trainers: Mapping[str, FinetuneTask]) -> APIRouter:
+    """The routes over a server's trainers. Waiting is done in threads, so other requests are answered meanwhile."""
+    router = APIRouter(prefix="/train", tags=["Train"])
+
+    @router.get("/", summary="Get Status of Training Task")
+    def status(all: bool = False, check_if_running: bool = False) -> Any:
+        return _status(trainings, all, check_if_running)
+
+    @router.post("/", summary="Run All Training Tasks")
+    def run_all(params: dict | None = None, run_sync: bool = False) -> dict[str, Any]:
+        return {model: _tried(model, trainer, params or {}, run_sync) for model, trainer in trainers.items()}
+
+    @router.post("/{model}", summary="Run Training Task for specific model")
+    def run_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> Any:
+        if model not in trainers:
+            raise NotFound(f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}")
+        if enqueue:
+            trainings.wait()
+        return _begin(trainers[model], params or {}, run_sync)
+
+    @router.delete("/", summary="Stop Training Task")
+    def stop() -> Any:
+        return trainings.stop()
+
+    return router
+
+
+def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:
+    running = trainings.running()
+    if only_running and running is None:
+        raise HTTPException(404, "No Train Tasks are currently Running")
+    tasks = [trainings.task(running)] if only_running and running else trainings.tasks()
+    if not tasks:
+        raise HTTPException(404, "No Train Tasks Found")
+    return tasks if every and not only_running else tasks[-1]
+
+
+def _tried(model: str, trainer: FinetuneTask, params: Mapping[str, Any], wait: bool) -> dict[str, Any]:
+    """One of several trainers: a second one finds the first one running, which is no error of the request."""
+    request = {**params, **(params.get(model) or {})}
+    try:
+        return {"result": _begin(trainer, request, wait), "detail": None}
+    except Busy as error:
+        return {"result": None, "detail": str(error)}
+
+
+def _begin(trainer: FinetuneTask, request: Mapping[str, Any], wait: bool) -> Any:
+    return trainer(request) if wait else trainer.start(request)

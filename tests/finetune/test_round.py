@@ -1,0 +1,228 @@
+"""A learning round: what it learns, what it leaves, and what it survives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from slem_app.errors import BadStudy, StorageFailed
+from slem_app.finetune import round as rounds_module
+from slem_app.finetune.job import DONE, FAILED, Busy, Job, Labelled, Lock, RoundFolder, latest_round
+from slem_app.finetune.labelled import mix
+from slem_app.finetune.loop import TrainingFailed
+from slem_app.finetune.round import Round, learnt, plan
+from slem_app.network import build
+from slem_app.phantom import make, write_nifti
+from slem_app.regions import PostProcess
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
+
+from .conftest import COARSE, TINY
+
+SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
+QUICK = {"patch": [16, 16, 16], "rate": 5e-3, "batch": 2}
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory) -> tuple[Path, tuple[Labelled, ...]]:
+    """A studies folder of three phantoms and a label for each, on the grid of t1c."""
+    root = tmp_path_factory.mktemp("labelled")
+    cases = []
+    for n, name in enumerate("ABC"):
+        head = make(seed=n + 1, **SMALL)
+        write_nifti(head, root / "studies", name)
+        path = root / "labels" / name / "label.nii.gz"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(head.labels.astype(np.uint8), head.grid.affine), path)
+        cases.append(Labelled(name, str(path), "t1c", "final 1"))
+    return root / "studies", tuple(cases)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    card = Card(
+        name="slem_brain",
+        version="1",
+        description="untrained",
+        sequences=BRAIN_SEQUENCES,
+        reference_order=BRAIN_SEQUENCES,
+        network=TINY,
+        preparation=COARSE,
+        labels=BRAIN_LABELS,
+        postprocess=PostProcess(),
+    )
+    folder = tmp_path_factory.mktemp("served")
+    save_model(folder, card, build(TINY))
+    return folder
+
+
+@pytest.fixture
+def job(labelled, served, tmp_path):
+    def made(**changes) -> Job:
+        studies, cases = labelled
+        own = {"max_epochs": 2, "epoch_steps": 2, "device": "cpu", "settings": QUICK, "cases": cases}
+        return Job(model="slem_brain", served=str(served), root=str(tmp_path / "training"), studies=str(studies), **{**own, **changes})
+
+    return made
+
+
+def run(job: Job) -> RoundFolder:
+    folder = RoundFolder.make(job, {})
+    Round(folder, "cpu").run()
+    return folder
+
+
+def test_a_round_tells_how_it_goes_and_leaves_a_model(job) -> None:
+    folder = run(job())
+    status = folder.status()
+    assert (status.status, status.epoch, status.total_epochs) == (DONE, 2, 2)
+    assert 0 <= status.best_metric <= 1
+    assert len(status.history) == 3
+    assert status.skipped == {}
+    assert learnt(Path(job().root), "slem_brain") == {"A": "final 1", "B": "final 1", "C": "final 1"}
+
+
+def test_the_metric_rises(job) -> None:
+    status = run(job(max_epochs=3, epoch_steps=20, settings={**QUICK, "patch": [24, 24, 24], "rate": 1e-2})).status()
+    assert status.best_metric > status.history[0] + 0.1
+
+
+def test_it_stops_when_it_no_longer_gets_better(job) -> None:
+    status = run(job(max_epochs=5, epoch_steps=1, early_stop_patience=1, settings={**QUICK, "rate": 1e-12})).status()
+    assert (status.status, status.epoch) == (DONE, 2)
+
+
+def test_labels_that_cannot_be_used_are_left_out_by_name_and_the_round_goes_on(job, labelled, tmp_path) -> None:
+    good, grid, values = labelled[1]
+    image = nib.load(grid.label)
+    other, unknown = tmp_path / "other.nii.gz", tmp_path / "unknown.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:-1], image.affine), other)
+    nib.save(nib.Nifti1Image((np.asarray(nib.load(values.label).dataobj) * 50).astype(np.uint8), image.affine), unknown)
+    gone = replace(good, case="D")
+    cases = (good, replace(grid, label=str(other)), replace(values, label=str(unknown)), gone)
+    status = run(job(cases=cases)).status()
+    assert status.status == DONE
+    assert set(status.skipped) == {"B", "C", "D"}
+    assert "its label lies on" in status.skipped["B"]
+    assert "label values" in status.skipped["C"]
+    assert "no case 'D'" in status.skipped["D"]
+
+
+def test_without_a_usable_label_it_says_so(job, labelled) -> None:
+    folder = RoundFolder.make(job(cases=(replace(labelled[1][0], label="/nowhere/label.nii.gz"),)), {})
+    with pytest.raises(BadStudy, match="no labelled case to train on .left out A: A: its label nowhere/label.nii.gz is gone"):
+        Round(folder, "cpu").run()
+    assert folder.status().status == FAILED
+
+
+def test_nan_stops_it_and_names_the_case(job, monkeypatch) -> None:
+    monkeypatch.setattr("slem_app.finetune.loop.deep_loss", lambda outputs, *_: outputs[0].sum() * float("nan"))
+    folder = RoundFolder.make(job(), {})
+    with pytest.raises(TrainingFailed):
+        Round(folder, "cpu").run()
+    status = folder.status()
+    assert status.status == FAILED
+    assert "look at case " in status.reason
+    assert learnt(Path(job().root), "slem_brain") == {}
+
+
+def test_a_gpu_without_memory_gets_smaller_batches_then_a_clear_report(job, monkeypatch) -> None:
+    tried = []
+
+    def full(network, cache, ids, settings, *_, **__):
+        tried.append(settings.batch)
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(rounds_module, "train", full)
+    folder = RoundFolder.make(job(settings={**QUICK, "batch": 4}), {})
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        Round(folder, "cpu").run()
+    assert tried == [4, 2, 1]
+    assert "ran out of memory even with one patch a step" in folder.status().reason
+    assert any("going on with 2 patches" in note for note in folder.status().notes)
+
+
+def test_a_full_disk_ends_it_with_the_reason_and_the_next_round_goes_on(job, monkeypatch) -> None:
+    save, calls = torch.save, []
+
+    def full(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return save(*arguments, **named)
+
+    monkeypatch.setattr(torch, "save", full)
+    folder = RoundFolder.make(job(), {})
+    with pytest.raises(StorageFailed):
+        Round(folder, "cpu").run()
+    assert "No space left on device" in folder.status().reason
+    second = run(job())
+    assert second.status().status == DONE
+    assert len(second.status().history) == 3  # the first epoch was not done again
+
+
+def test_new_labels_have_their_share_beside_old_ones() -> None:
+    found = mix(["a", "b", "c", "d", "e"], ["b", "c", "d", "e"], 0.5, 64)
+    assert found.new == ("a",)
+    assert found.turns.count("a") == 4
+    assert set(mix(["a", "b", "c"], ["b", "c"], 0.0, 64).turns) == {"a", "b", "c"}
+    few = mix([f"c{n:03d}" for n in range(500)], [f"c{n:03d}" for n in range(490)], 0.5, 32)
+    assert len(few.new) == 10
+    assert len(few.old) == 22
+
+
+def test_one_round_at_a_time(tmp_path) -> None:
+    lock = Lock(tmp_path)
+    handle = lock.take()
+    lock.name(handle, 42)
+    with pytest.raises(Busy, match="a training is running already .process 42"):
+        lock.take()
+    assert lock.held()
+    os.close(handle)
+    assert not lock.held()
+
+
+def test_settings_follow_the_order(job, served) -> None:
+    card = load_model(served).card
+    settings = plan(job(max_epochs=3, epoch_steps=7), card)
+    assert (settings.steps, settings.save_every, settings.batch, settings.interact.share) == (21, 7, 2, 0.0)
+
+
+def spawn(folder: RoundFolder) -> subprocess.Popen:
+    with folder.log.open("wb") as out:
+        return subprocess.Popen([sys.executable, "-m", "slem_app.finetune.worker", str(folder.path)], stdout=out, stderr=out, start_new_session=True)
+
+
+@pytest.mark.parametrize("moment", ["preparing", "training", "measuring epoch 1", "measuring epoch 2"])
+def test_killed_at_any_moment_it_leaves_no_harm(job, served, moment) -> None:
+    before = {path.name: path.read_bytes() for path in served.iterdir()}
+    folder = RoundFolder.make(job(), {})
+    process = spawn(folder)
+    while process.poll() is None and folder.status().stage != moment:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert {path.name: path.read_bytes() for path in served.iterdir()} == before
+    assert not Lock(Path(job().root)).held()
+    assert run(job()).status().status == DONE
+    assert latest_round(Path(job().root)).status().status == DONE
+
+
+def test_the_process_does_not_import_monailabel() -> None:
+    code = "import sys, slem_app.finetune.worker; print(*(m for m in ('monailabel', 'fastapi', 'monai') if m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_an_order_survives_its_file(job, tmp_path) -> None:
+    folder = RoundFolder.make(job(), {"max_epochs": 2})
+    assert folder.job() == Job(**json.loads(json.dumps(asdict(job()))))
+    assert folder.request() == {"max_epochs": 2}

@@ -1,0 +1,139 @@
+"""The Train buttons: start, status, stop and end in MONAI Label's words, with a real process; what a restarted server finds."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+import uvicorn
+from fastapi import FastAPI
+
+from slem_app import phantom
+from slem_app.errors import BadSetting
+from slem_app.finetune.job import RUNNING, Busy, latest_round
+from slem_app.formats import write_nifti
+from slem_app.predict import Predictor
+from slem_app.serving import errors
+from slem_app.serving.datastore import CaseDatastore
+from slem_app.serving.train_routes import train_router
+from slem_app.serving.train_task import FinetuneTask, Trainings
+from slem_app.weights import BRAIN_LABELS, load_model
+
+QUICK = {"epoch_steps": 1, "settings": {"patch": [16, 16, 16]}}
+LONG = {"epoch_steps": 5000, "settings": {"patch": [16, 16, 16]}}
+
+
+@pytest.fixture
+def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_path: Path) -> CaseDatastore:
+    for case, head in heads.items():
+        path = tmp_path / f"{case}.nii.gz"
+        write_nifti(head.labels, head.grid, BRAIN_LABELS, path)
+        datastore.save_label(case, str(path), "final", {})
+    return datastore
+
+
+def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
+    predictor = Predictor(load_model(models / "slem_brain"))
+    return FinetuneTask("slem_brain", Trainings(store, defaults=defaults), lambda: predictor)
+
+
+@contextmanager
+def served(trainer: FinetuneTask) -> Iterator[Callable[..., requests.Response]]:
+    """`ask(method, path, ...)` against the routes, served by uvicorn as MONAI Label does; put in place while it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):
+        app.router.routes[:0] = train_router(trainer.trainings, {"slem_brain": trainer}).routes
+        errors.install(app)
+        yield
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(FastAPI(lifespan=lifespan), log_config=None))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            yield lambda method, path, **fields: requests.request(method, url + path, timeout=60, headers={"Connection": "close"}, **fields)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def wait_until(true, seconds: float = 300.0) -> None:
+    end = time.time() + seconds
+    while not true():
+        assert time.time() < end
+        time.sleep(0.05)
+
+
+def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
+    trainer = task(labelled, models, **QUICK)
+    with served(trainer) as ask:
+        follow(trainer, ask)
+
+
+def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None:
+    """A round from the first click to its end, as the clients see it."""
+    assert ask("GET", "/train/?check_if_running=true").status_code == 404
+    assert ask("GET", "/train/").status_code == 404
+    begun = ask("POST", "/train/", json={"slem_brain": {"max_epochs": [1, 2], "name": "mine", "device": ["cpu"], "client_id": "x"}}).json()
+    assert begun["slem_brain"]["result"]["status"] == RUNNING
+    assert 0 <= trainer.stats()["best_metric"] <= 1
+    assert trainer.stats()["total_time"] == ""
+    assert ask("GET", "/train/?check_if_running=true").json()["status"] == RUNNING
+    refused = ask("POST", "/train/slem_brain", json={})
+    assert (refused.status_code, "a training is running already" in refused.json()["detail"]) == (429, True)
+    assert "a training is running already" in ask("POST", "/train/", json={}).json()["slem_brain"]["detail"]
+    assert ask("POST", "/train/pretraining", json={}).status_code == 404
+    wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404)
+    done = ask("GET", "/train/").json()
+    assert (done["status"], done["request"]["model"], len(ask("GET", "/train/?all=true").json())) == ("DONE", "slem_brain", 1)
+    assert any("mean Dice" in line for line in done["details"])
+    stats = trainer.stats()
+    assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
+    assert stats["total_time"] != ""
+    assert ask("DELETE", "/train/").json() is None
+
+
+def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
+    trainer = task(labelled, models, **LONG)
+    trainer.start({"device": "cpu"})
+    restarted = Trainings(labelled)
+    with pytest.raises(Busy):
+        restarted.start("slem_brain", trainer.predictor(), {})
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting")
+    assert restarted.running() is not None
+    stopped = restarted.stop()
+    assert (stopped["status"], restarted.running(), restarted.lock.held()) == ("STOPPED", None, False)
+    trainer.start({"device": "cpu"})
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting")
+    os.killpg(restarted.lock.holder(), signal.SIGKILL)
+    wait_until(lambda: trainer.trainings.running() is None)
+    task_now = restarted.tasks()[-1]
+    assert task_now["status"] == "ERROR"
+    assert "was killed (signal 9)" in task_now["reason"]
+
+
+def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labelled, models, tmp_path) -> None:
+    trainer = task(labelled, models)
+    for request, text in (
+        ({"max_epochs": "many"}, "max_epochs cannot be 'many'"),
+        ({"max_epochs": 0}, "must be at least 1"),
+        ({"gpus": "first"}, "gpus 'first' cannot be read"),
+        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"name": "../x"}, "cannot be used"),
+    ):
+        with pytest.raises(BadSetting, match=text):
+            trainer.start(request)
+    assert latest_round(trainer.trainings.root) is None
+    assert not trainer.trainings.lock.held()
+    for case in ("A", "B"):
+        labelled.remove_label(case, "final")
+    with pytest.raises(BadSetting, match="no case has a label of slem_brain yet"):
+        trainer.start({})
