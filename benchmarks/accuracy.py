@@ -30,7 +30,7 @@ from slem_app.grouping import group
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import load_model
+from slem_app.weights import load_model, load_parent
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -59,6 +59,8 @@ class Accuracy:
     """torch device."""
     workers: int = 0
     """Loader processes."""
+    parents: Path | None = None
+    """Folder of such runs whose fold models are continued, each by the same fold. Default: from nothing."""
     name: str = "accuracy"
     """Name of the result files."""
 
@@ -73,7 +75,8 @@ class Accuracy:
         for k in self.only or range(self.folds):
             folder = self.runs / f"fold{k}"
             if not (folder / "model" / "card.yaml").exists():
-                finetune(recipe, cache, [i for i in ids if i not in split[k]], folder, device=self.device, workers=self.workers)
+                parent = load_parent(self.parents / f"fold{k}" / "model") if self.parents else None
+                finetune(recipe, cache, [i for i in ids if i not in split[k]], folder, parent, self.device, self.workers)
         if not self.only:
             rows = [row for k, test in enumerate(split) for row in self.score(k, test)]
             self.write(recipe, rows)

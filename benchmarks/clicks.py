@@ -5,6 +5,12 @@
 `--runs` holds one run a fold as `benchmarks/accuracy.py` makes them (fold0/model, fold1/model ...): each model corrects only cases it never saw.
 The reader clicks into the interior of the error that costs most Dice (`slem_app.prompts.reader`), always with the right label unless --wrong is
 given. Every click is a row in results/NAME.csv, so every figure in results/NAME.md can be recomputed.
+
+What learning to listen costs: `--before` names the fold runs that these were continued from, whose automatic results are compared case by case.
+
+    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000
+    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks --recipe brain_clicks --parents runs/automatic
+    python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before runs/automatic
 """
 
 from __future__ import annotations
@@ -46,6 +52,8 @@ class Clicks:
     """Folder of labelled studies."""
     runs: Path
     """Folder of fold runs."""
+    before: Path | None = None
+    """Folder of the fold runs, without prompts, that those of `runs` continue; their automatic results are put beside."""
     folds: int = 4
     """Number of folds that the runs were made with."""
     only: tuple[int, ...] = ()
@@ -72,10 +80,14 @@ class Clicks:
         source = open_source(self.data)
         split = folds(source.ids(), self.folds)
         rows: list[dict[str, object]] = []
+        before: list[dict[str, object]] = []
         for fold in self.only or range(self.folds):
             refiner = Refiner(Predictor(load_model(self.runs / f"fold{fold}" / "model")))
+            deaf = Predictor(load_model(self.before / f"fold{fold}" / "model")) if self.before else None
             for case in split[fold]:
                 rows += self.case(refiner, source.study(case), fold)
+                if deaf:
+                    before.append(automatic(deaf, source.study(case), fold))
         labels = refiner.card.labels
         RESULTS.mkdir(exist_ok=True)
         with (RESULTS / f"{self.name}.csv").open("w", newline="") as file:
@@ -83,6 +95,12 @@ class Clicks:
             writer.writeheader()
             writer.writerows(rows)
         text = self.table(rows, labels, f"{refiner.card.name}, {refiner.card.network.prompts} prompt channels")
+        if before:
+            with (RESULTS / f"{self.name}_before.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, before[0], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(before)
+            text += compared(before, [row for row in rows if row["click"] == 0], labels)
         (RESULTS / f"{self.name}.md").write_text(text)
         print(text)
 
@@ -174,6 +192,32 @@ class Clicks:
         for case in cases:
             lines.append(f"| {case} | {curve[case, 0]['fold']} | " + " | ".join(f"{float(curve[case, n][r]):.3f}" for r in regions for n in shown) + " |")
         return "\n".join(lines) + "\n"
+
+
+def automatic(predictor: Predictor, study: object, fold: int) -> dict[str, object]:
+    """Dice of one case's automatic result."""
+    expected, grid = truth(study, predictor.card.labels)
+    found = predictor.predict_case(group(study)).array
+    return {"case": study.id, "fold": fold, **rounded(region_scores(found, expected, grid, predictor.card.labels, surface=False))}
+
+
+def compared(before: Sequence[Mapping[str, object]], after: Sequence[Mapping[str, object]], labels: LabelSet) -> str:
+    """Automatic results before and after learning to listen, paired by case."""
+    of = {row["case"]: row for row in after}
+    lines = [
+        "",
+        "## Automatic results, before and after learning from clicks",
+        "",
+        "The same folds: before are the models without prompts that these continue (so these had more steps as well).",
+        "",
+        "| region | before | after | difference (points) | bootstrap 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
+    for name, get in [(r.name, lambda row, n=r.name: float(row[n])) for r in labels.regions] + [("mean", lambda row: mean(row, labels))]:
+        old, new = [get(row) for row in before], [get(of[row["case"]]) for row in before]
+        b = bootstrap([n - o for o, n in zip(old, new)])
+        lines.append(f"| {name} | {np.mean(old):.3f} | {np.mean(new):.3f} | {100 * b['mean']:+.1f} | {100 * b['low']:+.1f} to {100 * b['high']:+.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def mean(row: Mapping[str, object], labels: LabelSet) -> float:

@@ -38,7 +38,7 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
 
     Args:
         name: e.g. 'brain' or 'my_recipe.yaml'.
-        **changes: settings that replace the recipe's, e.g. steps=100.
+        **changes: settings that replace the recipe's, e.g. steps=100, interact={'share': 0.25}.
 
     Raises:
         NotFound: no such recipe.
@@ -51,5 +51,6 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
         raise BadSetting(f"{path}: a recipe holds the keys card and settings, got {list(table) if isinstance(table, Mapping) else table!r}")
-    settings = merge(to_table(FinetuneSettings()), {**(table["settings"] or {}), **changes}, f"{path}: settings")
+    settings = merge(to_table(FinetuneSettings()), table["settings"] or {}, f"{path}: settings")
+    settings = merge(settings, changes, "settings")
     return Recipe(from_table(Card, table["card"], f"{path}: card"), from_table(FinetuneSettings, settings, f"{path}: settings"))

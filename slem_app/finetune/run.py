@@ -58,6 +58,8 @@ def finetune(
     elif parent is not None:
         _take_over(parent, network)
     trained = train(network, cache, ids, recipe.settings, folder, device, workers, progress, labels=recipe.card.labels)
+    if isinstance(parent, Model) and not parent.card.network.prompts:
+        keep(parent, trained, recipe.settings.interact.kept)
     steps, batch = recipe.settings.steps, recipe.settings.batch
     card = replace(
         recipe.card,
@@ -66,6 +68,14 @@ def finetune(
         training=recipe.card.training or f"{len(set(ids))} cases, {steps} steps of {batch} patches, seed {recipe.settings.seed}, torch {torch.__version__}",
     )
     return save_model(folder / "model", card, trained) if first_process() else card
+
+
+def keep(parent: Model, network: Segmenter, kept: float) -> None:
+    """Take back the share 1 - `kept` of what training changed in the weights that the parent has too (`network` is changed in place)."""
+    state = network.state_dict()
+    device = next(iter(state.values())).device
+    own = {name: tensor.to(device) for name, tensor in parent.network.state_dict().items()}
+    network.load_state_dict({**state, **{name: before + kept * (state[name] - before) for name, before in own.items()}})
 
 
 def cost(network: Segmenter, shape: tuple[int, int, int]) -> dict[str, float]:

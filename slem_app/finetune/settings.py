@@ -49,7 +49,7 @@ class InteractSettings:
     """Most clicks into the errors of a patch."""
     looks: int = 2
     """Views of each patch in an interactive step, each around one of the clicks and with some of the others."""
-    views: tuple[int, ...] = (48, 64)
+    views: tuple[int, ...] = (48, 64, 80)
     """Sides of the views in voxels; one is drawn a step."""
     again: float = 0.5
     """Share of views with one more click, into what is wrong after the others."""
@@ -65,6 +65,9 @@ class InteractSettings:
     """Share of patches that start from nothing instead of the automatic segmentation."""
     rate: float = 5.0
     """Factor of the prompt layer's learning rate: it starts at zero beside weights that know their task."""
+    kept: float = 1.0
+    """How much of the change to the parent's own weights is kept in the end, where the parent had no prompt channels (interpolation of weights,
+    Wortsman et al. 2022). 0: the prompt layer alone is new, and automatic results are the parent's, bit for bit."""
     near: float = 1.0
     """Weight of the loss around the prompts."""
     reach: float = 10.0
@@ -72,7 +75,7 @@ class InteractSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", tuple(self.views))
-        shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank)
+        shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank, self.kept)
         counts = (self.clicks, self.looks, *self.views)
         if not all(0 <= s <= 1 for s in shares) or not self.views or min(counts) < 1 or self.near < 0 or min(self.reach, self.rate) <= 0:
             raise BadSetting(f"interact: shares lie in 0..1, clicks, looks, views, rate and reach are positive, near is not negative: {self}")

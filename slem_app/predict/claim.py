@@ -1,7 +1,8 @@
 """What a prompt claims around itself, and how far a label is from being shown at a voxel.
 
-The evidence is a Gaussian-process-like correction: where the network's evidence for the prompt's label falls short at the prompt, what is
-missing is added there, and less so with the distance in space and in intensity. Voxels that are about as likely as the clicked one, near it
+The correction is like that of a Gaussian process: where a decision of the network that leads to the prompt's label falls short at the prompt,
+what it lacks is added there, and less so with the distance in space and in intensity; decisions that were right stay (who says that this
+core is edema says nothing of the edema's outer border). Voxels that are about as likely as the clicked one, near it
 and look like it, follow; voxels of which the network is surer, or that look different, stay. Most errors are shells around a border that
 runs too far in or out, hence two scales: one for what is clicked, a wider and weaker one for the border around.
 
@@ -19,7 +20,7 @@ from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble
 from slem_app.types import Grid
 
-__all__ = ["ClaimSettings", "claim", "evidence", "squared_distance"]
+__all__ = ["ClaimSettings", "claim", "layer", "margins", "squared_distance"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ClaimSettings:
     """Share of the near part."""
     contrast: float = 1.0
     """Standard deviations of intensity (root mean square over the sequences) over which the influence falls likewise."""
-    surplus: float = 2.0
+    surplus: float = 4.0
     """Log-odds by which the clicked voxel shall exceed the threshold."""
     most: float = 8.0
     """Log-odds beyond which the network's certainty counts no more."""
@@ -44,13 +45,23 @@ class ClaimSettings:
     """mm from a prompt beyond which nothing changes."""
     ball: float = 2.5
     """mm around a click that follow it whatever the network says."""
+    across: float = 2.2
+    """How deep a correction goes beyond the border that is shown, in distances of the prompt from it: who clicks into the middle of a layer means
+    all of it, and not what lies behind."""
+    beside: float = 20.0
+    """mm, standard deviation over which that depth falls off along the border ..."""
+    shallowest: float = 0.25
+    """... to this share of it."""
+    own: float = 0.9
+    """Share of the distance from the border within which all follows a click: the layer is about as thick there on all sides."""
+    island: float = 12.0
+    """mm from the border beyond which a click is no correction of it and `own` counts no more."""
 
 
-def evidence(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:
-    """Log-odds by which each voxel shows `label`: positive exactly where thresholding the nested regions gives it.
+def margins(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:
+    """Log-odds of each decision that leads to `label`; all are positive exactly where thresholding the nested regions gives it.
 
-    It is the narrowest margin over all decisions that lead to the label: into each region around it, not into the regions inside, and rather
-    than into a disjoint neighbour.
+    The decisions are: into each region around the label, not into the regions inside it, and rather than into a disjoint neighbour.
 
     Args:
         logits: (R, I, J, K) in the order of `labels.regions`.
@@ -59,23 +70,17 @@ def evidence(logits: np.ndarray, labels: LabelSet, label: str, threshold: float 
         threshold: probability from which a voxel belongs to a region.
 
     Returns:
-        (I, J, K).
+        (decisions, I, J, K) float32.
     """
     shift = float(np.log(threshold / (1 - threshold)))
     sets = [frozenset(region.labels) for region in labels.regions]
     around = [r for r, members in enumerate(sets) if label in members]
     innermost = min((sets[r] for r in around), key=len, default=frozenset(labels.names))
-    result = np.full(logits.shape[1:], np.inf, dtype=np.float32)
-    for r in around:
-        np.minimum(result, logits[r] - shift, out=result)
-    for q in _outermost(sets, innermost, label):
-        np.minimum(result, shift - logits[q], out=result)
+    found = [logits[r] - shift for r in around] + [shift - logits[q] for q in _outermost(sets, innermost, label)]
     for r in around:
         parent = min((sets[q] for q in around if sets[r] < sets[q]), key=len, default=frozenset(labels.names))
-        for q in _outermost(sets, parent, label):
-            if not sets[q] & sets[r]:
-                np.minimum(result, logits[r] - logits[q], out=result)
-    return result
+        found += [logits[r] - logits[q] for q in _outermost(sets, parent, label) if not sets[q] & sets[r]]
+    return np.stack(found).astype(np.float32, copy=False)
 
 
 def _outermost(sets: list[frozenset[str]], within: frozenset[str], label: str) -> list[int]:
@@ -128,3 +133,30 @@ def claim(entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: Cla
     alike = np.exp(contrast * np.float32(-0.5 / (max(1, len(images)) * settings.contrast**2)))
     near, wide = (np.exp(distance * np.float32(-0.5 / mm**2)) for mm in (settings.spread, settings.wide))
     return (settings.near * near + (1 - settings.near) * wide) * alike
+
+
+def layer(entry: Click | Scribble, grid: Grid, showing: np.ndarray, settings: ClaimSettings) -> tuple[np.ndarray, np.ndarray]:
+    """What a prompt can mean, given what is shown: most errors are layers along a border, and a reader points into their middle.
+
+    Args:
+        entry: click or scribble.
+        grid: of the crop.
+        showing: (I, J, K) bool, where the prompt's label is shown.
+        settings: how it spreads.
+
+    Returns:
+        (I, J, K) bool twice: what may follow the prompt, and what follows it whatever the network says.
+    """
+    beyond = ndimage.distance_transform_edt(~showing, sampling=grid.spacing).astype(np.float32) if showing.any() else np.full(grid.shape, np.inf, np.float32)
+    voxels = entry.voxels(grid) if isinstance(entry, Scribble) else np.array([entry.voxel(grid)])
+    depth = float(beyond[tuple(voxels.T)].max())
+    if isinstance(entry, Scribble):
+        painted = np.ones(grid.shape, dtype=bool)
+        painted[tuple(voxels.T)] = False
+        away = ndimage.distance_transform_edt(painted, sampling=grid.spacing).astype(np.float32) ** 2
+    else:
+        away = squared_distance(grid, np.array(entry.world))
+    fall = np.maximum(np.exp(away * np.float32(-0.5 / settings.beside**2)), settings.shallowest)
+    may = (beyond <= settings.across * max(depth, float(min(grid.spacing))) * fall) | (away <= (1.2 * depth) ** 2)
+    own = settings.own * depth if depth < settings.island else settings.ball
+    return may, away <= own**2

@@ -24,7 +24,7 @@ import torch
 from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
-from slem_app.predict.claim import ClaimSettings, claim, evidence, squared_distance
+from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode
@@ -215,7 +215,7 @@ class Refiner:
                 f"the image {reference}: was it made on another image?"
             )
         before = prompts.entries[: prompts.entries.index(entry)]
-        near, field = self._field(where, logits, prepared, entry, before)
+        near, field = self._field(where, logits, prepared, entry, before, array)
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
         follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
@@ -246,26 +246,35 @@ class Refiner:
                 follows &= ~((apart <= ball) & (apart < distance))
 
     def _field(
-        self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble]
+        self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble], array: np.ndarray
     ) -> tuple[View, np.ndarray]:
-        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown."""
+        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown.
+
+        `array` is what is shown so far, on the reference grid.
+        """
         settings, threshold = self.settings.claim, self.card.postprocess.threshold
         near = where.around(np.atleast_2d(np.array(entry.world)), settings.reach)
-        shown = evidence(logits[(slice(None), *near.within(where))], self.card.labels, entry.label, threshold)
-        np.clip(shown, -settings.most, settings.most, out=shown)
         images = prepared.images[(slice(None), *near.box)][prepared.present]
         mine = claim(entry, near.grid, images, settings)
         if mine is None:
             return near, np.full(near.grid.shape, -1.0, dtype=np.float32)
-        field, at = shown.copy(), tuple(_voxels(entry, near.grid).T)
-        free = mine.copy()
+        shown = margins(logits[(slice(None), *near.within(where))], self.card.labels, entry.label, threshold)
+        np.clip(shown, -settings.most, settings.most, out=shown)
+        at = _mean_at(shown, entry, near.grid)
+        lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
+        free, held = mine.copy(), np.zeros_like(shown)
         for other in before:
             if other.label != entry.label and (theirs := claim(other, near.grid, images, settings)) is not None:
-                there = tuple(_voxels(other, near.grid).T)
-                field -= max(0.0, float(shown[there].mean()) + settings.surplus) * theirs  # the other prompt's place stays as it is
+                there = _mean_at(shown, other, near.grid)
+                decision = there.argmin()  # the other prompt's place stays as it is by the decision that is nearest to it already
+                held[decision] = np.maximum(held[decision], max(0.0, there[decision] + settings.surplus) * theirs)
                 free = np.maximum(free - theirs, 0)
-        field += max(0.0, settings.surplus - float(shown[at].mean())) * free
+        field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
         field[mine < settings.least] = -1.0
+        value = self.card.labels.value(entry.label) if entry.label else 0
+        may, must = layer(entry, near.grid, moved(array, prepared.reference, near.grid, order=0) == value, settings)
+        field[~may] = -1.0
+        np.maximum(field, 1.0, out=field, where=must & (free > 0))
         return _around_positive(near, field)
 
     def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:
@@ -275,6 +284,11 @@ class Refiner:
         found = ndimage.find_objects(outside.astype(np.uint8))
         array[outside] = 0
         return found[0] if found else (slice(0, 0),) * 3
+
+
+def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:
+    """(C,) mean of (C, I, J, K) over the voxels of a prompt."""
+    return values[(slice(None), *_voxels(entry, grid).T)].mean(axis=1)
 
 
 def _around_positive(near: View, field: np.ndarray) -> tuple[View, np.ndarray]:

@@ -27,9 +27,9 @@ Box3 = tuple[slice, slice, slice]
 class ViewSettings:
     """How much is looked at."""
 
-    smallest: float = 80.0
+    smallest: float = 96.0
     """mm, least side of a view."""
-    largest: float = 120.0
+    largest: float = 144.0
     """mm, greatest side of a view; more takes longer than a reader waits."""
     margin: float = 12.0
     """mm seen around what is corrected."""

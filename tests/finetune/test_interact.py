@@ -19,7 +19,7 @@ from slem_app.prompts import Click, Prompts, channel_count, encode
 from slem_app.training import TrainingFailed
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import BRAIN_LABELS, Card, Model
+from slem_app.weights import BRAIN_LABELS, Card, Model, load_model
 
 from .conftest import COARSE, PLAIN, TINY, assert_same, checkpoint
 
@@ -173,6 +173,22 @@ def test_clicks_go_on_from_a_model_without_them(cache: CaseCache, settings, tmp_
     assert state["encoder.prompt.1.weight"].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_the_parents_own_weights_change_as_much_as_is_kept(kept: float, cache: CaseCache, settings, tmp_path: Path) -> None:
+    recipe = load_recipe("brain_clicks")
+    small = replace(recipe.card, network=LISTENING, preparation=COARSE)
+    recipe = replace(recipe, card=small, settings=settings(steps=2, rate=1e-2, average=0.0, interact=replace(ALWAYS, kept=kept)))
+    torch.manual_seed(3)
+    parent = Model(replace(small, network=TINY), build(TINY).half().float(), tmp_path)
+    finetune(recipe, cache, cache.ids(), tmp_path / "run", parent, progress=False)
+    before, after = parent.network.state_dict(), load_model(tmp_path / "run" / "model").network.state_dict()
+    same = all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert same == (kept == 0)
+    trained = checkpoint(tmp_path / "run")["network"]["head.weight"]
+    torch.testing.assert_close(after["head.weight"], before["head.weight"] + kept * (trained - before["head.weight"]), atol=2e-3, rtol=2e-2)
+    assert after["encoder.prompt.1.weight"].abs().max() > 0
+
+
 def test_refuses_a_parent_that_differs_in_more_than_prompts(cache: CaseCache, settings, tmp_path: Path) -> None:
     recipe = load_recipe("brain_clicks")
     recipe = replace(recipe, card=replace(recipe.card, network=LISTENING, preparation=COARSE), settings=settings(interact=ALWAYS))
@@ -188,6 +204,7 @@ def test_the_bundled_recipe_continues_the_automatic_one() -> None:
     assert replace(clicks.card.network, prompts=0) == brain.card.network
     assert (clicks.card.labels, clicks.card.preparation) == (brain.card.labels, brain.card.preparation)
     assert clicks.settings.interact.share == 0.5
+    assert clicks.settings.interact.kept == 0  # automatic results stay those of the parent
     assert load_recipe("brain_clicks", interact={"share": 0.25}).settings.interact == replace(clicks.settings.interact, share=0.25)
     with pytest.raises((BadCard, BadSetting), match="unknown key 'sahre'"):
         load_recipe("brain_clicks", interact={"sahre": 0.25})

@@ -11,7 +11,7 @@ from slem_app.errors import BadCard, BadPrompt
 from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
 from slem_app.predict import Features, Predictor, Refiner, Result
-from slem_app.predict.claim import evidence
+from slem_app.predict.claim import margins
 from slem_app.predict.view import ViewSettings, groups, moved, view
 from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
 from slem_app.regions import PostProcess, decide
@@ -350,12 +350,12 @@ def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
     assert set(who.result.prediction.timings) == {"view", "network", "merge"}
 
 
-def test_evidence_is_positive_just_where_thresholds_give_the_label() -> None:
+def test_margins_are_positive_just_where_thresholds_give_the_label() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (3, 12, 12, 12)).astype(np.float32)
     shown = decide(1 / (1 + np.exp(-logits)), BRAIN_LABELS, PostProcess(threshold=0.3), 1.0)
     for value, label in enumerate(("", *BRAIN_LABELS.names)):
-        np.testing.assert_array_equal(evidence(logits, BRAIN_LABELS, label, 0.3) > 0, shown == value)
+        np.testing.assert_array_equal((margins(logits, BRAIN_LABELS, label, 0.3) > 0).all(axis=0), shown == value)
 
 
 GRID = Grid((96, 96, 96), np.diag([1.5, 1.5, 1.5, 1.0]))
