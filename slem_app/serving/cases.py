@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from slem_app.errors import BadStudy, NotFound, SlemError
+from slem_app.formats.label_store import file_name
 from slem_app.grouping import Grouping, group
-from slem_app.serving.label_store import file_name
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
 

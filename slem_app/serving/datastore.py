@@ -20,11 +20,11 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
+from slem_app.formats.label_store import LabelStore, Version, file_name, replace_file
 from slem_app.labels import LabelSet
 from slem_app.serving.cases import Case, Cases
 from slem_app.serving.images import image_file, image_name, keep_upload
 from slem_app.serving.label_names import value_names
-from slem_app.serving.label_store import LabelStore, Version, file_name, replace_file
 from slem_app.types import Grid
 
 __all__ = ["CaseDatastore"]

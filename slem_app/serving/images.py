@@ -12,8 +12,8 @@ from pathlib import Path
 
 from slem_app.errors import BadSetting, BadVolume, StorageFailed
 from slem_app.formats.image import write_image
+from slem_app.formats.label_store import file_name, sync
 from slem_app.serving.cases import NIFTI, Case, Cases, series_state
-from slem_app.serving.label_store import file_name, sync
 from slem_app.studies import Series
 from slem_app.volumes.read import read
 

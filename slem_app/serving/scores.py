@@ -30,10 +30,10 @@ import numpy as np
 
 from slem_app.errors import SlemError
 from slem_app.formats import atomic_file, read_label_file
+from slem_app.formats.label_store import file_name
 from slem_app.predict import Predictor
 from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.datastore import FINAL, CaseDatastore
-from slem_app.serving.label_store import file_name
 from slem_app.types import Grid
 from slem_app.weights import Model
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.formats import atomic_file
+from slem_app.formats.atomic import atomic_file
 
 __all__ = ["LabelStore", "Version", "file_name", "replace_file", "sync"]
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.serving.label_store import LabelStore, file_name, replace_file
+from slem_app.formats.label_store import LabelStore, file_name, replace_file
 
 
 def save(store: LabelStore, text: str, case: str = "case 1", tag: str = "final") -> int:
@@ -102,7 +102,7 @@ def test_annotations_are_added_to_the_newest_version_only(tmp_path: Path) -> Non
 SAVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from slem_app.serving.label_store import LabelStore
+from slem_app.formats.label_store import LabelStore
 
 def write(text):
     def to(path):
