@@ -40,7 +40,7 @@ def test_label_train_watch_and_go_on(start_server: Callable, tmp_path: Path) -> 
         case = client.next_sample("first", {})["id"]
         label = tmp_path / f"{case}.nii.gz"
         write_nifti(heads[case].labels, heads[case].grid, BRAIN_LABELS, label)
-        client.save_label(case, str(label), {"label_info": [{"name": name, "idx": value} for value, name in enumerate(NAMES, 1)]})
+        client.save_label(case, str(label), "", {"label_info": [{"name": name, "idx": value} for value, name in enumerate(NAMES, 1)]})
         labelled.append(case)
     assert len(set(labelled)) == 3
     client.train_start("slem_brain", {"max_epochs": 2, "epoch_steps": 4, "device": ["cpu"], "name": "first"})

@@ -148,7 +148,7 @@ def test_info_lists_models_labels_and_strategies(world: World) -> None:
     assert model["config"] == {"sequence": ["auto", *SEQUENCES]}
     assert info["labels"] == NAMES  # OHIF needs a list
     assert set(info["strategies"]) == {"balanced", "uncertainty", "disagreement", "diverse", "foreground_random", "random", "first"}
-    assert info["trainers"] == {}
+    assert list(info["trainers"]) == ["slem_brain"]  # pre-training is no button of a client
     assert info["datastore"] == {"total": 4, "completed": 0, "label_tags": {}}
     assert set(world.client.datastore()["objects"]) == set(world.phantoms)
 
