@@ -42,10 +42,8 @@ def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings) ->
     """Draw the variation of one patch of `sequences` sequences."""
     uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
     some = lambda probability: rng.random(sequences) < probability  # noqa: E731
-    keep = np.ones(sequences, dtype=bool)
-    if rng.random() < settings.drop_sequence:
-        keep = some(0.75)
-        keep[rng.integers(sequences)] |= not keep.any()
+    keep = some(settings.keep_sequence)
+    keep[rng.integers(sequences)] |= not keep.any()
     return Variation(
         flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip),
         affine=draw_affine(rng, settings.rotation, settings.scale) if rng.random() < settings.spatial else None,

@@ -11,7 +11,11 @@ __all__ = ["AugmentSettings", "FinetuneSettings", "InteractSettings"]
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """How a training patch is varied. Probabilities are per patch."""
+    """How a training patch is varied. Probabilities are per patch.
+
+    Raises:
+        BadSetting: `keep_sequence` is no probability.
+    """
 
     flip: float = 0.5
     """Probability of a mirror, each axis by itself."""
@@ -31,8 +35,12 @@ class AugmentSettings:
     """Probability of Gaussian noise."""
     blur: float = 0.15
     """Probability of a Gaussian blur or low resolution, a sequence."""
-    drop_sequence: float = 0.2
-    """Probability that sequences are dropped: then each is kept with probability 0.75, at least one."""
+    keep_sequence: float = 0.75
+    """Each sequence is kept with this probability, at least one; the others are flagged as missing. 1: none is dropped."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep_sequence <= 1:
+            raise BadSetting(f"augment.keep_sequence is a probability, 0 to 1, not {self.keep_sequence}")
 
 
 @dataclass(frozen=True)

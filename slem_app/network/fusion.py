@@ -1,7 +1,9 @@
 """From any number of sequences to one feature map: a stem with shared weights, then a fusion that knows what is missing.
 
-Each sequence passes the same one-channel stem (the one that SLeM's pretext trains on its collages). Then a sequence's own 1x1x1
-projection adds its features to the sum; a missing sequence adds a learned vector instead, so its voxels are never looked at.
+Each sequence passes the same one-channel stem (the one that SLeM's pretext trains on its collages). Then the present ones' own 1x1x1
+projections are added up and normalised channel by channel, so the scale of what follows does not depend on how many there are (behind
+the norm a sum and a mean are the same). A missing sequence is left out: its voxels are never looked at. Behind the norm, where it is not taken
+out again, each missing sequence changes the channels' gain and shift by what it has learned, for a channel that lives on T1c means little without it.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ class SequenceStem(nn.Module):
 
 
 class SequenceFusion(nn.Module):
-    """Sum of the present sequences' own projections and the missing ones' learned substitutes."""
+    """Normalised sum of the present sequences' own projections, with a gain and shift for what is missing: none at the start."""
 
     def __init__(self, sequences: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.project = nn.Parameter(torch.empty(sequences, outputs, inputs))
-        self.substitute = nn.Parameter(torch.zeros(sequences, outputs))
+        self.gain = nn.Parameter(torch.zeros(sequences, outputs))
+        self.shift = nn.Parameter(torch.zeros(sequences, outputs))
         self.norm = InstanceNorm(outputs)
         nn.init.normal_(self.project, std=(2 / (inputs * sequences)) ** 0.5)
 
@@ -52,6 +55,7 @@ class SequenceFusion(nn.Module):
         here = present.reshape(n, m, 1, 1, 1, 1)
         stacked = torch.where(here, features, torch.zeros((), dtype=features.dtype, device=features.device))
         weight = self.project.permute(1, 0, 2).reshape(-1, m * c, 1, 1, 1)  # C' MC 1 1 1
-        fused = F.conv3d(stacked.reshape(n, m * c, *features.shape[3:]), weight)
-        missing = (~present).to(self.substitute.dtype) @ self.substitute  # N C'
-        return F.leaky_relu(self.norm(fused + missing[:, :, None, None, None].to(fused.dtype)), 0.01)
+        fused = self.norm(F.conv3d(stacked.reshape(n, m * c, *features.shape[3:]), weight))
+        missing = (~present).to(self.gain.dtype)  # N M
+        gain, shift = ((missing @ table)[:, :, None, None, None].to(fused.dtype) for table in (self.gain, self.shift))
+        return F.leaky_relu(torch.addcmul(shift, fused, 1 + gain), 0.01)

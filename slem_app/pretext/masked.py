@@ -1,8 +1,8 @@
 """Masked restoration: cubes are blanked in each sequence by itself, whole sequences are dropped, and all of it is restored.
 
 After M3AE (Liu et al., AAAI 2023, section 3.1 and eq. 1: min || F(S(x, masks)) - x ||^2, cubes of 16^3 blanked over all modalities together
-with whole modalities) and the block masking a modality of Vox-MMSD (2025). Unlike M3AE a dropped sequence is a flag and its learned substitute
-is the fusion's, and there is no test-time optimised substitute image. The strong modern rival of a classification pretext.
+with whole modalities) and the block masking a modality of Vox-MMSD (2025). Unlike M3AE a dropped sequence is a flag, which the fusion
+leaves out, and there is no test-time optimised substitute image. The strong modern rival of a classification pretext.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def averaging(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def parameter_groups(network: nn.Module, decay: float, factor: Callable[[str], float] | None = None) -> list[dict]:
-    """Groups for AdamW: no weight decay on norms, biases and substitutes; the rate of a group is multiplied by its `factor`.
+    """Groups for AdamW: no weight decay on norms and biases; the rate of a group is multiplied by its `factor`.
 
     Args:
         network: whose parameters.

@@ -81,7 +81,7 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
         card = load_card(folder)  # replaced by another process between the two readings
     data = read_weights(folder, card)
     try:
-        state = safetensors.torch.load(data)
+        state = renewed(safetensors.torch.load(data))
     except SafetensorError as error:
         raise BadWeights(f"{folder / card.file} is not a safetensors file: {error}") from error
     network = build(card.network)
@@ -138,6 +138,19 @@ def read_weights(folder: Path, card: Card) -> bytes:
     if digest != card.sha256:
         raise BadWeights(f"{path} is damaged or of another model: sha256 {digest[:12]}... but the card says {card.sha256[:12]}...; fetch it again")
     return data
+
+
+def renewed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights under their present names.
+
+    Before `gain` and `shift` the fusion had a `substitute` for each missing sequence, a constant that the norm behind it took out again: it did
+    nothing, and is replaced by a gain and shift that do nothing. Every other name that the network does not know is left to fail.
+    """
+    old = state.get("encoder.fusion.substitute")
+    if old is None:
+        return state
+    rest = {name: tensor for name, tensor in state.items() if name != "encoder.fusion.substitute"}
+    return {**rest, "encoder.fusion.gain": torch.zeros_like(old), "encoder.fusion.shift": torch.zeros_like(old)}
 
 
 def _check(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:

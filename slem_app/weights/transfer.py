@@ -24,12 +24,13 @@ from slem_app.network import Segmenter, SegmenterConfig
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights.card import NOT_DIAGNOSTIC
 from slem_app.weights.fields import from_table, to_table
-from slem_app.weights.store import LARGEST, Model, half, load_model, read_weights, shelves, write_file
+from slem_app.weights.store import LARGEST, Model, half, load_model, read_weights, renewed, shelves, write_file
 
 __all__ = ["ENCODER_FILE", "PARTS", "EncoderCard", "Pretrained", "Transfer", "load_parent", "load_pretrained", "save_pretrained", "transfer"]
 
 ENCODER_FILE = "encoder.yaml"
-PROJECT, SUBSTITUTE = "encoder.fusion.project", "encoder.fusion.substitute"
+PROJECT = "encoder.fusion.project"
+MISSING = ("encoder.fusion.gain", "encoder.fusion.shift")  # what a missing sequence changes, slot by slot
 PARTS = {
     "stem": ("encoder.stem.",),
     "fusion": ("encoder.fusion.",),
@@ -165,7 +166,7 @@ def load_pretrained(folder_or_name: Path | str) -> Pretrained:
         raise BadCard(f"{path} is not readable YAML: {error}") from error
     card = from_table(EncoderCard, table, str(path))
     try:
-        state = safetensors.torch.load(read_weights(folder, card))
+        state = renewed(safetensors.torch.load(read_weights(folder, card)))
     except SafetensorError as error:
         raise BadWeights(f"{folder / card.file} is not a safetensors file: {error}") from error
     return Pretrained(card, {name: tensor.float() for name, tensor in state.items()}, folder)
@@ -203,8 +204,8 @@ def transfer(parent: Pretrained, network: Segmenter, sequences: Sequence[str], f
     if PROJECT in state:
         state |= _slots(parent.card, state, wanted, tuple(sequences))
     if parent.card.slots == 1:
-        state.pop(SUBSTITUTE, None)  # of a slot that is never missing
-    may_be_new = (*ALWAYS_NEW, *left_out, *(() if parent.card.decoder else PARTS["decoder"]), *((SUBSTITUTE,) if parent.card.slots == 1 else ()))
+        state = {name: tensor for name, tensor in state.items() if name not in MISSING}  # of a slot that is never missing
+    may_be_new = (*ALWAYS_NEW, *left_out, *(() if parent.card.decoder else PARTS["decoder"]), *(MISSING if parent.card.slots == 1 else ()))
     where = f"{parent.card.name} {parent.card.version}"
     if surprise := sorted(set(state) - set(wanted)):
         raise BadWeights(f"{where} holds weights that the segmenter does not have: {_some(surprise)}; if they are to be left out, name their part as fresh")
@@ -218,7 +219,7 @@ def transfer(parent: Pretrained, network: Segmenter, sequences: Sequence[str], f
 
 
 def _slots(card: EncoderCard, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], sequences: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Projection and substitutes for the segmenter's slots; a sequence that the encoder does not know gets the mean of its slots."""
+    """Projection, gain and shift for the segmenter's slots; a sequence that the encoder does not know gets the mean of its slots."""
     project = state[PROJECT]  # slots C' C
     if card.slots == 1:
         return {PROJECT: project.expand(len(sequences), -1, -1) / len(sequences)}
@@ -227,7 +228,7 @@ def _slots(card: EncoderCard, state: Mapping[str, torch.Tensor], wanted: Mapping
     def of(table: torch.Tensor) -> torch.Tensor:
         return torch.stack([table[place[name]] if name in place else table.mean(dim=0) for name in sequences])
 
-    return {name: of(state[name]) for name in (PROJECT, SUBSTITUTE) if name in wanted}
+    return {name: of(state[name]) for name in (PROJECT, *MISSING)}
 
 
 def _check_parts(fresh: Sequence[str]) -> None:

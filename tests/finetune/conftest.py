@@ -17,7 +17,7 @@ from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES
 
 TINY = SegmenterConfig(channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
 COARSE = Preparation(spacing=(4.0, 4.0, 4.0), multiple=8)
-PLAIN = AugmentSettings(flip=0, spatial=0, gain=0, shift=0, gamma=0, noise=0, blur=0, drop_sequence=0)
+PLAIN = AugmentSettings(flip=0, spatial=0, gain=0, shift=0, gamma=0, noise=0, blur=0, keep_sequence=1)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from slem_app.finetune.settings import AugmentSettings
 
 from .conftest import PLAIN
 
-ALWAYS = AugmentSettings(flip=1, spatial=1, gamma=1, noise=1, blur=1, drop_sequence=1)
+ALWAYS = AugmentSettings(flip=1, spatial=1, gamma=1, noise=1, blur=1, keep_sequence=0.75)
 STILL = replace(ALWAYS, flip=0, spatial=0)
 
 

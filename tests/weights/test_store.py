@@ -52,6 +52,22 @@ def test_saving_again_replaces_the_old_pair(card: Card, network: Segmenter, tmp_
     assert load_model(tmp_path).card.version == "4"
 
 
+def test_weights_of_before_the_gain_and_shift_of_missing_sequences_load_as_what_they_did(card: Card, network: Segmenter, tmp_path: Path) -> None:
+    """A substitute in front of the norm did nothing; a name that nobody knows still fails."""
+    save_model(tmp_path, card, network)
+    state = {name: tensor.clone() for name, tensor in stored(tmp_path).items()}
+    shape = state.pop("encoder.fusion.gain").shape
+    del state["encoder.fusion.shift"]
+    rewrite(tmp_path, {**state, "encoder.fusion.substitute": torch.ones(shape).half()})
+    now = load_model(tmp_path).network.state_dict()
+    assert not now["encoder.fusion.gain"].any()
+    assert not now["encoder.fusion.shift"].any()
+    assert torch.equal(now["encoder.fusion.project"], state["encoder.fusion.project"].float())
+    rewrite(tmp_path, {**state, "encoder.fusion.substitutes": torch.ones(shape).half()})
+    with pytest.raises(BadWeights, match="holds weights that the card's network does not have: encoder.fusion.substitutes"):
+        load_model(tmp_path)
+
+
 KILLED = """
 import os, sys
 from pathlib import Path

@@ -12,6 +12,7 @@ from slem_app.network import Decoder, Encoder, Segmenter, SegmenterConfig, build
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import EncoderCard, Pretrained, load_parent, load_pretrained, save_pretrained, transfer
 
+MISSING = ("encoder.fusion.gain", "encoder.fusion.shift")
 BRAIN = ("t1n", "t1c", "t2w", "t2f")
 CONFIG = SegmenterConfig(channels=(4, 6, 8), blocks=(1, 1, 1), stem_channels=4, context_levels=(2,), context_dilations=(1, 2), deep_supervision=1)
 
@@ -46,7 +47,7 @@ def segmenter(config: SegmenterConfig = CONFIG) -> Segmenter:
     return build(config)
 
 
-def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_substitutes_are_new(pretrained: Callable[..., Pretrained]) -> None:
+def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_missing_ones_are_new(pretrained: Callable[..., Pretrained]) -> None:
     parent, network = pretrained(), segmenter()
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     done = transfer(parent, network, BRAIN)
@@ -54,7 +55,7 @@ def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_substitutes_
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in done.taken} == {
         "encoder.stem", "encoder.fusion", "encoder.down", "encoder.levels", "encoder.context",
     }  # fmt: skip
-    assert {name.split(".")[0] for name in done.new if name != "encoder.fusion.substitute"} == {"decoder", "head", "deep_heads"}
+    assert {name.split(".")[0] for name in done.new if name not in MISSING} == {"decoder", "head", "deep_heads"}
     assert sorted(done.taken + done.new) == sorted(now)
     for name in done.taken:
         if name != "encoder.fusion.project":
@@ -82,7 +83,9 @@ def test_an_encoder_of_a_slot_a_sequence_keeps_its_slots_by_name(pretrained: Cal
     done = transfer(parent, network, ("t2f", "swi", "t1n"))
     project = parent.state["encoder.fusion.project"]
     torch.testing.assert_close(network.encoder.fusion.project.data, torch.stack([project[3], project.mean(dim=0), project[0]]))
-    assert "encoder.fusion.substitute" in done.taken
+    shift = parent.state["encoder.fusion.shift"]
+    torch.testing.assert_close(network.encoder.fusion.shift.data, torch.stack([shift[3], shift.mean(dim=0), shift[0]]))
+    assert set(MISSING) <= set(done.taken)
     assert {name.split(".")[0] for name in done.new} == {"head", "deep_heads"}
 
 
