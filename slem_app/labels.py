@@ -166,9 +166,15 @@ def codings() -> Mapping[str, Coding]:
     """The known codings by name, from `codings.yaml`."""
     table = yaml.safe_load((Path(__file__).parent / "codings.yaml").read_text())
     return {
-        name: Coding(name=name, **{**row, "layouts": tuple(row["layouts"]), "values": {int(k): v for k, v in row["values"].items()}})
+        name: Coding(name=name, **{**row, "layouts": tuple(row["layouts"]), "values": {v: label for k, label in row["values"].items() for v in _span(k)}})
         for name, row in table.items()
     }
+
+
+def _span(key: int | str) -> range:
+    """The values of a key: 4, or a range '55-70' with both ends in it."""
+    first, _, last = str(key).partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def decide_coding(present: Iterable[int], layout: str, declared: str | None = None, names: Sequence[str] = ()) -> Coding:

@@ -8,6 +8,7 @@ import pytest
 from slem_app.errors import BadCard, BadLabel
 from slem_app.labels import Code, Label, LabelSet, Region, codings, decide_coding
 
+ORGANS = ("liver", "right kidney", "left kidney", "spleen")
 NAMES = ("necrosis", "edema", "enhancing tumor")
 CODE = Code("108369006", "Neoplasm")
 
@@ -108,9 +109,18 @@ def test_remap_refuses_a_name_of_another_model() -> None:
         label_set().remap(np.array([[[1]]]), {1: "liver"})
 
 
+def test_grey_values_are_coded_in_ranges() -> None:
+    coding = decide_coding([0, 63, 126, 189, 252], "chaos")
+    assert {coding.values[value] for value in (55, 63, 70)} == {"liver"}
+    assert [coding.values[value] for value in (110, 135, 175, 200, 240, 255)] == [name for name in ORGANS[1:] for _ in range(2)]
+    for grey in (54, 71, 100):
+        with pytest.raises(BadLabel, match=rf"values \[{grey}\] in a study of layout 'chaos' fit no known coding"):
+            decide_coding([0, grey], "chaos")
+
+
 def test_every_coding_speaks_of_known_names() -> None:
     for coding in codings().values():
-        assert set(coding.values.values()) <= {*NAMES, ""}
+        assert set(coding.values.values()) <= {*NAMES, "", *ORGANS}
         assert coding.description
         assert coding.layouts
 

@@ -61,7 +61,7 @@ def case_rows(id: str, source: StudySource, rules: Rules, tally: Counter[str]) -
         yield row(id, "error", "", "", str(error))
         return
     tally["usable"] += bool(grouping.choices)
-    tally["labelled"] += grouping.study.label is not None
+    tally["labelled"] += any(one.label is not None for one in (grouping.study, *grouping.study.parts))
     tally[f"with {' '.join(grouping.sequences) or 'no known sequence'}"] += 1
     first, damaged = id, False
     for line in rows(grouping):
@@ -78,8 +78,9 @@ def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
         yield choice.sequence, choice.series.id, grid_of(choice.series), choice.reason
     for leftover in grouping.leftovers:
         yield f"({leftover.kind})", leftover.series.id, "", leftover.reason
-    if study.label is not None:
-        yield "label", study.label.id, grid_of(study.label), f"layout {study.layout}, coding {study.coding or 'not declared'}"
+    for one in (study, *study.parts):
+        if one.label is not None:
+            yield "label", one.label.id, grid_of(one.label), f"layout {one.layout}, coding {one.coding or 'not declared'}"
     if not grouping.choices:
         yield "none", "", "", "this case cannot be segmented: no series has a known sequence"
 

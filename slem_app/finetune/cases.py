@@ -38,7 +38,7 @@ def cache_cases(
     labels: LabelSet,
     seen: Callable[[str], None] | None = None,
 ) -> CachingReport:
-    """Prepare every study that has truth and is not yet in the cache in this form.
+    """Prepare every study that has truth, and each of its parts, if it is not yet in the cache in this form.
 
     Args:
         studies: from `open_source`.
@@ -53,16 +53,27 @@ def cache_cases(
     """
     ready, skipped = [], {}
     for case in studies.ids():
-        try:
-            _cache_case(studies.study(case), cache, tuple(sequences), preparation, labels)
-            ready.append(case)
-        except StorageFailed:
-            raise
-        except SlemError as error:
-            skipped[case] = str(error)
+        for study in _with_parts(studies, case, skipped):
+            try:
+                _cache_case(study, cache, tuple(sequences), preparation, labels)
+                ready.append(study.id)
+            except StorageFailed:
+                raise
+            except SlemError as error:
+                skipped[study.id] = str(error)
         if seen is not None:
             seen(case)
     return CachingReport(tuple(ready), skipped)
+
+
+def _with_parts(studies: StudySource, case: str, skipped: dict[str, str]) -> tuple[Study, ...]:
+    """A study and its parts; nothing, with the reason noted, where it cannot be opened."""
+    try:
+        study = studies.study(case)
+    except SlemError as error:
+        skipped[case] = str(error)
+        return ()
+    return (study, *study.parts)
 
 
 def truth(study: Study, labels: LabelSet) -> tuple[np.ndarray, Grid]:

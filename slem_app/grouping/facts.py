@@ -134,4 +134,15 @@ def look_at(series: Series, rules: Rules) -> Facts:
         telling = any(word in said for word in rules.telling)
         if telling or any(rule.words and rule.words.search(text) for rule in rules.excluded):
             break
+    _look_always(series, rules, said)
     return Facts(series, texts, said, telling)
+
+
+def _look_always(series: Series, rules: Rules, said: dict[str, tuple[str, str]]) -> None:
+    """What single header fields add to the words, e.g. the body part."""
+    for field, words in rules.always.items():
+        raw = series.header.get(field)
+        text = normalised(" ".join(map(str, raw)) if isinstance(raw, tuple | list) else str(raw or ""), rules)
+        for word in words:
+            if word not in said and (found := rules.words[word].search(text)):
+                said[word] = (field, found[0])

@@ -143,6 +143,8 @@ class Rules:
     """'name' and header fields, in the order in which they are asked."""
     telling: tuple[str, ...]
     """Words that end the search through the texts."""
+    always: Mapping[str, tuple[str, ...]]
+    """Header field -> words that are looked for in it whatever the texts say."""
     consumed: tuple[str, ...]
     """Words whose matches are removed before the others are looked for."""
     ignore: tuple[re.Pattern[str], ...]
@@ -159,7 +161,7 @@ class Rules:
     """In the order in which they are asked."""
 
     def __post_init__(self) -> None:
-        said = {*self.telling, *self.consumed}
+        said = {*self.telling, *self.consumed, *(word for words in self.always.values() for word in words)}
         said.update(word for rule in self.sequences for word in (*rule.words, *rule.without))
         said.update(word for rule in self.preferred for word in rule.without)
         if unknown := said - set(self.words):
@@ -210,6 +212,8 @@ def _added(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     for key, value in more.items():
         if key == "words" and isinstance(value, dict):
             base[key] = {word: [*_many(base[key].get(word, [])), *_many(value.get(word, []))] for word in {**base[key], **value}}
+        elif key == "always" and isinstance(value, dict):
+            base[key] = {**base[key], **value}
         elif key in ("order", "telling"):
             base[key] = list(dict.fromkeys([*base[key], *_many(value)]))
         elif key in base:
@@ -280,11 +284,18 @@ def _words(value: Any, where: str) -> Mapping[str, re.Pattern[str]]:
     return {str(word): _whole_words(ways, f"{where}, {word}") for word, ways in value.items()}
 
 
+def _fields(value: Any, where: str) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise BadSetting(f"{where}: expected a mapping from header field to words, got {value!r}")
+    return {str(field): _texts(words, f"{where}, {field}") for field, words in value.items()}
+
+
 PARTS: Mapping[str, Callable[[Any, str], Any]] = {
     "order": _texts,
     "texts": _texts,
     "telling": _texts,
     "consumed": _texts,
+    "always": _fields,
     "ignore": lambda value, where: tuple(_pattern(one, where) for one in _many(value)),
     "words": _words,
     "excluded": _rows(Exclusion),

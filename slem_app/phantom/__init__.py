@@ -1,6 +1,24 @@
-"""A head with a tumour of three parts in four sequences, with the truth, as arrays, NIfTI and DICOM."""
+"""Patients that never were, with the truth, as arrays, NIfTI and DICOM: a head with a tumour in four sequences, an abdomen in three."""
 
+from slem_app.phantom.abdomen import make_abdomen
+from slem_app.phantom.body import BodyPhantom
+from slem_app.phantom.chaos import write_chaos
 from slem_app.phantom.files import write_dicom, write_nifti
 from slem_app.phantom.head import SEQUENCES, Head, Phantom, draw, make, render, reorient, reorient_phantom, truth
 
-__all__ = ["SEQUENCES", "Head", "Phantom", "draw", "make", "render", "reorient", "reorient_phantom", "truth", "write_dicom", "write_nifti"]
+__all__ = [
+    "SEQUENCES",
+    "BodyPhantom",
+    "Head",
+    "Phantom",
+    "draw",
+    "make",
+    "make_abdomen",
+    "render",
+    "reorient",
+    "reorient_phantom",
+    "truth",
+    "write_chaos",
+    "write_dicom",
+    "write_nifti",
+]

@@ -13,7 +13,7 @@ import numpy as np
 
 from slem_app.types import Grid
 
-__all__ = ["SEQUENCES", "Head", "Phantom", "Waves", "draw", "make", "render", "reorient", "reorient_phantom", "truth"]
+__all__ = ["SEQUENCES", "Head", "Phantom", "Waves", "draw", "lps_grid", "make", "render", "reorient", "reorient_phantom", "rotation", "truth", "waves"]
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 TISSUES = ("white", "grey", "csf", "necrosis", "edema", "enhancing")
@@ -94,15 +94,23 @@ class Phantom:
     """Sequence -> its grid."""
     head: Head
     """What was drawn."""
+    examination = "MR BRAIN WITH AND WITHOUT CONTRAST"
+    part = "BRAIN"
+
+    @property
+    def seed(self) -> int:
+        """What it was drawn from."""
+        return self.head.seed
 
 
-def _waves(rng: np.random.Generator, count: int, shortest: float, longest: float) -> Waves:
+def waves(rng: np.random.Generator, count: int, shortest: float, longest: float) -> Waves:
+    """Draw a field of `count` waves whose lengths in mm lie between two."""
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     return Waves(direction * (2 * np.pi / rng.uniform(shortest, longest, (count, 1))), rng.uniform(0, 2 * np.pi, count))
 
 
-def _rotation(degrees: np.ndarray) -> np.ndarray:
+def rotation(degrees: np.ndarray) -> np.ndarray:
     """(3, 3) rotation about x, then y, then z."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(degrees)):
@@ -117,21 +125,21 @@ def draw(seed: int, scale: float = 1.0) -> Head:
     """Draw a head of relative size `scale` (1: brain of 132 x 164 x 116 mm) near the world's origin."""
     rng = np.random.default_rng(seed)
     pose = np.eye(4)
-    pose[:3, :3] = _rotation(rng.uniform(-6, 6, 3)) / scale
+    pose[:3, :3] = rotation(rng.uniform(-6, 6, 3)) / scale
     pose[:3, 3] = rng.uniform(-3, 3, 3)
     rim = rng.uniform(13, 20)
     side = rng.choice([-1.0, 1.0])
     return Head(
         seed=seed,
         pose=pose,
-        folds=_waves(rng, 40, 14, 30),
-        wobble=_waves(rng, 16, 18, 45),
-        spread=_waves(rng, 16, 20, 50),
+        folds=waves(rng, 40, 14, 30),
+        wobble=waves(rng, 16, 18, 45),
+        spread=waves(rng, 16, 20, 50),
         ventricle=rng.uniform(0.8, 1.25),
         centre=np.array([side * rng.uniform(26, 36), rng.uniform(-36, 32), rng.uniform(-8, 24)]),
         radii=(rim - rng.uniform(4.0, 6.5), rim, rim + rng.uniform(9, 16)),
         gain={name: float(rng.uniform(200, 1200)) for name in SEQUENCES},
-        bias={name: _waves(rng, 4, 160, 320) for name in SEQUENCES},
+        bias={name: waves(rng, 4, 160, 320) for name in SEQUENCES},
         noise=rng.uniform(0.02, 0.045),
     )
 
@@ -208,10 +216,12 @@ def render(head: Head, grid: Grid, sequence: str) -> np.ndarray:
     return _signal(head, grid, sequence, _anatomy(head, grid))
 
 
-def _grid(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray, shift: tuple[float, float, float] = (0, 0, 0)) -> Grid:
+def lps_grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray | None = None, shift: tuple[float, float, float] = (0, 0, 0)
+) -> Grid:
     """LPS grid around the world's origin, turned by the rotation `turn`."""
     affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([-1.0, -1.0, 1.0]) @ np.diag(spacing)
+    affine[:3, :3] = (np.eye(3) if turn is None else turn) @ np.diag([-1.0, -1.0, 1.0]) @ np.diag(spacing)
     affine[:3, 3] = np.array(shift) - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     return Grid(shape, affine)
 
@@ -223,16 +233,16 @@ def _resliced(shape: tuple[int, int, int], spacing: tuple[float, float, float], 
 
 def _grids(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray, own_grids: bool) -> dict[str, Grid]:
     """The grid of each sequence: all alike, or as a scanner gives them (3D t1c, thick axial, sagittal and tilted stacks)."""
-    reference = _grid(shape, spacing, turn)
+    reference = lps_grid(shape, spacing, turn)
     if not own_grids:
         return dict.fromkeys(SEQUENCES, reference)
-    sagittal = _grid(*_resliced(shape, spacing, (3.0, 1.0, 1.0)), turn, (2, -3, 1))
-    tilted = turn @ _rotation(np.array([9.0, -3.0, 2.0]))
+    sagittal = lps_grid(*_resliced(shape, spacing, (3.0, 1.0, 1.0)), turn, (2, -3, 1))
+    tilted = turn @ rotation(np.array([9.0, -3.0, 2.0]))
     return {
         "t1n": reorient(np.broadcast_to(np.uint8(0), sagittal.shape), sagittal, "PIL")[1],
         "t1c": reference,
-        "t2w": _grid(*_resliced(shape, spacing, (0.8, 0.8, 3.0)), tilted, (-1, 2, 2)),
-        "t2f": _grid(*_resliced(shape, spacing, (1.25, 1.25, 2.5)), tilted, (1, 0, -2)),
+        "t2w": lps_grid(*_resliced(shape, spacing, (0.8, 0.8, 3.0)), tilted, (-1, 2, 2)),
+        "t2f": lps_grid(*_resliced(shape, spacing, (1.25, 1.25, 2.5)), tilted, (1, 0, -2)),
     }
 
 
@@ -261,7 +271,7 @@ def make(
     """
     field = np.array(shape) * np.array(spacing)
     head = draw(seed, float((field / (AXES * 2 + 16)).min()))
-    turn = _rotation(np.array([11.0, -8.0, 14.0])) if oblique else np.eye(3)
+    turn = rotation(np.array([11.0, -8.0, 14.0])) if oblique else np.eye(3)
     if anisotropic:
         shape, spacing = _resliced(shape, spacing, (1.0, 1.0, 4.0))
     grids = _grids(shape, spacing, turn, own_grids)

@@ -32,7 +32,7 @@ TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "StudyDate"),
     *("Modality", "Manufacturer", "BodyPartExamined", "SeriesDescription", "ProtocolName", "SequenceName", "SeriesNumber"),
     *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "ImageType", "ContrastBolusAgent"),
-    *("EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoNumbers", "DiffusionBValue", "TriggerTime"),
+    *("EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoNumbers", "DiffusionBValue", "TriggerTime", "MagneticFieldStrength"),
     *("InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime"),
     *("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"),
 )

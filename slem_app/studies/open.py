@@ -10,6 +10,7 @@ from slem_app.errors import BadLabel, BadSetting, BadStudy, NotFound
 from slem_app.labels import codings
 from slem_app.studies import datasets
 from slem_app.studies.bids import BidsSource, is_bids
+from slem_app.studies.chaos import ChaosSource, is_chaos
 from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicom_header import probe
 from slem_app.studies.folders import FolderSource, visible_folders
@@ -27,6 +28,7 @@ LAYOUTS: dict[str, type[StudySource]] = {
     "msd-other": datasets.DatasetSource,
     "nnunet": datasets.DatasetSource,
     "bids": BidsSource,
+    "chaos": ChaosSource,
     "dicom": DicomSource,
 }
 """Naming schemes that `slem.yaml` may declare."""
@@ -34,6 +36,7 @@ EXPECTED = """expected one of
   one folder a case with NIfTI files (CASE/CASE_t1.nii.gz, ...), or such files of many cases beside each other
   imagesTr/ and dataset.json (Medical Segmentation Decathlon, nnU-Net)
   sub-*/anat/ (BIDS)
+  MR/*/T1DUAL/DICOM_anon/ (CHAOS)
   DICOM files in any folders"""
 LOOKED_AT = 2000  # folders and files that are tried before giving up
 
@@ -95,6 +98,8 @@ def _detect(root: Path) -> str:
         return datasets.layout_of(root)
     if is_bids(root):
         return "bids"
+    if is_chaos(root):
+        return "chaos"
     todo, seen, dicom, examples = [root], 0, False, []
     while todo and seen < LOOKED_AT:
         folder = todo.pop(0)

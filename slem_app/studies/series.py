@@ -20,7 +20,7 @@ __all__ = ["Series", "Study"]
 
 @dataclass(frozen=True)
 class Series:
-    """One 3D image: a NIfTI file, a channel of a 4D NIfTI file, or the files of a DICOM series.
+    """One 3D image: a NIfTI file, a channel of a 4D NIfTI file, the files of a DICOM series, or a stack of PNG files drawn on one.
 
     Example:
         >>> Series("t1ce", (Path("case_t1ce.nii.gz"),), "nifti", "t1ce").format
@@ -30,13 +30,15 @@ class Series:
     id: str
     """Unique in its study: a suffix ('t1ce', '0000'), a file name without its ending, or the SeriesInstanceUID."""
     paths: tuple[Path, ...]
-    """The NIfTI file, or the DICOM files in the order of the grid's K axis."""
+    """The NIfTI file, the DICOM files in the order of the grid's K axis, or the PNG files in the order of their names."""
     format: str
-    """'nifti' or 'dicom'."""
+    """'nifti', 'dicom' or 'png'."""
     name: str
     """What the rules of grouping read: file name, suffix, channel name or SeriesDescription."""
     channel: int | None = None
     """Index on the fourth axis of a 4D NIfTI file; None for a 3D file."""
+    on: Series | None = None
+    """PNG only: the DICOM series that the files are drawn on, one a slice."""
 
     @classmethod
     def described(cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()) -> Series:
@@ -81,6 +83,8 @@ class Series:
         """
         if self.format == "dicom":
             return dicom_header.summary(self._slices())
+        if self.on is not None:
+            return {}
         return nifti_header.sidecar(self.paths[0])
 
     @cached_property
@@ -94,6 +98,8 @@ class Series:
             raise BadVolume(f"series {self.id!r} has no files here: only its header is known")
         if self.format == "dicom":
             return dicom_header.grid(self._slices(), str(self))
+        if self.on is not None:
+            return self.on.grid
         return nifti_header.grid(self.paths[0], self.channel)
 
 
@@ -113,6 +119,8 @@ class Study:
     """The reference segmentation, if there is exactly one."""
     coding: str | None = None
     """How the label's values are coded, if the user has declared it; see `labels.decide_coding`."""
+    parts: tuple[Study, ...] = ()
+    """Some of the series with a segmentation of their own, each as a study: those that were taken in another breath-hold."""
 
     def find(self, id: str) -> Series | None:
         """The series called `id`, or None."""

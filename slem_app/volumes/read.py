@@ -1,4 +1,4 @@
-"""Pixels of one series, from NIfTI or DICOM, as float32 with a RAS grid. The only place that decodes image files."""
+"""Pixels of one series, from NIfTI, DICOM or PNG, as float32 with a RAS grid."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from slem_app.studies import Series
 from slem_app.types import Grid
 from slem_app.volumes.dicom import read_dicom
 from slem_app.volumes.geometry import check_grid
+from slem_app.volumes.png import read_png
 from slem_app.volumes.prepare import Volume
 
 __all__ = ["read", "read_all", "read_labels"]
@@ -72,6 +73,8 @@ def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
             raise NotFound(f"{series.id}: the file {Path(path).name} is gone")
     if series.format == "dicom":
         array, grid = read_dicom(series)
+    elif series.format == "png":
+        array, grid = read_png(series)
     else:
         array, grid = _read_nifti(series)
     check_grid(grid, series.id)

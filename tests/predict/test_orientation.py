@@ -49,7 +49,7 @@ def segment(predictor: Predictor, volumes: dict[str, Volume]) -> Prediction:
 def oblique(volumes: dict[str, Volume]) -> dict[str, Volume]:
     """The same head on voxel axes turned against the world, in a field of view that holds it all."""
     grid = volumes["t1c"].grid
-    turn = phantom.head._rotation(TURN)
+    turn = phantom.head.rotation(TURN)
     affine = np.eye(4)
     affine[:3, :3] = turn @ np.diag(grid.spacing)
     shape = np.array(grid.shape) + 24
