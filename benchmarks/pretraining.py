@@ -24,11 +24,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pretraining_arms import ARMS, EVERY, SETTINGS, VARIANTS, Setting
 
 from slem_app.finetune.recipe import Recipe as FinetuneRecipe
 from slem_app.finetune.recipe import load_recipe as load_finetune
@@ -39,6 +42,7 @@ from slem_app.pretext.recipe import Recipe as PretextRecipe
 from slem_app.pretext.recipe import load_recipe as load_pretext
 from slem_app.pretext.run import pretrain
 from slem_app.regions import restore
+from slem_app.training.state import Curve
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Prepared
@@ -47,100 +51,8 @@ from slem_app.weights.fields import merge, to_table
 
 RESULTS = Path(__file__).parent / "results" / "pretraining.csv"
 COLUMNS = ("setting", "arm", "cfb", "labels", "seed", "fold", "case", "wt", "tc", "et", "hd95_wt", "hd95_tc", "hd95_et")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all arms of one comparison share."""
-
-    about: str
-    """One line for the table."""
-    network: Mapping[str, object]
-    """Differences of the network from the brain recipe's."""
-    preparation: Mapping[str, object]
-    """Differences of the preparation."""
-    pretext: Mapping[str, object]
-    """Differences of PretextSettings."""
-    finetune: Mapping[str, object]
-    """Differences of FinetuneSettings."""
-    labels: tuple[int, ...] = (4, 8, 12)
-    """Labelled cases of the training fold."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the fine-tuning: weights, patches, which cases are labelled."""
-    folds: int = 4
-    """Test folds by patient."""
-    pretext_per_seed: bool = False
-    """False: one pre-training (seed 0) a fold serves all seeds, so that the spread over seeds is that of fine-tuning."""
-
-
-SETTINGS = {
-    "small": Setting(
-        "2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 400 pretext steps of 8, 250 fine-tuning steps of 4",
-        {"channels": [12, 24, 48], "stem_channels": 12, "blocks": [1, 1, 2], "context_levels": [2], "deep_supervision": 1},
-        {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
-        {"steps": 400, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [48, 64, 48]}},
-        {"steps": 250, "batch": 4, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 250, "average": 0.98},
-    ),
-    "large": Setting(
-        "one GPU: whole heads at 1.5 mm, network of 7 M weights, 1500 pretext steps of 8, 800 fine-tuning steps of 4",
-        {"channels": [32, 64, 128, 160], "stem_channels": 32, "blocks": [1, 2, 2, 2], "context_levels": [3], "deep_supervision": 2},
-        {"spacing": [1.5, 1.5, 1.5], "multiple": 16},
-        {"steps": 1500, "batch": 8, "rate": 1e-3, "save_every": 250, "average": 0.99, "view": {"shape": [96, 128, 96]}},
-        {"steps": 800, "batch": 4, "patch": [96, 96, 96], "rate": 2e-3, "save_every": 200},
-    ),
-    "smoke": Setting(
-        "some steps, to see that it runs",
-        {"channels": [4, 8], "stem_channels": 4, "blocks": [1, 1], "context_levels": [1], "deep_supervision": 0},
-        {"spacing": [6.0, 6.0, 6.0], "multiple": 4},
-        {"steps": 2, "batch": 2, "measured": 2, "view": {"shape": [24, 32, 24]}},
-        {"steps": 2, "batch": 2, "patch": [24, 32, 24]},
-        labels=(1, 2),
-        seeds=(0,),
-        folds=2,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to begin."""
-
-    recipe: str = ""
-    """Pretext recipe; empty: from nothing."""
-    pretext: Mapping[str, object] = field(default_factory=dict)
-    """What differs from the setting's pre-training, e.g. options, or 'longer': how many times as many steps."""
-    finetune: Mapping[str, object] = field(default_factory=dict)
-    """What differs from the setting's fine-tuning."""
-    longer: bool = False
-    """The pre-training's steps are added to the fine-tuning's."""
-
-
-ARMS = {  # the comparison
-    "scratch": Arm(),
-    "slem": Arm("slem"),
-    "slem_restore": Arm("slem_restore"),
-    "masked": Arm("masked"),
-    "jigen": Arm("jigen"),
-    "multimodal_puzzle": Arm("multimodal_puzzle"),
-    "supervoxel": Arm("supervoxel"),
-    "placebo": Arm("placebo"),
-    "scratch_longer": Arm(longer=True),
-}
-WARM = {"frozen": 0.1, "encoder_rate": 0.3}
-VARIANTS = {  # changes that were tried; not part of the comparison unless named with --arms
-    "slem_all": Arm("slem_all"),
-    "slem_3d": Arm("slem_3d"),
-    "slem_long": Arm("slem", {"longer": 3}),
-    "slem_warm": Arm("slem", {}, WARM),
-    "slem_decay": Arm("slem", {}, {"layer_decay": 0.7}),
-    "slem_fresh_context": Arm("slem", {}, {"fresh": ["context"]}),
-    "slem_fresh_fusion": Arm("slem", {}, {"fresh": ["fusion"]}),
-    "slem_plain_blocks": Arm("slem", {"options": {"appearance": {"intensity": "none"}}}),
-    "slem_restore_warm": Arm("slem_restore", {}, WARM),
-    "masked_warm": Arm("masked", {}, WARM),
-}
-EVERY = ARMS | VARIANTS
-EVERY |= {f"{name}_probe": replace(arm, finetune={**arm.finetune, "frozen": 1.0}) for name, arm in EVERY.items() if not arm.longer}
+CURVES = ("setting", "arm", "cfb", "seed", "fold", "step", "loss", "score", "chance")
+SIZES = ("case", "wt_ml")
 
 
 @dataclass(frozen=True)
@@ -275,6 +187,15 @@ class Bench:
             rows.append(row | {name.lower(): round(value, 4) for name, value in scores.items()})
         return rows
 
+    def curves(self) -> list[dict[str, object]]:
+        """The pretexts' figures on each fold's test cases while they were trained, a row a checkpoint; the arm is the first that shares the run."""
+        rows = []
+        for path in sorted((self.folder / "pretext").glob("*/measured.csv")):
+            arm, cfb, seed, fold = path.parent.name.rsplit("-", 3)
+            run = {"setting": self.setting, "arm": arm, "cfb": cfb[len("cfb") :], "seed": seed[len("seed") :], "fold": fold[len("fold") :]}
+            rows += [run | {name: row[name] for name in CURVES[5:]} for row in Curve.read(path)]
+        return rows
+
     def prepare(self, data: Path) -> None:
         """Fill the cache with the labelled cases, and with the supervoxels."""
         from slem_app.finetune.cases import cache_cases
@@ -319,6 +240,12 @@ class Truths(dict):
         return self[case]
 
 
+    def volume_ml(self, case: str) -> float:
+        """Of the whole tumour."""
+        labels, grid = self[case]
+        return float((labels > 0).sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)
+
+
 def units(bench: Bench, asked: argparse.Namespace) -> list[Unit]:
     """In an order in which every piece is a comparison: few labels first, then seeds, folds, blocks, and the arms innermost."""
     shared = bench.shared
@@ -337,18 +264,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def write(rows: Sequence[Mapping[str, object]], path: Path = RESULTS) -> None:
-    """Put rows into the table of all settings, in place of older ones of the same run."""
-    key = lambda row: tuple(str(row[c]) for c in COLUMNS[:7])  # noqa: E731
+def write(rows: Sequence[Mapping[str, object]], path: Path = RESULTS, columns: Sequence[str] = COLUMNS, keys: int = 7) -> None:
+    """Put rows into a table, in place of older ones whose first `keys` columns are the same."""
+    key = lambda row: tuple(str(row[c]) for c in columns[:keys])  # noqa: E731
     old = read_rows(path)
     both = {key(row): row for row in [*old, *rows]}
     path.parent.mkdir(exist_ok=True)
     new = path.with_suffix(".new")
     with new.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(both[k] for k in sorted(both))
     new.replace(path)
+
+
+def beside(results: Path, what: str) -> Path:
+    """The file of a further table: pretraining.csv -> pretraining_WHAT.csv."""
+    return results.with_name(f"{results.stem}_{what}.csv")
 
 
 def _tidy(folder: Path) -> None:
@@ -385,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(bench: Bench, asked: argparse.Namespace) -> None:
-    begun, todo = time.monotonic(), units(bench, asked)
+    begun, scored = time.monotonic(), known(bench, asked.results)
+    todo = [unit for unit in units(bench, asked) if unit not in scored]  # rows outlive the runs that they came from
     for number, unit in enumerate(todo, 1):
         if time.monotonic() - begun > 60 * asked.minutes:
             print(f"{asked.minutes:g} minutes are over: {number - 1} of {len(todo)} done; call again to continue")
@@ -394,20 +327,26 @@ def _train(bench: Bench, asked: argparse.Namespace) -> None:
         print(f"{number}/{len(todo)} {unit.name}", flush=True)
 
 
+def known(bench: Bench, results: Path) -> set[Unit]:
+    """What the table has already."""
+    rows = [row for row in read_rows(results) if row["setting"] == bench.setting]
+    return {Unit(row["arm"], *(int(row[name]) for name in ("cfb", "labels", "seed", "fold"))) for row in rows}
+
+
 def _score(bench: Bench, asked: argparse.Namespace) -> None:
-    known = {tuple(row[c] for c in COLUMNS[:6]) for row in read_rows(asked.results)}
-    truths = Truths(asked.data)
+    truths, scored = Truths(asked.data), known(bench, asked.results)
+    write(bench.curves(), beside(asked.results, "curves"), CURVES, 6)
     for unit in units(bench, asked):
-        done = (bench.setting, unit.arm, str(unit.cfb), str(unit.labels), str(unit.seed), str(unit.fold)) in known
-        if not done and (bench.folder / "finetune" / unit.name / "predicted.npz").exists():
+        if unit not in scored and (bench.folder / "finetune" / unit.name / "predicted.npz").exists():
             rows = bench.score(unit, truths)
             write(rows, asked.results)
+            write([{"case": row["case"], "wt_ml": round(truths.volume_ml(row["case"]), 1)} for row in rows], beside(asked.results, "sizes"), SIZES, 1)
             print(unit.name, " ".join(f"{r} {np.mean([row[r] for row in rows]):.3f}" for r in ("wt", "tc", "et")), flush=True)
 
 
 def _cost(bench: Bench, asked: argparse.Namespace) -> None:
     rows = list(bench.cost(asked.arms or list(ARMS)))
-    with asked.results.with_name(f"pretraining_cost_{bench.setting}.csv").open("w", newline="") as file:
+    with beside(asked.results, f"cost_{bench.setting}").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -447,5 +386,4 @@ STAGES = {
 }
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     main()

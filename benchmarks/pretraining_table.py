@@ -63,7 +63,7 @@ class Figures:
 
 def report(path: Path, about: Mapping[str, str]) -> None:
     """Write results/pretraining.md beside the CSV and the bar charts to docs/."""
-    rows = list(csv.DictReader(path.read_text().splitlines()))
+    rows = _read(path)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     lines = [
         "# Pre-training: does it make a few labels go further?",
@@ -73,12 +73,19 @@ def report(path: Path, about: Mapping[str, str]) -> None:
         "last step; no test case chose anything. cfb 1: contextual fusion block, cfb 0: a plain residual block of as many weights.",
         "Every case: `pretraining.csv`.",
     ]
+    sizes = {row["case"]: float(row["wt_ml"]) for row in _read(path.with_name(f"{path.stem}_sizes.csv"))}
+    curves = _read(path.with_name(f"{path.stem}_curves.csv"))
     for setting in sorted({row["setting"] for row in rows}):
         mine = [row for row in rows if row["setting"] == setting]
         for labels in sorted({int(row["labels"]) for row in mine}):
             figures = Figures([row for row in mine if int(row["labels"]) == labels])
-            lines += ["", f"## Setting {setting}, {labels} labelled cases", "", f"{about.get(setting, '')}", "", *table(figures), "", *verdict(figures)]
+            parts = ([about.get(setting, "")], table(figures), verdict(figures), by_size(figures, sizes))
+            lines += ["", f"## Setting {setting}, {labels} labelled cases", *(line for part in parts if part for line in ("", *part))]
         picture(setting, mine)
+        learned = [row for row in curves if row["setting"] == setting]
+        if learned:
+            picture_of_curves(setting, learned)
+            lines += ["", f"## Setting {setting}, the pretexts on held-out cases", "", *last_scores(learned)]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -111,6 +118,54 @@ def verdict(figures: Figures) -> list[str]:
     return lines
 
 
+def by_size(figures: Figures, sizes: Mapping[str, float]) -> list[str]:
+    """What the contextual block brings by the size of the tumour: cfb 1 minus cfb 0 in the small, middle and large third of the cases."""
+    there, lines = figures.arms(), []
+    for arm in sorted({arm for arm, _ in there}):
+        if {(arm, 0), (arm, 1)} <= set(there):
+            cases = sorted(set(figures.cases(arm, 1, "wt")) & set(sizes), key=sizes.__getitem__)
+            for name, part in zip(("small", "middle", "large"), np.array_split(np.array(cases), 3)):
+                only = Figures([row for row in figures.rows if row["case"] in set(part)])
+                cells = [_points(only.difference((arm, 1), (arm, 0), region)) for region in REGIONS]
+                span = f"{sizes[part[0]]:.0f} to {sizes[part[-1]]:.0f}" if len(part) else ""
+                lines.append("| " + " | ".join([arm, name, span, str(len(part)), *cells]) + " |")
+    head = ["| CFB minus plain block | tumours | ml | cases | WT | TC | ET |", "|---|---|---|---|---|---|---|"]
+    return [*head, *lines] if lines else []
+
+
+def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A row a pretext: its score on held-out cases at the end, mean over folds."""
+    lines = ["| pretext | cfb | score | chance | steps | runs |", "|---|---|---|---|---|---|"]
+    for arm, cfb in sorted({(row["arm"], row["cfb"]) for row in rows}):
+        mine = [row for row in rows if (row["arm"], row["cfb"]) == (arm, cfb)]
+        step = max(int(row["step"]) for row in mine)
+        ends = [row for row in mine if int(row["step"]) == step]
+        score, chance = (_mean([row[name] for row in ends]) for name in ("score", "chance"))
+        lines.append(f"| {arm} | {cfb} | {score} | {chance} | {step} | {len(ends)} |")
+    return lines
+
+
+def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """The pretexts' scores (where a task has one, else its loss) on held-out cases over the steps: docs/pretraining_curves_SETTING.png."""
+    from matplotlib import pyplot
+
+    arms = sorted({row["arm"] for row in rows})
+    figure, axes = pyplot.subplots(1, len(arms), figsize=(3 * len(arms), 2.8), squeeze=False, layout="constrained")
+    for axis, arm in zip(axes[0], arms, strict=True):
+        for run in sorted({(row["cfb"], row["seed"], row["fold"]) for row in rows if row["arm"] == arm}):
+            mine = [row for row in rows if row["arm"] == arm and (row["cfb"], row["seed"], row["fold"]) == run]
+            what = "score" if all(row["score"] for row in mine) else "loss"
+            line = axis.plot([int(row["step"]) for row in mine], [float(row[what]) for row in mine], ".-", linewidth=1, label=f"fold {run[2]}")
+            if what == "score" and all(row["chance"] for row in mine):
+                axis.axhline(float(mine[0]["chance"]), color="grey", linestyle=":", linewidth=1)
+            axis.set_ylabel(what)
+            line[0].set_alpha(0.8)
+        axis.set_title(arm, fontsize=9)
+        axis.set_xlabel("step")
+    figure.savefig(DOCS / f"pretraining_curves_{setting}.png", dpi=110)
+    pyplot.close(figure)
+
+
 def picture(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Bars with 95 % bootstrap intervals of the mean over cases: docs/pretraining_SETTING.png."""
     import matplotlib
@@ -136,6 +191,15 @@ def picture(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
     DOCS.mkdir(exist_ok=True)
     figure.savefig(DOCS / f"pretraining_{setting}.png", dpi=110)
     pyplot.close(figure)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def _mean(values: Sequence[str]) -> str:
+    there = [float(value) for value in values if value]
+    return f"{np.mean(there):.3f}" if there else ""
 
 
 def _points(difference: tuple[float, float, float, int] | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slem_app import phantom
+from slem_app.errors import BadStudy
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / "benchmarks" / "pretraining.py"
@@ -74,6 +75,40 @@ def test_all_stages_run_in_pieces(studies: Path, tmp_path: Path, bench, monkeypa
     assert "## Setting smoke, 2 labelled cases" in text
     assert "slem + CFB against the best of the baselines" in text
     assert (tmp_path / "docs" / "pretraining_smoke.png").exists()
+    assert "## Setting smoke, the pretexts on held-out cases" in text
+    assert (tmp_path / "docs" / "pretraining_curves_smoke.png").exists()
+    curves = list(csv.DictReader(results.with_name("pretraining_curves.csv").read_text().splitlines()))
+    assert {(row["arm"], row["fold"]) for row in curves} == {(arm, fold) for arm in ("slem", "supervoxel") for fold in "01"}
+    assert {int(row["step"]) for row in curves} == {2}
+    sizes = list(csv.DictReader(results.with_name("pretraining_sizes.csv").read_text().splitlines()))
+    assert [row["case"] for row in sizes] == [f"case{n}" for n in range(4)]
+    assert all(float(row["wt_ml"]) > 1 for row in sizes)
+
+
+def test_what_the_table_has_is_not_trained_again(tmp_path: Path, bench, capsys: pytest.CaptureFixture) -> None:
+    pretraining, _ = bench
+    results = tmp_path / "pretraining.csv"
+    unit = {"setting": "smoke", "arm": "scratch", "cfb": 1, "labels": 1, "seed": 0, "fold": 0}
+    pretraining.write([{**unit, "case": "case0", **dict.fromkeys(pretraining.COLUMNS[7:], 0.5)}], results)
+    one = ["--setting", "smoke", "--runs", str(tmp_path / "runs"), "--results", str(results), "--arms", "scratch", "--cfb", "1", "--labels", "1"]
+    pretraining.main(["train", *one, "--folds", "0"])  # nothing was prepared: training would fail
+    assert capsys.readouterr().out == ""
+    with pytest.raises(BadStudy, match="no labelled case"):
+        pretraining.main(["train", *one, "--folds", "1"])
+
+
+def test_the_block_is_compared_by_the_size_of_the_tumour(bench) -> None:
+    _, pretraining_table = bench
+    sizes = {f"case{n}": 10.0 * n for n in range(1, 7)}
+    gain = lambda case: 0.1 if sizes[case] < 25 else 0.0  # noqa: E731
+    same = {"arm": "slem", "seed": "0", "tc": "0.5", "et": "0.5"}
+    rows = [{**same, "cfb": str(cfb), "case": case, "wt": str(0.5 + cfb * gain(case))} for case in sizes for cfb in (0, 1)]
+    lines = pretraining_table.by_size(pretraining_table.Figures(rows), sizes)
+    assert [line.split(" | ")[1:5] for line in lines[2:]] == [
+        ["small", "10 to 20", "2", "+10.0 (+10.0 to +10.0)"],
+        ["middle", "30 to 40", "2", "+0.0 (+0.0 to +0.0)"],
+        ["large", "50 to 60", "2", "+0.0 (+0.0 to +0.0)"],
+    ]
 
 
 def test_folds_keep_patients_apart_and_labels_are_nested(studies: Path, tmp_path: Path, bench) -> None:

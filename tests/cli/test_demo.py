@@ -1,0 +1,39 @@
+"""`slem demo`: studies to try the commands on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slem_app.cli import main
+from slem_app.finetune.cases import truth
+from slem_app.studies import open_source
+from slem_app.weights import BRAIN_LABELS
+
+SMALL = ["--shape", "40", "48", "36"]
+
+
+def test_writes_labelled_studies_and_keeps_those_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["demo", str(tmp_path / "demo"), "--cases", "2", *SMALL]) == 0
+    assert "2 studies with segmentations" in capsys.readouterr().out
+    source = open_source(tmp_path / "demo")
+    assert source.ids() == ("demo-1", "demo-2")
+    labels, _ = truth(source.study("demo-1"), BRAIN_LABELS)
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    kept = (tmp_path / "demo" / "demo-1" / "demo-1-t1c.nii.gz").stat().st_mtime_ns
+    assert main(["demo", str(tmp_path / "demo"), "--cases", "3", *SMALL]) == 0
+    assert len(open_source(tmp_path / "demo").ids()) == 3
+    assert (tmp_path / "demo" / "demo-1" / "demo-1-t1c.nii.gz").stat().st_mtime_ns == kept
+
+
+def test_an_interrupted_study_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "demo" / ".demo-1" / "demo-1").mkdir(parents=True)
+    assert main(["demo", str(tmp_path / "demo"), "--cases", "1", *SMALL]) == 0
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["demo-1"]
+    assert len(list((tmp_path / "demo" / "demo-1").iterdir())) == 5
+
+
+def test_refuses_no_case_and_a_head_too_small(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["demo", str(tmp_path), "--cases", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
+    assert main(["demo", str(tmp_path), "--shape", "8", "40", "40"]) == 2
