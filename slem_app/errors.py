@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "NotFound", "SlemError", "StorageFailed"]
+__all__ = [
+    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights"),
+    *("NotFound", "PacsFailed", "SlemError", "StorageFailed"),
+]
 
 
 class SlemError(Exception):
@@ -67,3 +70,9 @@ class StorageFailed(SlemError):
     """The disk refused a write; nothing that was there before is lost."""
 
     status = 507
+
+
+class PacsFailed(SlemError):
+    """The PACS does not answer, refuses, or sends something else than was asked for; nothing of it is kept."""
+
+    status = 502

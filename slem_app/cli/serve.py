@@ -15,6 +15,7 @@ from pathlib import Path
 
 from slem_app import phantom
 from slem_app.errors import BadSetting, NotFound, SlemError
+from slem_app.studies.places import default_store, is_address
 
 __all__ = ["Serve"]
 
@@ -44,8 +45,9 @@ class Serve:
     Runs until it is interrupted.
     """
 
-    studies: Path | None = None
-    """Folder of studies, in any layout that `slem inspect` understands. Default: two demo studies, made in the cache folder."""
+    studies: str | None = None
+    """Folder of studies, in any layout that `slem inspect` understands, or the address of a PACS's DICOMweb (http://HOST:PORT/PATH).
+    Default: two demo studies, made in the cache folder."""
     port: int = 8000
     """TCP port."""
     host: str = "127.0.0.1"
@@ -60,9 +62,9 @@ class Serve:
     def run(self) -> int:
         """Start the server, say when it answers, and wait for its end."""
         _check_free(self.host, self.port)
-        studies = demo_studies() if self.studies is None else self.studies
-        if not studies.is_dir():
-            raise NotFound(f"no folder {studies}: give the folder that holds the studies")
+        studies = str(demo_studies() if self.studies is None else self.studies)
+        if not is_address(studies) and not Path(studies).is_dir():
+            raise NotFound(f"no folder {studies}: give the folder that holds the studies, or the address of a PACS")
         print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
         LOG.parent.mkdir(parents=True, exist_ok=True)
         with LOG.open("w", encoding="utf-8") as log:
@@ -75,12 +77,13 @@ class Serve:
                 finally:
                     _stop(server)
 
-    def command(self, studies: Path) -> list[str]:
+    def command(self, studies: str) -> list[str]:
         """The command line of the server."""
         conf = dict(self.conf) | ({"store": str(self.store.expanduser().resolve())} if self.store else {})
         pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
         level = "info" if self.verbose else "warning"
-        start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", str(studies.resolve())]
+        place = studies if is_address(studies) else str(Path(studies).resolve())
+        start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", place]
         return [*start, "--host", self.host, "--port", str(self.port), "--verbose", level.upper(), "--log_level", level, *pairs]
 
     @property
@@ -89,7 +92,7 @@ class Serve:
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
         return f"http://{host}:{self.port}"
 
-    def advice(self, studies: Path, info: dict) -> str:
+    def advice(self, studies: str, info: dict) -> str:
         """What the user can do now."""
         count = info["datastore"]["total"]
         local = self.host in ("127.0.0.1", "localhost", "::1")
@@ -98,7 +101,7 @@ class Serve:
             cases=f"{count} case{'' if count == 1 else 's'}",
             models=", ".join(info["models"]),
             host_note="" if local else OPEN,
-            store=self.store or self.conf.get("store") or studies / ".slem",
+            store=self.store or self.conf.get("store") or default_store(studies),
             log="above" if self.verbose else LOG,
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slem_app.errors import BadLabel, BadStudy, NotFound, SlemError, StorageFailed
+from slem_app.errors import BadLabel, BadStudy, SlemError, StorageFailed
 from slem_app.grouping import Grouping, group
 from slem_app.labels import LabelSet, decide_coding
 from slem_app.studies import Study, StudySource
@@ -104,11 +104,8 @@ def folds(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
 def _cache_case(study: Study, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, labels: LabelSet) -> None:
     grouping = group(study)
     chosen = {name: series for name, series in grouping.sequences.items() if name in sequences}
-    files = [path for series in (*chosen.values(), *([study.label] if study.label else [])) for path in series.paths]
-    try:
-        key = fingerprint(sequences, preparation, labels, study.coding, files=files)
-    except OSError as error:
-        raise NotFound(f"{study.id}: {error.filename} cannot be read ({error.strerror}): was it moved while the folder was read?") from error
+    files = [(series.id, series.state) for series in (*chosen.values(), *([study.label] if study.label else []))]
+    key = fingerprint(sequences, preparation, labels, study.coding, files)
     if cache.has(study.id, key):
         return
     array, grid = truth(study, labels)

@@ -66,7 +66,7 @@ class Job:
     root: str
     """Folder of all rounds."""
     studies: str
-    """The studies folder."""
+    """The studies folder, or the address of a PACS."""
     cases: tuple[Labelled, ...]
     """What is labelled, sorted by case."""
     coding: str = ""
@@ -89,6 +89,8 @@ class Job:
     """Cases a round trains on at most: all new ones first, then a draw of the old ones."""
     cache_gb: float = 20.0
     """Disk space of prepared cases; those that this round does not need go first."""
+    pacs_cache_mb: int = 20_000
+    """Disk space of the images of a PACS, which the server shares, MiB."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Changes of the training's settings (`FinetuneSettings`)."""
 

@@ -13,6 +13,7 @@ from slem_app.errors import BadGrid, NotFound
 from slem_app.finetune.job import Job, Labelled
 from slem_app.grouping import group
 from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.places import is_address
 
 __all__ = ["LabelledStudies", "Mixture", "mix"]
 
@@ -30,7 +31,15 @@ class LabelledStudies(StudySource):
 
     @cached_property
     def source(self) -> StudySource:
-        """The studies folder, opened when the first case of it is asked for."""
+        """The studies folder or PACS, opened when the first case of it is asked for."""
+        if is_address(self.job.studies):
+            # only here: a machine that trains from folders has no DICOMweb client
+            from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
+            from slem_app.studies.file_cache import FileCache
+            from slem_app.studies.pacs import Pacs
+
+            pacs = Pacs.from_environment(self.job.studies)
+            return DicomWebSource(pacs, FileCache(Path(self.job.root) / PACS_FOLDER, self.job.pacs_cache_mb * 2**20)).of(one.case for one in self.job.cases)
         return open_source(self.root, self.job.coding or None)
 
     def _list(self) -> Mapping[str, Labelled]:

@@ -118,7 +118,8 @@ def planes_of(sources: Sources) -> tuple[Plane, ...]:
     if isinstance(sources, Series):
         if sources.format != "dicom":
             raise BadStudy(f"{sources} is a {sources.format} file: a DICOM result refers to the DICOM series that it was made from; write NIfTI instead")
-        images = {path: open_dicom(path) for path in dict.fromkeys(path for path, _ in sources.frames)}
+        with sources.files():
+            images = {path: open_dicom(path) for path in dict.fromkeys(path for path, _ in sources.frames)}
         planes = [frame_plane(images[path], frame) for path, frame in sources.frames]
     else:
         planes = [frame_plane(image, frame) for image in map(open_dicom, sources) for frame in range(int(image.get("NumberOfFrames") or 1))]

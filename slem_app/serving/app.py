@@ -32,6 +32,7 @@ from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
+from slem_app.serving.remote import open_studies
 from slem_app.serving.routes import install
 from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
@@ -40,6 +41,7 @@ from slem_app.serving.strategies import Chooser
 from slem_app.serving.train_routes import train_router
 from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
+from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model
 from slem_app.weights.card import CARD_FILE
@@ -54,19 +56,18 @@ class Serving:
     """One server's state.
 
     Args:
-        studies: the studies folder.
+        studies: the studies folder, or the address of a PACS.
         conf: MONAI Label's `--conf` table.
         configs: paths of the app's TaskConfig classes, 'lib.configs.MODEL.Class'.
 
     Raises:
         BadSetting: an unknown setting, or a model that the app does not offer.
         BadStudy: a studies folder of no known layout.
+        PacsFailed: a PACS that does not answer.
         NotFound, BadCard, BadWeights: a model that cannot be loaded.
     """
 
     def __init__(self, studies: str, conf: Mapping[str, str], configs: Sequence[str]) -> None:
-        if studies.startswith(("http://", "https://")):
-            raise BadSetting(f"{studies}: this server reads studies from folders, not from DICOMweb; give it a folder")
         self.settings = parse_settings(conf)
         self.device = _device(self.settings.device)
         if self.settings.threads:
@@ -78,8 +79,8 @@ class Serving:
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
-        root = self.settings.store or Path(studies) / ".slem"
-        self.cases = Cases(Path(studies), root / "uploads", self.settings.coding)
+        root = self.settings.store or default_store(studies)
+        self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
         self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
         first = next(iter(self.automatic.values()), None)
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)

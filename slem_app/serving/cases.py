@@ -21,12 +21,15 @@ from slem_app.formats.label_store import file_name
 from slem_app.grouping import Grouping, group
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
+from slem_app.studies.dicomweb import DicomWebSource
+from slem_app.studies.source import files_state, folders_of
 
-__all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload", "series_state"]
+__all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload"]
 
 REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
 """The image that is served for a case: the first of these that it has, else any."""
 NIFTI = (".nii.gz", ".nii")
+LISTED = 3.0  # seconds for which a PACS's list of studies is used
 PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -61,24 +64,27 @@ class Case:
     @cached_property
     def state(self) -> tuple:
         """Changes when a file of one of its sequences changes."""
-        own = (("", series_state(self.onto)),) if self.onto else ()
-        return (*own, *((name, series_state(series)) for name, series in sorted(self.grouping.sequences.items())))
+        own = (("", self.onto.state),) if self.onto else ()
+        return (*own, *((name, series.state) for name, series in sorted(self.grouping.sequences.items())))
 
 
 class Cases:
     """All cases of a server.
 
     Args:
-        studies: the studies folder; it may be empty still.
+        studies: the studies folder, which may be empty still, or a PACS.
         uploads: where uploaded images are kept, one folder each.
         coding: label coding of the studies, where it cannot be decided.
 
     Raises:
         BadStudy: a folder that is not empty and has no known layout.
+        PacsFailed: the PACS does not answer.
     """
 
-    def __init__(self, studies: Path, uploads: Path, coding: str | None = None) -> None:
-        self.studies = studies
+    def __init__(self, studies: Path | DicomWebSource, uploads: Path, coding: str | None = None) -> None:
+        self.pacs = studies if isinstance(studies, DicomWebSource) else None
+        self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
+        self.name = "PACS" if self.pacs else Path(self.studies).name
         self.uploads = uploads
         self.coding = coding
         self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
@@ -115,9 +121,13 @@ class Cases:
             BadStudy: a DICOM series that several cases have.
         """
         case, _, rest = identifier.partition("/")
-        if self.has(case):
+        if case in self.ids():
             return case, rest
-        if UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
+        if self.pacs and UID.fullmatch(identifier) and (study := self.pacs.study_of(identifier)):
+            return study, identifier
+        if case in self._list():
+            return case, rest
+        if not self.pacs and UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
             return found
         some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
         raise NotFound(f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE")
@@ -133,7 +143,7 @@ class Cases:
     def dicom_studies(self) -> dict[str, str]:
         """StudyInstanceUID -> case id; empty where the studies are not DICOM."""
         self.ids()
-        return self.source.uids() if isinstance(self.source, DicomSource) else {}
+        return self.source.uids() if isinstance(self.source, (DicomSource, DicomWebSource)) else {}
 
     def _by_uid(self, uid: str) -> tuple[str, str] | None:
         """The case of a study, or the case of a series and that series' id; cases that were asked for before are looked at first."""
@@ -165,34 +175,41 @@ class Cases:
 
     def _list(self) -> tuple[str, ...]:
         start, now, entries = time.monotonic(), time.time(), self._entries()
-        source: StudySource | None = None
-        if self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
+        source: StudySource | None = self.pacs
+        if self.pacs:
+            self.pacs.refresh()
+        elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
             source = open_source(self.studies, self.coding)  # the layout itself may have come to light only now
         own = frozenset(source.ids() if source else ())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
         self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
-        self.stale = time.monotonic() + PATIENCE * (time.monotonic() - start)
+        self.stale = time.monotonic() + max(PATIENCE * (time.monotonic() - start), LISTED if self.pacs else 0.0)
         return self.listed
 
     def _entries(self) -> tuple[int, ...]:
         """Changes when something comes into the studies or uploads folder, or goes."""
-        return tuple(folder.stat().st_mtime_ns for folder in (self.studies, self.uploads) if folder.is_dir())
+        return tuple(folder.stat().st_mtime_ns for folder in (*(() if self.pacs else (self.studies,)), self.uploads) if folder.is_dir())
 
     def _grouping(self, case: str) -> tuple[Grouping, tuple[str, ...]]:
         """The case's grouping; kept as long as neither its files nor their folders change."""
         kept = self.groupings.get(case)
-        if kept and kept[0] and kept[0] == _study_state(kept[1][0].study):
+        if self.pacs and case in self.own:
+            state = self.pacs.state(case)
+            if not kept or kept[0] != state:
+                kept = self.groupings[case] = (state, (group(self.pacs.study(case)), ()))
+            return kept[1]
+        if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
             return kept[1]
         grouped = (group(self._study(case)), ()) if case in self.own else group_upload(case, [self.uploaded(case)])
-        self.groupings[case] = (_study_state(grouped[0].study), grouped)
+        self.groupings[case] = (files_state(grouped[0].study), grouped)
         return grouped
 
     def _study(self, case: str) -> Study:
         """The case as it is now, though the listing may be older."""
         study = self.source.study(case)
-        newest = max((folder.stat().st_mtime for folder in _folders(study) if folder.is_dir()), default=0.0)
-        if newest < self.listed_at - CLOCK and _study_state(study):
+        newest = max((folder.stat().st_mtime for folder in folders_of(study) if folder.is_dir()), default=0.0)
+        if newest < self.listed_at - CLOCK and files_state(study):
             return study
         if case not in self._list() or self.source is None:
             raise NotFound(f"case {case!r} is gone")
@@ -237,30 +254,6 @@ def _upload_study(case: str, files: Sequence[Path]) -> Study:
     if len(source) != 1:
         raise BadStudy(f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one")
     return source.study(source.ids()[0])
-
-
-def series_state(series: Series) -> tuple[tuple[int, int], ...]:
-    """Times and sizes of the files of a series."""
-    found = []
-    for path in series.paths:
-        try:
-            stat = path.stat()
-        except FileNotFoundError as error:
-            raise NotFound(f"series {series.id}: the file {path.name} is gone") from error
-        found.append((stat.st_mtime_ns, stat.st_size))
-    return tuple(found)
-
-
-def _study_state(study: Study) -> tuple:
-    """Changes when a file of the study, or an entry of their folders, comes, goes or changes."""
-    try:
-        return tuple(folder.stat().st_mtime_ns for folder in _folders(study)), tuple(series_state(series) for series in study.series)
-    except (FileNotFoundError, NotFound):
-        return ()
-
-
-def _folders(study: Study) -> list[Path]:
-    return sorted({path.parent for series in study.series for path in series.paths} | {study.root})
 
 
 def _stem(path: Path) -> str:

@@ -46,7 +46,7 @@ class CaseDatastore(Datastore):
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
-        self.title, self.about = cases.studies.name, "Cases of several sequences"
+        self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
         return self.title

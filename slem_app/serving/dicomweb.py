@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from slem_app.errors import BadSetting, NotFound
-from slem_app.serving.cases import Cases, series_state
+from slem_app.serving.cases import Cases
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies import Series, Study
 from slem_app.studies.dicom_json import Attributes, Instance, elements, read_frames, read_instance, selected
@@ -116,7 +116,7 @@ class Archive:
                     yield above | facts | own
 
     def _read(self, group: Sequence[Series]) -> Held:
-        key, state = tuple(one.id for one in group), tuple(series_state(one) for one in group)
+        key, state = tuple(one.id for one in group), tuple(one.state for one in group)
         held = self.held.get(key, state)
         if held is None:
             instances = tuple(read_instance(path) for path in _paths(group))

@@ -13,7 +13,7 @@ from pathlib import Path
 from slem_app.errors import BadSetting, BadVolume, StorageFailed
 from slem_app.formats.image import write_image
 from slem_app.formats.label_store import file_name, sync
-from slem_app.serving.cases import NIFTI, Case, Cases, series_state
+from slem_app.serving.cases import NIFTI, Case, Cases
 from slem_app.studies import Series
 from slem_app.volumes.read import read
 
@@ -37,7 +37,7 @@ def image_file(case: Case, root: Path) -> Path:
         StorageFailed: a copy is needed and the disk refused it.
     """
     series = case.series
-    state = series_state(series)
+    state = series.state
     if _served_as_is(series):
         return series.paths[0]
     digest = hashlib.sha256(repr((series.paths, series.channel, state)).encode()).hexdigest()[:12]

@@ -39,12 +39,21 @@ class Settings:
     """Register the sequences of a case rigidly to each other before use."""
     score_load: float = 0.5
     """Share of the time for which cases are measured in the background, for the choice of the next one: 0 (never) to 1."""
+    pacs_query: str = "ModalitiesInStudy=MR"
+    """Which studies of a PACS are listed, as QIDO-RS asks for them, e.g. `ModalitiesInStudy=MR&StudyDate=20250101-`; empty: all."""
+    pacs_cache_mb: int = 20_000
+    """Disk space for images of a PACS, MiB; those not used for longest are given up first."""
+    pacs_timeout: float = 30.0
+    """Seconds without a byte after which a request to the PACS has failed."""
     lease_minutes: float = 30.0
     """How long a case that was given to a reader is offered to no other, from that reader's last request on."""
 
     def __post_init__(self) -> None:
-        if min(self.threads, self.cache_mb, self.memory_mb) < 0:
-            raise BadSetting(f"threads, cache_mb and memory_mb must not be negative, got {self.threads}, {self.cache_mb} and {self.memory_mb}")
+        if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
+            amounts = f"{self.threads}, {self.cache_mb}, {self.memory_mb} and {self.pacs_cache_mb}"
+            raise BadSetting(f"threads, cache_mb, memory_mb and pacs_cache_mb must not be negative, got {amounts}")
+        if not 0 < self.pacs_timeout < float("inf"):
+            raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
         if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
             raise BadSetting(f"score_load must lie between 0 and 1, and lease_minutes not be negative, got {self.score_load} and {self.lease_minutes}")
 
@@ -77,6 +86,8 @@ def _read(key: str, text: str) -> object:
         "threads": int,
         "cache_mb": int,
         "memory_mb": int,
+        "pacs_cache_mb": int,
+        "pacs_timeout": float,
         "register": _boolean,
         "score_load": float,
         "lease_minutes": float,

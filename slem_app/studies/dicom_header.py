@@ -21,7 +21,7 @@ from pydicom.uid import UID
 from slem_app.errors import BadVolume
 from slem_app.types import Grid
 
-__all__ = ["Header", "grid", "in_order", "position", "probe", "read_slices", "summary"]
+__all__ = ["Header", "grid", "in_order", "json_slices", "position", "probe", "read_slices", "summary"]
 
 Header = Mapping[str, object]
 """Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in the file the pixels begin)."""
@@ -78,14 +78,44 @@ def read_slices(path: Path) -> list[Header]:
         with path.open("rb") as file:
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*WANTED, *FUNCTIONAL_GROUPS])
             pixels_at = file.tell()
-        base = _fields(dataset)
         meta = getattr(dataset, "file_meta", Dataset())
-        base |= {"path": path, "frame": 0, "pixels_at": pixels_at, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))}
-        frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-        shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
-        return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [base]
+        return _slices(dataset, {"path": path, "pixels_at": pixels_at, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))})
     except BROKEN as error:
         raise BadVolume(f"{path} is not a readable DICOM file: {error}. Copy or export it again") from error
+
+
+def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> list[Header]:
+    """As `read_slices`, from a header in the DICOM JSON model (PS3.18 annex F), as a PACS hands it out.
+
+    Args:
+        attributes: tag -> {'vr', 'Value'}.
+        path: where the file will lie once it is fetched.
+
+    Raises:
+        BadVolume: values that are none of their kind.
+    """
+    wanted = {f"{tag:08X}" for tag in (*WANTED, *FUNCTIONAL_GROUPS)}
+    try:
+        kept = {tag: _without_bulk(element) for tag, element in attributes.items() if tag.upper() in wanted}
+        return _slices(Dataset.from_json(kept), {"path": path})
+    except BROKEN as error:
+        raise BadVolume(f"the header of image {path.stem} is not readable: {error}. Send it to the PACS again") from error
+
+
+def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
+    """An element without what lies elsewhere or is binary, in sequences too: no field that is wanted is."""
+    values = element.get("Value")
+    if element.get("vr") != "SQ" or not isinstance(values, list):
+        return {"vr": element["vr"]} if {"BulkDataURI", "InlineBinary"} & set(element) else element
+    return {"vr": "SQ", "Value": [{tag: _without_bulk(inner) for tag, inner in item.items()} for item in values if item]}
+
+
+def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
+    """The fields of a header's slice, or of each of its frames, with those `about` its file."""
+    base = _fields(dataset) | about | {"frame": 0}
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
+    return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [base]
 
 
 def _fields(dataset: Dataset) -> dict[str, object]:
@@ -198,7 +228,9 @@ def _step(slices: Sequence[Header], what: str) -> np.ndarray:
 
 
 def _check_file_size(part: Header) -> None:
-    """Refuse an uncompressed file that is too short for its pixels."""
+    """Refuse an uncompressed file that is too short for its pixels; one that is not here yet is checked when it comes."""
+    if "pixels_at" not in part:
+        return
     if (syntax := str(part.get("TransferSyntaxUID", ""))) and UID(syntax).is_transfer_syntax and UID(syntax).is_compressed:
         return
     needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8

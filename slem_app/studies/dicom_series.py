@@ -14,7 +14,7 @@ from pathlib import Path
 
 from slem_app.studies.dicom_header import Header, in_order, position, summary
 from slem_app.studies.naming import plain_id, unique
-from slem_app.studies.series import Series
+from slem_app.studies.series import Origin, Series
 
 __all__ = ["assemble"]
 
@@ -40,8 +40,13 @@ SPLITTERS: Mapping[str, Callable[[Header], str]] = {
 """Property -> its value of a slice, in the order they are tried."""
 
 
-def assemble(slices: Iterable[Header]) -> tuple[Series, ...]:
-    """The series that the slices of one study make, sorted by SeriesNumber and id."""
+def assemble(slices: Iterable[Header], origins: Mapping[str, Origin] | None = None) -> tuple[Series, ...]:
+    """The series that the slices of one study make, sorted by SeriesNumber and id.
+
+    Args:
+        slices: headers of all files.
+        origins: by SeriesInstanceUID, where the files are fetched from; none where they lie here.
+    """
     groups: dict[str, list[Header]] = defaultdict(list)
     for part in slices:
         groups[str(part.get("SeriesInstanceUID", ""))].append(part)
@@ -49,16 +54,16 @@ def assemble(slices: Iterable[Header]) -> tuple[Series, ...]:
     for uid, group in groups.items():
         parts = split(group)
         ids = unique(["_".join([uid, *words]) for words, _ in parts])
-        found += [(int(group[0].get("SeriesNumber", 0)), _series(id, words, part)) for id, (words, part) in zip(ids, parts)]
+        found += [(int(group[0].get("SeriesNumber", 0)), _series(id, words, part, (origins or {}).get(uid))) for id, (words, part) in zip(ids, parts)]
     return tuple(series for _, series in sorted(found, key=lambda pair: (pair[0], pair[1].id)))
 
 
-def _series(id: str, words: Sequence[str], group: Sequence[Header]) -> Series:
+def _series(id: str, words: Sequence[str], group: Sequence[Header], origin: Origin | None) -> Series:
     ordered = in_order(group)
     header = summary(ordered)
     name = str(header.get("SeriesDescription") or header.get("ProtocolName") or "")
     paths = tuple(dict.fromkeys(part["path"] for part in ordered))
-    return Series.described(id, " ".join([name, *words]).strip(), header, paths, ordered)
+    return Series.described(id, " ".join([name, *words]).strip(), header, paths, ordered, origin)
 
 
 def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:

@@ -5,17 +5,29 @@ Nothing is read when they are made: `header` and `grid` read headers, once, when
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
-from slem_app.errors import BadVolume
+from slem_app.errors import BadVolume, NotFound
 from slem_app.studies import dicom_header, nifti_header
 from slem_app.types import Grid
 
-__all__ = ["Series", "Study"]
+__all__ = ["Origin", "Series", "Study"]
+
+
+class Origin(Protocol):
+    """Where the files of a series come from, if they do not lie here all the time."""
+
+    @property
+    def state(self) -> Hashable:
+        """Changes when the series does."""
+
+    def here(self) -> AbstractContextManager[object]:
+        """While it lasts, all files of the series are where its `paths` say."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +51,31 @@ class Series:
     """Index on the fourth axis of a 4D NIfTI file; None for a 3D file."""
     on: Series | None = None
     """PNG only: the DICOM series that the files are drawn on, one a slice."""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+    """Where the files are fetched from when they are needed; None: they lie at `paths`."""
 
     @classmethod
-    def described(cls, id: str, name: str, header: Mapping[str, object], paths: tuple[Path, ...] = (), slices: tuple[dicom_header.Header, ...] = ()) -> Series:
+    def described(
+        cls,
+        id: str,
+        name: str,
+        header: Mapping[str, object],
+        paths: tuple[Path, ...] = (),
+        slices: tuple[dicom_header.Header, ...] = (),
+        origin: Origin | None = None,
+    ) -> Series:
         """A DICOM series whose headers have been read already, from files or from a PACS.
 
-        Of the slices only their order and their grid are kept, so that a server can hold thousands of series; slices that make no
-        volume are read again when their grid is asked for, which then says what is wrong.
+        Of the slices only their order and their grid are kept, or what is wrong with them, so that a server can hold thousands of series.
         """
-        series = cls(id, paths, "dicom", name)
+        series = cls(id, paths, "dicom", name, origin=origin)
         known: dict[str, object] = {"header": dict(header)}
         if slices:
             known["frames"] = tuple((part["path"], part["frame"]) for part in slices)
-            with suppress(BadVolume):
+            try:
                 known["grid"] = dicom_header.grid(slices, str(series))
+            except BadVolume as error:
+                known["trouble"] = str(error)
         vars(series).update(known)
         return series
 
@@ -96,11 +119,44 @@ class Series:
         """
         if not self.paths:
             raise BadVolume(f"series {self.id!r} has no files here: only its header is known")
+        if "trouble" in vars(self):
+            raise BadVolume(vars(self)["trouble"])
         if self.format == "dicom":
             return dicom_header.grid(self._slices(), str(self))
         if self.on is not None:
             return self.on.grid
         return nifti_header.grid(self.paths[0], self.channel)
+
+    @contextmanager
+    def files(self) -> Iterator[tuple[Path, ...]]:
+        """The files, fetched first where they are elsewhere; they stay as long as this lasts.
+
+        Raises:
+            NotFound: a file is gone.
+            PacsFailed: the PACS does not hand them out.
+        """
+        if self.origin is not None:
+            with self.origin.here():
+                yield self.paths
+            return
+        for path in self.paths:
+            if not Path(path).exists():
+                raise NotFound(f"{self.id}: the file {Path(path).name} is gone")
+        yield self.paths
+
+    @property
+    def state(self) -> Hashable:
+        """Changes when a file of the series does: times and sizes, or what the PACS says of it.
+
+        Raises:
+            NotFound: a file is gone.
+        """
+        if self.origin is not None:
+            return self.origin.state
+        try:
+            return tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in self.paths))
+        except FileNotFoundError as error:
+            raise NotFound(f"series {self.id}: the file {Path(error.filename).name} is gone") from error
 
 
 @dataclass(frozen=True)

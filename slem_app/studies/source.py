@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from slem_app.errors import NotFound
 from slem_app.studies.series import Study
 
-__all__ = ["StudySource"]
+__all__ = ["StudySource", "files_state", "folders_of"]
 
 
 class StudySource(ABC):
@@ -77,3 +77,16 @@ class StudySource(ABC):
 
     def __iter__(self) -> Iterator[Study]:
         return (self.study(id) for id in self.ids())
+
+
+def folders_of(study: Study) -> list[Path]:
+    """The folders in which files of a study lie."""
+    return sorted({path.parent for series in study.series for path in series.paths} | {study.root})
+
+
+def files_state(study: Study) -> Hashable:
+    """Changes when a file of the study, or an entry of their folders, comes, goes or changes; () when one is gone."""
+    try:
+        return tuple(folder.stat().st_mtime_ns for folder in folders_of(study)), tuple(series.state for series in study.series)
+    except (FileNotFoundError, NotFound):
+        return ()

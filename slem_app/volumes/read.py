@@ -5,13 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from slem_app.errors import BadVolume, NotFound
+from slem_app.errors import BadVolume
 from slem_app.studies import Series
 from slem_app.types import Grid
 from slem_app.volumes.dicom import read_dicom
@@ -68,15 +67,8 @@ def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
 
 
 def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
-    for path in series.paths:
-        if not Path(path).exists():
-            raise NotFound(f"{series.id}: the file {Path(path).name} is gone")
-    if series.format == "dicom":
-        array, grid = read_dicom(series)
-    elif series.format == "png":
-        array, grid = read_png(series)
-    else:
-        array, grid = _read_nifti(series)
+    with series.files():
+        array, grid = READERS[series.format](series)
     check_grid(grid, series.id)
     return array, grid
 
@@ -89,3 +81,7 @@ def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
     except UNREADABLE as error:
         raise BadVolume(f"{path.name}: not a readable NIfTI image, or truncated ({error}): copy or export it again") from error
     return array.reshape(*grid.shape, -1)[..., series.channel or 0] if array.ndim > 3 else array, grid
+
+
+READERS = {"dicom": read_dicom, "png": read_png, "nifti": _read_nifti}
+"""By `Series.format`."""

@@ -34,12 +34,20 @@ def port() -> int:
 
 
 def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
-    command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(tmp_path)
+    command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(str(tmp_path))
     assert command[:4] == [sys.executable, "-m", "monailabel.main", "start_server"]
     pairs = dict(zip(command[4::2], command[5::2]))
     assert Path(pairs["--app"]).joinpath("main.py").is_file()
     assert (pairs["--studies"], pairs["--host"], pairs["--port"]) == (str(tmp_path), "0.0.0.0", "8123")
     assert command[-6:] == ["--conf", "threads", "2", "--conf", "store", str(tmp_path / "labels")]
+
+
+def test_a_pacs_is_given_on_as_its_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    address = "http://pacs:8042/dicom-web"
+    command = Serve(studies=address).command(address)
+    assert command[command.index("--studies") + 1] == address
+    assert str(tmp_path / "slem-label/pacs%3A8042%2Fdicom-web") in Serve(studies=address).advice(address, {"datastore": {"total": 1}, "models": {}})
 
 
 def test_listens_on_this_machine_alone_unless_told() -> None:
@@ -58,12 +66,12 @@ def test_the_server_finds_the_package_and_does_not_track(monkeypatch: pytest.Mon
 
 def test_says_what_to_do_next(tmp_path: Path) -> None:
     info = {"datastore": {"total": 1}, "models": {"slem_brain": {}}}
-    text = Serve().advice(tmp_path, info)
+    text = Serve().advice(str(tmp_path), info)
     for word in ("http://127.0.0.1:8000 with 1 case, models: slem_brain", "'Next Sample'", "'Submit Label'", str(tmp_path / ".slem"), "not for diagnostic use"):
         assert word in text
     assert "asks for no password" not in text
-    assert "asks for no password" in Serve(host="0.0.0.0").advice(tmp_path, info)
-    assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(tmp_path, info)
+    assert "asks for no password" in Serve(host="0.0.0.0").advice(str(tmp_path), info)
+    assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(str(tmp_path), info)
 
 
 def test_makes_two_demo_studies_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -118,7 +126,7 @@ def test_a_port_in_use_is_told() -> None:
 
 def test_a_folder_that_is_not_there_is_told(port: int, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no folder .*nowhere: give the folder that holds the studies"):
-        Serve(studies=tmp_path / "nowhere", port=port).run()
+        Serve(studies=str(tmp_path / "nowhere"), port=port).run()
 
 
 def test_never_imports_monai_label() -> None:
