@@ -154,9 +154,9 @@ def test_bad_settings_stop_the_start(app_class: type, studies: Path, models: Pat
         app_class(str(MAIN.parent), str(studies), {"models_dir": str(models)} | conf)
 
 
-def test_a_pacs_or_a_folder_without_studies_stops_the_start(app_class: type, models: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match="reads studies from folders"):
-        app_class(str(MAIN.parent), "http://127.0.0.1:8042/dicom-web", {"models_dir": str(models)})
+def test_an_address_that_is_none_or_a_folder_without_studies_stops_the_start(app_class: type, models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="the address of the PACS must be"):
+        app_class(str(MAIN.parent), "http://somebody:secret@127.0.0.1/dicom-web", {"models_dir": str(models)})
     (tmp_path / "holiday.txt").write_text("x")
     with pytest.raises(BadStudy, match="holiday.txt"):
         app_class(str(MAIN.parent), str(tmp_path), {"models_dir": str(models)})
