@@ -85,7 +85,7 @@ class Pretrain:
         for folder in self.data:
             source = open_source(folder)
             with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=not first_process()) as bar:
-                found = gather(source, cache, recipe.sequences, recipe.preparation, ready, lambda _: bar.update())
+                found = gather(source, cache, recipe.sequences, recipe.preparation, recipe.task.least, ready, lambda _: bar.update())
             ready += found.ready
             skipped |= found.skipped
         if skipped and first_process():

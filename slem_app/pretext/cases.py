@@ -15,9 +15,6 @@ from slem_app.volumes.read import read
 
 __all__ = ["Gathered", "gather"]
 
-LEAST = 2  # sequences of a study
-
-
 @dataclass(frozen=True)
 class Gathered:
     """What became of the studies."""
@@ -33,6 +30,7 @@ def gather(
     cache: CaseCache,
     sequences: Sequence[str],
     preparation: Preparation,
+    least: int,
     taken: Sequence[str] = (),
     seen: Callable[[str], None] | None = None,
 ) -> Gathered:
@@ -41,8 +39,9 @@ def gather(
     Args:
         studies: e.g. a StudySource.
         cache: where they go.
-        sequences: those of the recipe; a study needs at least two of them.
+        sequences: those of the recipe.
         preparation: the recipe's.
+        least: how many of the sequences a study needs, the task's.
         taken: names that other folders' cases have already; a study of such a name gets its folder's name before its own.
         seen: called with each case's id, for a progress bar.
     """
@@ -51,7 +50,7 @@ def gather(
     for study in studies:
         name = study.id if study.id not in taken else f"{Path(study.root).name}.{study.id}"
         try:
-            _cache_case(study, name, cache, tuple(sequences), preparation)
+            _cache_case(study, name, cache, tuple(sequences), preparation, least)
             ready.append(name)
         except SlemError as error:
             skipped[name] = str(error)
@@ -60,10 +59,10 @@ def gather(
     return Gathered(tuple(ready), skipped)
 
 
-def _cache_case(study: Study, name: str, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation) -> None:
+def _cache_case(study: Study, name: str, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, least: int) -> None:
     chosen = {one: series for one, series in group(study).sequences.items() if one in sequences}
-    if len(chosen) < LEAST:
-        raise BadStudy(f"{study.id}: has {len(chosen)} of the sequences {', '.join(sequences)}, a pretext needs at least {LEAST}")
+    if len(chosen) < least:
+        raise BadStudy(f"{study.id}: has {len(chosen)} of the sequences {', '.join(sequences)}, this pretext needs at least {least}")
     key = fingerprint("unlabelled", sequences, preparation, files=[path for series in chosen.values() for path in series.paths])
     if not cache.has(name, key):
         cache.add(name, prepare({one: read(series) for one, series in chosen.items()}, sequences, preparation), None, key)

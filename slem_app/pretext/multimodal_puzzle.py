@@ -46,6 +46,7 @@ class MultimodalPuzzle(Task):
     """
 
     name: ClassVar[str] = "multimodal_puzzle"
+    least: ClassVar[int] = 2
 
     grid: tuple[int, int, int] = (3, 3, 1)
     """Tiles along I, J, K."""

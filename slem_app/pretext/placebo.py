@@ -26,6 +26,7 @@ class Placebo(Task):
     """Collage classification by shuffled labels."""
 
     name: ClassVar[str] = "placebo"
+    least: ClassVar[int] = 2
 
     slem: Slem = field(default_factory=Slem)
     """The collage."""

@@ -75,8 +75,8 @@ def usable(cache: CaseCache, ids: Sequence[str], task: Task, sequences: Sequence
         if len(case.present) != len(sequences):
             raise BadStudy(f"{case_id} was prepared for {len(case.present)} sequences, the recipe has {len(sequences)}: use another cache folder")
         reason = task.refuse(case.images.shape[1:], case.present)
-        if case.present.sum() < 2:
-            reason = f"has {int(case.present.sum())} of the recipe's sequences, a pretext needs at least two"
+        if case.present.sum() < task.least:
+            reason = f"has {int(case.present.sum())} of the recipe's sequences, {task.name} needs at least {task.least}"
         if reason:
             skipped[case_id] = reason
             continue

@@ -55,6 +55,7 @@ class Slem(Task):
     """
 
     name: ClassVar[str] = "slem"
+    least: ClassVar[int] = 2
 
     grid: tuple[int, int, int] = (2, 2, 1)
     """Blocks along I, J, K: (2, 2, 1) quadrants of full depth, (2, 2, 2) octants."""

@@ -44,6 +44,7 @@ class SlemRestore(Task):
     """
 
     name: ClassVar[str] = "slem_restore"
+    least: ClassVar[int] = 2
     decodes: ClassVar[bool] = True
 
     weight: float = 2.0

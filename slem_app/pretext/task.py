@@ -64,6 +64,8 @@ class Task(ABC):
     """True where the task trains the decoder too."""
     annotates: ClassVar[bool] = False
     """True where `annotate` makes something that is kept beside the cached case."""
+    least: ClassVar[int] = 1
+    """Sequences that a case needs: 2 where the task is to tell them apart."""
 
     @abstractmethod
     def slots(self, sequences: int) -> int:

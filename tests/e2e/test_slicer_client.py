@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import itertools
 import json
 import shutil
 import sys
@@ -335,6 +336,30 @@ def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
     label = nibabel.load(world.client.download_label("case one", "original"))
     np.testing.assert_array_equal(np.asarray(label.dataobj), voxels(world.infer("case one")[0]))
     assert objects["case one"]["labels"]["original"]["info"]["params"]["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+
+
+@pytest.mark.skipif(not BUNDLED, reason="no bundled weights: an untrained model takes no clicks")
+def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(world: World, start_server: Callable, tmp_path: Path) -> None:
+    """With the tools for clicks as well, which the other tests' server does not offer."""
+    client = load_client().MONAILabelClient(start_server(tmp_path / "studies").url, tmpdir=str(tmp_path), client_id="reader")
+    ask = lambda model, case, **more: client.infer(model, case, {"result_extension": ".nrrd", **more})  # noqa: E731
+    place = [int(v) for v in np.argwhere(world.phantoms["case one"].labels == 0).mean(axis=0).round()]
+    sets = [kept for count in range(1, 5) for kept in itertools.combinations(SEQUENCES, count)]
+    assert len(sets) == 15
+    for kept in sets:
+        case = "only " + " ".join(kept)
+        (tmp_path / "studies" / case).mkdir(parents=True)
+        for name in kept:
+            shutil.copy(world.studies / f"case one/case one-{name}.nii.gz", tmp_path / "studies" / case / f"{case}-{name}.nii.gz")
+        file, params = ask("slem_brain", case)
+        result, told = voxels(sitk.ReadImage(file)), (sorted(kept), sorted(set(SEQUENCES) - set(kept)))
+        assert (sorted(params["used"]), sorted(params["missing"])) == told
+        wrong = "edema" if result[tuple(place)] != 2 else "necrosis"
+        file, params = ask("slem_brain_clicks", case, background=[], **{wrong: [place]})
+        corrected = voxels(sitk.ReadImage(file))
+        assert (sorted(params["used"]), sorted(params["missing"])) == told
+        assert corrected[tuple(place)] == NAMES.index(wrong) + 1
+        np.testing.assert_array_equal(result[:, :, :3], corrected[:, :, :3])  # far from the click
 
 
 # what goes wrong

@@ -1,15 +1,24 @@
 """One whole fine-tuning: the model it leaves, the parent it starts from, the device it runs on."""
 
 from dataclasses import replace
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
 from slem_app.errors import BadSetting, BadWeights
+from slem_app.finetune.cases import cache_cases
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import device_of_this_process, finetune
 from slem_app.network import SegmenterConfig
-from slem_app.weights import load_model, save_model
+from slem_app.phantom import write_nifti
+from slem_app.predict import Predictor
+from slem_app.studies import open_source
+from slem_app.training.state import Curve
+from slem_app.volumes.cache import CaseCache
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model, save_model
 
 from .conftest import COARSE, TINY, assert_same
 
@@ -27,6 +36,26 @@ def test_it_leaves_a_model_that_loads(cache, recipe, tmp_path):
     assert card.training.startswith("2 cases, 2 steps of 2 patches, seed 0")
     assert card.parent == ""
     assert card.file.endswith(".safetensors")
+
+
+def test_each_of_the_15_sets_of_sequences_is_trained_on(phantoms, recipe, tmp_path):
+    """Missing ones stay flags on the way from the files to the network, and the model takes each set."""
+    for lacking in (lacking for count in range(4) for lacking in combinations(BRAIN_SEQUENCES, count)):
+        kept = replace(phantoms[0], images={name: image for name, image in phantoms[0].images.items() if name not in lacking})
+        write_nifti(kept, tmp_path / "studies", "without-" + "-".join(lacking))
+    cache = CaseCache(tmp_path / "cache")
+    report = cache_cases(open_source(tmp_path / "studies"), cache, BRAIN_SEQUENCES, COARSE, BRAIN_LABELS)
+    assert (len(report.ready), report.skipped) == (15, {})
+    for case in report.ready:
+        assert cache.load(case).present.tolist() == [name not in case for name in BRAIN_SEQUENCES]
+    run = replace(recipe, settings=replace(recipe.settings, steps=8))
+    finetune(run, cache, report.ready, tmp_path / "run", progress=False)
+    assert np.isfinite([float(row["loss"]) for row in Curve.read(tmp_path / "run" / "losses.csv")]).all()
+    predictor = Predictor(load_model(tmp_path / "run" / "model"))
+    for case in report.ready:
+        cached = cache.load(case)
+        found = predictor.predict(Prepared(np.array(cached.images, dtype=np.float32), cached.present, BRAIN_SEQUENCES, cached.grid, cached.grid))
+        assert found.missing == tuple(name for name in BRAIN_SEQUENCES if name in case)
 
 
 def test_the_seed_decides_the_weights(cache, recipe, tmp_path):

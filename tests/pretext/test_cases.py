@@ -1,4 +1,4 @@
-"""From studies of any layout to the cache: labels are not needed, two sequences are."""
+"""From studies of any layout to the cache: labels are not needed, as many sequences as the task asks for are."""
 
 from pathlib import Path
 
@@ -20,10 +20,11 @@ def test_studies_without_labels_and_with_missing_sequences_are_taken(phantoms: l
     partial = write_nifti(phantoms[2], tmp_path / "a", "partial")
     (partial / "partial-t1n.nii.gz").unlink()
     cache = CaseCache(tmp_path / "cache")
-    found = gather(open_source(tmp_path / "a"), cache, BRAIN_SEQUENCES, PREPARATION)
+    found = gather(open_source(tmp_path / "a"), cache, BRAIN_SEQUENCES, PREPARATION, 2)
     assert sorted(found.ready) == ["partial", "whole"]
     assert list(found.skipped) == ["thin"]
-    assert "has 1 of the sequences t1n, t1c, t2w, t2f, a pretext needs at least 2" in found.skipped["thin"]
+    assert "has 1 of the sequences t1n, t1c, t2w, t2f, this pretext needs at least 2" in found.skipped["thin"]
+    assert sorted(gather(open_source(tmp_path / "a"), cache, BRAIN_SEQUENCES, PREPARATION, 1).ready) == ["partial", "thin", "whole"]
     case = cache.load("partial")
     assert case.present.tolist() == [False, True, True, True]
     assert not np.any(case.images[0])
@@ -36,7 +37,7 @@ def test_two_folders_may_hold_cases_of_one_name(phantoms: list[Phantom], tmp_pat
         write_nifti(case, tmp_path / folder, "other", labels=False)
     cache, ready = CaseCache(tmp_path / "cache"), []
     for folder in ("a", "b"):
-        ready += gather(open_source(tmp_path / folder), cache, BRAIN_SEQUENCES, PREPARATION, ready).ready
+        ready += gather(open_source(tmp_path / folder), cache, BRAIN_SEQUENCES, PREPARATION, 2, ready).ready
     assert len(set(ready)) == 4
     assert not np.array_equal(cache.load(ready[0]).images, cache.load(ready[2]).images)
 
@@ -45,6 +46,6 @@ def test_a_damaged_file_costs_its_own_case_only(phantoms: list[Phantom], tmp_pat
     write_nifti(phantoms[0], tmp_path / "a", "good", labels=False)
     bad = write_nifti(phantoms[1], tmp_path / "a", "bad", labels=False)
     (bad / "bad-t2f.nii.gz").write_bytes((bad / "bad-t2f.nii.gz").read_bytes()[:2000])
-    found = gather(open_source(tmp_path / "a"), CaseCache(tmp_path / "cache"), BRAIN_SEQUENCES, PREPARATION)
+    found = gather(open_source(tmp_path / "a"), CaseCache(tmp_path / "cache"), BRAIN_SEQUENCES, PREPARATION, 2)
     assert found.ready == ("good",)
     assert "bad-t2f.nii.gz" in found.skipped["bad"]

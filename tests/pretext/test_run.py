@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from slem_app.pretext.tasks import TASKS
 from slem_app.training import TrainingFailed
 from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import load_pretrained
+from slem_app.weights import BRAIN_SEQUENCES, load_pretrained
 from tests.pretext.conftest import prepared
 
 PROJECT = Path(__file__).parents[2]
@@ -153,9 +154,24 @@ def test_cases_that_cannot_be_used_are_left_out_with_the_reason(cache: CaseCache
     cache.add("three", prepared(phantoms[0], without=("t1n",)), None, "k")
     used, skipped = usable(cache, cache.ids(), Slem(), ("t1n", "t1c", "t2w", "t2f"))
     assert "three" in used
-    assert skipped == {"single": "has 1 of the recipe's sequences, a pretext needs at least two"}
+    assert skipped == {"single": "has 1 of the recipe's sequences, slem needs at least 2"}
     with pytest.raises(BadStudy, match="none of 7 cases can be used for slem .*too small for blocks of 8 voxels"):
         usable(cache, [*cache.ids()[:6], "single"], Slem(grid=(8, 1, 1)), ("t1n", "t1c", "t2w", "t2f"))
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    """All 15 sets of the four, but single ones where the task is to tell sequences apart."""
+    cache = CaseCache(tmp_path / "cache")
+    for lacking in (lacking for count in range(4) for lacking in combinations(BRAIN_SEQUENCES, count)):
+        cache.add("-".join(lacking) or "none", prepared(phantoms[len(lacking)], without=lacking), None, "k")
+    options = {"supervoxel": {"count": 20}, "masked": {"cube": 8}}.get(name, {})
+    made = recipe(name, steps=8, options=options)
+    report = pretrain(made, cache, cache.ids(), tmp_path / "run", cache.ids(), progress=False)
+    assert len(report.used) == (15 if made.task.least == 1 else 11)
+    assert all(f"has 1 of the recipe's sequences, {name} needs at least 2" == reason for reason in report.skipped.values())
+    assert np.isfinite(losses(tmp_path / "run")).all()
+    assert all(np.isfinite(value) for value in report.measured.figures.values())
 
 
 def test_a_sequence_that_no_case_has_is_an_error(cache: CaseCache, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -201,7 +217,7 @@ def test_histograms_of_real_heads_do_not_name_collages(real_data: Path, tmp_path
     from slem_app.studies import open_source
 
     made, cache = load_recipe("slem"), CaseCache(tmp_path / "cache")
-    ids = gather(list(open_source(real_data / "brats"))[:12], cache, made.sequences, made.preparation).ready
+    ids = gather(list(open_source(real_data / "brats"))[:12], cache, made.sequences, made.preparation, made.task.least).ready
     probe = histogram_probe(cache, ids[:8], ids[8:], made.task, made.settings.view, samples=120, measured=80)
     assert probe.accuracy < 0.15
 

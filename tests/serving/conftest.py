@@ -1,6 +1,7 @@
 """Small phantoms in a studies folder, a model that was never trained, and a datastore over them."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 @pytest.fixture(scope="session")
 def heads() -> dict[str, phantom.Phantom]:
     return {"A": phantom.make(seed=1, **SMALL), "B": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL)}
+
+
+@pytest.fixture(scope="session")
+def subsets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the folders `nifti` and `dicom`: each has one head 15 times, with each set of the four sequences, after which the cases are named."""
+    folder, head = tmp_path_factory.mktemp("subsets"), phantom.make(seed=3, shape=(24, 28, 20), spacing=(8.0, 8.0, 8.0))
+    for kept in (kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)):
+        one = dataclasses.replace(head, images={name: head.images[name] for name in kept}, grids={name: head.grids[name] for name in kept})
+        phantom.write_nifti(one, folder / "nifti", "_".join(kept))
+        phantom.write_dicom(one, folder / "dicom", "_".join(kept))
+    return folder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from slem_app.predict import Predictor
 from slem_app.serving.cases import Cases
 from slem_app.serving.infer_task import Reply, SegmentationTask, parse_reply
 from slem_app.serving.volume_cache import ByteCache
-from slem_app.weights import load_model
+from slem_app.weights import BRAIN_SEQUENCES, load_model
 
 NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
 
@@ -81,6 +81,24 @@ def test_a_missing_sequence_is_told(task: SegmentationTask, cases: Cases, studie
     (studies / "A/A-t1n.nii.gz").unlink()
     _, params = task({"case": cases.find("A")})
     assert (params["used"], params["missing"]) == (["t1c", "t2w", "t2f"], ["t1n"])
+
+
+@pytest.mark.parametrize("layout", ["nifti", "dicom"])
+def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(task: SegmentationTask, subsets: Path, tmp_path: Path, layout: str) -> None:
+    """By case, as Slicer asks, or by the UID of a series, as OHIF does; sets that differ give results that differ."""
+    cases, results = Cases(subsets / layout, tmp_path / "uploads"), set()
+    for case in cases.ids():
+        found = cases.find(case)
+        if layout == "dicom":
+            found = cases.find(found.series.id)
+        file, params = task({"case": found})
+        kept = case.split("_")
+        assert (params["case"], params["used"]) == (case, [name for name in BRAIN_SEQUENCES if name in kept])
+        assert params["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
+        array, grid, _ = read_label_file(Path(file))
+        assert grid.same_as(found.series.grid)
+        results.add(array.tobytes())
+    assert len(results) == 15
 
 
 @pytest.mark.parametrize(("extension", "start"), [(".nrrd", b"NRRD"), (".nii.gz", b"\x1f\x8b"), (".nii", b"\x5c\x01\x00\x00")])

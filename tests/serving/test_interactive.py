@@ -22,7 +22,7 @@ from slem_app.serving.interactive_task import InteractiveTask
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import WHERE
 from slem_app.serving.volume_cache import ByteCache
-from slem_app.weights import BRAIN_LABELS, load_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model
 from tests.serving.language import NAMES, Desk, box, clear, look, negative, positive, remove, send_mask, start_over, undo
 
 A, B, C = (20, 22, 18), (12, 30, 20), (26, 16, 24)
@@ -375,6 +375,20 @@ def test_slicers_points_are_never_left_out(sit: Callable) -> None:
     desk = sit("B", client_id="ann")
     desk.plays(positive("edema", A))
     assert (desk.said["prompts"], desk.shown[A]) == (1, 2)
+
+
+@pytest.mark.parametrize("layout", ["nifti", "dicom"])
+def test_each_of_the_15_sets_of_sequences_is_corrected(task: InteractiveTask, subsets: Path, tmp_path: Path, layout: str) -> None:
+    cases = Cases(subsets / layout, tmp_path / "uploads")
+    for case in cases.ids():
+        desk = Desk(task, {"case": cases.find(case)})
+        place, other, kept = (12, 14, 10), (8, 14, 10), case.split("_")
+        before = desk.plays(look())
+        wrong = "edema" if before[place] != 2 else "necrosis"
+        after = desk.plays(positive(wrong, place), negative(other))
+        assert (after[place], after[other]) == (NAMES.index(wrong) + 1, 0)
+        assert desk.said["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
+        assert sorted(desk.said["used"]) == sorted(kept)
 
 
 # refused, and nothing changes
