@@ -74,6 +74,7 @@ class Setting:
 
 
 SETTINGS = {
+    "tiny": Setting("1 CPU core: whole heads at 4 mm, network of 0.1 M weights, 300 steps of 4, then 140 a round", 300, 140),
     "small": Setting("2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 240 steps of 4, then 120 a round", 240, 120),
     "large": Setting("one GPU: whole heads at 1.5 mm, network of 7 M weights, 600 steps of 4, then 300 a round", 600, 300),
     "smoke": Setting("some steps, to see that it runs", 8, 4, start=1, each=1, rounds=3, seeds=(0,)),

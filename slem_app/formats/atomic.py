@@ -1,12 +1,17 @@
 """Writing a file whole or not at all.
 
 Invariant: at every moment, kill -9 and power failure included, the path holds either what was there before or all of the new content.
+A killed process leaves a hidden part behind, whose name says who wrote it, so that `sweep` can take it away.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import socket
+import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +19,10 @@ from typing import BinaryIO
 
 from slem_app.errors import StorageFailed
 
-__all__ = ["atomic_file"]
+__all__ = ["atomic_file", "is_leftover", "runs", "sweep", "writer"]
+
+STALE = 24 * 3600  # seconds after which what a process of another machine has begun counts as left behind
+WRITER = re.compile(r"[.-]([0-9a-f]{8})-([0-9]+)-[0-9a-f]+(\.part)?$")
 
 
 @contextmanager
@@ -31,7 +39,7 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         StorageFailed: the disk refused (full, read-only, no such folder); what `path` held before is still there.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{writer()}-{uuid.uuid4().hex[:8]}.part")
     try:
         with part.open("xb") as file:
             yield file
@@ -48,6 +56,43 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # gone after the rename; if it cannot be removed, the first error tells more
             part.unlink()
+
+
+def writer() -> str:
+    """This process, as it stands in the names of files that are not finished: machine and process."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}-{os.getpid()}"
+
+
+def is_leftover(path: Path) -> bool:
+    """True for an unfinished file or folder whose writer is gone: no such process on this machine, or begun a day ago."""
+    found = WRITER.search(path.name)
+    if found is None:
+        return False
+    if found[1] == writer().partition("-")[0] and not runs(int(found[2])):
+        return True
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime > STALE
+    return False
+
+
+def sweep(folder: Path, deep: bool = True) -> int:
+    """Take away the parts that killed processes left in a folder and, if `deep`, below it; how many there were."""
+    gone = [path for path in (folder.rglob(".*.part") if deep else folder.glob(".*.part")) if is_leftover(path)]
+    for path in gone:
+        with suppress(OSError):
+            path.unlink()
+    return len(gone)
+
+
+def runs(process: int) -> bool:
+    """Whether there is a process of that id on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

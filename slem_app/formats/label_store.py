@@ -4,32 +4,34 @@
 
 A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as the last step. So whatever
 happens to the process or the machine, a version is there completely or not at all, and earlier ones are never touched. Two processes may
-save at the same time: a rename onto a number that is taken fails, and the next number is tried.
+save at the same time: a rename onto a number that is taken fails, and the next number is tried. So two readers of one case have versions of
+their own, and which of the final ones counts is decided by one rule (`counting`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.formats.atomic import atomic_file
+from slem_app.formats.atomic import atomic_file, is_leftover, sweep, writer
+from slem_app.formats.label_record import FINAL, RECORD, Record
 
 __all__ = ["LabelStore", "Version", "file_name", "replace_file", "sync"]
 
 LABEL_FILE = "label.nii.gz"
 META_FILE = "meta.json"
-STALE = 24 * 3600  # seconds after which a folder that a killed process left behind is taken away
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -44,6 +46,11 @@ class Version:
     """Where it lies."""
 
     @property
+    def tag(self) -> str:
+        """'final', or a draft's."""
+        return self.folder.parent.name
+
+    @property
     def label(self) -> Path:
         """The label map, NIfTI."""
         return self.folder / LABEL_FILE
@@ -52,6 +59,11 @@ class Version:
     def meta(self) -> dict[str, object]:
         """What was saved with it."""
         return json.loads((self.folder / META_FILE).read_text(encoding="utf-8"))
+
+    @property
+    def record(self) -> Record:
+        """Who, when, with what."""
+        return Record.of(self.meta)
 
 
 class LabelStore:
@@ -74,11 +86,10 @@ class LabelStore:
             StorageFailed: the disk refused; all earlier versions are as they were.
         """
         place = self._place(case, tag)
-        new = place / f".new-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        new = place / f".new-{writer()}-{uuid.uuid4().hex[:8]}"
         try:
             with _storage(place):
                 _make(place)
-                _sweep(place)
                 new.mkdir()
                 write(new / LABEL_FILE)
                 (new / META_FILE).write_text(json.dumps(dict(meta), indent=1), encoding="utf-8")
@@ -106,6 +117,29 @@ class LabelStore:
             raise NotFound(f"case {case!r} has no label with tag {tag!r}; it has {', '.join(self.tags(case)) or 'no labels'}")
         return versions[-1]
 
+    def history(self, case: str) -> tuple[Version, ...]:
+        """All versions of a case, drafts and final labels of all readers, in the order in which they were saved."""
+        found = [version for tag in self.tags(case) for version in self.versions(case, tag)]
+        return tuple(sorted(found, key=lambda version: (version.record.ts, version.tag, version.number)))
+
+    def counting(self, case: str, experts: Sequence[str] = ()) -> Version:
+        """The final label that counts: for training, for export, and for whoever asks for the final label of the case.
+
+        The newest one, whoever saved it; but one of an expert's goes before all others', the first expert's first.
+
+        Args:
+            case: case id.
+            experts: readers by their own id (`Record.who`), the first is asked first.
+
+        Raises:
+            NotFound: there is no final label.
+        """
+        newest = self.latest(case, FINAL)
+        if experts:
+            by = {version.record.who: version for version in self.versions(case, FINAL)}
+            return next((by[name] for name in experts if name in by), newest)
+        return newest
+
     def tags(self, case: str) -> tuple[str, ...]:
         """Tags under which the case has labels."""
         with contextlib.suppress(FileNotFoundError):
@@ -119,15 +153,27 @@ class LabelStore:
             return tuple(sorted(unquote(path.name) for path in (self.root / "labels").iterdir() if self.tags(unquote(path.name))))
         return ()
 
-    def annotate(self, case: str, tag: str, info: Mapping[str, object]) -> None:
-        """Add fields to what is kept with the newest version.
+    def annotate(self, version: Version, info: Mapping[str, object]) -> None:
+        """Add fields to what is kept with a version; who saved it, and when, stays as it is.
 
         Raises:
-            NotFound: there is no label.
             StorageFailed: the disk refused.
         """
-        version = self.latest(case, tag)
-        replace_file(version.folder / META_FILE, json.dumps({**version.meta, **info}, indent=1))
+        more = {key: value for key, value in info.items() if key != RECORD}
+        with _alone(version.folder):
+            replace_file(version.folder / META_FILE, json.dumps({**version.meta, **more}, indent=1))
+
+    def sweep(self) -> int:
+        """Take away what killed processes left behind half written, in all of the store but `training`; how many there were."""
+        count = 0
+        for path in (self.root / "labels").glob("*/*/.new-*"):
+            if is_leftover(path):
+                shutil.rmtree(path, ignore_errors=True)
+                count += not path.exists()
+        with contextlib.suppress(OSError):
+            count += sum(sweep(folder) for folder in self.root.iterdir() if folder.is_dir() and folder.name != "training")
+            count += sweep(self.root, deep=False)
+        return count
 
     def remove(self, case: str, tag: str) -> Path:
         """Take all versions of a tag out of sight, into `removed`, where a person can still find them.
@@ -208,12 +254,15 @@ def _make(folder: Path) -> None:
         sync(path.parent)
 
 
-def _sweep(place: Path) -> None:
-    """Take away what killed processes left behind long ago."""
-    for path in place.glob(".new-*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE:
-                shutil.rmtree(path, ignore_errors=True)
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock is the kernel's and ends with its holder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

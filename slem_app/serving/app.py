@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import logging
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +20,29 @@ from typing import Any
 import torch
 from monailabel.config import settings as monai_settings
 from monailabel.interfaces.config import TaskConfig
-from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import read_label_file
+from slem_app.formats.atomic import runs
+from slem_app.formats.label_record import DRAFT, Record
 from slem_app.predict import Predictor
 from slem_app.selection import DEFAULT, STRATEGIES
+from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
+from slem_app.serving.label_routes import label_router
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
+<<<<<<< HEAD
 from slem_app.serving.remote import open_studies
+=======
+from slem_app.serving.readers import client_of, reader_of
+>>>>>>> 4e09c1e (x)
 from slem_app.serving.routes import install
 from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
@@ -47,6 +57,8 @@ from slem_app.weights import load_model
 from slem_app.weights.card import CARD_FILE
 
 __all__ = ["DESCRIPTION", "NAME", "Serving"]
+
+logger = logging.getLogger(__name__)
 
 NAME = "SLeM Label"
 DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
@@ -79,14 +91,25 @@ class Serving:
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
+<<<<<<< HEAD
         root = self.settings.store or default_store(studies)
         self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
         self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
+=======
+        root = self.settings.store or Path(studies) / ".slem"
+        self.cases = Cases(Path(studies), root / "uploads", self.settings.coding)
+        leases = Leases(root / "leases.json", self.settings.lease_minutes)
+        self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
+        names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
+        self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts)
+        if swept := self.datastore.store.sweep():
+            logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
+>>>>>>> 4e09c1e (x)
         first = next(iter(self.automatic.values()), None)
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding)
         self.trainers = self._trainers(dict(conf), configs)
-        self.chooser = Chooser(self.scores, Leases(root / "leases.json", self.settings.lease_minutes))
+        self.chooser = Chooser(self.scores, leases)
 
     def segmentation(self, name: str) -> SegmentationTask:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
@@ -109,19 +132,35 @@ class Serving:
     def saved(self, label_id: str) -> None:
         """A client submitted a label: its reader's further clicks change that, and the case may be done."""
         self.chooser.saved(label_id, self.datastore)
-        store = self.datastore.store
-        version = max((store.latest(label_id, tag) for tag in store.tags(label_id)), key=lambda one: one.label.stat().st_mtime_ns)
+        version = self.datastore.store.history(label_id)[-1]
         case = self.cases.find(f"{label_id}/{version.meta['sequence']}")
         for task in self.tasks.values():
             if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
                 task.edited(case, read_label_file(version.label)[0], version.meta.get("client_id"))
+
+    def record(self, case: str, info: Mapping[str, Any]) -> Record:
+        """Who saves a label of the case in this request, with what, and what it cost.
+
+        Args:
+            case: case id.
+            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count; `params`: a reply that is saved as it is.
+        """
+        reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
+        model = (task.predictor.card.name, task.predictor.card.version, task.predictor.card.sha256) if task else (str(info.get("model") or ""), "", "")
+        if "params" in info and not info["params"].get("prompts"):  # what the model gave: the reader's work is not saved by it
+            return Record(time.time(), reader, client_of(info), *model, automatic=True)
+        tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
+        own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
+        seconds, clicks = self.activity.take(case, reader, max((tool.placed(reader, case) for tool in tools), default=0))
+        seconds, clicks = seconds if own_seconds is None else own_seconds, clicks if own_clicks is None else int(own_clicks)
+        return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks)
 
     def install(self) -> None:
         """Complete MONAI Label's FastAPI application, which is starting."""
         from monailabel.app import app  # it imports this app while it starts
 
         install(app, self.cases)
-        app.router.routes[:0] = train_router(self.trainings, self.trainers).routes
+        app.router.routes[:0] = [*train_router(self.trainings, self.trainers).routes, *label_router(self.datastore).routes]
         self.scores.start()
         atexit.register(self.scores.stop)
 
@@ -161,12 +200,14 @@ class Serving:
             raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
         case, uploaded = self.case_of(request)
         self.chooser.active(case.id, request)
+        self.activity.touch(case.id, reader_of(request.get("client_id")))
         with self.scores.busy():
             file, params = task({**request, "case": case})
-        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        tag = str(request.get("label_tag") or DRAFT)
         label = file
         if request.get("save_label") and not uploaded:
-            label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, {"model": request["model"], "params": params})
+            info = {"model": request["model"], "params": params, "client_id": request.get("client_id")}
+            label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, info)
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def case_of(self, request: Mapping[str, Any]) -> tuple[Case, bool]:
@@ -217,6 +258,19 @@ class Serving:
         return {name: trainer for name, trainer in trainers.items() if trainer is not None}
 
 
+def _figure(name: str, value: Any) -> float | None:
+    """A client's own figure of what a label cost; None where it gives none."""
+    if value is None:
+        return None
+    try:
+        figure = float(value)
+    except (TypeError, ValueError):
+        figure = -1.0
+    if not 0 <= figure < math.inf:
+        raise BadSetting(f"{name} is {value!r}: a number from 0 on is expected, or nothing, then this server's own count is kept")
+    return figure
+
+
 def _results_folder() -> Path:
     """A folder for results of this process alone: a client on the same machine may write files of the same name into the common one.
 
@@ -224,21 +278,11 @@ def _results_folder() -> Path:
     """
     for old in Path(tempfile.gettempdir()).glob("slem-results-*-*"):
         number = old.name.split("-")[2]
-        if number.isdigit() and not _runs(int(number)):
+        if number.isdigit() and not runs(int(number)):
             shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"slem-results-{os.getpid()}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def _device(wanted: str) -> torch.device:

@@ -11,15 +11,17 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
+from slem_app.formats.label_record import FINAL, Record
 from slem_app.formats.label_store import LabelStore, Version, file_name, replace_file
 from slem_app.labels import LabelSet
 from slem_app.serving.cases import Case, Cases
@@ -29,8 +31,6 @@ from slem_app.types import Grid
 
 __all__ = ["CaseDatastore"]
 
-FINAL = DefaultLabelTag.FINAL.value
-
 
 class CaseDatastore(Datastore):
     """Cases, their reference images and the reader's labels.
@@ -39,14 +39,29 @@ class CaseDatastore(Datastore):
         cases: from ids to cases.
         root: folder for labels, uploads and notes, beside the sources.
         labels: label sets by model name; the first one is meant where a client names no model.
+        record: who saves a label of a case, from the case's id and what the client said of it.
+        experts: readers whose final label counts before the newest one.
     """
 
-    def __init__(self, cases: Cases, root: Path, labels: Mapping[str, LabelSet]) -> None:
+    def __init__(
+        self,
+        cases: Cases,
+        root: Path,
+        labels: Mapping[str, LabelSet],
+        record: Callable[[str, Mapping[str, Any]], Record] | None = None,
+        experts: Sequence[str] = (),
+    ) -> None:
         self.cases = cases
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
+<<<<<<< HEAD
         self.title, self.about = cases.name, "Cases of several sequences"
+=======
+        self.record = record or (lambda case, info: Record(time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")))
+        self.experts = tuple(experts)
+        self.title, self.about = cases.studies.name, "Cases of several sequences"
+>>>>>>> 4e09c1e (x)
 
     def name(self) -> str:
         return self.title
@@ -140,6 +155,7 @@ class CaseDatastore(Datastore):
             "label_names": {name: value for value, name in enumerate(labels.names, 1)},
             "present": present,
             "ts": int(time.time()),
+            **self.record(case.id, info).to_meta(),
         }
         self.store.save(case.id, label_tag or FINAL, lambda path: write_nifti(array, case.grouping.sequences[sequence].grid, labels, path), meta)
         return case.id
@@ -164,16 +180,16 @@ class CaseDatastore(Datastore):
         return version.meta | {"version": version.number}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        case, _ = self.cases.split(label_id)
-        self.store.annotate(case, label_tag, info)
+        self.store.annotate(self._latest(label_id, label_tag), info)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         case, _ = self.cases.split(label_id)
         self.store.remove(case, label_tag)
 
     def _latest(self, label_id: str, tag: str) -> Version:
+        """What is meant by the label of a case: the final one that counts, a draft's newest version."""
         case, _ = self.cases.split(label_id)
-        return self.store.latest(case, tag)
+        return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
 
     def _label_set(self, model: str | None) -> LabelSet:
         if model and model not in self.labels:
@@ -191,8 +207,15 @@ class CaseDatastore(Datastore):
         return [case for case in self.cases.ids() if case not in done]
 
     def _has(self, case: str, tag: str, labels: Sequence[str] | None) -> bool:
-        versions = self.store.versions(case, tag)
-        return bool(versions) and (not labels or bool(set(labels) & set(versions[-1].meta.get("present", ()))))
+        if tag not in self.store.tags(case):
+            return False
+        return not labels or bool(set(labels) & set(self._latest(case, tag).meta.get("present", ())))
+
+    def history(self, case: str) -> list[dict[str, Any]]:
+        """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`: the one that is learnt."""
+        case, _ = self.cases.split(case)
+        counting = self.store.counting(case, self.experts).folder if FINAL in self.store.tags(case) else None
+        return [_told(case, one, one.folder == counting) for one in self.store.history(case)]
 
     def datalist(self) -> list[dict[str, Any]]:
         return [{"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)} for case in self.get_labeled_images()]
@@ -233,6 +256,12 @@ class CaseDatastore(Datastore):
             archive.write(image_file(one, self.root), f"{folder}/{image_name(one)}")
         if FINAL in self.store.tags(case.id):
             archive.write(self.get_label_uri(case.id, FINAL), f"{folder}/label.nii.gz")
+
+
+def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
+    """A version as clients are told of it."""
+    present = version.meta.get("present", [])
+    return {"case": case, "tag": version.tag, "version": version.number, "counts": counts, "present": present, **asdict(version.record)}
 
 
 def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[str, np.ndarray]:

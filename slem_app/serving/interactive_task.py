@@ -147,13 +147,23 @@ class InteractiveTask(InferTask):
             if work is not None and not np.array_equal(work.array, array):
                 self.memory.put(key, case.state, _sent(work, Mask(np.asfortranarray(array), case.series.grid)))
 
+    def placed(self, reader: str, case: str) -> int:
+        """How many clicks and scribbles the reader has placed on the case with this model, as far as they are remembered."""
+        version = self._version()
+        works = self.memory.find(lambda key: key[0] == reader and key[1 : 1 + len(version)] == version and key[1 + len(version)] == case)
+        return sum(work.placed for work in works)
+
     def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[Ask, str]:
         labels = self.predictor.card.labels
         return (parse_clicks(request, labels, image), "") if self.type == CLICKS else parse_scribbles(request, labels, image)
 
     def _key(self, reader: str, case: Case) -> Hashable:
+        return (reader, *self._version(), *_identity(case))
+
+    def _version(self) -> tuple[str, str, str]:
+        """What tells the model from others and from its other versions."""
         card = self.predictor.card
-        return (reader, card.name, card.version, card.sha256, *_identity(case))
+        return (card.name, card.version, card.sha256)
 
     def _start(self, case: Case, timings: dict[str, float]) -> tuple[Prepared, Start]:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""

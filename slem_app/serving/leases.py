@@ -57,6 +57,11 @@ class Leases:
             lease = self.leases.get(case)
             return lease.reader if lease and lease.until > self.clock() else None
 
+    def since(self, case: str, reader: str) -> float | None:
+        """When the reader was given the case, seconds since 1970; None where this reader does not have it in hand."""
+        with self.guard:
+            return self.leases[case].since if self.holder(case) == reader else None
+
     def of(self, reader: str) -> tuple[str, ...]:
         """The cases that a reader has in hand, the longest held first."""
         with self.guard:

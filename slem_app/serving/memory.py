@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +81,12 @@ class Work:
     def result(self) -> Result:
         """What the reader sees, ready to be refined."""
         return _result(self.now, self.array)
+
+    @property
+    def placed(self) -> int:
+        """Prompts that the reader has placed, those that were undone or are part of a mask by now included; not those that the client lists no more."""
+        clicks = [click for listed in self.now.clicks.values() for click in listed]
+        return len({*clicks, *self.now.scribbles, *self.now.prompts.entries, *self.now.settled})
 
     @property
     def nbytes(self) -> int:
@@ -166,6 +173,11 @@ class Memory:
                 return None
             self.works.move_to_end(key)
             return known[1]
+
+    def find(self, match: Callable[[Any], bool]) -> tuple[Work, ...]:
+        """The works whose keys match, in whatever state their cases were."""
+        with self.guard:
+            return tuple(work for key, (_, work) in self.works.items() if match(key))
 
     def put(self, key: Hashable, state: Hashable, work: Work) -> Work:
         """Remember a work, at the cost of its own oldest steps, then of others; returns what is remembered."""

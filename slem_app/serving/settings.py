@@ -47,6 +47,8 @@ class Settings:
     """Seconds without a byte after which a request to the PACS has failed."""
     lease_minutes: float = 30.0
     """How long a case that was given to a reader is offered to no other, from that reader's last request on."""
+    experts: tuple[str, ...] = ()
+    """Readers (client ids, separated by commas) whose final label counts before all others', the first one's first; empty: the newest counts."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
@@ -80,7 +82,8 @@ def parse_settings(conf: Mapping[str, str]) -> Settings:
 
 def _read(key: str, text: str) -> object:
     readers: dict[str, Callable[[str], object]] = {
-        "models": lambda t: tuple(part.strip() for part in t.split(",") if part.strip()),
+        "models": _names,
+        "experts": _names,
         "models_dir": lambda t: Path(t).expanduser().resolve(),
         "store": lambda t: Path(t).expanduser().resolve(),
         "threads": int,
@@ -96,6 +99,10 @@ def _read(key: str, text: str) -> object:
         return readers.get(key, str)(text.strip())
     except ValueError as error:
         raise BadSetting(f"setting {key} cannot be {text!r}: {error}") from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _boolean(text: str) -> bool:

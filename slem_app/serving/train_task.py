@@ -176,7 +176,7 @@ class Trainings:
         """Cases with a final label of this model's labels."""
         found = []
         for case in self.datastore.get_labeled_images():
-            version = self.datastore.store.latest(case, FINAL)
+            version = self.datastore.store.counting(case, self.datastore.experts)
             meta = version.meta
             if tuple(meta.get("label_names", ())) != predictor.card.labels.names:
                 continue

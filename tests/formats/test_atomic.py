@@ -13,6 +13,7 @@ import pytest
 
 from slem_app.errors import StorageFailed
 from slem_app.formats import atomic_file, result_json, write_nifti, write_nrrd, write_result_json
+from slem_app.formats.atomic import sweep
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 
@@ -131,3 +132,32 @@ def test_a_whole_head_is_written_in_a_fraction_of_a_second(tmp_path: Path, label
             write_nifti(array, grid, labels, tmp_path / ("a.nii.gz" if compress else "a.nii"))
         times.append(time.process_time() - start)
     assert min(times) < 0.15
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from slem_app.formats.atomic import atomic_file
+
+with atomic_file(Path(sys.argv[1]) / "a.bin") as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_parts_of_killed_processes_are_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for folder in (tmp_path, tmp_path / "deep"):
+        assert subprocess.run([sys.executable, "-c", DIE, str(folder)], timeout=60, check=False).returncode == -signal.SIGKILL
+    elsewhere = [tmp_path / f".b.bin.00000000-1-{name}.part" for name in ("0a", "0b")]  # another machine's
+    for path in elsewhere:
+        path.write_bytes(b"")
+    os.utime(elsewhere[0], (0, 0))
+    (tmp_path / ".mine.part").write_bytes(b"")
+    assert len(list(tmp_path.rglob("*.part"))) == 5
+    with atomic_file(tmp_path / "c.bin") as file:
+        assert sweep(tmp_path, deep=False) == 2
+        file.write(b"new")
+    assert sweep(tmp_path) == 1
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"c.bin", elsewhere[1].name, ".mine.part"}

@@ -1,6 +1,5 @@
 """Labels on disk: versions, kills at every point, a full disk."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.formats.label_record import Record
 from slem_app.formats.label_store import LabelStore, file_name, replace_file
 
 
@@ -91,17 +91,81 @@ def test_removed_labels_can_still_be_found_by_a_person(tmp_path: Path) -> None:
     assert save(store, "three") == 1
 
 
-def test_annotations_are_added_to_the_newest_version_only(tmp_path: Path) -> None:
+def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: Path) -> None:
     store = LabelStore(tmp_path)
     save(store, "one")
-    save(store, "two")
-    store.annotate("case 1", "final", {"reader": "A"})
-    assert [version.meta for version in store.versions("case 1", "final")] == [{"text": "one"}, {"text": "two", "reader": "A"}]
+    store.save("case 1", "final", lambda path: path.write_text("two"), {"text": "two", **Record(1.0, "eva@x").to_meta()})
+    store.annotate(store.latest("case 1", "final"), {"remark": "good", "record": {"reader": "tom@y"}})
+    first, second = store.versions("case 1", "final")
+    assert first.meta == {"text": "one"}
+    assert (second.meta["remark"], second.record.reader) == ("good", "eva@x")
+
+
+def by(store: LabelStore, reader: str, ts: float, tag: str = "final", automatic: bool = False) -> None:
+    record = Record(ts, f"{reader}@place", model="m", model_version="1", automatic=automatic)
+    store.save("case 1", tag, lambda path: path.write_text(reader), {"text": reader, **record.to_meta()})
+
+
+def test_all_readers_versions_stay_in_sight_in_the_order_of_saving(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    by(store, "", 1.0, "original", automatic=True)
+    by(store, "eva", 2.0)
+    by(store, "tom", 3.0)
+    by(store, "eva", 4.0)
+    assert [(one.tag, one.number, one.record.who) for one in store.history("case 1")] == [
+        ("original", 1, "m 1"),
+        ("final", 1, "eva"),
+        ("final", 2, "tom"),
+        ("final", 3, "eva"),
+    ]
+    assert store.history("case 2") == ()
+
+
+def test_the_newest_final_label_counts_unless_an_expert_has_one(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    by(store, "eva", 1.0)
+    by(store, "eva", 2.0)
+    by(store, "tom", 3.0)
+    by(store, "", 4.0, "original", automatic=True)
+    assert store.counting("case 1").record.who == "tom"
+    assert store.counting("case 1", ("ida",)).record.who == "tom"
+    assert store.counting("case 1", ("ida", "eva", "tom")).number == 2
+    with pytest.raises(NotFound, match="case 'case 2' has no label with tag 'final'"):
+        store.counting("case 2")
+
+
+MANY = """
+import sys, threading
+from pathlib import Path
+from slem_app.formats.label_record import Record
+from slem_app.formats.label_store import LabelStore
+
+def work(name):
+    for n in range(10):
+        text = f"{name}-{n}"
+        LabelStore(Path(sys.argv[1])).save("case 1", "final", lambda path: path.write_text(text * 1000), {"text": text})
+
+threads = [threading.Thread(target=work, args=(f"{sys.argv[2]}-{k}",)) for k in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_of_two_processes_save_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
+    running = [subprocess.Popen([sys.executable, "-c", MANY, str(tmp_path), name]) for name in ("a", "b")]
+    assert [process.wait(timeout=60) for process in running] == [0, 0]
+    versions = LabelStore(tmp_path).versions("case 1", "final")
+    assert [version.number for version in versions] == list(range(1, 81))
+    assert all(version.label.read_text() == version.meta["text"] * 1000 for version in versions)
+    assert {version.meta["text"] for version in versions} == {f"{p}-{k}-{n}" for p in "ab" for k in range(4) for n in range(10)}
 
 
 SAVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
+from slem_app.formats.label_record import Record
 from slem_app.formats.label_store import LabelStore
 
 def write(text):
@@ -154,15 +218,29 @@ def test_kill_at_any_point_loses_nothing_and_leaves_nothing_half(tmp_path: Path)
     assert all(versions in (["old"], ["old", "new"]) for versions in seen)
 
 
-def test_leftovers_of_killed_processes_go_after_a_day(tmp_path: Path) -> None:
+def test_what_killed_processes_left_behind_is_swept(tmp_path: Path) -> None:
+    code = SAVE_AND_DIE.replace("for left in range(100)", "for left in (9, 10, 11, 12)")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=60, check=True)
+    left = list(tmp_path.glob("*/labels/*/*/.new-*"))
+    assert left
+    for calls in (9, 10, 11, 12):
+        store = LabelStore(tmp_path / str(calls))
+        before = contents(store)
+        assert store.sweep() == sum(str(calls) == path.parts[len(tmp_path.parts)] for path in left)
+        assert contents(store) == before
+    assert not list(tmp_path.rglob(".new-*"))
+
+
+def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
     store = LabelStore(tmp_path)
-    save(store, "one")
-    place = tmp_path / "labels/case 1/final"
-    for name in (".new-1-old", ".new-2-young"):
-        (place / name).mkdir()
-    os.utime(place / ".new-1-old", (0, 0))
-    save(store, "two")
-    assert sorted(path.name for path in place.iterdir()) == [".new-2-young", "000001", "000002"]
+    swept = []
+
+    def write(path: Path) -> None:
+        path.write_text("one")
+        swept.append(store.sweep())
+
+    store.save("case 1", "final", write, {"text": "one"})
+    assert (swept, contents(store)) == ([0], ["one"])
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_there(tmp_path: Path) -> None:

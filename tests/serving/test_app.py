@@ -12,11 +12,11 @@ from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from slem_app import phantom
 from slem_app.errors import BadSetting, BadStudy, NotFound
-from slem_app.formats import read_label_file
+from slem_app.formats import read_label_file, write_nifti
 from slem_app.predict import Predictor
 from slem_app.selection import STRATEGIES
 from slem_app.serving.leases import Lease
-from slem_app.weights import load_model
+from slem_app.weights import BRAIN_LABELS, load_model
 
 MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
 NAMES = ["necrosis", "edema", "enhancing tumor"]
@@ -236,3 +236,24 @@ def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp
     sample = app.next_sample({"client_id": "ben"})
     assert "change" in sample["details"]
     assert not any("earlier model" in note for note in sample["strategy_notes"])
+
+
+def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(app_class: type, studies: Path, click_models: Path, heads: dict, tmp_path: Path) -> None:
+    app = app_class(str(MAIN.parent), str(studies), {"models_dir": str(click_models), "store": str(tmp_path / "store")})
+    app.serving.activity.clock = iter(range(1000, 2000, 5)).__next__  # five seconds from one look at the clock to the next
+    app.infer({"model": "slem_brain", "image": "A", "save_label": True, "client_id": "eva"})
+    clicks = {"edema": [[20, 22, 18], [12, 30, 20]], "necrosis": [], "enhancing tumor": [[26, 16, 24]], "background": []}
+    app.infer({"model": "slem_brain_clicks", "image": "A", "client_id": "eva", **clicks})
+    path = tmp_path / "label.nii.gz"
+    write_nifti(heads["A"].labels, heads["A"].grid, BRAIN_LABELS, path)
+    for fields in ({"model": "slem_brain", "client_id": "eva", "client": "a test"}, {"model": "slem_brain", "client_id": "tom", "seconds": 90, "clicks": "4"}):
+        app.datastore().save_label("A", str(path), "final", fields)
+        app.on_save_label("A", "A")
+    draft, eva, tom = app.datastore().history("A")
+    assert (draft["tag"], draft["automatic"], draft["model"], draft["model_version"]) == ("original", True, "slem_brain", "test")
+    assert (eva["reader"], eva["client"], eva["clicks"], eva["seconds"], eva["automatic"]) == ("eva@", "a test", 3, 10.0, False)
+    assert eva["model_sha256"] == app.serving.automatic["slem_brain"].predictor.card.sha256
+    assert (tom["reader"], tom["clicks"], tom["seconds"], tom["counts"]) == ("tom@", 4, 90.0, True)
+    with pytest.raises(BadSetting, match="seconds is 'long': a number from 0 on is expected"):
+        app.datastore().save_label("A", str(path), "final", {"client_id": "eva", "seconds": "long"})
+    assert len(app.datastore().history("A")) == 3

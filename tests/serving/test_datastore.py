@@ -222,3 +222,25 @@ def test_the_archive_holds_every_sequence_and_the_final_label(datastore: CaseDat
     assert len([name for name in names if name.startswith("B/")]) == 4
     with zipfile.ZipFile(datastore.get_dataset_archive(1)) as archive:
         assert {name[0] for name in archive.namelist()} == {"A"}
+
+
+def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(heads: dict, cases: Cases, tmp_path: Path) -> None:
+    datastore = CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}, experts=("eva",))
+    path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
+    nothing = label_file(0 * heads["A"].labels, heads["A"].grid, tmp_path / "nothing.nii.gz")
+    datastore.save_label("A", path, "final", {**segments(*NAMES), "client_id": "eva"})
+    datastore.save_label("A", nothing, "final", {"client_id": "tom", "record": {"reader": "eva@x"}})
+    datastore.save_label("A", nothing, "original", {"client_id": "eva"})
+    assert [(one["tag"], one["version"], one["reader"], one["counts"]) for one in datastore.history("A")] == [
+        ("final", 1, "eva", True),
+        ("final", 2, "tom", False),
+        ("original", 1, "eva", False),
+    ]
+    assert stored(datastore, "A").any()
+    assert datastore.get_label_info("A", "final")["version"] == 1
+    assert datastore.get_labeled_images("final", ["edema"]) == ["A"]
+    datastore.update_label_info("A", "final", {"remark": "good"})
+    assert datastore.get_label_info("A", "final")["remark"] == "good"
+    datastore.experts = ()
+    assert not stored(datastore, "A").any()
+    assert [one["counts"] for one in datastore.history("A")] == [False, True, False]

@@ -129,3 +129,13 @@ def test_a_work_counts_for_one_state_of_the_case(start: Result) -> None:
     memory.put("a", (1, 2), Work.begin(start))
     assert memory.get("a", (1, 3)) is None
     assert memory.get("a", (1, 2)) is not None
+
+
+def test_placed_prompts_are_counted_though_they_were_undone_or_went_into_a_mask(walk: Callable) -> None:
+    work = walk(3)[0]
+    assert work.placed == 3
+    assert work.back().placed == 3
+    memory = Memory(10**6)
+    memory.put(("eva", "A"), 0, work)
+    memory.put(("tom", "A"), 0, work)
+    assert memory.find(lambda key: key[0] == "eva") == (work,)

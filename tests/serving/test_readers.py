@@ -1,5 +1,6 @@
 """How readers are told apart, and what browsers are sent."""
 
+import http.client
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from slem_app.serving.readers import COOKIE, reader_of
+from slem_app.serving.readers import COOKIE, client_of, reader_of
 from slem_app.serving.routes import install
 
 LABELS = b"NRRD" + bytes(100_000)
@@ -34,6 +35,11 @@ async def info() -> dict:
 @app.get("/who")
 async def who(client_id: str = "") -> str:
     return reader_of(client_id)
+
+
+@app.get("/what")
+async def what(client_id: str = "", client: str = "") -> str:
+    return client_of({"client_id": client_id, "client": client})
 
 
 @app.post("/infer/model")
@@ -87,3 +93,14 @@ def test_raw_label_maps_travel_compressed_to_those_who_can_read_it(url: str, bro
         answer = browser.post(f"{url}/infer/model?{address}", headers={"accept-encoding": encoding}, timeout=30)
         assert "content-encoding" not in answer.headers
         assert answer.content == LABELS
+
+
+def test_a_client_is_known_by_what_it_says_or_by_its_headers(url: str) -> None:
+    assert requests.get(f"{url}/what", params={"client": "my own"}, timeout=10).json() == "my own"
+    assert requests.get(f"{url}/what", headers={"Referer": f"{url}/ohif/monai-label?StudyInstanceUIDs=1"}, timeout=10).json() == "OHIF"
+    assert requests.get(f"{url}/what", timeout=10).json().startswith("python-requests/")
+    plain = http.client.HTTPConnection(url.removeprefix("http://"))  # as Slicer's plugin asks
+    for client_id, told in (("eva", b'"3D Slicer"'), ("", b'""')):
+        plain.request("GET", f"/what?client_id={client_id}")
+        assert plain.getresponse().read() == told
+    plain.close()
