@@ -33,8 +33,8 @@ import torch
 from scipy.integrate import trapezoid
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pretraining import SETTINGS as TRAINING
 from pretraining import Bench, read_rows
+from pretraining_arms import SETTINGS as TRAINING
 
 from slem_app.finetune.run import finetune
 from slem_app.finetune.scores import bootstrap, region_scores

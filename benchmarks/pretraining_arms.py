@@ -47,6 +47,13 @@ SETTINGS = {
         {"steps": 1500, "batch": 8, "rate": 1e-3, "save_every": 250, "average": 0.99, "view": {"shape": [96, 128, 96]}},
         {"steps": 800, "batch": 4, "patch": [96, 96, 96], "rate": 2e-3, "save_every": 200},
     ),
+    "tiny": Setting(
+        "1 CPU core: whole heads at 4 mm, network of 0.1 M weights, 300 pretext steps of 8, 200 fine-tuning steps of 4",
+        {"channels": [8, 16, 32], "stem_channels": 8, "blocks": [1, 1, 1], "context_levels": [2], "deep_supervision": 1},
+        {"spacing": [4.0, 4.0, 4.0], "multiple": 8},
+        {"steps": 300, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [32, 48, 32]}},
+        {"steps": 200, "batch": 4, "patch": [32, 48, 32], "rate": 4e-3, "save_every": 1000, "average": 0.97},
+    ),
     "smoke": Setting(
         "some steps, to see that it runs",
         {"channels": [4, 8], "stem_channels": 4, "blocks": [1, 1], "context_levels": [1], "deep_supervision": 0},

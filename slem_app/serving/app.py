@@ -38,11 +38,8 @@ from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.label_routes import label_router
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
-<<<<<<< HEAD
-from slem_app.serving.remote import open_studies
-=======
 from slem_app.serving.readers import client_of, reader_of
->>>>>>> 4e09c1e (x)
+from slem_app.serving.remote import open_studies
 from slem_app.serving.routes import install
 from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
@@ -91,20 +88,14 @@ class Serving:
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         self.tasks = self._tasks(dict(conf), configs)
-<<<<<<< HEAD
         root = self.settings.store or default_store(studies)
         self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
-        self.datastore = CaseDatastore(self.cases, root, {name: task.predictor.card.labels for name, task in self.tasks.items()})
-=======
-        root = self.settings.store or Path(studies) / ".slem"
-        self.cases = Cases(Path(studies), root / "uploads", self.settings.coding)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
         self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts)
         if swept := self.datastore.store.sweep():
             logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
->>>>>>> 4e09c1e (x)
         first = next(iter(self.automatic.values()), None)
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding)

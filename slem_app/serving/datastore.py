@@ -55,13 +55,9 @@ class CaseDatastore(Datastore):
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
-<<<<<<< HEAD
-        self.title, self.about = cases.name, "Cases of several sequences"
-=======
         self.record = record or (lambda case, info: Record(time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")))
         self.experts = tuple(experts)
-        self.title, self.about = cases.studies.name, "Cases of several sequences"
->>>>>>> 4e09c1e (x)
+        self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
         return self.title
