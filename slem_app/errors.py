@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights"),
-    *("NotFound", "PacsFailed", "SlemError", "StorageFailed"),
+    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "Gone", "NotAllowed", "NotFound"),
+    *("NotLoggedIn", "NotOffered", "PacsFailed", "SlemError", "StorageFailed", "TooLarge", "TooMany", "TookTooLong"),
 ]
 
 
@@ -70,6 +70,48 @@ class StorageFailed(SlemError):
     """The disk refused a write; nothing that was there before is lost."""
 
     status = 507
+
+
+class NotLoggedIn(SlemError):
+    """A request without a log-in, or with one that has ended."""
+
+    status = 401
+
+
+class NotAllowed(SlemError):
+    """What this user's role does not permit, or what a page of another site asked for."""
+
+    status = 403
+
+
+class TooLarge(SlemError):
+    """An upload beyond the limit."""
+
+    status = 413
+
+
+class TooMany(SlemError):
+    """More requests than can be served in a reasonable time; the same request may succeed later."""
+
+    status = 503
+
+
+class TookTooLong(SlemError):
+    """Work that was not done in the time that it may take."""
+
+    status = 504
+
+
+class Gone(SlemError):
+    """The client left before its answer; nobody reads this."""
+
+    status = 499
+
+
+class NotOffered(SlemError):
+    """A route of MONAI Label that this server does not have, on purpose."""
+
+    status = 501
 
 
 class PacsFailed(SlemError):

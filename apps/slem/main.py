@@ -50,4 +50,4 @@ class SlemLabel(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
-        self.serving.install()
+        self.serving.install(self)

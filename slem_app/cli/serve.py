@@ -84,6 +84,7 @@ class Serve:
         level = "info" if self.verbose else "warning"
         place = studies if is_address(studies) else str(Path(studies).resolve())
         start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", place]
+        start += ["--uvicorn_app", "slem_app.serving.asgi:app"]
         return [*start, "--host", self.host, "--port", str(self.port), "--verbose", level.upper(), "--log_level", level, *pairs]
 
     @property

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,11 @@ from typing import Any
 
 import torch
 from monailabel.config import settings as monai_settings
+from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
+from starlette.routing import Mount
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import read_label_file
@@ -35,17 +38,15 @@ from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_up
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
-from slem_app.serving.label_routes import label_router
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import client_of, reader_of
 from slem_app.serving.remote import open_studies
-from slem_app.serving.routes import install
+from slem_app.serving.routes import build
 from slem_app.serving.scores import Scores
 from slem_app.serving.sessions import UploadSessions
 from slem_app.serving.settings import parse_settings
 from slem_app.serving.strategies import Chooser
-from slem_app.serving.train_routes import train_router
 from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies.places import default_store
@@ -146,12 +147,12 @@ class Serving:
         seconds, clicks = seconds if own_seconds is None else own_seconds, clicks if own_clicks is None else int(own_clicks)
         return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks)
 
-    def install(self) -> None:
-        """Complete MONAI Label's FastAPI application, which is starting."""
-        from monailabel.app import app  # it imports this app while it starts
-
-        install(app, self.cases)
-        app.router.routes[:0] = [*train_router(self.trainings, self.trainers).routes, *label_router(self.datastore).routes]
+    def install(self, instance: MONAILabelApp) -> None:
+        """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then this server answers in its application."""
+        if (plain := sys.modules.get("monailabel.app")) is not None:
+            plain.app.router.routes[:] = [Mount("/", build(self, instance))]
+            plain.app.user_middleware.clear()
+            plain.app.middleware_stack = None  # built before the start-up event; now it is built again, at the first request
         self.scores.start()
         atexit.register(self.scores.stop)
 

@@ -9,6 +9,7 @@ one, so new cases appear by themselves.
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,13 +89,15 @@ class Cases:
         self.uploads = uploads
         self.coding = coding
         self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
+        self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
         self._list()
 
     def ids(self) -> tuple[str, ...]:
         """All case ids, sorted: those of the studies folder and uploaded ones."""
-        if time.monotonic() > self.stale or self.seen != self._entries():
-            self._list()
-        return self.listed
+        with self.guard:
+            if time.monotonic() > self.stale or self.seen != self._entries():
+                self._list()
+            return self.listed
 
     def find(self, identifier: str) -> Case:
         """The case and sequence that an id stands for.
@@ -174,6 +177,10 @@ class Cases:
         self.stale = 0.0
 
     def _list(self) -> tuple[str, ...]:
+        with self.guard:
+            return self._listed()
+
+    def _listed(self) -> tuple[str, ...]:
         start, now, entries = time.monotonic(), time.time(), self._entries()
         source: StudySource | None = self.pacs
         if self.pacs:

@@ -15,7 +15,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from slem_app.errors import BadSetting, NotFound
+from slem_app.errors import BadSetting, NotFound, NotOffered
 from slem_app.serving.cases import Cases
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies import Series, Study
@@ -146,28 +146,27 @@ def install(app: FastAPI, cases: Cases) -> None:
     app.add_api_route("/proxy/dicom/{path:path}", _refuse, methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False)
 
 
-async def _refuse(path: str) -> JSONResponse:
-    detail = f"{path}: not offered; the studies folder is served to be read: QIDO-RS, and WADO-RS metadata, instances and frames"
-    return JSONResponse({"error": "NotOffered", "detail": detail}, status_code=501)
+async def _refuse(path: str) -> Response:
+    raise NotOffered(f"{path}: not offered; the studies folder is served to be read: QIDO-RS, and WADO-RS metadata, instances and frames")
 
 
 def _searches(archive: Archive) -> APIRouter:
-    """QIDO-RS. Handlers are coroutines, as MONAI Label's are: one request at a time."""
+    """QIDO-RS. Handlers are functions, so FastAPI runs them in threads."""
     router = APIRouter()
 
     @router.get("/studies")
-    async def studies(request: Request) -> Response:
+    def studies(request: Request) -> Response:
         return _json(archive.studies(Query.parse(request.query_params.multi_items(), "study")))
 
     @router.get("/series")
     @router.get("/studies/{study}/series")
-    async def series(request: Request) -> Response:
+    def series(request: Request) -> Response:
         return _json(archive.series(Query.parse(request.query_params.multi_items(), "series"), request.path_params.get("study", "")))
 
     @router.get("/instances")
     @router.get("/studies/{study}/instances")
     @router.get("/studies/{study}/series/{series}/instances")
-    async def instances(request: Request) -> Response:
+    def instances(request: Request) -> Response:
         query, path = Query.parse(request.query_params.multi_items(), "instance"), request.path_params
         return _json(archive.instances(query, path.get("study", ""), path.get("series", "")))
 
@@ -181,11 +180,11 @@ def _retrievals(archive: Archive) -> APIRouter:
     @router.get("/studies/{study}/metadata")
     @router.get("/studies/{study}/series/{series}/metadata")
     @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata")
-    async def metadata(request: Request) -> Response:
+    def metadata(request: Request) -> Response:
         return Response(f"[{','.join(one.json for one in archive.find(**request.path_params))}]", media_type=JSON)
 
     @router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{numbers}")
-    async def frames(study: str, series: str, instance: str, numbers: str) -> Response:
+    def frames(study: str, series: str, instance: str, numbers: str) -> Response:
         if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", numbers):
             raise BadSetting(f"frames {numbers!r}: expected numbers from 1, separated by commas")
         parts, syntax = read_frames(archive.find(study, series, instance)[0].path, [int(number) for number in numbers.split(",")])
@@ -194,7 +193,7 @@ def _retrievals(archive: Archive) -> APIRouter:
     @router.get("/studies/{study}")
     @router.get("/studies/{study}/series/{series}")
     @router.get("/studies/{study}/series/{series}/instances/{instance}")
-    async def files(request: Request) -> Response:
+    def files(request: Request) -> Response:
         return _multipart("application/dicom", [one.path.read_bytes() for one in archive.find(**request.path_params)])
 
     return router

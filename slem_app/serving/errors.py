@@ -1,7 +1,6 @@
 """Every error as an HTTP answer: the status that the error carries, and its text as JSON `{"error": kind, "detail": text}`.
 
-MONAI Label's own endpoints let exceptions through, which would reach the client as a bare 500. The handlers are registered at MONAI
-Label's FastAPI application through FastAPI's own interface, when the server starts (`install`).
+Exceptions that nobody foresaw are told by their kind alone: their text and the traceback go to the server's log.
 """
 
 from __future__ import annotations
@@ -10,34 +9,44 @@ import json
 import logging
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
+from starlette.exceptions import HTTPException
 
 from slem_app.errors import SlemError
 
-__all__ = ["install"]
+__all__ = ["answer", "install"]
 
 logger = logging.getLogger(__name__)
 
 OF_MONAI_LABEL = {MONAILabelError.INVALID_INPUT: 400, MONAILabelError.APP_INIT_ERROR: 404, MONAILabelError.APP_ERROR: 404}
+AGAIN = {503: {"Retry-After": "60"}}  # headers by status
+PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method {method}"}
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers at `app`, which may have begun to start already."""
+    """Register the handlers at `app`, which has not started yet."""
     app.add_exception_handler(SlemError, _ours)
     app.add_exception_handler(MONAILabelException, _monai_label)
     app.add_exception_handler(json.JSONDecodeError, _not_json)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unforeseen)
-    app.middleware_stack = None  # built before the first start-up event; now it is built again, with the handlers, at the first request
 
 
-def _answer(status: int, kind: str, detail: str) -> JSONResponse:
-    return JSONResponse({"error": kind, "detail": detail}, status_code=status)
+def answer(error: SlemError) -> JSONResponse:
+    """An error of ours as an answer."""
+    return _answer(error.status, type(error).__name__, str(error))
+
+
+def _answer(status: int, kind: str, detail: object, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": kind, "detail": detail}, status_code=status, headers={**AGAIN.get(status, {}), **(headers or {})})
 
 
 async def _ours(request: Request, error: SlemError) -> JSONResponse:
     logger.warning("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
-    return _answer(error.status, type(error).__name__, str(error))
+    return answer(error)
 
 
 async def _monai_label(request: Request, error: MONAILabelException) -> JSONResponse:
@@ -50,6 +59,17 @@ async def _not_json(request: Request, error: json.JSONDecodeError) -> JSONRespon
     return _answer(400, "BadSetting", f"the field `params` (or `info`) must be JSON: {error}")
 
 
+async def _not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
+    wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+    return _answer(422, "BadRequest", "; ".join(wrong))
+
+
+async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    detail = error.detail
+    if detail in ("Not Found", "Method Not Allowed"):  # the framework's own words
+        detail = PLAIN[error.status_code].format(method=request.method, path=request.url.path)
+    return _answer(error.status_code, "HTTPException" if error.status_code not in PLAIN else "NotFound", detail, error.headers)
+
+
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    # the server logs the traceback; the client gets no internals beyond the kind of error
     return _answer(500, "ServerError", f"{request.method} {request.url.path} failed inside the server ({type(error).__name__}): see its log")

@@ -1,61 +1,112 @@
-"""What this server adds to MONAI Label's FastAPI application when it starts: plain errors, and routes that answer before its own.
+"""All routes of the server in one FastAPI application: ours first, then MONAI Label's own in threads, so that its protocol is whole.
 
-`install` is called from the app's `on_init_complete`, that is during the start-up event, so no request has been answered yet and
-`monailabel start_server` needs no option for it.
+Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines that only await. What the network has
+to do waits for its turn (`turns`); status polls have threads of their own, so that nobody's files are in their way.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, BackgroundTasks, FastAPI
+import monailabel
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from monailabel.config import settings as monai_settings
+from monailabel.endpoints import activelearning, batch_infer, datastore, info, logs, model, scoring, session, wsi_infer
+from monailabel.interfaces.app import MONAILabelApp
 
-from slem_app.errors import BadSetting
+from slem_app.errors import NotFound, NotOffered
 from slem_app.serving import dicomweb, errors, viewer
-from slem_app.serving.cases import Cases
+from slem_app.serving.infer_routes import infer_router
+from slem_app.serving.label_routes import label_router
+from slem_app.serving.monai_routes import monai_router
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
+from slem_app.serving.train_routes import train_router
+from slem_app.serving.turns import Turns
+from slem_app.serving.upload_routes import upload_router
+from slem_app.serving.uploads import LimitMiddleware
 
-__all__ = ["install"]
+if TYPE_CHECKING:
+    from slem_app.serving.app import Serving
 
+__all__ = ["build", "complete"]
+
+STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
+POLLS = 8  # threads for status polls
 NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
-
-Output = Literal["image", "json", "all"]
-"""What a reply is made of."""
+NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 
 router = APIRouter()
 
 
 @router.put("/model/{model}", include_in_schema=False)
 @router.delete("/model/{model}", include_in_schema=False)
-async def change_model(model: str) -> JSONResponse:
+async def change_model(model: str) -> None:
     """MONAI Label would let any client write over the weight file, whose card then refuses it."""
-    return _not_offered(NO_WEIGHTS)
+    raise NotOffered(NO_WEIGHTS)
 
 
-@router.post("/slem/{what}/{model}")
-async def go_back(
-    tasks: BackgroundTasks,
-    what: Literal["undo", "start_over"],
-    model: str,
-    image: str = "",
-    session_id: str = "",
-    client_id: str = "",
-    output: Output | None = None,
-    compress: bool = True,
-) -> Any:
-    """Take a reader's last step on an image back, or all (which is a step itself, so that it can be undone too).
+@router.post("/reload", include_in_schema=False)
+async def reload() -> None:
+    """MONAI Label would make a second app beside the one that holds the readers' work."""
+    raise NotOffered(NO_RELOAD)
 
-    Answers like `/infer/{model}`. `client_id` must be the one that the clicks came with; `compress` is of the label map in itself.
+
+@router.get("/logs/gpu", include_in_schema=False)
+def gpu() -> None:
+    """MONAI Label's own route, which fails where there is no GPU, comes after this one."""
+    if shutil.which("nvidia-smi") is None:
+        raise NotFound("no GPU: there is no nvidia-smi on this machine")
+
+
+def build(serving: Serving, instance: MONAILabelApp) -> FastAPI:
+    """The application that answers for a server.
+
+    Args:
+        serving: its state.
+        instance: the same as MONAI Label knows it.
     """
-    from monailabel.endpoints.infer import run_inference  # it imports the server's users, which warn of what they import
+    app = FastAPI(title=instance.name, version=instance.version, openapi_url="/openapi.json", docs_url=None, redoc_url="/docs")
+    turns = Turns(serving.settings.queue, serving.settings.queue_seconds, serving.settings.infer_seconds)
+    polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
+    app.include_router(infer_router(serving, turns))
+    app.include_router(upload_router(serving, instance))
+    app.include_router(train_router(serving.trainings, serving.trainers))
+    app.include_router(label_router(serving.datastore))
+    app.include_router(router)
+    app.include_router(viewer.router)
+    dicomweb.install(app, serving.cases)
+    app.include_router(monai_router(info, polls))
+    app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))
+    for module in (model, batch_infer, activelearning, scoring, datastore, logs, session):
+        app.include_router(monai_router(module))
+    _pages(app)
+    complete(app, serving.settings.upload_mb * 2**20)
+    return app
 
-    if not image and not session_id:
-        raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
-    fields = {what: True, "result_compress": compress, **({"client_id": client_id} if client_id else {})}
-    return run_inference(tasks, model, image, session_id, json.dumps(fields), None, None, output)
+
+def complete(app: FastAPI, uploads: int = 2**31) -> None:
+    """Give an application that has not started yet the error answers and the middleware of this server.
+
+    Args:
+        app: the application.
+        uploads: bytes that a file may have.
+    """
+    errors.install(app)
+    app.add_middleware(PackMiddleware)
+    app.add_middleware(LimitMiddleware, uploads=uploads)
+    app.add_middleware(ReaderMiddleware)
+    if monai_settings.MONAI_LABEL_CORS_ORIGINS:  # pages of other sites that may use this server; none unless its owner names them
+        origins = [str(origin).rstrip("/") for origin in monai_settings.MONAI_LABEL_CORS_ORIGINS]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"])
 
 
 class PackMiddleware:
@@ -69,18 +120,15 @@ class PackMiddleware:
         await (self.packed if raw else self.app)(scope, receive, send)
 
 
-def _not_offered(why: str) -> JSONResponse:
-    return JSONResponse({"error": "NotOffered", "detail": why}, status_code=501)
+def _pages(app: FastAPI) -> None:
+    """The pages that MONAI Label's own application has beside its routes."""
 
+    @app.get("/", include_in_schema=False)
+    async def overview() -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url=app.openapi_url, title=f"{app.title} - APIs", swagger_ui_parameters={"defaultModelsExpandDepth": -1})
 
-def install(app: FastAPI, cases: Cases | None = None) -> None:
-    """Put this server's routes first, and the error handlers in place; with `cases` its DICOMweb too."""
-    ahead = len(app.router.routes)
-    app.include_router(router)
-    app.include_router(viewer.router)
-    if cases is not None:
-        dicomweb.install(app, cases)
-    app.router.routes[:] = app.router.routes[ahead:] + app.router.routes[:ahead]  # the first route that matches answers
-    errors.install(app)  # first: it lets the server build its chain of middleware anew
-    app.add_middleware(PackMiddleware)
-    app.add_middleware(ReaderMiddleware)
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> FileResponse:
+        return FileResponse(STATIC / "favicon.ico", media_type="image/x-icon")
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import time
+import uuid
 from pathlib import Path
 
 from monailabel.utils.sessions import SessionInfo, Sessions
@@ -22,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 class UploadSessions(Sessions):
     """Sessions by id; an id is what `add_session` gave out."""
+
+    def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None) -> tuple[str, SessionInfo]:
+        """Keep a volume under an id that nobody can guess; MONAI Label's own tells the time and the machine."""
+        return super().add_session(data_file, expiry, uncompress, session_id or str(uuid.uuid4()))
 
     def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
         """The session, or None if it does not exist any more or lost its metadata.

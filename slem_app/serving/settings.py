@@ -49,6 +49,14 @@ class Settings:
     """How long a case that was given to a reader is offered to no other, from that reader's last request on."""
     experts: tuple[str, ...] = ()
     """Readers (client ids, separated by commas) whose final label counts before all others', the first one's first; empty: the newest counts."""
+    queue: int = 64
+    """Requests that may wait for the network, half of them of one reader; more are told to come again."""
+    queue_seconds: float = 120.0
+    """How long a request may wait for its turn."""
+    infer_seconds: float = 600.0
+    """How long the network may take for a request before its client is told that it failed."""
+    upload_mb: int = 2048
+    """The largest file that a client may send, MiB."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
@@ -56,6 +64,8 @@ class Settings:
             raise BadSetting(f"threads, cache_mb, memory_mb and pacs_cache_mb must not be negative, got {amounts}")
         if not 0 < self.pacs_timeout < float("inf"):
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
+        if not (self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1):
+            raise BadSetting("queue, queue_seconds, infer_seconds and upload_mb must be positive")
         if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
             raise BadSetting(f"score_load must lie between 0 and 1, and lease_minutes not be negative, got {self.score_load} and {self.lease_minutes}")
 
@@ -94,6 +104,10 @@ def _read(key: str, text: str) -> object:
         "register": _boolean,
         "score_load": float,
         "lease_minutes": float,
+        "queue": int,
+        "queue_seconds": float,
+        "infer_seconds": float,
+        "upload_mb": int,
     }
     try:
         return readers.get(key, str)(text.strip())

@@ -24,7 +24,7 @@ router = APIRouter()
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-async def ohif(request: Request, path: str = "") -> FileResponse:
+def ohif(request: Request, path: str = "") -> FileResponse:
     """A file of the viewer; its start page for the addresses of its own making, such as `monai-label?StudyInstanceUIDs=...`.
 
     Raises:

@@ -49,10 +49,11 @@ class StudySource(ABC):
         self._entries = None
 
     def _index(self) -> dict[str, Any]:
-        if self._entries is None:
+        entries = self._entries
+        if entries is None:
             listed = self._list()
-            self._entries = {id: listed[id] for id in sorted(listed) if self._one in (None, id)}
-        return self._entries
+            self._entries = entries = {id: listed[id] for id in sorted(listed) if self._one in (None, id)}
+        return entries
 
     def ids(self) -> tuple[str, ...]:
         """The ids of all cases, sorted."""

@@ -39,6 +39,7 @@ def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
     pairs = dict(zip(command[4::2], command[5::2]))
     assert Path(pairs["--app"]).joinpath("main.py").is_file()
     assert (pairs["--studies"], pairs["--host"], pairs["--port"]) == (str(tmp_path), "0.0.0.0", "8123")
+    assert pairs["--uvicorn_app"] == "slem_app.serving.asgi:app"
     assert command[-6:] == ["--conf", "threads", "2", "--conf", "store", str(tmp_path / "labels")]
 
 

@@ -2,10 +2,16 @@
 
 import dataclasses
 import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import uvicorn
 
 from slem_app import phantom
 from slem_app.network import SegmenterConfig, build
@@ -89,3 +95,21 @@ def click_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         network.encoder.prompt[1].weight.normal_(std=0.1)
     save_model(folder / "slem_brain", dataclasses.replace(card, network=config, file="", sha256=""), network)
     return folder
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """An ASGI application, answering at the address that this gives, as MONAI Label lets uvicorn serve it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[[Any], Any]:
+    """`with serve(app) as url`."""
+    return served

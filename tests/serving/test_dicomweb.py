@@ -1,9 +1,6 @@
 """DICOMweb over a folder with two patients: what is listed, what is handed out, and that nobody sees the other's."""
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
 from email import message_from_bytes
 from pathlib import Path
 
@@ -11,13 +8,13 @@ import numpy as np
 import pydicom
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI
 
 from slem_app import phantom
 from slem_app.errors import BadStudy, NotFound
 from slem_app.serving.cases import Cases
-from slem_app.serving.routes import install
+from slem_app.serving.dicomweb import install
+from slem_app.serving.routes import complete
 
 SMALL = {"shape": (24, 28, 20), "spacing": (8.0, 8.0, 8.0)}
 PREFIXES = ("/dicom-web", "/proxy/dicom/qido", "/proxy/dicom/wado")
@@ -37,20 +34,12 @@ def cases(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Cases:
 
 
 @pytest.fixture(scope="module")
-def get(cases: Cases) -> Iterator[Callable[..., requests.Response]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI):
-        install(app, cases)
-        yield
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(FastAPI(lifespan=lifespan), log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+def get(cases: Cases, serve: Callable) -> Iterator[Callable[..., requests.Response]]:
+    app = FastAPI()
+    install(app, cases)
+    complete(app)
+    with serve(app) as url:
         yield lambda path, **params: requests.get(url + path, params=params, timeout=30, headers={"Connection": "close"})
-        server.should_exit = True
-        thread.join()
 
 
 def patients(answer: requests.Response) -> list[str]:

@@ -1,19 +1,15 @@
-"""Errors as HTTP answers, and routes that answer before MONAI Label's own, on an application that has already begun to start."""
+"""Errors as HTTP answers, and routes that are not offered on purpose."""
 
 import json
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
 
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI, Form
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
-from slem_app.serving.routes import install
+from slem_app.serving.routes import complete, router
 
 RAISED = {
     "gone": NotFound("no case 'x'"),
@@ -25,13 +21,8 @@ RAISED = {
 }
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI):
-    install(app)  # during the start-up event, as MONAI Label calls on_init_complete
-    yield
-
-
-app = FastAPI(lifespan=lifespan)
+app = FastAPI()
+app.include_router(router)
 
 
 @app.get("/fails/{how}")
@@ -44,22 +35,17 @@ async def parse(params: str = Form("{}")) -> dict:
     return json.loads(params)
 
 
-@app.post("/train/{model}")
-async def train(model: str) -> dict:
-    return {"status": "SUBMITTED"}
+@app.get("/count")
+async def count(number: int) -> int:
+    return number
 
 
 @pytest.fixture(scope="module")
-def ask() -> Iterator[Callable[..., requests.Response]]:
-    """`ask(method, path, ...)` against the application, served by uvicorn as MONAI Label does."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
+    """`ask(method, path, ...)` against the application."""
+    complete(app)
+    with serve(app) as url:
         yield lambda method, path, **fields: requests.request(method, url + path, timeout=30, headers={"Connection": "close"}, **fields)
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +74,21 @@ def test_fields_that_are_not_json_are_told(ask: Callable[..., requests.Response]
     answer = ask("PUT", "/parse", data={"params": "{oops"})
     assert answer.status_code == 400
     assert "must be JSON" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/nowhere", 404, "no route GET /nowhere"),
+        ("DELETE", "/count", 405, "/count does not know the method DELETE"),
+        ("GET", "/count?number=many", 422, "query.number: Input should be a valid integer"),
+        ("POST", "/reload", 501, "start it again"),
+    ],
+)
+def test_what_a_route_does_not_take_is_told_as_text(ask: Callable[..., requests.Response], method: str, path: str, status: int, text: str) -> None:
+    answer = ask(method, path)
+    assert answer.status_code == status
+    assert text in answer.json()["detail"]
 
 
 def test_weights_cannot_be_replaced_or_removed_by_a_client(ask: Callable[..., requests.Response]) -> None:

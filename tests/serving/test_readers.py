@@ -1,30 +1,20 @@
 """How readers are told apart, and what browsers are sent."""
 
 import http.client
-import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import Response
 
 from slem_app.serving.readers import COOKIE, client_of, reader_of
-from slem_app.serving.routes import install
+from slem_app.serving.routes import complete
 
 LABELS = b"NRRD" + bytes(100_000)
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    install(app)
-    yield
-
-
-app = FastAPI(lifespan=lifespan)
+app = FastAPI()
 
 
 @app.get("/info/")
@@ -48,14 +38,10 @@ async def infer() -> Response:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+def url(serve: Callable) -> Iterator[str]:
+    complete(app)
+    with serve(app) as address:
+        yield address
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,16 +45,12 @@ def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask
 
 @contextmanager
 def served(trainer: FinetuneTask) -> Iterator[Callable[..., requests.Response]]:
-    """`ask(method, path, ...)` against the routes, served by uvicorn as MONAI Label does; put in place while it starts."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI):
-        app.router.routes[:0] = train_router(trainer.trainings, {"slem_brain": trainer}).routes
-        errors.install(app)
-        yield
-
+    """`ask(method, path, ...)` against the routes, served by uvicorn as MONAI Label does."""
+    app = FastAPI()
+    app.include_router(train_router(trainer.trainings, {"slem_brain": trainer}))
+    errors.install(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(FastAPI(lifespan=lifespan), log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"

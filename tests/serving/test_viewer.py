@@ -1,7 +1,5 @@
 """The viewer's files: each is itself, addresses of the viewer's own making are its start page, nothing else of the machine is served."""
 
-import asyncio
-
 import pytest
 from fastapi import Request
 
@@ -11,7 +9,7 @@ from slem_app.serving.viewer import FOLDER, ohif
 
 def get(path: str, host: bytes = b"reader.example:8765"):
     scope = {"type": "http", "method": "GET", "path": f"/ohif/{path}", "query_string": b"", "headers": [(b"host", host)], "scheme": "http"}
-    return asyncio.run(ohif(Request(scope), path))
+    return ohif(Request(scope), path)
 
 
 @pytest.mark.parametrize("path", ["app-config.js", "assets/favicon.ico", "app.bundle.css"])

@@ -1,0 +1,34 @@
+"""The ASGI application that `slem serve` starts: `monailabel start_server ... --uvicorn_app slem_app.serving.asgi:app`.
+
+MONAI Label reads its options and loads the app of `apps/slem`; this application then answers instead of its own. It runs in one process and
+one event loop, never with `--workers` above 1: what readers share lives in its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from monailabel.interfaces.utils.app import app_instance
+from starlette.applications import Starlette
+
+from slem_app.serving.routes import build
+
+__all__ = ["app"]
+
+THREADS = 100  # a thread that waits for a disk or a PACS costs little, and a request without one waits
+
+
+@asynccontextmanager
+async def lifespan(outer: Starlette) -> AsyncIterator[None]:
+    """Load the app, then answer with its routes."""
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    instance = app_instance()
+    instance.server_mode(True)
+    instance.on_init_complete()
+    outer.mount("/", build(instance.serving, instance))
+    yield
+
+
+app = Starlette(lifespan=lifespan)

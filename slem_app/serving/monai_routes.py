@@ -1,0 +1,57 @@
+"""MONAI Label's own routes, as they are, in threads: its endpoints are coroutines around blocking code and would stop the event loop.
+
+Its routers are read and their endpoints put behind routes of the same path, method and description. Those that this server answers itself come
+first in the table of routes, so they win.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from types import ModuleType
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+__all__ = ["in_thread", "monai_router"]
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Does work somewhere else than in the event loop."""
+KEPT = ("methods", "summary", "tags", "name", "include_in_schema", "deprecated", "responses")
+
+
+def monai_router(module: ModuleType, run: Run = to_thread.run_sync) -> APIRouter:
+    """The routes of a module of `monailabel.endpoints`.
+
+    Args:
+        module: it has a `router`.
+        run: where their work is done; default: in the threads that all requests share.
+    """
+    router = APIRouter()
+    for route in module.router.routes:
+        if isinstance(route, APIRoute):
+            router.add_api_route(route.path, in_thread(route.endpoint, run), response_model=None, **{name: getattr(route, name) for name in KEPT})
+    return router
+
+
+def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]], run: Run = to_thread.run_sync) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """An endpoint that never waits for anything in the event loop, as one whose work is done by `run`."""
+
+    async def threaded(**fields: Any) -> Any:
+        return await run(lambda: _result(endpoint(**fields)))
+
+    threaded.__signature__ = inspect.signature(endpoint)  # what FastAPI reads the parameters from
+    threaded.__name__, threaded.__doc__ = endpoint.__name__, endpoint.__doc__
+    return threaded
+
+
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine that never waits returns."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise RuntimeError(f"{coroutine.__qualname__} waits in the event loop: it cannot be run in a thread")
