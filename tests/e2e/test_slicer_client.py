@@ -379,7 +379,7 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(world:
         ("POST", "/infer/slem_brain?image=case one/../../x", 404, "x"),
         ("POST", "/infer/slem_brain?image=without-contrast/t1c", 404, "t1c"),
         ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
-        ("POST", "/infer/slem_brain?image=&session_id=gone", 400, "names no image"),
+        ("POST", "/infer/slem_brain?image=&session_id=gone", 404, "no session 'gone'"),
         ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
         ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has balanced, uncertainty"),
         ("POST", "/train/pretraining", 404, "those that can: slem_brain"),
