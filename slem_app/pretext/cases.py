@@ -15,6 +15,7 @@ from slem_app.volumes.read import read
 
 __all__ = ["Gathered", "gather"]
 
+
 @dataclass(frozen=True)
 class Gathered:
     """What became of the studies."""
