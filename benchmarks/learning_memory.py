@@ -56,6 +56,8 @@ def peak(count: int, epochs: int, steps: int) -> tuple[float, float]:
         job = Job(
             model="slem_brain",
             served=str(find("slem_brain")),
+            bundled=str(find("slem_brain")),
+            models=str(folder / "models"),
             root=str(folder / "training"),
             studies=str(folder / "studies"),
             cases=studies(folder, count),

@@ -1,8 +1,7 @@
 """What one learning round is to do, and its folder: written by whoever starts it, read by the process that does it.
 
 Below the folder of all rounds lie `lock`, which the process of the running round holds; `rounds/ID` with the order `job.json`, `status.json`
-(always whole) and `log.txt`; `cache` with prepared cases; `work` with the checkpoint and the best model of the round that runs or was killed;
-and `learnt.json`, which says what finished rounds have learnt.
+(always whole) and `log.txt`; `cache` with prepared cases; `work` with the checkpoint and the best model of the round that runs or was killed.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from time import localtime, strftime, time
 from typing import Any
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.weights.published import POLICIES, Published
 from slem_app.weights.store import write_file
 
 __all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "latest_round", "rounds"]
@@ -63,6 +64,10 @@ class Job:
     """Name of the model that learns."""
     served: str
     """Folder of the weights that are served; the round starts from them."""
+    bundled: str
+    """Folder of version 0."""
+    models: str
+    """Folder of the published versions of all models."""
     root: str
     """Folder of all rounds."""
     studies: str
@@ -87,6 +92,14 @@ class Job:
     """Share of the patches that come from labels that no earlier round has learnt; the rest is replay. Only where there are both."""
     most_cases: int = 64
     """Cases a round trains on at most: all new ones first, then a draw of the old ones."""
+    hold_out: str = ""
+    """The user's `hold_out.yaml`, which need not exist; which cases validate is kept beside it. Empty: beside `models`."""
+    hold_out_share: float = 0.2
+    """Share of the labelled cases that validate."""
+    publish: str = "better"
+    """One of `slem_app.weights.published.POLICIES`."""
+    publish_tolerance: float = 0.0
+    """How much worse than the served model a new one may be on the hold-out, in mean Dice."""
     cache_gb: float = 20.0
     """Disk space of prepared cases; those that this round does not need go first."""
     pacs_cache_mb: int = 20_000
@@ -101,8 +114,23 @@ class Job:
             raise BadSetting(f"max_epochs, epoch_steps, most_cases and processes must be at least 1, got {counts}")
         if not 0 <= self.new_share <= 1 or self.cache_gb <= 0:
             raise BadSetting(f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and {self.cache_gb}")
+        if self.publish not in POLICIES or not 0 <= self.hold_out_share <= 1 or not 0 <= self.publish_tolerance <= 1:
+            raise BadSetting(
+                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie between 0 and 1, "
+                f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
             raise BadSetting(f"name {self.name!r} cannot be used: letters, digits and _ . - only, at most 64")
+
+    @property
+    def published(self) -> Published:
+        """All versions of the model."""
+        return Published(Path(self.models), self.model, Path(self.bundled))
+
+    @property
+    def hold_out_file(self) -> Path:
+        """Where the user may say which cases validate."""
+        return Path(self.hold_out) if self.hold_out else Path(self.models).parent / "hold_out.yaml"
 
 
 @dataclass(frozen=True)
@@ -120,7 +148,9 @@ class Status:
     best_metric: float = 0.0
     """Best mean Dice on the hold-out so far, that of the served model included; 0..1."""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Dice of each region at the best epoch."""
+    """Dice of each region on the hold-out at the best epoch."""
+    trusted: bool = False
+    """Whether the hold-out is large enough for these to mean something."""
     history: tuple[float, ...] = ()
     """Mean Dice before the first epoch and after each."""
     started: float = 0.0
@@ -131,6 +161,8 @@ class Status:
     """About how long it will take still; 0: unknown."""
     reason: str = ""
     """Why it failed, or what came out of it."""
+    published: int = 0
+    """The version that its model has become; 0: none."""
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Case -> why it was left out."""
     notes: tuple[str, ...] = ()
@@ -160,6 +192,8 @@ class RoundFolder:
         except OSError as error:
             raise StorageFailed(f"{folder.path} cannot be written: {error.strerror or error}: free space, then train again") from error
         folder.write(Status(started=time(), total_epochs=job.max_epochs))
+        for old in rounds(Path(job.root))[:-KEPT]:
+            shutil.rmtree(old.path, ignore_errors=True)
         return folder
 
     def job(self) -> Job:

@@ -1,4 +1,4 @@
-"""One learning round: from the served weights and the readers' labels to a model that may be served next.
+"""One learning round: from the served weights and the readers' labels to a model that is served next, if it is not worse on the hold-out.
 
 Whatever happens to it, the served model and the labels are only read; what it makes lies in its own folders until it is published, which is
 one rename. A round that was killed is continued by the next one if that has the same weights, labels and settings.
@@ -6,38 +6,52 @@ one rename. A round that was killed is continued by the next one if that has the
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
-from typing import Any
 
 import torch
 
 from slem_app.errors import BadStudy, SlemError, StorageFailed
 from slem_app.finetune.cases import CachingReport, cache_cases
+from slem_app.finetune.epochs import Epochs
+from slem_app.finetune.holdout import HoldOut, split
 from slem_app.finetune.job import DONE, FAILED, Job, RoundFolder
 from slem_app.finetune.labelled import LabelledStudies, Mixture, mix
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.finetune.validate import HoldOutScores
-from slem_app.network import Segmenter, build
+from slem_app.network import build
 from slem_app.prompts import channel_count
 from slem_app.training import first_process, first_process_first, ranks
 from slem_app.volumes.cache import CaseCache, fingerprint
-from slem_app.weights import Card, Model, load_model, save_model
+from slem_app.weights import Card, load_model
 from slem_app.weights.fields import from_table, merge, to_table
-from slem_app.weights.store import write_file
+from slem_app.weights.version import Decision
 
-__all__ = ["Round", "learnt", "plan", "remember"]
+__all__ = ["Round", "plan"]
 
 log = logging.getLogger(__name__)
 
-MOST_MEASURED = 8  # cases on which every epoch is measured
+MOST_WITHOUT = 8  # cases that were trained on are measured where none is held out; so many
 RATE = 5e-4  # peak learning rate: a quarter of what training from nothing takes
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a round works with."""
+
+    mixture: Mixture
+    """Cases to train on."""
+    hold_out: HoldOut
+    """Which cases are held out."""
+    measured: tuple[str, ...]
+    """Cases to measure on: those held out, else some that are trained on."""
+    seed: int
+    """Of all draws: the same when the round is done again after a kill, another after it has come to its end."""
 
 
 class Round:
@@ -51,10 +65,12 @@ class Round:
     def __init__(self, folder: RoundFolder, device: str) -> None:
         self.folder, self.device, self.job = folder, device, folder.job()
         self.root = Path(self.job.root)
+        self.published = self.job.published
         self.parent = load_model(self.job.served)
         self.card = self.parent.card
         self.studies = LabelledStudies(self.job)
         self.cache = CaseCache(self.root / "cache")
+        self.versions = {one.case: one.version for one in self.job.cases}
 
     def run(self) -> None:
         """Prepare, train, validate, publish; the outcome stands in the status.
@@ -70,25 +86,27 @@ class Round:
         except torch.cuda.OutOfMemoryError as error:
             self._failed(f"the GPU ran out of memory even with one patch a step ({str(error).splitlines()[0]}): free it, or train with device cpu")
             raise
+        except OSError as error:
+            reason = f"a file could not be written or read ({error}): free space, or put it back, then train again"
+            self._failed(reason)
+            raise StorageFailed(reason) from error
 
     def _run(self) -> None:
         with first_process_first():
             report = self._prepare()
-        if not report.ready:
-            raise BadStudy(f"there is no labelled case to train on ({_skipped(report.skipped) or 'none was labelled'}): label some, then train again")
-        versions = {one.case: one.version for one in self.job.cases}
-        before = learnt(self.root, self.job.model)
-        known = [case for case in report.ready if before.get(case) == versions[case]]
-        mixture = mix(report.ready, known, self.job.new_share, self.job.most_cases, seed=len(before))
-        measured = (*mixture.new, *mixture.old)[:MOST_MEASURED]
-        scores = HoldOutScores(self.studies, measured if first_process() else (), self.cache, self.card, self.folder.path / "hold-out", self.device)
+            if not report.ready:
+                raise BadStudy(f"there is no labelled case to train on ({_skipped(report.skipped) or 'none was labelled'}): label some, then train again")
+            material = self._material(report)
+        copies = self.folder.path / "hold-out"
+        scores = HoldOutScores(self.studies, material.measured if first_process() else (), self.cache, self.card, copies, self.device)
         if first_process():
-            self.cache.evict({*mixture.turns, *measured}, int(self.job.cache_gb * 2**30))
-            self._tell(mixture, report)
-        settings = plan(self.job, self.card)
+            self.cache.evict({*material.mixture.turns, *material.measured}, int(self.job.cache_gb * 2**30))
+            self._tell(material, report, scores)
+        settings = plan(self.job, self.card, material.seed)
         while True:
             try:
-                self._train(settings, mixture, versions, scores)
+                self._train(settings, material, scores)
+                shutil.rmtree(copies, ignore_errors=True)
                 return
             except torch.cuda.OutOfMemoryError:
                 world = ranks()[1]
@@ -109,19 +127,40 @@ class Round:
             self.folder.change(skipped=dict(report.skipped))
         return report
 
-    def _tell(self, mixture: Mixture, report: CachingReport) -> None:
-        log.info("%d new cases, %d old, %d left out", len(mixture.new), len(mixture.old), len(report.skipped))
-        self.folder.change(stage="measuring the served model", notes=("the metric is of cases that were trained on: it is not to be trusted yet",))
+    def _material(self, report: CachingReport) -> Material:
+        """Divide the cases, the same in every process."""
+        hold_out = split(report.ready, self.job.hold_out_file, self.job.hold_out_share)
+        if not hold_out.train:
+            raise BadStudy(hold_out.note)
+        refused = self.published.refused()
+        seed = int(fingerprint(self.card.sha256, refused[-1].folder.name if refused else "")[:7], 16)
+        before = self.published.learnt(self.published.number_of(self.job.served))
+        known = [case for case in hold_out.train if before.get(case) == self.versions[case]]
+        mixture = mix(hold_out.train, known, self.job.new_share, self.job.most_cases, seed)
+        # those that every epoch is measured on come first: in an order that stays when cases are added
+        held = tuple(sorted(hold_out.validate, key=fingerprint))
+        return Material(mixture, hold_out, held or (*mixture.new, *mixture.old)[:MOST_WITHOUT], seed)
+
+    def _tell(self, material: Material, report: CachingReport, scores: HoldOutScores) -> None:
+        mixture, hold_out = material.mixture, material.hold_out
+        log.info("%d new cases, %d old, %d held out, %d left out", len(mixture.new), len(mixture.old), len(hold_out.validate), len(report.skipped))
+        gone = [f"{case} is not measured: {why}" for case, why in scores.left_out.items()]
+        notes = tuple(note for note in (hold_out.note, *gone) if note)
+        for note in notes:
+            log.warning(note)
+        self.folder.change(stage="measuring the served model", trusted=hold_out.trusted, notes=notes)
 
     def _note(self, text: str) -> None:
         log.warning(text)
         if first_process():
             self.folder.change(notes=(*self.folder.status().notes, text))
 
-    def _train(self, settings: FinetuneSettings, mixture: Mixture, versions: Mapping[str, str], scores: HoldOutScores) -> None:
-        used = {case: versions[case] for case in (*mixture.new, *mixture.old)}
-        work = self.root / "work" / fingerprint(self.job.model, self.card.sha256, sorted(used.items()), to_table(settings), mixture.turns)
-        epochs = _Epochs(self.folder, self.job, self.card, work, scores)
+    def _train(self, settings: FinetuneSettings, material: Material, scores: HoldOutScores) -> None:
+        used = self._labels((*material.mixture.new, *material.mixture.old))
+        measured = self._labels(material.measured)
+        turns = material.mixture.turns
+        work = self.root / "work" / fingerprint(self.job.model, self.card.sha256, used, measured, to_table(settings), turns)
+        epochs = Epochs(self.folder, self.job, self.card, work, scores)
         if first_process():
             for other in work.parent.glob("*") if work.parent.is_dir() else ():
                 if other != work:
@@ -130,25 +169,43 @@ class Round:
         network = build(self.card.network)
         network.load_state_dict(self.parent.network.state_dict())
         try:
-            train(network, self.cache, mixture.turns, settings, work, self.device, on_checkpoint=epochs.done, labels=self.card.labels)
+            train(network, self.cache, turns, settings, work, self.device, on_checkpoint=epochs.done, labels=self.card.labels)
         except TrainingFailed:
             shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
             raise
         if first_process():
-            self._finish(epochs, used)
+            self._publish(epochs, material, used, settings)
             shutil.rmtree(work, ignore_errors=True)
 
-    def _finish(self, epochs: _Epochs, used: Mapping[str, str]) -> None:
-        """Hand the best epoch's model over."""
-        kept = epochs.kept
-        best = load_model(epochs.best)
-        figures = {f"hold-out dice {name}": round(value, 4) for name, value in kept["scores"].items()}
-        training = f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {kept['epoch']} of {self.job.epoch_steps} steps"
-        card = replace(best.card, parent=f"{self.card.name} {self.card.version}", training=training, figures=figures)
-        save_model(self.folder.path / "model", card, best.network)
-        remember(self.root, self.job.model, used)
-        before, after = epochs.history[0], kept["scores"]["mean"]
-        self.folder.change(status=DONE, stage="done", reason=f"mean Dice {before:.3f} before, {after:.3f} now", ended=time(), seconds_left=0.0)
+    def _labels(self, cases: tuple[str, ...]) -> dict[str, str]:
+        """Case -> version of its label."""
+        return {case: self.versions[case] for case in sorted(cases)}
+
+    def _publish(self, epochs: Epochs, material: Material, used: Mapping[str, str], settings: FinetuneSettings) -> None:
+        """Measure the best epoch's model as it is stored, and hand it over."""
+        best = load_model(epochs.model)
+        held, figures, before = material.hold_out.validate, {}, {}
+        if held:
+            self.folder.change(stage="measuring the new model")
+            figures, before = epochs.scores(best.network), epochs.scores(self.parent.network)
+        told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
+        training = f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} of {self.job.epoch_steps} steps"
+        self.folder.change(stage="publishing")
+        decision = self.published.publish(
+            replace(best.card, training=training, figures=told),
+            best.network,
+            figures,
+            before,
+            parent=self.published.number_of(self.job.served),
+            labels=used,
+            held_out=self._labels(held),
+            settings={**to_table(settings), "name": self.job.name, "epochs": epochs.best.done, "best_epoch": epochs.best.epoch},
+            round=self.folder.id,
+            trusted=material.hold_out.trusted,
+            tolerance=self.job.publish_tolerance,
+            policy=self.job.publish,
+        )
+        self.folder.change(status=DONE, stage="done", reason=outcome(decision), published=decision.number, ended=time(), seconds_left=0.0)
 
     def _failed(self, reason: str) -> None:
         log.error(reason)
@@ -156,51 +213,12 @@ class Round:
             self.folder.change(status=FAILED, stage="failed", reason=reason, ended=time(), seconds_left=0.0)
 
 
-class _Epochs:
-    """What the first process does after every epoch: measure, keep the best, tell, and decide whether it is enough."""
-
-    def __init__(self, folder: RoundFolder, job: Job, card: Card, work: Path, scores: HoldOutScores) -> None:
-        self.folder, self.job, self.card, self.scores = folder, job, card, scores
-        self.best, self.record = work / "best", work / "best.json"
-        self.history: list[float] = []
-        self.kept: dict[str, Any] = {}
-        self.begun, self.first = time(), 0
-
-    def begin(self, parent: Model) -> None:
-        """Take up what a killed round of the same kind has left, else measure the served model."""
-        if self.record.is_file() and (self.best.parent / "checkpoint.pt").is_file():
-            self.kept = json.loads(self.record.read_text(encoding="utf-8"))
-            self.history, self.first = list(self.kept.pop("history")), self.kept["done"]
-            log.info("going on after epoch %d of a round that was cut off", self.first)
-        else:
-            shutil.rmtree(self.best.parent, ignore_errors=True)
-            self.history = [self.scores(parent.network).get("mean", 0.0)]
-        self.begun = time()
-        self._tell("training", self.first, 0.0)
-
-    def done(self, step: int, network: Segmenter) -> bool:
-        """Called after each epoch with the averaged network; True ends the round early."""
-        epoch = -(-step // self.job.epoch_steps)
-        self.folder.change(stage=f"measuring epoch {epoch}")
-        found = self.scores(network)
-        self.history.append(found["mean"])
-        if not self.kept or found["mean"] > self.kept["scores"]["mean"]:
-            save_model(self.best, replace(self.card, file="", sha256=""), network)
-            self.kept = {"epoch": epoch, "scores": found}
-        self.kept["done"] = epoch
-        write_file(self.record, json.dumps({**self.kept, "history": self.history}).encode())
-        log.info("epoch %d of %d: mean Dice %.4f (best %.4f)", epoch, self.job.max_epochs, found["mean"], max(self.history))
-        each = (time() - self.begun) / max(1, epoch - self.first)
-        self._tell("training", epoch, each * (self.job.max_epochs - epoch))
-        return 0 <= self.job.early_stop_patience <= epoch - self.kept["epoch"] and epoch > self.kept["epoch"]
-
-    def _tell(self, stage: str, epoch: int, left: float) -> None:
-        scores = {name: round(value, 4) for name, value in self.kept.get("scores", {}).items()}
-        best = min(1.0, max(0.0, *self.history))
-        self.folder.change(stage=stage, epoch=epoch, best_metric=round(best, 4), metrics=scores, history=tuple(self.history), seconds_left=round(left, 1))
+def outcome(decision: Decision) -> str:
+    """What became of a round's model, for people."""
+    return f"version {decision.number} is served: {decision.reason}" if decision.published else decision.reason
 
 
-def plan(job: Job, card: Card) -> FinetuneSettings:
+def plan(job: Job, card: Card, seed: int = 0) -> FinetuneSettings:
     """Settings of the training that a job asks for.
 
     Raises:
@@ -209,31 +227,8 @@ def plan(job: Job, card: Card) -> FinetuneSettings:
     """
     interact = {"share": 0.5} if card.network.prompts == channel_count(card.labels) else {}
     own = {"rate": RATE, "batch": max(2, job.processes), "interact": interact, "save_every": job.epoch_steps, "steps": job.max_epochs * job.epoch_steps}
-    table = merge(to_table(FinetuneSettings()), {**own, **job.settings}, "a round's settings")
+    table = merge(to_table(FinetuneSettings()), {**own, "seed": seed, **job.settings}, "a round's settings")
     return from_table(FinetuneSettings, table, "a round's settings")
-
-
-def learnt(root: Path, model: str) -> dict[str, str]:
-    """Case -> version of its label that a finished round of this model has learnt last."""
-    return _learnt(root).get(model, {})
-
-
-def remember(root: Path, model: str, used: Mapping[str, str]) -> None:
-    """Note which labels a finished round has learnt.
-
-    Raises:
-        StorageFailed: the disk refused.
-    """
-    everything = {**_learnt(root), model: {**learnt(root, model), **used}}
-    try:
-        write_file(root / "learnt.json", json.dumps(everything, indent=1).encode())
-    except OSError as error:
-        raise StorageFailed(f"{root / 'learnt.json'} could not be written: {error.strerror or error}: free space") from error
-
-
-def _learnt(root: Path) -> dict[str, dict[str, str]]:
-    path = root / "learnt.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _skipped(skipped: Mapping[str, str]) -> str:

@@ -30,12 +30,11 @@ from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import read_label_file
 from slem_app.formats.atomic import runs
 from slem_app.formats.label_record import DRAFT, Record
-from slem_app.predict import Predictor
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
-from slem_app.serving.datastore import CaseDatastore
+from slem_app.serving.datastore import FINAL, CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
@@ -44,6 +43,7 @@ from slem_app.serving.readers import client_of, reader_of
 from slem_app.serving.remote import open_studies
 from slem_app.serving.routes import build
 from slem_app.serving.scores import Scores
+from slem_app.serving.served import Follower
 from slem_app.serving.sessions import UploadSessions
 from slem_app.serving.settings import parse_settings
 from slem_app.serving.strategies import Chooser
@@ -51,8 +51,9 @@ from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
-from slem_app.weights import load_model
+from slem_app.weights import find
 from slem_app.weights.card import CARD_FILE
+from slem_app.weights.published import Published
 
 __all__ = ["DESCRIPTION", "NAME", "Serving"]
 
@@ -88,8 +89,10 @@ class Serving:
         self.results = _results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
-        self.tasks = self._tasks(dict(conf), configs)
         root = self.settings.store or default_store(studies)
+        self.models = root / "models"
+        self.followers: dict[str, Follower] = {}
+        self.tasks = self._tasks(dict(conf), configs)
         self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
@@ -99,7 +102,7 @@ class Serving:
             logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
         first = next(iter(self.automatic.values()), None)
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
-        self.trainings = Trainings(self.datastore, self.settings.coding)
+        self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(dict(conf), configs)
         self.chooser = Chooser(self.scores, leases)
 
@@ -108,8 +111,9 @@ class Serving:
         if name in self.automatic:
             return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
-        model = load_model(own if own and (own / CARD_FILE).is_file() else name)
-        self.automatic[name] = SegmentationTask(Predictor(model, self.device), self.cache, self.results, self.settings.register)
+        published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
+        self.followers[name] = Follower(published, self.device, lambda: self.scores.wake())
+        self.automatic[name] = SegmentationTask(self.followers[name].served, self.cache, self.results, self.settings.register)
         return self.automatic[name]
 
     def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
@@ -119,7 +123,7 @@ class Serving:
 
     def training(self, name: str) -> FinetuneTask:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
-        return FinetuneTask(name, self.trainings, lambda: self.automatic[name].predictor)
+        return FinetuneTask(self.trainings, self.followers[name])
 
     def saved(self, label_id: str) -> None:
         """A client submitted a label: its reader's further clicks change that, and the case may be done."""
@@ -129,6 +133,9 @@ class Serving:
         for task in self.tasks.values():
             if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
                 task.edited(case, read_label_file(version.label)[0], version.meta.get("client_id"))
+        if version.tag == FINAL:
+            for follower in self.followers.values():
+                follower.served.submitted(reader_of(version.meta.get("client_id")), label_id)
 
     def record(self, case: str, info: Mapping[str, Any]) -> Record:
         """Who saves a label of the case in this request, with what, and what it cost.
@@ -138,8 +145,12 @@ class Serving:
             info: what the client said; `seconds`, `clicks` and `client` are its own figures and count; `params`: a reply that is saved as it is.
         """
         reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
-        model = (task.predictor.card.name, task.predictor.card.version, task.predictor.card.sha256) if task else (str(info.get("model") or ""), "", "")
-        if "params" in info and not info["params"].get("prompts"):  # what the model gave: the reader's work is not saved by it
+        automatic = "params" in info and not info["params"].get("prompts")  # what the model gave: the reader's work is not saved by it
+        model = (str(info.get("model") or ""), "", "")
+        if task:
+            card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
+            model = (card.name, card.version, card.sha256)
+        if automatic:
             return Record(time.time(), reader, client_of(info), *model, automatic=True)
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
@@ -155,6 +166,9 @@ class Serving:
             plain.app.middleware_stack = None  # built before the start-up event; now it is built again, at the first request
         self.scores.start()
         atexit.register(self.scores.stop)
+        for follower in self.followers.values():
+            follower.start()
+            atexit.register(follower.stop)
 
     def batch_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A batch request that this machine can do: MONAI Label's default divides by the number of GPUs."""
@@ -236,6 +250,11 @@ class Serving:
             elif name in self.settings.models:
                 raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
         return tasks
+
+    def _round_defaults(self, root: Path) -> dict[str, Any]:
+        """What the settings say of every learning round."""
+        names = ("hold_out_share", "publish", "publish_tolerance", "pacs_cache_mb")
+        return {"hold_out": str(root / "hold_out.yaml"), **{name: getattr(self.settings, name) for name in names}}
 
     def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
         """The served models that can learn, by name: only fine-tuning is ever started by a client."""

@@ -22,8 +22,11 @@ from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor
 from slem_app.serving.cases import Case
+from slem_app.serving.readers import reader_of
+from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card
 
 __all__ = ["Reply", "SegmentationTask", "parse_reply"]
 
@@ -65,14 +68,14 @@ class SegmentationTask(InferTask):
     """A model that segments cases without interaction.
 
     Args:
-        predictor: the model on its device.
+        served: the model on its device, in the version that is served.
         cache: prepared volumes, shared by the models.
         results: folder for result files, which MONAI Label removes once they are sent.
         register: move the sequences of a case onto the requested one first.
     """
 
-    def __init__(self, predictor: Predictor, cache: ByteCache[Prepared], results: Path, register: bool = False) -> None:
-        card = predictor.card
+    def __init__(self, served: Served, cache: ByteCache[Prepared], results: Path, register: bool = False) -> None:
+        card = served.now.card
         super().__init__(
             type=InferType.SEGMENTATION,
             labels={label.name: label.value for label in card.labels.labels},
@@ -80,17 +83,26 @@ class SegmentationTask(InferTask):
             description=card.description,
             config={"sequence": ["auto", *card.sequences]},
         )
-        self.predictor = predictor
+        self.served = served
         self.cache = cache
         self.results = results
         self.register = register
-        self.lock = threading.Lock()  # of the network, which serves one call at a time
+        self.lock = threading.Lock()  # of the networks: each serves one call at a time, and they share a device
+
+    @property
+    def predictor(self) -> Predictor:
+        """The version that is served now."""
+        return self.served.now
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "version": self.predictor.card.version}
 
     def is_valid(self) -> bool:
         return True
 
     def get_path(self, validate: bool = True) -> str:
-        return str(self.predictor.model.folder / self.predictor.card.file)
+        predictor = self.predictor
+        return str(predictor.model.folder / predictor.card.file)
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment `request['case']`, a `Case`.
@@ -103,25 +115,26 @@ class SegmentationTask(InferTask):
         """
         start = time.perf_counter()
         reply, case = parse_reply(request), request["case"]
+        predictor = self.served.automatic(reader_of(request.get("client_id")), case.id)
         with self.lock:
-            prepared, timings = self.prepared(case)
-            prediction = self.predictor.predict(replace(prepared, reference=case.series.grid))
+            prepared, timings = self.prepared(case, predictor)
+            prediction = predictor.predict(replace(prepared, reference=case.series.grid))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {"total": round(time.perf_counter() - start, 4)}
-        logger.info("%s: %s/%s from %s: %s", self.predictor.card.name, case.id, case.sequence, ", ".join(prediction.used), latencies)
-        return str(path), self.facts(case, prediction) | {"latencies": latencies}
+        logger.info("%s: %s/%s from %s: %s", predictor.card.name, case.id, case.sequence, ", ".join(prediction.used), latencies)
+        return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
 
-    def prepared(self, case: Case) -> tuple[Prepared, dict[str, float]]:
-        """The case as the network sees it, and the seconds spent for it; from memory if its files are as they were."""
-        card = self.predictor.card
+    def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
+        """The case as a version's network sees it, and the seconds spent for it; from memory if its files are as they were."""
+        card = predictor.card
         # registered, the sequences lie where the requested one does; else the network's input is the same for all of them
         key = (case.id, card.sequences, card.preparation, case.sequence if self.register else None)
         kept = self.cache.get(key, case.state)
         if kept is not None:
             return kept, {"read": 0.0, "prepare": 0.0}
-        prepared, timings = self.predictor.prepare_case(case.grouping, case.sequence, self.register)
+        prepared, timings = predictor.prepare_case(case.grouping, case.sequence, self.register)
         self.cache.put(key, case.state, prepared)
         return prepared, timings
 
@@ -134,9 +147,8 @@ class SegmentationTask(InferTask):
             write_nifti(prediction.array, prediction.grid, prediction.labels, path)
         return path
 
-    def facts(self, case: Case, prediction: Prediction) -> dict[str, Any]:
-        """What the client is told beside the label map."""
-        card = self.predictor.card
+    def facts(self, case: Case, prediction: Prediction, card: Card) -> dict[str, Any]:
+        """What the client is told beside the label map, which the model of `card` has made."""
         return {
             "label_names": {label.name: label.value for label in card.labels.labels},
             "case": case.id,

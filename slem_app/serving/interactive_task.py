@@ -3,6 +3,8 @@
 What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are view (what is looked at again), merge (into
 what was there), memory (the way back). Reading, preparing and the pass over the whole volume are done once a case and kept.
 
+A case stays with the version of the model that its reader has begun it with (`served`).
+
 Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the network's lock, in this order.
 """
 
@@ -27,9 +29,11 @@ from slem_app.serving.infer_task import SegmentationTask, parse_reply
 from slem_app.serving.leaks import Leaks
 from slem_app.serving.memory import Memory, Moment, Work, less
 from slem_app.serving.readers import reader_of
+from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card
 
 __all__ = ["InteractiveTask", "Start"]
 
@@ -77,16 +81,23 @@ class InteractiveTask(InferTask):
             config={"sequence": ["auto", *card.sequences]},
         )
         self.automatic = automatic
-        self.refiner = Refiner(automatic.predictor)
         self.memory = memory
         self.starts = starts
         self.leaks = Leaks()
         self.lock = automatic.lock
 
     @property
+    def served(self) -> Served:
+        """Which version answers whom."""
+        return self.automatic.served
+
+    @property
     def predictor(self) -> Predictor:
-        """The model on its device."""
-        return self.automatic.predictor
+        """The version that is served now."""
+        return self.served.now
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "version": self.predictor.card.version}
 
     def is_valid(self) -> bool:
         return True
@@ -110,24 +121,25 @@ class InteractiveTask(InferTask):
         ask, label = self._ask(fields, image)
         self.leaks.heard(fields, reader, _identity(case))
         notes = [f"points of {', '.join(leaked)} were left out: they are those of another image"] if leaked else []
-        key, timings = self._key(reader, case), {}
+        refiner = Refiner(self.served.interactive(reader, case.id))
+        key, timings = _key(reader, case, refiner.card), {}
         with self.memory.locked(key):
             with self.lock, _timed(timings, "automatic"):
-                prepared, start = self._start(case, timings)
+                prepared, start = self._start(case, refiner, timings)
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(f"nothing of what was done before is known here: the {len(ask.clicks)} clicks were made again, label by label")
-            work = self._done(work or Work.begin(start.result), ask, prepared, start, timings)
+            work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
             with _timed(timings, "memory"):
                 work = self.memory.put(key, case.state, work)
         prediction = replace(work.result.prediction, timings=timings)
         with _timed(timings, "write"):
             path = self.automatic.write(prediction if not label else _only(prediction, label), reply)
         with _timed(timings, "facts"):
-            facts = self.automatic.facts(case, prediction)
+            facts = self.automatic.facts(case, prediction, refiner.card)
         timings["total"] = time.perf_counter() - begin
         latencies = {step: round(seconds, 4) for step, seconds in timings.items() if step != "automatic"}
-        logger.info("%s: %s/%s, %d prompts: %s", self.predictor.card.name, case.id, case.sequence, len(work.now.prompts.entries), latencies)
+        logger.info("%s: %s/%s, %d prompts: %s", refiner.card.name, case.id, case.sequence, len(work.now.prompts.entries), latencies)
         if label:
             facts["label_names"] = {label: 1}
         more = {"prompts": len(work.now.prompts.entries), "steps": len(work.past), "notes": [*notes, *facts["notes"]], "latencies": latencies}
@@ -141,7 +153,8 @@ class InteractiveTask(InferTask):
             array: (I, J, K) label values.
             client_id: as the client gave it.
         """
-        key = self._key(reader_of(client_id), case)
+        reader = reader_of(client_id)
+        key = _key(reader, case, self.served.begun_with(reader, case.id).card)
         with self.memory.locked(key):
             work = self.memory.get(key, case.state)
             if work is not None and not np.array_equal(work.array, array):
@@ -149,7 +162,7 @@ class InteractiveTask(InferTask):
 
     def placed(self, reader: str, case: str) -> int:
         """How many clicks and scribbles the reader has placed on the case with this model, as far as they are remembered."""
-        version = self._version()
+        version = _version(self.served.begun_with(reader, case).card)
         works = self.memory.find(lambda key: key[0] == reader and key[1 : 1 + len(version)] == version and key[1 + len(version)] == case)
         return sum(work.placed for work in works)
 
@@ -157,37 +170,29 @@ class InteractiveTask(InferTask):
         labels = self.predictor.card.labels
         return (parse_clicks(request, labels, image), "") if self.type == CLICKS else parse_scribbles(request, labels, image)
 
-    def _key(self, reader: str, case: Case) -> Hashable:
-        return (reader, *self._version(), *_identity(case))
-
-    def _version(self) -> tuple[str, str, str]:
-        """What tells the model from others and from its other versions."""
-        card = self.predictor.card
-        return (card.name, card.version, card.sha256)
-
-    def _start(self, case: Case, timings: dict[str, float]) -> tuple[Prepared, Start]:
+    def _start(self, case: Case, refiner: Refiner, timings: dict[str, float]) -> tuple[Prepared, Start]:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
-        prepared, spent = self.automatic.prepared(case)
+        prepared, spent = self.automatic.prepared(case, refiner.predictor)
         timings |= spent
         prepared = replace(prepared, reference=case.series.grid)
-        card, registered = self.predictor.card, case.sequence if self.automatic.register else None
+        card, registered = refiner.card, case.sequence if self.automatic.register else None
         key = (card.name, card.sha256, registered, *_identity(case))
         start = self.starts.get(key, case.state)
         if start is None:
             with _timed(timings, "network"):
-                features = self._features((card.name, card.sha256, registered, case.id), case, prepared)
-            result = self.refiner.start(prepared, features)
+                features = self._features((card.name, card.sha256, registered, case.id), case, prepared, refiner)
+            result = refiner.start(prepared, features)
             _add(timings, result.prediction.timings)
             start = Start(features, result)
             self.starts.put(key, case.state, start)
         return prepared, start
 
-    def _features(self, key: Hashable, case: Case, prepared: Prepared) -> Features | None:
+    def _features(self, key: Hashable, case: Case, prepared: Prepared, refiner: Refiner) -> Features | None:
         """From another image of the same case, if one was displayed."""
         known = self.starts.find(lambda other: other[: len(key)] == key, case.state)
-        return known.features if known is not None else self.refiner.features(prepared)
+        return known.features if known is not None else refiner.features(prepared)
 
-    def _done(self, work: Work, ask: Ask, prepared: Prepared, start: Start, timings: dict[str, float]) -> Work:
+    def _done(self, work: Work, ask: Ask, prepared: Prepared, start: Start, refiner: Refiner, timings: dict[str, float]) -> Work:
         """The work after the request."""
         if ask.undo:
             return _heard(work.back(), ask)
@@ -205,11 +210,20 @@ class InteractiveTask(InferTask):
         # one at a time, as if they had come one by one: then the segmentation does not depend on when they came
         for count in range(len(before) + 1, len(moment.prompts.entries) + 1) or [len(before)]:
             with self.lock:
-                result = self.refiner.refine(prepared, start.features, result, replace(moment.prompts, entries=moment.prompts.entries[:count]))
+                result = refiner.refine(prepared, start.features, result, replace(moment.prompts, entries=moment.prompts.entries[:count]))
             _add(timings, result.prediction.timings)
             changed, single = result.changed, single + 1
         with _timed(timings, "memory"):
             return work.ahead(moment, result.prediction.array, changed if present and single == 1 else None)
+
+
+def _key(reader: str, case: Case, card: Card) -> Hashable:
+    return (reader, *_version(card), *_identity(case))
+
+
+def _version(card: Card) -> tuple[str, str, str]:
+    """What tells a model from others and from its other versions."""
+    return (card.name, card.version, card.sha256)
 
 
 def _identity(case: Case) -> tuple:

@@ -33,6 +33,7 @@ from slem_app.serving.train_routes import train_router
 from slem_app.serving.turns import Turns
 from slem_app.serving.upload_routes import upload_router
 from slem_app.serving.uploads import LimitMiddleware
+from slem_app.serving.version_routes import version_router
 
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
@@ -81,6 +82,7 @@ def build(serving: Serving, instance: MONAILabelApp) -> FastAPI:
     app.include_router(upload_router(serving, instance))
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(label_router(serving.datastore))
+    app.include_router(version_router(serving.followers))
     app.include_router(router)
     app.include_router(viewer.router)
     dicomweb.install(app, serving.cases)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slem_app.errors import BadSetting
+from slem_app.weights.published import POLICIES
 
 __all__ = ["Settings", "parse_settings"]
 
@@ -37,6 +38,12 @@ class Settings:
     """Memory for readers' corrections with the way back, and as much again for what their first click made of a case, MiB."""
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""
+    hold_out_share: float = 0.2
+    """Share of the labelled cases that a training does not learn but is measured on."""
+    publish: str = "better"
+    """Which newly trained models are served by themselves: 'better', those that are not worse on the hold-out; 'always', all; 'never'."""
+    publish_tolerance: float = 0.0
+    """With 'better': how much worse in mean Dice one may be."""
     score_load: float = 0.5
     """Share of the time for which cases are measured in the background, for the choice of the next one: 0 (never) to 1."""
     pacs_query: str = "ModalitiesInStudy=MR"
@@ -66,6 +73,11 @@ class Settings:
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
         if not (self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1):
             raise BadSetting("queue, queue_seconds, infer_seconds and upload_mb must be positive")
+        if self.publish not in POLICIES or not (0 <= self.hold_out_share <= 1 and 0 <= self.publish_tolerance <= 1):
+            raise BadSetting(
+                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie between 0 and 1, "
+                f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
+            )
         if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
             raise BadSetting(f"score_load must lie between 0 and 1, and lease_minutes not be negative, got {self.score_load} and {self.lease_minutes}")
 
@@ -102,6 +114,8 @@ def _read(key: str, text: str) -> object:
         "pacs_cache_mb": int,
         "pacs_timeout": float,
         "register": _boolean,
+        "hold_out_share": float,
+        "publish_tolerance": float,
         "score_load": float,
         "lease_minutes": float,
         "queue": int,

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from slem_app.errors import BadSetting
-from slem_app.finetune.job import FAILED, RUNNING, STOPPED, Job, Labelled, Lock, RoundFolder, latest_round, rounds
+from slem_app.finetune.job import DONE, FAILED, RUNNING, STOPPED, Job, Labelled, Lock, RoundFolder, latest_round, rounds
 from slem_app.predict import Predictor
 from slem_app.serving.datastore import FINAL, CaseDatastore
+from slem_app.serving.served import Follower
 
 __all__ = ["FinetuneTask", "Trainings"]
 
@@ -51,8 +52,8 @@ class Trainings:
         self.lock, self.turn = Lock(self.root), threading.RLock()
         self.process: subprocess.Popen | None = None
 
-    def start(self, model: str, predictor: Predictor, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a round; returns the task as clients know it.
+    def start(self, follower: Follower, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a round of a model; returns the task as clients know it.
 
         Raises:
             Busy: one is running.
@@ -61,7 +62,7 @@ class Trainings:
         """
         with self.turn:
             self.running()  # notes one that has died
-            gpus, job = _visible(request), self._job(model, predictor, request)
+            gpus, job = _visible(request), self._job(follower, request)
             handle = self.lock.take()
             try:
                 folder = RoundFolder.make(job, request)
@@ -69,7 +70,7 @@ class Trainings:
                 self.lock.name(handle, self.process.pid)
             finally:
                 os.close(handle)  # the process holds it now
-        log.info("round %s of %s started: process %d, %d labelled cases", folder.id, model, self.process.pid, len(job.cases))
+        log.info("round %s of %s started: process %d, %d labelled cases", folder.id, job.model, self.process.pid, len(job.cases))
         return self.task(folder)
 
     def running(self) -> RoundFolder | None:
@@ -82,8 +83,7 @@ class Trainings:
                 return None
             if held:
                 return last
-            last.change(status=FAILED, stage="failed", reason=self._why(last), ended=time(), seconds_left=0.0)
-            log.error("round %s died: %s", last.id, last.status().reason)
+            self._died(last)
             return None
 
     def stop(self) -> dict[str, Any] | None:
@@ -124,6 +124,7 @@ class Trainings:
             "notes": list(status.notes),
             "skipped": dict(status.skipped),
             "seconds_left": status.seconds_left,
+            "published": status.published,
         }
         return told | ({"end_ts": _clock(status.ended)} if status.ended else {})
 
@@ -151,12 +152,16 @@ class Trainings:
             "stage": status.stage,
             "reason": status.reason,
             "notes": list(status.notes),
+            "trusted": status.trusted,
+            "published": status.published,
             "skipped": dict(status.skipped),
             "train": {},
             "eval": {"best": dict(status.metrics), "mean_dice": list(status.history)},
         }
 
-    def _job(self, model: str, predictor: Predictor, request: Mapping[str, Any]) -> Job:
+    def _job(self, follower: Follower, request: Mapping[str, Any]) -> Job:
+        follower.look()
+        predictor, published = follower.served.now, follower.published
         asked = {key: _first(value) for key, value in request.items()}
         kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
         values = {key: _read(key, asked[key], kind) for key, kind in kinds.items() if asked.get(key) not in (None, "")}
@@ -168,9 +173,18 @@ class Trainings:
             settings["batch"] = max(1, _read("train_batch_size", asked["train_batch_size"], int)) * processes
         cases = self._labelled(predictor)
         if not cases:
-            raise BadSetting(f"no case has a label of {model} yet: submit at least one, then train")
+            raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
         own = {"processes": processes, "device": device, "coding": self.coding, **self.defaults, **values, "settings": settings}
-        return Job(model, str(predictor.model.folder.resolve()), str(self.root), str(self.datastore.cases.studies), cases, **own)
+        return Job(
+            model=published.name,
+            served=str(predictor.model.folder.resolve()),
+            bundled=str(published.bundled.resolve()),
+            models=str(published.path.parent.resolve()),
+            root=str(self.root),
+            studies=str(self.datastore.cases.studies),
+            cases=cases,
+            **own,
+        )
 
     def _labelled(self, predictor: Predictor) -> tuple[Labelled, ...]:
         """Cases with a final label of this model's labels."""
@@ -194,6 +208,15 @@ class Trainings:
             # a session of its own: it outlives the server's terminal, and can be ended as a whole
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, pass_fds=[handle], start_new_session=True)
 
+    def _died(self, folder: RoundFolder) -> None:
+        """Note what became of a round whose process ended without saying so: it may have done so after it had published."""
+        made = folder.job().published.of_round(folder.id)
+        if made is None:
+            folder.change(status=FAILED, stage="failed", reason=self._why(folder), ended=time(), seconds_left=0.0)
+        else:
+            folder.change(status=DONE, stage="done", reason=made.record.reason, published=max(0, made.number), ended=time(), seconds_left=0.0)
+        log.error("round %s died: %s", folder.id, folder.status().reason)
+
     def _why(self, folder: RoundFolder) -> str:
         """What made a process end without saying so itself."""
         lines = folder.tail(200)
@@ -208,17 +231,16 @@ class FinetuneTask(TrainTask):
     """A model that learns from the readers' labels, as MONAI Label lists it.
 
     Args:
-        model: its name.
         trainings: all rounds of the server.
-        predictor: gives the model that is served now.
+        follower: of its versions.
     """
 
-    def __init__(self, model: str, trainings: Trainings, predictor: Callable[[], Predictor]) -> None:
-        super().__init__(f"Goes on training {model} with all final labels; old ones are learnt again beside new ones")
-        self.model, self.trainings, self.predictor = model, trainings, predictor
+    def __init__(self, trainings: Trainings, follower: Follower) -> None:
+        super().__init__(f"Goes on training {follower.published.name} with all final labels; old ones are learnt again beside new ones")
+        self.trainings, self.follower = trainings, follower
 
     def info(self) -> dict[str, Any]:
-        return {**super().info(), "labels": list(self.predictor().card.labels.names)}
+        return {**super().info(), "labels": list(self.follower.served.now.card.labels.names)}
 
     def config(self) -> dict[str, Any]:
         devices = ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"] if torch.cuda.is_available() else ["auto", "cpu"]
@@ -226,11 +248,11 @@ class FinetuneTask(TrainTask):
         return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
 
     def stats(self) -> dict[str, Any]:
-        return self.trainings.stats(self.model)
+        return {**self.trainings.stats(self.follower.published.name), "served_version": self.follower.number}
 
     def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round; arguments and errors as those of `Trainings.start`."""
-        return self.trainings.start(self.model, self.predictor(), request)
+        return self.trainings.start(self.follower, request)
 
     def __call__(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Train and wait for the end."""

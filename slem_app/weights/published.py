@@ -18,7 +18,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,83 +27,19 @@ import torch
 
 from slem_app.errors import BadCard, BadWeights, NotFound, SlemError, StorageFailed
 from slem_app.weights.card import CARD_FILE, Card, load_card
-from slem_app.weights.store import Model, load_model, read_weights, save_model, write_file
+from slem_app.weights.store import Model, load_model, save_model, write_file
+from slem_app.weights.version import Decision, Loaded, Record, Version, read_version, write_record
 
-__all__ = ["Decision", "Loaded", "Published", "Record", "Version"]
+__all__ = ["POLICIES", "Decision", "Loaded", "Published", "Record", "Version"]
 
-RECORD_FILE, POINTER, REFUSED = "record.json", "served.json", "refused"
+POINTER, REFUSED = "served.json", "refused"
+POLICIES = {
+    "better": "a candidate is served if it is not worse on the hold-out",
+    "always": "every candidate is served",
+    "never": "candidates are kept apart for a person to choose",
+}
 KEPT = 10  # refused candidates
 MAKING = ".new-"  # how folders begin that are not complete yet
-
-
-@dataclass(frozen=True)
-class Record:
-    """How a version came to be: what its card does not say."""
-
-    created: str
-    """Date and time, UTC, ISO 8601."""
-    parent: int
-    """Version that its training started from, and that it was compared with."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Case -> version of its label, for all that were trained on."""
-    held_out: Mapping[str, str] = field(default_factory=dict)
-    """Case -> version of its label, for all that it was measured on."""
-    figures: Mapping[str, float] = field(default_factory=dict)
-    """Measured on the hold-out, e.g. {'mean': 0.8, 'WT': 0.9}."""
-    before: Mapping[str, float] = field(default_factory=dict)
-    """The same of the parent, on the same cases."""
-    tolerance: float = 0.0
-    """How much worse than its parent it was allowed to be."""
-    trusted: bool = False
-    """Whether the hold-out was large enough for its figures to mean something."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the training."""
-    reason: str = ""
-    """Why it was published or refused."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of a candidate."""
-
-    published: bool
-    """Whether it is served now."""
-    number: int
-    """Its version; 0 where it was refused."""
-    folder: Path
-    """Where it lies."""
-    reason: str
-    """Why, for people."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version, or one refused candidate, as it lies on the disk."""
-
-    number: int
-    """Version; 0: the bundled model. A refused candidate has none: -1."""
-    folder: Path
-    """Where it lies."""
-    served: bool
-    """Whether requests are to be answered by it."""
-    card: Card | None
-    """None where it cannot be read."""
-    record: Record | None
-    """None for the bundled model, and where it cannot be read."""
-    problem: str = ""
-    """Why it cannot be served; empty: nothing known."""
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model that can be served."""
-
-    model: Model
-    """Weights checked."""
-    number: int
-    """Its version."""
-    note: str
-    """Why it is not the version that was asked for; empty: it is."""
 
 
 class Published:
@@ -126,6 +62,10 @@ class Published:
             BadWeights: `served.json` was damaged, which no crash of this program does.
         """
         return self._pointer()[0]
+
+    def served_before(self) -> int:
+        """The version that was served before it; errors as those of `served_number`."""
+        return self._pointer()[1]
 
     def served(self) -> Path:
         """Its folder; errors as those of `served_number`."""
@@ -176,14 +116,13 @@ class Published:
 
         Raises:
             NotFound: there is none of that number.
-            BadCard, BadWeights: it is damaged.
+            BadCard, BadWeights: it is damaged, or clients would not know its labels.
         """
         folder = self.folder(number)
         if number < 0 or not (folder / CARD_FILE).is_file():  # else the name might be looked up among the bundled ones
             raise NotFound(f"{self.name} has no version {number}; there are {', '.join(map(str, self.numbers()))}")
         model = load_model(folder, device)
-        if model.card.name != self.name:
-            raise BadCard(f"{folder} holds {model.card.name}, not {self.name}")
+        self._check_fit(model.card)
         return model
 
     def numbers(self) -> tuple[int, ...]:
@@ -201,11 +140,28 @@ class Published:
             served = self.served_number()
         except BadWeights:
             served = 0
-        return tuple(_version(self.folder(number), number, number == served, check) for number in self.numbers())
+        return tuple(read_version(self.folder(number), number, number == served, check) for number in self.numbers())
+
+    def learnt(self, number: int) -> dict[str, str]:
+        """Case -> version of its label, for all labels that a version and those it comes from were trained on."""
+        found: dict[str, str] = {}
+        seen: set[int] = set()
+        while number and number not in seen:
+            seen.add(number)
+            record = read_version(self.folder(number), number).record
+            if record is None:
+                break
+            found, number = {**record.labels, **found}, record.parent
+        return found
+
+    def of_round(self, round: str) -> Version | None:
+        """What came of a round of learning, published or refused; None: it got no such far."""
+        every = (*self.refused(), *self.versions())
+        return next((one for one in reversed(every) if one.record is not None and one.record.round == round), None)
 
     def refused(self) -> tuple[Version, ...]:
         """Candidates that were refused and are still kept, oldest first."""
-        return tuple(_version(path, -1, False, False) for path in self._refused())
+        return tuple(read_version(path, -1) for path in self._refused())
 
     def serve(self, number: int) -> None:
         """Have another version served from the next request on; with a number that was served before: roll back.
@@ -216,7 +172,7 @@ class Published:
             StorageFailed: the disk refused; the version that was served still is.
         """
         with self._alone():
-            self._check_fit(self.load_version(number).card)
+            self.load_version(number)
             self._point(number)
 
     def publish(
@@ -230,9 +186,12 @@ class Published:
         labels: Mapping[str, str] | None = None,
         held_out: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
+        round: str = "",
         trusted: bool = False,
         tolerance: float = 0.0,
         metric: str = "mean",
+        policy: str = "better",
+        chosen: str = "",
     ) -> Decision:
         """Serve a candidate if it is not worse than the served model; else keep it apart with the reason.
 
@@ -245,9 +204,12 @@ class Published:
             labels: case -> version of the label, for all that were trained on.
             held_out: the same for those it was measured on.
             settings: of the training.
+            round: of learning that it comes from.
             trusted: whether the hold-out is large enough.
             tolerance: how much worse it may be in `metric`.
             metric: name of the deciding figure.
+            policy: one of `POLICIES`.
+            chosen: why a person wants it to be served, without comparison.
 
         Raises:
             BadCard: a candidate of another name, or with other labels or sequences than clients know.
@@ -258,16 +220,25 @@ class Published:
             standing = self.load()
             self._check_fit(card)
             parent = standing.number if parent is None else parent
-            good, reason = _verdict(figures, before, metric, tolerance, parent, standing.number)
+            good, reason = (True, chosen) if chosen else _verdict(figures, before, metric, tolerance, policy, parent, standing.number)
             number = max(self.numbers()) + 1
             base = standing.model.card
             version = f"{base.version.partition('+')[0]}+{number}" if good else f"{card.version.partition('+')[0]}+refused"
             source = base.version if parent == standing.number else f"version {parent}"
             card = replace(card, version=version, parent=f"{self.name} {source}", file="", sha256="")
             created = datetime.now(timezone.utc)
-            told = ({name: float(value) for name, value in each.items()} for each in (figures, before))
             record = Record(
-                created.isoformat(timespec="seconds"), parent, dict(labels or {}), dict(held_out or {}), *told, tolerance, trusted, dict(settings or {}), reason
+                created=created.isoformat(timespec="seconds"),
+                parent=parent,
+                round=round,
+                labels=dict(labels or {}),
+                held_out=dict(held_out or {}),
+                figures={name: float(value) for name, value in figures.items()},
+                before={name: float(value) for name, value in before.items()},
+                tolerance=tolerance,
+                trusted=trusted,
+                settings=dict(settings or {}),
+                reason=reason,
             )
             place = self.folder(number) if good else self.path / REFUSED / f"{created:%Y%m%d-%H%M%S-%f}"
             self._add(place, card, network, record)
@@ -313,7 +284,7 @@ class Published:
             place.parent.mkdir(parents=True, exist_ok=True)
             making.mkdir()
             save_model(making, card, network)
-            write_file(making / RECORD_FILE, json.dumps(asdict(record), indent=1, allow_nan=True).encode())
+            write_record(making, record)
             load_model(making)
             making.rename(place)
             for folder in {place.parent, self.path}:
@@ -332,6 +303,7 @@ class Published:
         """What clients were told when they connected must hold for every version."""
         first = load_card(self.bundled)
         unlike = [name for name in ("name", "labels", "sequences") if getattr(card, name) != getattr(first, name)]
+        unlike += ["prompts"] if bool(card.network.prompts) != bool(first.network.prompts) else []
         if unlike:
             raise BadCard(f"this model cannot take the place of {first.name} {first.version}: it differs in {', '.join(unlike)}; serve it under another name")
 
@@ -352,39 +324,25 @@ class Published:
             os.close(handle)
 
 
-def _verdict(figures: Mapping[str, float], before: Mapping[str, float], metric: str, tolerance: float, parent: int, served: int) -> tuple[bool, str]:
+def _verdict(
+    figures: Mapping[str, float], before: Mapping[str, float], metric: str, tolerance: float, policy: str, parent: int, served: int
+) -> tuple[bool, str]:
     """Whether a candidate may be served, and why."""
     if parent != served:
         return False, f"refused: it was trained from version {parent} and compared with it, but meanwhile version {served} is served: train again"
-    if metric not in figures or metric not in before:
-        return False, f"refused: it was not measured against version {served} ({metric} is missing)"
-    new, old = figures[metric], before[metric]
-    if not (math.isfinite(new) and math.isfinite(old)):
-        return False, f"refused: {metric} is not a number ({new} now, {old} before)"
-    told = f"{metric} {new:.4f} on the hold-out, version {served} has {old:.4f}"
-    if new < old - tolerance:
+    if bad := [name for name, value in {**before, **figures}.items() if not math.isfinite(value)]:
+        return False, f"refused: {', '.join(bad)} is not a number"
+    measured = metric in figures and metric in before
+    told = f"{metric} {figures[metric]:.4f} on the hold-out, version {served} has {before[metric]:.4f}" if measured else "no labelled case is held out"
+    if policy == "always":
+        return True, f"{told}; every model is published here"
+    if policy == "never":
+        return False, f"kept apart: {told}; no model is published by itself here: choose with `slem models` and `slem publish`"
+    if not measured:
+        return False, f"refused: {told}, so it cannot be compared with version {served}: label more cases, or choose it yourself with `slem publish`"
+    if figures[metric] < before[metric] - tolerance:
         return False, f"refused: {told}" + (f", and only {tolerance:g} less is allowed" if tolerance else "")
     return True, told
-
-
-def _version(folder: Path, number: int, served: bool, check: bool) -> Version:
-    card = record = None
-    try:
-        card = load_card(folder)
-        if number:
-            record = _record(folder / RECORD_FILE)
-        if check:
-            read_weights(folder, card)
-    except SlemError as error:
-        return Version(number, folder, served, card, record, str(error))
-    return Version(number, folder, served, card, record)
-
-
-def _record(path: Path) -> Record:
-    try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise BadCard(f"{path} cannot be read: {error}") from error
 
 
 def _sync(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,20 +17,22 @@ import numpy as np
 import pytest
 import torch
 
-from slem_app.errors import BadStudy, StorageFailed
+from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.finetune import round as rounds_module
-from slem_app.finetune.job import DONE, FAILED, Busy, Job, Labelled, Lock, RoundFolder, latest_round
+from slem_app.finetune.job import DONE, FAILED, RUNNING, Busy, Job, Labelled, Lock, RoundFolder, latest_round
 from slem_app.finetune.labelled import mix
 from slem_app.finetune.loop import TrainingFailed
-from slem_app.finetune.round import Round, learnt, plan
+from slem_app.finetune.round import Round, plan
 from slem_app.network import build
 from slem_app.phantom import make, write_nifti
 from slem_app.regions import PostProcess
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
+from slem_app.weights import published as published_module
 
 from .conftest import COARSE, TINY
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
+QUICKEST = {"patch": [24, 24, 24], "rate": 1e-2, "batch": 2}
 QUICK = {"patch": [16, 16, 16], "rate": 5e-3, "batch": 2}
 
 
@@ -70,7 +75,8 @@ def job(labelled, served, tmp_path):
     def made(**changes) -> Job:
         studies, cases = labelled
         own = {"max_epochs": 2, "epoch_steps": 2, "device": "cpu", "settings": QUICK, "cases": cases}
-        return Job(model="slem_brain", served=str(served), root=str(tmp_path / "training"), studies=str(studies), **{**own, **changes})
+        place = {"served": str(served), "bundled": str(served), "models": str(tmp_path / "models"), "root": str(tmp_path / "training"), "studies": str(studies)}
+        return Job(model="slem_brain", **{**place, **own, **changes})
 
     return made
 
@@ -81,19 +87,79 @@ def run(job: Job) -> RoundFolder:
     return folder
 
 
-def test_a_round_tells_how_it_goes_and_leaves_a_model(job) -> None:
-    folder = run(job())
+def test_a_round_tells_how_it_goes_and_publishes_what_is_not_worse(job) -> None:
+    order = job(publish_tolerance=1.0)
+    folder = run(order)
     status = folder.status()
-    assert (status.status, status.epoch, status.total_epochs) == (DONE, 2, 2)
+    assert (status.status, status.epoch, status.total_epochs, status.published) == (DONE, 2, 2, 1)
     assert 0 <= status.best_metric <= 1
     assert len(status.history) == 3
     assert status.skipped == {}
-    assert learnt(Path(job().root), "slem_brain") == {"A": "final 1", "B": "final 1", "C": "final 1"}
+    assert re.fullmatch(r"version 1 is served: mean 0\.\d{4} on the hold-out, version 0 has 0\.\d{4}", status.reason)
+    version = order.published.versions(check=True)[1]
+    assert (version.served, version.problem, version.record.round, version.record.parent) == (True, "", folder.id, 0)
+    assert sorted({**version.record.labels, **version.record.held_out}) == ["A", "B", "C"]
+    assert len(version.record.held_out) == 1
+    assert version.record.settings["steps"] == 4
+    assert version.card.figures.keys() == {"hold-out dice WT", "hold-out dice TC", "hold-out dice ET", "hold-out dice mean"}
+    assert sorted(path.name for path in folder.path.iterdir()) == ["job.json", "reserve", "status.json"]
+
+
+def test_few_labels_are_not_trusted_and_that_is_said(job) -> None:
+    status = run(job()).status()
+    assert not status.trusted
+    assert tuple(status.notes) == ("the metric is of 1 of 3 labelled cases: it is not to be trusted yet (from 5 on)",)
+
+
+def test_a_single_label_is_learnt_but_what_it_makes_is_not_served(job, labelled) -> None:
+    order = job(cases=labelled[1][:1], publish_tolerance=1.0)
+    status = run(order).status()
+    assert (status.status, status.published) == (DONE, 0)
+    assert "no labelled case is held out, so it cannot be compared with version 0: label more cases" in status.reason
+    assert "no labelled case is held out, so the metric is of cases that were trained on" in status.notes[0]
+    assert order.published.served_number() == 0
+    assert run(job(cases=labelled[1][:1], publish="always")).status().published == 1
+
+
+def test_a_worse_model_is_not_served(job) -> None:
+    run(job(max_epochs=3, epoch_steps=20, settings=QUICKEST))
+    order = job(served=str(job().published.served()), settings={**QUICK, "rate": 1.0, "clip": 1e9, "average": 0.0})
+    status = run(order).status()
+    assert (status.status, status.published, order.published.served_number()) == (DONE, 0, 1)
+    assert status.reason.startswith("refused: mean")
+    assert order.published.refused()[0].record.labels
+
+
+def test_the_next_round_learns_what_is_new_beside_what_the_served_model_knows(job, labelled, tmp_path, caplog) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "hold_out.yaml").write_text("train: [C]\n")
+    run(job(cases=labelled[1][:2], publish="always"))
+    first = job().published.versions()[1]
+    assert len(first.record.labels) == 1
+    run(job(served=str(first.folder), publish="always"))
+    assert "1 new cases, 1 old, 1 held out" in caplog.text
+    second = job().published.versions()[2]
+    assert second.record.held_out == first.record.held_out  # the third case does not move it
+    assert len(job().published.learnt(2)) == 2
+
+
+def test_the_user_says_which_case_validates(job, tmp_path) -> None:
+    (tmp_path / "hold_out.yaml").write_text("validate: [B]\ntrain: [A, C]\n")
+    run(job(publish="always"))
+    assert job().published.versions()[1].record.held_out == {"B": "final 1"}
+    (tmp_path / "hold_out.yaml").write_text("validate: [A, B, C]\n")
+    with pytest.raises(BadStudy, match="all labelled cases are held out, none is left to train on"):
+        run(job())
+    (tmp_path / "hold_out.yaml").write_text("validate: B\n")
+    with pytest.raises(BadSetting, match="validate must be a list"):
+        run(job())
+    assert latest_round(Path(job().root)).status().status == FAILED
 
 
 def test_the_metric_rises(job) -> None:
-    status = run(job(max_epochs=3, epoch_steps=20, settings={**QUICK, "patch": [24, 24, 24], "rate": 1e-2})).status()
+    status = run(job(max_epochs=3, epoch_steps=20, settings=QUICKEST)).status()
     assert status.best_metric > status.history[0] + 0.1
+    assert status.published == 1
 
 
 def test_it_stops_when_it_no_longer_gets_better(job) -> None:
@@ -132,7 +198,7 @@ def test_nan_stops_it_and_names_the_case(job, monkeypatch) -> None:
     status = folder.status()
     assert status.status == FAILED
     assert "look at case " in status.reason
-    assert learnt(Path(job().root), "slem_brain") == {}
+    assert job().published.numbers() == (0,)
 
 
 def test_a_gpu_without_memory_gets_smaller_batches_then_a_clear_report(job, monkeypatch) -> None:
@@ -202,19 +268,92 @@ def spawn(folder: RoundFolder) -> subprocess.Popen:
         return subprocess.Popen([sys.executable, "-m", "slem_app.finetune.worker", str(folder.path)], stdout=out, stderr=out, start_new_session=True)
 
 
-@pytest.mark.parametrize("moment", ["preparing", "training", "measuring epoch 1", "measuring epoch 2"])
-def test_killed_at_any_moment_it_leaves_no_harm(job, served, moment) -> None:
-    before = {path.name: path.read_bytes() for path in served.iterdir()}
-    folder = RoundFolder.make(job(), {})
+def killed(order: Job, moment) -> RoundFolder:
+    """A round in a process of its own, killed once `moment(folder)` is true."""
+    folder = RoundFolder.make(order, {})
     process = spawn(folder)
-    while process.poll() is None and folder.status().stage != moment:
+    while process.poll() is None and not moment(folder):
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert {path.name: path.read_bytes() for path in served.iterdir()} == before
-    assert not Lock(Path(job().root)).held()
-    assert run(job()).status().status == DONE
-    assert latest_round(Path(job().root)).status().status == DONE
+    return folder
+
+
+def assert_no_harm(order: Job, bundled: dict[str, bytes]) -> None:
+    """A valid model is served, the bundled one is as it was, and the next round comes to its end and leaves no rest."""
+    assert {path.name: path.read_bytes() for path in Path(order.bundled).iterdir()} == bundled
+    assert not Lock(Path(order.root)).held()
+    loaded = order.published.load()
+    assert (loaded.number, loaded.note) == (order.published.served_number(), "")
+    assert [one.problem for one in order.published.versions(check=True)] == [""] * len(order.published.numbers())
+    again = replace(order, served=str(order.published.served()))
+    status = run(again).status()
+    assert status.status == DONE
+    assert status.published == max(order.published.numbers())
+    assert not list(order.published.path.glob(".new-*"))
+    assert not list((Path(order.root) / "work").iterdir())
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("moment", ["measuring epoch 1", "publishing"])
+def test_killed_at_a_moment_it_leaves_no_harm(job, served, moment) -> None:
+    before, order = content(served), job(publish="always")
+    killed(order, lambda folder: folder.status().stage == moment)
+    assert_no_harm(order, before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_ten_random_moments_it_leaves_no_harm(job, served) -> None:
+    before, order, draw = content(served), job(publish="always"), random.Random(5)
+    begun = time.monotonic()
+    killed(order, lambda folder: folder.status().status != RUNNING)
+    length = time.monotonic() - begun
+    assert order.published.served_number() == 1
+    for _ in range(10):
+        order, end = replace(order, served=str(order.published.served())), time.monotonic() + draw.uniform(0.2, 1) * length
+        killed(order, lambda _, end=end: time.monotonic() >= end)
+        assert_no_harm(order, before)
+
+
+def test_a_full_disk_at_publishing_leaves_the_served_model_and_the_next_round_goes_on(job, monkeypatch) -> None:
+    real = published_module.write_record
+
+    def full(folder: Path, record) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(published_module, "write_record", full)
+    order = job(publish="always")
+    folder = RoundFolder.make(order, {})
+    with pytest.raises(StorageFailed):
+        Round(folder, "cpu").run()
+    assert (folder.status().status, "No space left on device" in folder.status().reason) == (FAILED, True)
+    assert (order.published.served_number(), order.published.numbers(), list(order.published.path.glob(".new-*"))) == (0, (0,), [])
+    monkeypatch.setattr(published_module, "write_record", real)
+    status = run(order).status()
+    assert (status.status, status.published, len(status.history)) == (DONE, 1, 3)
+
+
+def test_a_case_that_is_deleted_while_it_is_trained_on_takes_part_to_the_end(job, labelled, tmp_path, monkeypatch) -> None:
+    studies, cases = tmp_path / "studies", []
+    shutil.copytree(labelled[0], studies)
+    for one in labelled[1]:
+        label = Path(shutil.copy(one.label, tmp_path / f"{one.case}.nii.gz"))
+        cases.append(replace(one, label=str(label)))
+    order, real = job(studies=str(studies), cases=tuple(cases), publish="always"), rounds_module.train
+
+    def deleting(*arguments, **named):
+        shutil.rmtree(studies)
+        for one in cases:
+            Path(one.label).unlink()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(rounds_module, "train", deleting)
+    status = run(order).status()
+    assert (status.status, status.published, status.skipped) == (DONE, 1, {})
 
 
 def test_the_process_does_not_import_monailabel() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
@@ -230,7 +231,7 @@ def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp
         pass
     assert app.next_sample({})["score"] is not None
     task = app.serving.automatic["slem_brain"]
-    task.predictor = Predictor(load_model(click_models / "slem_brain"))
+    task.served.switch(Predictor(load_model(click_models / "slem_brain")))
     while app.serving.scores.step():
         pass
     sample = app.next_sample({"client_id": "ben"})
@@ -257,3 +258,59 @@ def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(app_class: t
     with pytest.raises(BadSetting, match="seconds is 'long': a number from 0 on is expected"):
         app.datastore().save_label("A", str(path), "final", {"client_id": "eva", "seconds": "long"})
     assert len(app.datastore().history("A")) == 3
+
+
+# versions
+
+
+def publish(app: MONAILabelApp) -> None:
+    """Another version of slem_brain, which answers otherwise, taken up at once."""
+    follower = app.serving.followers["slem_brain"]
+    model = load_model(follower.published.served())
+    with torch.no_grad():
+        model.network.head.weight.neg_()
+    follower.published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
+    follower.look()
+
+
+def test_a_new_version_answers_without_a_restart_and_is_told(app: MONAILabelApp) -> None:
+    ask = {"model": "slem_brain", "image": "A"}
+    assert app.info()["models"]["slem_brain"]["version"] == "test"
+    old = app.infer(ask)
+    publish(app)
+    new = app.infer(ask)
+    assert (old["params"]["model_version"], new["params"]["model_version"]) == ("test", "test+1")
+    assert (read_label_file(Path(old["file"]))[0] != read_label_file(Path(new["file"]))[0]).any()
+    assert app.info()["models"]["slem_brain"]["version"] == "test+1"
+    assert app.info()["train_stats"]["slem_brain"]["served_version"] == 1
+    app.serving.followers["slem_brain"].published.serve(0)
+    app.serving.followers["slem_brain"].look()
+    np.testing.assert_array_equal(read_label_file(Path(app.infer(ask)["file"]))[0], read_label_file(Path(old["file"]))[0])
+
+
+def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(serve: Callable, click_models: Path, studies: Path) -> None:
+    app = serve(click_models)
+    ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann", "edema": [[20, 20, 20]]}
+    app.infer(ask)
+    publish(app)
+    more = {**ask, "edema": [[20, 20, 20], [12, 30, 20]]}
+    again = app.infer(more)["params"]
+    assert (again["model_version"], again["steps"]) == ("test", 2)
+    assert app.infer({**more, "client_id": "ben"})["params"]["model_version"] == "test+1"
+    label = app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), "final", {"client_id": "ann", "model": "slem_brain_clicks"})
+    app.on_save_label("A", label)
+    assert app.datastore().history("A")[-1]["model_version"] == "test"  # the label tells the version that it was made with
+    assert app.infer(more)["params"]["model_version"] == "test"
+    assert app.infer({**ask, "image": "B"})["params"]["model_version"] == "test+1"
+    assert app.infer(more)["params"]["model_version"] == "test+1"
+
+
+def test_the_choice_of_the_next_case_goes_by_the_new_version(app: MONAILabelApp) -> None:
+    while app.serving.scores.step():
+        pass
+    publish(app)
+    assert app.serving.scores.woken.is_set()
+    while app.serving.scores.step():
+        pass
+    assert {len(known) for known in app.serving.scores.entries.values()} == {2}
+    assert "change" in app.next_sample({})["details"]

@@ -12,6 +12,7 @@ from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
 from slem_app.serving.cases import Cases
 from slem_app.serving.infer_task import Reply, SegmentationTask, parse_reply
+from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.weights import BRAIN_SEQUENCES, load_model
 
@@ -22,7 +23,7 @@ NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
 def task(models: Path, tmp_path: Path) -> SegmentationTask:
     (tmp_path / "results").mkdir()
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    return SegmentationTask(Predictor(load_model(models / "slem_brain")), cache, tmp_path / "results")
+    return SegmentationTask(Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path / "results")
 
 
 def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
@@ -58,7 +59,7 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
 
 def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    task = SegmentationTask(Predictor(load_model(models / "slem_brain")), cache, tmp_path, register=True)
+    task = SegmentationTask(Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True)
     _, params = task({"case": cases.find("A")})
     assert params["latencies"]["register"] > 0
     assert [note.split(" was moved by ")[0] for note in params["notes"][:3]] == ["t1n", "t2w", "t2f"]
@@ -139,7 +140,7 @@ def test_a_case_of_other_sequences_is_refused(task: SegmentationTask, cases: Cas
     case = cases.find("A")
     monkeypatch.setattr(type(case.grouping), "sequences", property(lambda grouping: {"pd": grouping.choices[0].series}))
     with pytest.raises(BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"):
-        task.prepared(case)
+        task.prepared(case, task.predictor)
 
 
 def test_a_damaged_file_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:

@@ -21,6 +21,7 @@ from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import WHERE
+from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model
 from tests.serving.language import NAMES, Desk, box, clear, look, negative, positive, remove, send_mask, start_over, undo
@@ -35,7 +36,7 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     model = load_model(click_models / "slem_brain")
 
     def make(kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64) -> InteractiveTask:
-        automatic = SegmentationTask(Predictor(model), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
+        automatic = SegmentationTask(Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
         return InteractiveTask(automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind)
 
     return make

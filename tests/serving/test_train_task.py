@@ -2,28 +2,24 @@
 
 import os
 import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import requests
-import uvicorn
-from fastapi import FastAPI
 
 from slem_app import phantom
 from slem_app.errors import BadSetting
 from slem_app.finetune.job import RUNNING, Busy, latest_round
 from slem_app.formats import write_nifti
-from slem_app.predict import Predictor
-from slem_app.serving import errors
 from slem_app.serving.datastore import CaseDatastore
+from slem_app.serving.served import Follower
 from slem_app.serving.train_routes import train_router
 from slem_app.serving.train_task import FinetuneTask, Trainings
-from slem_app.weights import BRAIN_LABELS, load_model
+from slem_app.weights import BRAIN_LABELS
+from slem_app.weights.published import Published
+from tests.serving.web import served
 
 QUICK = {"epoch_steps": 1, "settings": {"patch": [16, 16, 16]}}
 LONG = {"epoch_steps": 5000, "settings": {"patch": [16, 16, 16]}}
@@ -39,26 +35,8 @@ def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_pa
 
 
 def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
-    predictor = Predictor(load_model(models / "slem_brain"))
-    return FinetuneTask("slem_brain", Trainings(store, defaults=defaults), lambda: predictor)
-
-
-@contextmanager
-def served(trainer: FinetuneTask) -> Iterator[Callable[..., requests.Response]]:
-    """`ask(method, path, ...)` against the routes, served by uvicorn as MONAI Label does."""
-    app = FastAPI()
-    app.include_router(train_router(trainer.trainings, {"slem_brain": trainer}))
-    errors.install(app)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        try:
-            yield lambda method, path, **fields: requests.request(method, url + path, timeout=60, headers={"Connection": "close"}, **fields)
-        finally:
-            server.should_exit = True
-            thread.join()
+    published = Published(store.root / "models", "slem_brain", models / "slem_brain")
+    return FinetuneTask(Trainings(store, defaults=defaults), Follower(published))
 
 
 def wait_until(true, seconds: float = 300.0) -> None:
@@ -70,7 +48,7 @@ def wait_until(true, seconds: float = 300.0) -> None:
 
 def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
     trainer = task(labelled, models, **QUICK)
-    with served(trainer) as ask:
+    with served(train_router(trainer.trainings, {"slem_brain": trainer})) as ask:
         follow(trainer, ask)
 
 
@@ -102,7 +80,7 @@ def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
     trainer.start({"device": "cpu"})
     restarted = Trainings(labelled)
     with pytest.raises(Busy):
-        restarted.start("slem_brain", trainer.predictor(), {})
+        restarted.start(trainer.follower, {})
     wait_until(lambda: latest_round(restarted.root).status().stage != "starting")
     assert restarted.running() is not None
     stopped = restarted.stop()

@@ -16,6 +16,7 @@ import torch
 
 from slem_app.errors import BadCard, BadWeights, NotFound, StorageFailed
 from slem_app.network import Segmenter, build
+from slem_app.prompts import channel_count
 from slem_app.weights import Card, load_model, save_model
 from slem_app.weights.published import Decision, Published
 
@@ -75,7 +76,8 @@ def test_a_better_candidate_is_served_and_keeps_how_it_came_to_be(published: Pub
         (WORSE, {}, "mean 0.7000 on the hold-out, version 0 has 0.7500"),
         (WORSE, {"tolerance": 0.04}, "only 0.04 less is allowed"),
         ({"mean": float("nan")}, {}, "not a number"),
-        ({"WT": 1.0}, {}, "mean is missing"),
+        ({"WT": 1.0}, {}, "no labelled case is held out, so it cannot be compared with version 0: label more cases, or choose it yourself with `slem publish`"),
+        (GOOD, {"policy": "never"}, "kept apart: mean 0.8000 on the hold-out, version 0 has 0.7500; no model is published by itself here"),
         (GOOD, {"parent": 7}, "trained from version 7 .* meanwhile version 0 is served"),
     ],
 )
@@ -87,6 +89,33 @@ def test_a_worse_candidate_is_kept_apart_with_the_reason(published: Published, p
     assert kept.record.reason == decision.reason
     assert re.search(why, decision.reason)
     assert load_model(kept.folder).card.version == "3+refused"
+
+
+def test_every_model_is_served_where_that_is_wanted_but_a_broken_one(published: Published, publish: Callable[..., Decision]) -> None:
+    decision = publish(1, WORSE, policy="always")
+    assert (decision.published, decision.reason) == (True, "mean 0.7000 on the hold-out, version 0 has 0.7500; every model is published here")
+    assert publish(2, {"WT": 0.5}, policy="always").reason == "no labelled case is held out; every model is published here"
+    assert not publish(3, {"mean": float("nan")}, policy="always").published
+
+
+def test_what_was_learnt_follows_the_parents(published: Published, publish: Callable[..., Decision]) -> None:
+    publish(1, labels={"A": "final 1", "B": "final 1"}, round="first")
+    publish(2, labels={"A": "final 2", "C": "final 1"}, round="second")
+    refused = publish(3, WORSE, labels={"D": "final 1"}, round="third")
+    assert published.learnt(2) == {"A": "final 2", "B": "final 1", "C": "final 1"}
+    published.serve(1)
+    assert publish(4, labels={"E": "final 1"}).number == 3
+    assert published.learnt(3) == {"A": "final 1", "B": "final 1", "E": "final 1"}
+    assert published.learnt(0) == {}
+    assert (published.of_round("second").number, published.of_round("third").folder, published.of_round("fourth")) == (2, refused.folder, None)
+
+
+def test_a_version_that_clients_would_not_know_is_passed_over(published: Published, publish: Callable[..., Decision], card: Card) -> None:
+    publish(1)
+    later = replace(card, network=replace(card.network, prompts=channel_count(card.labels)), file="", sha256="")
+    save_model(published.bundled, later, build(later.network))  # a newer bundled model listens to clicks
+    assert published.load().number == 0
+    assert "it differs in prompts" in published.load().note
 
 
 def test_the_tolerance_lets_a_slightly_worse_one_pass(publish: Callable[..., Decision]) -> None:
@@ -191,7 +220,7 @@ def test_a_switch_that_only_may_not_outlast_a_power_cut_is_one(published: Publis
 
 
 WRITER = """
-import itertools, os, sys
+import itertools, os, sys, time
 from pathlib import Path
 import torch
 from slem_app.network import build
@@ -201,6 +230,9 @@ torch.set_num_threads(1)
 published = Published(Path(sys.argv[1]), "small", Path(sys.argv[2]))
 card = load_card(published.bundled)
 network = build(card.network)
+begin = time.monotonic()
+published.publish(card, network, {"mean": 1}, {"mean": 1})
+print(time.monotonic() - begin, flush=True)
 for _ in sys.stdin:  # a process of its own for every line
     child = os.fork()
     if child == 0:
@@ -216,11 +248,12 @@ def test_killed_at_any_moment_a_valid_model_is_served(published: Published, card
     command = [sys.executable, "-c", WRITER, str(published.path.parent), str(published.bundled)]
     draw = random.Random(7)
     with subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=-1, stdout=-1, text=True) as maker:
+        once = float(maker.stdout.readline())  # s that a publishing takes here
         for _ in range(10):
             maker.stdin.write("go\n")
             maker.stdin.flush()
             child = int(maker.stdout.readline())
-            time.sleep(draw.uniform(0.01, 0.4))
+            time.sleep(draw.uniform(0, 3 * once))
             os.kill(child, 9)
             assert maker.stdout.readline() == "9\n"
             loaded = published.load()

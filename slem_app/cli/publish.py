@@ -1,0 +1,60 @@
+"""`slem publish`: make a model a version of one that a server serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from slem_app.cli.models import published_in
+from slem_app.errors import SlemError
+from slem_app.weights import load_model
+from slem_app.weights.version import Record, read_record
+
+__all__ = ["Publish"]
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Serve a model as the next version: a refused candidate, or what `slem finetune` has made.
+
+    It is not compared with anything: that is your decision. `slem models FOLDER --back` takes it back.
+    """
+
+    candidate: Annotated[Path, tyro.conf.Positional]
+    """Folder of the model, as `slem models` lists it under refused, or RUN/model of `slem finetune`."""
+    store: Path
+    """The server's store, or the studies folder whose `.slem` it is."""
+    models_dir: Path | None = None
+    """As the server's setting: where version 0 is looked for first."""
+
+    def run(self) -> int:
+        """Publish it and say so."""
+        model = load_model(self.candidate)
+        [published] = published_in(self.store, model.card.name, self.models_dir)
+        record = _record(self.candidate)
+        decision = published.publish(
+            model.card,
+            model.network,
+            record.figures,
+            record.before,
+            parent=record.parent,
+            labels=record.labels,
+            held_out=record.held_out,
+            settings=record.settings,
+            round=record.round,
+            trusted=record.trusted,
+            chosen=f"chosen by a person: {record.reason or model.card.training or self.candidate}",
+        )
+        print(f"{model.card.name}: version {decision.number} is served from now on")
+        return 0
+
+
+def _record(folder: Path) -> Record:
+    """How a candidate came to be, where that is known."""
+    try:
+        return read_record(folder)
+    except SlemError:
+        return Record(created="", parent=0)
