@@ -14,7 +14,7 @@ from slem_app.formats.checks import check_labels
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 
-__all__ = ["write_nifti"]
+__all__ = ["write_nifti", "write_values"]
 
 
 def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> Path:
@@ -35,10 +35,15 @@ def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> 
         BadGrid: an array of another shape than the grid, or a grid that no image can have.
         StorageFailed: the disk refused.
     """
+    return write_values(check_labels(array, grid, labels), grid, path)
+
+
+def write_values(array: np.ndarray, grid: Grid, path: Path) -> Path:
+    """Write a label map in whatever values, e.g. those of a public data set, as uint8 NIfTI; arguments and errors else as those of `write_nifti`."""
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise BadSetting(f"{path.name}: a NIfTI file must end in .nii or .nii.gz")
-    image = nibabel.Nifti1Image(check_labels(array, grid, labels), grid.affine)
+    image = nibabel.Nifti1Image(np.asfortranarray(array, dtype=np.uint8), grid.affine)
     image.set_sform(grid.affine, 1)  # 1: scanner coordinates
     image.set_qform(grid.affine, 1)
     image.header.set_xyzt_units("mm")
