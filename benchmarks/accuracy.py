@@ -70,7 +70,7 @@ class Accuracy:
             torch.set_num_threads(self.threads)
         recipe = load_recipe(self.recipe, seed=self.seed, **({"steps": self.steps} if self.steps else {}))
         cache = CaseCache(self.runs / "cache")
-        ids = Finetune((self.data,), self.runs, self.recipe).prepare(cache, recipe.card)
+        ids = tuple(Finetune((self.data,), self.runs, self.recipe).prepare(cache, recipe.card))
         split = folds(ids, self.folds)
         for k in self.only or range(self.folds):
             folder = self.runs / f"fold{k}"

@@ -34,6 +34,10 @@ class Code:
     """Coding scheme designator; SCT = SNOMED CT."""
 
 
+SIDES = {"right": Code("24028007", "Right"), "left": Code("7771000", "Left")}
+"""DICOM PS3.16, CID 244."""
+
+
 @dataclass(frozen=True)
 class Label:
     """One exclusive class of the result."""
@@ -48,6 +52,17 @@ class Label:
     """Segmented property category."""
     color: tuple[int, int, int] = (255, 0, 0)
     """Recommended display colour, sRGB 0-255."""
+    laterality: str = ""
+    """'right' or 'left' where the type has two of which this is one; else ''."""
+
+    def __post_init__(self) -> None:
+        if self.laterality and self.laterality not in SIDES:
+            raise BadCard(f"label {self.name!r}: laterality must be {', '.join(map(repr, SIDES))} or '', got {self.laterality!r}")
+
+    @property
+    def modifiers(self) -> tuple[Code, ...]:
+        """Codes that qualify the type."""
+        return (SIDES[self.laterality],) if self.laterality else ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +119,11 @@ class LabelSet:
                         f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one must lie inside the other, "
                         "or they must share no label"
                     )
+
+    @property
+    def sided(self) -> bool:
+        """True where right and left are different labels: a mirror image would be wrong."""
+        return any(label.laterality for label in self.labels)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class Predict:
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Move the sequences onto each other first (rigid), for scans between which the head has moved."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Average over mirror images: eight times slower, slightly better."""
+    """Average over mirror images along the axes that the card allows: up to eight times slower, slightly better."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     precision: str = "auto"
@@ -56,7 +56,7 @@ class Predict:
         """Segment, write and report."""
         studies = self.studies()
         model = load_model(self.model)
-        inference = replace(model.card.inference, mirror=(0, 1, 2)) if self.mirror else model.card.inference
+        inference = replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
         predictor = Predictor(model, self.device, self.precision, inference)
         for study in studies:
             path = self.target(study, len(studies))

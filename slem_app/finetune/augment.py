@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +39,14 @@ class Variation:
     """Of the noise."""
 
 
-def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings) -> Variation:
-    """Draw the variation of one patch of `sequences` sequences."""
+def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings, mirrors: Sequence[int] = (0, 1, 2)) -> Variation:
+    """Draw the variation of one patch of `sequences` sequences, mirrored along none but the axes `mirrors`."""
     uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
     some = lambda probability: rng.random(sequences) < probability  # noqa: E731
     keep = some(settings.keep_sequence)
     keep[rng.integers(sequences)] |= not keep.any()
     return Variation(
-        flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip),
+        flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip and axis - 1 in mirrors),
         affine=draw_affine(rng, settings.rotation, settings.scale) if rng.random() < settings.spatial else None,
         gain=1 + uniform(-settings.gain, settings.gain),
         shift=uniform(-settings.shift, settings.shift),

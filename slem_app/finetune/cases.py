@@ -28,6 +28,8 @@ class CachingReport:
     """Cases in the cache."""
     skipped: Mapping[str, str]
     """Case -> why it was left out."""
+    patients: Mapping[str, str]
+    """Case in the cache -> study that it is, or is a part of: what a split must not tear apart."""
 
 
 def cache_cases(
@@ -51,19 +53,20 @@ def cache_cases(
     Raises:
         StorageFailed: the disk refused the cache; every other fault of a case is its reason for being left out.
     """
-    ready, skipped = [], {}
+    ready, skipped, patients = [], {}, {}
     for case in studies.ids():
         for study in _with_parts(studies, case, skipped):
             try:
                 _cache_case(study, cache, tuple(sequences), preparation, labels)
                 ready.append(study.id)
+                patients[study.id] = case
             except StorageFailed:
                 raise
             except SlemError as error:
                 skipped[study.id] = str(error)
         if seen is not None:
             seen(case)
-    return CachingReport(tuple(ready), skipped)
+    return CachingReport(tuple(ready), skipped, patients)
 
 
 def _with_parts(studies: StudySource, case: str, skipped: dict[str, str]) -> tuple[Study, ...]:

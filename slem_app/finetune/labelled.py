@@ -56,7 +56,7 @@ class LabelledStudies(StudySource):
         if not path.is_file():
             raise NotFound(f"{id}: its label {path.parent.name}/{path.name} is gone")
         label = Series("label", (path,), "nifti", "label")
-        study = replace(self._study(entry), label=label, coding="own")
+        study = replace(self._study(entry), label=label, coding="own", parts=())
         image = group(study).sequences.get(entry.sequence) or study.find(entry.sequence)
         if image is None:
             raise NotFound(f"{id}: its label lies on the sequence {entry.sequence}, which the case no longer has")

@@ -37,6 +37,7 @@ def train(
     progress: bool = True,
     on_checkpoint: Callable[[int, nn.Module], bool | None] | None = None,
     labels: LabelSet | None = None,
+    mirrors: Sequence[int] = (0, 1, 2),
 ) -> Segmenter:
     """Train `network` and return the moving average of its weights.
 
@@ -53,6 +54,7 @@ def train(
         progress: show a bar with the time left.
         on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it returns True training stops.
         labels: the model's; needed only for training with a simulated reader.
+        mirrors: the card's.
 
     Raises:
         BadSetting: the folder holds a run with other settings, the batch does not split among the processes, or a patch that the network
@@ -74,7 +76,7 @@ def train(
             for parameter in trunk.values():
                 parameter.grad = None
 
-    patches, losses = Patches(cache, sorted(ids), settings), _Losses(network, settings.deep_weights)
+    patches, losses = Patches(cache, sorted(ids), settings, mirrors), _Losses(network, settings.deep_weights)
     if settings.interact.share:
         patches, losses = NumberedPatches(patches), _interactive(network, labels, cache, sorted(ids), settings)
     outcome = fit(

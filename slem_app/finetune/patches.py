@@ -26,10 +26,10 @@ class Patches(Dataset):
         BadStudy: no case.
     """
 
-    def __init__(self, cache: CaseCache, ids: Sequence[str], settings: FinetuneSettings) -> None:
+    def __init__(self, cache: CaseCache, ids: Sequence[str], settings: FinetuneSettings, mirrors: Sequence[int] = (0, 1, 2)) -> None:
         if not ids:
             raise BadStudy("there is no labelled case to train on")
-        self.cache, self.ids, self.settings = cache, tuple(ids), settings
+        self.cache, self.ids, self.settings, self.mirrors = cache, tuple(ids), settings, tuple(mirrors)
 
     def __len__(self) -> int:
         return self.settings.steps * self.settings.batch
@@ -49,7 +49,7 @@ class Patches(Dataset):
         start = _start(rng, case, self.settings)
         images = torch.from_numpy(cut(case.images, start, self.settings.patch).astype(np.float32))
         regions = torch.from_numpy(cut(case.regions, start, self.settings.patch).astype(np.float32) / 255)
-        variation = draw(rng, len(images), self.settings.augment)
+        variation = draw(rng, len(images), self.settings.augment, self.mirrors)
         images, regions = apply(images, regions, variation)
         present = case.present & variation.keep
         return images, torch.from_numpy(present if present.any() else case.present), regions

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -102,7 +102,7 @@ class Round:
         if first_process():
             self.cache.evict({*material.mixture.turns, *material.measured}, int(self.job.cache_gb * 2**30))
             self._tell(material, report, scores)
-        settings = plan(self.job, self.card, material.seed)
+        settings = plan(self.job, self.card, material.seed, [self.cache.load(case).grid.shape for case in material.mixture.turns])
         while True:
             try:
                 self._train(settings, material, scores)
@@ -169,7 +169,8 @@ class Round:
         network = build(self.card.network)
         network.load_state_dict(self.parent.network.state_dict())
         try:
-            train(network, self.cache, turns, settings, work, self.device, on_checkpoint=epochs.done, labels=self.card.labels)
+            card = self.card
+            train(network, self.cache, turns, settings, work, self.device, on_checkpoint=epochs.done, labels=card.labels, mirrors=card.mirrors)
         except TrainingFailed:
             shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
             raise
@@ -218,8 +219,8 @@ def outcome(decision: Decision) -> str:
     return f"version {decision.number} is served: {decision.reason}" if decision.published else decision.reason
 
 
-def plan(job: Job, card: Card, seed: int = 0) -> FinetuneSettings:
-    """Settings of the training that a job asks for.
+def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = ()) -> FinetuneSettings:
+    """Settings of the training that a job asks for, its patches and views no larger than the cases, which are of these `shapes`.
 
     Raises:
         BadCard: a setting that there is not.
@@ -228,7 +229,13 @@ def plan(job: Job, card: Card, seed: int = 0) -> FinetuneSettings:
     interact = {"share": 0.5} if card.network.prompts == channel_count(card.labels) else {}
     own = {"rate": RATE, "batch": max(2, job.processes), "interact": interact, "save_every": job.epoch_steps, "steps": job.max_epochs * job.epoch_steps}
     table = merge(to_table(FinetuneSettings()), {**own, "seed": seed, **job.settings}, "a round's settings")
-    return from_table(FinetuneSettings, table, "a round's settings")
+    settings, multiple = from_table(FinetuneSettings, table, "a round's settings"), card.network.multiple
+    if not shapes or "patch" in job.settings:
+        return settings
+    patch = tuple(min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple) for axis, n in enumerate(settings.patch))
+    patch = patch if max(patch) > multiple else (2 * multiple, *patch[1:])  # the least that a network takes
+    views = tuple(v for v in settings.interact.views if v <= min(patch)) or (min(patch),)
+    return replace(settings, patch=patch, interact=replace(settings.interact, views=views))
 
 
 def _skipped(skipped: Mapping[str, str]) -> str:

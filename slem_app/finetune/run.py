@@ -57,7 +57,7 @@ def finetune(
         transfer(parent, network, recipe.card.sequences, recipe.settings.fresh)
     elif parent is not None:
         _take_over(parent, network)
-    trained = train(network, cache, ids, recipe.settings, folder, device, workers, progress, labels=recipe.card.labels)
+    trained = train(network, cache, ids, recipe.settings, folder, device, workers, progress, labels=recipe.card.labels, mirrors=recipe.card.mirrors)
     if isinstance(parent, Model) and not parent.card.network.prompts:
         keep(parent, trained, recipe.settings.interact.kept)
     steps, batch = recipe.settings.steps, recipe.settings.batch

@@ -1,9 +1,10 @@
-"""How good a segmentation is: Dice and 95 % Hausdorff distance of each region, bootstrap intervals over cases."""
+"""How good a segmentation is: overlap, volume and surfaces of each region, bootstrap intervals over cases."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from slem_app.errors import BadGrid
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 
-__all__ = ["bootstrap", "dice", "hausdorff95", "region_scores"]
+__all__ = ["bootstrap", "dice", "hausdorff95", "region_scores", "surface_distances", "volume_difference"]
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -28,11 +29,42 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float
         return 0.0 if a.any() == b.any() else 374.0
     from monai.metrics import compute_hausdorff_distance  # takes seconds to import, used by evaluation alone
 
+    with _quiet():
+        return float(compute_hausdorff_distance(*_cropped(a, b), include_background=True, percentile=95, spacing=list(spacing)))
+
+
+def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
+    """Average and maximum symmetric surface distance in mm, by MONAI; (0, 0) if both masks are empty, infinite if one is."""
+    if not a.any() or not b.any():
+        return (0.0, 0.0) if a.any() == b.any() else (float("inf"), float("inf"))
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+    both = _cropped(a, b)
+    with _quiet():
+        average = compute_average_surface_distance(*both, include_background=True, symmetric=True, spacing=list(spacing))
+        largest = compute_hausdorff_distance(*both, include_background=True, spacing=list(spacing))
+    return float(average), float(largest)
+
+
+def volume_difference(predicted: np.ndarray, expected: np.ndarray) -> float:
+    """Relative absolute volume difference in %; 0 if both masks are empty, infinite if the expected one alone is."""
+    mine, right = int(predicted.sum()), int(expected.sum())
+    if not right:
+        return 0.0 if not mine else float("inf")
+    return 100 * abs(mine - right) / right
+
+
+def _cropped(a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
+    """Two masks as (1, 1, I, J, K), without what is empty in both."""
     box = ndimage.find_objects((a | b).astype(np.int8))[0]
-    both = [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b)]
+    return [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)  # MONAI 1.5 and 1.6 warn of a call of their own
-        return float(compute_hausdorff_distance(*both, include_background=True, percentile=95, spacing=list(spacing)))
+        yield
 
 
 def region_scores(predicted: np.ndarray, expected: np.ndarray, grid: Grid, labels: LabelSet, surface: bool = True) -> dict[str, float]:

@@ -18,7 +18,7 @@ class AugmentSettings:
     """
 
     flip: float = 0.5
-    """Probability of a mirror, each axis by itself."""
+    """Probability of a mirror, each axis of the card's `mirrors` by itself."""
     spatial: float = 0.5
     """Probability of one rotation and scaling."""
     rotation: float = 20.0
@@ -28,7 +28,7 @@ class AugmentSettings:
     gain: float = 0.25
     """Each sequence is multiplied by 1 +- this."""
     shift: float = 0.25
-    """Each sequence gets up to +- this added inside the head (in its standard deviations)."""
+    """Each sequence gets up to +- this added inside the patient (in its standard deviations)."""
     gamma: float = 0.3
     """Probability of a gamma curve, a sequence."""
     noise: float = 0.2

@@ -19,7 +19,7 @@ from slem_app.errors import BadLabel
 from slem_app.formats.checks import check_labels
 from slem_app.formats.planes import Plane, Sources, ordered, planes_of
 from slem_app.formats.provenance import LONGEST, MANUFACTURER, MODEL_NAME, Provenance, save_dicom, study_fields
-from slem_app.labels import Label, LabelSet
+from slem_app.labels import Code, Label, LabelSet
 from slem_app.types import Grid
 
 __all__ = ["make_rtstruct", "write_rtstruct"]
@@ -157,9 +157,15 @@ def _image(plane: Plane) -> Dataset:
     return reference
 
 
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, code.meaning
+    return item
+
+
 def _roi(label: Label, frame_of_reference: str, provenance: Provenance) -> tuple[Dataset, Dataset, Dataset]:
     """The three items of a label: what it is called, where it is drawn, what it means."""
-    roi, drawn, meaning, code = Dataset(), Dataset(), Dataset(), Dataset()
+    roi, drawn, meaning, code = Dataset(), Dataset(), Dataset(), _code(label.type)
     roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = label.value, frame_of_reference, label.name
     roi.ROIGenerationAlgorithm = provenance.kind
     if provenance.algorithm:
@@ -167,7 +173,8 @@ def _roi(label: Label, frame_of_reference: str, provenance: Provenance) -> tuple
     drawn.ReferencedROINumber, drawn.ROIDisplayColor = label.value, list(label.color)
     meaning.ObservationNumber, meaning.ReferencedROINumber = label.value, label.value
     meaning.RTROIInterpretedType, meaning.ROIInterpreter = "", provenance.creator_name
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = label.type.value, label.type.scheme, label.type.meaning
+    if label.modifiers:  # as a refinement of the type, PS3.3 C.8.8.8
+        code.SegmentedPropertyTypeModifierCodeSequence = [_code(one) for one in label.modifiers]
     meaning.RTROIIdentificationCodeSequence = [code]
     return roi, drawn, meaning
 

@@ -164,6 +164,10 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
         algorithm = highdicom.AlgorithmIdentificationSequence(provenance.algorithm, codes.cid7162.ArtificialIntelligence, provenance.version, MANUFACTURER)
     segment = highdicom.seg.SegmentDescription(label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm)
     segment.RecommendedDisplayCIELabValue = cielab(label.color)
+    if label.modifiers:  # PS3.3 C.8.20.4: within the type that they qualify
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning) for code in label.modifiers
+        ]
     return segment
 
 
@@ -280,7 +284,7 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
     name = str(segment.get("SegmentLabel", "")).strip()
     named = [label.value for label in labels.labels if label.name.casefold() == name.casefold()]
     code = next(iter(segment.get("SegmentedPropertyTypeCodeSequence") or ()), None)
-    coded = [label.value for label in labels.labels if code is not None and _coded(label.type) == _read_code(code)]
+    coded = [label.value for label in labels.labels if code is not None and _coded(label.type) == _read_code(code) and _same_side(label, code)]
     if len(coded) > 1:  # the code does not tell these labels apart
         coded = [value for value in coded if value in named]
     if named and coded and named != coded:
@@ -293,6 +297,12 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
         known = ", ".join(labels.names)
         raise BadLabel(f"{what}: segment {segment.SegmentNumber}, {name!r}, {meaning}, is none of the labels {known}: rename it and save again")
     return (named or coded)[0]
+
+
+def _same_side(label: Label, code: Dataset) -> bool:
+    """Whether the modifiers of a type fit the label's; a type without any fits every side."""
+    given = {_read_code(item) for item in code.get("SegmentedPropertyTypeModifierCodeSequence") or ()}
+    return not given or not label.modifiers or bool(given & {_coded(one) for one in label.modifiers})
 
 
 def _read_code(item: Dataset) -> DicomCode:

@@ -23,7 +23,7 @@ __all__ = ["MIRRORS", "LabelMap", "Measures", "change_of", "entropy", "measure"]
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
 """Axes that are mirrored in each pass of the ensemble: one after the other, which costs half of all eight combinations."""
-LEAST = 1000.0  # mm3 that are looked at where no tumour is found
+LEAST = 1000.0  # mm3 that are looked at where nothing is found
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +41,13 @@ class Measures:
     """What one model says of one case."""
 
     uncertainty: float
-    """Mean entropy in the predicted tumour, 0 (sure) to 1 bit; where none is predicted, in the millilitre that is most probable."""
+    """Mean entropy in what is predicted, 0 (sure) to 1 bit; where none is predicted, in the millilitre that is most probable."""
     uncertainty_in: Mapping[str, float]
     """The same in each predicted label; 0 where it is not predicted."""
     volumes_ml: Mapping[str, float]
     """Millilitres of each predicted label."""
     features: np.ndarray
-    """(F,) float32, the deepest level of the encoder, averaged over the head and over the predicted tumour."""
+    """(F,) float32, the deepest level of the encoder, averaged over the image and over what is predicted."""
     change: float | None = None
     """1 - Dice to the result of the model before, mean over regions; None where there is none."""
     change_in: Mapping[str, float] = field(default_factory=dict)
@@ -138,19 +138,20 @@ def _unlike(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ensemble(predictor: Predictor, prepared: Prepared, between: Callable[[], None]) -> np.ndarray:
-    """(R, I, J, K) probabilities, the mean over MIRRORS, whatever the card says of mirrors."""
+    """(R, I, J, K) probabilities, the mean over those MIRRORS that may be, whatever the card says of inference."""
     plain = Predictor(predictor.model, predictor.device, predictor.precision, replace(predictor.inference, mirror=()))
     total = np.zeros((), np.float32)
-    for axes in MIRRORS:
+    mirrors = [axes for axes in MIRRORS if set(axes) <= set(predictor.card.mirrors)]
+    for axes in mirrors:
         between()
         flips = tuple(axis + 1 for axis in axes)
         flipped = replace(prepared, images=np.ascontiguousarray(np.flip(prepared.images, flips)))
         total = total + np.flip(plain.probabilities(flipped), flips)
-    return total / len(MIRRORS)
+    return total / len(mirrors)
 
 
 def _looked_at(array: np.ndarray, probabilities: np.ndarray, voxel_volume: float) -> np.ndarray:
-    """(I, J, K) bool: the predicted tumour, else the most probable millilitre."""
+    """(I, J, K) bool: what is predicted, else the most probable millilitre."""
     if array.any():
         return array > 0
     best = probabilities.max(axis=0)
@@ -159,7 +160,7 @@ def _looked_at(array: np.ndarray, probabilities: np.ndarray, voxel_volume: float
 
 
 def _features(predictor: Predictor, prepared: Prepared, likely: np.ndarray) -> np.ndarray:
-    """(2 C,) float32 of the deepest level: its mean, and its mean weighted by the probability of tumour."""
+    """(2 C,) float32 of the deepest level: its mean, and its mean weighted by the probability of any region."""
     box = _window(likely, predictor.inference.one_pass, predictor.inference.window)
     images = torch.from_numpy(np.ascontiguousarray(prepared.images[(slice(None), *box)]))[None].to(predictor.device)  # 1 M I J K
     present = torch.from_numpy(prepared.present)[None].to(predictor.device)
@@ -173,7 +174,7 @@ def _features(predictor: Predictor, prepared: Prepared, likely: np.ndarray) -> n
 
 
 def _window(likely: np.ndarray, most: int, window: tuple[int, int, int]) -> tuple[slice, slice, slice]:
-    """All of a volume of up to `most` voxels, else a window around what is likely tumour."""
+    """All of a volume of up to `most` voxels, else a window around what is likely foreground."""
     if likely.size <= most:
         return tuple(slice(0, n) for n in likely.shape)
     centre = [np.average(np.arange(n), weights=likely.sum(axis=tuple(a for a in range(3) if a != axis)) + 1e-9) for axis, n in enumerate(likely.shape)]

@@ -22,10 +22,10 @@ __all__ = ["DEFAULT", "STRATEGIES", "Choice", "Pool", "choices"]
 
 STRATEGIES: Mapping[str, str] = {
     "balanced": "Uncertain, changed, unlike the labelled cases, and of the classes that are rare among them; the mean of these ranks",
-    "uncertainty": "Where the model is least sure of the tumour it finds (entropy over mirrored passes)",
+    "uncertainty": "Where the model is least sure of what it finds (entropy over mirrored passes)",
     "disagreement": "Where this model and the one before differ most (1 - Dice)",
     "diverse": "The case that is least like any labelled one (core-set on the network's features)",
-    "foreground_random": "Random, in proportion to the predicted tumour volume",
+    "foreground_random": "Random, in proportion to the predicted volume",
     "random": "Random; a case that was given out lately is less likely",
     "first": "The first by name",
 }
@@ -163,20 +163,20 @@ class Scene:
 
 
 def _foreground_random(scene: Scene, notes: tuple[str, ...]) -> Choice:
-    """Like the case of a random voxel of all predicted tumour."""
+    """Like the case of a random voxel of all that is predicted."""
     ml = np.array([one.foreground_ml for one in scene.measures])
     if not ml.any():
-        return _drawn(scene.cases, scene.pool, scene.random, (*notes, "the model finds no tumour in any case: drawn at random"))
+        return _drawn(scene.cases, scene.pool, scene.random, (*notes, "the model finds nothing in any case: drawn at random"))
     n = int(scene.random.choice(len(ml), p=ml / ml.sum()))
-    return Choice(scene.cases[n], f"drawn in proportion to the predicted tumour, here {ml[n]:.1f} ml", None, {"foreground_ml": float(ml[n])}, notes)
+    return Choice(scene.cases[n], f"drawn in proportion to the predicted volume, here {ml[n]:.1f} ml", None, {"foreground_ml": float(ml[n])}, notes)
 
 
 def _uncertainty(scene: Scene, notes: tuple[str, ...]) -> Choice:
     scores = np.array([one.uncertainty for one in scene.measures])
     n = scene.best(scores)
     most = scene.labels[int(scene.by_label("uncertainty_in")[n].argmax())]
-    where = f"most about {most}" if scene.measures[n].foreground_ml else "though it finds no tumour"
-    reason = f"the model is unsure here ({scores[n]:.2f} bit a voxel of the tumour), {where}"
+    where = f"most about {most}" if scene.measures[n].foreground_ml else "though it finds nothing"
+    reason = f"the model is unsure here ({scores[n]:.2f} bit a voxel of what it finds), {where}"
     return Choice(scene.cases[n], reason, float(scores[n]), dict(scene.measures[n].uncertainty_in), notes)
 
 

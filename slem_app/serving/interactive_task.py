@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from slem_app.labels import Label, LabelSet, Region
+from slem_app.labels import LabelSet, Region
 from slem_app.predict import Features, Prediction, Predictor, Refiner, Result
 from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.ask import Ask, parse_clicks, parse_scribbles
@@ -280,7 +280,7 @@ def _listed(moment: Moment, ask: Ask) -> Moment:
 def _only(prediction: Prediction, name: str) -> Prediction:
     """One label as value 1, as Slicer's Scribbles reads a reply."""
     label = prediction.labels.labels[prediction.labels.value(name) - 1]
-    one = Label(label.name, 1, label.type, label.category, label.color)
+    one = replace(label, value=1)
     array = np.asfortranarray(prediction.array == label.value).astype(np.uint8, order="K")
     return replace(prediction, array=array, labels=LabelSet((one,), (Region(name, (name,)),)))
 

@@ -51,6 +51,8 @@ class Preparation:
     """mm kept around the foreground."""
     clip: tuple[float, float] = (0.5, 99.5)
     """Percentiles of the foreground to which intensities are clipped before mean and standard deviation are taken."""
+    stripped: bool = True
+    """The network learns from images around which all but the organ was cut away (skull-stripped): where it was not, a note says so."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", tuple(float(s) for s in self.spacing))
@@ -112,7 +114,7 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
     levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in here}
     images = {name: _resample(volumes[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
-    notes = (*_head_notes(levels), *_compare(masks))
+    notes = (*(_stripping_notes(levels) if settings.stripped else ()), *_compare(masks))
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -273,14 +275,14 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
             )
 
 
-def _head_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
+def _stripping_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
     heads = [name for name, level in levels.items() if level.head is not None]
     return (f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark skull and skin",) if heads else ()
 
 
 def _displacement_notes(images: Mapping[str, np.ndarray], here: Sequence[str], settings: Preparation) -> tuple[str, ...]:
     found = displacement({name: images[name] for name in here}, settings.spacing)
-    text = "{} seems displaced against {} by some {:.0f} mm: did the head move between them? --register may help"
+    text = "{} seems displaced against {} by some {:.0f} mm: did the patient move between them? --register may help"
     return tuple(text.format(name, first, mm) for name, (mm, first) in found.items())
 
 
@@ -296,7 +298,7 @@ def _compare(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
         if shared < LEAST_SHARED * min(sizes):
             raise BadGrid(
-                f"the heads in the sequences {first} and {name} do not overlap ({shared / min(sizes):.0%} of the smaller one): "
+                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of the smaller foreground): "
                 "they are of different positions or patients; take them out, or register them first (--register)"
             )
         dice = 2 * shared / sum(sizes)

@@ -90,6 +90,8 @@ class Card:
     """From probabilities to labels."""
     inference: Inference = Inference()
     """How it is run."""
+    mirrors: tuple[int, ...] = (0, 1, 2)
+    """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and ensembles mirror along no other."""
     data: str = ""
     """What it was trained on, e.g. '16 cases of BraTS 2018 (...)'."""
     terms: str = ""
@@ -123,8 +125,18 @@ class Card:
                 f"must be multiples of the network's {self.network.multiple} voxels"
             )
         self.postprocess.check(self.labels)
+        self._check_mirrors()
         if (self.file or self.sha256) and (Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
             raise BadCard(f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, {self.sha256!r}")
+
+    def _check_mirrors(self) -> None:
+        if len(set(self.mirrors)) < len(self.mirrors) or not set(self.mirrors) <= {0, 1, 2}:
+            raise BadCard(f"mirrors must hold axes out of 0, 1, 2, each once, got {list(self.mirrors)}")
+        if self.labels.sided and 0 in self.mirrors:
+            sides = ", ".join(label.name for label in self.labels.labels if label.laterality)
+            raise BadCard(f"mirrors must not hold axis 0 (R-L): it would turn right into left, and the labels {sides} have a side")
+        if not set(self.inference.mirror) <= set(self.mirrors):
+            raise BadCard(f"inference.mirror {list(self.inference.mirror)} must lie among mirrors {list(self.mirrors)}")
 
 
 def card_text(card: Card) -> str:

@@ -11,7 +11,7 @@ import yaml
 from slem_app.cli import main
 from slem_app.finetune.recipe import load_recipe
 from slem_app.network import SegmenterConfig
-from slem_app.phantom import make, write_nifti
+from slem_app.phantom import make, make_abdomen, write_chaos, write_nifti
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
 from slem_app.volumes.prepare import Preparation
@@ -96,3 +96,35 @@ def test_unknown_device_and_recipe_are_errors(studies, tmp_path, capsys):
     assert "unknown device 'abacus'" in capsys.readouterr().err
     assert main(["finetune", "--data", str(studies), "-o", str(tmp_path / "run"), "--recipe", "liver", "--device", "cpu"]) == 2
     assert "no recipe 'liver'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("chaos")
+    for seed in (1, 2):
+        write_chaos(make_abdomen(seed, (16.0, 16.0, 16.0)), folder, str(seed))
+    return folder
+
+
+def test_one_command_trains_on_a_chaos_set_and_evaluates_on_patients_kept_back(chaos, tmp_path, capsys):
+    network = SegmenterConfig(sequences=3, regions=4, channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+    preparation = Preparation(spacing=(12.0, 12.0, 12.0), multiple=8, stripped=False)
+    card = replace(load_recipe("chaos").card, name="tiny", network=network, preparation=preparation)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"card": to_table(card), "settings": {"steps": 2, "batch": 1, "patch": [16, 16, 16]}}))
+    out = tmp_path / "run"
+    assert main(["finetune", "--data", str(chaos), "-o", str(out), "--recipe", str(path), "--held-out", "0.5", "--device", "cpu"]) == 0
+    told = capsys.readouterr().out
+    assert "tiny: 2 cases, 2 steps" in told  # both truths of the one patient that is trained on
+    assert "on 1 patients not trained on (2):" in told
+    rows = (out / "held_out.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [[case, label] for case in ("2", "2_T2SPIR") for label in card.labels.names]
+    assert main(["evaluate", "--data", str(chaos), "--model", str(out / "model"), "--cases", "2", "-o", str(tmp_path / "again.csv"), "--device", "cpu"]) == 0
+    assert (tmp_path / "again.csv").read_text() == (out / "held_out.csv").read_text()
+    assert "Dice    RAVD %   ASSD mm   MSSD mm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("share", "reason"), [("1", "is a share from 0 to below 1"), ("-0.1", "is a share from 0 to below 1")])
+def test_a_share_that_leaves_nobody_to_train_on_is_refused(chaos, recipe, tmp_path, capsys, share, reason):
+    assert main(["finetune", "--data", str(chaos), "-o", str(tmp_path / "run"), "--recipe", "chaos", "--held-out", share, "--device", "cpu"]) == 2
+    assert reason in capsys.readouterr().err

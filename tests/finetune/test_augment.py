@@ -132,3 +132,10 @@ def test_blur_takes_detail_away():
     result = apply(images, regions, replace(nothing(), blur=np.array([2.0, 1, 1, 1])))[0]
     assert result[0, 5:].std() < 0.7 * images[0, 5:].std()
     torch.testing.assert_close(result[1:], images[1:])
+
+
+def test_nothing_is_mirrored_along_an_axis_that_must_not_be():
+    settings = AugmentSettings(flip=1.0)
+    assert draw(np.random.default_rng(0), 3, settings).flips == (1, 2, 3)
+    assert draw(np.random.default_rng(0), 3, settings, mirrors=(1, 2)).flips == (2, 3)
+    assert draw(np.random.default_rng(0), 3, settings, mirrors=()).flips == ()

@@ -37,7 +37,7 @@ def two(tmp_path, phantoms: list[Phantom]) -> Path:
 def test_regions_lie_where_the_labels_are(two, tmp_path, phantoms):
     cache, told = CaseCache(tmp_path / "cache"), []
     report = caching(two, cache, seen=told.append)
-    assert report == CachingReport(("good", "other"), {})
+    assert report == CachingReport(("good", "other"), {}, {"good": "good", "other": "other"})
     assert told == ["good", "other"]
     case = cache.load("good")
     assert case.present.all()

@@ -24,6 +24,26 @@ def test_the_brain_recipe_makes_the_three_parts_of_a_glioma():
     assert card.sequences == ("t1n", "t1c", "t2w", "t2f")
 
 
+@pytest.mark.parametrize("name", ["chaos", "chaos_clicks"])
+def test_the_chaos_recipes_make_four_organs_that_exclude_each_other(name):
+    card = load_recipe(name).card
+    assert card.labels.names == ("liver", "right kidney", "left kidney", "spleen")
+    assert [region.labels for region in card.labels.regions] == [(label,) for label in card.labels.names]
+    assert card.sequences == ("t1_in", "t1_out", "t2")
+    assert [label.laterality for label in card.labels.labels] == ["", "right", "left", ""]
+    assert card.mirrors == ()
+
+
+def test_a_model_that_tells_sides_apart_is_never_mirrored_across():
+    card = load_recipe("chaos").card
+    with pytest.raises(BadCard, match=r"mirrors must not hold axis 0 \(R-L\).*the labels right kidney, left kidney have a side"):
+        replace(card, mirrors=(0,))
+    with pytest.raises(BadCard, match=r"inference.mirror \[1\] must lie among mirrors \[\]"):
+        replace(card, inference=replace(card.inference, mirror=(1,)))
+    with pytest.raises(BadCard, match="mirrors must hold axes out of 0, 1, 2"):
+        replace(card, mirrors=(3,))
+
+
 @pytest.fixture
 def written(tmp_path):
     def write(settings: object, card: dict | None = None, **more: object) -> str:

@@ -14,7 +14,7 @@ from slem_app import phantom
 from slem_app.errors import BadGrid, BadLabel, BadSetting, BadStudy, BadVolume, NotFound
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg, read_seg, referenced_series, write_seg
-from slem_app.labels import LabelSet
+from slem_app.labels import Code, Label, LabelSet, Region
 from slem_app.studies import Series, open_source
 from slem_app.types import Grid
 
@@ -347,3 +347,31 @@ def test_what_is_no_segmentation_is_refused(foreign: Dataset, one: Case, labels:
     foreign.PixelData = b"\x64" * (foreign.Rows * foreign.Columns * int(foreign.NumberOfFrames))
     with pytest.raises(BadVolume, match="fractions or probabilities"):
         read_seg(foreign, one.grid, labels)
+
+
+KIDNEY, ORGAN = Code("64033007", "Kidney"), Code("123037004", "Anatomical Structure")
+SIDES = LabelSet(
+    tuple(Label(f"{side} kidney", n, KIDNEY, ORGAN, laterality=side) for n, side in enumerate(("right", "left"), 1)),
+    tuple(Region(side, (f"{side} kidney",)) for side in ("right", "left")),
+)
+
+
+def test_a_side_is_coded_and_read_again_whatever_the_segment_is_called(one: Case) -> None:
+    array = np.where(one.array == 1, 2, np.where(one.array == 3, 1, 0)).astype(np.uint8)
+    seg = make_seg(array, one.grid, SIDES, one.series, AUTOMATIC)
+    types = [item.SegmentedPropertyTypeCodeSequence[0] for item in seg.SegmentSequence]
+    assert [t.CodeValue for t in types] == ["64033007", "64033007"]
+    sides = [t.SegmentedPropertyTypeModifierCodeSequence[0] for t in types]
+    assert [(m.CodeValue, m.CodeMeaning) for m in sides] == [("24028007", "Right"), ("7771000", "Left")]
+    assert np.array_equal(read_seg(seg, one.grid, SIDES), array)
+    for item in seg.SegmentSequence:
+        item.SegmentLabel = f"Segment_{item.SegmentNumber}"
+    assert np.array_equal(read_seg(seg, one.grid, SIDES), array)
+    seg.SegmentSequence[0].SegmentLabel = "left kidney"
+    with pytest.raises(BadLabel, match="is called 'left kidney' but its type is coded as that of 'right kidney'"):
+        read_seg(seg, one.grid, SIDES)
+    for item in seg.SegmentSequence:
+        del item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
+        item.SegmentLabel = "kidney"
+    with pytest.raises(BadLabel, match="is none of the labels right kidney, left kidney"):
+        read_seg(seg, one.grid, SIDES)

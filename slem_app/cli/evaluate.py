@@ -1,0 +1,67 @@
+"""`slem evaluate`: a model against labelled studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from slem_app.errors import BadStudy
+from slem_app.finetune.evaluate import Evaluation, evaluate
+from slem_app.formats.atomic import atomic_file
+from slem_app.predict import Predictor
+from slem_app.studies import open_source
+from slem_app.weights import load_model
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare a model with the truth of labelled studies: Dice, RAVD, ASSD and MSSD of each region.
+
+    Only cases that the model was not trained on tell how good it is.
+    """
+
+    data: Path
+    """Folder of studies with segmentations."""
+    model: str
+    """Name of a model, or its folder."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """CSV file for a row a case and region."""
+    cases: tuple[str, ...] = ()
+    """Those to look at. Default: all."""
+    coding: str = ""
+    """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+
+    def run(self) -> None:
+        """Predict, compare, report."""
+        source = open_source(self.data, self.coding or None)
+        cases = self.cases or source.ids()
+        with tqdm(total=len(cases), desc="evaluating", unit="case") as bar:
+            found = evaluate(Predictor(load_model(self.model), self.device), source, cases, lambda _: bar.update())
+        report(found, self.out)
+
+
+def report(found: Evaluation, out: Path | None) -> None:
+    """Print the means and what was left out; write the rows.
+
+    Raises:
+        BadStudy: nothing could be compared.
+        StorageFailed: the disk refused.
+    """
+    for case, reason in found.skipped.items():
+        print(f"left out {case}: {reason}")
+    if not found.rows:
+        raise BadStudy("no case with a usable segmentation: nothing was compared")
+    print(found.table())
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out) as file:
+            file.write(found.csv().encode())
+        print(f"all rows: {out}")
