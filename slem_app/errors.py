@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "Gone", "NotAllowed", "NotFound"),
-    *("NotLoggedIn", "NotOffered", "PacsFailed", "SlemError", "StorageFailed", "TooLarge", "TooMany", "TookTooLong"),
+    *("NotLoggedIn", "NotOffered", "PacsFailed", "ProviderFailed", "SlemError", "StorageFailed", "TooLarge", "TooMany", "TooOften", "TookTooLong"),
 ]
 
 
@@ -96,6 +96,12 @@ class TooMany(SlemError):
     status = 503
 
 
+class TooOften(SlemError):
+    """Too many attempts in a short time."""
+
+    status = 429
+
+
 class TookTooLong(SlemError):
     """Work that was not done in the time that it may take."""
 
@@ -116,5 +122,11 @@ class NotOffered(SlemError):
 
 class PacsFailed(SlemError):
     """The PACS does not answer, refuses, or sends something else than was asked for; nothing of it is kept."""
+
+    status = 502
+
+
+class ProviderFailed(SlemError):
+    """The service that says who somebody is does not answer, or answers what cannot be used."""
 
     status = 502

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ APP = PROJECT / "apps" / "slem"
 LOG = APP / "logs" / "serve.log"
 PATIENCE = 180.0  # seconds until the server must answer
 NEXT = """
-SLeM Label is ready at {url} with {cases}, models: {models}.
+SLeM Label is ready at {url}{what}.
 
 In 3D Slicer (5.x):
   1. Install the extension MONAILabel (View > Extensions Manager), then open the module Active Learning > MONAILabel.
@@ -35,7 +36,9 @@ In 3D Slicer (5.x):
 The server's log: {log}
 Stop the server with Ctrl+C. Research use only, not for diagnostic use.
 """
-OPEN = "Other machines reach the server under this machine's name. It asks for no password: keep it behind a firewall.\n"
+OPEN = "Other machines reach the server under this machine's name. It asks for no password (login off): keep it behind something that does.\n"
+LOG_IN = "Other machines reach the server under this machine's name; readers log in with their name and password (`slem users`).\n"
+IN_THE_CLEAR = "Passwords and images travel unencrypted: give --ssl-certfile and --ssl-keyfile.\n"
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,13 @@ class Serve:
     port: int = 8000
     """TCP port."""
     host: str = "127.0.0.1"
-    """Address to listen at. Another than this machine's own opens the server to everybody who reaches it: it asks for no password."""
+    """Address to listen at. At another than this machine's own readers must log in: add them with `slem users`."""
     store: Path | None = None
     """Folder for labels and uploads. Default: `.slem` in the studies folder."""
+    ssl_certfile: Path | None = None
+    """Certificate, with those that signed it, for encrypted connections (https); goes to uvicorn."""
+    ssl_keyfile: Path | None = None
+    """Its private key."""
     conf: dict[str, str] = field(default_factory=dict)
     """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
     verbose: bool = False
@@ -62,6 +69,7 @@ class Serve:
     def run(self) -> int:
         """Start the server, say when it answers, and wait for its end."""
         _check_free(self.host, self.port)
+        os.umask(0o077)  # logs, labels and copies of images are this user's alone
         studies = str(demo_studies() if self.studies is None else self.studies)
         if not is_address(studies) and not Path(studies).is_dir():
             raise NotFound(f"no folder {studies}: give the folder that holds the studies, or the address of a PACS")
@@ -85,23 +93,26 @@ class Serve:
         place = studies if is_address(studies) else str(Path(studies).resolve())
         start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", place]
         start += ["--uvicorn_app", "slem_app.serving.asgi:app"]
+        for option, file in (("--ssl_certfile", self.ssl_certfile), ("--ssl_keyfile", self.ssl_keyfile)):
+            start += [option, str(file.expanduser().resolve())] if file else []
         return [*start, "--host", self.host, "--port", str(self.port), "--verbose", level.upper(), "--log_level", level, *pairs]
 
     @property
     def url(self) -> str:
         """Where a client on this machine finds the server."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
-        return f"http://{host}:{self.port}"
+        return f"http{'s' if self.ssl_certfile else ''}://{host}:{self.port}"
 
-    def advice(self, studies: str, info: dict) -> str:
-        """What the user can do now."""
-        count = info["datastore"]["total"]
+    def advice(self, studies: str, info: dict | None) -> str:
+        """What the user can do now; `info`: the server's, None where it tells it only to those who log in."""
+        count = info["datastore"]["total"] if info else 0
+        what = f" with {count} case{'' if count == 1 else 's'}, models: {', '.join(info['models'])}" if info else ", readers log in"
         local = self.host in ("127.0.0.1", "localhost", "::1")
+        note = "" if local else (OPEN if info else LOG_IN + ("" if self.ssl_certfile else IN_THE_CLEAR))
         return NEXT.format(
             url=self.url,
-            cases=f"{count} case{'' if count == 1 else 's'}",
-            models=", ".join(info["models"]),
-            host_note="" if local else OPEN,
+            what=what,
+            host_note=note,
             store=self.store or self.conf.get("store") or default_store(studies),
             log="above" if self.verbose else LOG,
         )
@@ -130,8 +141,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, **fixed}
 
 
-def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE, log: Path | None = None) -> dict:
-    """Wait until the server answers; its `/info/`.
+def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE, log: Path | None = None) -> dict | None:
+    """Wait until the server answers; its `/info/`, or None where it wants a log-in first.
 
     Args:
         server: the process.
@@ -142,13 +153,17 @@ def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIE
     Raises:
         SlemError: it ended or did not answer in time.
     """
-    end = time.monotonic() + patience
+    end, itself = time.monotonic() + patience, ssl._create_unverified_context()  # its certificate is for another name than the one asked here
     while time.monotonic() < end:
         if server.poll() is not None:
             raise SlemError(f"the server ended while starting: {reason_in(log)}")
         try:
-            with urllib.request.urlopen(f"{url}/info/", timeout=patience) as answer:
+            with urllib.request.urlopen(f"{url}/info/", timeout=patience, context=itself) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                return None
+            time.sleep(0.2)
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise SlemError(f"the server did not answer at {url} within {patience:.0f} s: {reason_in(log)}")

@@ -60,9 +60,7 @@ class Recipe:
     def card(self) -> EncoderCard:
         """The card of what will be made; data, terms, training and figures are filled in afterwards."""
         slots = self.task.slots(len(self.sequences))
-        return EncoderCard(
-            self.name, "1", self.description, self.task.name, self.sequences, slots, self.task.decodes, self.network, self.preparation
-        )
+        return EncoderCard(self.name, "1", self.description, self.task.name, self.sequences, slots, self.task.decodes, self.network, self.preparation)
 
     def table(self) -> dict:
         """All settings, resolved, as plain tables: what a resumed run is compared by."""
@@ -142,4 +140,3 @@ def _joined(table: Mapping, over: Mapping) -> dict:
     for key, value in over.items():
         both[key] = _joined(both[key], value) if isinstance(value, Mapping) and isinstance(both.get(key), Mapping) else value
     return both
-

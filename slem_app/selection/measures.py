@@ -79,9 +79,7 @@ class Measures:
         return cls(**{**table, "features": np.array(table["features"], dtype=np.float32)})
 
 
-def measure(
-    predictor: Predictor, prepared: Prepared, before: LabelMap | None = None, between: Callable[[], None] = lambda: None
-) -> tuple[Measures, LabelMap]:
+def measure(predictor: Predictor, prepared: Prepared, before: LabelMap | None = None, between: Callable[[], None] = lambda: None) -> tuple[Measures, LabelMap]:
     """Measure one case.
 
     Args:

@@ -33,6 +33,7 @@ from slem_app.formats.label_record import DRAFT, Record
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
+from slem_app.serving.audit import about
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
 from slem_app.serving.datastore import FINAL, CaseDatastore
 from slem_app.serving.infer_task import SegmentationTask
@@ -205,6 +206,7 @@ class Serving:
         if task is None:
             raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
         case, uploaded = self.case_of(request)
+        about(case.id)
         self.chooser.active(case.id, request)
         self.activity.touch(case.id, reader_of(request.get("client_id")))
         with self.scores.busy():

@@ -6,6 +6,7 @@ one event loop, never with `--workers` above 1: what readers share lives in its 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ THREADS = 100  # a thread that waits for a disk or a PACS costs little, and a re
 @asynccontextmanager
 async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     """Load the app, then answer with its routes."""
+    os.umask(0o077)  # labels, copies of images, sessions and logs are the server's user's alone
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     instance = app_instance()
     instance.server_mode(True)

@@ -1,7 +1,8 @@
 """Who asks: told apart so that two readers of one case do not share their corrections.
 
 3D Slicer names its reader in `client_id`, but every installation is called 'user-xyz' until somebody changes that; OHIF names nobody. So a
-reader is the client's id together with the browser, known by a cookie that `/info/` hands out, or else the machine that the request comes from.
+reader is the client's id together with the user who is logged in, or else the browser, known by a cookie that `/info/` hands out, or else the
+machine that the request comes from.
 Behind a tunnel all readers are one machine: then their ids must differ.
 """
 
@@ -57,7 +58,8 @@ class ReaderMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        known = _cookie(headers.get("cookie", ""))
+        login = scope.get("slem.login")
+        known = login.user.name if login else _cookie(headers.get("cookie", ""))
         token = WHERE.set(known or (scope.get("client") or ("",))[0])
         agent = AGENT.set(VIEWER if "/ohif/" in headers.get("referer", "") else headers.get("user-agent", "").partition(" ")[0])
 

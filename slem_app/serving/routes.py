@@ -6,34 +6,46 @@ to do waits for its turn (`turns`); status polls have threads of their own, so t
 
 from __future__ import annotations
 
+import secrets
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import monailabel
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from monailabel.config import settings as monai_settings
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, logs, model, scoring, session, wsi_infer
+from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
+from monailabel.endpoints.user.auth import User as MonaiUser
 from monailabel.interfaces.app import MONAILabelApp
+from starlette.middleware.sessions import SessionMiddleware
 
 from slem_app.errors import NotFound, NotOffered
 from slem_app.serving import dicomweb, errors, viewer
+from slem_app.serving.audit import AuditLog, AuditMiddleware
+from slem_app.serving.auth_routes import auth_router
+from slem_app.serving.gate import Access, GateMiddleware, listening_at, open_access
 from slem_app.serving.infer_routes import infer_router
 from slem_app.serving.label_routes import label_router
+from slem_app.serving.logins import Logins
 from slem_app.serving.monai_routes import monai_router
+from slem_app.serving.oidc import Provider
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 from slem_app.serving.train_routes import train_router
 from slem_app.serving.turns import Turns
 from slem_app.serving.upload_routes import upload_router
 from slem_app.serving.uploads import LimitMiddleware
 from slem_app.serving.version_routes import version_router
+from slem_app.users import UserFile, default_place
 
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
@@ -62,22 +74,32 @@ async def reload() -> None:
 
 
 @router.get("/logs/gpu", include_in_schema=False)
-def gpu() -> None:
-    """MONAI Label's own route, which fails where there is no GPU, comes after this one."""
+def gpu() -> PlainTextResponse:
+    """What `nvidia-smi` says; MONAI Label's own route fails where there is none."""
     if shutil.which("nvidia-smi") is None:
         raise NotFound("no GPU: there is no nvidia-smi on this machine")
+    return PlainTextResponse(subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout)
 
 
-def build(serving: Serving, instance: MONAILabelApp) -> FastAPI:
+def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     """The application that answers for a server.
 
     Args:
         serving: its state.
         instance: the same as MONAI Label knows it.
+        host: where it listens; default: what this process's command line says.
+
+    Raises:
+        BadSetting: readers must log in here, and none can.
     """
+    settings = serving.settings
+    provider = Provider(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords) if settings.oidc_issuer else None
+    logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
+    access = open_access(logins, settings.login, host or listening_at(sys.argv[1:]), _origins(), provider is not None)
     app = FastAPI(title=instance.name, version=instance.version, openapi_url="/openapi.json", docs_url=None, redoc_url="/docs")
-    turns = Turns(serving.settings.queue, serving.settings.queue_seconds, serving.settings.infer_seconds)
+    turns = Turns(settings.queue, settings.queue_seconds, settings.infer_seconds)
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
+    app.include_router(auth_router(access, provider))
     app.include_router(infer_router(serving, turns))
     app.include_router(upload_router(serving, instance))
     app.include_router(train_router(serving.trainings, serving.trainers))
@@ -91,12 +113,35 @@ def build(serving: Serving, instance: MONAILabelApp) -> FastAPI:
     for module in (model, batch_infer, activelearning, scoring, datastore, logs, session):
         app.include_router(monai_router(module))
     _pages(app)
-    complete(app, serving.settings.upload_mb * 2**20)
+    app.dependency_overrides[get_current_user] = _current_user
+    complete(app, settings.upload_mb * 2**20)
+    _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     return app
 
 
+def _origins() -> list[str]:
+    """Sites whose pages may use this server beside its own; none unless its owner names them."""
+    return [str(origin).rstrip("/") for origin in monai_settings.MONAI_LABEL_CORS_ORIGINS]
+
+
+def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
+    """Put the gate before all routes, and the audit log before the gate; what is added last is asked first."""
+    if provider:  # remembers, in the browser, what was sent to the service
+        app.add_middleware(SessionMiddleware, secret_key=secrets.token_urlsafe(32), session_cookie="slem_oidc", max_age=600, same_site="lax")
+    app.add_middleware(GateMiddleware, access=access)
+    app.add_middleware(AuditMiddleware, log=log)
+    if access.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=access.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"])
+
+
+def _current_user(request: Request) -> MonaiUser:
+    """Who asks, in MONAI Label's words; what they may do was decided at the gate."""
+    login = request.scope.get("slem.login")
+    return MonaiUser(username=login.user.name if login else DEFAULT_USER.username, roles=DEFAULT_USER.roles)
+
+
 def complete(app: FastAPI, uploads: int = 2**31) -> None:
-    """Give an application that has not started yet the error answers and the middleware of this server.
+    """Give an application that has not started yet the error answers of this server, its limits, and what tells readers apart.
 
     Args:
         app: the application.
@@ -106,9 +151,6 @@ def complete(app: FastAPI, uploads: int = 2**31) -> None:
     app.add_middleware(PackMiddleware)
     app.add_middleware(LimitMiddleware, uploads=uploads)
     app.add_middleware(ReaderMiddleware)
-    if monai_settings.MONAI_LABEL_CORS_ORIGINS:  # pages of other sites that may use this server; none unless its owner names them
-        origins = [str(origin).rstrip("/") for origin in monai_settings.MONAI_LABEL_CORS_ORIGINS]
-        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"])
 
 
 class PackMiddleware:

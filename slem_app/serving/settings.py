@@ -64,6 +64,22 @@ class Settings:
     """How long the network may take for a request before its client is told that it failed."""
     upload_mb: int = 2048
     """The largest file that a client may send, MiB."""
+    login: str = "auto"
+    """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off': nowhere."""
+    users: Path | None = None
+    """The user file; default: where `slem users` keeps it."""
+    login_hours: float = 10.0
+    """How long a log-in lasts."""
+    idle_minutes: float = 60.0
+    """How long it lasts without a request."""
+    oidc_issuer: str = ""
+    """Address of an OpenID Connect service that says who somebody is; empty: none."""
+    oidc_client_id: str = "slem-label"
+    """As which this server is known to it; the secret is read from the environment variable SLEM_OIDC_SECRET."""
+    oidc_claim: str = "roles"
+    """The claim with the roles slem-reader, slem-trainer, slem-admin; parts of its path separated by dots."""
+    oidc_passwords: bool = False
+    """Ask that service for names and passwords that 3D Slicer's dialog sends (the password grant)."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
@@ -71,6 +87,10 @@ class Settings:
             raise BadSetting(f"threads, cache_mb, memory_mb and pacs_cache_mb must not be negative, got {amounts}")
         if not 0 < self.pacs_timeout < float("inf"):
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
+        if self.login not in ("auto", "required", "off"):
+            raise BadSetting(f"login cannot be {self.login!r}: auto, required or off")
+        if not (self.login_hours > 0 and self.idle_minutes > 0):
+            raise BadSetting("login_hours and idle_minutes must be positive")
         if not (self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1):
             raise BadSetting("queue, queue_seconds, infer_seconds and upload_mb must be positive")
         if self.publish not in POLICIES or not (0 <= self.hold_out_share <= 1 and 0 <= self.publish_tolerance <= 1):
@@ -122,6 +142,10 @@ def _read(key: str, text: str) -> object:
         "queue_seconds": float,
         "infer_seconds": float,
         "upload_mb": int,
+        "users": lambda t: Path(t).expanduser().resolve(),
+        "login_hours": float,
+        "idle_minutes": float,
+        "oidc_passwords": _boolean,
     }
     try:
         return readers.get(key, str)(text.strip())

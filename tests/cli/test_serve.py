@@ -51,6 +51,22 @@ def test_a_pacs_is_given_on_as_its_address(monkeypatch: pytest.MonkeyPatch, tmp_
     assert str(tmp_path / "slem-label/pacs%3A8042%2Fdicom-web") in Serve(studies=address).advice(address, {"datastore": {"total": 1}, "models": {}})
 
 
+def test_certificate_and_key_go_to_uvicorn(tmp_path: Path) -> None:
+    serve = Serve(host="0.0.0.0", ssl_certfile=tmp_path / "cert.pem", ssl_keyfile=tmp_path / "key.pem")
+    pairs = dict(zip(serve.command(str(tmp_path))[4::2], serve.command(str(tmp_path))[5::2]))
+    assert (pairs["--ssl_certfile"], pairs["--ssl_keyfile"]) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    assert serve.url == "https://127.0.0.1:8000"
+
+
+def test_a_server_that_wants_a_log_in_is_ready(port: int) -> None:
+    code = ANSWERS.replace("send_response(200)", "send_response(401)")
+    with subprocess.Popen([sys.executable, "-c", code, str(port)]) as server:
+        try:
+            assert wait_until_ready(server, f"http://127.0.0.1:{port}", patience=30) is None
+        finally:
+            server.kill()
+
+
 def test_listens_on_this_machine_alone_unless_told() -> None:
     assert Serve().host == "127.0.0.1"
     assert Serve().url == "http://127.0.0.1:8000"
@@ -72,6 +88,10 @@ def test_says_what_to_do_next(tmp_path: Path) -> None:
         assert word in text
     assert "asks for no password" not in text
     assert "asks for no password" in Serve(host="0.0.0.0").advice(str(tmp_path), info)
+    text = Serve(host="0.0.0.0").advice(str(tmp_path), None)
+    assert "ready at http://127.0.0.1:8000, readers log in." in text
+    assert "travel unencrypted" in text
+    assert "unencrypted" not in Serve(host="0.0.0.0", ssl_certfile=tmp_path / "c.pem").advice(str(tmp_path), None)
     assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(str(tmp_path), info)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 import uvicorn
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from slem_app import phantom
 from slem_app.network import SegmenterConfig, build
@@ -97,6 +99,24 @@ def click_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
+
+
+@contextmanager
+def app_over(heads: dict[str, phantom.Phantom], folder: Path, **conf: str) -> Iterator[MONAILabelApp]:
+    """The app over a studies folder with these phantoms, found by MONAI Label's own routes too."""
+    for name, head in heads.items():
+        phantom.write_nifti(head, folder / "studies", name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(folder / "sessions"))
+        patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
+        patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", str(folder / "studies"))
+        kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
+        app = kind(str(MAIN.parent), str(folder / "studies"), {"store": str(folder / "store"), **conf})
+        patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{folder / 'studies'}": app})
+        yield app
+
+
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """An ASGI application, answering at the address that this gives, as MONAI Label lets uvicorn serve it."""
@@ -113,3 +133,9 @@ def served(app: Any) -> Iterator[str]:
 def serve() -> Callable[[Any], Any]:
     """`with serve(app) as url`."""
     return served
+
+
+@pytest.fixture(scope="session")
+def open_app() -> Callable[..., Any]:
+    """`with open_app(heads, folder, key="value") as instance`."""
+    return app_over

@@ -12,28 +12,15 @@ import pytest
 import requests
 from monailabel.endpoints import activelearning, batch_infer, datastore, info, logs, model, ohif, proxy, scoring, session, train, wsi_infer
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 from starlette.routing import Match
 
-from slem_app import phantom
 from slem_app.serving.app import Serving
 from slem_app.serving.routes import build
 
-MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
-
 
 @pytest.fixture(scope="module")
-def instance(heads: dict, models: Path, tmp_path_factory: pytest.TempPathFactory) -> MONAILabelApp:
-    folder = tmp_path_factory.mktemp("server")
-    for name, head in heads.items():
-        phantom.write_nifti(head, folder / "studies", name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(folder / "sessions"))
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", str(folder / "studies"))
-        conf = {"models_dir": str(models), "store": str(folder / "store"), "upload_mb": "4"}
-        app = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")(str(MAIN.parent), str(folder / "studies"), conf)
-        patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{folder / 'studies'}": app})
+def instance(heads: dict, models: Path, open_app: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MONAILabelApp]:
+    with open_app(heads, tmp_path_factory.mktemp("server"), models_dir=str(models), upload_mb="4") as app:
         yield app
 
 

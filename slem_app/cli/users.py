@@ -1,0 +1,63 @@
+"""`slem users`: who may log in to a server."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from slem_app.errors import BadSetting
+from slem_app.users import UserFile, default_place
+
+__all__ = ["Users"]
+
+
+@dataclass(frozen=True)
+class Users:
+    """Add, list and remove those who may log in to the server, and change their passwords.
+
+    The password is asked for, or read from standard input where that is no terminal. A running server takes changes over at once.
+    """
+
+    action: Annotated[Literal["add", "list", "remove", "password"], tyro.conf.Positional]
+    """What to do."""
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """The user's name."""
+    role: Literal["reader", "trainer", "admin"] = "reader"
+    """Of a new user. reader: segment and save; trainer: also train, publish and work through many cases; admin: also delete and read logs."""
+    file: Path | None = None
+    """The user file. Default: ~/.config/slem-label/users.json, where `slem serve` looks too."""
+
+    def run(self) -> int:
+        """Do it, and say what was done."""
+        users = UserFile(self.file or default_place())
+        if self.action == "list":
+            for user in users.users().values():
+                print(f"{user.name}\t{user.role}")
+            print(f"{len(users.users())} in {users.path}", file=sys.stderr)
+            return 0
+        if not self.name:
+            raise BadSetting(f"whom? slem users {self.action} NAME")
+        if self.action == "add":
+            users.add(self.name, _password(), self.role)
+            print(f"{self.name} may log in as {self.role} ({users.path})")
+        elif self.action == "password":
+            users.change_password(self.name, _password())
+            print(f"{self.name} has another password, and is logged out where the old one was used")
+        else:
+            users.remove(self.name)
+            print(f"{self.name} can log in no more, and is logged out; saved labels stay")
+        return 0
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    first = getpass.getpass("Password: ")
+    if getpass.getpass("Once more: ") != first:
+        raise BadSetting("the two passwords differ: nothing was changed")
+    return first

@@ -1,0 +1,40 @@
+"""Which role a request needs: a table by method and path, the first row that fits counts.
+
+What is not in the table is read by readers and changed by admins, so a route that somebody adds and forgets here is closed rather than open.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["PUBLIC", "role_of"]
+
+PUBLIC = re.compile(r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico")
+"""Paths that anybody may ask for: those by which one logs in."""
+
+READ = "GET|HEAD|OPTIONS"
+ROWS = (
+    ("admin", ".*", r"/logs/.*|/reload"),
+    ("admin", "PUT|DELETE", r"/model/.*"),
+    ("admin", "DELETE", r"/datastore/.*"),
+    ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once
+    ("trainer", "POST|DELETE", r"/(train|batch|scoring)/.*"),
+    ("trainer", "POST|PUT|DELETE", r"/slem/versions/.*"),
+    ("reader", READ, ".*"),
+    ("reader", "POST", r"/(infer|activelearning)/.*|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)"),
+    ("reader", "POST", r"/(dicom-web|proxy/dicom)/.*"),  # storing of segmentations; what may be stored is checked there
+    ("reader", "PUT", r"/datastore/.*|/session/"),
+    ("reader", "DELETE", r"/session/.*"),
+    ("admin", ".*", ".*"),
+)
+TABLE = tuple((role, re.compile(methods), re.compile(path, re.DOTALL)) for role, methods, path in ROWS)
+
+
+def role_of(method: str, path: str) -> str:
+    """The least role that may do this.
+
+    Example:
+        >>> role_of("POST", "/train/slem_brain")
+        'trainer'
+    """
+    return next(role for role, methods, paths in TABLE if methods.fullmatch(method) and paths.fullmatch(path))

@@ -1,0 +1,81 @@
+"""The user file: who is in it, that passwords are not, and that nobody else can read it."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from slem_app.errors import BadSetting, NotFound
+from slem_app.users import User, UserFile
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> UserFile:
+    file = UserFile(tmp_path / "config" / "users.json")
+    file.add("ann", "a long secret", "reader")
+    return file
+
+
+def test_a_user_logs_in_with_the_password_and_with_no_other(users: UserFile) -> None:
+    assert users.check("ann", "a long secret").role == "reader"
+    for name, password in (("ann", "a long secreT"), ("ann", ""), ("ben", "a long secret"), ("", "")):
+        assert users.check(name, password) is None
+
+
+def test_the_file_holds_no_password_and_is_the_owners_alone(users: UserFile) -> None:
+    assert "secret" not in users.path.read_text()
+    assert json.loads(users.path.read_text())["users"][0]["hash"].startswith("$argon2id$")
+    assert stat.S_IMODE(users.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(users.path.parent.stat().st_mode) == 0o700
+
+
+def test_changes_by_another_process_are_seen(users: UserFile) -> None:
+    other = UserFile(users.path)
+    other.add("ben", "another secret", "admin")
+    assert set(users.users()) == {"ann", "ben"}
+    other.change_password("ann", "quite another")
+    assert users.check("ann", "a long secret") is None
+    assert users.check("ann", "quite another").role == "reader"
+    other.remove("ann")
+    assert users.check("ann", "quite another") is None
+
+
+def test_a_file_that_others_may_read_is_refused(users: UserFile) -> None:
+    users.path.chmod(0o644)
+    with pytest.raises(BadSetting, match="can be read by others of this machine: chmod 600"):
+        UserFile(users.path).users()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"users": [{"name": "ann"}]}', '{"users": [{"name": "ann", "role": "king", "hash": ""}]}'])
+def test_a_damaged_file_is_told(users: UserFile, text: str) -> None:
+    users.path.write_text(text)
+    with pytest.raises(BadSetting):
+        UserFile(users.path).users()
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "role", "text"),
+    [
+        ("ann", "a long secret", "reader", "there is a user ann already, a reader"),
+        ("ben", "short", "reader", "10 characters or more"),
+        ("ben", "a long secret", "king", "no role 'king'; there are reader, trainer, admin"),
+        ("../ben", "a long secret", "reader", "cannot be a user's name"),
+        ("ben\n", "a long secret", "reader", "cannot be a user's name"),
+    ],
+)
+def test_what_cannot_be_a_user_is_refused(users: UserFile, name: str, password: str, role: str, text: str) -> None:
+    with pytest.raises(BadSetting, match=text):
+        users.add(name, password, role)
+    assert set(users.users()) == {"ann"}
+
+
+def test_an_unknown_user_cannot_be_changed(users: UserFile) -> None:
+    with pytest.raises(NotFound, match="no user 'ben' in .*; there are: ann"):
+        users.remove("ben")
+    with pytest.raises(NotFound):
+        users.change_password("ben", "a long secret")
+
+
+def test_each_role_may_do_what_those_before_it_may() -> None:
+    assert [User("x", "trainer").may(role) for role in ("reader", "trainer", "admin")] == [True, True, False]
