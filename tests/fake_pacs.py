@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from slem_app.formats.shelf import Shelf
 from slem_app.serving import dicomweb, errors
 from slem_app.serving.cases import Cases
 
@@ -26,7 +27,8 @@ class FakePacs:
         self.asked: list[str] = []
         self.faults: list[tuple[re.Pattern, Fault, int]] = []
         self.app = FastAPI()
-        dicomweb.install(self.app, self.cases)
+        self.shelf = Shelf(store / "dicom")
+        dicomweb.install(self.app, self.cases, self.shelf)
         errors.install(self.app)
         self.url = ""
 

@@ -40,7 +40,7 @@ class SlemLabel(MONAILabelApp):
 
     def on_save_label(self, image_id, label_id):
         super().on_save_label(image_id, label_id)
-        self.serving.saved(label_id)
+        return self.serving.saved(label_id)
 
     def sessions(self):
         return self.serving.sessions

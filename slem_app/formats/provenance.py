@@ -12,7 +12,7 @@ from slem_app import __version__
 from slem_app.errors import BadSetting
 from slem_app.formats.atomic import atomic_file
 
-__all__ = ["MANUFACTURER", "MODEL_NAME", "Provenance", "save_dicom", "study_fields"]
+__all__ = ["MANUFACTURER", "MODEL_NAME", "Made", "Provenance", "made_by", "save_dicom", "study_fields"]
 
 MANUFACTURER = MODEL_NAME = "SLeM Label"
 KINDS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
@@ -72,6 +72,37 @@ class Provenance:
     def software(self) -> str:
         """SoftwareVersions."""
         return f"{MODEL_NAME} {__version__}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a segmentation of any software says that it came about."""
+
+    kind: str
+    """'AUTOMATIC', 'SEMIAUTOMATIC' or 'MANUAL'; 'SEMIAUTOMATIC' where its segments differ."""
+    algorithm: str
+    """Name of the algorithm; '' where none is named."""
+    version: str
+    """Of the algorithm."""
+    software: str
+    """Manufacturer and model of the software that wrote it."""
+    creator: str
+    """Who made it; '' where nobody is named."""
+    description: str
+    """SeriesDescription."""
+
+
+def made_by(dataset: Dataset) -> Made:
+    """Read how a segmentation came about."""
+    segments = dataset.get("SegmentSequence") or ()
+    kinds = {str(segment.get("SegmentAlgorithmType") or "MANUAL") for segment in segments} or {"MANUAL"}
+    kind = kinds.pop() if len(kinds) == 1 else "SEMIAUTOMATIC"
+    named = next((segment for segment in segments if segment.get("SegmentAlgorithmName")), Dataset())
+    identified = (named.get("SegmentationAlgorithmIdentificationSequence") or (Dataset(),))[0]
+    software = " ".join(dict.fromkeys(str(dataset.get(key) or "") for key in ("Manufacturer", "ManufacturerModelName"))).strip()
+    creator = str(dataset.get("ContentCreatorName") or "").strip("^")
+    name, version = str(named.get("SegmentAlgorithmName", "")), str(identified.get("AlgorithmVersion", ""))
+    return Made(kind if kind in KINDS else "SEMIAUTOMATIC", name, version, software, creator, str(dataset.get("SeriesDescription") or ""))
 
 
 def study_fields(image: Dataset) -> Dataset:

@@ -26,22 +26,26 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 from starlette.routing import Mount
 
-from slem_app.errors import BadSetting, NotFound
+from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
 from slem_app.formats.atomic import runs
 from slem_app.formats.label_record import DRAFT, Record
+from slem_app.formats.shelf import Shelf
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.audit import about
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
+from slem_app.serving.courier import Courier
 from slem_app.serving.datastore import FINAL, CaseDatastore
+from slem_app.serving.given import AUTOMATIC, SEMIAUTOMATIC, Given, Making
 from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import client_of, reader_of
 from slem_app.serving.remote import open_studies
+from slem_app.serving.results import PacsHome, Results
 from slem_app.serving.routes import build
 from slem_app.serving.scores import Scores
 from slem_app.serving.served import Follower
@@ -61,6 +65,7 @@ __all__ = ["DESCRIPTION", "NAME", "Serving"]
 logger = logging.getLogger(__name__)
 
 NAME = "SLeM Label"
+GIVEN = 256 * 2**20  # bytes of what readers were last given
 DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
 
 
@@ -87,12 +92,13 @@ class Serving:
         self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
         self.memory = Memory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
-        self.results = _results_folder()
+        self.folder = _results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         root = self.settings.store or default_store(studies)
         self.models = root / "models"
         self.followers: dict[str, Follower] = {}
+        self.given = Given(root / "given", GIVEN)
         self.tasks = self._tasks(dict(conf), configs)
         self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
@@ -101,8 +107,13 @@ class Serving:
         self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts)
         if swept := self.datastore.store.sweep():
             logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
+        self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
+        self.results = Results(self.datastore, self.shelf or PacsHome(self.cases.pacs))
+        self.courier = Courier(self.results, self.cases.pacs, self.came)
         first = next(iter(self.automatic.values()), None)
-        self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, self.settings.score_load, self.settings.register)
+        # unless it is wanted, no PACS is read through from end to end in the background
+        load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
+        self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(dict(conf), configs)
         self.chooser = Chooser(self.scores, leases)
@@ -114,7 +125,7 @@ class Serving:
         own = self.settings.models_dir / name if self.settings.models_dir else None
         published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
         self.followers[name] = Follower(published, self.device, lambda: self.scores.wake())
-        self.automatic[name] = SegmentationTask(self.followers[name].served, self.cache, self.results, self.settings.register)
+        self.automatic[name] = SegmentationTask(self.followers[name].served, self.cache, self.folder, self.settings.register, self.given)
         return self.automatic[name]
 
     def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
@@ -126,17 +137,65 @@ class Serving:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
         return FinetuneTask(self.trainings, self.followers[name])
 
-    def saved(self, label_id: str) -> None:
-        """A client submitted a label: its reader's further clicks change that, and the case may be done."""
+    def saved(self, label_id: str) -> dict[str, Any]:
+        """A client submitted a label: its reader's further clicks change that, the case may be done, and it becomes a DICOM segmentation.
+
+        Returns:
+            For the reply: `dicom`, see `Results.export`; {} where there is none.
+        """
         self.chooser.saved(label_id, self.datastore)
-        version = self.datastore.store.history(label_id)[-1]
-        case = self.cases.find(f"{label_id}/{version.meta['sequence']}")
+        *earlier, version = self.datastore.store.history(label_id)
+        case, client = self.cases.find(f"{label_id}/{version.meta['sequence']}"), version.meta.get("client_id")
+        array = read_label_file(version.label)[0]
         for task in self.tasks.values():
             if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
-                task.edited(case, read_label_file(version.label)[0], version.meta.get("client_id"))
-        if version.tag == FINAL:
-            for follower in self.followers.values():
-                follower.served.submitted(reader_of(version.meta.get("client_id")), label_id)
+                task.edited(case, array, client)
+        if version.tag != FINAL:
+            return {}
+        for follower in self.followers.values():
+            follower.served.submitted(reader_of(client), label_id)
+        if case.series.format != "dicom":
+            return {}
+        before = next((Making(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?") for one in earlier[::-1] if one.record.model), None)
+        making = self.given.making(reader_of(client), case.id, array, case.series.grid, before)
+        return {"dicom": self.results.export(version, case, making)}
+
+    def came(self, case: str) -> None:
+        """A segmentation that somebody else has stored became a label of a case."""
+        self.chooser.saved(case, self.datastore)
+
+    def stored(self, case: str) -> None:
+        """A segmentation of a case was stored in the server's own DICOMweb."""
+        self.courier.fetch(case)
+
+    def save_shown(self, image: str, client_id: str = "") -> dict[str, Any]:
+        """Save what this server last gave the reader of this request of a case, as a final label.
+
+        Args:
+            image: any id of the case.
+            client_id: as in the requests that it came from.
+
+        Returns:
+            `case`, `version`, `dicom`, and a `message` for the reader.
+
+        Raises:
+            NotFound: no such case, or nothing of it was given to this reader.
+            BadGrid: the image has changed since.
+            StorageFailed: the disk refused.
+        """
+        case = self.cases.find(image)
+        shown = self.given.last(reader_of(client_id), case.id)
+        if shown is None:
+            raise NotFound("there is nothing to save: this server has given you no segmentation of this study (since it was started); run one first")
+        lying = self.cases.find(f"{case.id}/{shown.image}")
+        if not lying.series.grid.same_as(shown.grid):
+            raise BadGrid(f"the image {shown.image} has changed since the segmentation was made: run it again")
+        labels = self.automatic[shown.making.model].predictor.card.labels
+        info = {"client_id": client_id, "model": shown.making.model}
+        record = self.record(case.id, info | ({"params": {}} if shown.making.kind == AUTOMATIC else {}))
+        version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
+        told = self.saved(case.id).get("dicom", {})
+        return {"case": case.id, "version": version.number, "dicom": told, "message": _message(version.number, told)}
 
     def record(self, case: str, info: Mapping[str, Any]) -> Record:
         """Who saves a label of the case in this request, with what, and what it cost.
@@ -166,6 +225,8 @@ class Serving:
             plain.app.user_middleware.clear()
             plain.app.middleware_stack = None  # built before the start-up event; now it is built again, at the first request
         self.scores.start()
+        self.courier.start()
+        atexit.register(self.courier.stop)
         atexit.register(self.scores.stop)
         for follower in self.followers.values():
             follower.start()
@@ -235,7 +296,7 @@ class Serving:
             raise NotFound(f"no case {image!r}: paths of the server are no ids")
         case_id = f"upload {session.name if session else Path(image).name}"
         grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")))
-        return Case(case_id, grouping, grouping.reference(REFERENCE_ORDER), notes), True
+        return Case(case_id, grouping, grouping.reference(REFERENCE_ORDER), notes, lasting=False), True
 
     def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask | InteractiveTask]:
         classes = {path.split(".")[-2]: path for path in configs}
@@ -269,6 +330,16 @@ class Serving:
                 config.init(name, "", conf, None, serving=self)
                 trainers[name] = config.trainer()
         return {name: trainer for name, trainer in trainers.items() if trainer is not None}
+
+
+def _message(version: int, told: Mapping[str, Any]) -> str:
+    """What a reader is told of a label that was saved."""
+    if not told:
+        return f"Saved as version {version}."
+    if told["stored"]:
+        return f"Saved as version {version}, in the study as {told['description']!r}."
+    again = "it is sent again by itself" if told.get("instance") else "it is kept here only"
+    return f"Saved as version {version} on this server, but not as DICOM yet: {again}. {told['reason']}"
 
 
 def _figure(name: str, value: Any) -> float | None:

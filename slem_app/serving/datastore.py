@@ -12,7 +12,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ class CaseDatastore(Datastore):
         case = self.cases.find(image_id)
         chosen = {choice.sequence: {"series": choice.series.id, "reason": choice.reason} for choice in case.grouping.choices}
         facts = {"name": image_name(case), "sequence": case.sequence, "sequences": chosen, "notes": list(case.notes)}
+        if case.series.format == "dicom":  # OHIF opens the next case by them
+            facts |= {key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")}
         return self.image_notes(case.id) | facts
 
     def image_notes(self, case: str) -> dict[str, Any]:
@@ -141,20 +143,32 @@ class CaseDatastore(Datastore):
         case, info = self.cases.find(image_id), dict(label_info or {})
         labels = self._label_set(info.get("model"))
         array, grid, names = read_label_file(Path(label_filename))
-        sequence, array = _placed(case, array, grid)
+        image, array = _placed(case, array, grid)
         array = labels.remap(array, value_names(info.get("label_info"), names, labels))
-        present = [labels.names[value - 1] for value in np.unique(array) if value]
-        meta = {
-            **info,
-            "sequence": sequence,
-            "series": case.grouping.sequences[sequence].id,
-            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
-            "present": present,
-            "ts": int(time.time()),
-            **self.record(case.id, info).to_meta(),
-        }
-        self.store.save(case.id, label_tag or FINAL, lambda path: write_nifti(array, case.grouping.sequences[sequence].grid, labels, path), meta)
+        self.keep(replace(case, **image), label_tag or FINAL, array, labels, info | self.record(case.id, info).to_meta())
         return case.id
+
+    def keep(self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]) -> Version:
+        """Keep a label map as a new version.
+
+        Args:
+            case: the image on whose grid it lies.
+            tag: e.g. 'final'.
+            array: (I, J, K) values of `labels`.
+            labels: what they mean.
+            info: what is kept with it.
+
+        Raises:
+            StorageFailed: the disk refused; earlier versions are as they were.
+        """
+        about = {
+            "sequence": case.image,
+            "series": case.series.id,
+            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
+            "present": [labels.names[value - 1] for value in np.unique(array) if value],
+            "ts": int(time.time()),
+        }
+        return self.store.save(case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about})
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         case, _ = self.cases.split(image_id)
@@ -217,7 +231,7 @@ class CaseDatastore(Datastore):
         return [{"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)} for case in self.get_labeled_images()]
 
     def status(self) -> dict[str, Any]:
-        there = set(self.cases.known())
+        there = set(self.cases.ids())
         tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
         return {"total": len(there), "completed": tags.count(FINAL), "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))}}
 
@@ -260,12 +274,12 @@ def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
     return {"case": case, "tag": version.tag, "version": version.number, "counts": counts, "present": present, **asdict(version.record)}
 
 
-def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[str, np.ndarray]:
-    """The sequence on whose grid a label lies, first of all the one that was asked for, and the label on all of that grid."""
-    refusals = []
-    for name in dict.fromkeys((case.sequence, *case.grouping.sequences)):
+def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:
+    """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of that grid."""
+    refusals, names = [], dict.fromkeys((case.sequence, *case.grouping.sequences))
+    for image in (*([{"onto": case.onto}] if case.onto else []), *({"sequence": name, "onto": None} for name in names)):
         try:
-            return name, place(array, grid, case.grouping.sequences[name].grid, "the label")
+            return image, place(array, grid, replace(case, **image).series.grid, "the label")
         except BadGrid as error:
             refusals.append(str(error))
     raise BadGrid(

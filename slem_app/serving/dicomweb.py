@@ -1,4 +1,4 @@
-"""DICOMweb over the studies folder (PS3.18: QIDO-RS and WADO-RS, no storing), for OHIF and any other viewer.
+"""DICOMweb over the studies folder (PS3.18: QIDO-RS, WADO-RS, and STOW-RS of segmentations), for OHIF and any other viewer.
 
 What is listed is what `studies` lists, so a viewer and the models see the same files. Everything is looked up below its study: two
 patients' series never mix. `dicomweb_client.DICOMfileClient` would do the same, but refuses files of implicit VR, which most scanners write.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from slem_app.errors import BadSetting, NotFound, NotOffered
+from slem_app.formats.shelf import Shelf
 from slem_app.serving.cases import Cases
+from slem_app.serving.stow import stow_router
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies import Series, Study
 from slem_app.studies.dicom_json import Attributes, Instance, elements, read_frames, read_instance, selected
@@ -45,10 +47,12 @@ class Archive:
 
     Args:
         cases: all cases; those that are not DICOM do not appear.
+        shelf: segmentations of them that were stored here.
     """
 
-    def __init__(self, cases: Cases) -> None:
+    def __init__(self, cases: Cases, shelf: Shelf | None = None) -> None:
         self.cases = cases
+        self.shelf = shelf
         self.held: ByteCache[Held] = ByteCache(KEPT, lambda held: held.nbytes)
 
     def studies(self, query: Query) -> list[Attributes]:
@@ -69,7 +73,7 @@ class Archive:
         Raises:
             NotFound: no such study, series or instance.
         """
-        groups = _by_uid(self._study(study))
+        groups = self._groups(self._study(study))
         if series and series not in groups:
             raise NotFound(f"study {study} has no series {series}; it has {len(groups)} others")
         found = [one for uid in ([series] if series else groups) for one in self._read(groups[uid]).instances if instance in ("", one.uid)]
@@ -87,10 +91,10 @@ class Archive:
         known, wanted = self.cases.dicom_studies(), only or query.filters.get("StudyInstanceUID", "")
         for uid in known if wanted in ("", "*") else [uid for uid in re.split(r"[,\\]", wanted) if uid in known]:
             study = self.cases.study(known[uid])
-            groups = _by_uid(study)
+            groups = self._groups(study)
             first = read_instance(study.series[0].paths[0]).attributes
             counts = {
-                "ModalitiesInStudy": sorted({str(one.header.get("Modality", "OT")) for one in study.series}),
+                "ModalitiesInStudy": sorted({str(one.header.get("Modality", "OT")) for group in groups.values() for one in group}),
                 "NumberOfStudyRelatedSeries": [len(groups)],
                 "NumberOfStudyRelatedInstances": [sum(len(_paths(group)) for group in groups.values())],
             }
@@ -100,7 +104,7 @@ class Archive:
 
     def _series(self, query: Query, study: str, only: str = "") -> Iterator[tuple[dict, Sequence[Series], dict]]:
         for one, above in self._studies(query, study):
-            for uid, group in _by_uid(one).items():
+            for uid, group in self._groups(one).items():
                 if only not in ("", uid):
                     continue
                 first = read_instance(group[0].paths[0]).attributes
@@ -115,6 +119,14 @@ class Archive:
                 if query.matches(own, LEVELS["instance"]):
                     yield above | facts | own
 
+    def _groups(self, study: Study) -> dict[str, list[Series]]:
+        """SeriesInstanceUID -> the images under it, which may be several, or the segmentation."""
+        found: dict[str, list[Series]] = {}
+        stored = self.shelf.series(str(study.series[0].header.get("StudyInstanceUID", ""))) if self.shelf else []
+        for series in (*study.series, *stored):
+            found.setdefault(str(series.header.get("SeriesInstanceUID", series.id)), []).append(series)
+        return found
+
     def _read(self, group: Sequence[Series]) -> Held:
         key, state = tuple(one.id for one in group), tuple(one.state for one in group)
         held = self.held.get(key, state)
@@ -125,22 +137,23 @@ class Archive:
         return held
 
 
-def _by_uid(study: Study) -> dict[str, list[Series]]:
-    """SeriesInstanceUID -> the images under it, which may be several."""
-    found: dict[str, list[Series]] = {}
-    for series in study.series:
-        found.setdefault(str(series.header.get("SeriesInstanceUID", series.id)), []).append(series)
-    return found
-
-
 def _paths(group: Sequence[Series]) -> list[Path]:
     return list(dict.fromkeys(path for series in group for path in series.paths))
 
 
-def install(app: FastAPI, cases: Cases) -> None:
-    """Serve the studies of `cases` under `PREFIXES`, and nothing else under MONAI Label's proxy, which would ask the folder as a server."""
-    archive = Archive(cases)
+def install(app: FastAPI, cases: Cases, shelf: Shelf | None = None, stored: Callable[[str], None] | None = None) -> None:
+    """Serve the studies of `cases` under `PREFIXES`, and nothing else under MONAI Label's proxy, which would ask the folder as a server.
+
+    Args:
+        app: the application.
+        cases: the studies.
+        shelf: where segmentations may be stored; None: nowhere.
+        stored: told the case of a segmentation that came.
+    """
+    archive = Archive(cases, shelf)
     for prefix in PREFIXES:
+        if shelf is not None:
+            app.include_router(stow_router(cases, shelf, stored or (lambda case: None)), prefix=prefix, include_in_schema=False)
         app.include_router(_searches(archive), prefix=prefix, include_in_schema=False)
         app.include_router(_retrievals(archive), prefix=prefix, include_in_schema=False)
     app.add_api_route("/proxy/dicom/{path:path}", _refuse, methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False)

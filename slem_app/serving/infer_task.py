@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor
 from slem_app.serving.cases import Case
+from slem_app.serving.given import AUTOMATIC, Given, Making
 from slem_app.serving.readers import reader_of
 from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
@@ -72,9 +74,10 @@ class SegmentationTask(InferTask):
         cache: prepared volumes, shared by the models.
         results: folder for result files, which MONAI Label removes once they are sent.
         register: move the sequences of a case onto the requested one first.
+        given: told what each reader is given.
     """
 
-    def __init__(self, served: Served, cache: ByteCache[Prepared], results: Path, register: bool = False) -> None:
+    def __init__(self, served: Served, cache: ByteCache[Prepared], results: Path, register: bool = False, given: Given | None = None) -> None:
         card = served.now.card
         super().__init__(
             type=InferType.SEGMENTATION,
@@ -87,6 +90,7 @@ class SegmentationTask(InferTask):
         self.cache = cache
         self.results = results
         self.register = register
+        self.given = given
         self.lock = threading.Lock()  # of the networks: each serves one call at a time, and they share a device
 
     @property
@@ -121,10 +125,16 @@ class SegmentationTask(InferTask):
             prediction = predictor.predict(replace(prepared, reference=case.series.grid))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
+        self.note(request, case, Making(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {"total": round(time.perf_counter() - start, 4)}
         logger.info("%s: %s/%s from %s: %s", predictor.card.name, case.id, case.sequence, ", ".join(prediction.used), latencies)
         return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
+
+    def note(self, request: Mapping[str, Any], case: Case, making: Making, array: np.ndarray) -> None:
+        """Note what the reader of a request is given of a case."""
+        if self.given is not None and case.lasting:
+            self.given.note(reader_of(request.get("client_id")), case, making, array)
 
     def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
         """The case as a version's network sees it, and the seconds spent for it; from memory if its files are as they were."""

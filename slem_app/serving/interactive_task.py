@@ -25,6 +25,7 @@ from slem_app.predict import Features, Prediction, Predictor, Refiner, Result
 from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.ask import Ask, parse_clicks, parse_scribbles
 from slem_app.serving.cases import Case
+from slem_app.serving.given import AUTOMATIC, SEMIAUTOMATIC, Making
 from slem_app.serving.infer_task import SegmentationTask, parse_reply
 from slem_app.serving.leaks import Leaks
 from slem_app.serving.memory import Memory, Moment, Work, less
@@ -135,6 +136,9 @@ class InteractiveTask(InferTask):
         prediction = replace(work.result.prediction, timings=timings)
         with _timed(timings, "write"):
             path = self.automatic.write(prediction if not label else _only(prediction, label), reply)
+        touched = work.now.prompts.entries or work.now.prompts.mask is not None
+        making = Making(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
+        self.automatic.note(request, case, making, work.array)
         with _timed(timings, "facts"):
             facts = self.automatic.facts(case, prediction, refiner.card)
         timings["total"] = time.perf_counter() - begin

@@ -39,8 +39,8 @@ from slem_app.serving.label_routes import label_router
 from slem_app.serving.logins import Logins
 from slem_app.serving.monai_routes import monai_router
 from slem_app.serving.oidc import Provider
-from slem_app.serving.proxy import proxy_router
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
+from slem_app.serving.result_routes import result_router
 from slem_app.serving.train_routes import train_router
 from slem_app.serving.turns import Turns
 from slem_app.serving.upload_routes import upload_router
@@ -101,6 +101,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     turns = Turns(settings.queue, settings.queue_seconds, settings.infer_seconds)
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
     app.include_router(auth_router(access, provider))
+    app.include_router(result_router(serving))  # before the routes that take any word after /slem/
     app.include_router(infer_router(serving, turns))
     app.include_router(upload_router(serving, instance))
     app.include_router(train_router(serving.trainings, serving.trainers))
@@ -108,9 +109,8 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.include_router(version_router(serving.followers))
     app.include_router(router)
     app.include_router(viewer.router)
-    if serving.cases.pacs is not None:
-        app.include_router(proxy_router(serving.cases.pacs.pacs))
-    dicomweb.install(app, serving.cases)
+    if serving.shelf is not None:
+        dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
     app.include_router(monai_router(info, polls))
     app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))
     for module in (model, batch_infer, activelearning, scoring, datastore, logs, session):

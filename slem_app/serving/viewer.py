@@ -1,6 +1,7 @@
 """The OHIF viewer that MONAI Label ships, as its files are: MONAI Label's own route joins their paths wrongly and answers with the start page.
 
-The viewer's server box is filled through the cookie in which it keeps it, for its own guess is always port 8000.
+The start page gets one script of ours, with which a reader saves (`assets/save.js`). The viewer's server box is filled through the cookie in which it
+keeps it, for its own guess is always port 8000.
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ from urllib.parse import quote
 
 import monailabel
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from slem_app.errors import NotFound
 
 __all__ = ["router"]
 
 FOLDER = Path(monailabel.__file__).resolve().parent / "endpoints/static/ohif"
+ASSETS = Path(__file__).parent / "assets"
+SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
 COOKIE = "MONAILABEL_SERVER_URL"
 
 router = APIRouter()
 
 
+@router.get("/ohif-save.js", include_in_schema=False)
+def save_bar() -> FileResponse:
+    """The bar with which a reader saves in the viewer."""
+    return FileResponse(ASSETS / "save.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def ohif(request: Request, path: str = "") -> FileResponse:
+def ohif(request: Request, path: str = "") -> Response:
     """A file of the viewer; its start page for the addresses of its own making, such as `monai-label?StudyInstanceUIDs=...`.
 
     Raises:
@@ -39,6 +48,6 @@ def ohif(request: Request, path: str = "") -> FileResponse:
         return FileResponse(file)
     if not there and mimetypes.guess_type(path)[0]:
         raise NotFound(f"the viewer has no file {path!r}")
-    page = FileResponse(FOLDER / "index.html", headers={"Cache-Control": "no-cache"})
+    page = HTMLResponse((FOLDER / "index.html").read_text(encoding="utf-8").replace("</head>", f"{SAVE_BAR}</head>", 1), headers={"Cache-Control": "no-cache"})
     page.set_cookie(COOKIE, quote(str(request.base_url), safe=""), path="/ohif", samesite="strict")
     return page

@@ -184,6 +184,10 @@ class DicomWebSource(StudySource):
         study = known or self.pacs.study_of(series)
         return study if study in self._index() else None
 
+    def segmentations(self, study: str) -> list[str]:
+        """SeriesInstanceUIDs of the segmentations of a study."""
+        return [text(one, "0020000E") for one in self.listing(study) if text(one, "00080060") == "SEG"]
+
     def _images(self, uid: str) -> list[Attributes]:
         return [one for one in self.listing(uid) if text(one, "00080060") in IMAGES]
 

@@ -149,6 +149,16 @@ class Pacs:
         studies = {text(one, "0020000D") for one in found if text(one, "0020000E") == series}
         return studies.pop() if len(studies) == 1 else None
 
+    def segmentations(self) -> list[tuple[str, str]]:
+        """(study, series) of the segmentations of all studies.
+
+        Raises:
+            PacsFailed: no answer, or the PACS lists no series but those of one study.
+        """
+        ask = partial(self.client.search_for_series, search_filters={"Modality": "SEG"}, limit=MOST)
+        found = self._ask("its segmentations", ask, 1)
+        return [(text(one, "0020000D"), text(one, "0020000E")) for one in found if text(one, "00080060") == "SEG"]
+
     def instances(self, study: str, series: str) -> list[str]:
         """SOPInstanceUIDs of a series."""
         found = self._ask(f"the images of series {series}", lambda: self.client.search_for_instances(study, series))

@@ -20,16 +20,17 @@ from tests.fake_pacs import FakePacs, running
 SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    studies = tmp_path_factory.mktemp("dicom") / "studies"
     for name, seed in (("ann", 1), ("ben", 2)):
-        phantom.write_dicom(phantom.make(seed=seed, **SMALL), tmp_path / "studies", name, extras=True)
-    return tmp_path / "studies"
+        phantom.write_dicom(phantom.make(seed=seed, **SMALL), studies, name, extras=True)
+    return studies
 
 
-@pytest.fixture
-def pacs(folder: Path, tmp_path: Path) -> Iterator[FakePacs]:
-    with running(FakePacs(folder, tmp_path / "pacs")) as server:
+@pytest.fixture(scope="module")
+def pacs(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePacs]:
+    with running(FakePacs(folder, tmp_path_factory.mktemp("pacs"))) as server:
         yield server
 
 
@@ -59,19 +60,6 @@ def test_what_is_not_listed_is_not_found(pacs: FakePacs, folder: Path, tmp_path:
     for identifier in (str(other.SeriesInstanceUID), str(other.StudyInstanceUID), "1.2.3", "ann", "../x"):
         with pytest.raises(NotFound):
             cases.find(identifier)
-
-
-def test_new_studies_and_series_appear_within_seconds(cases: Cases, folder: Path) -> None:
-    ann = str(header(folder, "ann/2_t1c").StudyInstanceUID)
-    (folder / "ann/4_t2f").rename(folder.parent / "later")
-    assert set(cases.find(ann).grouping.sequences) == {"t1n", "t1c", "t2w"}
-    (folder.parent / "later").rename(folder / "ann/4_t2f")
-    phantom.write_dicom(phantom.make(seed=3, **SMALL), folder, "eve")
-    end = time.monotonic() + 8
-    while len(cases.ids()) < 3 or len(cases.find(ann).grouping.sequences) < 4:
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    assert cases.find(str(header(folder, "eve/2_t1c").StudyInstanceUID)).sequence == "t1c"
 
 
 def test_an_unchanged_study_is_not_asked_for_again(cases: Cases, pacs: FakePacs) -> None:
@@ -108,3 +96,16 @@ def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> Non
 
 def test_a_folder_stays_a_folder(tmp_path: Path) -> None:
     assert open_studies(str(tmp_path), Settings(), tmp_path) == tmp_path
+
+
+def test_new_studies_and_series_appear_within_seconds(cases: Cases, folder: Path) -> None:
+    ann = str(header(folder, "ann/2_t1c").StudyInstanceUID)
+    (folder / "ann/4_t2f").rename(folder.parent / "later")
+    assert set(cases.find(ann).grouping.sequences) == {"t1n", "t1c", "t2w"}
+    (folder.parent / "later").rename(folder / "ann/4_t2f")
+    phantom.write_dicom(phantom.make(seed=3, **SMALL), folder, "eve")
+    end = time.monotonic() + 8
+    while len(cases.ids()) < 3 or len(cases.find(ann).grouping.sequences) < 4:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert cases.find(str(header(folder, "eve/2_t1c").StudyInstanceUID)).sequence == "t1c"

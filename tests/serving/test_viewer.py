@@ -20,7 +20,7 @@ def test_a_file_is_itself(path: str) -> None:
 @pytest.mark.parametrize("path", ["", "monai-label", "index.html", "viewer/dicomweb"])
 def test_the_start_page_tells_the_viewer_where_the_server_is(path: str) -> None:
     answer = get(path)
-    assert str(answer.path) == str(FOLDER / "index.html")
+    assert answer.body.decode().replace('<script defer src="/ohif-save.js"></script>', "") == (FOLDER / "index.html").read_text()
     assert answer.headers["set-cookie"].startswith("MONAILABEL_SERVER_URL=http%3A%2F%2Freader.example%3A8765%2F; Path=/ohif;")
 
 
@@ -32,4 +32,4 @@ def test_other_files_are_not_found(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["../../../../../../../../etc/passwd", "/etc/passwd"])
 def test_files_outside_are_never_served(path: str) -> None:
-    assert str(get(path).path) == str(FOLDER / "index.html")
+    assert b"<title>OHIF Viewer</title>" in get(path).body

@@ -1,0 +1,39 @@
+// A bar in OHIF that saves the segmentation which this server last gave this reader: the viewer's own panel cannot save.
+(() => {
+  const bar = document.createElement('div'), button = document.createElement('button'), text = document.createElement('span');
+  bar.id = 'slem-save';
+  bar.style.cssText = 'position:fixed;left:50%;bottom:8px;transform:translateX(-50%);z-index:1000;display:none;gap:10px;align-items:center;' +
+    'padding:4px 10px;border-radius:6px;background:#041c4a;color:#fff;font:13px Inter,sans-serif;max-width:80vw';
+  button.style.cssText = 'padding:4px 12px;border:0;border-radius:4px;background:#348cfd;color:#fff;cursor:pointer;white-space:nowrap';
+  button.textContent = 'Save as DICOM SEG';
+  button.title = 'Saves the segmentation that the server last showed you of this study, as a new version';
+  bar.append(button, text);
+  document.addEventListener('DOMContentLoaded', () => document.body.append(bar));
+  if (document.body) document.body.append(bar);
+
+  const series = () => {
+    try {
+      const { viewportGridService, displaySetService } = window.services;
+      const shown = viewportGridService.getState().viewports.get(viewportGridService.getActiveViewportId());
+      return displaySetService.getDisplaySetByUID(shown.displaySetInstanceUIDs[0]).SeriesInstanceUID;
+    } catch {
+      return ''; // no study is open
+    }
+  };
+  setInterval(() => {
+    bar.style.display = location.pathname.endsWith('/monai-label') && series() ? 'flex' : 'none';
+  }, 500);
+
+  button.addEventListener('click', async () => {
+    button.disabled = true;
+    text.textContent = 'Saving …';
+    try {
+      const answer = await fetch(`/slem/save?image=${encodeURIComponent(series())}`, { method: 'POST' });
+      const told = await answer.json();
+      text.textContent = answer.ok ? told.message : `Not saved: ${told.detail}`;
+    } catch (error) {
+      text.textContent = `Not saved: the server does not answer (${error.message})`;
+    }
+    button.disabled = false;
+  });
+})();
