@@ -8,6 +8,7 @@ one, so new cases appear by themselves.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -27,6 +28,8 @@ from slem_app.studies.source import files_state, folders_of
 
 __all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload"]
 
+logger = logging.getLogger(__name__)
+
 REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
 """The image that is served for a case: the first of these that it has, else any."""
 NIFTI = (".nii.gz", ".nii")
@@ -34,6 +37,7 @@ LISTED = 3.0  # seconds for which a PACS's list of studies is used
 PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+QUICK = 0.02  # seconds; a listing that takes less may be waited for by a status poll
 CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
@@ -92,6 +96,7 @@ class Cases:
         self.coding = coding
         self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
+        self.asking = threading.Lock()  # held by the thread that lists for status polls
         self._list()
 
     def ids(self) -> tuple[str, ...]:
@@ -100,6 +105,22 @@ class Cases:
             if time.monotonic() > self.stale or self.seen != self._entries():
                 self._list()
             return self.listed
+
+    def known(self) -> tuple[str, ...]:
+        """As `ids`, without waiting: where listing takes long, a thread does it, and until then this is what was listed last."""
+        if self.took < QUICK:
+            return self.ids()
+        if time.monotonic() > self.stale and self.asking.acquire(blocking=False):
+            threading.Thread(target=self._list_aside, name="listing", daemon=True).start()
+        return self.listed
+
+    def _list_aside(self) -> None:
+        try:
+            self.ids()
+        except (SlemError, OSError) as error:  # of a status poll; who asks for a case is told
+            logger.warning("the cases cannot be listed: %s", error)
+        finally:
+            self.asking.release()
 
     def find(self, identifier: str) -> Case:
         """The case and sequence that an id stands for.
@@ -193,7 +214,8 @@ class Cases:
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
         self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
-        self.stale = time.monotonic() + max(PATIENCE * (time.monotonic() - start), LISTED if self.pacs else 0.0)
+        self.took = time.monotonic() - start
+        self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs else 0.0)
         return self.listed
 
     def _entries(self) -> tuple[int, ...]:

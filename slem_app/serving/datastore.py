@@ -231,7 +231,7 @@ class CaseDatastore(Datastore):
         return [{"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)} for case in self.get_labeled_images()]
 
     def status(self) -> dict[str, Any]:
-        there = set(self.cases.ids())
+        there = set(self.cases.known())
         tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
         return {"total": len(there), "completed": tags.count(FINAL), "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))}}
 

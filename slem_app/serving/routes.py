@@ -39,6 +39,7 @@ from slem_app.serving.label_routes import label_router
 from slem_app.serving.logins import Logins
 from slem_app.serving.monai_routes import monai_router
 from slem_app.serving.oidc import Provider
+from slem_app.serving.proxy import proxy_router
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 from slem_app.serving.result_routes import result_router
 from slem_app.serving.train_routes import train_router
@@ -109,7 +110,9 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.include_router(version_router(serving.followers))
     app.include_router(router)
     app.include_router(viewer.router)
-    if serving.shelf is not None:
+    if serving.cases.pacs is not None:
+        app.include_router(proxy_router(serving.cases.pacs.pacs))
+    else:
         dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
     app.include_router(monai_router(info, polls))
     app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,26 @@ def test_an_upload_that_is_no_volume_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(BadStudy, match="the upload holds x.txt: send volumes as .nii or .nii.gz"):
         group_upload("up", [tmp_path / "x.txt"])
+
+
+def test_a_status_poll_does_not_wait_for_a_slow_listing(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = Cases(studies, tmp_path / "uploads")
+    assert cases.known() == ("A", "B")
+    asked, go = threading.Event(), threading.Event()
+    real = cases._listed
+
+    def slow() -> tuple[str, ...]:
+        asked.set()
+        go.wait(20)
+        return real()
+
+    monkeypatch.setattr(cases, "_listed", slow)
+    shutil.copytree(studies / "A", studies / "C")
+    cases.took, cases.stale = 1.0, 0.0
+    for _ in range(3):
+        assert cases.known() == ("A", "B")
+    assert asked.wait(20)
+    go.set()
+    while not cases.asking.acquire(timeout=20):
+        pass
+    assert cases.listed == ("A", "B", "C")

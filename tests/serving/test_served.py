@@ -150,5 +150,3 @@ def test_no_request_waits_for_a_switch_nor_gets_half_of_one(published: Published
     assert len({version for version, _ in answers}) == len(answers)  # each version always answers the same
     assert {"test", "test+2"} <= {version for version, _ in answers}
     assert longest[0] < 0.1
-
-
