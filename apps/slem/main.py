@@ -33,7 +33,7 @@ class SlemLabel(MONAILabelApp):
         return self.serving.infer(request)
 
     def batch_infer(self, request, datastore=None):
-        return super().batch_infer(self.serving.batch_request(request), datastore)
+        return self.serving.batch(request)
 
     def next_sample(self, request):
         return super().next_sample(self.serving.strategy_request(request))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,14 @@ import tyro
 
 from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.formats import write_nifti
+from slem_app.formats.drafts import Drafts
+from slem_app.formats.label_record import DRAFT
+from slem_app.formats.labelled_case import CaseLabels
 from slem_app.formats.provenance import Provenance
 from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
 from slem_app.studies import Series, Study, open_source
+from slem_app.studies.places import default_store
 from slem_app.weights import Card, load_model
 
 __all__ = ["Predict"]
@@ -26,7 +31,8 @@ ENDINGS = {"nifti": ".nii.gz", "seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
 class Predict:
     """Segment a case and write the label map as NIfTI, DICOM SEG or RTSTRUCT.
 
-    Prints the volumes in millilitres, the sequences that were used and missing, and where the time went.
+    Prints the volumes in millilitres, the sequences that were used and missing, and where the time went. With --all every case of a folder that has no
+    final label gets a draft in the label store of the server instead; call it again to go on after an interruption.
     """
 
     case: Annotated[Path, tyro.conf.Positional]
@@ -51,9 +57,27 @@ class Predict:
     """cpu, cuda, cuda:1 ... or auto."""
     precision: str = "auto"
     """float32, bfloat16 or auto."""
+    all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Make drafts for the server's readers, of every case (or of IDS) that has neither a final label nor a draft by this model. CASE is the studies folder."""
+    store: Path | None = None
+    """With --all: the server's setting `store`. Default: .slem in the studies folder."""
+    tag: str = DRAFT
+    """With --all: under which the drafts are kept; never `final`."""
+    images: Literal["unlabeled", "labeled", "all"] = "unlabeled"
+    """With --all: cases without a final label, those with one, or both."""
+    coding: str = ""
+    """With --all: label coding of the studies, where it cannot be decided."""
+    processes: int = 0
+    """With --all: processes that share the cases. Default: one a GPU."""
+    limit: int = 0
+    """With --all: cases at most; 0: all."""
+    report: Path | None = None
+    """With --all: file for the progress and for the cases that were left out, JSON."""
 
-    def run(self) -> None:
+    def run(self) -> int | None:
         """Segment, write and report."""
+        if self.all:
+            return self.make_drafts()
         studies = self.studies()
         model = load_model(self.model)
         inference = replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
@@ -69,6 +93,37 @@ class Predict:
             start = time.perf_counter()
             self.write(result, series, model.card, path)
             print(report(study.id, result, path, time.perf_counter() - start))
+
+    def make_drafts(self) -> int:
+        """Drafts of all cases that await one; returns the exit code.
+
+        Raises:
+            BadSetting: options that are for files.
+        """
+        from slem_app.cli.predict_all import make_drafts, processes_for, under_torchrun  # what trains and what labels, which one case does not need
+
+        if self.format or self.reference or self.series or self.mirror or self.out != Path():
+            raise BadSetting("--all makes drafts in the label store: --out, --format, --reference, --series and --mirror are for files")
+        processes = processes_for(self.processes, self.device)
+        if processes > 1 and "LOCAL_RANK" not in os.environ:
+            return under_torchrun(["predict", *self.arguments()], processes)
+        studies = str(self.case)
+        if studies.startswith(("http:/", "https:/")) and "://" not in studies:
+            studies = studies.replace(":/", "://", 1)  # a path has lost one of its slashes
+        model = load_model(self.model)
+        labels = CaseLabels(studies, self.store or default_store(studies), self.coding or None)
+        labels.store.sweep()
+        drafts = Drafts(labels, model.card.name, model.card.version, model.card.sha256, self.tag, self.images, tuple(self.ids))
+        for case in self.ids:
+            labels.study(case)  # says what is wrong with the name, if it is
+        return make_drafts(drafts, model, self.device, self.precision, self.register, self.limit, self.report)
+
+    def arguments(self) -> list[str]:
+        """The options of --all, for another process."""
+        given = ["--all", "--model", self.model, "--tag", self.tag, "--images", self.images, "--device", self.device, "--precision", self.precision]
+        given += ["--processes", str(self.processes), "--limit", str(self.limit), *(["--register"] if self.register else [])]
+        given += [part for name in ("store", "report", "coding") if getattr(self, name) for part in (f"--{name}", str(getattr(self, name)))]
+        return [str(self.case), *self.ids, *given]
 
     @property
     def kind(self) -> str:

@@ -23,7 +23,7 @@ from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.weights.published import POLICIES, Published
 from slem_app.weights.store import write_file
 
-__all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "latest_round", "rounds"]
+__all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "last_lines", "latest_round", "rounds"]
 
 TAIL = 20  # lines of the log that clients are shown
 KEPT = 50  # rounds whose folders are kept
@@ -239,19 +239,24 @@ class RoundFolder:
 
     def tail(self, lines: int = TAIL) -> list[str]:
         """The last lines of the log; a bar that was redrawn counts as its last state."""
-        if not self.log.exists():
-            return []
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 16_384))
-            text = file.read().decode("utf-8", errors="replace")
-        found = (line.rsplit("\r", 1)[-1].strip() for line in text.splitlines())
-        return [line for line in found if line][-lines:]
+        return last_lines(self.log, lines)
 
     def _order(self) -> dict[str, Any]:
         try:
             return json.loads((self.path / "job.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise NotFound(f"the order of round {self.id} cannot be read ({error})") from error
+
+
+def last_lines(log: Path, lines: int = TAIL) -> list[str]:
+    """The last lines of a log; a bar that was redrawn counts as its last state."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 16_384))
+        text = file.read().decode("utf-8", errors="replace")
+    found = (line.rsplit("\r", 1)[-1].strip() for line in text.splitlines())
+    return [line for line in found if line][-lines:]
 
 
 def rounds(root: Path) -> list[RoundFolder]:
@@ -270,10 +275,11 @@ class Lock:
 
     Args:
         root: folder of all rounds.
+        what: what runs, for the message.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.path = Path(root) / "lock"
+    def __init__(self, root: Path, what: str = "a training") -> None:
+        self.path, self.what = Path(root) / "lock", what
 
     def take(self) -> int:
         """The lock as an open file, which may be handed to a child process; closing it in all of them gives it back.
@@ -291,7 +297,7 @@ class Lock:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise Busy(f"a training is running already (process {self.holder() or 'unknown'}): wait for its end, or stop it") from error
+            raise Busy(f"{self.what} is running already (process {self.holder() or 'unknown'}): wait for its end, or stop it") from error
         return handle
 
     def name(self, handle: int, process: int) -> None:

@@ -5,10 +5,8 @@ It runs without MONAI Label, so it begins within seconds. LOCK is the open file 
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from time import time
@@ -16,7 +14,7 @@ from time import time
 from slem_app.errors import SlemError
 from slem_app.finetune.job import FAILED, Lock, RoundFolder
 from slem_app.finetune.round import Round
-from slem_app.training import device_of_this_process, first_process, join_processes, leave_processes
+from slem_app.training import device_of_this_process, end_with_launcher, first_process, join_processes, leave_processes
 
 __all__ = ["main"]
 
@@ -29,8 +27,7 @@ def main(arguments: list[str]) -> int:
     """Do the round; returns the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     folder = RoundFolder(Path(arguments[0]))
-    if "LOCAL_RANK" in os.environ:
-        _end_with_parent()
+    end_with_launcher()
     try:
         if len(arguments) < 2 and os.environ.get("LOCAL_RANK", "0") == "0":
             lock = Lock(Path(folder.job().root))
@@ -53,12 +50,6 @@ def _ended(folder: RoundFolder, reason: str) -> int:
     if first_process() and folder.status().status != FAILED:
         folder.change(status=FAILED, stage="failed", reason=reason, ended=time())
     return 1
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when the launcher of the group dies: else it would train on without the lock."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
 from slem_app.errors import BadGrid, NotFound
 from slem_app.formats.label_store import LabelStore, Version, file_name
 from slem_app.formats.labelfile import read_label_file
-from slem_app.grouping import group
+from slem_app.grouping import Grouping, group
 from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.places import is_address
 from slem_app.types import Grid
 
 __all__ = ["CaseLabels", "LabelledCase"]
 
 NIFTI = (".nii.gz", ".nii")
+CACHE = 2 * 2**30  # bytes of a PACS's images that are kept
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,25 @@ class CaseLabels:
     @cached_property
     def source(self) -> StudySource:
         """The studies, opened when the first of them is asked for."""
-        return open_source(self.studies, self.coding)
+        if not is_address(self.studies):
+            return open_source(self.studies, self.coding)
+        from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource  # only here: folders need no DICOMweb client
+        from slem_app.studies.file_cache import FileCache
+        from slem_app.studies.pacs import Pacs
+
+        return DicomWebSource(Pacs.from_environment(self.studies), FileCache(self.root / "batch" / PACS_FOLDER, CACHE))
+
+    def ids(self) -> tuple[str, ...]:
+        """All cases, labelled or not: those of the studies, and what clients have uploaded."""
+        own = set(self.source.ids())
+        uploads = self.root / "uploads"
+        names = {unquote(path.name) for path in uploads.glob("[!.]*")} if uploads.is_dir() else set()
+        return tuple(sorted(own | {name for name in names if self.uploaded(name)}))
+
+    def uploaded(self, case: str) -> Path | None:
+        """The file that a client has uploaded as this case."""
+        folder = self.root / "uploads" / file_name(case)
+        return next((path for path in sorted(folder.glob("[!.]*")) if path.name.endswith(NIFTI)), None)
 
     def study(self, case: str) -> Study:
         """The case as it lies in the studies, or as a client has uploaded it.
@@ -78,24 +99,35 @@ class CaseLabels:
         """
         if case in self.source.ids():
             return self.source.study(case)
-        folder = self.root / "uploads" / file_name(case)
-        files = sorted(path for path in folder.glob("[!.]*") if path.name.endswith(NIFTI))
-        if not files:
-            raise NotFound(f"case {case!r} is neither in {self.studies} nor among the uploads in {folder.parent}: was it moved?")
-        return Study(case, "nifti", folder, (Series(file_name(case), (files[0],), "nifti", file_name(case)),))
+        path = self.uploaded(case)
+        if path is None:
+            raise NotFound(f"case {case!r} is neither in {self.studies} nor among the uploads in {self.root / 'uploads'}: was it moved?")
+        return Study(case, "nifti", path.parent, (Series(file_name(case), (path,), "nifti", file_name(case)),))
+
+    def images(self, case: str, sequence: str = "") -> Grouping:
+        """The case's series, named.
+
+        Args:
+            case: case id.
+            sequence: what an uploaded volume is whose name says nothing; empty: the case must be known by its names.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        study = self.study(case)
+        grouping = group(study)
+        unknown = sequence and not grouping.choices and case not in self.source.ids()
+        return group(study, chosen={sequence: study.series[0].id}) if unknown else grouping
 
     def labelled(self, case: str) -> LabelledCase:
         """The case with its final label that counts.
 
         Raises:
             NotFound: no final label, or what it was made on is gone.
-            BadStudy: no sequence of the case is known.
         """
         version = self.store.counting(case, self.experts)
-        study, sequence = self.study(case), str(version.meta["sequence"])
-        images = dict(group(study).sequences)
-        if not images and len(study.series) == 1:  # an uploaded volume whose name says nothing was labelled as this sequence
-            images = {sequence: study.series[0]}
+        sequence = str(version.meta["sequence"])
+        images = dict(self.images(case, sequence).sequences)
         if sequence not in images:
             raise NotFound(f"{case}: its label lies on the sequence {sequence}, which the case no longer has")
         return LabelledCase(case, images, sequence, version)

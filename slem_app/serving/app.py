@@ -35,6 +35,7 @@ from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.audit import about
+from slem_app.serving.batch import Batches
 from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
 from slem_app.serving.courier import Courier
 from slem_app.serving.datastore import FINAL, CaseDatastore
@@ -56,7 +57,7 @@ from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
-from slem_app.weights import find
+from slem_app.weights import Model, find
 from slem_app.weights.card import CARD_FILE
 from slem_app.weights.published import Published
 
@@ -116,6 +117,7 @@ class Serving:
         self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(dict(conf), configs)
+        self.batches = Batches(self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register)
         self.chooser = Chooser(self.scores, leases)
 
     def segmentation(self, name: str) -> SegmentationTask:
@@ -232,9 +234,19 @@ class Serving:
             follower.start()
             atexit.register(follower.stop)
 
-    def batch_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A batch request that this machine can do: MONAI Label's default divides by the number of GPUs."""
-        return {**request, "multi_gpu": False, "device": str(self.device), "max_workers": 1}
+    def model(self, name: str) -> Model:
+        """The weights behind a task, as they are served now.
+
+        Raises:
+            NotFound: no such task.
+        """
+        if name not in self.tasks:
+            raise NotFound(f"no model {name!r}; this server has {', '.join(self.tasks)}")
+        return self.tasks[name].served.now.model
+
+    def batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of `Batches.start`."""
+        return self.batches.result(str(request.get("model")), request)
 
     def strategy_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """A request for the next case, its strategy checked.

@@ -23,7 +23,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from monailabel.config import settings as monai_settings
-from monailabel.endpoints import activelearning, batch_infer, datastore, info, logs, model, scoring, session, wsi_infer
+from monailabel.endpoints import activelearning, datastore, info, logs, model, scoring, session, wsi_infer
 from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
 from monailabel.endpoints.user.auth import User as MonaiUser
 from monailabel.interfaces.app import MONAILabelApp
@@ -33,6 +33,7 @@ from slem_app.errors import NotFound, NotOffered
 from slem_app.serving import dicomweb, errors, viewer
 from slem_app.serving.audit import AuditLog, AuditMiddleware
 from slem_app.serving.auth_routes import auth_router
+from slem_app.serving.batch_routes import batch_router
 from slem_app.serving.gate import Access, GateMiddleware, listening_at, open_access
 from slem_app.serving.infer_routes import infer_router
 from slem_app.serving.label_routes import label_router
@@ -106,6 +107,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.include_router(infer_router(serving, turns))
     app.include_router(upload_router(serving, instance))
     app.include_router(train_router(serving.trainings, serving.trainers))
+    app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
     app.include_router(version_router(serving.followers))
     app.include_router(router)
@@ -116,7 +118,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
         dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
     app.include_router(monai_router(info, polls))
     app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))
-    for module in (model, batch_infer, activelearning, scoring, datastore, logs, session):
+    for module in (model, activelearning, scoring, datastore, logs, session):
         app.include_router(monai_router(module))
     _pages(app)
     app.dependency_overrides[get_current_user] = _current_user

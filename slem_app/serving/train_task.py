@@ -26,6 +26,7 @@ from slem_app.errors import BadSetting
 from slem_app.finetune.job import DONE, FAILED, RUNNING, STOPPED, Job, Labelled, Lock, RoundFolder, latest_round, rounds
 from slem_app.predict import Predictor
 from slem_app.serving.datastore import FINAL, CaseDatastore
+from slem_app.serving.gpus import first_of, visible_gpus
 from slem_app.serving.served import Follower
 
 __all__ = ["FinetuneTask", "Trainings"]
@@ -62,7 +63,7 @@ class Trainings:
         """
         with self.turn:
             self.running()  # notes one that has died
-            gpus, job = _visible(request), self._job(follower, request)
+            gpus, job = visible_gpus(request), self._job(follower, request)
             handle = self.lock.take()
             try:
                 folder = RoundFolder.make(job, request)
@@ -162,12 +163,12 @@ class Trainings:
     def _job(self, follower: Follower, request: Mapping[str, Any]) -> Job:
         follower.look()
         predictor, published = follower.served.now, follower.published
-        asked = {key: _first(value) for key, value in request.items()}
+        asked = {key: first_of(value) for key, value in request.items()}
         kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
         values = {key: _read(key, asked[key], kind) for key, kind in kinds.items() if asked.get(key) not in (None, "")}
         device, processes = _device(str(values.pop("device", "auto"))), 1
         if device == "cuda" and str(asked.get("multi_gpu", True)).lower() not in ("false", "0", "no"):
-            processes = len(_visible(request).split(",")) if _visible(request) else torch.cuda.device_count()
+            processes = len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
         settings = dict(self.defaults.get("settings", {}))
         if asked.get("train_batch_size") not in (None, ""):
             settings["batch"] = max(1, _read("train_batch_size", asked["train_batch_size"], int)) * processes
@@ -261,26 +262,11 @@ class FinetuneTask(TrainTask):
         return self.stats()
 
 
-def _first(value: Any) -> Any:
-    """Options that come as the whole list of their choices."""
-    return (value[0] if value else None) if isinstance(value, list) else value
-
-
 def _read(key: str, value: Any, kind: type) -> Any:
     try:
         return kind(value)
     except (TypeError, ValueError) as error:
         raise BadSetting(f"{key} cannot be {value!r}: expected {'a whole number' if kind is int else 'text'}") from error
-
-
-def _visible(request: Mapping[str, Any]) -> str:
-    """The GPUs that were chosen, '0,2'; empty: all."""
-    gpus = str(_first(request.get("gpus")) or "all").replace(" ", "")
-    if gpus == "all":
-        return ""
-    if not all(part.isdigit() for part in gpus.split(",")):
-        raise BadSetting(f"gpus {gpus!r} cannot be read: use all, or numbers like 0,2")
-    return gpus
 
 
 def _device(wanted: str) -> str:

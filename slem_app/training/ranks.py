@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +14,18 @@ from torch import distributed
 
 from slem_app.errors import BadSetting
 
-__all__ = ["device_of_this_process", "first_process", "first_process_first", "first_says", "join_processes", "leave_processes", "mean_of_all", "ranks"]
+__all__ = [
+    "device_of_this_process",
+    "end_with_launcher",
+    "first_process",
+    "first_process_first",
+    "first_says",
+    "join_processes",
+    "leave_processes",
+    "mean_of_all",
+    "of_all",
+    "ranks",
+]
 
 
 def ranks() -> tuple[int, int]:
@@ -27,6 +41,22 @@ def join_processes(device: str) -> None:
         torch.cuda.set_device(device)  # NCCL talks over the current GPU, which is the first one of all until told otherwise
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+
+
+def end_with_launcher() -> None:
+    """Have the kernel end this process when the launcher of its group dies: else it would go on without whoever started the group."""
+    if "LOCAL_RANK" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def of_all(value: object) -> list:
+    """What every process has, in the order of their ranks."""
+    _, world = ranks()
+    if world == 1:
+        return [value]
+    found: list = [None] * world
+    distributed.all_gather_object(found, value)
+    return found
 
 
 def leave_processes() -> None:

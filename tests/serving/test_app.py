@@ -88,6 +88,8 @@ def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
     result = app.batch_infer({"model": "slem_brain", "images": "unlabeled", "label_tag": "original", "device": "cuda", "multi_gpu": True})
     assert set(result) == {"B"}
     assert app.datastore().get_labeled_images("original") == ["A", "B"]
+    with pytest.raises(NotFound, match="no model 'spleen'; this server has slem_brain"):
+        app.batch_infer({"model": "spleen"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""What `slem predict --all` does: a draft for every case that awaits one, by one process or several, going on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from slem_app.errors import SlemError
+from slem_app.formats import atomic_file
+from slem_app.formats.drafts import Drafts
+from slem_app.predict import Predictor
+from slem_app.training import device_of_this_process, end_with_launcher, first_process, join_processes, leave_processes, of_all, ranks
+from slem_app.weights import Model
+
+__all__ = ["Progress", "make_drafts", "processes_for", "under_torchrun"]
+
+LOOK = 5.0  # seconds between looks at what the other processes have done
+MAKER = "slem predict"
+
+
+@dataclass
+class Progress:
+    """How far it is, as a bar and, for whoever asked, as a file that is always whole."""
+
+    total: int
+    """Cases to be made."""
+    file: Path | None = None
+    """Where it is written; None: nowhere."""
+    made: list[str] = field(default_factory=list)
+    """Cases made by this process."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Case -> why it could not be made by this process."""
+
+    def write(self, done: int, skipped: Mapping[str, str], ended: bool) -> None:
+        """Tell it."""
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.file, durable=False) as file:
+                file.write(json.dumps({"total": self.total, "done": done, "skipped": dict(skipped), "ended": ended}).encode())
+
+
+def processes_for(wanted: int, device: str) -> int:
+    """How many processes: as many as wanted, by default one a GPU."""
+    if wanted:
+        return wanted
+    return max(1, torch.cuda.device_count()) if device in ("auto", "cuda") and torch.cuda.is_available() else 1
+
+
+def under_torchrun(arguments: list[str], processes: int) -> int:
+    """The same command in several processes; returns the exit code."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    path = os.pathsep.join(part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part)
+    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ, "PYTHONPATH": path}
+    return subprocess.run([sys.executable, *launcher, "-m", "slem_app.cli", *arguments], env=env, check=False).returncode
+
+
+def make_drafts(
+    drafts: Drafts,
+    model: Model,
+    device: str = "auto",
+    precision: str = "auto",
+    register: bool = False,
+    limit: int = 0,
+    report: Path | None = None,
+) -> int:
+    """Make them; under torchrun this process's share.
+
+    Args:
+        drafts: which.
+        model: what makes them.
+        device: as `device_of_this_process` takes it.
+        precision: as `Predictor` takes it.
+        register: move the sequences of a case onto each other first.
+        limit: cases at most, 0: all.
+        report: file for the progress.
+
+    Returns:
+        The exit code: 0, or 1 if a case could not be made; its reason is printed.
+
+    Raises:
+        BadSetting: no such device or precision.
+        StorageFailed: the disk refused.
+    """
+    end_with_launcher()
+    device = device_of_this_process(device)
+    predictor = Predictor(model, device, precision)
+    join_processes(device)
+    try:
+        rank, world = ranks()
+        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[0]  # one list for all, whatever the others have made meanwhile
+        progress = Progress(len(left), report if rank == 0 else None)
+        progress.write(0, {}, False)
+        with tqdm(total=len(left), desc="drafts", unit="case", disable=rank > 0) as bar:
+            looked = time.monotonic()
+            for case in left[rank::world]:
+                _make(case, drafts, predictor, register, progress)
+                if rank == 0 and (world == 1 or time.monotonic() - looked > LOOK):
+                    looked = time.monotonic()
+                    bar.n = len(progress.made) + len(progress.skipped) if world == 1 else sum(not drafts.needs(one) for one in left)
+                    bar.refresh()
+                    progress.write(bar.n, progress.skipped, False)
+            made, skipped, shares = _together(progress)
+            bar.n = len(made) + len(skipped)
+            bar.refresh()
+        first = first_process()
+    finally:
+        leave_processes()
+    if first:
+        progress.write(len(made) + len(skipped), skipped, True)
+        for case, reason in sorted(skipped.items()):
+            print(f"left out {case}: {reason}")
+        shared = f"; made by {world} processes: {', '.join(map(str, shares))}" if world > 1 else ""
+        print(f"{len(made)} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}")
+    return 1 if skipped else 0
+
+
+def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progress: Progress) -> None:
+    """One case, unless another process has it or has made it."""
+    with drafts.claimed(case) as ours:
+        if not ours:
+            return
+        try:
+            grouping = drafts.labels.images(case, predictor.card.reference_order[0])
+            sequence = grouping.reference(predictor.card.reference_order)
+            result = predictor.predict_case(grouping, sequence, register)
+        except SlemError as error:
+            progress.skipped[case] = str(error)
+            return
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            progress.skipped[case] = f"{case}: the GPU's memory is too small for it: use --device cpu for this case"
+            return
+        drafts.save(case, result.array, result.grid, result.labels, grouping, sequence, MAKER)
+        progress.made.append(case)
+
+
+def _together(progress: Progress) -> tuple[list[str], dict[str, str], list[int]]:
+    """What all processes have made and left out, and how many each of them has made."""
+    parts = of_all((progress.made, progress.skipped))
+    skipped = {case: reason for _, own in parts for case, reason in own.items()}
+    return [case for made, _ in parts for case in made], skipped, [len(made) for made, _ in parts]

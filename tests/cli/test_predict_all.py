@@ -1,0 +1,155 @@
+"""`slem predict --all`: drafts for what awaits one, shared among processes, going on where it was stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slem_app import phantom
+from slem_app.cli import main
+from slem_app.cli.predict_all import processes_for
+from slem_app.errors import BadSetting
+from slem_app.formats import read_label_file, write_nifti
+from slem_app.formats.drafts import Drafts
+from slem_app.formats.label_record import Record
+from slem_app.formats.label_store import LabelStore
+from slem_app.formats.labelled_case import CaseLabels
+from slem_app.network import SegmenterConfig, build
+from slem_app.regions import PostProcess
+from slem_app.volumes.prepare import Preparation
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+
+HEAD = phantom.make(seed=4, shape=(20, 24, 20), spacing=(7.0, 7.0, 7.0))
+CASES = [f"case-{n}" for n in range(6)]
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for case in CASES:
+        phantom.write_nifti(HEAD, tmp_path / "studies", case)
+    monkeypatch.setenv("SLEM_MODELS", str(tmp_path / "models"))
+    new_model(tmp_path, 0)
+    return tmp_path / "studies"
+
+
+def new_model(tmp_path: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    card = Card(
+        name="small",
+        version=f"1.{seed}",
+        description="",
+        sequences=BRAIN_SEQUENCES,
+        reference_order=("t1c", "t2f", "t2w", "t1n"),
+        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prior=0.5),
+        preparation=Preparation(spacing=(7.0, 7.0, 7.0), multiple=8),
+        labels=BRAIN_LABELS,
+        postprocess=PostProcess(),
+    )
+    save_model(tmp_path / "models" / "small", card, build(card.network))
+
+
+def submit(studies: Path, case: str, tag: str, record: Record) -> None:
+    meta = {"sequence": "t1c", "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)}, **record.to_meta()}
+    LabelStore(studies / ".slem").save(case, tag, lambda path: write_nifti(HEAD.labels, HEAD.grid, BRAIN_LABELS, path), meta)
+
+
+def versions(studies: Path, tag: str = "original") -> dict[str, int]:
+    store = LabelStore(studies / ".slem")
+    return {case: len(store.versions(case, tag)) for case in CASES}
+
+
+def test_what_awaits_a_draft_gets_one_and_readers_work_is_left_alone(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    submit(studies, "case-0", "final", Record(1.0, "eva@x"))
+    submit(studies, "case-1", "original", Record(1.0, "tom@x"))  # a reader's own draft
+    (studies / "case-2/case-2-t1c.nii.gz").write_bytes(b"broken")
+    call = ["predict", str(studies), "--all", "--model", "small", "--report", str(tmp_path / "report.json")]
+    assert main(call) == 1
+    ended = capsys.readouterr()
+    assert "left out case-2: " in ended.out
+    assert f"3 drafts by small 1.0 in {studies}/.slem, tag original" in ended.out
+    assert "drafts: 100%" in ended.err.replace("\r", "\n")
+    assert versions(studies) == {"case-0": 0, "case-1": 1, "case-2": 0, "case-3": 1, "case-4": 1, "case-5": 1}
+    assert versions(studies, "final")["case-0"] == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["total"], report["done"], list(report["skipped"]), report["ended"]) == (4, 4, ["case-2"], True)
+    draft = LabelStore(studies / ".slem").latest("case-3", "original")
+    assert (draft.record.automatic, draft.record.who, draft.record.client) == (True, "small 1.0", "slem predict")
+    assert main(["predict", str(studies / "case-3"), "--model", "small", "-o", str(tmp_path / "out")]) == 0
+    np.testing.assert_array_equal(read_label_file(draft.label)[0], read_label_file(tmp_path / "out/case-3.nii.gz")[0])
+
+
+def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(studies: Path, tmp_path: Path) -> None:
+    call = ["predict", str(studies), "--all", "--model", "small"]
+    assert main([*call, "--limit", "2"]) == 0
+    assert sum(versions(studies).values()) == 2
+    assert main(call) == 0
+    assert main(call) == 0
+    assert versions(studies) == dict.fromkeys(CASES, 1)
+    new_model(tmp_path, 1)
+    submit(studies, "case-0", "final", Record(1.0, "eva@x"))
+    assert main(call) == 0
+    assert versions(studies) == {**dict.fromkeys(CASES, 2), "case-0": 1}
+    assert main(["predict", str(studies), "case-0", "--all", "--model", "small", "--images", "labeled", "--tag", "second"]) == 0
+    assert versions(studies, "second") == {**dict.fromkeys(CASES, 0), "case-0": 1}
+
+
+def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies: Path) -> None:
+    """Through torchrun, on the CPU."""
+    call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small", "--device", "cpu", "--processes", "2"]
+    first = subprocess.Popen(call, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.monotonic() + 120
+    while not any(versions(studies).values()) and first.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)  # the launcher; its processes end with it
+    first.communicate(timeout=60)
+    before = sum(versions(studies).values())
+    assert 0 < before <= len(CASES)
+    submit(studies, CASES[0], "final", Record(1.0, "eva@x"))
+    for case in CASES[2:]:  # so that there is something left for both, however fast the first ones were
+        shutil.rmtree(studies / ".slem/labels" / case, ignore_errors=True)
+    left = sum(not number for case, number in versions(studies).items() if case != CASES[0])
+    second = subprocess.run(call, capture_output=True, text=True, timeout=180, check=False)
+    assert second.returncode == 0, second.stderr
+    assert f"made by 2 processes: {(left + 1) // 2}, {left // 2}" in second.stdout
+    assert all(number == 1 for case, number in versions(studies).items() if case != CASES[0])
+    assert not list((studies / ".slem").rglob(".new-*"))  # what the killed ones left is swept
+
+
+def test_a_case_that_another_process_has_is_left_to_it(studies: Path) -> None:
+    drafts = Drafts(CaseLabels(str(studies), studies / ".slem"), "small", "1", "ab")
+    with drafts.claimed("case-0") as ours:
+        assert ours
+        with drafts.claimed("case-0") as theirs:
+            assert not theirs
+    with drafts.claimed("case-0") as ours:
+        assert ours
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--tag", "final"], "is never kept as a final label"),
+        (["--out", "x"], "--all makes drafts in the label store"),
+        (["--device", "abacus"], "unknown device 'abacus'"),
+    ],
+)
+def test_bad_options_are_told(studies: Path, capsys: pytest.CaptureFixture[str], more: list[str], text: str) -> None:
+    assert main(["predict", str(studies), "--all", "--model", "small", *more]) == 2
+    assert text in capsys.readouterr().err
+    with pytest.raises(BadSetting, match="images must be one of unlabeled, labeled, all, got 'some'"):
+        Drafts(CaseLabels(str(studies), studies / ".slem"), "small", "1", "ab", which="some")
+
+
+def test_an_unknown_case_is_told_and_a_cpu_is_one_process(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(studies), "case-9", "--all", "--model", "small"]) == 2
+    assert "case 'case-9' is neither in" in capsys.readouterr().err
+    assert (processes_for(0, "cpu"), processes_for(3, "cpu")) == (1, 3)
