@@ -39,6 +39,8 @@ class Record:
     """Spent by this reader on the case since its first request about it, or since this reader's version before; None: not known."""
     clicks: int | None = None
     """Clicks and scribbles that this reader placed meanwhile; None: not known."""
+    user: str = ""
+    """Who was logged in; empty: the server asks nobody to."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> Record:
@@ -53,8 +55,10 @@ class Record:
 
     @property
     def who(self) -> str:
-        """The reader's own id where it tells readers apart, else with its place; a model's name and version where no reader took part."""
-        if self.automatic or not self.reader:
+        """The user who was logged in, else the reader's own id where it tells readers apart, else with its place; a model where no reader took part."""
+        if self.automatic or not (self.reader or self.user):
             return f"{self.model} {self.model_version}".strip() or "unknown"
+        if self.user:
+            return self.user
         name = self.reader.partition("@")[0]
         return self.reader if name in NOBODY else name

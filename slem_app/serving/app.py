@@ -44,7 +44,7 @@ from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
-from slem_app.serving.readers import client_of, reader_of
+from slem_app.serving.readers import client_of, reader_of, user_of
 from slem_app.serving.remote import open_studies
 from slem_app.serving.results import PacsHome, Results
 from slem_app.serving.routes import build
@@ -213,12 +213,12 @@ class Serving:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
             model = (card.name, card.version, card.sha256)
         if automatic:
-            return Record(time.time(), reader, client_of(info), *model, automatic=True)
+            return Record(time.time(), reader, client_of(info), *model, automatic=True, user=user_of())
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
         seconds, clicks = self.activity.take(case, reader, max((tool.placed(reader, case) for tool in tools), default=0))
         seconds, clicks = seconds if own_seconds is None else own_seconds, clicks if own_clicks is None else int(own_clicks)
-        return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks)
+        return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
 
     def install(self, instance: MONAILabelApp) -> None:
         """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then this server answers in its application."""

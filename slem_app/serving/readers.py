@@ -17,7 +17,7 @@ from typing import Any
 
 from fastapi.datastructures import Headers
 
-__all__ = ["ASGIApp", "ReaderMiddleware", "Receive", "Scope", "Send", "client_of", "reader_of"]
+__all__ = ["ASGIApp", "ReaderMiddleware", "Receive", "Scope", "Send", "client_of", "reader_of", "user_of"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
@@ -26,6 +26,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "slem_reader"
 WHERE: ContextVar[str] = ContextVar("where", default="")
+USER: ContextVar[str] = ContextVar("user", default="")
 AGENT: ContextVar[str | None] = ContextVar("agent", default=None)
 VIEWER = "OHIF"
 SLICER = "3D Slicer"
@@ -34,6 +35,11 @@ SLICER = "3D Slicer"
 def reader_of(client_id: Any) -> str:
     """The reader of the request that is being answered; 'id@place'."""
     return f"{client_id or ''}@{WHERE.get()}"
+
+
+def user_of() -> str:
+    """The user who is logged in; empty where nobody has to be."""
+    return USER.get()
 
 
 def client_of(fields: Mapping[str, Any]) -> str:
@@ -61,6 +67,7 @@ class ReaderMiddleware:
         login = scope.get("slem.login")
         known = login.user.name if login else _cookie(headers.get("cookie", ""))
         token = WHERE.set(known or (scope.get("client") or ("",))[0])
+        user = USER.set(login.user.name if login else "")
         agent = AGENT.set(VIEWER if "/ohif/" in headers.get("referer", "") else headers.get("user-agent", "").partition(" ")[0])
 
         async def answer(message: Scope) -> None:
@@ -73,6 +80,7 @@ class ReaderMiddleware:
             await self.app(scope, receive, answer)
         finally:
             WHERE.reset(token)
+            USER.reset(user)
             AGENT.reset(agent)
 
 

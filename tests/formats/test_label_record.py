@@ -6,7 +6,7 @@ from slem_app.formats.label_record import Record
 
 
 def test_is_read_back_as_it_was_kept() -> None:
-    record = Record(5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7)
+    record = Record(5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7, "eva")
     assert Record.of({"ts": 1, "client_id": "another", **record.to_meta()}) == record
 
 
@@ -22,6 +22,7 @@ def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
         (Record(reader="eva@10.0.0.1"), "eva"),
         (Record(reader="user-xyz@10.0.0.1"), "user-xyz@10.0.0.1"),  # what Slicer calls everybody
         (Record(reader="@8f3a"), "@8f3a"),  # a browser
+        (Record(reader="eva@tom", user="tom"), "tom"),  # a client may call itself what it likes, a user who is logged in not
         (Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
         (Record(), "unknown"),
     ],
