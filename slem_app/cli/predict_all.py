@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from slem_app.errors import SlemError
 from slem_app.formats import atomic_file
 from slem_app.formats.drafts import Drafts
 from slem_app.predict import Predictor
-from slem_app.training import device_of_this_process, end_with_launcher, first_process, join_processes, leave_processes, of_all, ranks
+from slem_app.training import device_of_this_process, end_with_launcher, first_process, gpu_count, join_processes, leave_processes, of_all, ranks
 from slem_app.weights import Model
 
 __all__ = ["Progress", "make_drafts", "processes_for", "under_torchrun"]
@@ -52,7 +51,7 @@ def processes_for(wanted: int, device: str) -> int:
     """How many processes: as many as wanted, by default one a GPU."""
     if wanted:
         return wanted
-    return max(1, torch.cuda.device_count()) if device in ("auto", "cuda") and torch.cuda.is_available() else 1
+    return max(1, gpu_count()) if device in ("auto", "cuda") else 1
 
 
 def under_torchrun(arguments: list[str], processes: int) -> int:
@@ -134,10 +133,6 @@ def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progr
             result = predictor.predict_case(grouping, sequence, register)
         except SlemError as error:
             progress.skipped[case] = str(error)
-            return
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            progress.skipped[case] = f"{case}: the GPU's memory is too small for it: use --device cpu for this case"
             return
         drafts.save(case, result.array, result.grid, result.labels, grouping, sequence, MAKER)
         progress.made.append(case)

@@ -81,15 +81,24 @@ class Predictor:
         self.network = model.network.to(self.device, memory_format=torch.channels_last_3d).eval()
 
     def probabilities(self, prepared: Prepared) -> np.ndarray:
-        """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in."""
+        """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
+
+        Raises:
+            BadStudy: the GPU's memory is too small for this case.
+        """
         images = torch.from_numpy(prepared.images)[None].to(self.device)  # 1 M I J K
         present = torch.from_numpy(prepared.present)[None].to(self.device)  # 1 M
         axes = [axis + 2 for axis in self.inference.mirror]
         passes = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
         total = 0.0
-        with torch.inference_mode():
-            for flips in passes:
-                total = total + self._run(images.flip(flips), present).flip(flips)
+        try:
+            with torch.inference_mode():
+                for flips in passes:
+                    total = total + self._run(images.flip(flips), present).flip(flips)
+        except torch.cuda.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            size = "x".join(map(str, prepared.grid.shape))
+            raise BadStudy(f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the device cpu for this case") from error
         return (total / len(passes))[0].cpu().numpy()
 
     def predict(self, prepared: Prepared) -> Prediction:

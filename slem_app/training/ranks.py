@@ -20,6 +20,7 @@ __all__ = [
     "first_process",
     "first_process_first",
     "first_says",
+    "gpu_count",
     "join_processes",
     "leave_processes",
     "mean_of_all",
@@ -90,13 +91,18 @@ def first_says(answer: bool) -> bool:
     return said[0]
 
 
+def gpu_count() -> int:
+    """GPUs that torch sees here."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def device_of_this_process(device: str) -> str:
     """'auto' -> this process's own GPU, else the CPU; 'cuda' -> its own GPU; anything else as it is.
 
     Raises:
         BadSetting: no such device here.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     if device in ("auto", "cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if count or device == "cuda" else "cpu"
     try:

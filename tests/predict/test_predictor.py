@@ -109,6 +109,19 @@ def test_the_gpu_agrees_with_the_processor(fresh: Model) -> None:
     assert ((processor > 0.5) == (gpu > 0.5)).mean() > 0.97
 
 
+def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(fresh: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor(fresh)
+
+    def full(*_: object) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predictor, "_run", full)
+        with pytest.raises(BadStudy, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"):
+            predictor.probabilities(prepared())
+    assert predictor.probabilities(prepared()).shape[1:] == (32, 40, 24)
+
+
 def test_volumes_are_counted_by_the_voxel_of_the_result() -> None:
     array = np.zeros((10, 10, 10), np.uint8)
     array[0], array[1, :5], array[2, 0, 0] = 2, 1, 3
