@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
-    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "Gone", "NotAllowed", "NotFound"),
+    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "Gone", "NoMemory", "NotAllowed", "NotFound"),
     *("NotLoggedIn", "NotOffered", "PacsFailed", "ProviderFailed", "SlemError", "StorageFailed", "TooLarge", "TooMany", "TooOften", "TookTooLong"),
 ]
 
@@ -130,3 +130,9 @@ class ProviderFailed(SlemError):
     """The service that says who somebody is does not answer, or answers what cannot be used."""
 
     status = 502
+
+
+class NoMemory(SlemError):
+    """The GPU's memory is too small for this case."""
+
+    status = 503

@@ -15,7 +15,7 @@ from time import time
 
 import torch
 
-from slem_app.errors import BadStudy, SlemError, StorageFailed
+from slem_app.errors import BadStudy, NoMemory, SlemError, StorageFailed
 from slem_app.finetune.cases import CachingReport, cache_cases
 from slem_app.finetune.epochs import Epochs
 from slem_app.finetune.holdout import HoldOut, split
@@ -108,7 +108,7 @@ class Round:
                 self._train(settings, material, scores)
                 shutil.rmtree(copies, ignore_errors=True)
                 return
-            except torch.cuda.OutOfMemoryError:
+            except (torch.cuda.OutOfMemoryError, NoMemory):  # in a step, or when the hold-out was measured
                 world = ranks()[1]
                 if world > 1 or settings.batch == 1:  # the processes of a group cannot go back one by one
                     raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from slem_app.errors import BadSetting, BadStudy
+from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.regions import restore
 from slem_app.types import Grid
@@ -84,7 +84,7 @@ class Predictor:
         """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
 
         Raises:
-            BadStudy: the GPU's memory is too small for this case.
+            NoMemory: the GPU's memory is too small for this case.
         """
         images = torch.from_numpy(prepared.images)[None].to(self.device)  # 1 M I J K
         present = torch.from_numpy(prepared.present)[None].to(self.device)  # 1 M
@@ -98,7 +98,7 @@ class Predictor:
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             size = "x".join(map(str, prepared.grid.shape))
-            raise BadStudy(f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the device cpu for this case") from error
+            raise NoMemory(f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the device cpu for this case") from error
         return (total / len(passes))[0].cpu().numpy()
 
     def predict(self, prepared: Prepared) -> Prediction:

@@ -325,7 +325,7 @@ def test_a_label_file_that_is_none_is_refused(world: World) -> None:
 
 
 def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
-    """In a process of its own, as MONAI Label does it."""
+    """In a process of its own; again it makes only what is missing."""
     requests.post(f"{world.url}/batch/infer/slem_brain?images=all", json={"label_tag": "original"}, timeout=60).raise_for_status()
     end = time.monotonic() + 300
     while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < end:
@@ -335,7 +335,33 @@ def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
     assert all("original" in objects[case]["labels"] for case in world.phantoms)
     label = nibabel.load(world.client.download_label("case one", "original"))
     np.testing.assert_array_equal(np.asarray(label.dataobj), voxels(world.infer("case one")[0]))
-    assert objects["case one"]["labels"]["original"]["info"]["params"]["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+    info = objects["case one"]["labels"]["original"]["info"]
+    assert info["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+    assert (info["record"]["automatic"], info["record"]["client"]) == (True, "slem predict")
+    before = len(requests.get(f"{world.url}/slem/labels", timeout=60).json())
+    requests.post(f"{world.url}/batch/infer/slem_brain?images=unlabeled", timeout=60).raise_for_status()  # MONAI Label's own defaults
+    while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())["status"] == "RUNNING" and time.monotonic() < end:
+        time.sleep(1)
+    assert (task["status"], task["total"], len(requests.get(f"{world.url}/slem/labels", timeout=60).json())) == ("DONE", 0, before)  # made once
+
+
+def test_a_submitted_label_tells_who_made_it_with_what_and_in_what_time(world: World, tmp_path: Path) -> None:
+    """By the client's own requests, which say little."""
+    grid, path = world.phantoms["case one"].grid, tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(world.phantoms["case one"].labels.astype(np.uint8), grid.affine), path)
+    for reader in ("eva", "tom"):
+        client = load_client().MONAILabelClient(world.url, tmpdir=str(tmp_path), client_id=reader)
+        client.infer("slem_brain", "case one", {"result_extension": ".nrrd"})
+        client.save_label("case one", str(path), tag="look", params={"label_info": [{"name": name} for name in NAMES], "model": "slem_brain"})
+    looks = [one for one in requests.get(f"{world.url}/slem/labels", params={"image": "case one"}, timeout=60).json() if one["tag"] == "look"]
+    assert [(one["version"], one["reader"].partition("@")[0], one["client"], one["model"]) for one in looks] == [
+        (1, "eva", "3D Slicer", "slem_brain"),
+        (2, "tom", "3D Slicer", "slem_brain"),
+    ]
+    assert all(0 < one["seconds"] < 60 and one["clicks"] == 0 and not one["automatic"] for one in looks)
+    file = requests.get(f"{world.url}/slem/labels/file", params={"image": "case one", "tag": "look", "version": 1}, timeout=60)
+    (tmp_path / "first.nii.gz").write_bytes(file.content)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "first.nii.gz").dataobj), world.phantoms["case one"].labels)
 
 
 @pytest.mark.skipif(not BUNDLED, reason="no bundled weights: an untrained model takes no clicks")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slem_app import phantom
-from slem_app.errors import BadSetting, BadStudy, NotFound
+from slem_app.errors import BadSetting, BadStudy, NoMemory, NotFound
 from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
 from slem_app.studies import open_source
@@ -117,7 +117,7 @@ def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(fresh: Model, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(predictor, "_run", full)
-        with pytest.raises(BadStudy, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"):
+        with pytest.raises(NoMemory, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"):
             predictor.probabilities(prepared())
     assert predictor.probabilities(prepared()).shape[1:] == (32, 40, 24)
 
