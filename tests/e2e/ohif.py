@@ -75,6 +75,20 @@ class Viewer:
         """Choose whose points the next clicks are."""
         self.page.click(f".clickable-row:visible td:text-is('{label}')")
 
+    def set_options(self, section: str, name: str, **values: object) -> None:
+        """Fill in fields of the dialog 'Options / Configurations'."""
+        self.page.click("text='Options / Configurations'")
+        self.page.select_option("select[name='selectSection']", section)
+        self.page.select_option("select[name='selectName']", name)
+        for key, value in values.items():
+            self.page.fill(f"#{section}{name}{key}", str(value))
+        self.page.click("button:has-text('Confirm')")
+        self.page.wait_for_selector("select[name='selectSection']", state="detached")
+
+    def press(self, button: str) -> None:
+        """Press a button of the open tab by its text."""
+        self.page.click(f"button.actionInput:visible:text-is('{button}')")
+
     @property
     def series(self) -> str:
         """SeriesInstanceUID of the active viewport."""

@@ -13,8 +13,10 @@ from fastapi import FastAPI
 from slem_app import phantom
 from slem_app.errors import BadStudy, NotFound
 from slem_app.serving.cases import Cases
+from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.dicomweb import install
 from slem_app.serving.routes import complete
+from slem_app.weights import BRAIN_LABELS
 
 SMALL = {"shape": (24, 28, 20), "spacing": (8.0, 8.0, 8.0)}
 PREFIXES = ("/dicom-web", "/proxy/dicom/qido", "/proxy/dicom/wado")
@@ -178,3 +180,10 @@ def test_a_series_that_two_cases_have_must_be_named_with_its_case(folder: Path, 
 def test_where_the_studies_are_no_dicom_nothing_is_listed(tmp_path: Path) -> None:
     phantom.write_nifti(phantom.make(seed=1, **SMALL), tmp_path, "A")
     assert Cases(tmp_path, tmp_path / ".slem/uploads").dicom_studies() == {}
+
+
+def test_a_case_tells_the_uids_by_which_ohif_opens_it(cases: Cases, uids: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    told = CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}).get_image_info("ann")
+    assert told["StudyInstanceUID"] == uids["ann"][""]
+    assert told["SeriesInstanceUID"] in uids["ann"].values()
+    assert cases.find(told["SeriesInstanceUID"]).sequence == told["sequence"] == "t1c"

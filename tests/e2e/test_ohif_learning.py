@@ -1,0 +1,104 @@
+"""The learning loop by OHIF's panel in Chromium: one click on Update Model is one fine-tuning, the new model then answers, and is taken back."""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from slem_app import phantom
+from slem_app.formats import write_nifti
+from slem_app.weights import BRAIN_LABELS
+from tests.e2e import ohif
+
+from .test_slicer_client import untrained
+
+SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
+PATIENCE = 400  # s for a round of some seconds
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+]
+
+
+@pytest.fixture
+def url(start_server: Callable, tmp_path: Path) -> str:
+    """A server on four DICOM studies, three of which a reader has labelled: OHIF itself cannot submit a label."""
+    heads = {name: phantom.make(seed=seed, **SMALL) for seed, name in enumerate(("ann", "ben", "cid", "dan"), 1)}
+    for name, head in heads.items():
+        phantom.write_dicom(head, tmp_path / "studies", name)
+    options = {"models_dir": untrained(tmp_path / "models"), "models": "slem_brain", "store": tmp_path / "store", "score_load": 0}
+    address = start_server(tmp_path / "studies", *(part for key, value in options.items() for part in ("--conf", key, str(value)))).url
+    for name in ("ann", "ben", "cid"):
+        path = tmp_path / f"{name}.nii.gz"
+        write_nifti(heads[name].labels, heads[name].grid, BRAIN_LABELS, path)
+        with path.open("rb") as file:
+            answer = requests.put(f"{address}/datastore/label", params={"image": name}, files={"label": (path.name, file)}, timeout=120)
+        assert answer.ok, answer.text
+    return address
+
+
+def study_of(url: str, patient: str) -> str:
+    [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": patient}, timeout=60).json()
+    return study["0020000D"]["Value"][0]
+
+
+def info(url: str) -> dict:
+    return requests.get(f"{url}/info/", timeout=60).json()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def segmented(viewer: ohif.Viewer) -> np.ndarray:
+    """What the viewer shows after Run in the open tab Auto-Segmentation."""
+    viewer.run("Segmentation")
+    return viewer.shown().names
+
+
+def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_it(url: str) -> None:
+    with ohif.viewer(url) as viewer:
+        viewer.open(study_of(url, "dan"))
+        viewer.connect()
+        viewer.tab("Auto-Segmentation")
+        before = segmented(viewer)
+
+        sent: list[str] = []
+        viewer.page.on("request", lambda request: sent.append(f"{request.method} {request.url.removeprefix(url)}") if "/train" in request.url else None)
+        viewer.set_options("train", "slem_brain", max_epochs=2, epoch_steps=8)
+        viewer.tab("Active Learning")
+        viewer.press("Update Model")
+        viewer.page.wait_for_selector("button.actionInput:visible:text-is('Stop Training')")
+        assert sent.count("POST /train/") == 1
+        [task] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
+        assert (task["request"]["model"], task["request"]["max_epochs"]) == ("slem_brain", 2)
+        wait_until(lambda: requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).status_code == 404)
+        [done] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
+        assert (done["status"], done["published"]) == ("DONE", 1), done
+        wait_until(lambda: info(url)["models"]["slem_brain"]["version"] == "test+1")
+
+        viewer.page.click(".settingsTable button.actionButton")  # takes the figures anew
+        accuracy = f"{round(100 * info(url)['train_stats']['slem_brain']['best_metric'])}%"
+        viewer.page.wait_for_selector(f"td[title='{accuracy} is current best metric']", state="attached")
+        viewer.tab("Auto-Segmentation")
+        after = segmented(viewer)
+        assert (after != before).any()
+
+        viewer.tab("Active Learning")
+        viewer.press("Next Sample")
+        viewer.page.wait_for_selector(f".nextSampleForm >> text='{study_of(url, 'dan')}'")  # the only one without a label
+        viewer.page.keyboard.press("Escape")
+        viewer.page.wait_for_selector(".nextSampleForm", state="detached")
+
+        assert requests.post(f"{url}/slem/versions/slem_brain/serve", timeout=60).json()["served"] == 0
+        viewer.tab("Auto-Segmentation")
+        np.testing.assert_array_equal(segmented(viewer), before)
