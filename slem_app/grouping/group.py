@@ -52,20 +52,22 @@ class Grouping:
     """One a sequence, in the order of the rules."""
     leftovers: tuple[Leftover, ...]
     """All other series."""
+    preferred: tuple[str, ...] = ()
+    """Sequences in the order in which one stands for the case."""
 
     @property
     def sequences(self) -> dict[str, Series]:
         """Sequence -> series."""
         return {choice.sequence: choice.series for choice in self.choices}
 
-    def reference(self, order: Sequence[str] = ("t1c", "t2f", "t2w", "t1n")) -> str:
-        """The first sequence of `order` that is there, else any that is.
+    def reference(self, order: Sequence[str] = ()) -> str:
+        """The first sequence of `order` that is there, else of the rules' `reference`, else any that is.
 
         Raises:
             BadStudy: no series has a known sequence.
         """
         there = self.sequences
-        for name in (*order, *there):
+        for name in (*order, *self.preferred, *there):
             if name in there:
                 return name
         seen = "; ".join(f"{shortened(one.series.name)}: {one.reason}" for one in self.leftovers[:8]) or "it has no images"
@@ -121,7 +123,7 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
     order = {name: place for place, name in enumerate(rules.order)}
     places = {series.id: place for place, series in enumerate(study.series)}
     leftovers.sort(key=lambda one: places[one.series.id])
-    return Grouping(study, tuple(sorted(choices, key=lambda choice: order[choice.sequence])), tuple(leftovers))
+    return Grouping(study, tuple(sorted(choices, key=lambda choice: order[choice.sequence])), tuple(leftovers), rules.reference)
 
 
 def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[Choice]:

@@ -139,6 +139,8 @@ class Rules:
 
     order: tuple[str, ...]
     """Every sequence, in the order in which they are listed."""
+    reference: tuple[str, ...]
+    """Which sequence stands for a case, the first choice first."""
     texts: tuple[str, ...]
     """'name' and header fields, in the order in which they are asked."""
     telling: tuple[str, ...]
@@ -166,7 +168,7 @@ class Rules:
         said.update(word for rule in self.preferred for word in rule.without)
         if unknown := said - set(self.words):
             raise BadSetting(f"rules name words that are not under 'words': {sorted(unknown)}; there are {sorted(self.words)}")
-        named = {rule.sequence for rule in self.sequences} | {name for rule in (*self.expected, *self.preferred) for name in rule.sequences}
+        named = {*self.reference, *(rule.sequence for rule in self.sequences)} | {name for rule in (*self.expected, *self.preferred) for name in rule.sequences}
         if unknown := named - set(self.order):
             raise BadSetting(f"rules name sequences that are not under 'order': {sorted(unknown)}; there are {list(self.order)}")
 
@@ -214,7 +216,7 @@ def _added(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
             base[key] = {word: [*_many(base[key].get(word, [])), *_many(value.get(word, []))] for word in {**base[key], **value}}
         elif key == "always" and isinstance(value, dict):
             base[key] = {**base[key], **value}
-        elif key in ("order", "telling"):
+        elif key in ("order", "reference", "telling"):
             base[key] = list(dict.fromkeys([*base[key], *_many(value)]))
         elif key in base:
             base[key] = [*_many(value), *base[key]] if key != "texts" else value
@@ -292,6 +294,7 @@ def _fields(value: Any, where: str) -> Mapping[str, tuple[str, ...]]:
 
 PARTS: Mapping[str, Callable[[Any, str], Any]] = {
     "order": _texts,
+    "reference": _texts,
     "texts": _texts,
     "telling": _texts,
     "consumed": _texts,

@@ -36,7 +36,7 @@ from slem_app.serving.activity import Activity
 from slem_app.serving.ask import SENT_FILE
 from slem_app.serving.audit import about
 from slem_app.serving.batch import Batches
-from slem_app.serving.cases import NIFTI, REFERENCE_ORDER, Case, Cases, group_upload
+from slem_app.serving.cases import NIFTI, Case, Cases, group_upload
 from slem_app.serving.courier import Courier
 from slem_app.serving.datastore import FINAL, CaseDatastore
 from slem_app.serving.given import AUTOMATIC, SEMIAUTOMATIC, Given, Making
@@ -44,6 +44,7 @@ from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
+from slem_app.serving.offers import check, fitting
 from slem_app.serving.readers import client_of, reader_of, user_of
 from slem_app.serving.remote import open_studies
 from slem_app.serving.results import PacsHome, Results
@@ -57,7 +58,7 @@ from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.serving.volume_cache import ByteCache
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
-from slem_app.weights import Model, find
+from slem_app.weights import Card, Model, find, model_names
 from slem_app.weights.card import CARD_FILE
 from slem_app.weights.published import Published
 
@@ -68,6 +69,9 @@ logger = logging.getLogger(__name__)
 NAME = "SLeM Label"
 GIVEN = 256 * 2**20  # bytes of what readers were last given
 DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
+
+
+TOOLS = {"clicks": InferType.DEEPEDIT, "scribbles": InferType.SCRIBBLES}
 
 
 class Serving:
@@ -105,20 +109,27 @@ class Serving:
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
-        self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts)
+        orders = {name: card.reference_order for name, card in self.cards.items()}
+        offered = lambda grouping: fitting(grouping, self.cards)  # noqa: E731
+        self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts, offered, orders)
         if swept := self.datastore.store.sweep():
             logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
         self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
         self.results = Results(self.datastore, self.shelf or PacsHome(self.cases.pacs))
         self.courier = Courier(self.results, self.cases.pacs, self.came)
-        first = next(iter(self.automatic.values()), None)
+        current = lambda: [task.predictor for task in self.automatic.values()]  # noqa: E731
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
-        self.scores = Scores(root / "scores", self.datastore, lambda: first.predictor if first else None, load, self.settings.register)
+        self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(dict(conf), configs)
         self.batches = Batches(self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register)
-        self.chooser = Chooser(self.scores, leases)
+        self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
+
+    @property
+    def cards(self) -> dict[str, Card]:
+        """Of every task, by its name."""
+        return {name: task.predictor.card for name, task in self.tasks.items()}
 
     def segmentation(self, name: str) -> SegmentationTask:
         """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
@@ -147,7 +158,8 @@ class Serving:
         """
         self.chooser.saved(label_id, self.datastore)
         *earlier, version = self.datastore.store.history(label_id)
-        case, client = self.cases.find(f"{label_id}/{version.meta['sequence']}"), version.meta.get("client_id")
+        sequence, client = version.meta["sequence"], version.meta.get("client_id")
+        case = self.cases.find(f"{label_id}/{sequence}", (sequence,))
         array = read_label_file(version.label)[0]
         for task in self.tasks.values():
             if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
@@ -278,7 +290,8 @@ class Serving:
         task = self.tasks.get(str(request.get("model")))
         if task is None:
             raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
-        case, uploaded = self.case_of(request)
+        case, uploaded = self.case_of(request, task.predictor.card.reference_order)
+        check(case.grouping, str(request["model"]), self.cards)
         about(case.id)
         self.chooser.active(case.id, request)
         self.activity.touch(case.id, reader_of(request.get("client_id")))
@@ -291,8 +304,8 @@ class Serving:
             label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, info)
         return {"label": label, "tag": tag, "file": file, "params": params}
 
-    def case_of(self, request: Mapping[str, Any]) -> tuple[Case, bool]:
-        """The case that a request is about, and whether it was uploaded for it.
+    def case_of(self, request: Mapping[str, Any], likely: Sequence[str] = ()) -> tuple[Case, bool]:
+        """The case that a request is about, and whether it was uploaded for it; an image without a telling name is taken for the first of `likely`.
 
         MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this machine from a client. Here
         only paths count that it has made itself: of a session, or of a file sent with the request.
@@ -301,30 +314,44 @@ class Serving:
         if not image:
             raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
         if not Path(image).is_absolute():
-            return self.cases.find(image), False
+            return self.cases.find(image, likely), False
         session = self.sessions.folder_of(image)
         sent = Path(image).parent == Path(tempfile.gettempdir()) and SENT_FILE.fullmatch(Path(image).name)
         if not (session or sent) or not Path(image).exists():
             raise NotFound(f"no case {image!r}: paths of the server are no ids")
         case_id = f"upload {session.name if session else Path(image).name}"
-        grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")))
-        return Case(case_id, grouping, grouping.reference(REFERENCE_ORDER), notes, lasting=False), True
+        grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely)
+        return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False), True
 
     def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask | InteractiveTask]:
         classes = {path.split(".")[-2]: path for path in configs}
-        if unknown := sorted(set(self.settings.models) - set(classes)):
+        if unknown := [name for name in self.settings.models if name not in classes and not self._is_model(name)]:
             raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
         tasks = {}
         for name in self.settings.models or classes:
-            module, _, kind = classes[name].rpartition(".")
-            config: TaskConfig = getattr(importlib.import_module(module), kind)()
-            config.init(name, "", conf, None, serving=self)
-            task = config.infer()
+            task = self._configured(classes[name], name, conf).infer() if name in classes else self._by_card(name)
             if task is not None:
                 tasks[name] = task
             elif name in self.settings.models:
                 raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
         return tasks
+
+    def _configured(self, path: str, name: str, conf: dict[str, str]) -> TaskConfig:
+        """One of the app's configurations."""
+        module, _, kind = path.rpartition(".")
+        config: TaskConfig = getattr(importlib.import_module(module), kind)()
+        config.init(name, "", conf, None, serving=self)
+        return config
+
+    def _is_model(self, name: str) -> bool:
+        """Whether there is a card for a model, or tool of a model, of that name."""
+        own = self.settings.models_dir
+        return any((own and (own / base / CARD_FILE).is_file()) or base in model_names() for base in (name, _base(name)))
+
+    def _by_card(self, name: str) -> SegmentationTask | InteractiveTask | None:
+        """A model that the app does not configure: its card is enough; NAME_clicks and NAME_scribbles are its tools."""
+        kind = TOOLS.get(name.rpartition("_")[2])
+        return self.interactive(_base(name), kind) if kind else self.segmentation(name)
 
     def _round_defaults(self, root: Path) -> dict[str, Any]:
         """What the settings say of every learning round."""
@@ -334,13 +361,12 @@ class Serving:
     def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
         """The served models that can learn, by name: only fine-tuning is ever started by a client."""
         trainers = {}
-        for path in configs:
-            module, _, kind = path.rpartition(".")
-            name = path.split(".")[-2]
-            if name in self.tasks:
-                config: TaskConfig = getattr(importlib.import_module(module), kind)()
-                config.init(name, "", conf, None, serving=self)
-                trainers[name] = config.trainer()
+        classes = {path.split(".")[-2]: path for path in configs}
+        for name in self.tasks:
+            if name in classes:
+                trainers[name] = self._configured(classes[name], name, conf).trainer()
+            elif name in self.automatic:
+                trainers[name] = self.training(name)
         return {name: trainer for name, trainer in trainers.items() if trainer is not None}
 
 
@@ -352,6 +378,12 @@ def _message(version: int, told: Mapping[str, Any]) -> str:
         return f"Saved as version {version}, in the study as {told['description']!r}."
     again = "it is sent again by itself" if told.get("instance") else "it is kept here only"
     return f"Saved as version {version} on this server, but not as DICOM yet: {again}. {told['reason']}"
+
+
+def _base(name: str) -> str:
+    """The model that a tool is of: 'slem_brain' for 'slem_brain_clicks'."""
+    base, _, tool = name.rpartition("_")
+    return base if tool in TOOLS and base else name
 
 
 def _figure(name: str, value: Any) -> float | None:

@@ -20,18 +20,16 @@ from urllib.parse import unquote
 
 from slem_app.errors import BadStudy, NotFound, SlemError
 from slem_app.formats.label_store import file_name
-from slem_app.grouping import Grouping, group
+from slem_app.grouping import Grouping, group, load_rules
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicomweb import DicomWebSource
 from slem_app.studies.source import files_state, folders_of
 
-__all__ = ["REFERENCE_ORDER", "Case", "Cases", "group_upload"]
+__all__ = ["Case", "Cases", "group_upload"]
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_ORDER = ("t1c", "t2f", "t2w", "t1n")
-"""The image that is served for a case: the first of these that it has, else any."""
 NIFTI = (".nii.gz", ".nii")
 LISTED = 3.0  # seconds for which a PACS's list of studies is used
 PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
@@ -122,16 +120,20 @@ class Cases:
         finally:
             self.asking.release()
 
-    def find(self, identifier: str) -> Case:
+    def find(self, identifier: str, likely: Sequence[str] = ()) -> Case:
         """The case and sequence that an id stands for.
+
+        Args:
+            identifier: any id, see above.
+            likely: what an uploaded image whose name says nothing is taken for, see `group_upload`.
 
         Raises:
             NotFound: no such case, or no such sequence in it, or an id that leaves the studies folder.
             BadStudy: a case of which no sequence is known, or a DICOM series that several cases have.
         """
         case, rest = self.split(identifier)
-        grouping, notes = self._grouping(case)
-        reference = grouping.reference(REFERENCE_ORDER)
+        grouping, notes = self._grouping(case, likely)
+        reference = grouping.reference()
         other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
         return Case(case, grouping, grouping.resolve(rest) if rest and not other else reference, notes, other)
 
@@ -222,7 +224,7 @@ class Cases:
         """Changes when something comes into the studies or uploads folder, or goes."""
         return tuple(folder.stat().st_mtime_ns for folder in (*(() if self.pacs else (self.studies,)), self.uploads) if folder.is_dir())
 
-    def _grouping(self, case: str) -> tuple[Grouping, tuple[str, ...]]:
+    def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
         """The case's grouping; kept as long as neither its files nor their folders change."""
         kept = self.groupings.get(case)
         if self.pacs and case in self.own:
@@ -232,7 +234,9 @@ class Cases:
             return kept[1]
         if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
             return kept[1]
-        grouped = (group(self._study(case)), ()) if case in self.own else group_upload(case, [self.uploaded(case)])
+        if case not in self.own:  # one small file
+            return group_upload(case, [self.uploaded(case)], likely=likely)
+        grouped = (group(self._study(case)), ())
         self.groupings[case] = (files_state(grouped[0].study), grouped)
         return grouped
 
@@ -247,7 +251,7 @@ class Cases:
         return self.source.study(case)
 
 
-def group_upload(case: str, files: Sequence[Path], sequence: str | None = None) -> tuple[Grouping, tuple[str, ...]]:
+def group_upload(case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
     """The grouping of what a client uploaded, with notes.
 
     A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one the volume is taken for the
@@ -257,6 +261,7 @@ def group_upload(case: str, files: Sequence[Path], sequence: str | None = None) 
         case: id for messages.
         files: NIfTI files, or one folder of DICOM files.
         sequence: what the only volume is, where the reader said so.
+        likely: what it is taken for where nobody says, the first choice first; default: the rules' order.
 
     Raises:
         BadStudy: several volumes of which no sequence is known, or more than one study.
@@ -270,7 +275,7 @@ def group_upload(case: str, files: Sequence[Path], sequence: str | None = None) 
     grouping = group(study)
     if grouping.choices or not lone:
         return grouping, ()
-    assumed, series = REFERENCE_ORDER[0], study.series[0]
+    assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
     note = f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it with the option 'sequence'"
     return group(study, chosen={assumed: series.id}), (note,)
 

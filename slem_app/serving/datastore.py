@@ -23,6 +23,7 @@ from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
 from slem_app.formats.label_record import FINAL, Record
 from slem_app.formats.label_store import LabelStore, Version, file_name, replace_file
+from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.serving.cases import Case, Cases
 from slem_app.serving.images import image_file, image_name, keep_upload
@@ -38,9 +39,11 @@ class CaseDatastore(Datastore):
     Args:
         cases: from ids to cases.
         root: folder for labels, uploads and notes, beside the sources.
-        labels: label sets by model name; the first one is meant where a client names no model.
+        labels: label sets by model name; where a client names no model, that of the first one that the case is for.
         record: who saves a label of a case, from the case's id and what the client said of it.
         experts: readers whose final label counts before the newest one.
+        offered: names of the models that a case is for, the best first; default: all.
+        orders: model -> its sequences, the first being what an uploaded image without a telling name is taken for.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class CaseDatastore(Datastore):
         labels: Mapping[str, LabelSet],
         record: Callable[[str, Mapping[str, Any]], Record] | None = None,
         experts: Sequence[str] = (),
+        offered: Callable[[Grouping], Sequence[str]] | None = None,
+        orders: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.cases = cases
         self.root = root
@@ -57,6 +62,8 @@ class CaseDatastore(Datastore):
         self.store = LabelStore(root)
         self.record = record or (lambda case, info: Record(time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")))
         self.experts = tuple(experts)
+        self.orders = dict(orders or {})
+        self.offered = offered or (lambda grouping: tuple(self.labels))
         self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
@@ -85,10 +92,19 @@ class CaseDatastore(Datastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         case = self.cases.find(image_id)
         chosen = {choice.sequence: {"series": choice.series.id, "reason": choice.reason} for choice in case.grouping.choices}
-        facts = {"name": image_name(case), "sequence": case.sequence, "sequences": chosen, "notes": list(case.notes)}
+        models = list(self.offered(case.grouping))
+        facts = {"name": image_name(case), "sequence": case.sequence, "sequences": chosen, "notes": list(case.notes), "models": models}
         if case.series.format == "dicom":  # OHIF opens the next case by them
             facts |= {key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")}
         return self.image_notes(case.id) | facts
+
+    def models_for(self, image_id: str) -> tuple[str, ...]:
+        """Names of the models that a case is for, the best first.
+
+        Raises:
+            NotFound, BadStudy: as `Cases.find`.
+        """
+        return tuple(self.offered(self.cases.find(image_id).grouping))
 
     def image_notes(self, case: str) -> dict[str, Any]:
         """What clients and strategies have noted about a case, without opening it."""
@@ -140,8 +156,9 @@ class CaseDatastore(Datastore):
             BadLabel: names that the model does not have.
             StorageFailed: the disk refused; earlier versions are as they were.
         """
-        case, info = self.cases.find(image_id), dict(label_info or {})
-        labels = self._label_set(info.get("model"))
+        info = dict(label_info or {})
+        case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
+        labels = self._label_set(info.get("model"), case.grouping)
         array, grid, names = read_label_file(Path(label_filename))
         image, array = _placed(case, array, grid)
         array = labels.remap(array, value_names(info.get("label_info"), names, labels))
@@ -201,10 +218,10 @@ class CaseDatastore(Datastore):
         case, _ = self.cases.split(label_id)
         return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
 
-    def _label_set(self, model: str | None) -> LabelSet:
+    def _label_set(self, model: str | None, grouping: Grouping) -> LabelSet:
         if model and model not in self.labels:
             raise NotFound(f"no model {model!r}; this server has {', '.join(self.labels)}")
-        return self.labels[model] if model else next(iter(self.labels.values()))
+        return self.labels[model or next(iter(self.offered(grouping)), next(iter(self.labels)))]
 
     # what is done and what is not
 

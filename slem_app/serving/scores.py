@@ -1,4 +1,4 @@
-"""What the served model says of every case, measured in the background and kept on disk, for the choice of the next case.
+"""What the served models say of every case, each of those that it is for, measured in the background and kept on disk, for the choice of the next case.
 
     <store>/scores/<case>/<model>-<sha256>.json + .npz (the segmentation, to compare the next model's with), label.json (volumes of the final label)
 
@@ -18,7 +18,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,9 +31,11 @@ import numpy as np
 from slem_app.errors import SlemError
 from slem_app.formats import atomic_file, read_label_file
 from slem_app.formats.label_store import file_name
+from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.datastore import FINAL, CaseDatastore
+from slem_app.serving.offers import fitting
 from slem_app.types import Grid
 from slem_app.weights import Model
 
@@ -61,6 +63,8 @@ class Entry:
     """When, seconds since 1970."""
     measures: Measures
     """What was measured."""
+    model: str = ""
+    """The model's name."""
 
 
 class _Stopped(Exception):
@@ -73,7 +77,7 @@ class Scores:
     Args:
         folder: where they are kept; made with the first one.
         datastore: cases and labels.
-        current: the predictor that is served now, asked for before each case.
+        current: the predictors that are served now, asked for before each case; a case is measured by the one that knows most of its sequences.
         load: share of the time for which the background work may compute; 0 switches it off.
         register: register the sequences of a case first, as the server does.
         seed: of the order of cases.
@@ -83,7 +87,7 @@ class Scores:
         self,
         folder: Path,
         datastore: CaseDatastore,
-        current: Callable[[], Predictor | None],
+        current: Callable[[], Sequence[Predictor]],
         load: float = 0.5,
         register: bool = False,
         seed: int | None = None,
@@ -95,7 +99,7 @@ class Scores:
         self.labels: dict[str, tuple[int, dict[str, float]]] = {}  # case -> version of the final label and its volumes
         self.failed: dict[str, tuple[str, str]] = {}  # case -> sha256 and state that could not be measured
         self.queue: list[str] = []  # cases that this round has still to look at
-        self.copied: Predictor | None = None
+        self.copies: dict[str, Predictor] = {}  # by the model's name
         self.active, self.last = 0, 0.0  # requests under way; when the last one ended
         self.stopping, self.woken = threading.Event(), threading.Event()
         self.thread: threading.Thread | None = None  # None: steps are asked for one by one, and wait for nothing
@@ -103,15 +107,28 @@ class Scores:
 
     # what requests ask: nothing here waits for the background
 
-    def of(self, cases: tuple[str, ...]) -> tuple[dict[str, Measures], tuple[str, ...]]:
-        """Measures by the served model; by an older one as long as that knows more of these cases, with a note."""
-        predictor = self.current()
-        now = predictor.card.sha256 if predictor else ""
+    def models(self, cases: Sequence[str]) -> dict[str, str]:
+        """Case -> name of the model that has measured it last, of those that are measured."""
         with self.guard:
-            shas = dict.fromkeys([now, *(sha for case in cases for sha in self.entries.get(case, ()))])
-            by_model = {sha: {case: self.entries[case][sha].measures for case in cases if sha in self.entries.get(case, ())} for sha in shas}
-        best = max(by_model, key=lambda sha: (len(by_model[sha]), sha == now))
-        older = best != now and bool(by_model[best])
+            return {case: list(self.entries[case].values())[-1].model for case in cases if self.entries.get(case)}
+
+    def of(self, cases: Sequence[str], model: str | None = None) -> tuple[dict[str, Measures], tuple[str, ...]]:
+        """Measures by one served model; by an older version of it as long as that knows more of these cases, with a note.
+
+        Args:
+            cases: those that are asked for.
+            model: name of the model; default: any, the one that knows most of the cases.
+        """
+        now = {predictor.card.sha256 for predictor in self.current()}
+        with self.guard:
+            entries = [(case, entry) for case in cases for entry in self.entries.get(case, {}).values() if model in (None, entry.model)]
+        by_model: dict[str, dict[str, Measures]] = {}
+        for case, entry in entries:
+            by_model.setdefault(entry.sha256, {})[case] = entry.measures
+        if not by_model:
+            return {}, ()
+        best = max(by_model, key=lambda sha: (len(by_model[sha]), sha in now))
+        older = bool(now) and best not in now
         return by_model[best], ("chosen by what an earlier model says: the served one has not measured as many cases yet",) if older else ()
 
     def labelled_ml(self) -> dict[str, float]:
@@ -156,21 +173,20 @@ class Scores:
 
     def step(self) -> bool:
         """Measure what is most wanted: one case, or one label; False when there is nothing to do."""
-        predictor = self.current()
-        if predictor is None:
+        if not self.current():
             return False
         for case in self.datastore.get_labeled_images(FINAL):
             if self._look_at_label(case):
                 return True
-        return self._next(predictor) or self._next(predictor)  # the rest of a round may be done, while a new model came since it began
+        return self._next() or self._next()  # the rest of a round may be done, while a new model came since it began
 
-    def _next(self, predictor: Predictor) -> bool:
+    def _next(self) -> bool:
         """Measure the first case of the round that needs it; a round goes once through all cases."""
         if not self.queue:
             self.queue = list(self.datastore.list_images())
             self.random.shuffle(self.queue)
         while self.queue:
-            if self._measure(self.queue.pop(), predictor):
+            if self._measure(self.queue.pop()):
                 return True
         return False
 
@@ -208,11 +224,15 @@ class Scores:
     def _rest(self, seconds: float) -> None:
         self.stopping.wait(min(LONGEST_REST, seconds * (1 - self.load) / self.load))
 
-    def _measure(self, case: str, predictor: Predictor) -> bool:
+    def _measure(self, case: str) -> bool:
         """Measure one case, unless that is done or cannot be."""
-        digest, state = predictor.card.sha256, ""
+        digest, state = "", ""
         try:
             found = self.datastore.cases.find(case)
+            predictor = self._for(found.grouping)
+            if predictor is None:
+                return False
+            digest = predictor.card.sha256
             state = sha256(repr((FORMAT, found.state, self.register)).encode()).hexdigest()[:16]
             if self._done(case, digest, state):
                 return False
@@ -224,8 +244,14 @@ class Scores:
                 logger.warning("case %s cannot be measured: %s", case, error)
                 self.failed[case] = (digest, state)
             return False
-        self._save(case, predictor, Entry(digest, state, time.time(), measures), segmentation)
+        self._save(case, predictor, Entry(digest, state, time.time(), measures, predictor.card.name), segmentation)
         return True
+
+    def _for(self, grouping: Grouping) -> Predictor | None:
+        """The predictor that knows most of a case's sequences; None if none knows any."""
+        predictors = {predictor.card.name: predictor for predictor in self.current()}
+        names = fitting(grouping, {name: predictor.card for name, predictor in predictors.items()})
+        return predictors[names[0]] if names else None
 
     def _done(self, case: str, digest: str, state: str) -> bool:
         """True when the case is measured in this state by this model, or cannot be."""
@@ -235,13 +261,14 @@ class Scores:
 
     def _copy(self, predictor: Predictor) -> Predictor:
         """A predictor of the same model for this thread alone: a network serves one call at a time."""
-        if self.copied is None or self.copied.card.sha256 != predictor.card.sha256:
+        name = predictor.card.name
+        if name not in self.copies or self.copies[name].card.sha256 != predictor.card.sha256:
             network = copy.deepcopy(predictor.model.network)
             for module in network.modules():
                 if not any(module.children()):  # between two layers it waits for requests, and ends when the server does
                     module.register_forward_pre_hook(lambda *_: self._wait())
-            self.copied = Predictor(Model(predictor.card, network, predictor.model.folder), predictor.device, predictor.precision, predictor.inference)
-        return self.copied
+            self.copies[name] = Predictor(Model(predictor.card, network, predictor.model.folder), predictor.device, predictor.precision, predictor.inference)
+        return self.copies[name]
 
     def _before(self, case: str, predictor: Predictor, state: str) -> LabelMap | None:
         """What the model before made of the same files; None where there is none or it had other labels."""
@@ -315,7 +342,7 @@ class Scores:
                 if path.name == "label.json":
                     self.labels[table["case"]] = (int(table["version"]), dict(table["volumes_ml"]))
                 else:
-                    found.append((table["case"], Entry(table["sha256"], table["state"], table["ts"], Measures.from_table(table["measures"]))))
+                    found.append((table["case"], Entry(table["sha256"], table["state"], table["ts"], Measures.from_table(table["measures"]), table["model"])))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s cannot be read (%s): measured anew", path, error)
         for case, entry in sorted(found, key=lambda one: one[1].ts):

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from slem_app.errors import NotFound
+from slem_app.errors import NotFound, SlemError
 from slem_app.finetune.job import Busy
 from slem_app.serving.train_task import FinetuneTask, Trainings
 
@@ -24,7 +24,7 @@ def train_router(trainings: Trainings, trainers: Mapping[str, FinetuneTask]) -> 
 
     @router.post("/", summary="Run All Training Tasks")
     def run_all(params: dict | None = None, run_sync: bool = False) -> dict[str, Any]:
-        return {model: _tried(model, trainer, params or {}, run_sync) for model, trainer in trainers.items()}
+        return _run_all(trainings, trainers, params or {}, run_sync)
 
     @router.post("/{model}", summary="Run Training Task for specific model")
     def run_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> Any:
@@ -51,13 +51,29 @@ def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:
     return tasks if every and not only_running else tasks[-1]
 
 
-def _tried(model: str, trainer: FinetuneTask, params: Mapping[str, Any], wait: bool) -> dict[str, Any]:
-    """One of several trainers: a second one finds the first one running, which is no error of the request."""
-    request = {**params, **(params.get(model) or {})}
-    try:
-        return {"result": _begin(trainer, request, wait), "detail": None}
-    except Busy as error:
-        return {"result": None, "detail": str(error)}
+def _run_all(trainings: Trainings, trainers: Mapping[str, FinetuneTask], params: Mapping[str, Any], wait: bool) -> dict[str, Any]:
+    """Every model that has labels, one after the other: the first begins, the others wait for their turn.
+
+    Raises:
+        SlemError: none can begin nor wait; the first one's reason.
+    """
+    told, reasons = {}, []
+    for model, trainer in trainers.items():
+        request = {**params, **(params.get(model) or {})}
+        try:
+            told[model] = {"result": _begin(trainer, request, wait), "detail": None}
+        except Busy as error:
+            if any(one["result"] for one in told.values()):  # of this request: another's round is not waited for
+                trainings.later(trainer.follower, request)
+                told[model] = {"result": None, "detail": f"begins when the round before has ended ({error})"}
+            else:
+                told[model] = {"result": None, "detail": str(error)}
+        except SlemError as error:  # most often: nothing is labelled for this one
+            told[model] = {"result": None, "detail": str(error)}
+            reasons.append(error)
+    if len(reasons) == len(told) and reasons:
+        raise reasons[0]
+    return told
 
 
 def _begin(trainer: FinetuneTask, request: Mapping[str, Any], wait: bool) -> Any:

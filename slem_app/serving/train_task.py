@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
-from slem_app.errors import BadSetting
+from slem_app.errors import BadSetting, SlemError
 from slem_app.finetune.job import DONE, FAILED, RUNNING, STOPPED, Job, Labelled, Lock, RoundFolder, latest_round, rounds
 from slem_app.predict import Predictor
 from slem_app.serving.datastore import FINAL, CaseDatastore
@@ -52,6 +52,8 @@ class Trainings:
         self.root = datastore.root / "training"
         self.lock, self.turn = Lock(self.root), threading.RLock()
         self.process: subprocess.Popen | None = None
+        self.waiting: list[tuple[Follower, Mapping[str, Any]]] = []  # rounds that begin when the one that runs has ended
+        self.waiter: threading.Thread | None = None
 
     def start(self, follower: Follower, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round of a model; returns the task as clients know it.
@@ -74,6 +76,28 @@ class Trainings:
         log.info("round %s of %s started: process %d, %d labelled cases", folder.id, job.model, self.process.pid, len(job.cases))
         return self.task(folder)
 
+    def later(self, follower: Follower, request: Mapping[str, Any]) -> None:
+        """Start a round when the one that runs has ended; not if a client stops that."""
+        with self.turn:
+            self.waiting.append((follower, request))
+            if self.waiter is None or not self.waiter.is_alive():
+                self.waiter = threading.Thread(target=self._start_waiting, name="rounds that wait", daemon=True)
+                self.waiter.start()
+
+    def _start_waiting(self) -> None:
+        while True:
+            while self.running() is not None or self.lock.held():  # a process that is done lets go of the lock a moment later
+                sleep(0.2)
+            with self.turn:
+                if not self.waiting:
+                    self.waiter = None
+                    return
+                follower, request = self.waiting.pop(0)
+                try:
+                    self.start(follower, request)
+                except SlemError as error:  # another client's round began, or the labels are gone
+                    log.warning("the round of %s that waited does not begin: %s", follower.published.name, error)
+
     def running(self) -> RoundFolder | None:
         """The round that runs, or None; one that died is noted as failed."""
         with self.turn:
@@ -90,6 +114,7 @@ class Trainings:
     def stop(self) -> dict[str, Any] | None:
         """End the round that runs, with all its processes; returns its task, or None."""
         with self.turn:
+            self.waiting.clear()
             folder, process = self.running(), self.lock.holder()
             if folder is None:
                 return None

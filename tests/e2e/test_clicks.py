@@ -55,7 +55,7 @@ def url(click_models: Path, start_server: Callable, tmp_path_factory: pytest.Tem
     studies = tmp_path_factory.mktemp("studies")
     for name, seed in (("one", 1), ("two", 2)):
         phantom.write_nifti(phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name)
-    return start_server(studies, "--conf", "models_dir", str(click_models)).url
+    return start_server(studies, "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles").url
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def clicked(cases: dict[str, phantom.Phantom], click_models: Path, start_server:
     places = [grid.to_world(np.floor(np.array(grid.shape) * share)).tolist() for share in ((0.3, 0.5, 0.5), (0.65, 0.45, 0.5), (0.5, 0.3, 0.5))]
     clicks = [{"label": name, "ras": ras} for name, ras in zip(["edema", "enhancing tumor", "background"], places)]
     back = {"remove": "enhancing tumor"}
-    options = "--conf", "models_dir", str(click_models)
+    options = "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles"
     return drive(start_server(studies, *options), tmp_path_factory.mktemp("slicer"), "--clicks", json.dumps([*clicks, back]))
 
 

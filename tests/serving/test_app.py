@@ -31,7 +31,7 @@ def app_class() -> type:
 @pytest.fixture
 def app(app_class: type, studies: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MONAILabelApp:
     monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    return app_class(str(MAIN.parent), str(studies), {"models_dir": str(models), "store": str(tmp_path / "store")})
+    return app_class(str(MAIN.parent), str(studies), {"models": "slem_brain", "models_dir": str(models), "store": str(tmp_path / "store")})
 
 
 def test_the_app_is_small_and_the_configs_too() -> None:
@@ -175,7 +175,7 @@ def serve(app_class: type, studies: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, click_models: Path) -> None:
-    app = serve(click_models)
+    app = serve(click_models, models="slem_brain,slem_brain_clicks,slem_brain_scribbles")
     info = app.info()
     assert {name: model["type"] for name, model in info["models"].items()} == {
         "slem_brain": "segmentation",

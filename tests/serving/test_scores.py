@@ -29,7 +29,7 @@ def served(models: Path) -> list[Predictor]:
 
 @pytest.fixture
 def make(datastore: CaseDatastore, served: list[Predictor], tmp_path: Path):
-    return lambda **more: Scores(tmp_path / "store" / "scores", datastore, lambda: served[-1], seed=0, **more)
+    return lambda **more: Scores(tmp_path / "store" / "scores", datastore, lambda: served[-1:], seed=0, **more)
 
 
 def steps(scores: Scores) -> int:

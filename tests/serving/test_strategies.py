@@ -27,7 +27,7 @@ def finish(datastore: CaseDatastore, case: str, tmp_path: Path) -> None:
 
 
 def chooser_of(datastore: CaseDatastore, tmp_path: Path, minutes: float = 30) -> Chooser:
-    return Chooser(Scores(tmp_path / "scores", datastore, lambda: None), Leases(tmp_path / "leases.json", minutes), seed=0)
+    return Chooser(Scores(tmp_path / "scores", datastore, lambda: []), Leases(tmp_path / "leases.json", minutes), seed=0)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_restart_keeps_the_leases(many: CaseDatastore, tmp_path: Path) -> None
 
 def test_a_lease_ends_in_time_and_when_the_case_is_saved(datastore: CaseDatastore, tmp_path: Path) -> None:
     now = [1000.0]
-    chooser = Chooser(Scores(tmp_path / "scores", datastore, lambda: None), Leases(tmp_path / "leases.json", 30, clock=lambda: now[0]))
+    chooser = Chooser(Scores(tmp_path / "scores", datastore, lambda: []), Leases(tmp_path / "leases.json", 30, clock=lambda: now[0]))
     first = chooser.next("first", {"client_id": "ann"}, datastore)
     assert (first["id"], first["leased_until"]) == ("A", 1000 + 1800)
     assert chooser.next("first", {"client_id": "ben"}, datastore)["id"] == "B"
