@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
-from time import localtime, strftime
+from time import localtime, strftime, time
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
-from slem_app.errors import SlemError, StorageFailed
+from slem_app.errors import BadGrid, SlemError, StorageFailed
 from slem_app.finetune.agreement import Agreement, agreements
-from slem_app.formats import atomic_file, read_label_file
-from slem_app.formats.label_record import FINAL
+from slem_app.finetune.cases import truth
+from slem_app.formats import atomic_file, read_label_file, write_nifti
+from slem_app.formats.label_record import FINAL, Record
 from slem_app.formats.label_store import Version
 from slem_app.formats.labelled_case import CaseLabels
 from slem_app.formats.training_set import export
 from slem_app.labels import LabelSet
+from slem_app.studies import open_source
 from slem_app.studies.places import default_store
+from slem_app.types import Grid
 from slem_app.weights import find, load_card
 
 __all__ = ["Labels"]
+
+ORDER = ("t1c", "t2f", "t2w", "t1n")  # the image that a label belongs to where it fits several
 
 
 @dataclass(frozen=True)
@@ -144,13 +151,73 @@ class AgreementOf(_Store):
 
 
 @dataclass(frozen=True)
+class Import(_Store):
+    """Take segmentations that are there already into the store, as final labels of a named reader.
+
+    They belong to the cases of the same names. One that the same reader has in the store already, voxel for voxel, is not taken again.
+    """
+
+    source: Path | None = None
+    """Folder of segmentations in any layout that `slem inspect` understands. Default: those beside the images in the studies folder."""
+    reader: str = "imported"
+    """Who made them."""
+    model: str = "slem_brain"
+    """Whose labels they are: values are matched to its names by the coding."""
+
+    def run(self) -> int:
+        """Import; 0 if nothing that has a segmentation was left out."""
+        labels, wanted = self.labels, load_card(find(self.model)).labels
+        source = open_source(self.source or self.studies, self.coding)
+        tally: Counter[str] = Counter()
+        for case in tqdm(source.ids(), desc="importing", unit="case"):
+            try:
+                study = source.study(case)
+                if study.label is None:
+                    continue
+                tally["imported" if self.take(labels, case, *truth(study, wanted), wanted) else "were there already"] += 1
+            except StorageFailed:
+                raise
+            except SlemError as error:
+                tally["left out"] += 1
+                tqdm.write(f"left out {case}: {error}")
+        print(", ".join(f"{count} {what}" for what, count in tally.items()) or f"no segmentation in {source.root}")
+        return 0 if tally and not tally["left out"] else 1
+
+    def take(self, labels: CaseLabels, case: str, array: np.ndarray, grid: Grid, wanted: LabelSet) -> bool:
+        """Keep one label; False if it was there.
+
+        Raises:
+            NotFound: no such case among the studies.
+            BadGrid: it lies on none of the case's images.
+        """
+        grouping = labels.images(case)
+        fits = [name for name in dict.fromkeys((*ORDER, *grouping.sequences)) if name in grouping.sequences and grouping.sequences[name].grid.same_as(grid)]
+        if not fits:
+            raise BadGrid(f"{case}: its segmentation lies on {grid}, none of its images does: resample it to one of them first")
+        mine = [version for version in labels.store.versions(case, FINAL) if version.record.who == self.reader]
+        if mine and np.array_equal(read_label_file(mine[-1].label)[0], array):
+            return False
+        meta = {
+            "sequence": fits[0],
+            "series": grouping.sequences[fits[0]].id,
+            "label_names": {name: value for value, name in enumerate(wanted.names, 1)},
+            "present": [wanted.names[value - 1] for value in np.unique(array) if value],
+            "ts": int(time()),
+            **Record(time(), f"{self.reader}@", "slem labels import").to_meta(),
+        }
+        labels.store.save(case, FINAL, lambda path: write_nifti(array, grid, wanted, path), meta)
+        return True
+
+
+@dataclass(frozen=True)
 class Labels:
-    """List readers' labels, show a case's history, export a training set, compare readers."""
+    """List readers' labels, show a case's history, export a training set, import segmentations, compare readers."""
 
     do: tyro.conf.OmitSubcommandPrefixes[
         Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
         | Annotated[History, tyro.conf.subcommand("history", prefix_name=False)]
         | Annotated[Export, tyro.conf.subcommand("export", prefix_name=False)]
+        | Annotated[Import, tyro.conf.subcommand("import", prefix_name=False)]
         | Annotated[AgreementOf, tyro.conf.subcommand("agreement", prefix_name=False)]
     ]
     """What to do."""

@@ -179,7 +179,7 @@ class Bids(Layout):
             sidecar = {
                 "Description": "Labels that a reader saved as final",
                 "Manual": not record.automatic,
-                "SpatialReference": {"orig": f"bids:raw:{source}"},
+                "SpatialReference": f"bids:raw:{source}",
                 "Sources": [f"bids:raw:{source}"],
                 "Labels": dict(self.values()),
                 "Reader": record.who,

@@ -8,7 +8,7 @@ import pytest
 
 from slem_app import phantom
 from slem_app.cli import main
-from slem_app.formats import write_nifti
+from slem_app.formats import read_label_file, write_nifti
 from slem_app.formats.label_record import Record
 from slem_app.formats.label_store import LabelStore
 from slem_app.weights import BRAIN_LABELS
@@ -78,6 +78,29 @@ def test_agreement(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["labels", "agreement", str(studies), "--drafts"]) == 0
     assert sum(row[0] == "WT" for row in printed(capsys)) == 3  # with the draft: three pairs
     assert np.isfinite(float(rows["WT"]["hd95"]))
+
+
+def test_import_takes_what_is_beside_the_images_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies, store = tmp_path / "studies", LabelStore(tmp_path / "studies/.slem")
+    phantom.write_nifti(HEAD, studies, "A")
+    phantom.write_nifti(HEAD, studies, "B", labels=False)
+    call = ["labels", "import", str(studies), "--reader", "eva"]
+    assert main(call) == 0
+    assert capsys.readouterr().out == "1 imported\n"
+    version = store.counting("A")
+    assert (version.record.who, version.record.client, version.meta["sequence"]) == ("eva", "slem labels import", "t1c")
+    np.testing.assert_array_equal(read_label_file(version.label)[0], HEAD.labels)
+    assert main(call) == 0
+    assert capsys.readouterr().out == "1 were there already\n"
+    assert len(store.history("A")) == 1
+    elsewhere = phantom.make(seed=2, shape=(20, 20, 20), spacing=(8.0, 8.0, 8.0))
+    phantom.write_nifti(elsewhere, tmp_path / "others", "B")
+    phantom.write_nifti(HEAD, tmp_path / "others", "C")
+    assert main([*call, "--source", str(tmp_path / "others")]) == 1
+    out = capsys.readouterr().out
+    assert "left out B: B: its segmentation lies on 20x20x20" in out
+    assert "left out C: case 'C' is neither in" in out
+    assert store.tags("B") == ()
 
 
 def test_nothing_to_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
