@@ -24,7 +24,6 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.strategy import Strategy
-from starlette.routing import Mount
 
 from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
@@ -48,7 +47,7 @@ from slem_app.serving.offers import check, fitting
 from slem_app.serving.readers import client_of, reader_of, user_of
 from slem_app.serving.remote import open_studies
 from slem_app.serving.results import PacsHome, Results
-from slem_app.serving.routes import build
+from slem_app.serving.routes import Everything, build
 from slem_app.serving.scores import Scores
 from slem_app.serving.served import Follower
 from slem_app.serving.sessions import UploadSessions
@@ -235,7 +234,7 @@ class Serving:
     def install(self, instance: MONAILabelApp) -> None:
         """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then this server answers in its application."""
         if (plain := sys.modules.get("monailabel.app")) is not None:
-            plain.app.router.routes[:] = [Mount("/", build(self, instance))]
+            plain.app.router.routes[:] = [Everything(build(self, instance))]
             plain.app.user_middleware.clear()
             plain.app.middleware_stack = None  # built before the start-up event; now it is built again, at the first request
         self.scores.start()

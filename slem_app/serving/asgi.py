@@ -14,7 +14,7 @@ from anyio import to_thread
 from monailabel.interfaces.utils.app import app_instance
 from starlette.applications import Starlette
 
-from slem_app.serving.routes import build
+from slem_app.serving.routes import Everything, build
 
 __all__ = ["app"]
 
@@ -29,7 +29,7 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     instance = app_instance()
     instance.server_mode(True)
     instance.on_init_complete()
-    outer.mount("/", build(instance.serving, instance))
+    outer.router.routes.append(Everything(build(instance.serving, instance)))
     yield
 
 

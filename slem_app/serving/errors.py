@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from starlette.exceptions import HTTPException
 
-from slem_app.errors import SlemError
+from slem_app.errors import BadSetting, SlemError
 
 __all__ = ["answer", "install"]
 
@@ -66,6 +66,8 @@ async def _not_valid(request: Request, error: RequestValidationError) -> JSONRes
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     detail = error.detail
+    if error.status_code == 500 and str(detail).startswith("Neither Image"):  # MONAI Label's word for a request without an image
+        return _answer(400, BadSetting.__name__, detail)
     if detail in ("Not Found", "Method Not Allowed"):  # the framework's own words
         detail = PLAIN[error.status_code].format(method=request.method, path=request.url.path)
     return _answer(error.status_code, "HTTPException" if error.status_code not in PLAIN else "NotFound", detail, error.headers)

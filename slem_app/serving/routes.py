@@ -28,6 +28,7 @@ from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
 from monailabel.endpoints.user.auth import User as MonaiUser
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import BaseRoute, Match
 
 from slem_app.errors import NotFound, NotOffered
 from slem_app.serving import dicomweb, errors, viewer
@@ -53,7 +54,7 @@ from slem_app.users import UserFile, default_place
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
 
-__all__ = ["build", "complete"]
+__all__ = ["Everything", "build", "complete"]
 
 STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 POLLS = 8  # threads for status polls
@@ -159,6 +160,19 @@ def complete(app: FastAPI, uploads: int = 2**31) -> None:
     app.add_middleware(PackMiddleware)
     app.add_middleware(LimitMiddleware, uploads=uploads)
     app.add_middleware(ReaderMiddleware)
+
+
+class Everything(BaseRoute):
+    """The route that hands all requests on as they are; a mount would not take paths with a line break."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if scope["type"] in ("http", "websocket") else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 class PackMiddleware:

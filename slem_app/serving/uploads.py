@@ -56,7 +56,9 @@ def keep_all(uploads: Sequence[UploadFile], endings: Sequence[str], folder: Path
             raise BadVolume(f"file {number} is called {name[:60]!r}: send it under a plain name of at most 200 bytes")
         _ending(name, endings)
         path = folder / (name or f"image{number}.nii.gz")
-        with path.open("xb" if len(uploads) > 1 else "wb") as file:
+        if path.exists():
+            raise BadVolume(f"two files are called {path.name}: send them under names of their own")
+        with path.open("xb") as file:
             shutil.copyfileobj(upload.file, file)
         kept.append(path)
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from copy import copy
@@ -86,8 +87,20 @@ def folders_of(study: Study) -> list[Path]:
 
 
 def files_state(study: Study) -> Hashable:
-    """Changes when a file of the study, or an entry of their folders, comes, goes or changes; () when one is gone."""
+    """Changes when a file of the study, or an entry of their folders, comes, goes or changes; () when one is gone.
+
+    Of DICOM all files of the folders count: one that could not be read, because it was still being copied, may be whole by now.
+    """
     try:
-        return tuple(folder.stat().st_mtime_ns for folder in folders_of(study)), tuple(series.state for series in study.series)
+        folders = folders_of(study)
+        dicom = any(series.format == "dicom" for series in study.series)
+        files = tuple(_files(folder) for folder in folders) if dicom else tuple(series.state for series in study.series)
+        return tuple(folder.stat().st_mtime_ns for folder in folders), files
     except (FileNotFoundError, NotFound):
         return ()
+
+
+def _files(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    with os.scandir(folder) as entries:
+        stats = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats))

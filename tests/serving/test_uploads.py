@@ -67,6 +67,11 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadVolume, match="two files are called a.dcm"):
+        keep_all([sent("x/a.dcm"), sent("y/a.dcm")], VOLUMES, tmp_path)
+
+
 def test_an_archive_stays_in_its_folder(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("../../out.dcm", b"1")
