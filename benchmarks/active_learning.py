@@ -4,8 +4,9 @@
     python benchmarks/active_learning.py --runs runs/active_learning --table                  # the table alone, from the CSV
 
 Everything continues where it was stopped and runs in pieces: by strategies, seeds and folds, and for so many minutes (nothing new is begun after
-them; call again). All of `small` takes about 5 hours on 2 idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of
-the way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds 0 --folds 0`). To see that it works, in a
+them; call again). All of `tiny` takes about 70 minutes of one idle core (`--setting tiny --threads 1`; a round takes 10 s of processor time). All of
+`small` takes about 5 hours on 2 idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the
+way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds 0 --folds 0`). To see that it works, in a
 minute: `--setting smoke --strategies random balanced`.
 
 Within a fold the test cases are never chosen from. A run begins with 2 random cases (the same for all strategies of a seed), trains, is scored on the test
@@ -271,20 +272,30 @@ def against(found: Mapping[str, Mapping[tuple[str, str], float]], one: str, othe
     return bootstrap([found[one][run] - found[other][run] for run in both]) if len(both) > 1 and one != other else None
 
 
-def report(rows: Sequence[Mapping[str, str]]) -> str:
-    """The tables, and what they say, as Markdown."""
+def report(rows: Sequence[Mapping[str, str]], note: str = "") -> str:
+    """The tables, and what they say, as Markdown; `note` is what else a reader must know, e.g. of the machine."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     lines = [
         "# Which case to label next",
         "",
         f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit}. Area under the learning curve: mean Dice of WT, TC and ET (points) over the",
         "number of labelled cases, complete runs only. Differences are paired by run (seed and fold), with their 95 % bootstrap interval over runs.",
-        "Every round and case: `active_learning.csv`.",
+        "Seconds are medians over rounds, by the wall clock. Every round and case: `active_learning.csv`.",
+        *(["", note] if note else []),
     ]
     for name in sorted({row["setting"] for row in rows}):
         mine = [row for row in rows if row["setting"] == name]
-        lines += ["", f"## Setting {name}", "", SETTINGS[name].about, "", *_table(mine, SETTINGS[name].rounds), "", *_curves(mine)]
+        about = f"{SETTINGS[name].about}. {_extent(mine, name)}"
+        lines += ["", f"## Setting {name}", "", about, "", *_table(mine, SETTINGS[name].rounds), "", *_curves(mine)]
     return "\n".join(lines) + "\n"
+
+
+def _extent(rows: Sequence[Mapping[str, str]], name: str) -> str:
+    """How much of the setting was run."""
+    setting, folds = SETTINGS[name], TRAINING[name].folds
+    done, planned = sum(map(len, areas(rows, setting.rounds).values())), len(ARMS) * len(setting.seeds) * folds
+    counts = f"{setting.start} to {setting.start + setting.each * (setting.rounds - 1)} labelled cases, {len(setting.seeds)} seeds x {folds} folds"
+    return f"{counts}: {done} of {planned} runs" + (", INCOMPLETE: the figures below are of those alone." if done < planned else ".")
 
 
 def _table(rows: Sequence[Mapping[str, str]], rounds: int) -> list[str]:
@@ -295,7 +306,7 @@ def _table(rows: Sequence[Mapping[str, str]], rounds: int) -> list[str]:
         mine = [row for row in rows if row["strategy"] == strategy]
         cells = [strategy, f"{100 * np.mean(list(found[strategy].values())):.1f}", *(_points(against(found, strategy, base)) for base in BASELINES)]
         measured = [float(row["measure_s"]) for row in mine if row["chosen"]]
-        cells += [f"{np.mean([float(row['train_s']) for row in mine]):.0f}", f"{np.mean(measured):.1f}", str(len(found[strategy]))]
+        cells += [f"{np.median([float(row['train_s']) for row in mine]):.0f}", f"{np.median(measured):.1f}", str(len(found[strategy]))]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", _verdict(found)]
 
@@ -359,6 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--results", type=Path, help="the CSV; the table lies beside it")
     parser.add_argument("--table", action="store_true", help="only write the table")
+    parser.add_argument("--note", default="", help="a sentence for the table, e.g. of the machine")
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -372,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = [Run(strategy, seed, fold) for seed in seeds for fold in folds for strategy in asked.strategies]  # every piece is a comparison
         simulate(simulation, runs, asked.minutes, results)
     if rows := read_rows(results):
-        text = report(rows)
+        text = report(rows, asked.note)
         results.with_suffix(".md").write_text(text)
         print(text)
 

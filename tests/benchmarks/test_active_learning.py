@@ -61,6 +61,9 @@ def test_it_runs_in_pieces_and_repeats_nothing(module, studies: Path, tmp_path: 
     module.main(call)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == before
     assert "Too few complete runs" in (tmp_path / "smoke" / "active_learning.md").read_text()
+    assert "2 of 12 runs, INCOMPLETE" in (tmp_path / "smoke" / "active_learning.md").read_text()
+    module.main([*call, "--table", "--note", "On a laptop."])
+    assert "\n\nOn a laptop.\n" in (tmp_path / "smoke" / "active_learning.md").read_text()
 
 
 def test_the_area_is_that_under_the_curve(module) -> None:
@@ -80,5 +83,6 @@ def test_differences_are_paired_by_run_and_the_verdict_is_plain(module) -> None:
     text = module.report(rows)
     assert "| balanced | 50.0 | +5.0 (+5.0 to +5.0) |" in text
     assert "Better than foreground_random: balanced." in text
+    assert "1 to 3 labelled cases, 1 seeds x 2 folds: 16 of 12 runs." in text
     nothing = module.report(rows_of(module, {"foreground_random": base, "diverse": [0.2, 0.4, 0.8, 0.4]}))
     assert "No strategy beats foreground_random" in nothing
