@@ -32,13 +32,13 @@ class Inspect:
     coding: str | None = None
     """How label values are coded, e.g. brats2023; default: as slem.yaml in the folder declares, else decided from the values later."""
     rules: Path | None = None
-    """Your own rules file; begin it with `base: default` to add to the package's rules."""
+    """Your own rules file; begin it with `base: default` to add to the package's rules. Default: that of slem.yaml in the folder."""
     limit: int = 0
     """Show only the first so many cases; 0: all."""
 
     def run(self) -> int:
         """Print the table; 0 if at least one case can be used."""
-        rules = load_rules(self.rules)
+        rules = load_rules(self.rules) if self.rules else None
         source = open_source(self.path, self.coding)
         ids = source.ids()
         print(f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, label coding {source.coding or 'not declared'}")
@@ -51,7 +51,7 @@ class Inspect:
         return 0 if tally["usable"] else 1
 
 
-def case_rows(id: str, source: StudySource, rules: Rules, tally: Counter[str]) -> Iterator[str]:
+def case_rows(id: str, source: StudySource, rules: Rules | None, tally: Counter[str]) -> Iterator[str]:
     """The lines of one case; what was found is counted in `tally`."""
     tally["cases"] += 1
     try:

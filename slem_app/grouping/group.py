@@ -93,14 +93,14 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
 
     Args:
         study: the case.
-        rules: default: the package's `rules.yaml`.
+        rules: default: those that the study's folder declares in `slem.yaml`, else the package's `rules.yaml`.
         chosen: sequence -> series id, the user's own decision; wins over every rule.
 
     Raises:
         BadSetting: `chosen` names an unknown sequence.
         NotFound: `chosen` names a series that the study does not have.
     """
-    rules = rules or load_rules()
+    rules = rules or load_rules(study.rules)
     choices = _chosen(study, rules, chosen or {})
     taken = {choice.series.id for choice in choices}
     leftovers: list[Leftover] = []
@@ -142,7 +142,7 @@ def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
     """The sequence that a series fits, by its strongest rule, or why it fits none."""
     try:
         facts = look_at(series, rules)
-        for exclusion in rules.excluded:
+        for exclusion in (one for one in rules.excluded if one.reason not in rules.allowed):
             found = _finds(exclusion.words, facts) if exclusion.words else ""
             if facts.passes(exclusion.header) and found is not None:
                 return Leftover(series, "derived", f"{exclusion.reason}: {found or _quote_header(facts, exclusion.header)}")

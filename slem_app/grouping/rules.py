@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -153,6 +153,8 @@ class Rules:
     """Phrases removed from every text."""
     words: Mapping[str, re.Pattern[str]]
     """Word -> the ways it is written."""
+    allowed: tuple[str, ...]
+    """Reasons of `excluded` that do not count: what they find may be a sequence."""
     excluded: tuple[Exclusion, ...]
     """In the order of the file: the first gives the reason."""
     sequences: tuple[Rule, ...]
@@ -169,6 +171,8 @@ class Rules:
         if unknown := said - set(self.words):
             raise BadSetting(f"rules name words that are not under 'words': {sorted(unknown)}; there are {sorted(self.words)}")
         named = {*self.reference, *(rule.sequence for rule in self.sequences)} | {name for rule in (*self.expected, *self.preferred) for name in rule.sequences}
+        if unknown := set(self.allowed) - {exclusion.reason for exclusion in self.excluded}:
+            raise BadSetting(f"'allowed' names reasons that are not under 'excluded': {sorted(unknown)}")
         if unknown := named - set(self.order):
             raise BadSetting(f"rules name sequences that are not under 'order': {sorted(unknown)}; there are {list(self.order)}")
 
@@ -179,12 +183,16 @@ def load_rules(path: Path | str | None = None) -> Rules:
     Raises:
         BadSetting: not readable, an unknown or missing key, a broken regular expression.
     """
-    return _default() if path is None else _load(Path(path).expanduser())
+    path = DEFAULT if path is None else Path(path).expanduser()
+    try:
+        return _kept(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise BadSetting(f"the rules {path} cannot be read: {error.strerror}") from error
 
 
-@cache
-def _default() -> Rules:
-    return _load(DEFAULT)
+@lru_cache(maxsize=8)
+def _kept(path: Path, changed: int) -> Rules:
+    return _load(path)
 
 
 def _load(path: Path) -> Rules:
@@ -301,6 +309,7 @@ PARTS: Mapping[str, Callable[[Any, str], Any]] = {
     "always": _fields,
     "ignore": lambda value, where: tuple(_pattern(one, where) for one in _many(value)),
     "words": _words,
+    "allowed": _texts,
     "excluded": _rows(Exclusion),
     "sequences": _rows(Rule),
     "expected": _rows(Expectation),

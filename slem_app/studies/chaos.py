@@ -71,7 +71,7 @@ class ChaosSource(StudySource):
         parts = tuple(
             Study(f"{id}_{plain_id(top)}", self.layout, folder / top, series[top], label, self.coding) for top, label in labels.items() if top != first
         )
-        return Study(id, self.layout, folder, everything, labels.get(first or ""), self.coding, parts)
+        return Study(id, self.layout, folder, everything, labels.get(first or ""), self.coding, parts=parts)
 
 
 def _images(top: Path, name: str) -> list[Series]:

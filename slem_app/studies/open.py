@@ -67,6 +67,7 @@ def open_source(path: Path | str, coding: str | None = None) -> StudySource:
         raise BadLabel(f"unknown label coding {coding!r}: known are {', '.join(sorted(codings()))}, own")
     layout = declared.get("layout") or _detect(root)
     source = LAYOUTS[layout](root, layout, coding)
+    source.rules = (root / declared["rules"]).resolve() if "rules" in declared else None
     if not source.ids():
         raise BadStudy(f"no case in {root}, looked for as layout {layout!r}; {EXPECTED}")
     return source
@@ -81,8 +82,8 @@ def _declared(root: Path) -> dict[str, str]:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise BadSetting(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout"}):
-        raise BadSetting(f"{path}: unknown keys {sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, layout")
+    if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules"}):
+        raise BadSetting(f"{path}: unknown keys {sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, layout, rules")
     if content.get("layout", "nifti") not in LAYOUTS:
         raise BadSetting(f"{path}: unknown layout {content['layout']!r}; known are {', '.join(LAYOUTS)}")
     return content

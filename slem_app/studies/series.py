@@ -175,6 +175,8 @@ class Study:
     """The reference segmentation, if there is exactly one."""
     coding: str | None = None
     """How the label's values are coded, if the user has declared it; see `labels.decide_coding`."""
+    rules: Path | None = None
+    """The rules file of grouping that the studies folder declares."""
     parts: tuple[Study, ...] = ()
     """Some of the series with a segmentation of their own, each as a study: those that were taken in another breath-hold."""
 

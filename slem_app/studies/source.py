@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class StudySource(ABC):
         self.root = root
         self.layout = layout
         self.coding = coding
+        self.rules: Path | None = None
         self._one: str | None = None
         self._entries: dict[str, Any] | None = None
 
@@ -68,7 +70,8 @@ class StudySource(ABC):
         """
         index = self._index()
         if id in index:
-            return self._open(id, index[id])
+            study = self._open(id, index[id])
+            return replace(study, rules=self.rules, parts=tuple(replace(part, rules=self.rules) for part in study.parts)) if self.rules else study
         if "/" in id or "\\" in id or id in (".", "..", ""):
             raise NotFound(f"case id {id!r} is a path: ids are plain names and never lead out of the studies folder")
         some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")

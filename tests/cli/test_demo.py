@@ -37,3 +37,12 @@ def test_refuses_no_case_and_a_head_too_small(tmp_path: Path, capsys: pytest.Cap
     assert main(["demo", str(tmp_path), "--cases", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(["demo", str(tmp_path), "--shape", "8", "40", "40"]) == 2
+
+
+def test_abdomens_lie_in_the_folders_of_chaos_and_prostates_as_nifti(tmp_path: Path) -> None:
+    assert main(["demo", str(tmp_path / "a"), "--body", "abdomen", "--cases", "1", "--coarse", "8"]) == 0
+    source = open_source(tmp_path / "a")
+    assert (source.layout, source.ids(), len(source.study("1").parts)) == ("chaos", ("1",), 1)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["MR"]
+    assert main(["demo", str(tmp_path / "p"), "--body", "prostate", "--cases", "1", "--coarse", "8"]) == 0
+    assert sorted(path.name for path in (tmp_path / "p/demo-1").iterdir()) == ["adc.nii.gz", "dwi.nii.gz", "seg.nii.gz", "t2_spir.nii.gz"]

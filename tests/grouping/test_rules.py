@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.grouping import load_rules
+from slem_app.grouping import group, load_rules
 from slem_app.grouping.facts import normalised
 from slem_app.grouping.rules import HeaderTest
+from slem_app.studies import Series, Study
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,15 @@ def test_header_tests_read_missing_fields_as_documented(test: HeaderTest, value:
 )
 def test_normalises_texts(text: str, read: str) -> None:
     assert normalised(text, load_rules()) == read
+
+
+def test_a_folder_may_declare_rules_that_allow_what_is_left_out_elsewhere(tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "base: default\norder: [adc]\nallowed: ['an ADC map']\nwords: {adc: adc}\ntelling: [adc]\nsequences: [{sequence: adc, strength: 3, words: [adc]}]\n"
+    )
+    series = (Series.described("1", "ADC", {}),)
+    assert group(Study("x", "nifti", tmp_path, series)).leftovers[0].reason.startswith("an ADC map")
+    assert list(group(Study("x", "nifti", tmp_path, series, rules=tmp_path / "own.yaml")).sequences) == ["adc"]
+    (tmp_path / "own.yaml").write_text("base: default\nallowed: ['a cat']\n")
+    with pytest.raises(BadSetting, match=r"'allowed' names reasons that are not under 'excluded': \['a cat'\]"):
+        load_rules(tmp_path / "own.yaml")

@@ -203,6 +203,9 @@ def test_coding_and_layout_are_declared_in_slem_yaml(files: Files) -> None:
     (root / "slem.yaml").write_text("coding: brats2023\nlayout: brats2018\n")
     assert open_source(root).study("A").coding == "brats2023"
     assert open_source(root, coding="brats2018").study("A").coding == "brats2018"
+    assert open_source(root).study("A").rules is None
+    (root / "slem.yaml").write_text("rules: ../own.yaml\n")
+    assert open_source(root).study("A").rules == root.parent / "own.yaml"
 
 
 @pytest.mark.parametrize(
