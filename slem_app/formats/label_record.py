@@ -34,7 +34,7 @@ class Record:
     model_sha256: str = ""
     """Of its weights."""
     automatic: bool = False
-    """A model's result as it is."""
+    """A model's result as it is; with a reader, one that he has accepted."""
     seconds: float | None = None
     """Spent by this reader on the case since its first request about it, or since this reader's version before; None: not known."""
     clicks: int | None = None
@@ -56,7 +56,7 @@ class Record:
     @property
     def who(self) -> str:
         """The user who was logged in, else the reader's own id where it tells readers apart, else with its place; a model where no reader took part."""
-        if self.automatic or not (self.reader or self.user):
+        if not (self.reader or self.user):
             return f"{self.model} {self.model_version}".strip() or "unknown"
         if self.user:
             return self.user

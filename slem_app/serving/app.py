@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ class Serving:
             For the reply: `dicom`, see `Results.export`; {} where there is none.
         """
         self.chooser.saved(label_id, self.datastore)
-        *earlier, version = self.datastore.store.history(label_id)
+        version = self.datastore.kept(label_id)
+        earlier = [one for one in self.datastore.store.history(label_id) if one.folder != version.folder and one.record.ts <= version.record.ts]
         sequence, client = version.meta["sequence"], version.meta.get("client_id")
         case = self.cases.find(f"{label_id}/{sequence}", (sequence,))
         array = read_label_file(version.label)[0]
@@ -205,7 +207,7 @@ class Serving:
             raise BadGrid(f"the image {shown.image} has changed since the segmentation was made: run it again")
         labels = self.automatic[shown.making.model].predictor.card.labels
         info = {"client_id": client_id, "model": shown.making.model}
-        record = self.record(case.id, info | ({"params": {}} if shown.making.kind == AUTOMATIC else {}))
+        record = replace(self.record(case.id, info), automatic=shown.making.kind == AUTOMATIC)  # a reader has looked at it, and so it is his
         version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
         told = self.saved(case.id).get("dicom", {})
         return {"case": case.id, "version": version.number, "dicom": told, "message": _message(version.number, told)}
@@ -224,7 +226,7 @@ class Serving:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
             model = (card.name, card.version, card.sha256)
         if automatic:
-            return Record(time.time(), reader, client_of(info), *model, automatic=True, user=user_of())
+            return Record(time.time(), "", client_of(info), *model, automatic=True)
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
         seconds, clicks = self.activity.take(case, reader, max((tool.placed(reader, case) for tool in tools), default=0))

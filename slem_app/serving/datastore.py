@@ -12,6 +12,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from slem_app.serving.label_names import value_names
 from slem_app.types import Grid
 
 __all__ = ["CaseDatastore"]
+
+KEPT: ContextVar[tuple[str, Version | None]] = ContextVar("kept", default=("", None))
+"""What the request that is being answered has saved."""
 
 
 class CaseDatastore(Datastore):
@@ -185,7 +189,23 @@ class CaseDatastore(Datastore):
             "present": [labels.names[value - 1] for value in np.unique(array) if value],
             "ts": int(time.time()),
         }
-        return self.store.save(case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about})
+        version = self.store.save(case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about})
+        KEPT.set((case.id, version))
+        return version
+
+    def kept(self, case: str) -> Version:
+        """The version of the case that this request has saved, whatever others save meanwhile; where it has saved none, the newest.
+
+        Raises:
+            NotFound: there is none.
+        """
+        of, version = KEPT.get()
+        if version is not None and of == case and version.label.is_file():
+            return version
+        history = self.store.history(case)
+        if not history:
+            raise NotFound(f"case {case!r} has no labels")
+        return history[-1]
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         case, _ = self.cases.split(image_id)

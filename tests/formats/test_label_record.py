@@ -23,7 +23,8 @@ def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
         (Record(reader="user-xyz@10.0.0.1"), "user-xyz@10.0.0.1"),  # what Slicer calls everybody
         (Record(reader="@8f3a"), "@8f3a"),  # a browser
         (Record(reader="eva@tom", user="tom"), "tom"),  # a client may call itself what it likes, a user who is logged in not
-        (Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
+        (Record(model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
+        (Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True), "eva"),  # she has accepted it
         (Record(), "unknown"),
     ],
 )
