@@ -33,7 +33,7 @@ __all__ = ["FinetuneTask", "Trainings"]
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds that a killed round may take to let go of the lock
+PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
 FIELDS = ("name", "device", "max_epochs", "epoch_steps", "early_stop_patience")  # of a job that clients may set
 ERRORS = ("Error", "Exception", "Killed", "ERROR")
 
@@ -64,7 +64,8 @@ class Trainings:
             StorageFailed: the disk refused.
         """
         with self.turn:
-            self.running()  # notes one that has died
+            if self.running() is None:  # that notes one that has died
+                self._let_go()
             gpus, job = visible_gpus(request), self._job(follower, request)
             handle = self.lock.take()
             try:
@@ -122,14 +123,16 @@ class Trainings:
                 os.killpg(process, signal.SIGKILL)  # it is made to be killed at any moment
             except ProcessLookupError:
                 log.info("round %s had ended just then", folder.id)
-            end = time() + PATIENCE
-            while self.lock.held() and time() < end:
-                if self.process is not None:
-                    self.process.poll()
-                sleep(0.05)
+            self._let_go()
             if folder.status().status == RUNNING:
                 folder.change(status=STOPPED, stage="stopped", reason="stopped by a client; nothing was published", ended=time(), seconds_left=0.0)
             return self.task(folder)
+
+    def _let_go(self) -> None:
+        """Wait for the process of a round that has come to its end, or was killed, to let go of the lock."""
+        end = time() + PATIENCE
+        while time() < end and (self.lock.held() or (self.process is not None and self.process.poll() is None)):
+            sleep(0.05)
 
     def wait(self) -> None:
         """Until no round runs."""

@@ -1,0 +1,132 @@
+"""How long after a click on Train does the training begin? From `POST /train/` to the first optimizer step, on two cores, and what the time goes to.
+
+    python -m benchmarks.training_start -o benchmarks/results
+
+A real server (as `slem serve` starts it) with three labelled phantoms of full size and the bundled model. The second and later rounds find
+their cases prepared. Beside it the part that a process pays which loads MONAI Label before it trains, as the stock server does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from slem_app import phantom
+from slem_app.cli.serve import Serve, environment, wait_until_ready
+from slem_app.finetune.job import RoundFolder, latest_round
+from slem_app.formats import write_nifti
+from slem_app.weights import BRAIN_LABELS
+
+CASES = 3
+REQUEST = {"device": "cpu", "max_epochs": 1, "epoch_steps": 1}
+STAGES = {
+    "process": "the process runs and looks at the cases",
+    "prepared": "cases prepared",
+    "measured": "the served model measured on the hold-out",
+    "step": "first step done",
+}
+STOCK = "import monailabel.interfaces.utils.app, monailabel.tasks.train.basic_train"
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A server on labelled phantoms; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    heads = {f"case{n}": phantom.make(seed=n) for n in range(1, CASES + 1)}
+    for name, head in heads.items():
+        phantom.write_nifti(head, folder / "studies", name)
+        write_nifti(head.labels, head.grid, BRAIN_LABELS, folder / f"{name}.nii.gz")
+    serve = Serve(studies=str(folder / "studies"), port=port, store=folder / "store", conf={"models": "slem_brain", "score_load": "0"})
+    with (folder / "log.txt").open("w") as log, subprocess.Popen(serve.command(str(folder / "studies")), env=environment(), stdout=log, stderr=log) as process:
+        try:
+            wait_until_ready(process, serve.url, log=folder / "log.txt")
+            for name in heads:
+                file = {"label": (f"{name}.nii.gz", (folder / f"{name}.nii.gz").read_bytes())}
+                requests.put(f"{serve.url}/datastore/label", params={"image": name}, files=file, timeout=60).raise_for_status()
+            yield serve.url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def one_round(url: str, root: Path) -> dict[str, float]:
+    """Seconds from the request to each of STAGES."""
+    begin, seen = time.monotonic(), {}
+    requests.post(f"{url}/train/slem_brain", json=REQUEST, timeout=60).raise_for_status()
+    after = {"preparing": "process", "measuring the served model": "prepared", "training": "measured"}
+    order = latest_round(root)
+    while requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).ok:
+        for _ in range(20):
+            look(order, root, after, seen, time.monotonic() - begin)
+            time.sleep(0.01)
+    if order.status().status != "DONE":
+        raise SystemExit(f"the round failed: {order.status().reason}")
+    look(order, root, after, seen, time.monotonic() - begin)
+    return seen
+
+
+def look(order: RoundFolder, root: Path, after: dict[str, str], seen: dict[str, float], now: float) -> None:
+    """Note what has been reached."""
+    if (stage := after.get(order.status().stage)) and stage not in seen:
+        seen[stage] = now
+    curves = [path for path in (root / "work").glob("*/losses.csv") if len(path.read_text().splitlines()) > 1]
+    if (curves or order.status().epoch) and "step" not in seen:
+        seen["step"] = now
+
+
+def stock() -> float:
+    """Seconds that a new process takes to load MONAI Label."""
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-c", STOCK], env=environment(), check=True, capture_output=True)
+    return time.monotonic() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place, server(Path(place)) as url:
+        found = [one_round(url, Path(place) / "store" / "training") for _ in range(options.rounds)]
+    loading = statistics.median(stock() for _ in range(3))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    later = found[1:]
+    rows = [
+        f"| {text} | {found[0].get(key, float('nan')):.1f} | {statistics.median(one.get(key, float('nan')) for one in later):.1f} |"
+        for key, text in STAGES.items()
+    ]
+    text = [
+        "# From a click on Train to the first step",
+        "",
+        f"Seconds after `POST /train/slem_brain`; {CASES} labelled phantoms of 240x240x155 voxels in four sequences, `slem_brain`; a step is one patch pair.",
+        f"First round, and the median of {len(later)} later ones, which find their cases prepared.",
+        f"{platform.machine()}, {os.cpu_count()} cores, niceness {os.getpriority(os.PRIO_PROCESS, 0)}, load average at the end {os.getloadavg()[0]:.1f};",
+        f"commit {commit}; {time.strftime('%Y-%m-%d')}; `python -m benchmarks.training_start --rounds {options.rounds}`.",
+        "",
+        "| | first round | later |",
+        "|---|---|---|",
+        *rows,
+        "",
+        f"A process that only loads MONAI Label, as the stock server's training does before it builds its app: {loading:.1f} s.",
+        "",
+    ]
+    (options.out / "training_start.md").write_text("\n".join(text), encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
