@@ -15,7 +15,7 @@ from slem_app.errors import StorageFailed
 from slem_app.finetune.job import Job, RoundFolder
 from slem_app.finetune.validate import HoldOutScores
 from slem_app.network import Segmenter
-from slem_app.weights import Card, Model, save_model
+from slem_app.weights import Model, save_model
 from slem_app.weights.store import write_file
 
 __all__ = ["Best", "Epochs"]
@@ -39,7 +39,7 @@ class Best:
     @property
     def done(self) -> int:
         """Epochs that are done."""
-        return len(self.history) - 1
+        return max(0, len(self.history) - 1)
 
 
 class Epochs:
@@ -48,25 +48,24 @@ class Epochs:
     Args:
         folder: of the round.
         job: its order.
-        card: of the model.
+        parent: the served model, from which training starts.
         work: for the best epoch's model.
         scores: measures a network.
     """
 
-    def __init__(self, folder: RoundFolder, job: Job, card: Card, work: Path, scores: HoldOutScores) -> None:
-        self.folder, self.job, self.card, self.scores = folder, job, card, scores
+    def __init__(self, folder: RoundFolder, job: Job, parent: Model, work: Path, scores: HoldOutScores) -> None:
+        self.folder, self.job, self.parent, self.scores = folder, job, parent, scores
         self.model, self.record = work / "best", work / "best.json"
         self.best = Best()
         self.begun, self.first = time(), 0
 
-    def begin(self, parent: Model) -> None:
-        """Take up what a killed round of the same kind has left, else measure the served model."""
+    def begin(self) -> None:
+        """Take up what a killed round of the same kind has left. Training begins at once: the served model is measured after the first epoch."""
         if self.record.is_file() and (self.record.parent / "checkpoint.pt").is_file():
             self.best = Best(**json.loads(self.record.read_text(encoding="utf-8")))
             log.info("going on after epoch %d of a round that was cut off", self.best.done)
         else:
             shutil.rmtree(self.record.parent, ignore_errors=True)
-            self.best = Best((self.scores(parent.network, MOST_MEASURED).get("mean", 0.0),))
         self.begun, self.first = time(), self.best.done
         self._tell(0.0)
 
@@ -77,11 +76,14 @@ class Epochs:
             StorageFailed: the disk refused; the epochs before are kept.
         """
         epoch = -(-step // self.job.epoch_steps)
+        if not self.best.history:
+            self.folder.change(stage="measuring the served model")
+            self.best = Best((self.scores(self.parent.network, MOST_MEASURED).get("mean", 0.0),))
         self.folder.change(stage=f"measuring epoch {epoch}")
         found, best = self.scores(network, MOST_MEASURED), self.best
         best = replace(best, history=(*best.history[:epoch], found.get("mean", 0.0)))
         if best.scores is None or best.history[-1] > best.history[best.epoch]:
-            save_model(self.model, replace(self.card, file="", sha256=""), network)
+            save_model(self.model, replace(self.parent.card, file="", sha256=""), network)
             best = replace(best, epoch=epoch, scores=found)
         self._keep(best)
         log.info("epoch %d of %d: mean Dice %.4f (best %.4f)", epoch, self.job.max_epochs, best.history[-1], max(best.history))
@@ -97,6 +99,6 @@ class Epochs:
 
     def _tell(self, left: float) -> None:
         told: dict[str, Any] = {name: round(value, 4) for name, value in (self.best.scores or {}).items()}
-        best = min(1.0, max(0.0, *self.best.history))
+        best = min(1.0, max((0.0, *self.best.history)))
         now = {"epoch": self.best.done, "best_metric": round(best, 4), "history": self.best.history, "seconds_left": round(left, 1)}
         self.folder.change(stage="training", metrics=told, **now)

@@ -148,7 +148,7 @@ class Round:
         notes = tuple(note for note in (hold_out.note, *gone) if note)
         for note in notes:
             log.warning(note)
-        self.folder.change(stage="measuring the served model", trusted=hold_out.trusted, notes=notes)
+        self.folder.change(trusted=hold_out.trusted, notes=notes)
 
     def _note(self, text: str) -> None:
         log.warning(text)
@@ -160,12 +160,12 @@ class Round:
         measured = self._labels(material.measured)
         turns = material.mixture.turns
         work = self.root / "work" / fingerprint(self.job.model, self.card.sha256, used, measured, to_table(settings), turns)
-        epochs = Epochs(self.folder, self.job, self.card, work, scores)
+        epochs = Epochs(self.folder, self.job, self.parent, work, scores)
         if first_process():
             for other in work.parent.glob("*") if work.parent.is_dir() else ():
                 if other != work:
                     shutil.rmtree(other, ignore_errors=True)
-            epochs.begin(self.parent)
+            epochs.begin()
         network = build(self.card.network)
         network.load_state_dict(self.parent.network.state_dict())
         try:
