@@ -38,6 +38,8 @@ class Progress:
     """Cases made by this process."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Case -> why it could not be made by this process."""
+    foreign: list[str] = field(default_factory=list)
+    """Cases without any sequence of the model: they are another's."""
 
     def write(self, done: int, skipped: Mapping[str, str], ended: bool) -> None:
         """Tell it."""
@@ -104,19 +106,22 @@ def make_drafts(
                 _make(case, drafts, predictor, register, progress)
                 if rank == 0 and (world == 1 or time.monotonic() - looked > LOOK):
                     looked = time.monotonic()
-                    bar.n = len(progress.made) + len(progress.skipped) if world == 1 else sum(not drafts.needs(one) for one in left)
+                    bar.n = len(progress.made) + len(progress.skipped) + len(progress.foreign) if world == 1 else sum(not drafts.needs(one) for one in left)
                     bar.refresh()
                     progress.write(bar.n, progress.skipped, False)
-            made, skipped, shares = _together(progress)
-            bar.n = len(made) + len(skipped)
+            made, skipped, foreign, shares = _together(progress)
+            bar.n = len(made) + len(skipped) + len(foreign)
             bar.refresh()
         first = first_process()
     finally:
         leave_processes()
     if first:
-        progress.write(len(made) + len(skipped), skipped, True)
+        progress.write(len(made) + len(skipped) + len(foreign), skipped, True)
         for case, reason in sorted(skipped.items()):
             print(f"left out {case}: {reason}")
+        if foreign:
+            some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+            print(f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other models: {some}")
         shared = f"; made by {world} processes: {', '.join(map(str, shares))}" if world > 1 else ""
         print(f"{len(made)} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}")
     return 1 if skipped else 0
@@ -129,6 +134,9 @@ def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progr
             return
         try:
             grouping = drafts.labels.images(case, predictor.card.reference_order[0])
+            if grouping.choices and not set(grouping.sequences) & set(predictor.card.sequences):
+                progress.foreign.append(case)
+                return
             sequence = grouping.reference(predictor.card.reference_order)
             result = predictor.predict_case(grouping, sequence, register)
         except SlemError as error:
@@ -138,8 +146,8 @@ def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progr
         progress.made.append(case)
 
 
-def _together(progress: Progress) -> tuple[list[str], dict[str, str], list[int]]:
-    """What all processes have made and left out, and how many each of them has made."""
-    parts = of_all((progress.made, progress.skipped))
-    skipped = {case: reason for _, own in parts for case, reason in own.items()}
-    return [case for made, _ in parts for case in made], skipped, [len(made) for made, _ in parts]
+def _together(progress: Progress) -> tuple[list[str], dict[str, str], list[str], list[int]]:
+    """What all processes have made, left out and left to other models, and how many each of them has made."""
+    parts = of_all(progress)
+    skipped = {case: reason for one in parts for case, reason in one.skipped.items()}
+    return [case for one in parts for case in one.made], skipped, sorted(case for one in parts for case in one.foreign), [len(one.made) for one in parts]

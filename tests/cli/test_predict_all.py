@@ -124,6 +124,15 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
     assert not list((studies / ".slem").rglob(".new-*"))  # what the killed ones left is swept
 
 
+def test_a_case_of_another_model_is_left_to_that(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (studies / "case-5").iterdir():
+        path.unlink()
+    phantom.write_nifti(phantom.make_abdomen(seed=1, spacing=(8.0, 8.0, 12.0)), studies, "case-5", layout="nifti")
+    assert main(["predict", str(studies), "--all", "--model", "small"]) == 0
+    assert "1 cases have none of the sequences of small and are left to other models: case-5" in capsys.readouterr().out
+    assert versions(studies) == {**dict.fromkeys(CASES, 1), "case-5": 0}
+
+
 def test_a_case_that_another_process_has_is_left_to_it(studies: Path) -> None:
     drafts = Drafts(CaseLabels(str(studies), studies / ".slem"), "small", "1", "ab")
     with drafts.claimed("case-0") as ours:
