@@ -20,7 +20,9 @@ from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
 from slem_app.studies import Series, Study, open_source
 from slem_app.studies.places import default_store
-from slem_app.weights import Card, load_model
+from slem_app.weights import Card, Model, find, load_model
+from slem_app.weights.card import CARD_FILE
+from slem_app.weights.published import Published
 
 __all__ = ["Predict"]
 
@@ -44,7 +46,7 @@ class Predict:
     format: Literal["", "nifti", "seg", "rtstruct"] = ""
     """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm, ID.rtstruct.dcm."""
     model: str = "slem_brain"
-    """Name of a model, or its folder."""
+    """Name of a model, or its folder. With --all a name means the version that the server serves."""
     reference: str = ""
     """Sequence on whose grid the result lies, e.g. t2f. Default: the first of the model's order that the case has."""
     series: dict[str, str] = field(default_factory=dict)
@@ -110,8 +112,9 @@ class Predict:
         studies = str(self.case)
         if studies.startswith(("http:/", "https:/")) and "://" not in studies:
             studies = studies.replace(":/", "://", 1)  # a path has lost one of its slashes
-        model = load_model(self.model)
-        labels = CaseLabels(studies, self.store or default_store(studies), self.coding or None)
+        store = self.store or default_store(studies)
+        model = served_model(self.model, store)
+        labels = CaseLabels(studies, store, self.coding or None)
         labels.store.sweep()
         drafts = Drafts(labels, model.card.name, model.card.version, model.card.sha256, self.tag, self.images, tuple(self.ids))
         for case in self.ids:
@@ -199,3 +202,17 @@ def report(case: str, result: Prediction, path: Path, write: float) -> str:
         *(f"  note       {note}" for note in result.notes),
     ]
     return "\n".join(lines)
+
+
+def served_model(name: str, store: Path) -> Model:
+    """The model as the server of a store serves it: the published version of a name, or what lies in a folder.
+
+    Raises:
+        NotFound, BadCard, BadWeights: no such model, or one that cannot be used.
+    """
+    if (Path(name) / CARD_FILE).is_file():
+        return load_model(name)
+    loaded = Published(store / "models", name, find(name)).load()
+    if loaded.note:
+        print(loaded.note)
+    return loaded.model

@@ -25,7 +25,8 @@ from slem_app.formats.labelled_case import CaseLabels
 from slem_app.network import SegmenterConfig, build
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
+from slem_app.weights.published import Published
 
 HEAD = phantom.make(seed=4, shape=(20, 24, 20), spacing=(7.0, 7.0, 7.0))
 CASES = [f"case-{n}" for n in range(6)]
@@ -162,3 +163,13 @@ def test_an_unknown_case_is_told_and_a_cpu_is_one_process(studies: Path, capsys:
     assert main(["predict", str(studies), "case-9", "--all", "--model", "small"]) == 2
     assert "case 'case-9' is neither in" in capsys.readouterr().err
     assert (processes_for(0, "cpu"), processes_for(3, "cpu")) == (1, 3)
+
+
+def test_drafts_are_made_by_the_version_that_the_server_serves(studies: Path, tmp_path: Path) -> None:
+    published = Published(studies / ".slem" / "models", "small", tmp_path / "models" / "small")
+    model = load_model("small")
+    published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
+    store = LabelStore(studies / ".slem")
+    for case, version, wanted in (("case-0", "1.0+1", "small"), ("case-1", "1.0", str(tmp_path / "models" / "small"))):
+        assert main(["predict", str(studies), case, "--all", "--model", wanted]) == 0
+        assert store.latest(case, "original").record.model_version == version
