@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 
 from slem_app.errors import BadGrid, BadStudy, BadVolume, NotFound
 from slem_app.studies import Series
+from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
 
 __all__ = ["LPS", "Plane", "Sources", "frame_plane", "group_value", "open_dicom", "ordered", "planes_of"]
@@ -25,7 +25,6 @@ Sources = Series | Sequence[Dataset | Path]
 """A DICOM series: as `studies` lists it, or its images, as files or as datasets that need no pixels."""
 
 LPS = np.diag([-1.0, -1.0, 1.0])
-BROKEN = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError)
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 GROUPS = {  # keyword -> the functional group that holds it in a multi-frame file
     "ImagePositionPatient": "PlanePositionSequence",
@@ -105,7 +104,7 @@ def open_dicom(source: Dataset | Path, pixels: bool = False) -> Dataset:
     except FileNotFoundError as error:
         raise NotFound(f"{Path(source).name}: no such DICOM file") from error
     except BROKEN as error:
-        raise BadVolume(f"{Path(source).name} is not a readable DICOM file ({error}): export it again") from error
+        raise BadVolume(f"{Path(source).name} is not a readable DICOM file ({reason(error)}): export it again") from error
 
 
 def planes_of(sources: Sources) -> tuple[Plane, ...]:

@@ -23,6 +23,7 @@ from slem_app.formats.checks import check_labels
 from slem_app.formats.planes import BROKEN, Plane, Sources, frame_plane, group_value, open_dicom, ordered, planes_of
 from slem_app.formats.provenance import LONGEST, MANUFACTURER, MODEL_NAME, Provenance, save_dicom, study_fields
 from slem_app.labels import Code, Label, LabelSet
+from slem_app.studies.dicom_header import reason
 from slem_app.types import Grid
 
 __all__ = ["make_seg", "read_seg", "referenced_series", "write_seg"]
@@ -92,7 +93,7 @@ def make_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, 
             series_description=provenance.description,
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
-        raise BadStudy(f"the source series cannot be referred to by a segmentation ({error}): mend its headers, or write NIfTI instead") from error
+        raise BadStudy(f"the source series cannot be referred to by a segmentation ({reason(error)}): mend its headers, or write NIfTI instead") from error
     seg.update(about)
     _refer(seg, {image.SOPInstanceUID: plane for image, plane in zip(images, planes)})
     return seg
@@ -224,7 +225,7 @@ def read_seg(source: Dataset | Path, grid: Grid, labels: LabelSet, frame_of_refe
     try:
         return _laid(dataset, grid, labels, what)
     except BROKEN as error:
-        raise BadVolume(f"{what}: this segmentation cannot be read ({error}): export it again") from error
+        raise BadVolume(f"{what}: this segmentation cannot be read ({reason(error)}): export it again") from error
 
 
 def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from slem_app.formats.planes import BROKEN, open_dicom
 from slem_app.formats.provenance import save_dicom
 from slem_app.formats.seg import LABEL_MAP, SEGMENTATION
 from slem_app.studies import Series
+from slem_app.studies.dicom_header import reason
 
 __all__ = ["Shelf", "parse_result"]
 
@@ -90,7 +91,7 @@ def parse_result(content: bytes) -> Dataset:
         kind = str(dataset.get("SOPClassUID", ""))
         dataset.walk(lambda *_: None)  # a value that cannot be read is an error now, not when it is shown
     except BROKEN as error:
-        raise BadVolume(f"what came is no readable DICOM file ({error}): send it again") from error
+        raise BadVolume(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
     if kind not in (SEGMENTATION, LABEL_MAP) or "PixelData" not in dataset:
         raise BadVolume(f"only segmentations (modality SEG) are stored here, this is of SOP class {kind or 'none'}: send images to the folder or the PACS")
     return dataset

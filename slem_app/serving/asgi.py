@@ -6,6 +6,7 @@ one event loop, never with `--workers` above 1: what readers share lives in its 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,4 +34,13 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     yield
 
 
+class NoQuery(logging.Filter):
+    """Keeps what viewers search for, a patient's name perhaps, out of uvicorn's log of requests, should somebody switch that on."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.args = tuple(part.partition("?")[0] if isinstance(part, str) else part for part in record.args or ())
+        return True
+
+
+logging.getLogger("uvicorn.access").addFilter(NoQuery())
 app = Starlette(lifespan=lifespan)

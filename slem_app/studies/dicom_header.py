@@ -5,14 +5,16 @@ pydicom speaks LPS; only here it becomes RAS. Pixel data is never read. Enhanced
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset, config, dcmread
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
@@ -21,7 +23,11 @@ from pydicom.uid import UID
 from slem_app.errors import BadVolume
 from slem_app.types import Grid
 
-__all__ = ["Header", "grid", "in_order", "json_slices", "position", "probe", "read_slices", "summary"]
+# Of values that break the standard pydicom quotes what they are, a patient's name perhaps, in warnings and in its log: what counts is told here.
+config.settings.reading_validation_mode = config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+__all__ = ["BROKEN", "Header", "grid", "in_order", "json_slices", "position", "probe", "read_slices", "reason", "summary"]
 
 Header = Mapping[str, object]
 """Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in the file the pixels begin)."""
@@ -36,14 +42,29 @@ TAGS = (
     *("InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime"),
     *("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"),
 )
+LENGTHS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
+WHOLE = frozenset({"SeriesNumber", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", *TAGS[-5:]})
+REAL = frozenset({*GEOMETRY, "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "DiffusionBValue", "TriggerTime", "MagneticFieldStrength"})
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 WANTED = {Tag(key): key for key in TAGS}
 STUDY_UID = Tag("StudyInstanceUID")
 STUDY_UID_BYTES = re.compile(rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL)  # explicit or implicit VR, length
 OTHER_STUDIES = b"\x08\x00\x00\x12"  # a sequence before it that may hold other studies' UIDs
 PROBED = 8192
-BROKEN = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, struct.error)
+BROKEN = (
+    *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, OverflowError),
+    *(NotImplementedError, RecursionError, struct.error),
+)
+"""What pydicom raises for files that are damaged or break the standard."""
+TELLING = (InvalidDicomError, EOFError, NotImplementedError, RuntimeError)  # their texts hold nothing of the header
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read, without a value of its header: those of others may quote a patient's name."""
+    if isinstance(error, TELLING) and str(error):
+        return str(error).splitlines()[0][:300]  # pydicom puts whole tracebacks into some
+    return getattr(error, "strerror", None) or f"a value of its header is none ({type(error).__name__})"
 
 
 def probe(path: Path) -> str | None:
@@ -81,7 +102,7 @@ def read_slices(path: Path) -> list[Header]:
         meta = getattr(dataset, "file_meta", Dataset())
         return _slices(dataset, {"path": path, "pixels_at": pixels_at, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))})
     except BROKEN as error:
-        raise BadVolume(f"{path} is not a readable DICOM file: {error}. Copy or export it again") from error
+        raise BadVolume(f"{path} is not a readable DICOM file: {reason(error)}. Copy or export it again") from error
 
 
 def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> list[Header]:
@@ -99,7 +120,7 @@ def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> l
         kept = {tag: _without_bulk(element) for tag, element in attributes.items() if tag.upper() in wanted}
         return _slices(Dataset.from_json(kept), {"path": path})
     except BROKEN as error:
-        raise BadVolume(f"the header of image {path.stem} is not readable: {error}. Send it to the PACS again") from error
+        raise BadVolume(f"the header of image {path.stem} is not readable: {reason(error)}. Send it to the PACS again") from error
 
 
 def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
@@ -119,9 +140,27 @@ def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
 
 
 def _fields(dataset: Dataset) -> dict[str, object]:
-    """The wanted fields that are there and not empty."""
+    """The wanted fields that are there and not empty; a number that is none counts as not there."""
     values = ((WANTED[tag], dataset[tag].value) for tag in dataset.keys() & WANTED.keys())
-    return {key: plain(value) for key, value in values if value not in (None, "")}
+    found = {key: plain(value) for key, value in values if value not in (None, "")}
+    return {key: value for key, value in ((key, _number(key, value)) for key, value in found.items()) if value is not None}
+
+
+def _number(key: str, value: object) -> object:
+    """The value as it is, where the field is a number as one; None if it is none, or not as many as the field has."""
+    if key not in WHOLE and key not in REAL:
+        return value
+    several = isinstance(value, tuple)
+    if key in LENGTHS and (not several or len(value) != LENGTHS[key]):
+        return None
+    try:
+        numbers = [float(part) for part in (value if several else (value,))]
+    except (TypeError, ValueError):
+        return None
+    if not all(math.isfinite(number) for number in numbers) or (key in WHOLE and any(number != int(number) for number in numbers)):
+        return None
+    kept = tuple(map(int, numbers)) if key in WHOLE else tuple(numbers)
+    return kept if several else kept[0]
 
 
 def _nested(group: Dataset) -> dict[str, object]:

@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from slem_app.errors import BadSetting, BadVolume, NotFound
-from slem_app.studies.dicom_header import BROKEN
+from slem_app.studies.dicom_header import BROKEN, reason
 
 __all__ = ["Attributes", "Instance", "elements", "keyword", "read_frames", "read_instance", "selected", "texts", "value_kind"]
 
@@ -62,7 +62,7 @@ def read_instance(path: Path) -> Instance:
         attributes = dataset.to_json_dict(suppress_invalid_tags=True)
         return Instance(path, str(dataset.SOPInstanceUID), {tag: element for tag, element in attributes.items() if _finite(element)})
     except BROKEN as error:
-        raise BadVolume(f"{path.name} is not a readable DICOM file: {error}. Copy or export it again") from error
+        raise BadVolume(f"{path.name} is not a readable DICOM file: {reason(error)}. Copy or export it again") from error
 
 
 def _without_long_ones(dataset: Dataset, element: DataElement) -> None:
@@ -103,7 +103,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
         pixels = memoryview(dataset.PixelData)
         frames = [bytes(pixels[(number - 1) * size : number * size]) for number in numbers]
     except BROKEN as error:
-        raise BadVolume(f"{path.name} has no readable pixels: {error}. Copy or export it again") from error
+        raise BadVolume(f"{path.name} has no readable pixels: {reason(error)}. Copy or export it again") from error
     if any(len(frame) < size for frame in frames):
         raise BadVolume(f"{path.name} is truncated: a frame of {size} bytes is not whole. Export it again")
     if not syntax.is_little_endian and dataset.BitsAllocated == 16:

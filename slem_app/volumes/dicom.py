@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.pixel_data_handlers.util import apply_modality_lut
 
 from slem_app.errors import BadVolume
 from slem_app.studies import Series
+from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
 
 __all__ = ["read_dicom"]
 
-UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, RuntimeError)
+UNREADABLE = (*BROKEN, RuntimeError)
 
 
 def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
@@ -53,7 +53,7 @@ def _frames(path: Path, name: str) -> np.ndarray:
         return np.stack([apply_modality_lut(frame, _rescaling(dataset, n)) for n, frame in enumerate(pixels)])
     except UNREADABLE as error:
         raise BadVolume(
-            f"series {name!r}: the pixels of {path.name} cannot be decoded ({error}): export it again, uncompressed if the transfer syntax is unusual"
+            f"series {name!r}: the pixels of {path.name} cannot be decoded ({reason(error)}): export it again, uncompressed if the transfer syntax is unusual"
         ) from error
 
 

@@ -32,7 +32,7 @@ class Server:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                if requests.get(f"{self.url}/info/", timeout=30).ok:
+                if requests.get(f"{self.url}/info/", timeout=30).status_code in (200, 401):
                     return
             except requests.ConnectionError:
                 time.sleep(0.3)

@@ -61,7 +61,7 @@ class Viewer:
     def connect(self) -> None:
         """Press the button beside the server's address."""
         self.page.click(".settingsTable button.actionButton")
-        self.page.wait_for_function("() => window.services.segmentationService.getLabelmapVolume('1')")
+        self.page.wait_for_function("() => { try { return window.services.segmentationService.getLabelmapVolume('1') } catch { return false } }")
 
     def tab(self, name: str) -> None:
         self.page.click(f"label.tab-label:text-is('{name}')")

@@ -121,7 +121,7 @@ def app_over(heads: dict[str, phantom.Phantom], folder: Path, **conf: str) -> It
 def served(app: Any) -> Iterator[str]:
     """An ASGI application, answering at the address that this gives, as MONAI Label lets uvicorn serve it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
