@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,14 +117,19 @@ def make_drafts(
         leave_processes()
     if first:
         progress.write(len(made) + len(skipped) + len(foreign), skipped, True)
-        for case, reason in sorted(skipped.items()):
-            print(f"left out {case}: {reason}")
-        if foreign:
-            some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-            print(f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other models: {some}")
-        shared = f"; made by {world} processes: {', '.join(map(str, shares))}" if world > 1 else ""
-        print(f"{len(made)} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}")
+        _tell(drafts, len(made), skipped, foreign, shares)
     return 1 if skipped else 0
+
+
+def _tell(drafts: Drafts, made: int, skipped: Mapping[str, str], foreign: Sequence[str], shares: Sequence[int]) -> None:
+    """Print what became of the cases."""
+    for case, reason in sorted(skipped.items()):
+        print(f"left out {case}: {reason}")
+    if foreign:
+        some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        print(f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other models: {some}")
+    shared = f"; made by {len(shares)} processes: {', '.join(map(str, shares))}" if len(shares) > 1 else ""
+    print(f"{made} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}")
 
 
 def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progress: Progress) -> None:

@@ -8,12 +8,8 @@ from __future__ import annotations
 import atexit
 import importlib
 import logging
-import math
-import os
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +24,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
-from slem_app.formats.atomic import runs
-from slem_app.formats.label_record import DRAFT, Record
+from slem_app.formats.label_record import DRAFT
 from slem_app.formats.shelf import Shelf
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.activity import Activity
@@ -40,12 +35,13 @@ from slem_app.serving.cases import NIFTI, Case, Cases, group_upload
 from slem_app.serving.courier import Courier
 from slem_app.serving.datastore import FINAL, CaseDatastore
 from slem_app.serving.given import AUTOMATIC, SEMIAUTOMATIC, Given, Making
-from slem_app.serving.infer_task import SegmentationTask
+from slem_app.serving.infer_task import SegmentationTask, results_folder
 from slem_app.serving.interactive_task import InteractiveTask, Start
 from slem_app.serving.leases import Leases
 from slem_app.serving.memory import Memory
 from slem_app.serving.offers import check, fitting
-from slem_app.serving.readers import client_of, reader_of, user_of
+from slem_app.serving.readers import reader_of
+from slem_app.serving.records import Records
 from slem_app.serving.remote import open_studies
 from slem_app.serving.results import PacsHome, Results
 from slem_app.serving.routes import Everything, build
@@ -97,7 +93,7 @@ class Serving:
         self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
         self.memory = Memory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
-        self.folder = _results_folder()
+        self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         root = self.settings.store or default_store(studies)
@@ -111,7 +107,8 @@ class Serving:
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
         orders = {name: card.reference_order for name, card in self.cards.items()}
         offered = lambda grouping: fitting(grouping, self.cards)  # noqa: E731
-        self.datastore = CaseDatastore(self.cases, root, names, self.record, self.settings.experts, offered, orders)
+        self.records = Records(self.activity, self.tasks)
+        self.datastore = CaseDatastore(self.cases, root, names, self.records.of, self.settings.experts, offered, orders)
         if swept := self.datastore.store.sweep():
             logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
         self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
@@ -207,31 +204,10 @@ class Serving:
             raise BadGrid(f"the image {shown.image} has changed since the segmentation was made: run it again")
         labels = self.automatic[shown.making.model].predictor.card.labels
         info = {"client_id": client_id, "model": shown.making.model}
-        record = replace(self.record(case.id, info), automatic=shown.making.kind == AUTOMATIC)  # a reader has looked at it, and so it is his
+        record = replace(self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC)  # a reader has looked at it, and so it is his
         version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
         told = self.saved(case.id).get("dicom", {})
         return {"case": case.id, "version": version.number, "dicom": told, "message": _message(version.number, told)}
-
-    def record(self, case: str, info: Mapping[str, Any]) -> Record:
-        """Who saves a label of the case in this request, with what, and what it cost.
-
-        Args:
-            case: case id.
-            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count; `params`: a reply that is saved as it is.
-        """
-        reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
-        automatic = "params" in info and not info["params"].get("prompts")  # what the model gave: the reader's work is not saved by it
-        model = (str(info.get("model") or ""), "", "")
-        if task:
-            card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
-            model = (card.name, card.version, card.sha256)
-        if automatic:
-            return Record(time.time(), "", client_of(info), *model, automatic=True)
-        tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
-        own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
-        seconds, clicks = self.activity.take(case, reader, max((tool.placed(reader, case) for tool in tools), default=0))
-        seconds, clicks = seconds if own_seconds is None else own_seconds, clicks if own_clicks is None else int(own_clicks)
-        return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
 
     def install(self, instance: MONAILabelApp) -> None:
         """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then this server answers in its application."""
@@ -385,33 +361,6 @@ def _base(name: str) -> str:
     """The model that a tool is of: 'slem_brain' for 'slem_brain_clicks'."""
     base, _, tool = name.rpartition("_")
     return base if tool in TOOLS and base else name
-
-
-def _figure(name: str, value: Any) -> float | None:
-    """A client's own figure of what a label cost; None where it gives none."""
-    if value is None:
-        return None
-    try:
-        figure = float(value)
-    except (TypeError, ValueError):
-        figure = -1.0
-    if not 0 <= figure < math.inf:
-        raise BadSetting(f"{name} is {value!r}: a number from 0 on is expected, or nothing, then this server's own count is kept")
-    return figure
-
-
-def _results_folder() -> Path:
-    """A folder for results of this process alone: a client on the same machine may write files of the same name into the common one.
-
-    Those of servers that are no more, however they ended, are taken away.
-    """
-    for old in Path(tempfile.gettempdir()).glob("slem-results-*-*"):
-        number = old.name.split("-")[2]
-        if number.isdigit() and not runs(int(number)):
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"slem-results-{os.getpid()}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _device(wanted: str) -> torch.device:

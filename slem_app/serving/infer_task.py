@@ -7,7 +7,11 @@ kept, so a second request for any sequence of a case is spared read and prepare.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -21,6 +25,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti, write_nrrd
+from slem_app.formats.atomic import runs
 from slem_app.predict import Prediction, Predictor
 from slem_app.serving.cases import Case
 from slem_app.serving.given import AUTOMATIC, Given, Making
@@ -30,7 +35,7 @@ from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["Reply", "SegmentationTask", "parse_reply"]
+__all__ = ["Reply", "SegmentationTask", "parse_reply", "results_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -169,3 +174,17 @@ class SegmentationTask(InferTask):
             "notes": [*case.notes, *prediction.notes],
             "model_version": card.version,
         }
+
+
+def results_folder() -> Path:
+    """A folder for results of this process alone: a client on the same machine may write files of the same name into the common one.
+
+    Those of servers that are no more, however they ended, are taken away.
+    """
+    for old in Path(tempfile.gettempdir()).glob("slem-results-*-*"):
+        number = old.name.split("-")[2]
+        if number.isdigit() and not runs(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"slem-results-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
