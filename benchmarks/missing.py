@@ -34,6 +34,7 @@ import torch
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.predict import Predictor
+from slem_app.predict.view import covering
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model
@@ -166,6 +167,10 @@ class Bench:
         for case in self.test(fold):
             cached = self.cache.load(case)
             expected, grid = truth(source.study(case), card.labels)
+            box = covering(cached.grid, grid)  # nothing is found outside the prepared head, and no label lies there
+            if np.count_nonzero(expected[box]) != np.count_nonzero(expected):
+                raise ValueError(f"{case}: labels outside the prepared head")
+            expected, grid = expected[box], grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
             for subset, flags in subsets(card.sequences):
                 here = np.array(flags)
                 images = np.where(here[:, None, None, None], np.array(cached.images, dtype=np.float32), 0)
@@ -221,7 +226,8 @@ def _table(bench: Bench, asked: argparse.Namespace) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     shared = SETTINGS[bench.setting]
     where = f"{date.today()}, commit {commit}, {platform.machine()}, torch {torch.__version__}"
-    text = missing_table.text(read_rows(asked.results / "missing.csv"), bench.setting, f"{shared.about}; {shared.folds} folds; {shared.surrounding}", where)
+    about = f"{shared.about}; {shared.folds} folds; {shared.surrounding}"
+    text = missing_table.text(read_rows(asked.results / "missing.csv"), bench.setting, about, where, shared.folds)
     path = asked.results / ("missing.md" if bench.setting == "small" else f"missing_{bench.setting}.md")
     path.write_text(text)
     print(text)

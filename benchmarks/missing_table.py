@@ -32,8 +32,8 @@ class Figures:
         return np.mean([self.of(arm, subset, region) for subset in self.subsets], axis=0)
 
 
-def text(rows: Sequence[Mapping[str, str]], setting: str, about: str, where: str) -> str:
-    """The page of one setting.
+def text(rows: Sequence[Mapping[str, str]], setting: str, about: str, where: str, folds: int) -> str:
+    """The page of one setting of `folds` folds.
 
     Raises:
         ValueError: an arm that is not scored for all the cases and subsets of the others.
@@ -43,6 +43,8 @@ def text(rows: Sequence[Mapping[str, str]], setting: str, about: str, where: str
     lacking = len(ARMS) * len(figures.cases) * len(figures.subsets) - len({(row["arm"], row["case"], row["subset"]) for row in rows})
     if lacking or FULL not in figures.subsets:
         raise ValueError(f"{lacking} of the rows of setting {setting} are missing: train and score the rest of the folds begun, see missing.py")
+    scored = sorted({row["fold"] for row in rows})
+    alike = max(np.abs(figures.of("zeros", subset, r) - figures.of("complete", subset, r)).max() for subset in figures.subsets for r in REGIONS)
     lines = [
         f"# Missing sequences: Dice of all {len(figures.subsets)} subsets, {len(figures.cases)} held-out cases",
         "",
@@ -52,6 +54,12 @@ def text(rows: Sequence[Mapping[str, str]], setting: str, about: str, where: str
         "- `dropping`: trained with each sequence kept with probability 0.75 (the default); missing ones are flagged.",
         "- `complete`: the same without dropping; missing ones are flagged.",
         "- `zeros`: the model of `complete`; missing ones are zero volumes and said to be there.",
+        "",
+        f"Folds scored: {', '.join(scored)} ({len(scored)} of {folds})"
+        + ("." if len(scored) == folds else "; the cases of the others were not measured, and intervals over so few cases say little."),
+        f"`zeros` differs from `complete` by at most {alike:.1f} points in any case and subset: the features of a zero volume are one value a channel, "
+        "which the norm behind the fusion takes out again. So zeros and flags are the same in this network until dropping has trained the gain and "
+        "shift of flags.",
         "",
         "| trained | region | full set (sd, 95 % interval) | mean over subsets (sd, 95 % interval) | subsets less full set (95 % interval) |",
         "|---|---|---|---|---|",

@@ -61,12 +61,14 @@ def rows(bench, values: dict[str, tuple[float, float]]) -> list[dict[str, str]]:
 
 
 def test_targets_are_said_plainly(bench) -> None:
-    good = bench[1].text(rows(bench, {"dropping": (0.9, 0.85), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b")
+    good = bench[1].text(rows(bench, {"dropping": (0.9, 0.85), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b", 2)
+    assert "Folds scored: 0 (1 of 2); the cases of the others were not measured" in good
+    assert "`zeros` differs from `complete` by at most 30.0 points" in good
     assert "under the full set for WT: reached, 4.7 points under it" in good
     assert "lower than without dropping: reached for the mean of the regions, WT reached" in good
     assert "| dropping | WT | 90.0 (0.0, 90.0 to 90.0) | 85.3 (0.0, 85.3 to 85.3) | -4.7 (-4.7 to -4.7) |" in good
     assert "WT +32.7 (+32.7 to +32.7) over `complete` and +60.7 (+60.7 to +60.7) over `zeros`" in good
-    bad = bench[1].text(rows(bench, {"dropping": (0.88, 0.7), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b")
+    bad = bench[1].text(rows(bench, {"dropping": (0.88, 0.7), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b", 2)
     assert "for WT: NOT reached, 16.8 points under it" in bad
     assert "NOT reached for the mean of the regions" in bad
 
@@ -74,4 +76,4 @@ def test_targets_are_said_plainly(bench) -> None:
 def test_a_part_of_the_rows_gives_no_table(bench) -> None:
     some = rows(bench, {"dropping": (0.9, 0.85), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)})[:-1]
     with pytest.raises(ValueError, match="1 of the rows of setting made are missing"):
-        bench[1].text(some, "made", "a", "b")
+        bench[1].text(some, "made", "a", "b", 2)
