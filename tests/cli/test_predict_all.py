@@ -27,6 +27,7 @@ from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
 from slem_app.weights.published import Published
+from tests.fake_pacs import FakePacs, running
 
 HEAD = phantom.make(seed=4, shape=(20, 24, 20), spacing=(7.0, 7.0, 7.0))
 CASES = [f"case-{n}" for n in range(6)]
@@ -142,6 +143,21 @@ def test_a_case_that_another_process_has_is_left_to_it(studies: Path) -> None:
             assert not theirs
     with drafts.claimed("case-0") as ours:
         assert ours
+
+
+def test_the_cases_of_a_pacs_get_drafts_and_can_be_exported(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phantom.write_dicom(HEAD, tmp_path / "dicom", "ann")
+    with running(FakePacs(tmp_path / "dicom", tmp_path / "pacs")) as pacs:
+        call = ["predict", pacs.url, "--all", "--model", "small", "--store", str(tmp_path / "store")]
+        assert main(call) == 0
+        assert main(call) == 0
+        store = LabelStore(tmp_path / "store")
+        (case,) = store.cases()
+        (draft,) = store.history(case)
+        store.save(case, "final", lambda path: shutil.copy(draft.label, path), draft.meta)  # a reader agrees
+        assert main(["labels", "export", pacs.url, "--store", str(tmp_path / "store"), "--layout", "bids", "-o", str(tmp_path / "bids")]) == 0
+    assert len(list((tmp_path / "bids").rglob("*.nii.gz"))) == 5
+    assert f"1 cases in {tmp_path}/bids" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
