@@ -28,10 +28,13 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     folder = RoundFolder(Path(arguments[0]))
     end_with_launcher()
+    inherited = len(arguments) > 1 and "LOCAL_RANK" not in os.environ  # of a group, the launcher alone has it
+    handle = int(arguments[1]) if inherited else None
     try:
         if len(arguments) < 2 and os.environ.get("LOCAL_RANK", "0") == "0":
             lock = Lock(Path(folder.job().root))
-            lock.name(lock.take(), os.getpid())
+            handle = lock.take()
+            lock.name(handle, os.getpid())
         device = device_of_this_process(folder.job().device)
         if device == "cpu":
             os.nice(POLITE)  # readers come first
@@ -41,6 +44,8 @@ def main(arguments: list[str]) -> int:
         return _ended(folder, str(error))
     finally:
         leave_processes()
+        if handle is not None:
+            os.close(handle)  # the round is over, though this process may take seconds to end
     return 0
 
 

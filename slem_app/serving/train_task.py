@@ -52,6 +52,7 @@ class Trainings:
         self.root = datastore.root / "training"
         self.lock, self.turn = Lock(self.root), threading.RLock()
         self.process: subprocess.Popen | None = None
+        self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
         self.waiting: list[tuple[Follower, Mapping[str, Any]]] = []  # rounds that begin when the one that runs has ended
         self.waiter: threading.Thread | None = None
 
@@ -70,6 +71,7 @@ class Trainings:
             handle = self.lock.take()
             try:
                 folder = RoundFolder.make(job, request)
+                self.leaving += [self.process] if self.process is not None else []
                 self.process = self._spawn(folder, job, handle, gpus)
                 self.lock.name(handle, self.process.pid)
             finally:
@@ -104,6 +106,7 @@ class Trainings:
         with self.turn:
             if self.process is not None:
                 self.process.poll()  # else it stays as a zombie
+            self.leaving = [one for one in self.leaving if one.poll() is None]
             held, last = self.lock.held(), latest_round(self.root)
             if last is None or last.status().status != RUNNING:
                 return None
@@ -131,7 +134,9 @@ class Trainings:
     def _let_go(self) -> None:
         """Wait for the process of a round that has come to its end, or was killed, to let go of the lock."""
         end = time() + PATIENCE
-        while time() < end and (self.lock.held() or (self.process is not None and self.process.poll() is None)):
+        while self.lock.held() and time() < end:
+            if self.process is not None:
+                self.process.poll()
             sleep(0.05)
 
     def wait(self) -> None:

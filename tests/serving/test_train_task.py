@@ -11,13 +11,13 @@ import requests
 
 from slem_app import phantom
 from slem_app.errors import BadSetting
-from slem_app.finetune.job import RUNNING, Busy, latest_round
+from slem_app.finetune.job import RUNNING, Busy, RoundFolder, latest_round
 from slem_app.formats import write_nifti
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.served import Follower
 from slem_app.serving.train_routes import train_router
 from slem_app.serving.train_task import FinetuneTask, Trainings
-from slem_app.weights import BRAIN_LABELS
+from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
 from tests.serving.web import served
 
@@ -113,3 +113,19 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labell
         labelled.remove_label(case, "final")
     with pytest.raises(BadSetting, match="no case has a label of slem_brain yet"):
         trainer.start({})
+
+
+def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled, models) -> None:
+    trainer = task(labelled, models, **QUICK)
+    trainings, published = trainer.trainings, trainer.follower.published
+    model = load_model(published.bundled)
+    for figures, number in (({"mean": 0.5}, 1), ({"mean": 0.1}, 0)):
+        folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+        published.publish(model.card, model.network, figures, {"mean": 0.3}, round=folder.id)
+        assert folder.status().status == RUNNING
+        told = trainings.tasks()[-1]
+        assert (told["id"], told["status"], told["published"]) == (folder.id, "DONE", number)
+        assert "on the hold-out" in told["reason"]
+    folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+    told = trainings.tasks()[-1]
+    assert (told["status"], told["published"], "nothing was published" in told["reason"]) == ("ERROR", 0, True)
