@@ -99,7 +99,8 @@ def made_by(dataset: Dataset) -> Made:
     kind = kinds.pop() if len(kinds) == 1 else "SEMIAUTOMATIC"
     named = next((segment for segment in segments if segment.get("SegmentAlgorithmName")), Dataset())
     identified = (named.get("SegmentationAlgorithmIdentificationSequence") or (Dataset(),))[0]
-    software = " ".join(dict.fromkeys(str(dataset.get(key) or "") for key in ("Manufacturer", "ManufacturerModelName"))).strip()
+    names = [str(dataset.get(key) or "") for key in ("Manufacturer", "ManufacturerModelName")]
+    software = " ".join(dict.fromkeys(name for name in names if name != "Unspecified")).strip()  # as OHIF calls itself
     creator = str(dataset.get("ContentCreatorName") or "").strip("^")
     name, version = str(named.get("SegmentAlgorithmName", "")), str(identified.get("AlgorithmVersion", ""))
     return Made(kind if kind in KINDS else "SEMIAUTOMATIC", name, version, software, creator, str(dataset.get("SeriesDescription") or ""))

@@ -44,6 +44,7 @@ def proxy_router(pacs: Pacs) -> APIRouter:
     async def get_all(request: Request, path: str) -> StreamingResponse:
         return await way.through(request, path)
 
+    @router.post("/wado/{path:path}", include_in_schema=False)  # where the viewer stores what was drawn in it
     @router.post("/stow/{path:path}", include_in_schema=False)
     async def store(request: Request, path: str) -> StreamingResponse:
         kind = request.headers.get("content-type", "")
@@ -83,7 +84,7 @@ class Way:
         content = request.stream() if request.method != "GET" else None
         asked = self.client.build_request(request.method, url, headers={"accept-encoding": "identity", **headers}, content=content)
         try:
-            answer = await self.client.send(asked, stream=True)
+            answer = await self._send(asked)
         except httpx2.TimeoutException as error:
             raise PacsFailed("the PACS did not answer in time: try again; the setting `pacs_timeout` allows more") from error
         except httpx2.HTTPError as error:
@@ -93,6 +94,16 @@ class Way:
             raise PacsFailed(f"the PACS answered with {answer.status_code}: it refuses this server, or sends it elsewhere, where it does not go")
         kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
         return StreamingResponse(_pieces(answer), status_code=answer.status_code, headers=kept)
+
+
+    async def _send(self, asked: httpx2.Request) -> httpx2.Response:
+        """The beginning of an answer; asked once more where a connection that was kept open turns out to be closed, as Orthanc's often are."""
+        try:
+            return await self.client.send(asked, stream=True)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            if asked.method != "GET":
+                raise
+            return await self.client.send(asked, stream=True)
 
 
 async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:

@@ -28,6 +28,7 @@ from slem_app.errors import BadSetting, NotFound, PacsFailed
 __all__ = ["PARALLEL", "Attributes", "Pacs", "text"]
 
 logger = logging.getLogger(__name__)
+logging.getLogger("dicomweb_client").setLevel(logging.WARNING)  # it tells of every request
 
 Attributes = Mapping[str, Mapping[str, Any]]
 T = TypeVar("T")
@@ -36,6 +37,7 @@ PAGE = 500  # answers of one query
 MOST = 100_000  # studies that are listed
 PASSING = frozenset({408, 429, 500, 502, 503, 504})  # a status that may be another one the next time
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 ANY_SYNTAX = (("application/dicom", "*"),)  # as it is stored: a PACS that cannot transcode has no other, and nothing is lost on the way
 
 
@@ -267,7 +269,7 @@ def _check(dataset: Dataset, wanted: tuple[str, str, str]) -> None:
     syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
     if syntax is None:
         raise _Incomplete("a file that does not tell its transfer syntax")
-    if not syntax.is_compressed:
+    if syntax in UNCOMPRESSED:
         bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel", 1)) * int(dataset.BitsAllocated)
         needed = (bits * int(dataset.get("NumberOfFrames") or 1) + 7) // 8
         if len(dataset.PixelData) < needed:

@@ -16,7 +16,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
-PATIENCE = 240_000  # ms until a page must have reacted; it takes seconds on a quiet machine
+PATIENCE = 60_000  # ms until a page must have reacted; it takes seconds on a quiet machine
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 VIEWPORT = """() => {
@@ -58,6 +58,51 @@ class Viewer:
         self.page.wait_for_selector("#monailabelServerURL")
         self.page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
 
+    def show(self, description: str) -> None:
+        """Bring a series into the viewport: a double click on its picture."""
+        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=description).first.dblclick()
+        self.page.wait_for_function(f"wanted => ({VIEWPORT})().set.SeriesDescription === wanted && ({VIEWPORT})().viewport.getImageData?.()", arg=description)
+
+    def save(self) -> str:
+        """Press the bar's button; what it says then."""
+        self.page.click("#slem-save button")
+        self.page.wait_for_function("() => /aved/.test(document.querySelector('#slem-save span').textContent)")
+        return self.page.inner_text("#slem-save span")
+
+    def edit(self, study: str, segmentation: str, label: str, name: str) -> None:
+        """In the mode *Segmentation*: load a stored segmentation, paint a stroke of one label with the mouse, and export it under a name."""
+        page = self.page
+        page.goto(f"{self.url}/ohif/segmentation?StudyInstanceUIDs={study}", wait_until="commit")
+        page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+        page.get_by_text("Confirm and Hide").click()
+        page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=segmentation).first.dblclick()
+        page.get_by_text("Yes", exact=True).click()
+        page.wait_for_function("() => window.services.segmentationService.getSegmentations().length")
+        page.get_by_text(label, exact=True).click()
+        tools = page.get_by_text("Segmentation Tools", exact=True).bounding_box()
+        page.mouse.click(tools["x"] + 11, tools["y"] + tools["height"] / 2 + 43)  # the brush, the first of the icons below
+        page.get_by_text("Radius (mm)").wait_for()
+        box = page.evaluate(f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}")
+        x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+        page.mouse.move(x, y)
+        for _ in range(11):  # the first slices are empty
+            page.mouse.wheel(0, 100)
+            page.wait_for_timeout(150)
+        page.mouse.down()
+        for step in range(6):
+            page.mouse.move(x + 4 * step, y)
+            page.wait_for_timeout(50)
+        page.mouse.up()
+        title = page.get_by_text(segmentation).last.bounding_box()
+        page.mouse.click(title["x"] - 25, title["y"] + title["height"] / 2)  # the three dots before it
+        page.get_by_role("menuitem", name="Export & Download").click()
+        page.get_by_role("menuitem", name="Export DICOM SEG").click()
+        page.get_by_text("Enter the report name").wait_for()
+        page.locator("input[type=text]").first.fill(name)
+        with page.expect_response(lambda answer: answer.request.method == "POST") as got:
+            page.get_by_role("button", name="Save", exact=True).last.click()
+        assert got.value.ok, got.value.text()
+
     def connect(self) -> None:
         """Press the button beside the server's address."""
         self.page.click(".settingsTable button.actionButton")
@@ -98,10 +143,13 @@ class Viewer:
         """The series that the viewer has found."""
         return self.page.evaluate("() => window.services.displaySetService.getActiveDisplaySets().map(set => set.SeriesDescription)")
 
-    def click(self, world: np.ndarray) -> None:
-        """Scroll to the slice of a point (RAS mm) and click on it with the mouse."""
+    def click(self, world: np.ndarray, within: float = 0.1) -> np.ndarray:
+        """Scroll to the slice of a point (RAS mm) and click on it with the mouse; the point that was really clicked on.
+
+        `within`: how far off that slice may be, mm; slices that the viewer computes lie between those of the series.
+        """
         point = (LPS_TO_RAS[:3, :3] @ world).tolist()
-        self._scroll(point)
+        self._scroll(point, within)
         x, y = self.page.evaluate(
             f"""point => {{
                 const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect(), [x, y] = viewport.worldToCanvas(point);
@@ -111,6 +159,13 @@ class Viewer:
         )
         self.page.mouse.move(x, y)
         self.page.mouse.click(x, y, delay=60)
+        clicked = self.page.evaluate(
+            f"""([x, y]) => {{
+                const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect();
+                return [...viewport.canvasToWorld([x - box.x, y - box.y])];
+            }}""",
+            [x, y],
+        )
         # the viewer waits for a second click before it takes the first one for a point, and only then draws it
         self.page.wait_for_function(
             f"""([x, y]) => {{
@@ -120,8 +175,9 @@ class Viewer:
             }}""",
             arg=[x, y],
         )
+        return LPS_TO_RAS[:3, :3] @ np.array(clicked)
 
-    def _scroll(self, point: list[float]) -> None:
+    def _scroll(self, point: list[float], within: float) -> None:
         """Turn the mouse's wheel until the slice nearest to the point is shown."""
         box = self.page.evaluate(
             f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}"
@@ -129,9 +185,9 @@ class Viewer:
         self.page.mouse.move(box[0] + box[2] / 2, box[1] + box[3] / 2)
         turn, away = 100, self._away(point)
         for _ in range(400):
-            if abs(away) < 0.1:
+            if abs(away) < within:
                 self.page.wait_for_timeout(300)  # a turn that is still on its way
-                if abs(self._away(point)) < 0.1:
+                if abs(self._away(point)) < within:
                     return
             self.page.mouse.wheel(0, turn)
             self.page.wait_for_timeout(80)

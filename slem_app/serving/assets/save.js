@@ -1,4 +1,5 @@
 // A bar in OHIF that saves the segmentation which this server last gave this reader: the viewer's own panel cannot save.
+// And a mended menu: this release's "Export DICOM SEG" in the Segmentation mode forgets to say where to, and fails silently.
 (() => {
   const bar = document.createElement('div'), button = document.createElement('button'), text = document.createElement('span');
   bar.id = 'slem-save';
@@ -20,7 +21,15 @@
       return ''; // no study is open
     }
   };
+  const mend = () => {
+    const command = window.commandsManager?.contexts?.SEGMENTATION?.storeSegmentation;
+    if (!command || command.mended) return;
+    const store = command.commandFn;
+    command.commandFn = options => store({ dataSource: window.extensionManager.getActiveDataSource()[0], ...options });
+    command.mended = true;
+  };
   setInterval(() => {
+    mend();
     bar.style.display = location.pathname.endsWith('/monai-label') && series() ? 'flex' : 'none';
   }, 500);
 

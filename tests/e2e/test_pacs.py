@@ -1,0 +1,178 @@
+"""Orthanc, this server over it, OHIF in Chromium: four series on grids of their own, clicks by mouse, results in the PACS, the PACS gone for a while."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import highdicom
+import numpy as np
+import pytest
+import requests
+from pydicom import Dataset
+
+from slem_app import phantom
+from slem_app.types import Grid
+from tests.e2e import ohif
+from tests.e2e.conftest import Server
+from tests.e2e.orthanc import MISSING, Orthanc
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(MISSING), reason=f"no PACS: apt-get install {MISSING}"),
+    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+]
+SERIES = {"t1n": "SAG T1 SE", "t1c": "AX T1 SE POST GAD", "t2w": "AX T2 TSE", "t2f": "AX T2 FLAIR"}
+
+
+@pytest.fixture(scope="module")
+def head() -> phantom.Phantom:
+    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each series has another spacing."""
+    return phantom.make(seed=2, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5), oblique=True, own_grids=True)
+
+
+@pytest.fixture(scope="module")
+def pacs(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    studies = tmp_path_factory.mktemp("studies")
+    phantom.write_dicom(head, studies, "ann")
+    phantom.write_dicom(phantom.make(seed=1, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, "ben")
+    orthanc = Orthanc(tmp_path_factory.mktemp("orthanc"))
+    orthanc.start()
+    orthanc.send(studies)
+    yield orthanc
+    orthanc.stop()
+
+
+@pytest.fixture(scope="module")
+def server(pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return start_server(pacs.url, "--conf", "store", str(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(scope="module")
+def viewer(server: Server) -> Iterator[ohif.Viewer]:
+    with ohif.viewer(server.url) as one:
+        yield one
+
+
+def study_of(pacs: Orthanc, patient: str) -> str:
+    [found] = pacs.client.search_for_studies(search_filters={"PatientID": patient})
+    return found["0020000D"]["Value"][0]
+
+
+def segmentations(pacs: Orthanc, study: str) -> list[Dataset]:
+    """All that the PACS has of a study, in the order of their versions."""
+    series = pacs.client.search_for_series(study, search_filters={"Modality": "SEG"})
+    found = [pacs.client.retrieve_series(study, one["0020000E"]["Value"][0])[0] for one in series]
+    return sorted(found, key=lambda seg: int(seg.SeriesNumber))
+
+
+def read_by_highdicom(seg: Dataset, grid: Grid) -> np.ndarray:
+    """(I, J, K) label names on a grid, by highdicom's own reader; every frame must lie on a slice of it."""
+    content = BytesIO()
+    seg.save_as(content, write_like_original=False)
+    content.seek(0)
+    read = highdicom.seg.segread(content)
+    names = np.full(grid.shape, "", dtype="<U32")
+    for groups, plane in zip(read.PerFrameFunctionalGroupsSequence, read.pixel_array.reshape(-1, read.Rows, read.Columns)):
+        label = read.get_segment_description(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber).SegmentLabel
+        place = grid.to_index(np.diag([-1, -1, 1]) @ np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float))
+        assert np.abs(place - np.round(place)).max() < 0.05
+        assert np.abs(place[:2]).max() < 0.05
+        names[:, :, round(place[2])][plane.T.astype(bool)] = label
+    return names
+
+
+def healthy(head: phantom.Phantom, shown: ohif.Shown) -> np.ndarray:
+    """Index of a voxel near the middle of the head that is neither tumour nor shown as such."""
+    index = np.argwhere(shown.names == "")
+    there = np.round(head.grid.to_index(shown.grid.to_world(index))).astype(int).clip(0, np.array(head.grid.shape) - 1)
+    index = index[head.labels[tuple(there.T)] == 0]
+    middle = head.grid.to_world((np.array(head.grid.shape) - 1) / 2)
+    return index[np.linalg.norm(shown.grid.to_world(index) - middle, axis=1).argmin()]
+
+
+@pytest.mark.parametrize("sequence", ["t1n", "t2w", "t2f"])
+def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Viewer, pacs: Orthanc, head: phantom.Phantom, sequence: str) -> None:
+    study = study_of(pacs, "ann")
+    before = len(segmentations(pacs, study))
+    viewer.open(study)
+    assert sorted(one for one in viewer.descriptions() if not one.startswith("Segmentation")) == sorted(SERIES.values())  # none of the other patient's
+    viewer.show(SERIES[sequence])
+    viewer.connect()
+    viewer.tab("Auto-Segmentation")
+    viewer.run("Segmentation")
+    automatic = viewer.shown()
+    grid = head.grids[sequence]
+    step = max(grid.spacing)
+    corners = np.linalg.norm(np.sort(automatic.grid.corners(), axis=0) - np.sort(grid.corners(), axis=0), axis=1)
+    assert corners.max() < 0.5 * min(grid.spacing)  # K may run the other way
+    truth = head.grid.to_world(np.argwhere(head.labels).mean(axis=0))
+    found = automatic.grid.to_world(np.argwhere(automatic.names != "").mean(axis=0))
+    assert np.linalg.norm(found - truth) < 3 * step
+
+    wanted = automatic.grid.to_world(healthy(head, automatic))
+    viewer.tab("Point Prompts")
+    viewer.choose("edema")
+    world = viewer.click(wanted, within=0.55 * step)
+    assert np.linalg.norm(world - wanted) < step
+    viewer.run("PointPrompts")
+    clicked = viewer.shown()
+    # by the geometry of the phantom, which neither the server nor the viewer has made
+    corner = np.round(clicked.grid.to_index(grid.to_world(np.round(grid.to_index(world))))).astype(int)
+    assert clicked.names[tuple(corner)] == "edema"
+    changed = clicked.grid.to_world(np.argwhere(clicked.names != automatic.names).mean(axis=0))
+    assert np.linalg.norm(changed - world) < 3 * step
+
+    assert viewer.save().endswith(f"in the study as 'Segmentation {before + 1}: slem_brain 2, corrected'.")
+    found = segmentations(pacs, study)
+    assert len(found) == before + 1
+    assert (found[-1].PatientID, {one.SegmentAlgorithmType for one in found[-1].SegmentSequence}) == ("ann", {"SEMIAUTOMATIC"})
+    np.testing.assert_array_equal(read_by_highdicom(found[-1], clicked.grid), clicked.names)
+    assert segmentations(pacs, study_of(pacs, "ben")) == []
+
+
+def test_an_edit_in_the_viewer_becomes_a_version(viewer: ohif.Viewer, server: Server, pacs: Orthanc) -> None:
+    study = study_of(pacs, "ann")
+    last = segmentations(pacs, study)[-1]
+    before = requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()
+    viewer.edit(study, f"{last.SeriesDescription}"[:30], "edema", "Edited in OHIF")
+    end = time.monotonic() + 60
+    while len(after := requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()) == len(before):
+        assert time.monotonic() < end, server.log.read_text()[-3000:]
+        time.sleep(0.5)
+    assert len(after) == len(before) + 1
+    assert (after[-1]["tag"], after[-1]["counts"], after[-1]["automatic"]) == ("final", True, False)
+    assert "edema" in after[-1]["present"]
+
+
+def test_while_the_pacs_is_gone_nothing_is_lost(server: Server, pacs: Orthanc) -> None:
+    study = study_of(pacs, "ann")
+    there = len(segmentations(pacs, study))
+
+    def infer() -> requests.Response:
+        fields = {"params": '{"client_id": "eva"}'}
+        return requests.post(f"{server.url}/infer/slem_brain", params={"image": f"{study}/t2f", "output": "json"}, data=fields, timeout=300)
+
+    assert infer().ok
+    pacs.stop()
+    try:
+        assert infer().ok  # from what was fetched
+        told = requests.post(f"{server.url}/slem/save", params={"image": study, "client_id": "eva"}, timeout=300).json()
+        assert not told["dicom"]["stored"]
+        assert "it is sent again by itself" in told["message"]
+        new = requests.post(f"{server.url}/infer/slem_brain", params={"image": study_of_memory(server, study), "output": "json"}, timeout=300)
+        assert (new.status_code, new.json()["error"]) == (502, "PacsFailed")
+    finally:
+        pacs.start()
+    [sent] = requests.post(f"{server.url}/slem/results/send", timeout=300).json()
+    assert (sent["stored"], sent["instance"]) == (True, told["dicom"]["instance"])
+    assert len(segmentations(pacs, study)) == there + 1
+    assert requests.get(f"{server.url}/slem/results/unsent", timeout=60).json() == []
+
+
+def study_of_memory(server: Server, known: str) -> str:
+    """The other study, which nobody has opened yet, as the server knows it while the PACS is gone."""
+    objects = requests.get(f"{server.url}/datastore/", params={"output": "all"}, timeout=60).json()["objects"]
+    return next(name for name in objects if name != known)
