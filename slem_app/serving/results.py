@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -165,24 +166,27 @@ class Results:
 
     def _take(self, study: Study, uid: str, series: str, instance: str) -> None:
         seg = self.home.get(uid, series, instance)
-        source = next((one for name in referenced_series(seg) for one in study.series if name in (one.id, one.header.get("SeriesInstanceUID"))), None)
-        if source is None:
+        names = referenced_series(seg)
+        sources = [one for name in names for one in study.series if name in (one.id, one.header.get("SeriesInstanceUID"))]
+        if not sources:
             raise BadStudy("it refers to no series of its study: export it from the image that it was drawn on")
+        source, array, labels = self._read(seg, sources)
         case = self.datastore.cases.find(f"{study.id}/{source.id}")
-        array, labels = self._read(seg, source)
         how = made_by(seg)
         record = Record(time.time(), how.creator, how.software, how.algorithm, how.version, automatic=how.kind == AUTOMATIC)
         about = {"instance": instance, "series": series, "description": how.description, "kind": how.kind, "stored": True, "reason": "", "at": time.time()}
         self.datastore.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, {DICOM: about, **record.to_meta()})
 
-    def _read(self, seg: Any, source: Series) -> tuple[np.ndarray, LabelSet]:
-        """The label map on the grid of its image, in the labels of the first model that knows its segments."""
-        frame, refusals = str(source.header.get("FrameOfReferenceUID", "")), []
-        for labels in dict.fromkeys(self.datastore.labels.values()):
-            try:
-                return read_seg(seg, source.grid, labels, frame), labels
-            except SlemError as error:
-                refusals.append(error)
+    def _read(self, seg: Any, sources: Sequence[Series]) -> tuple[Series, np.ndarray, LabelSet]:
+        """The label map on the grid of its image (several may have one UID), in the labels of the first model that knows its segments."""
+        refusals = []
+        for source in sources:
+            frame = str(source.header.get("FrameOfReferenceUID", ""))
+            for labels in dict.fromkeys(self.datastore.labels.values()):
+                try:
+                    return source, read_seg(seg, source.grid, labels, frame), labels
+                except SlemError as error:
+                    refusals.append(error)
         raise refusals[0]
 
 

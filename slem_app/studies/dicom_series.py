@@ -1,4 +1,4 @@
-"""DICOM files to series: by SeriesInstanceUID, and further where one UID holds several images of the same slices.
+"""DICOM files to series: by SeriesInstanceUID, and further where one UID holds volumes that lie differently, or several images of the same slices.
 
 Some data sets give one UID to several images: CHAOS's in- and out-phase, multi-echo, magnitude and phase, dynamic series. So a
 group whose slice positions repeat is split by the first property below that tells its images apart. A group whose positions do
@@ -12,11 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from slem_app.studies.dicom_header import Header, in_order, position, summary
 from slem_app.studies.naming import plain_id, unique
 from slem_app.studies.series import Origin, Series
 
 __all__ = ["assemble"]
+
+VOLUME = 12  # slices from which on what lies alike counts as a volume; a localiser has fewer a plane
+SAME_DIRECTION = 0.01  # of direction cosines, as `dicom_header.grid` has it
 
 
 def _image_type(part: Header) -> str:
@@ -52,7 +57,7 @@ def assemble(slices: Iterable[Header], origins: Mapping[str, Origin] | None = No
         groups[str(part.get("SeriesInstanceUID", ""))].append(part)
     found: list[tuple[int, Series]] = []
     for uid, group in groups.items():
-        parts = split(group)
+        parts = [((*plane, *words), part) for plane, aligned in by_orientation(group) for words, part in split(aligned)]
         ids = unique(["_".join([uid, *words]) for words, _ in parts])
         found += [(int(group[0].get("SeriesNumber", 0)), _series(id, words, part, (origins or {}).get(uid))) for id, (words, part) in zip(ids, parts)]
     return tuple(series for _, series in sorted(found, key=lambda pair: (pair[0], pair[1].id)))
@@ -64,6 +69,31 @@ def _series(id: str, words: Sequence[str], group: Sequence[Header], origin: Orig
     name = str(header.get("SeriesDescription") or header.get("ProtocolName") or "")
     paths = tuple(dict.fromkeys(part["path"] for part in ordered))
     return Series.described(id, " ".join([name, *words]).strip(), header, paths, ordered, origin)
+
+
+def by_orientation(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
+    """(plane, its slices) of the volumes under one UID that lie differently, each of `VOLUME` slices at least.
+
+    One volume with a few slices beside it that lie differently, such as a localiser's, is that volume, and the few are a part of their own, which
+    is no volume. A group that is a localiser altogether stays whole, so that it is known as one.
+    """
+    lying: dict[tuple[float, ...] | None, list[Header]] = defaultdict(list)
+    for part in group:
+        place = position(part)
+        direction = None if place is None else tuple(place[:6])
+        known = next((one for one in lying if one and direction and max(abs(a - b) for a, b in zip(one, direction)) < SAME_DIRECTION), direction)
+        lying[known].append(part)
+    volumes = [direction for direction, slices in lying.items() if direction and len(slices) >= VOLUME]
+    rest = [part for direction, slices in lying.items() if direction not in volumes for part in slices]
+    if len(lying) < 2 or not volumes or len(rest) > len(group) / 4 or any(position(part) is None for part in rest):
+        return [((), group)]
+    found = [((_plane(direction),) if len(volumes) > 1 else (), lying[direction]) for direction in volumes]
+    return [*found, *([(("other planes",), rest)] if rest else [])]
+
+
+def _plane(direction: Sequence[float]) -> str:
+    across = np.abs(np.cross(direction[:3], direction[3:]))
+    return ("sag", "cor", "ax")[int(across.argmax())]
 
 
 def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
