@@ -305,7 +305,7 @@ class Serving:
         if unknown := [name for name in self.settings.models if name not in classes and not self._is_model(name)]:
             raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
         tasks = {}
-        for name in self.settings.models or classes:
+        for name in self.settings.models or [name for name in classes if self._is_model(name)]:
             task = self._configured(classes[name], name, conf).infer() if name in classes else self._by_card(name)
             if task is not None:
                 tasks[name] = task

@@ -1,10 +1,12 @@
 """Recipes: the bundled ones, differences over a base, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slem_app.errors import BadCard, BadSetting, NotFound
+from slem_app.finetune.recipe import load_recipe as load_finetune
 from slem_app.pretext.recipe import load_recipe, recipe_names
 from slem_app.pretext.tasks import TASKS
 from slem_app.weights.fields import to_table
@@ -66,3 +68,14 @@ def test_says_what_is_wrong(text: str, error: type[Exception], words: str, tmp_p
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(NotFound, match="no recipe 'slam': give a .yaml file, or one of chaos_slem, jigen, masked"):
         load_recipe("slam")
+
+
+def test_the_abdomens_recipe_puts_three_sequences_into_four_blocks():
+    recipe = load_recipe("chaos_slem")
+    assert recipe.sequences == ("t1_in", "t1_out", "t2")
+    assert recipe.task.blocks == 4
+    classes = recipe.task.classes(3)
+    assert len(classes) == 36
+    assert all(set(word) == {0, 1, 2} for word in classes)
+    card = load_finetune("chaos").card
+    assert (recipe.preparation, replace(recipe.network, prior=card.network.prior)) == (card.preparation, card.network)  # so that it can be its parent
