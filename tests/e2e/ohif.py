@@ -16,7 +16,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
-PATIENCE = 60_000  # ms until a page must have reacted; it takes seconds on a quiet machine
+PATIENCE = 120_000  # ms until a page must have reacted; it takes seconds on a quiet machine
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 VIEWPORT = """() => {
@@ -93,15 +93,29 @@ class Viewer:
             page.mouse.move(x + 4 * step, y)
             page.wait_for_timeout(50)
         page.mouse.up()
+        for _ in range(3):  # the viewer's dialog now and then closes without doing anything: a reader presses again
+            if self._export(segmentation, name):
+                return
+        pytest.fail("the viewer does not send what was exported")
+
+    def _export(self, segmentation: str, name: str) -> bool:
+        """Export the loaded segmentation through its menu; true when it was sent and taken."""
+        from playwright.sync_api import TimeoutError as TooLate
+
+        page = self.page
         title = page.get_by_text(segmentation).last.bounding_box()
         page.mouse.click(title["x"] - 25, title["y"] + title["height"] / 2)  # the three dots before it
         page.get_by_role("menuitem", name="Export & Download").click()
         page.get_by_role("menuitem", name="Export DICOM SEG").click()
         page.get_by_text("Enter the report name").wait_for()
         page.locator("input[type=text]").first.fill(name)
-        with page.expect_response(lambda answer: answer.request.method == "POST") as got:
-            page.get_by_role("button", name="Save", exact=True).last.click()
+        try:
+            with page.expect_response(lambda answer: answer.request.method == "POST", timeout=30_000) as got:
+                page.get_by_role("button", name="Save", exact=True).last.click()
+        except TooLate:
+            return False
         assert got.value.ok, got.value.text()
+        return True
 
     def connect(self) -> None:
         """Press the button beside the server's address."""

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from dicomweb_client import DICOMwebClient
 
 from slem_app import phantom
 from slem_app.formats import read_label_file
 from slem_app.types import Grid
+from slem_app.weights import load_model
 from tests.e2e import ohif
+from tests.e2e.seg import read_by_highdicom
 
 pytestmark = [
     pytest.mark.e2e,
@@ -88,6 +91,15 @@ def test_clicks_in_the_viewer_change_what_it_shows_where_they_are(viewer, url: s
     viewer.run("PointPrompts")
     corrected = viewer.shown()
     assert (corrected.names[second], corrected.names[voxel]) == ("", "edema")
+
+    # saved without a PACS
+    [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": "ann"}, timeout=60).json()
+    study, store = study["0020000D"]["Value"][0], DICOMwebClient(f"{url}/dicom-web", permissive_uid=True)
+    name = f"Segmentation 1: slem_brain {load_model('slem_brain').card.version}, corrected"
+    assert viewer.save() == f"Saved as version 1, in the study as {name!r}."
+    [series] = store.search_for_series(study, search_filters={"Modality": "SEG"})
+    [seg] = store.retrieve_series(study, series["0020000E"]["Value"][0])
+    np.testing.assert_array_equal(read_by_highdicom(seg, corrected.grid), corrected.names)
 
 
 def test_the_viewers_files_are_themselves(url: str) -> None:

@@ -3,19 +3,18 @@
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
-from io import BytesIO
 
-import highdicom
 import numpy as np
 import pytest
 import requests
 from pydicom import Dataset
 
 from slem_app import phantom
-from slem_app.types import Grid
+from slem_app.weights import load_model
 from tests.e2e import ohif
 from tests.e2e.conftest import Server
 from tests.e2e.orthanc import MISSING, Orthanc
+from tests.e2e.seg import read_by_highdicom
 
 pytestmark = [
     pytest.mark.e2e,
@@ -68,22 +67,6 @@ def segmentations(pacs: Orthanc, study: str) -> list[Dataset]:
     return sorted(found, key=lambda seg: int(seg.SeriesNumber))
 
 
-def read_by_highdicom(seg: Dataset, grid: Grid) -> np.ndarray:
-    """(I, J, K) label names on a grid, by highdicom's own reader; every frame must lie on a slice of it."""
-    content = BytesIO()
-    seg.save_as(content, write_like_original=False)
-    content.seek(0)
-    read = highdicom.seg.segread(content)
-    names = np.full(grid.shape, "", dtype="<U32")
-    for groups, plane in zip(read.PerFrameFunctionalGroupsSequence, read.pixel_array.reshape(-1, read.Rows, read.Columns)):
-        label = read.get_segment_description(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber).SegmentLabel
-        place = grid.to_index(np.diag([-1, -1, 1]) @ np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float))
-        assert np.abs(place - np.round(place)).max() < 0.05
-        assert np.abs(place[:2]).max() < 0.05
-        names[:, :, round(place[2])][plane.T.astype(bool)] = label
-    return names
-
-
 def healthy(head: phantom.Phantom, shown: ohif.Shown) -> np.ndarray:
     """Index of a voxel near the middle of the head that is neither tumour nor shown as such."""
     index = np.argwhere(shown.names == "")
@@ -125,7 +108,8 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Vi
     changed = clicked.grid.to_world(np.argwhere(clicked.names != automatic.names).mean(axis=0))
     assert np.linalg.norm(changed - world) < 3 * step
 
-    assert viewer.save().endswith(f"in the study as 'Segmentation {before + 1}: slem_brain 2, corrected'.")
+    name = f"Segmentation {before + 1}: slem_brain {load_model('slem_brain').card.version}, corrected"
+    assert viewer.save().endswith(f"in the study as {name!r}.")
     found = segmentations(pacs, study)
     assert len(found) == before + 1
     assert (found[-1].PatientID, {one.SegmentAlgorithmType for one in found[-1].SegmentSequence}) == ("ann", {"SEMIAUTOMATIC"})
