@@ -4,7 +4,7 @@
     python benchmarks/active_learning.py --runs runs/active_learning --table                  # the table alone, from the CSV
 
 Everything continues where it was stopped and runs in pieces: by strategies, seeds and folds, and for so many minutes (nothing new is begun after
-them; call again). All of `tiny` takes about 70 minutes of one idle core (`--setting tiny --threads 1`; a round takes 10 s of processor time). All of
+them; call again). All of `tiny` takes about 100 minutes of one idle core (`--setting tiny --threads 1`; a round takes 16 s of processor time). All of
 `small` takes about 5 hours on 2 idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the
 way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds 0 --folds 0`). To see that it works, in a
 minute: `--setting smoke --strategies random balanced`.
