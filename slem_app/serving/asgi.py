@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,11 +22,14 @@ __all__ = ["app"]
 
 THREADS = 100  # a thread that waits for a disk or a PACS costs little, and a request without one waits
 
+SWITCH = 0.001  # seconds after which a thread that computes lets others go on, status polls among them; Python's own 5 ms add up
+
 
 @asynccontextmanager
 async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     """Load the app, then answer with its routes."""
     os.umask(0o077)  # labels, copies of images, sessions and logs are the server's user's alone
+    sys.setswitchinterval(SWITCH)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     instance = app_instance()
     instance.server_mode(True)

@@ -94,6 +94,7 @@ class Cases:
         self.coding = coding
         self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
+        self.turns: dict[str, threading.Lock] = {}  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
         self._list()
 
@@ -225,7 +226,13 @@ class Cases:
         return tuple(folder.stat().st_mtime_ns for folder in (*(() if self.pacs else (self.studies,)), self.uploads) if folder.is_dir())
 
     def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
-        """The case's grouping; kept as long as neither its files nor their folders change."""
+        """The case's grouping; kept as long as neither its files nor their folders change. Made by one thread, for which others wait."""
+        with self.guard:
+            mine = self.turns.setdefault(case, threading.Lock())
+        with mine:
+            return self._made(case, likely)
+
+    def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[str, ...]]:
         kept = self.groupings.get(case)
         if self.pacs and case in self.own:
             state = self.pacs.state(case)

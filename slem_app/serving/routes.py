@@ -45,7 +45,7 @@ from slem_app.serving.proxy import proxy_router
 from slem_app.serving.readers import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 from slem_app.serving.result_routes import result_router
 from slem_app.serving.train_routes import train_router
-from slem_app.serving.turns import Turns
+from slem_app.serving.turns import CrowdMiddleware, Turns
 from slem_app.serving.upload_routes import upload_router
 from slem_app.serving.uploads import LimitMiddleware
 from slem_app.serving.version_routes import version_router
@@ -58,6 +58,7 @@ __all__ = ["Everything", "build", "complete"]
 
 STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 POLLS = 8  # threads for status polls
+READING = 3  # requests that read headers at once
 NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
 NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 
@@ -124,6 +125,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     _pages(app)
     app.dependency_overrides[get_current_user] = _current_user
     complete(app, settings.upload_mb * 2**20)
+    app.add_middleware(CrowdMiddleware, paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES, most=READING)
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     return app
 

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 
 from slem_app.errors import Gone, TookTooLong, TooMany
+from slem_app.serving.readers import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Turns"]
+__all__ = ["CrowdMiddleware", "Turns"]
 
 T = TypeVar("T")
 
@@ -114,3 +115,37 @@ class Turns:
             task.exception()  # asyncio wants it looked at, also where the client no longer waits
         self.busy = False
         self._next()
+
+
+class CrowdMiddleware:
+    """Lets a few requests of one kind be worked on at once; the others wait in the order in which they came.
+
+    Reading headers is work for Python's one lock: a viewer that asks for hundreds of frames at once would hold everybody else up.
+
+    Args:
+        app: the application.
+        paths: how paths of that kind begin.
+        most: how many at once; one is over when its answer begins.
+    """
+
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...], most: int) -> None:
+        self.app, self.paths, self.places = app, paths, asyncio.Semaphore(most)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self.paths):
+            await self.app(scope, receive, send)
+            return
+        held = await self.places.acquire()
+
+        async def answer(message: Scope) -> None:
+            nonlocal held
+            if held:
+                held = False
+                self.places.release()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            if held:
+                self.places.release()

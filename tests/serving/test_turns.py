@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from slem_app.errors import BadGrid, Gone, TookTooLong, TooMany
-from slem_app.serving.turns import Turns
+from slem_app.serving.turns import CrowdMiddleware, Turns
 
 
 class Bench:
@@ -131,5 +131,39 @@ def test_a_request_that_is_cancelled_gives_its_place_up() -> None:
         assert [type(answer) for answer in await bench.end()] == [str, asyncio.CancelledError, str]
         assert bench.turns.length == 0
         assert not bench.turns.busy
+
+    run(test)
+
+
+def test_a_crowd_is_let_in_a_few_at_a_time_and_others_are_not_held_up() -> None:
+    async def test() -> None:
+        inside, most, go = 0, 0, asyncio.Event()
+
+        async def app(scope: dict, receive: Callable, send: Callable) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            if scope["path"] == "/dicom-web/fails":
+                inside -= 1
+                raise ZeroDivisionError
+            if scope["path"] != "/info/":
+                await go.wait()
+            inside -= 1
+            await send({"type": "http.response.start"})
+
+        async def send(message: dict) -> None:
+            await asyncio.sleep(0)
+
+        crowd = CrowdMiddleware(app, ("/dicom-web/",), 2)
+        ask = lambda path: asyncio.create_task(crowd({"type": "http", "method": "GET", "path": path}, None, send))  # noqa: E731
+        with pytest.raises(ZeroDivisionError):
+            await ask("/dicom-web/fails")
+        waiting = [ask("/dicom-web/studies") for _ in range(6)]
+        await asyncio.sleep(0.01)
+        assert inside == 2
+        await ask("/info/")
+        go.set()
+        await asyncio.gather(*waiting)
+        assert most == 3
 
     run(test)

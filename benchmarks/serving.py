@@ -1,0 +1,246 @@
+"""Does one reader's request block another's? Twenty readers at once on one server: what they wait, what fails, what memory it takes.
+
+- 10 poll as 3D Slicer and OHIF do, but every second: `/info/`, `/train/?check_if_running=true`, `/`;
+- 6 load images as OHIF does: a study's series, the metadata of one, then all its frames, four at a time, through `/proxy/dicom`; then they look at it;
+- 4 click: the automatic segmentation of a case, then click after click in it, each after a while of thinking.
+
+The server is `apps/slem` on a folder of phantoms in DICOM (four series each, as large as `--shape`), a process of its own, and so is this program, on the
+same cores. A request has failed when its status is 400 or more, but for the 404 by which `/train/` says that nothing runs.
+
+    python benchmarks/serving.py --minutes 10
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import requests
+import tyro
+
+from slem_app import phantom
+
+PROJECT = Path(__file__).parents[1]
+POLLED = ("/info/", "/train/?check_if_running=true", "/")
+ROOT = "/proxy/dicom/wado"
+EVERY = 5.0  # seconds between two looks at the server's memory
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Measure and write the table."""
+
+    minutes: float = 10.0
+    """How long."""
+    pollers: int = 10
+    """Readers that poll, every second."""
+    loaders: int = 6
+    """Readers that load images."""
+    clickers: int = 4
+    """Readers that click."""
+    look: float = 5.0
+    """Seconds for which a reader looks at a series that was loaded."""
+    think: float = 3.0
+    """Seconds between two clicks."""
+    shape: tuple[int, int, int] = (160, 192, 96)
+    """Voxels of a series."""
+    studies: int = 6
+    """Phantoms."""
+    out: Path = PROJECT / "benchmarks" / "results" / "serving.md"
+    """Where the table goes."""
+
+    def run(self) -> None:
+        """Start the server, let all readers work, write what they saw."""
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for number in range(self.studies):
+                phantom.write_dicom(phantom.make(seed=number + 1, shape=self.shape, spacing=(1.2, 1.2, 1.8)), folder / "studies", f"case{number + 1}")
+            with (folder / "log").open("w") as log:
+                with socket.socket() as free:
+                    free.bind(("127.0.0.1", 0))
+                    port = free.getsockname()[1]
+                server = subprocess.Popen(command(folder / "studies", port), cwd=PROJECT, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+                try:
+                    seen = Seen(f"http://127.0.0.1:{port}", time.monotonic() + 60 * self.minutes)
+                    wait(seen.url, server)
+                    seen.end = time.monotonic() + 60 * self.minutes
+                    self.work(seen, psutil.Process(server.pid))
+                finally:
+                    server.terminate()
+                    server.wait()
+            traces = (folder / "log").read_text(errors="replace").count("Traceback")
+        self.write(seen, traces)
+
+    def work(self, seen: Seen, server: psutil.Process) -> None:
+        """All readers at once, until the time is over."""
+        kinds = [poll] * self.pollers + [lambda seen, chance: load(seen, chance, self.look)] * self.loaders
+        kinds += [lambda seen, chance: click(seen, chance, self.think)] * self.clickers
+        threads = [threading.Thread(target=repeat, args=(kind, seen, number), daemon=True) for number, kind in enumerate(kinds)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < seen.end:
+            seen.memory.append(server.memory_info().rss / 2**20)
+            seen.load.append(os.getloadavg()[0])
+            time.sleep(EVERY)
+        for thread in threads:
+            thread.join(120)
+
+    def write(self, seen: Seen, traces: int) -> None:
+        """The table."""
+        commit = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
+        rows = [row(name, times) for name, times in sorted(seen.times.items())]
+        polls = sorted(time for name, times in seen.times.items() if name.startswith("poll") for time in times)
+        third = max(1, len(seen.memory) // 3)
+        machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+        load = f"load average {statistics.median(seen.load):.1f} (median), {max(seen.load):.1f} at most"
+        memory = [statistics.median(part) for part in (seen.memory[:third], seen.memory[third : 2 * third] or seen.memory, seen.memory[-third:])]
+        text = f"""# Twenty readers at once
+
+- command: `python benchmarks/serving.py --minutes {self.minutes:g}`
+- date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit}
+- machine: {machine}, shared with other work: {load}
+- {self.pollers} polling, {self.loaders} loading images, {self.clickers} clicking, for {self.minutes:g} minutes
+- {self.studies} phantoms of four series, {"x".join(map(str, self.shape))} voxels
+
+How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the client sees them.
+
+| request | n | median | p95 | most |
+|---|---|---|---|---|
+{chr(10).join(rows)}
+
+- errors: {len(seen.errors)}{": " + "; ".join(sorted(set(seen.errors))[:5]) if seen.errors else ""}; tracebacks in the server's log: {traces}
+- status polls, all together: p95 {1000 * at(polls, 0.95):.0f} ms (wanted: at most 200 ms)
+- resident memory of the server, median of each third of the time: {", ".join(f"{part:.0f}" for part in memory)} MiB; at most {max(seen.memory):.0f} MiB
+"""
+        self.out.write_text(text)
+        print(text)
+
+
+@dataclass
+class Seen:
+    """What all readers saw."""
+
+    url: str
+    """The server."""
+    end: float
+    """When they stop."""
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Kind of request -> seconds."""
+    errors: list[str] = field(default_factory=list)
+    """What failed."""
+    memory: list[float] = field(default_factory=list)
+    """MiB of the server."""
+    load: list[float] = field(default_factory=list)
+    """Load averages of the machine."""
+
+    def ask(self, web: requests.Session, what: str, method: str, path: str, **fields: object) -> requests.Response | None:
+        """A request, timed; None where it failed."""
+        start = time.perf_counter()
+        try:
+            answer = web.request(method, self.url + path, timeout=300, **fields)
+        except requests.RequestException as error:
+            self.errors.append(f"{method} {what}: {type(error).__name__}")
+            return None
+        self.times[what].append(time.perf_counter() - start)
+        if answer.status_code >= 400 and not (answer.status_code == 404 and path.startswith("/train/")):
+            self.errors.append(f"{method} {what}: {answer.status_code} {answer.text[:120]}")
+            return None
+        return answer
+
+
+def repeat(kind, seen: Seen, number: int) -> None:
+    """One reader."""
+    chance = random.Random(number)
+    time.sleep(chance.random() * 2)
+    while time.monotonic() < seen.end:
+        kind(seen, chance)
+
+
+def poll(seen: Seen, chance: random.Random) -> None:
+    """Ask how things are, once."""
+    with requests.Session() as web:
+        for path in POLLED:
+            seen.ask(web, f"poll {path.partition('?')[0]}", "GET", path)
+            time.sleep(1)
+
+
+def load(seen: Seen, chance: random.Random, look: float) -> None:
+    """Load one series as a viewer does, and look at it."""
+    with requests.Session() as web, ThreadPoolExecutor(4) as pool:
+        studies = seen.ask(web, "load: studies", "GET", f"{ROOT}/studies?limit=100")
+        if studies is None:
+            return
+        study = chance.choice(uids(studies, "0020000D"))
+        series = seen.ask(web, "load: series", "GET", f"{ROOT}/studies/{study}/series?includefield=all")
+        if series is None:
+            return
+        where = f"{ROOT}/studies/{study}/series/{chance.choice(uids(series, '0020000E'))}"
+        metadata = seen.ask(web, "load: metadata", "GET", f"{where}/metadata")
+        if metadata is not None:
+            frames = [f"{where}/instances/{uid}/frames/1" for uid in uids(metadata, "00080018")]
+            list(pool.map(lambda path: seen.ask(web, "load: frame", "GET", path), frames))
+    time.sleep(look)
+
+
+def click(seen: Seen, chance: random.Random, think: float) -> None:
+    """Segment a case, then correct it by a few clicks."""
+    reader, case, points = f"reader{chance.random()}", f"case{chance.randint(1, 6)}", []
+    with requests.Session() as web:
+        params = {"client_id": reader, "result_extension": ".nrrd", "result_dtype": "uint8"}
+        seen.ask(web, "click: automatic", "POST", f"/infer/slem_brain?image={case}", data={"params": json.dumps(params)})
+        for _ in range(5):
+            time.sleep(think)
+            if time.monotonic() > seen.end:
+                return
+            points.append([chance.randint(40, 110), chance.randint(50, 140), chance.randint(25, 70)])
+            fields = {**params, "label": "edema", "edema": points, "necrosis": [], "enhancing tumor": [], "background": []}
+            seen.ask(web, "click: click", "POST", f"/infer/slem_brain_clicks?image={case}", data={"params": json.dumps(fields)})
+
+
+def uids(answer: requests.Response, tag: str) -> list[str]:
+    return [one[tag]["Value"][0] for one in answer.json()]
+
+
+def command(studies: Path, port: int) -> list[str]:
+    """The server, as `slem serve` starts it."""
+    start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", "apps/slem", "--studies", str(studies), "--host", "127.0.0.1"]
+    return [*start, "--port", str(port), "--uvicorn_app", "slem_app.serving.asgi:app", "--verbose", "WARNING", "--log_level", "warning"]
+
+
+def wait(url: str, server: subprocess.Popen) -> None:
+    """Until the server answers."""
+    for _ in range(600):
+        if server.poll() is not None:
+            raise SystemExit("the server did not start")
+        with suppress(requests.ConnectionError):
+            if requests.get(f"{url}/info/", timeout=60).ok:
+                return
+        time.sleep(0.5)
+
+
+def at(times: list[float], share: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(share * len(times)))] if times else float("nan")
+
+
+def row(name: str, times: list[float]) -> str:
+    return f"| {name} | {len(times)} | {at(times, 0.5):.3f} | {at(times, 0.95):.3f} | {max(times):.3f} |"
+
+
+if __name__ == "__main__":
+    tyro.cli(Serving).run()
