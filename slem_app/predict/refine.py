@@ -24,6 +24,7 @@ import torch
 from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
+from slem_app.predict.appearance import AppearanceSettings, evidence
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
@@ -43,6 +44,8 @@ class RefineSettings:
     """What the network looks at again."""
     claim: ClaimSettings = field(default_factory=ClaimSettings)
     """How a prompt spreads."""
+    appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
+    """How much the looks of the tissue count beside the network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,20 +265,29 @@ class Refiner:
         np.clip(shown, -settings.most, settings.most, out=shown)
         at = _mean_at(shown, entry, near.grid)
         lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
-        free, held = mine.copy(), np.zeros_like(shown)
-        for other in before:
-            if other.label != entry.label and (theirs := claim(other, near.grid, images, settings)) is not None:
-                there = _mean_at(shown, other, near.grid)
-                decision = there.argmin()  # the other prompt's place stays as it is by the decision that is nearest to it already
-                held[decision] = np.maximum(held[decision], max(0.0, there[decision] + settings.surplus) * theirs)
-                free = np.maximum(free - theirs, 0)
+        free, held = self._others([other for other in before if other.label != entry.label], near.grid, images, shown, mine)
         field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
-        field[mine < settings.least] = -1.0
         value = self.card.labels.value(entry.label) if entry.label else 0
-        may, must = layer(entry, near.grid, moved(array, prepared.reference, near.grid, order=0) == value, settings)
+        showing = moved(array, prepared.reference, near.grid, order=0)
+        looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance) if isinstance(entry, Click) else None
+        if looks is not None:  # what other prompts hold gets no support
+            field += np.where(looks > 0, looks * free / np.maximum(mine, 1e-6), looks)
+        field[mine < settings.least] = -1.0
+        may, must = layer(entry, near.grid, showing == value, settings)
         field[~may] = -1.0
         np.maximum(field, 1.0, out=field, where=must & (free > 0))
         return _around_positive(near, field)
+
+    def _others(self, others: Sequence[Click | Scribble], grid: Grid, images: np.ndarray, shown: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What earlier prompts of other labels leave of a claim `mine`, (I, J, K), and what they hold of each decision, (decisions, I, J, K)."""
+        free, held = mine.copy(), np.zeros_like(shown)
+        for other in others:
+            if (theirs := claim(other, grid, images, self.settings.claim)) is not None:
+                there = _mean_at(shown, other, grid)
+                decision = there.argmin()  # the other prompt's place stays as it is by the decision that is nearest to it already
+                held[decision] = np.maximum(held[decision], max(0.0, there[decision] + self.settings.claim.surplus) * theirs)
+                free = np.maximum(free - theirs, 0)
+        return free, held
 
     def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:
         """Take away what lies outside the box (`array` is changed in place)."""

@@ -11,7 +11,9 @@ from slem_app.errors import BadCard, BadPrompt
 from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
 from slem_app.predict import Features, Predictor, Refiner, Result
+from slem_app.predict.appearance import AppearanceSettings
 from slem_app.predict.claim import margins
+from slem_app.predict.refine import RefineSettings
 from slem_app.predict.view import ViewSettings, groups, moved, view
 from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
 from slem_app.regions import PostProcess, decide
@@ -168,6 +170,21 @@ def test_a_click_only_ever_spreads_its_own_label_in_one_piece(model: Model, case
     changed = who.shown != who.before
     assert changed.any()
     assert set(np.unique(who.shown[changed])) == {NECROSIS}
+
+
+def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, case: Phantom) -> None:
+    """Looks hold what is unlike the click back, and never touch what an earlier click holds."""
+    shown = []
+    for settings in (AppearanceSettings(against=0, support=0), AppearanceSettings(against=8, support=8)):
+        who = Reader(
+            Refiner(Predictor(model, precision="float32"), RefineSettings(appearance=settings)), prepared(case, model.card), keep=hasattr(model.network, "fuse")
+        )
+        first, second = middle(case, EDEMA), middle(case, NECROSIS)
+        who.positive("necrosis", first)
+        who.positive("enhancing tumor", second)
+        assert (who.shown[first], who.shown[second]) == (NECROSIS, ENHANCING)
+        shown.append(who.shown)
+    assert (shown[0] != shown[1]).any()
 
 
 def test_the_result_before_is_left_as_it_was(model: Model, case: Phantom) -> None:
