@@ -102,7 +102,7 @@ def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: 
 
 
 def by(store: LabelStore, reader: str, ts: float, tag: str = "final", automatic: bool = False) -> None:
-    record = Record(ts, f"{reader}@place", model="m", model_version="1", automatic=automatic)
+    record = Record(ts, f"{reader}@place" if reader else "", model="m", model_version="1", automatic=automatic)
     store.save("case 1", tag, lambda path: path.write_text(reader), {"text": reader, **record.to_meta()})
 
 
