@@ -3,7 +3,7 @@
     python benchmarks/demo_abdomen.py --runs runs/abdomen [--steps 900] [--clicks 150] [--out pretrained/slem_abdomen]
 
 Makes phantoms in the folders of CHAOS, trains the recipes `chaos` and `chaos_clicks` on them, evaluates on phantoms of other seeds with the
-challenge's metrics, and saves the model with these figures in its card, whose first line says what it was trained on. About 15 minutes of one
+challenge's metrics, and saves the model with these figures in its card, whose first line says what it was trained on. About 6 minutes of one
 processor core; what was made before is not made again. For the real set: `slem finetune --recipe chaos --data DIR --out RUN --held-out 0.2`.
 """
 
