@@ -95,7 +95,6 @@ class Way:
         kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
         return StreamingResponse(_pieces(answer), status_code=answer.status_code, headers=kept)
 
-
     async def _send(self, asked: httpx2.Request) -> httpx2.Response:
         """The beginning of an answer; asked once more where a connection that was kept open turns out to be closed, as Orthanc's often are."""
         try:

@@ -151,6 +151,8 @@ def _number(key: str, value: object) -> object:
     if key not in WHOLE and key not in REAL:
         return value
     several = isinstance(value, tuple)
+    if several and key in WHOLE:
+        return None
     if key in LENGTHS and (not several or len(value) != LENGTHS[key]):
         return None
     try:
@@ -159,8 +161,7 @@ def _number(key: str, value: object) -> object:
         return None
     if not all(math.isfinite(number) for number in numbers) or (key in WHOLE and any(number != int(number) for number in numbers)):
         return None
-    kept = tuple(map(int, numbers)) if key in WHOLE else tuple(numbers)
-    return kept if several else kept[0]
+    return tuple(numbers) if several else int(numbers[0]) if key in WHOLE else numbers[0]
 
 
 def _nested(group: Dataset) -> dict[str, object]:
@@ -229,6 +230,8 @@ def grid(slices: Sequence[Header], what: str) -> Grid:
     places = [position(part) for part in slices]
     if None in places or any(len(part.get("PixelSpacing", ())) != 2 for part in slices):
         raise BadVolume(f"{what} is not a volume: a file without ImagePositionPatient, ImageOrientationPatient or PixelSpacing (a screenshot?)")
+    if any(not part.get(key) for part in slices for key in ("Rows", "Columns")):
+        raise BadVolume(f"{what} is not a volume: a file does not say how many rows and columns it has. Export it again")
     for key in ("Rows", "Columns", "PixelSpacing"):
         if len(values := {part.get(key) for part in slices}) > 1:
             raise BadVolume(f"{what} is not one volume: its slices differ in {key}, {sorted(map(str, values))}")
@@ -270,7 +273,7 @@ def _check_file_size(part: Header) -> None:
     """Refuse an uncompressed file that is too short for its pixels; one that is not here yet is checked when it comes."""
     if "pixels_at" not in part:
         return
-    if (syntax := str(part.get("TransferSyntaxUID", ""))) and UID(syntax).is_transfer_syntax and UID(syntax).is_compressed:
+    if (syntax := str(part.get("TransferSyntaxUID", ""))) and (UID(syntax).is_private or (UID(syntax).is_transfer_syntax and UID(syntax).is_compressed)):
         return
     needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8
     needed *= int(part.get("SamplesPerPixel", 1)) * int(part.get("NumberOfFrames", 1))

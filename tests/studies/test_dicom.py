@@ -12,7 +12,7 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from slem_app.errors import BadGrid, BadVolume, NotFound
 from slem_app.grouping import group
 from slem_app.phantom import Phantom, make, write_dicom
-from slem_app.studies import Series, open_source
+from slem_app.studies import Series, dicom_header, open_source
 from slem_app.studies.dicom import _names
 from slem_app.studies.dicom_header import probe
 from slem_app.types import Grid
@@ -328,3 +328,12 @@ def test_ten_thousand_studies_are_named_in_seconds() -> None:
     assert time.process_time() - start < 5
     assert found["1.2.8"] == "ward1_patient00008"
     assert len(set(found.values())) == 10_000
+
+
+@pytest.mark.parametrize("key", ["Rows", "Columns"])
+def test_slices_that_do_not_say_their_size_are_no_volume(key: str) -> None:
+    part = {"ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "ImagePositionPatient": (0.0, 0.0, 0.0), "PixelSpacing": (1.0, 1.0)}
+    part |= {"path": Path("a.dcm"), "frame": 0, "Rows": 4, "Columns": 4}
+    del part[key]
+    with pytest.raises(BadVolume, match="does not say how many rows and columns it has"):
+        dicom_header.grid([part], "series 'x'")
