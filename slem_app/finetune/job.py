@@ -15,8 +15,9 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from time import localtime, strftime, time
+from time import time
 from typing import Any
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
@@ -184,7 +185,7 @@ class RoundFolder:
         Raises:
             StorageFailed: the disk refused.
         """
-        folder = cls(Path(job.root) / "rounds" / f"{strftime('%Y%m%d-%H%M%S', localtime())}-{uuid.uuid4().hex[:4]}")
+        folder = cls(Path(job.root) / "rounds" / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}")  # names sort by time
         try:
             folder.path.mkdir(parents=True)
             write_file(folder.path / "job.json", json.dumps({"job": dataclasses.asdict(job), "request": dict(request)}, indent=1).encode())
