@@ -311,7 +311,10 @@ class Serving:
                 tasks[name] = task
             elif name in self.settings.models:
                 raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
-        return tasks
+        if self.settings.models:
+            return tasks
+        # viewers begin with the first one that they are told of: the model that knows the most sequences
+        return dict(sorted(tasks.items(), key=lambda item: -len(item[1].predictor.card.sequences)))
 
     def _configured(self, path: str, name: str, conf: dict[str, str]) -> TaskConfig:
         """One of the app's configurations."""

