@@ -134,7 +134,7 @@ class Turmoil:
             thread.join()
 
     def save(self, url: str, case: str) -> None:
-        with contextlib.suppress(requests.exceptions.ConnectionError):
+        with contextlib.suppress(requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError):
             while True:
                 with self.labels[case].open("rb") as file:
                     answer = requests.put(f"{url}/datastore/label", params={"image": case}, files={"label": (f"{case}.nii.gz", file)}, timeout=60)
@@ -142,7 +142,7 @@ class Turmoil:
                 self.acknowledged[case] += 1
 
     def change(self, url: str) -> None:
-        with contextlib.suppress(requests.exceptions.ConnectionError):
+        with contextlib.suppress(requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError):
             while True:
                 self.published.publish(self.model.card, self.model.network, {"mean": 1.0}, {"mean": 1.0})
                 requests.post(f"{url}/slem/versions/slem_brain/serve", timeout=60)
