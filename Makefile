@@ -12,6 +12,9 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SLICER := .venv-slicer
 SLICER_STAMP := $(SLICER)/.installed
+OHIF := .ohif
+OHIF_STAMP := $(OHIF)/.installed
+OHIF_SUM := tests/e2e/ohif_app.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -28,7 +31,7 @@ serve: $(STAMP) ## serve STUDIES=folder (two demo studies without it) on PORT=80
 test: $(STAMP) ## the tests; PYTEST_ARGS="-k grouping" for some of them
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-e2e: $(STAMP) $(SLICER_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) once
+e2e: $(STAMP) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 check: $(STAMP) ## the style check
@@ -67,4 +70,14 @@ $(SLICER)/bin/python:
 $(SLICER_STAMP): tests/e2e/slicer/requirements.txt | $(SLICER)/bin/python
 	@echo "Installing Slicer's core into $(SLICER) (about 1 GB)"
 	@$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# An OHIF as its makers publish it, without MONAI Label: who reads our results independently. npm fetches the built viewer alone, none of what it was
+# built from, and what comes must be what is pinned.
+$(OHIF_STAMP): $(OHIF_SUM)
+	@command -v npm >/dev/null || { echo "make: npm is needed to fetch OHIF for the end-to-end tests: sudo apt-get install npm" >&2; exit 1; }
+	@echo "Fetching OHIF into $(OHIF) (50 MB)"
+	@rm -rf $(OHIF) && mkdir $(OHIF)
+	@cd $(OHIF) && npm pack --silent "@ohif/app@$$(sed -n 's/.* ohif-app-\(.*\)\.tgz/\1/p' ../$<)" >/dev/null
+	@cd $(OHIF) && sha512sum --check --strict --quiet ../$< && tar -xzf *.tgz --strip-components=2 package/dist && rm *.tgz
 	@touch $@

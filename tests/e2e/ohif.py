@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,8 +234,8 @@ class Viewer:
 
 
 @contextmanager
-def viewer(url: str) -> Iterator[Viewer]:
-    """A viewer in a browser of its own."""
+def browser_page() -> Iterator[Any]:
+    """A page in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -243,6 +244,13 @@ def viewer(url: str) -> Iterator[Viewer]:
             context = browser.new_context(viewport={"width": 1400, "height": 820}, service_workers="block")
             context.set_default_timeout(PATIENCE)
             context.route("**/fonts.googleapis.com/**", lambda route: route.abort())  # nothing of the test leaves the machine
-            yield Viewer(context.new_page(), url)
+            yield context.new_page()
         finally:
             browser.close()
+
+
+@contextmanager
+def viewer(url: str) -> Iterator[Viewer]:
+    """A viewer in a browser of its own."""
+    with browser_page() as page:
+        yield Viewer(page, url)
