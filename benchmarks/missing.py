@@ -222,6 +222,7 @@ def _score(bench: Bench, asked: argparse.Namespace) -> None:
 
 def _table(bench: Bench, asked: argparse.Namespace) -> None:
     import missing_table
+    from page import write_page
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     shared = SETTINGS[bench.setting]
@@ -229,8 +230,7 @@ def _table(bench: Bench, asked: argparse.Namespace) -> None:
     about = f"{shared.about}; {shared.folds} folds; {shared.surrounding}"
     text = missing_table.text(read_rows(asked.results / "missing.csv"), bench.setting, about, where, shared.folds)
     path = asked.results / ("missing.md" if bench.setting == "small" else f"missing_{bench.setting}.md")
-    path.write_text(text)
-    print(text)
+    print(write_page(path, text))
 
 
 STAGES = {"prepare": _prepare, "train": _train, "score": _score, "table": _table}

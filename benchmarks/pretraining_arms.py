@@ -15,13 +15,17 @@ class Setting:
     about: str
     """One line for the table."""
     network: Mapping[str, object]
-    """Differences of the network from the brain recipe's."""
+    """Differences of the network from the recipe's."""
     preparation: Mapping[str, object]
     """Differences of the preparation."""
     pretext: Mapping[str, object]
     """Differences of PretextSettings."""
     finetune: Mapping[str, object]
     """Differences of FinetuneSettings."""
+    recipe: str = "brain"
+    """Fine-tuning recipe: sequences, regions, and what the other fields differ from."""
+    table: str = "pretraining"
+    """Name of the table in results/ that holds its rows; tables of unlike organs, or of phantoms and patients, are never one."""
     labels: tuple[int, ...] = (4, 8, 12)
     """Labelled cases of the training fold."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -53,6 +57,17 @@ SETTINGS = {
         {"spacing": [4.0, 4.0, 4.0], "multiple": 8},
         {"steps": 300, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [32, 48, 32]}},
         {"steps": 200, "batch": 4, "patch": [32, 48, 32], "rate": 4e-3, "save_every": 1000, "average": 0.97},
+    ),
+    "abdomen_tiny": Setting(
+        "1 CPU core, phantoms alone (`slem demo --cases 16 --body abdomen`; each patient's T1 and T2, truth of T1): 8 x 8 x 10 mm, network of 0.1 M "
+        "weights, 150 pretext steps of 8, 500 fine-tuning steps of 1 (steps and rate: by scratch on fold 0, seed 0)",
+        {"channels": [8, 16, 32], "stem_channels": 8, "blocks": [1, 1, 1], "context_levels": [2], "deep_supervision": 1},
+        {"spacing": [8.0, 8.0, 10.0], "multiple": 8},
+        {"steps": 150, "batch": 8, "rate": 2e-3, "save_every": 50, "view": {"shape": [48, 40, 24], "flip": 0.0}},
+        {"steps": 500, "batch": 1, "patch": [48, 40, 24], "rate": 4e-3, "save_every": 1000, "average": 0.97},
+        recipe="chaos",
+        table="pretraining_abdomen",
+        labels=(4, 8),
     ),
     "smoke": Setting(
         "some steps, to see that it runs",

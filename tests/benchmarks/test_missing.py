@@ -41,7 +41,11 @@ def test_every_stage_in_pieces(bench, tmp_path: Path, capsys: pytest.CaptureFixt
     for case in ("case0", "case1", "case2"):
         assert full["zeros", case] == full["complete", case]  # one model, nothing missing
     missing.main(["table", *shared])
-    assert "RFNet" in (tmp_path / "missing_smoke.md").read_text()
+    page = tmp_path / "missing_smoke.md"
+    assert "RFNet" in page.read_text()
+    page.write_text(page.read_text() + "\n## To know\n\n- By hand.\n")
+    missing.main(["table", *shared])
+    assert page.read_text().endswith("other training.\n\n## To know\n\n- By hand.\n")
 
 
 def test_subsets_are_all_but_the_empty_one_the_full_one_first(bench) -> None:

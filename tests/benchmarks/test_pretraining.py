@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,54 @@ def test_all_stages_run_in_pieces(studies: Path, tmp_path: Path, bench, monkeypa
     assert all(float(row["wt_ml"]) > 1 for row in sizes)
 
 
+def test_another_organ_has_a_table_of_its_own(tmp_path: Path, bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretraining, pretraining_table = bench
+    monkeypatch.setattr(pretraining_table, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(pretraining, "RESULTS", tmp_path)
+    tiny = pretraining.SETTINGS["abdomen_tiny"]
+    few = {"steps": 2, "batch": 2, "measured": 2, "save_every": 2, "view": {"shape": [24, 24, 16], "flip": 0.0}}
+    quick = {**tiny.finetune, "steps": 2, "patch": [24, 24, 16]}
+    monkeypatch.setitem(pretraining.SETTINGS, "quick", replace(tiny, pretext=few, finetune=quick, folds=2))
+    for seed in (1, 2, 3, 4):
+        phantom.write_chaos(phantom.make_abdomen(seed, (6.0, 6.0, 9.0), scale=0.5), tmp_path / "studies", str(seed))
+    same = ["--setting", "quick", "--runs", str(tmp_path / "runs"), "--threads", "1"]
+    data = ["--data", str(tmp_path / "studies")]
+    pretraining.main(["prepare", *same, *data])
+    assert pretraining.Bench("quick", tmp_path / "runs").cache.ids() == ("1", "2", "3", "4")  # patients, not their T2 with a truth of its own
+    some = ["--arms", *(arm for arm in pretraining.ARMS if arm != "scratch_longer"), "--cfb", "1", "--labels", "2", "--seeds", "0", "--folds", "0"]
+    pretraining.main(["train", *same, *some])
+    pretraining.main(["score", *same, *some, *data])
+    rows = list(csv.DictReader((tmp_path / "pretraining_abdomen.csv").read_text().splitlines()))
+    organs = ("liver", "right_kidney", "left_kidney", "spleen")
+    assert tuple(rows[0])[7:] == (*organs, *(f"hd95_{organ}" for organ in organs))
+    assert sorted({row["arm"] for row in rows}) == sorted(set(pretraining.ARMS) - {"scratch_longer"})
+    assert {row["case"] for row in rows} == {"1", "3"}
+    curves = list(csv.DictReader((tmp_path / "pretraining_abdomen_curves.csv").read_text().splitlines()))
+    chances = {row["arm"]: float(row["chance"]) for row in curves if row["chance"]}
+    assert chances["slem"] == pytest.approx(1 / 36, abs=1e-4)  # three sequences over four blocks, each at least once
+    assert (tmp_path / "pretraining_abdomen_sizes.csv").read_text().startswith("case,liver_ml\n1,")
+    pretraining.main(["table", *same])
+    text = (tmp_path / "pretraining_abdomen.md").read_text()
+    assert "| arm | cfb | liver | right kidney | left kidney | spleen | HD95 liver |" in text
+    assert "| none published |" in text
+    assert not (tmp_path / "pretraining.csv").exists()
+
+
+def test_rows_of_unlike_organs_never_share_a_table(tmp_path: Path, bench) -> None:
+    pretraining, _ = bench
+    brain, abdomen = (pretraining.Bench(setting, tmp_path).columns for setting in ("tiny", "abdomen_tiny"))
+    assert brain[7:] == ("wt", "tc", "et", "hd95_wt", "hd95_tc", "hd95_et")
+    pretraining.write([dict.fromkeys(brain, 0)], tmp_path / "table.csv", brain)
+    with pytest.raises(ValueError, match="give them a table of their own"):
+        pretraining.write([dict.fromkeys(abdomen, 0)], tmp_path / "table.csv", abdomen)
+
+
 def test_what_the_table_has_is_not_trained_again(tmp_path: Path, bench, capsys: pytest.CaptureFixture) -> None:
     pretraining, _ = bench
     results = tmp_path / "pretraining.csv"
     unit = {"setting": "smoke", "arm": "scratch", "cfb": 1, "labels": 1, "seed": 0, "fold": 0}
-    pretraining.write([{**unit, "case": "case0", **dict.fromkeys(pretraining.COLUMNS[7:], 0.5)}], results)
+    columns = pretraining.Bench("smoke", tmp_path).columns
+    pretraining.write([{**unit, "case": "case0", **dict.fromkeys(columns[7:], 0.5)}], results, columns)
     one = ["--setting", "smoke", "--runs", str(tmp_path / "runs"), "--results", str(results), "--arms", "scratch", "--cfb", "1", "--labels", "1"]
     pretraining.main(["train", *one, "--folds", "0"])  # nothing was prepared: training would fail
     assert capsys.readouterr().out == ""
@@ -103,7 +147,8 @@ def test_the_block_is_compared_by_the_size_of_the_tumour(bench) -> None:
     gain = lambda case: 0.1 if sizes[case] < 25 else 0.0  # noqa: E731
     same = {"arm": "slem", "seed": "0", "tc": "0.5", "et": "0.5"}
     rows = [{**same, "cfb": str(cfb), "case": case, "wt": str(0.5 + cfb * gain(case))} for case in sizes for cfb in (0, 1)]
-    lines = pretraining_table.by_size(pretraining_table.Figures(rows), sizes)
+    lines = pretraining_table.by_size(pretraining_table.Figures(rows), sizes, {"wt": "WT", "tc": "TC", "et": "ET"})
+    assert lines[0] == "| CFB minus plain block | WT volume | ml | cases | WT | TC | ET |"
     assert [line.split(" | ")[1:5] for line in lines[2:]] == [
         ["small", "10 to 20", "2", "+10.0 (+10.0 to +10.0)"],
         ["middle", "30 to 40", "2", "+0.0 (+0.0 to +0.0)"],
