@@ -1,14 +1,14 @@
 """The way through this server to its PACS, for viewers: MONAI Label's `/proxy/dicom/...`, which drops queries and headers and holds whole answers.
 
 Only the configured server is ever asked, below its own address: paths are made of DICOMweb's words and UIDs, redirects are not followed, and neither the
-reader's log-in goes there nor the PACS's password comes back. Bodies stream both ways, so a series of any size takes no memory. A connection
-that cannot be made is tried once more; an answer that has begun is not, and one that breaks off breaks off for the viewer too.
+reader's log-in goes there nor the PACS's password comes back. Bodies stream both ways, so a series of any size takes no memory; in those of the DICOM
+JSON model addresses of the PACS become addresses of this server (`addresses`). A connection that cannot be made is tried once more; an answer that
+has begun is not, and one that breaks off breaks off for the viewer too.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -17,23 +17,23 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound, PacsFailed
+from slem_app.serving.addresses import FIRST, KINDS, Addresses, dicomweb_path
 from slem_app.studies.pacs import Pacs
 
 __all__ = ["proxy_router"]
 
 logger = logging.getLogger(__name__)
 
+PREFIX = "/proxy/dicom"
 CONNECTIONS = 32
 UP = ("accept", "accept-charset", "accept-encoding", "content-length", "content-type", "if-modified-since", "if-none-match", "if-range", "range")
 DOWN = ("accept-ranges", "cache-control", "content-encoding", "content-length", "content-range", "content-type", "etag", "last-modified", "warning")
-FIRST = ("studies", "series", "instances")  # what a path of DICOMweb begins with
-PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._,-]{0,127}")  # a word, a UID, or numbers of frames; none is '..'
 STORED = ("multipart/related", "application/dicom")
 
 
 def proxy_router(pacs: Pacs) -> APIRouter:
     """The routes below `/proxy/dicom`."""
-    router, way = APIRouter(prefix="/proxy/dicom"), Way(pacs)
+    router, way = APIRouter(prefix=PREFIX), Way(pacs)
 
     @router.get("/{what}/{path:path}", include_in_schema=False)
     async def get(request: Request, what: str, path: str) -> StreamingResponse:
@@ -75,12 +75,11 @@ class Way:
             NotFound: a path that is none of DICOMweb.
             PacsFailed: no answer, or one that leads elsewhere or refuses this server.
         """
-        parts = path.split("/")
-        if parts[0] not in FIRST or not all(PART.fullmatch(part) for part in parts):
+        if not dicomweb_path(path):
             raise NotFound(f"{path[:100]!r} is no path of DICOMweb: it begins with {', '.join(FIRST)} and is made of UIDs")
         headers = {name: request.headers[name] for name in UP if name in request.headers and (request.method != "GET" or not name.startswith("content"))}
         query = request.scope.get("query_string", b"")
-        url = httpx2.URL(f"{self.url}/{'/'.join(quote(part, safe=',') for part in parts)}").copy_with(query=query or None)
+        url = httpx2.URL(f"{self.url}/{'/'.join(quote(part, safe=',') for part in path.split('/'))}").copy_with(query=query or None)
         content = request.stream() if request.method != "GET" else None
         asked = self.client.build_request(request.method, url, headers={"accept-encoding": "identity", **headers}, content=content)
         try:
@@ -93,7 +92,12 @@ class Way:
             await answer.aclose()
             raise PacsFailed(f"the PACS answered with {answer.status_code}: it refuses this server, or sends it elsewhere, where it does not go")
         kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
-        return StreamingResponse(_pieces(answer), status_code=answer.status_code, headers=kept)
+        if not _has_addresses(answer):
+            return StreamingResponse(_pieces(answer.aiter_raw(), answer), status_code=answer.status_code, headers=kept)
+        for name in ("content-length", "content-encoding", "accept-ranges"):  # of what the PACS has sent
+            kept.pop(name, None)
+        changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(answer.aiter_bytes())
+        return StreamingResponse(_pieces(changed, answer), status_code=answer.status_code, headers=kept)
 
     async def _send(self, asked: httpx2.Request) -> httpx2.Response:
         """The beginning of an answer; asked once more where a connection that was kept open turns out to be closed, as Orthanc's often are."""
@@ -105,9 +109,16 @@ class Way:
             return await self.client.send(asked, stream=True)
 
 
-async def _pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
+def _has_addresses(answer: httpx2.Response) -> bool:
+    """Whether an answer is in the DICOM JSON model, whole, and can be read here."""
+    kind, packed = (answer.headers.get(name, "").partition(";")[0].strip().lower() for name in ("content-type", "content-encoding"))
+    return kind in KINDS and answer.status_code != 206 and packed in ("", "identity", "gzip", "deflate")
+
+
+async def _pieces(body: AsyncIterator[bytes], answer: httpx2.Response) -> AsyncIterator[bytes]:
+    """A body, piece by piece, of an answer that is closed at its end."""
     try:
-        async for piece in answer.aiter_raw():
+        async for piece in body:
             yield piece
     except httpx2.HTTPError as error:
         logger.warning("the PACS broke off an answer: %s", type(error).__name__)

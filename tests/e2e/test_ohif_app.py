@@ -114,3 +114,15 @@ def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
     truth = head.grid.to_world(np.argwhere(head.labels).mean(axis=0))
     assert np.linalg.norm(np.concatenate([one.world for one in loaded.segments]).mean(axis=0) - truth) < 3 * max(head.grids[sequence].spacing)
     assert {address.split("/")[2] for address in viewer.asked if address.startswith("http")} == {viewer.url.split("/")[2]}  # the proxy is enough
+
+
+def test_no_answer_through_the_proxy_names_the_pacs(viewer: IndependentViewer, pacs: Orthanc, study: str) -> None:
+    found = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/series", timeout=60)
+    metadata = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/metadata", timeout=60)
+    for answer in (found, metadata):
+        assert answer.ok
+        assert str(pacs.port) not in answer.text
+    address = found.json()[0]["00081190"]["Value"][0]
+    assert address.startswith(f"{viewer.url}/proxy/dicom/wado/studies/{study}")
+    assert requests.get(f"{address}/metadata", timeout=60).json()
+    assert str(pacs.port) in requests.get(f"{pacs.url}/studies/{study}/series", timeout=60).text  # it does name itself

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -33,6 +35,8 @@ class Seen:
         self.app.get("/dicom-web/studies/1.2.3/elsewhere")(lambda: RedirectResponse("http://127.0.0.1:9/secret"))
         self.app.get("/dicom-web/studies/1.2.3/locked")(lambda: Response(status_code=401, headers={"WWW-Authenticate": "Basic"}))
         self.app.get("/dicom-web/studies/1.2.3/missing")(lambda: Response("no such study", status_code=404, media_type="text/plain"))
+        self.app.get("/dicom-web/studies/1.2.3/metadata")(self.metadata)
+        self.app.get("/dicom-web/studies/1.2.3/pixels")(lambda: Response(b'"BulkDataURI": "http://pacs/studies/1"', media_type="multipart/related"))
         self.app.get("/{path:path}")(self.get)
         self.app.post("/dicom-web/studies")(self.store)
 
@@ -57,6 +61,14 @@ class Seen:
                 yield BLOCK
 
         return StreamingResponse(pieces(), media_type="multipart/related")
+
+    def metadata(self, request: Request) -> Response:
+        """Addresses as a PACS writes them that knows itself under another name; compressed for whoever takes that."""
+        where = "http://pacs.inside/dicom-web/studies/1.2.3"
+        text = json.dumps([{"00081190": {"vr": "UR", "Value": [where]}, "7FE00010": {"vr": "OW", "BulkDataURI": f"{where}/bulk/1?offset=5"}}]).encode()
+        if "gzip" not in request.headers["accept-encoding"]:
+            return Response(text, media_type="application/dicom+json")
+        return Response(gzip.compress(text), headers={"Content-Encoding": "gzip"}, media_type="application/dicom+json; charset=utf-8")
 
     async def late(self) -> Response:
         await asyncio.sleep(5)
@@ -113,6 +125,22 @@ def test_ranges_are_passed_and_nothing_of_the_pacs_itself(url: str, pacs: Seen) 
     assert (answer.status_code, answer.content, answer.headers["content-range"], answer.headers["etag"]) == (206, b"45", "bytes 4-5/10", '"x"')
     assert "set-cookie" not in answer.headers
     assert "secret" not in str(answer.headers)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_addresses_of_the_pacs_lead_through_this_server(url: str, pacs: Seen, encoding: str) -> None:
+    answer = ask("GET", f"{url}/qido/studies/1.2.3/metadata", headers={"Accept-Encoding": encoding, "Connection": "close"})
+    [one] = answer.json()
+    assert one == {
+        "00081190": {"vr": "UR", "Value": [f"{url}/wado/studies/1.2.3"]},
+        "7FE00010": {"vr": "OW", "BulkDataURI": f"{url}/wado/studies/1.2.3/bulk/1?offset=5"},
+    }
+    assert ask("GET", one["7FE00010"]["BulkDataURI"], headers={"Connection": "close"}).ok
+    assert (pacs.requests[-1].url.path, pacs.requests[-1].url.query) == ("/dicom-web/studies/1.2.3/bulk/1", "offset=5")
+
+
+def test_pixels_are_not_read_for_addresses(url: str) -> None:
+    assert ask("GET", f"{url}/wado/studies/1.2.3/pixels", headers={"Connection": "close"}).text == '"BulkDataURI": "http://pacs/studies/1"'
 
 
 def test_large_answers_stream(url: str) -> None:
