@@ -1,5 +1,6 @@
 // A bar in OHIF that saves the segmentation which this server last gave this reader: the viewer's own panel cannot save.
-// And a mended menu: this release's "Export DICOM SEG" in the Segmentation mode forgets to say where to, and fails silently.
+// And a mended menu: this release's "Export DICOM SEG" in the Segmentation mode forgets to say where to, needs slices that may not be loaded, and says
+// nothing when it fails.
 (() => {
   const bar = document.createElement('div'), button = document.createElement('button'), text = document.createElement('span');
   bar.id = 'slem-save';
@@ -21,12 +22,29 @@
       return ''; // no study is open
     }
   };
+  // It exports from slices in its memory, and where one is not loaded yet it fails without a word: so they are loaded first.
+  const slices = async segmentation => {
+    const { cache, imageLoader } = window.cornerstone, { state } = window.cornerstoneTools.segmentation;
+    const images = state.getSegmentation(segmentation).representationData.Labelmap.imageIds;
+    const missing = images.map(id => cache.getImage(id)?.referencedImageId).filter(id => id && !cache.getImage(id));
+    await Promise.all(missing.map(id => imageLoader.loadAndCacheImage(id)));
+  };
   const mend = () => {
-    const command = window.commandsManager?.contexts?.SEGMENTATION?.storeSegmentation;
-    if (!command || command.mended) return;
-    const store = command.commandFn;
-    command.commandFn = options => store({ dataSource: window.extensionManager.getActiveDataSource()[0], ...options });
-    command.mended = true;
+    for (const name of ['storeSegmentation', 'downloadSegmentation']) {
+      const command = window.commandsManager?.contexts?.SEGMENTATION?.[name];
+      if (!command || command.mended) continue;
+      const done = command.commandFn;
+      command.commandFn = async options => {
+        try {
+          await slices(options.segmentationId);
+          return await done({ dataSource: window.extensionManager.getActiveDataSource()[0], ...options });
+        } catch (error) {
+          window.services.uiNotificationService.show({ title: 'Not exported', message: error?.message || 'a slice cannot be loaded', type: 'error' });
+          throw error;
+        }
+      };
+      command.mended = true;
+    }
   };
   setInterval(() => {
     mend();
