@@ -25,7 +25,7 @@ help: ## this list
 
 install: $(STAMP) ## make .venv and install requirements.txt into it
 
-serve: $(STAMP) ## serve STUDIES=folder (two demo studies without it) on PORT=8000 HOST=127.0.0.1
+serve: $(STAMP) ## serve STUDIES=folder (demo studies without it) on PORT=8000 HOST=127.0.0.1
 	@$(RUN) -m slem_app.cli serve $(if $(STUDIES),--studies "$(STUDIES)") --port "$(PORT)" --host "$(HOST)"
 
 test: $(STAMP) ## the tests; PYTEST_ARGS="-k grouping" for some of them

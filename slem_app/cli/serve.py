@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -43,14 +44,14 @@ IN_THE_CLEAR = "Passwords and images travel unencrypted: give --ssl-certfile and
 
 @dataclass(frozen=True)
 class Serve:
-    """Serve studies to 3D Slicer; two demo studies if none are given.
+    """Serve studies to 3D Slicer; three demo studies if none are given.
 
     Runs until it is interrupted.
     """
 
     studies: str | None = None
     """Folder of studies, in any layout that `slem inspect` understands, or the address of a PACS's DICOMweb (http://HOST:PORT/PATH).
-    Default: two demo studies, made in the cache folder."""
+    Default: three demo studies, two heads and an abdomen, made in the cache folder."""
     port: int = 8000
     """TCP port."""
     host: str = "127.0.0.1"
@@ -119,18 +120,23 @@ class Serve:
 
 
 def demo_studies() -> Path:
-    """Two phantoms, made once: one plain, one oblique with thick slices and a grid for each sequence.
+    """Three phantoms, each made once: a head, an oblique one with thick slices and a grid for each sequence, and an abdomen.
 
     Returns:
         Their folder, in the user's cache.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label" / "demo"
-    if not folder.is_dir():
-        print(f"Making two demo studies in {folder}", flush=True)
-        new = folder.with_name(f".demo-{os.getpid()}")
-        phantom.write_nifti(phantom.make(seed=1), new, "demo-1")
-        phantom.write_nifti(phantom.make(seed=2, oblique=True, own_grids=True), new, "demo-2")
-        new.rename(folder)  # so that a start that was interrupted leaves no half a demo
+    studies = {
+        "demo-1": lambda new: phantom.write_nifti(phantom.make(seed=1), new, "demo-1"),
+        "demo-2": lambda new: phantom.write_nifti(phantom.make(seed=2, oblique=True, own_grids=True), new, "demo-2"),
+        "demo-abdomen": lambda new: phantom.write_nifti(phantom.make_abdomen(seed=1), new, "demo-abdomen", layout="nifti", labels=False),
+    }
+    if missing := [name for name in studies if not (folder / name).is_dir()]:
+        print(f"Making {', '.join(missing)} in {folder} (some seconds)", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".demo-", dir=folder.parent) as new:
+            for name in missing:
+                studies[name](Path(new)).rename(folder / name)  # so that a start that was interrupted leaves no half a study
     return folder
 
 

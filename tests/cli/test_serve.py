@@ -1,6 +1,7 @@
 """`slem serve`: the command line of the server, the demo, what is said when it starts or does not."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 from slem_app import phantom
 from slem_app.cli.serve import Serve, demo_studies, environment, reason_in, wait_until_ready
 from slem_app.errors import BadSetting, NotFound, SlemError
+from slem_app.grouping import group
 from slem_app.studies import open_source
+from slem_app.weights import find, load_card
 
 ANSWERS = """
 import http.server, json, sys
@@ -95,16 +98,33 @@ def test_says_what_to_do_next(tmp_path: Path) -> None:
     assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(str(tmp_path), info)
 
 
-def test_makes_two_demo_studies_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+@pytest.fixture
+def small_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    real = phantom.make
-    monkeypatch.setattr(phantom, "make", lambda **options: real(shape=(24, 28, 24), spacing=(6.0, 6.0, 6.0), **options))
+    head, abdomen = phantom.make, phantom.make_abdomen
+    monkeypatch.setattr(phantom, "make", lambda **options: head(shape=(24, 28, 24), spacing=(6.0, 6.0, 6.0), **options))
+    monkeypatch.setattr(phantom, "make_abdomen", lambda **options: abdomen(spacing=(12.0, 12.0, 14.0), **options))
+
+
+def test_makes_each_demo_study_once(small_demo: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     folder = demo_studies()
-    assert open_source(folder).ids() == ("demo-1", "demo-2")
-    assert "Making two demo studies" in capsys.readouterr().out
+    assert open_source(folder).ids() == ("demo-1", "demo-2", "demo-abdomen")
+    assert "Making demo-1, demo-2, demo-abdomen in" in capsys.readouterr().out
+    shutil.rmtree(folder / "demo-abdomen")  # as after an older version, which had none
     monkeypatch.setattr(phantom, "make", lambda **options: pytest.fail("made twice"))
     assert demo_studies() == folder
+    assert "Making demo-abdomen in" in capsys.readouterr().out
+    assert demo_studies() == folder
+    assert capsys.readouterr().out == ""
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
+
+
+@pytest.mark.parametrize(("case", "model"), [("demo-1", "slem_brain"), ("demo-2", "slem_brain"), ("demo-abdomen", "slem_abdomen")])
+def test_each_demo_study_is_for_one_bundled_model(small_demo: None, case: str, model: str) -> None:
+    found = set(group(open_source(demo_studies()).study(case)).sequences)
+    cards = {name: load_card(find(name)) for name in ("slem_brain", "slem_abdomen")}
+    assert [name for name, card in cards.items() if found & set(card.sequences)] == [model]
+    assert found == set(cards[model].sequences)
 
 
 def test_waits_until_the_server_answers(port: int) -> None:

@@ -33,12 +33,20 @@ def test_without_studies_it_serves_a_demo_and_says_what_to_do_next(tmp_path: Pat
             line = process.stdout.readline()
             assert line, said
             said += line
-        assert "Making two demo studies" in said
-        assert f"ready at http://127.0.0.1:{port} with 2 cases, models: slem_brain" in said
-        assert requests.get(f"http://127.0.0.1:{port}/info/", timeout=60).json()["datastore"]["total"] == 2
-        for case in ("demo-1", "demo-2"):
-            answer = requests.post(f"http://127.0.0.1:{port}/infer/slem_brain", params={"image": case, "output": "image"}, timeout=300)
-            assert answer.content.startswith(b"NRRD")
+        assert "Making demo-1, demo-2, demo-abdomen in" in said
+        assert f"ready at http://127.0.0.1:{port} with 3 cases, models: " in said
+        assert {"slem_brain", "slem_abdomen"} <= set(said.partition("models: ")[2].partition(".")[0].split(", "))
+        assert requests.get(f"http://127.0.0.1:{port}/info/", timeout=60).json()["datastore"]["total"] == 3
+        for case, model, other in (("demo-1", "slem_brain", ""), ("demo-2", "slem_brain", "slem_abdomen"), ("demo-abdomen", "slem_abdomen", "slem_brain")):
+            given = requests.post(f"http://127.0.0.1:{port}/infer/{model}", params={"image": case, "output": "image"}, timeout=300)
+            assert given.content.startswith(b"NRRD")
+            if other:
+                refused = requests.post(f"http://127.0.0.1:{port}/infer/{other}", params={"image": case, "output": "image"}, timeout=60)
+                assert refused.status_code == 422
+                assert f"is not for {other}" in refused.text
+        for model, cases in (("slem_brain", {"demo-1", "demo-2"}), ("slem_abdomen", {"demo-abdomen"})):
+            first = requests.post(f"http://127.0.0.1:{port}/activelearning/balanced", json={"model": model, "client_id": model}, timeout=60).json()
+            assert first["id"] in cases
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
         assert "interrupted" in rest
