@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
@@ -20,10 +21,11 @@ from slem_app.serving.uploads import IMAGES, LABELS, keep
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
 
-__all__ = ["infer_router", "parse_fields"]
+__all__ = ["SEQUENCES", "infer_router", "parse_fields"]
 
 Output = Literal["image", "json", "all"]
 """What a reply is made of."""
+SEQUENCES = "Slem-Sequences"
 NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
 
 
@@ -91,6 +93,14 @@ def parse_fields(text: str) -> dict[str, Any]:
     return fields
 
 
+def told(params: Mapping[str, Any]) -> str:
+    """What the header SEQUENCES says: the sequences that were used and those that were missing, as JSON, percent-encoded.
+
+    OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the reader this.
+    """
+    return quote(json.dumps({name: list(params[name]) for name in ("used", "missing")}))
+
+
 class Job:
     """One request for the network, from its fields to its answer."""
 
@@ -119,18 +129,19 @@ class Job:
         finally:
             for path in sent:
                 path.unlink(missing_ok=True)
-        path = Path(result["file"])
+        path, headers = Path(result["file"]), {SEQUENCES: told(result["params"])}
         if self.lost or self.output == "json":
             path.unlink(missing_ok=True)
-            return Response(json.dumps(result["params"]), media_type="application/json")
+            return Response(json.dumps(result["params"]), media_type="application/json", headers=headers)
         if self.output == "image":
-            return FileResponse(path, media_type="application/octet-stream", filename=path.name, background=BackgroundTask(path.unlink, missing_ok=True))
+            gone = BackgroundTask(path.unlink, missing_ok=True)
+            return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=headers, background=gone)
         with path.open("rb") as file:
             fields = {"params": (None, json.dumps(result["params"]), "application/json"), "image": (path.name, file, "application/octet-stream")}
             body = MultipartEncoder(fields=fields)
             content = body.to_string()
         path.unlink()
-        return Response(content, media_type=body.content_type)
+        return Response(content, media_type=body.content_type, headers=headers)
 
     def _request(self, sent: list[Path]) -> dict[str, Any]:
         """MONAI Label's request, with the paths of what was uploaded."""

@@ -77,6 +77,10 @@ class Viewer:
         self.page.wait_for_function("() => /aved/.test(document.querySelector('#slem-save span').textContent)")
         return self.page.inner_text("#slem-save span")
 
+    def sequences(self) -> str:
+        """What the bar says about the sequences that the segmentation was made from; '' if it does not show anything."""
+        return self.page.locator("#slem-save output").inner_text() if self.page.locator("#slem-save output").is_visible() else ""
+
     def edit(self, study: str, segmentation: str, label: str, name: str) -> None:
         """In the mode *Segmentation*: load a stored segmentation, paint a stroke of one label with the mouse, and export it under a name."""
         page = self.page

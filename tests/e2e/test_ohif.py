@@ -1,5 +1,6 @@
 """The real OHIF, in a browser, on a study of four series beside another patient's: what it lists, shows and corrects by mouse clicks."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,9 @@ def url(click_models: Path, start_server: Callable, tmp_path_factory: pytest.Tem
     studies = tmp_path_factory.mktemp("studies")
     for name, seed in (("ann", 1), ("ben", 2)):
         phantom.write_dicom(phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name)
+    head = phantom.make(seed=3, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5))
+    two = {name: {sequence: what[sequence] for sequence in ("t1n", "t2f")} for name, what in (("images", head.images), ("grids", head.grids))}
+    phantom.write_dicom(dataclasses.replace(head, **two), studies, "two")
     return start_server(studies, "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles").url
 
 
@@ -100,6 +104,28 @@ def test_clicks_in_the_viewer_change_what_it_shows_where_they_are(viewer, url: s
     [series] = store.search_for_series(study, search_filters={"Modality": "SEG"})
     [seg] = store.retrieve_series(study, series["0020000E"]["Value"][0])
     np.testing.assert_array_equal(read_by_highdicom(seg, corrected.grid), corrected.names)
+
+
+def test_a_study_of_two_sequences_is_segmented_clicked_and_the_missing_ones_are_told(viewer, url: str, tmp_path: Path) -> None:
+    [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": "two"}, timeout=60).json()
+    viewer.open(study["0020000D"]["Value"][0])
+    assert set(viewer.descriptions()) == {"AX T1 SE", "AX T2 FLAIR"}
+    viewer.connect()
+    assert viewer.sequences() == ""
+    viewer.tab("Auto-Segmentation")
+    viewer.run("Segmentation")
+    assert viewer.sequences() == "Segmented from t1n, t2f; missing: t1c, t2w"
+    automatic, (expected, grid) = viewer.shown(), served(url, viewer.series, tmp_path / "served.nrrd")
+    assert same_place(automatic.grid, grid)
+    np.testing.assert_array_equal(automatic.names, expected)
+    viewer.tab("Point Prompts")
+    voxel = (24, 31, 29)
+    wanted = "edema" if automatic.names[voxel] != "edema" else "necrosis"
+    viewer.choose(wanted)
+    viewer.click(grid.to_world(np.array(voxel)))
+    viewer.run("PointPrompts")
+    assert viewer.shown().names[voxel] == wanted
+    assert viewer.sequences() == "Segmented from t1n, t2f; missing: t1c, t2w"
 
 
 def test_the_viewers_files_are_themselves(url: str) -> None:
