@@ -12,12 +12,9 @@ from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
 from slem_app.predict import Features, Predictor, Refiner, Result
 from slem_app.predict.appearance import AppearanceSettings
-from slem_app.predict.claim import margins
 from slem_app.predict.refine import RefineSettings
-from slem_app.predict.view import ViewSettings, groups, moved, view
+from slem_app.predict.view import moved
 from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
-from slem_app.regions import PostProcess, decide
-from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
 
@@ -365,48 +362,3 @@ def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
     assert set(who.result.prediction.timings) == {"network", "restore"}
     who.positive("edema", (30, 30, 30))
     assert set(who.result.prediction.timings) == {"view", "network", "merge"}
-
-
-def test_margins_are_positive_just_where_thresholds_give_the_label() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (3, 12, 12, 12)).astype(np.float32)
-    shown = decide(1 / (1 + np.exp(-logits)), BRAIN_LABELS, PostProcess(threshold=0.3), 1.0)
-    for value, label in enumerate(("", *BRAIN_LABELS.names)):
-        np.testing.assert_array_equal((margins(logits, BRAIN_LABELS, label, 0.3) > 0).all(axis=0), shown == value)
-
-
-GRID = Grid((96, 96, 96), np.diag([1.5, 1.5, 1.5, 1.0]))
-
-
-def looked_at(label: str, voxel: Voxel, shown: np.ndarray, **settings: float) -> tuple[slice, slice, slice]:
-    click = Click.on(GRID, voxel, label)
-    return view([click], shown, GRID, GRID, BRAIN_LABELS, ViewSettings(**settings), multiple=16, stride=2).box
-
-
-def test_a_view_holds_the_click_and_grows_with_what_is_corrected() -> None:
-    small, large = np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.uint8)
-    small[46:52, 46:52, 46:52], large[20:76, 20:76, 20:76] = 2, 2
-    for shown, least in ((small, 64), (large, 80)):
-        box = looked_at(BACKGROUND, (48, 48, 48), shown)
-        assert [s.stop - s.start for s in box] == [least] * 3
-        assert all(s.start % 2 == 0 and s.start <= 48 < s.stop for s in box)
-    assert all(s.stop - s.start == 64 for s in looked_at(BACKGROUND, (48, 48, 48), large, largest=96.0))
-
-
-@pytest.mark.parametrize("voxel", [(0, 0, 0), (95, 95, 95), (0, 50, 95)])
-def test_a_view_stays_in_the_volume(voxel: Voxel) -> None:
-    box = looked_at("edema", voxel, np.zeros(GRID.shape, np.uint8))
-    assert all(0 <= s.start <= v < s.stop <= 96 for s, v in zip(box, voxel))
-
-
-def test_a_view_reaches_for_the_label_that_is_asked_for() -> None:
-    shown = np.zeros(GRID.shape, np.uint8)
-    shown[30:70, 46:50, 46:50] = 3
-    box = looked_at("enhancing tumor", (75, 48, 48), shown)
-    assert box[0].start <= 30
-    assert box[0].stop > 75
-
-
-def test_far_prompts_are_looked_at_one_by_one() -> None:
-    near, far = Click("edema", (10.0, 0, 0)), Click("edema", (90.0, 0, 0))
-    assert groups([Click("edema", (0.0, 0, 0)), near, far], 60) == [[Click("edema", (0.0, 0, 0)), near], [far]]

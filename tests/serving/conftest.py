@@ -9,20 +9,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 import uvicorn
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from slem_app import phantom
 from slem_app.network import SegmenterConfig, build
+from slem_app.predict import Predictor
 from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
 from slem_app.serving.cases import Cases
 from slem_app.serving.datastore import CaseDatastore
+from slem_app.serving.infer_task import SegmentationTask
+from slem_app.serving.interactive_task import InteractiveTask
+from slem_app.serving.memory import Memory
+from slem_app.serving.served import Served
+from slem_app.serving.volume_cache import ByteCache
 from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_card, save_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_card, load_model, save_model
+from tests.serving.language import Desk
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 
@@ -141,3 +151,41 @@ def serve() -> Callable[[Any], Any]:
 def open_app() -> Callable[..., Any]:
     """`with open_app(heads, folder, key="value") as instance`."""
     return app_over
+
+
+@pytest.fixture
+def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTask]:
+    """A new server's task, with nothing remembered."""
+    (tmp_path / "results").mkdir()
+    model = load_model(click_models / "slem_brain")
+
+    def make(kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64) -> InteractiveTask:
+        automatic = SegmentationTask(Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
+        return InteractiveTask(automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind)
+
+    return make
+
+
+@pytest.fixture
+def task(make_task: Callable) -> InteractiveTask:
+    return make_task()
+
+
+@pytest.fixture
+def sit(task: InteractiveTask, cases: Cases) -> Callable[..., Desk]:
+    """`sit("B/t2f", client_id="ann")`: a reader in front of an image."""
+    return lambda key="A", task=task, **fields: Desk(task, {"case": cases.find(key), **fields})
+
+
+@pytest.fixture
+def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`sent(array, grid)`: a label file as MONAI Label keeps one that came with a request."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+    def write(array: np.ndarray, desk: Desk, name: str = "tmpabcdefgh.nii.gz") -> Path:
+        nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8), desk.grid.affine), folder / name)
+        return folder / name
+
+    return write

@@ -1,10 +1,8 @@
-"""What a reader sees after clicks, boxes, removed points, undo and masks of his own; and what is refused."""
+"""What a reader sees after clicks, boxes, removed points, undo and masks of his own; what is refused: `test_ask.py`."""
 
 import dataclasses
-import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -12,54 +10,15 @@ import numpy as np
 import pytest
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from slem_app import phantom
-from slem_app.errors import BadLabel, BadPrompt, NotFound
-from slem_app.formats import write_nifti
-from slem_app.predict import Predictor
+from slem_app.errors import BadPrompt
 from slem_app.serving.cases import Cases
-from slem_app.serving.infer_task import SegmentationTask
 from slem_app.serving.interactive_task import InteractiveTask
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import WHERE
-from slem_app.serving.served import Served
-from slem_app.serving.volume_cache import ByteCache
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model
+from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import NAMES, Desk, box, clear, look, negative, positive, remove, send_mask, start_over, undo
 
 A, B, C = (20, 22, 18), (12, 30, 20), (26, 16, 24)
-
-
-@pytest.fixture
-def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTask]:
-    """A new server's task, with nothing remembered."""
-    (tmp_path / "results").mkdir()
-    model = load_model(click_models / "slem_brain")
-
-    def make(kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64) -> InteractiveTask:
-        automatic = SegmentationTask(Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
-        return InteractiveTask(automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind)
-
-    return make
-
-
-@pytest.fixture
-def task(make_task: Callable) -> InteractiveTask:
-    return make_task()
-
-
-@pytest.fixture
-def sit(task: InteractiveTask, cases: Cases) -> Callable[..., Desk]:
-    """`sit("B/t2f", client_id="ann")`: a reader in front of an image."""
-    return lambda key="A", task=task, **fields: Desk(task, {"case": cases.find(key), **fields})
-
-
-@contextmanager
-def unchanged(desk: Desk) -> Iterator[None]:
-    """What fails in here changes nothing."""
-    before, clicks = desk.plays(look()), {name: list(voxels) for name, voxels in desk.clicks.items()}
-    yield
-    desk.clicks = clicks
-    np.testing.assert_array_equal(desk.plays(look()), before)
 
 
 def other(shown: np.ndarray, voxel: tuple[int, int, int]) -> str:
@@ -202,20 +161,6 @@ def test_the_same_request_again_changes_nothing(sit: Callable) -> None:
 
 
 # masks
-
-
-@pytest.fixture
-def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """`sent(array, grid)`: a label file as MONAI Label keeps one that came with a request."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-
-    def write(array: np.ndarray, desk: Desk, name: str = "tmpabcdefgh.nii.gz") -> Path:
-        nibabel.save(nibabel.Nifti1Image(array.astype(np.uint8), desk.grid.affine), folder / name)
-        return folder / name
-
-    return write
 
 
 def test_an_edited_mask_takes_precedence_over_what_came_before(sit: Callable, sent: Callable) -> None:
@@ -390,61 +335,3 @@ def test_each_of_the_15_sets_of_sequences_is_corrected(task: InteractiveTask, su
         assert (after[place], after[other]) == (NAMES.index(wrong) + 1, 0)
         assert desk.said["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
         assert sorted(desk.said["used"]) == sorted(kept)
-
-
-# refused, and nothing changes
-
-
-@pytest.mark.parametrize(
-    ("fields", "text"),
-    [
-        ({"edema": [[40, 3, 3]]}, r"click 1 of 'edema' at \[40, 3, 3\] lies outside the image of 40x48x40 voxels"),
-        ({"edema": [[3, -1, 3]]}, "lies outside the image"),
-        ({"edema": [[3, math.nan, 3]]}, "three whole numbers are needed"),
-        ({"edema": [[3, 4]]}, "three whole numbers are needed"),
-        ({"edema": [[1.5, 4, 4]]}, "three whole numbers are needed"),
-        ({"edema": "here"}, r"the clicks of 'edema' are 'here': a list of \[i, j, k\] is needed"),
-        ({"oedema": [[3, 4, 5]]}, "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor and background"),
-        ({"foreground": [[3, 4, 5]], "label": "liver"}, "foreground clicks came for the label 'liver'"),
-        ({"roi": [1, 2, 3]}, "roi is .* six whole numbers are needed"),
-        ({"roi": [100, 120, 1, 2, 1, 2]}, "lies outside the image"),
-        ({"roi": [0, 5, 0, 5, 0, 5], "edema": [[30, 30, 30]]}, "outside the box that limits this label"),
-        ({"undo": "perhaps"}, "undo is 'perhaps': true or false is needed"),
-    ],
-)
-def test_bad_prompts_are_refused_and_change_nothing(sit: Callable, fields: dict, text: str) -> None:
-    desk = sit()
-    desk.plays(positive("necrosis", A))
-    with unchanged(desk), pytest.raises(BadPrompt, match=text) as raised:
-        desk.send(**fields)
-    assert raised.value.status == 422
-
-
-def test_clicks_of_another_images_grid_are_refused_where_they_lie_outside(sit: Callable) -> None:
-    desk = sit("B/t2f")
-    desk.plays(look())
-    with unchanged(desk), pytest.raises(BadPrompt, match="does it belong to another image"):
-        desk.plays(positive("edema", tuple(n for n in desk.grid.shape)))
-
-
-def test_a_mask_on_another_grid_or_of_unknown_values_is_refused(sit: Callable, sent: Callable, heads: dict, tmp_path: Path) -> None:
-    desk = sit()
-    desk.plays(positive("necrosis", A))
-    other_grid = tmp_path / "temporary/tmp12345678.nii.gz"
-    write_nifti(np.zeros((9, 9, 9), np.uint8), phantom.make(seed=5, shape=(9, 9, 9)).grid, BRAIN_LABELS, other_grid)
-    with unchanged(desk), pytest.raises(BadPrompt, match="the segmentation that was sent"):
-        desk.plays(send_mask(other_grid))
-    with unchanged(desk), pytest.raises(BadLabel, match=r"label values \[7\] have no name"):
-        desk.plays(send_mask(sent(np.full_like(desk.shown, 7), desk)))
-
-
-def test_paths_of_the_server_are_no_masks(sit: Callable, tmp_path: Path) -> None:
-    desk = sit()
-    with unchanged(desk), pytest.raises(NotFound, match="paths of the server are none"):
-        desk.send(label="/etc/passwd")
-
-
-def test_scribbles_without_paint_are_refused(make_task: Callable, sit: Callable) -> None:
-    desk = sit(task=make_task(InferType.SCRIBBLES))
-    with pytest.raises(BadPrompt, match="no scribbles came: paint foreground or background"):
-        desk.plays(look())
