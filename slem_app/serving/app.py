@@ -97,7 +97,7 @@ class Serving:
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
         root = self.settings.store or default_store(studies)
-        self.models = root / "models"
+        self.models, self.hands = root / "models", root / "hands"
         self.followers: dict[str, Follower] = {}
         self.given = Given(root / "given", GIVEN)
         self.tasks = self._tasks(dict(conf), configs)
@@ -134,7 +134,7 @@ class Serving:
             return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
         published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
-        self.followers[name] = Follower(published, self.device, lambda: self.scores.wake())
+        self.followers[name] = Follower(published, self.device, lambda: self.scores.wake(), self.hands / f"{name}.json")
         self.automatic[name] = SegmentationTask(self.followers[name].served, self.cache, self.folder, self.settings.register, self.given)
         return self.automatic[name]
 

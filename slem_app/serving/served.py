@@ -1,8 +1,8 @@
 """Which version of a model answers whom: the served one, but to a reader at work on a case the one that he began it with.
 
 A case is in a reader's hand from his first request about it until he has submitted its final label and gone on to another one. Only what he
-corrects stays with the version of its beginning; an automatic segmentation is always made by the served one, and is what the first click is
-then about.
+corrects stays with the version of its beginning, also when the server is started again meanwhile (`hands`); an automatic segmentation is always made by
+the served one, and is what the first click is then about.
 
 Concurrency: a version is loaded beside the one that serves, by whoever calls `Follower.look` (a thread of its own), and takes its place by one
 assignment. A request uses what `Served` gave it to its end, so a switch changes no request that has begun, and none waits for it.
@@ -13,34 +13,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from slem_app.errors import SlemError
 from slem_app.predict import Predictor
+from slem_app.serving.hands import Hand, HandFile, Row
 from slem_app.weights.published import Published
 
 __all__ = ["Follower", "Served"]
 
 logger = logging.getLogger(__name__)
 
+Hands = Mapping[tuple[str, str], Hand]
+"""By reader and case."""
 MOST_HANDS = 256  # cases in readers' hands; those that were not touched for longest are given up first
 MOST_VERSIONS = 3  # earlier versions that are kept in memory for them
 POLL = 1.0  # s between looks at what is to be served
-
-
-@dataclass(frozen=True, eq=False)
-class Hand:
-    """A case in a reader's hand."""
-
-    predictor: Predictor
-    """Of the version that it was begun with."""
-    working: bool = False
-    """Whether anything was corrected."""
-    submitted: bool = False
-    """Whether its final label was."""
 
 
 class Served:
@@ -48,18 +40,23 @@ class Served:
 
     Args:
         predictor: of the served one.
+        hands: cases that are in readers' hands already, the one that was touched last at the end.
+        keep: told all of them when they may have changed.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, hands: Hands | None = None, keep: Callable[[Hands], None] = lambda hands: None) -> None:
         self.now = predictor
-        self.hands: OrderedDict[tuple[str, str], Hand] = OrderedDict()
+        self.hands: OrderedDict[tuple[str, str], Hand] = OrderedDict(hands or {})
+        self.keep = keep
         self.guard = threading.Lock()
+        self._trim()
 
     def switch(self, predictor: Predictor) -> None:
         """Serve another version from the next request on."""
         with self.guard:
             self.now = predictor
             self._trim()
+            self.keep(self.hands)
 
     def automatic(self, reader: str, case: str) -> Predictor:
         """For a segmentation without interaction: the served version."""
@@ -68,6 +65,7 @@ class Served:
             hand = self.hands.get((reader, case))
             if hand is None or not hand.working:
                 self._put((reader, case), Hand(self.now))
+            self.keep(self.hands)
             return self.now
 
     def interactive(self, reader: str, case: str) -> Predictor:
@@ -76,6 +74,7 @@ class Served:
             self._leave(reader, case)
             hand = self.hands.get((reader, case)) or Hand(self.now)
             self._put((reader, case), replace(hand, working=True))
+            self.keep(self.hands)
             return hand.predictor
 
     def begun_with(self, reader: str, case: str) -> Predictor:
@@ -89,6 +88,7 @@ class Served:
         with self.guard:
             if (reader, case) in self.hands:
                 self.hands[reader, case] = replace(self.hands[reader, case], submitted=True)
+                self.keep(self.hands)
 
     def _leave(self, reader: str, case: str) -> None:
         """The reader is at another case now: the submitted ones are done."""
@@ -115,17 +115,20 @@ class Follower:
         published: the versions.
         device: where the network runs.
         switched: called after each switch.
+        hands: the file that keeps what is in readers' hands; None: that ends with the server.
 
     Raises:
         NotFound, BadCard, BadWeights: not even the bundled version can be used.
     """
 
-    def __init__(self, published: Published, device: str | torch.device = "cpu", switched: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, published: Published, device: str | torch.device = "cpu", switched: Callable[[], None] = lambda: None, hands: Path | None = None
+    ) -> None:
         self.published, self.device, self.switched = published, device, switched
         self.stamp = published.stamp()
         loaded = published.load(device)
         self.number, self.note = loaded.number, loaded.note
-        self.served = Served(Predictor(loaded.model, device))
+        self.served = self._serve(Predictor(loaded.model, device), HandFile(hands) if hands else None)
         self.guard, self.stopping = threading.Lock(), threading.Event()
         self.thread: threading.Thread | None = None
         self._tell()
@@ -164,6 +167,28 @@ class Follower:
                 self.look()
             except (SlemError, OSError, RuntimeError, MemoryError):  # a GPU without memory for two: the version in memory goes on serving
                 logger.exception("another version of %s is to be served but cannot be loaded; tried again", self.published.name)
+
+    def _serve(self, now: Predictor, file: HandFile | None) -> Served:
+        """The served version, and those that readers had cases in their hands with when the server ended."""
+        if file is None:
+            return Served(now)
+        predictors: dict[tuple[str, str], Predictor | None] = {(now.card.version, now.card.sha256): now}
+        for row in reversed(file.rows):  # the latest first: of the others no more are loaded than are kept
+            if (row.version, row.sha256) not in predictors and len(predictors) <= MOST_VERSIONS:
+                predictors[row.version, row.sha256] = self._earlier(row)
+        begun = [(row, predictors.get((row.version, row.sha256))) for row in file.rows]
+        hands = {(row.reader, row.case): Hand(found, row.working, row.submitted) for row, found in begun if found}
+        return Served(now, hands, file.write)
+
+    def _earlier(self, row: Row) -> Predictor | None:
+        """The version that a case was begun with, if it is still there."""
+        for one in self.published.versions():
+            if one.card and (one.card.version, one.card.sha256) == (row.version, row.sha256):
+                try:
+                    return Predictor(self.published.load_version(one.number, self.device), self.device)
+                except (SlemError, RuntimeError, MemoryError) as error:  # a GPU without memory for another one
+                    logger.warning("version %d of %s cannot be loaded again: %s", one.number, self.published.name, error)
+        return None
 
     def _tell(self) -> None:
         if self.note:

@@ -307,6 +307,18 @@ def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(serve: 
     assert app.infer(more)["params"]["model_version"] == "test+1"
 
 
+def test_a_readers_clicks_stay_with_their_version_over_a_restart(serve: Callable, click_models: Path) -> None:
+    app = serve(click_models)
+    ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann", "edema": [[20, 20, 20]]}
+    before = app.infer(ask)
+    publish(app)
+    again = serve(click_models)
+    after = again.infer(ask)
+    assert (again.info()["models"]["slem_brain_clicks"]["version"], after["params"]["model_version"]) == ("test+1", "test")
+    np.testing.assert_array_equal(read_label_file(Path(after["file"]))[0], read_label_file(Path(before["file"]))[0])
+    assert again.infer({**ask, "client_id": "ben"})["params"]["model_version"] == "test+1"
+
+
 def test_the_choice_of_the_next_case_goes_by_the_new_version(app: MONAILabelApp) -> None:
     while app.serving.scores.step():
         pass
