@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.page import table, where, write_page
 from slem_app.finetune.job import Job, Labelled, RoundFolder
 from slem_app.formats import write_nifti
 from slem_app.phantom import make
@@ -82,26 +82,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     found = {count: peak(count, options.epochs, options.steps) for count in options.cases}
-    rows = [f"| {count} | {mib:.0f} | {seconds:.0f} |" for count, (mib, seconds) in found.items()]
+    rows = [(str(count), f"{mib:.0f}", f"{seconds:.0f}") for count, (mib, seconds) in found.items()]
     spread = max(mib for mib, _ in found.values()) - min(mib for mib, _ in found.values())
     text = [
         "# Memory of a learning round",
         "",
         f"Phantoms of {'x'.join(map(str, SHAPE))} voxels, {options.epochs} epochs of {options.steps} steps, all cases taking part;",
         "`slem_brain`, one process on the CPU.",
-        f"{platform.machine()}, {os.cpu_count()} cores; commit {commit}; {time.strftime('%Y-%m-%d')}; `python -m benchmarks.learning_memory`.",
+        f"{where()}; `python -m benchmarks.learning_memory`.",
         "",
-        "| labelled cases | peak resident memory, MiB | seconds, preparation included |",
-        "|---|---|---|",
-        *rows,
+        *table(("labelled cases", "peak resident memory, MiB", "seconds, preparation included"), rows),
         "",
         f"Difference: {spread:.0f} MiB (to stay below 200).",
         "",
     ]
-    (options.out / "learning_memory.md").write_text("\n".join(text), encoding="utf-8")
-    print("\n".join(text))
+    print(write_page(options.out / "learning_memory.md", "\n".join(text)))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 
-__all__ = ["write_page"]
+__all__ = ["table", "where", "write_page"]
 
 WRITTEN = "\n## To know\n"
+
+
+def where() -> str:
+    """Machine, commit and day."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return f"{platform.machine()}, {os.cpu_count()} cores; commit {commit}; {date.today()}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def write_page(path: Path, text: str) -> str:

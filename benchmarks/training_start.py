@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from benchmarks.page import table, where, write_page
 from slem_app import phantom
 from slem_app.cli.serve import Serve, environment, wait_until_ready
 from slem_app.finetune.job import Lock, latest_round
@@ -117,27 +117,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, server(Path(place)) as url:
         found = [one_round(url, Path(place) / "store" / "training") for _ in range(options.rounds)]
     loading = stock()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     later = found[1:]
-    rows = [f"| {text} | {told(found[0][key])} | {told(median([one[key] for one in later]))} |" for key, text in STAGES.items()]
+    rows = [(text, told(found[0][key]), told(median([one[key] for one in later]))) for key, text in STAGES.items()]
+    rows.append(("beside it: a process that only loads MONAI Label, as the stock server's training does before it builds its app", "", told(loading)))
     text = [
         "# From a click on Train to the first step",
         "",
         f"Seconds after `POST /train/slem_brain`; {CASES} labelled phantoms of 240x240x155 voxels in four sequences, `slem_brain`; a step is one patch pair.",
         f"First round, and the median of {len(later)} later ones, which find their cases prepared.",
-        f"{platform.machine()}, {os.cpu_count()} cores, niceness {os.getpriority(os.PRIO_PROCESS, 0)}, load average at the end {os.getloadavg()[0]:.1f};",
-        f"commit {commit}; {time.strftime('%Y-%m-%d')}; `python -m benchmarks.training_start --rounds {options.rounds}`.",
+        f"{where()}; niceness {os.getpriority(os.PRIO_PROCESS, 0)}, load average at the end {os.getloadavg()[0]:.1f};",
+        f"`python -m benchmarks.training_start --rounds {options.rounds}`.",
         "",
         "Seconds by the clock, which depend on what else the machine does, and in brackets processor time, which on two idle cores is the most that it takes.",
         "",
-        "| | first round | later |",
-        "|---|---|---|",
-        *rows,
-        f"| beside it: a process that only loads MONAI Label, as the stock server's training does before it builds its app | | {told(loading)} |",
+        *table(("", "first round", "later"), rows),
         "",
     ]
-    (options.out / "training_start.md").write_text("\n".join(text), encoding="utf-8")
-    print("\n".join(text))
+    print(write_page(options.out / "training_start.md", "\n".join(text)))
 
 
 if __name__ == "__main__":
