@@ -7,23 +7,12 @@ import pytest
 import torch
 
 from slem_app.cli import main
-from slem_app.network import SegmenterConfig, build
-from slem_app.regions import PostProcess
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+from slem_app.network import build
+from slem_app.weights import save_model
 from slem_app.weights.published import Published
+from tests.untrained import small_card
 
-CARD = Card(
-    name="small",
-    version="1",
-    description="",
-    sequences=BRAIN_SEQUENCES,
-    reference_order=("t1c", "t2f", "t2w", "t1n"),
-    network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0),
-    preparation=Preparation(spacing=(4.0, 4.0, 4.0), multiple=8),
-    labels=BRAIN_LABELS,
-    postprocess=PostProcess(),
-)
+CARD = small_card()
 
 
 @pytest.fixture

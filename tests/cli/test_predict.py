@@ -1,5 +1,6 @@
 """`slem predict`: from a case folder to a file and a report."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,12 +12,11 @@ from pydicom import dcmread
 from slem_app import phantom
 from slem_app.cli import main
 from slem_app.formats.seg import read_seg, referenced_series
-from slem_app.network import SegmenterConfig, build
-from slem_app.regions import PostProcess
+from slem_app.network import build
 from slem_app.studies import open_source
 from slem_app.types import Grid
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
+from slem_app.weights import BRAIN_LABELS, save_model
+from tests.untrained import SMALL, small_card
 
 CASE = phantom.make(seed=4, shape=(40, 48, 36), spacing=(3.0, 3.0, 3.0), own_grids=True)
 
@@ -32,17 +32,7 @@ def studies(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     torch.manual_seed(0)
-    card = Card(
-        name="small",
-        version="1",
-        description="",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prior=0.5),
-        preparation=Preparation(spacing=(3.0, 3.0, 3.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(),
-    )
+    card = small_card(3.0, network=replace(SMALL, prior=0.5))
     save_model(tmp_path / "models" / "small", card, build(card.network))
     monkeypatch.setenv("SLEM_MODELS", str(tmp_path / "models"))
     return "small"

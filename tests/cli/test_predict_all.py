@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,11 @@ from slem_app.formats.drafts import Drafts
 from slem_app.formats.label_record import Record
 from slem_app.formats.label_store import LabelStore
 from slem_app.formats.labelled_case import CaseLabels
-from slem_app.network import SegmenterConfig, build
-from slem_app.regions import PostProcess
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
+from slem_app.network import build
+from slem_app.weights import BRAIN_LABELS, load_model, save_model
 from slem_app.weights.published import Published
 from tests.fake_pacs import FakePacs, running
+from tests.untrained import SMALL, small_card
 
 HEAD = phantom.make(seed=4, shape=(20, 24, 20), spacing=(7.0, 7.0, 7.0))
 CASES = [f"case-{n}" for n in range(6)]
@@ -44,17 +44,7 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def new_model(tmp_path: Path, seed: int) -> None:
     torch.manual_seed(seed)
-    card = Card(
-        name="small",
-        version=f"1.{seed}",
-        description="",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prior=0.5),
-        preparation=Preparation(spacing=(7.0, 7.0, 7.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(),
-    )
+    card = small_card(7.0, version=f"1.{seed}", network=replace(SMALL, prior=0.5))
     save_model(tmp_path / "models" / "small", card, build(card.network))
 
 

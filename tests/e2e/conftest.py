@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from slem_app import phantom
 from slem_app.network import build
 from slem_app.prompts import channel_count
-from slem_app.weights import load_model, save_model
+from slem_app.weights import find, load_model, save_model
+from tests.e2e.slicer_client import BUNDLED, World, load_client, untrained
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE = 120  # s until a server must answer; it takes 20 on a quiet machine
@@ -87,3 +89,24 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def world(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    studies = folder / "studies"
+    small = {"shape": (64, 72, 56), "spacing": (2.5, 2.5, 2.5)}
+    phantoms = {
+        "case one": phantom.make(seed=1, **small),
+        "own-grids": phantom.make(seed=2, oblique=True, own_grids=True, **small),
+        "sagittal": phantom.reorient_phantom(phantom.make(seed=3, **small), "PIR"),
+        "without-contrast": phantom.make(seed=4, anisotropic=True, **small),
+    }
+    for name, case in phantoms.items():
+        phantom.write_nifti(case, studies, name)
+    (studies / "without-contrast/without-contrast-t1c.nii.gz").unlink()
+    options = () if BUNDLED else ("--conf", "models_dir", str(untrained(folder / "models")))
+    server = start_server(studies, "--conf", "models", "slem_brain", *options)
+    module = load_client()
+    client = module.MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader")
+    return World(client, module.MONAILabelClientException, server.url, studies, phantoms, find("slem_brain") if BUNDLED else folder / "models/slem_brain")

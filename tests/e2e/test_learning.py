@@ -19,7 +19,7 @@ from slem_app.formats.label_store import LabelStore
 from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
 
-from .test_slicer_client import CLIENT, NAMES, load_client, untrained
+from .slicer_client import CLIENT, NAMES, load_client, untrained
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 PATIENCE = 400  # s for a round of some seconds

@@ -14,7 +14,7 @@ from slem_app.formats import write_nifti
 from slem_app.weights import BRAIN_LABELS
 from tests.e2e import ohif
 
-from .test_slicer_client import untrained
+from .slicer_client import untrained
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 PATIENCE = 400  # s for a round of some seconds

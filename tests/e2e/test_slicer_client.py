@@ -1,126 +1,30 @@
-"""The wheel's own client for 3D Slicer against a real server on phantoms: ask, download, segment, save, and go wrong."""
+"""The wheel's own client for 3D Slicer against a real server on phantoms: ask, download, segment, save; what goes wrong: `test_slicer_refusals.py`."""
 
 import gzip
-import importlib.util
 import itertools
 import json
 import shutil
-import sys
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import nibabel
 import numpy as np
 import pytest
 import requests
 import SimpleITK as sitk
-import torch
 
-from slem_app import phantom
 from slem_app.grouping import group
-from slem_app.network import SegmenterConfig, build
 from slem_app.predict import Predictor
-from slem_app.regions import PostProcess
 from slem_app.studies import open_source
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, find, load_model, save_model
-
-PROJECT = Path(__file__).parents[2]
-CLIENT = Path(sys.prefix) / "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
-BUNDLED = (PROJECT / "pretrained/slem_brain/card.yaml").is_file()
-NAMES = ["necrosis", "edema", "enhancing tumor"]
-SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
-SMALL = {"shape": (64, 72, 56), "spacing": (2.5, 2.5, 2.5)}
+from slem_app.weights import load_model
+from tests.e2e.slicer_client import BUNDLED, NAMES, SEQUENCES, World, load_client
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
 ]
-
-
-def load_client() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it imports cgi
-        spec = importlib.util.spec_from_file_location("monailabel_slicer_client", CLIENT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
-
-
-def untrained(folder: Path) -> Path:
-    """A model that was never trained: its threshold is the share that it starts from, so that its labels are noise, and many."""
-    config = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
-    torch.manual_seed(0)
-    network = build(config)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
-    card = Card(
-        name="slem_brain",
-        version="test",
-        description="untrained",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=config,
-        preparation=Preparation(spacing=(3.0, 3.0, 3.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(threshold=config.prior),
-    )
-    save_model(folder / "slem_brain", card, network)
-    return folder
-
-
-@dataclass
-class World:
-    """A server, its client and what it serves."""
-
-    client: object
-    error: type
-    url: str
-    studies: Path
-    phantoms: dict
-    model: Path
-
-    def image(self, key: str, folder: Path) -> sitk.Image:
-        """Download an image as a viewer does."""
-        answer = requests.get(f"{self.url}/datastore/image", params={"image": key}, timeout=60)
-        answer.raise_for_status()
-        path = folder / f"image-{abs(hash(key))}.nii.gz"
-        path.write_bytes(answer.content)
-        return sitk.ReadImage(str(path))
-
-    def infer(self, key: str, **options: object) -> tuple[sitk.Image, dict]:
-        file, params = self.client.infer("slem_brain", key, {"result_extension": ".nrrd", "result_dtype": "uint8", **options})
-        return sitk.ReadImage(file), params
-
-    def refusal(self, method: str, path: str, **arguments: object) -> tuple[int, str]:
-        """Status and text of an answer that must be an error in JSON."""
-        answer = requests.request(method, f"{self.url}{path}", timeout=120, **arguments)
-        return answer.status_code, answer.json()["detail"]
-
-
-@pytest.fixture(scope="module")
-def world(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> World:
-    folder = tmp_path_factory.mktemp("world")
-    studies = folder / "studies"
-    phantoms = {
-        "case one": phantom.make(seed=1, **SMALL),
-        "own-grids": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL),
-        "sagittal": phantom.reorient_phantom(phantom.make(seed=3, **SMALL), "PIR"),
-        "without-contrast": phantom.make(seed=4, anisotropic=True, **SMALL),
-    }
-    for name, case in phantoms.items():
-        phantom.write_nifti(case, studies, name)
-    (studies / "without-contrast/without-contrast-t1c.nii.gz").unlink()
-    options = () if BUNDLED else ("--conf", "models_dir", str(untrained(folder / "models")))
-    server = start_server(studies, "--conf", "models", "slem_brain", *options)
-    module = load_client()
-    client = module.MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader")
-    return World(client, module.MONAILabelClientException, server.url, studies, phantoms, find("slem_brain") if BUNDLED else folder / "models/slem_brain")
 
 
 def assert_same_grid(result: sitk.Image, image: sitk.Image) -> None:
@@ -386,83 +290,6 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(world:
         assert (sorted(params["used"]), sorted(params["missing"])) == told
         assert corrected[tuple(place)] == NAMES.index(wrong) + 1
         np.testing.assert_array_equal(result[:, :, :3], corrected[:, :, :3])  # far from the click
-
-
-# what goes wrong
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "text"),
-    [
-        ("GET", "/datastore/image?image=nobody", 404, "no case 'nobody' among the"),
-        ("GET", "/datastore/image?image=case one/t9", 404, "t9"),
-        ("GET", "/datastore/image?image=../../etc/passwd", 404, "no case '../../etc/passwd'"),
-        ("GET", "/datastore/label?label=nobody&tag=final", 404, "no case 'nobody'"),
-        ("GET", "/datastore/label?label=case one&tag=never", 404, "has no label with tag 'never'"),
-        ("GET", "/datastore/label?label=case one&tag=../final", 400, "tag '../final' cannot be used"),
-        ("POST", "/infer/slem_brain?image=nobody", 404, "no case 'nobody'"),
-        ("POST", "/infer/slem_brain?image=/etc/passwd", 404, "paths of the server are no ids"),
-        ("POST", "/infer/slem_brain?image=case one/../../x", 404, "x"),
-        ("POST", "/infer/slem_brain?image=without-contrast/t1c", 404, "t1c"),
-        ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
-        ("POST", "/infer/slem_brain?image=&session_id=gone", 404, "no session 'gone'"),
-        ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
-        ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has balanced, uncertainty"),
-        ("POST", "/train/pretraining", 404, "those that can: slem_brain"),
-        ("POST", "/train/slem_brain_clicks", 404, "those that can: slem_brain"),
-        ("PUT", "/model/slem_brain", 501, "can neither replace nor remove them"),
-        ("DELETE", "/model/slem_brain", 501, "can neither replace nor remove them"),
-        ("DELETE", "/datastore/?id=case one", 400, "this server removes nothing"),
-    ],
-)
-def test_a_bad_request_gets_a_plain_answer(world: World, method: str, path: str, status: int, text: str) -> None:
-    got, detail = world.refusal(method, path)
-    assert (got, text in detail) == (status, True), detail
-
-
-@pytest.mark.parametrize(
-    ("fields", "status", "text"),
-    [
-        ('{"result_extension": ".exe"}', 400, "result_extension '.exe' is unknown"),
-        ('{"result_dtype": "float64"}', 400, "label maps are uint8"),
-        ("{not json", 400, "must be JSON"),
-        ('{"image": "/etc/passwd"}', 404, "paths of the server are no ids"),
-    ],
-)
-def test_bad_fields_get_a_plain_answer(world: World, fields: str, status: int, text: str) -> None:
-    got, detail = world.refusal("POST", "/infer/slem_brain?image=case one", data={"params": fields})
-    assert (got, text in detail) == (status, True), detail
-
-
-@pytest.mark.parametrize(("name", "text"), [("../../evil", "cannot be the id of an image"), (".hidden", "cannot be the id of an image")])
-def test_an_upload_cannot_leave_its_folder(world: World, name: str, text: str) -> None:
-    body = (world.studies / "case one/case one-t1c.nii.gz").read_bytes()
-    got, detail = world.refusal("PUT", "/datastore/", params={"image": name}, files={"file": ("x.nii.gz", body)})
-    assert (got, text in detail) == (400, True), detail
-
-
-def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World) -> None:
-    total = world.client.info()["datastore"]["total"]
-    broken, unknown = world.studies / "broken", world.studies / "Aunknown"
-    shutil.copytree(world.studies / "case one", broken)
-    for path in list(broken.iterdir()):
-        path.rename(broken / path.name.replace("case one", "broken"))
-    image = broken / "broken-t1c.nii.gz"
-    image.write_bytes(image.read_bytes()[:5000])
-    unknown.mkdir()
-    shutil.copy(world.studies / "case one/case one-t1c.nii.gz", unknown / "Aunknown-zzz.nii.gz")
-    try:
-        assert world.client.info()["datastore"]["total"] == total + 2
-        assert world.refusal("POST", "/infer/slem_brain?image=broken")[0] == 422
-        status, detail = world.refusal("POST", "/infer/slem_brain?image=Aunknown")
-        assert status == 422
-        assert "Aunknown" in detail
-        assert world.client.next_sample("first", {})["id"] != "Aunknown"  # it cannot be shown
-        assert world.client.info()["models"]  # and the server lives on
-    finally:
-        shutil.rmtree(broken)
-        shutil.rmtree(unknown)
-    assert world.client.info()["datastore"]["total"] == total
 
 
 def test_train_status_says_that_nothing_runs(world: World) -> None:

@@ -20,7 +20,7 @@ from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import find, save_model
 from tests.e2e import ohif
-from tests.e2e.test_slicer_client import load_client
+from tests.e2e.slicer_client import load_client
 
 pytestmark = [
     pytest.mark.e2e,

@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from slem_app.network import SegmenterConfig, build
-from slem_app.regions import PostProcess
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Inference, Model
+from slem_app.weights import Card, Inference, Model
+from tests.untrained import noisy, small_card
 
 
 class Thresholds(nn.Module):
@@ -24,27 +22,12 @@ class Thresholds(nn.Module):
 
 @pytest.fixture
 def card() -> Card:
-    return Card(
-        name="small",
-        version="1",
-        description="",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0),
-        preparation=Preparation(spacing=(2.0, 2.0, 2.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(),
-        inference=Inference(window=(16, 24, 16)),
-    )
+    return small_card(2.0, inference=Inference(window=(16, 24, 16)))
 
 
 @pytest.fixture
 def fresh(card: Card, tmp_path) -> Model:
-    torch.manual_seed(0)
-    network = build(card.network)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)  # so that the result depends on the voxels
-    return Model(card, network.eval(), tmp_path)
+    return Model(card, noisy(card.network).eval(), tmp_path)
 
 
 @pytest.fixture

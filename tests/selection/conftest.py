@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from slem_app import phantom
-from slem_app.network import SegmenterConfig, build
 from slem_app.predict import Predictor
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation, Prepared, Volume, prepare
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
+from slem_app.weights import BRAIN_SEQUENCES, Model
+from tests.untrained import noisy, small_card
 
 
 @pytest.fixture(scope="session")
@@ -22,23 +21,8 @@ def prepared() -> Prepared:
 
 
 def predictor_of(seed: int, threshold: float = 0.02) -> Predictor:
-    config = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
-    torch.manual_seed(seed)
-    network = build(config)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
-    card = Card(
-        name="small",
-        version="1",
-        description="",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c",),
-        network=config,
-        preparation=Preparation(spacing=(4.0, 4.0, 4.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(threshold=threshold),
-    )
-    return Predictor(Model(card, network.eval().requires_grad_(False), None))
+    card = small_card(reference_order=("t1c",), postprocess=PostProcess(threshold=threshold))
+    return Predictor(Model(card, noisy(seed=seed).eval().requires_grad_(False), None))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from slem_app import phantom
-from slem_app.network import SegmenterConfig, build
+from slem_app.network import SegmenterConfig
 from slem_app.predict import Predictor
 from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
@@ -30,9 +30,9 @@ from slem_app.serving.interactive_task import InteractiveTask
 from slem_app.serving.memory import Memory
 from slem_app.serving.served import Served
 from slem_app.serving.volume_cache import ByteCache
-from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_card, load_model, save_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
 from tests.serving.language import Desk
+from tests.untrained import noisy, small_card
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 
@@ -74,23 +74,8 @@ def datastore(cases: Cases, tmp_path: Path) -> CaseDatastore:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with one, whose threshold is the share that it starts from, so that its labels are noise, and many."""
     folder = tmp_path_factory.mktemp("models")
-    config = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
-    torch.manual_seed(0)
-    network = build(config)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
-    card = Card(
-        name="slem_brain",
-        version="test",
-        description="untrained",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=config,
-        preparation=Preparation(spacing=(4.0, 4.0, 4.0), multiple=8),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(threshold=config.prior),
-    )
-    save_model(folder / "slem_brain", card, network)
+    card = small_card(name="slem_brain", version="test", description="untrained", postprocess=PostProcess(threshold=SegmenterConfig().prior))
+    save_model(folder / "slem_brain", card, noisy())
     return folder
 
 
@@ -100,10 +85,8 @@ def click_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("click_models")
     card = load_card(models / "slem_brain")
     config = dataclasses.replace(card.network, prompts=channel_count(card.labels))
-    torch.manual_seed(0)
-    network = build(config)
+    network = noisy(config)
     with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
         network.encoder.prompt[1].weight.normal_(std=0.1)
     save_model(folder / "slem_brain", dataclasses.replace(card, network=config, file="", sha256=""), network)
     return folder
