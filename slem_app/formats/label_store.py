@@ -71,6 +71,7 @@ class LabelStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.changes = 0  # labels that came and went by this object; other processes' are not known
 
     def save(self, case: str, tag: str, write: Callable[[Path], None], meta: Mapping[str, object]) -> Version:
         """Add a version.
@@ -95,7 +96,9 @@ class LabelStore:
                 (new / META_FILE).write_text(json.dumps(dict(meta), indent=1), encoding="utf-8")
                 for path in (new / LABEL_FILE, new / META_FILE, new):
                     sync(path)
-                return _publish(new, place)
+                version = _publish(new, place)
+                self.changes += 1
+                return version
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -188,6 +191,7 @@ class LabelStore:
             _make(grave.parent)
             os.rename(self._place(case, tag), grave)
             sync(grave.parent)
+        self.changes += 1
         return grave
 
     def _place(self, case: str, tag: str) -> Path:

@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = ["Case", "Cases", "group_upload"]
 logger = logging.getLogger(__name__)
 
 NIFTI = (".nii.gz", ".nii")
+OPENED = 1000  # cases whose headers are kept, the latest; each takes some 100 KiB, and a PACS has more of them than memory
 LISTED = 3.0  # seconds for which a PACS's list of studies is used
 PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
 
@@ -92,7 +93,7 @@ class Cases:
         self.name = "PACS" if self.pacs else Path(self.studies).name
         self.uploads = uploads
         self.coding = coding
-        self.groupings: dict[str, tuple[tuple, tuple[Grouping, tuple[str, ...]]]] = {}
+        self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[str, ...]]]] = {}
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
         self.turns: dict[str, threading.Lock] = {}  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
@@ -237,15 +238,23 @@ class Cases:
         if self.pacs and case in self.own:
             state = self.pacs.state(case)
             if not kept or kept[0] != state:
-                kept = self.groupings[case] = (state, (group(self.pacs.study(case)), ()))
+                kept = self._remember(case, state, (group(self.pacs.study(case)), ()))
             return kept[1]
         if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
             return kept[1]
         if case not in self.own:  # one small file
             return group_upload(case, [self.uploaded(case)], likely=likely)
         grouped = (group(self._study(case)), ())
-        self.groupings[case] = (files_state(grouped[0].study), grouped)
-        return grouped
+        return self._remember(case, files_state(grouped[0].study), grouped)[1]
+
+    def _remember(self, case: str, state: Hashable, made: tuple[Grouping, tuple[str, ...]]) -> tuple[Hashable, tuple[Grouping, tuple[str, ...]]]:
+        """Keep what was made of a case, at the cost of what was made first."""
+        with self.guard:
+            self.groupings.pop(case, None)
+            self.groupings[case] = (state, made)
+            while len(self.groupings) > OPENED:
+                del self.groupings[next(iter(self.groupings))]
+        return state, made
 
     def _study(self, case: str) -> Study:
         """The case as it is now, though the listing may be older."""

@@ -23,7 +23,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from monailabel.config import settings as monai_settings
-from monailabel.endpoints import activelearning, datastore, info, logs, model, scoring, session, wsi_infer
+from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session, wsi_infer
 from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
 from monailabel.endpoints.user.auth import User as MonaiUser
 from monailabel.interfaces.app import MONAILabelApp
@@ -37,6 +37,7 @@ from slem_app.serving.auth_routes import auth_router
 from slem_app.serving.batch_routes import batch_router
 from slem_app.serving.gate import Access, GateMiddleware, listening_at, open_access
 from slem_app.serving.infer_routes import infer_router
+from slem_app.serving.info_routes import info_router
 from slem_app.serving.label_routes import label_router
 from slem_app.serving.logins import Logins
 from slem_app.serving.monai_routes import monai_router
@@ -118,7 +119,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
         app.include_router(proxy_router(serving.cases.pacs.pacs))
     else:
         dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
-    app.include_router(monai_router(info, polls))
+    app.include_router(info_router(serving, instance.info, polls))
     app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))
     for module in (model, activelearning, scoring, datastore, logs, session):
         app.include_router(monai_router(module))

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 PACS_FOLDER = "pacs"  # below the folder in which a server keeps its things: where its images lie
 IMAGES = frozenset({"MR"})  # modalities of which series are read; results and reports are not images
 FRESH = 2.0  # seconds for which what the PACS has said about a study's series is believed
+ASKED = 5000  # studies whose list of series is kept, the latest
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,10 @@ class DicomWebSource(StudySource):
                 raise
             logger.warning("the series of study %s are those of before: %s", study, error)
             found = known
+        self.said.pop(study, None)
         self.said[study] = (time.monotonic(), found)
+        for old in list(self.said)[:-ASKED]:
+            self.said.pop(old, None)
         return found
 
     def forget(self, study: str) -> None:

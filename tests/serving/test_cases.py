@@ -54,6 +54,13 @@ def test_an_unchanged_case_is_not_looked_at_again(cases: Cases) -> None:
     assert cases.find("A").grouping is cases.find("A/t2f").grouping
 
 
+def test_headers_are_kept_of_so_many_cases_only(cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slem_app.serving.cases.OPENED", 1)
+    for name in ("A", "B", "A"):
+        assert cases.find(name).id == name
+        assert list(cases.groupings) == [name]
+
+
 def test_the_state_of_a_case_changes_with_its_files(cases: Cases, studies: Path) -> None:
     before = cases.find("A").state
     assert cases.find("A").state == before

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 
 import pytest
 
@@ -59,6 +60,23 @@ def test_a_full_queue_refuses_and_one_reader_cannot_fill_it() -> None:
         assert answers[6].status == 503
 
     run(test)
+
+
+def test_all_work_is_done_by_one_thread_in_the_context_of_its_request() -> None:
+    who, seen = ContextVar("who", default=""), []
+
+    async def test() -> None:
+        turns = Turns()
+
+        async def ask(name: str) -> None:
+            who.set(name)
+            await turns.run(name, lambda: seen.append((who.get(), threading.get_ident())))
+
+        await asyncio.gather(*(asyncio.create_task(ask(f"reader {k}")) for k in range(8)))
+
+    run(test)
+    assert [name for name, _ in seen] == [f"reader {k}" for k in range(8)]
+    assert len({thread for _, thread in seen} | {threading.get_ident()}) == 2
 
 
 def test_waiting_has_an_end() -> None:

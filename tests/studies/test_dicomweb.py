@@ -204,6 +204,13 @@ def test_what_comes_into_a_study_is_seen(folder: Path, tmp_path: Path) -> None:
         assert len(source.ids()) == 2
 
 
+def test_what_was_said_is_kept_of_so_many_studies_only(source: DicomWebSource, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slem_app.studies.dicomweb.ASKED", 1)
+    for patient in ("ann", "ben"):
+        assert source.listing(uid_of(folder, patient))
+        assert list(source.said) == [uid_of(folder, patient)]
+
+
 def test_a_query_chooses_the_studies(pacs: FakePacs, folder: Path, tmp_path: Path) -> None:
     for query, count in (("PatientID=ann", 1), ("ModalitiesInStudy=CT", 0), ("", 2)):
         assert len(DicomWebSource(Pacs(pacs.url, query), FileCache(tmp_path, 1)).ids()) == count
