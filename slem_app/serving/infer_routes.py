@@ -15,15 +15,17 @@ from starlette.background import BackgroundTask
 
 from slem_app.errors import BadSetting, NotFound, TookTooLong
 from slem_app.serving.readers import reader_of
+from slem_app.serving.seg_reply import check_source, seg_of_reply
 from slem_app.serving.turns import Turns
 from slem_app.serving.uploads import IMAGES, LABELS, keep
 
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
+    from slem_app.serving.cases import Case
 
 __all__ = ["SEQUENCES", "infer_router", "parse_fields"]
 
-Output = Literal["image", "json", "all"]
+Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
 SEQUENCES = "Slem-Sequences"
 NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
@@ -125,11 +127,18 @@ class Job:
         sent: list[Path] = []
         try:
             request = self._request(sent)
+            case = self._dicom_case(request) if self.output == "dicom_seg" else None
             result = self.serving.infer(request)
         finally:
             for path in sent:
                 path.unlink(missing_ok=True)
         path, headers = Path(result["file"]), {SEQUENCES: told(result["params"])}
+        if case is not None:
+            try:
+                content = seg_of_reply(case, self.serving.cards[str(request["model"])], path, result["params"])
+            finally:
+                path.unlink(missing_ok=True)
+            return Response(content, media_type="application/dicom", headers=headers)
         if self.lost or self.output == "json":
             path.unlink(missing_ok=True)
             return Response(json.dumps(result["params"]), media_type="application/json", headers=headers)
@@ -142,6 +151,15 @@ class Job:
             content = body.to_string()
         path.unlink()
         return Response(content, media_type=body.content_type, headers=headers)
+
+    def _dicom_case(self, request: Mapping[str, Any]) -> Case | None:
+        """The image to which a DICOM segmentation of the answer will refer; None for an unknown model, which is said elsewhere."""
+        card = self.serving.cards.get(str(request.get("model")))
+        if card is None:
+            return None
+        case, _ = self.serving.case_of(request, card.reference_order)
+        check_source(case)
+        return case
 
     def _request(self, sent: list[Path]) -> dict[str, Any]:
         """MONAI Label's request, with the paths of what was uploaded."""

@@ -177,3 +177,10 @@ def test_uploads_of_another_size_or_kind_are_refused(url: str, path: str, field:
     answer = ask("PUT", url + path, files={field: (name, bytes(size))})
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "detail"}
+
+
+def test_a_dicom_segmentation_of_what_is_not_dicom_is_refused_before_anything_is_computed(url: str) -> None:
+    answer = ask("POST", f"{url}/infer/slem_brain?image=A&output=dicom_seg")
+    assert (answer.status_code, answer.json()["error"]) == (400, "BadSetting")
+    assert "output=dicom_seg is for DICOM studies of this server; image 'A' is nifti" in answer.json()["detail"]
+    assert ask("POST", f"{url}/infer/other?image=A&output=dicom_seg").status_code == 404

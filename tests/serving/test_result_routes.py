@@ -1,5 +1,6 @@
 """Saving over HTTP, as OHIF's bar and its Segmentation mode do: what is shown, what was edited, what is refused; with files alone and over a PACS."""
 
+import json
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -67,6 +68,27 @@ def stored(serving: Serving, url: str) -> DICOMwebClient:
     session = requests.Session()
     session.headers["Connection"] = "close"
     return DICOMwebClient(f"{url}/dicom-web" if serving.shelf else serving.fake.url, session=session, permissive_uid=True)
+
+
+@pytest.mark.parametrize("model", ["slem_brain", "slem_brain_clicks"])
+def test_a_reply_may_be_a_segmentation_that_is_not_stored(url: str, folder: Path, stored: DICOMwebClient, model: str) -> None:
+    source, before = header(folder, "ann/4_t2f"), len(stored.search_for_series(search_filters={"Modality": "SEG"}))
+    fields = {"client_id": "sam", **({"edema": [[12, 14, 10]]} if model.endswith("clicks") else {})}
+
+    def ask(output: str) -> requests.Response:
+        where = {"image": str(source.SeriesInstanceUID), "output": output}
+        return requests.post(f"{url}/infer/{model}", params=where, data={"params": json.dumps(fields)}, headers={"Connection": "close"}, timeout=60)
+
+    answer, map_ = ask("dicom_seg"), ask("image")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom"), answer.text
+    seg = dcmread(BytesIO(answer.content))
+    assert (seg.PatientID, seg.ReferencedSeriesSequence[0].SeriesInstanceUID) == ("ann", source.SeriesInstanceUID)
+    assert {one.SegmentAlgorithmType for one in seg.SegmentSequence} == {"SEMIAUTOMATIC" if "edema" in fields else "AUTOMATIC"}
+    (place_ := folder.parent / "reply.nrrd").write_bytes(map_.content)
+    array, grid, _ = read_label_file(place_)
+    np.testing.assert_array_equal(read_seg(seg, grid, BRAIN_LABELS), array)
+    assert array.any()
+    assert len(stored.search_for_series(search_filters={"Modality": "SEG"})) == before
 
 
 def header(folder: Path, name: str) -> Any:
