@@ -7,7 +7,7 @@ first in the table of routes, so they win.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import ModuleType
 from typing import Any
 
@@ -15,32 +15,25 @@ from anyio import to_thread
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-__all__ = ["in_thread", "monai_router"]
+__all__ = ["monai_router"]
 
-Run = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Does work somewhere else than in the event loop."""
 KEPT = ("methods", "summary", "tags", "name", "include_in_schema", "deprecated", "responses")
 
 
-def monai_router(module: ModuleType, run: Run = to_thread.run_sync) -> APIRouter:
-    """The routes of a module of `monailabel.endpoints`.
-
-    Args:
-        module: it has a `router`.
-        run: where their work is done; default: in the threads that all requests share.
-    """
+def monai_router(module: ModuleType) -> APIRouter:
+    """The routes of a module of `monailabel.endpoints`, which has a `router`."""
     router = APIRouter()
     for route in module.router.routes:
         if isinstance(route, APIRoute):
-            router.add_api_route(route.path, in_thread(route.endpoint, run), response_model=None, **{name: getattr(route, name) for name in KEPT})
+            router.add_api_route(route.path, in_thread(route.endpoint), response_model=None, **{name: getattr(route, name) for name in KEPT})
     return router
 
 
-def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]], run: Run = to_thread.run_sync) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """An endpoint that never waits for anything in the event loop, as one whose work is done by `run`."""
+def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """An endpoint that never waits for anything in the event loop, as one whose work is done in the threads that all requests share."""
 
     async def threaded(**fields: Any) -> Any:
-        return await run(lambda: _result(endpoint(**fields)))
+        return await to_thread.run_sync(lambda: _result(endpoint(**fields)))
 
     threaded.__signature__ = inspect.signature(endpoint)  # what FastAPI reads the parameters from
     threaded.__name__, threaded.__doc__ = endpoint.__name__, endpoint.__doc__

@@ -23,7 +23,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from monailabel.config import settings as monai_settings
-from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session, wsi_infer
+from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session
 from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
 from monailabel.endpoints.user.auth import User as MonaiUser
 from monailabel.interfaces.app import MONAILabelApp
@@ -62,6 +62,7 @@ STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 POLLS = 8  # threads for status polls
 READING = 3  # requests that read headers at once
 NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
+NO_SLIDES = "whole-slide images are not offered: this server segments MRI, by POST /infer/MODEL"
 NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 
 router = APIRouter()
@@ -78,6 +79,13 @@ async def change_model(model: str) -> None:
 async def reload() -> None:
     """MONAI Label would make a second app beside the one that holds the readers' work."""
     raise NotOffered(NO_RELOAD)
+
+
+@router.post("/infer/wsi/{model}", include_in_schema=False)
+@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
+async def slides(model: str) -> None:
+    """MONAI Label's routes for pathology, for which no model here is made."""
+    raise NotOffered(NO_SLIDES)
 
 
 @router.get("/logs/gpu", include_in_schema=False)
@@ -122,7 +130,6 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     else:
         dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
     app.include_router(info_router(serving, instance.info, polls))
-    app.include_router(monai_router(wsi_infer, partial(turns.run, "whole slides")))
     for module in (model, activelearning, scoring, datastore, logs, session):
         app.include_router(monai_router(module))
     _pages(app)
