@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slem_app.serving.app import Serving
     from slem_app.serving.cases import Case
 
-__all__ = ["SEQUENCES", "infer_router", "parse_fields"]
+__all__ = ["SEQUENCES", "infer_router", "json_object", "parse_fields"]
 
 Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
@@ -76,6 +76,21 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
     return router
 
 
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """The JSON object in the field `name` of a request.
+
+    Raises:
+        BadSetting: it is none.
+    """
+    try:
+        fields = json.loads(text or "{}")
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadSetting(f"the field `{name}` must be JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BadSetting(f"the field `{name}` must be a JSON object, got a {type(fields).__name__}")
+    return fields
+
+
 def parse_fields(text: str) -> dict[str, Any]:
     """The field `params` of a request.
 
@@ -83,12 +98,7 @@ def parse_fields(text: str) -> dict[str, Any]:
         BadSetting: not a JSON object.
         NotFound: a path of this machine where an id belongs.
     """
-    try:
-        fields = json.loads(text or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadSetting(f"the field `params` must be JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise BadSetting(f"the field `params` must be a JSON object, got a {type(fields).__name__}")
+    fields = json_object(text, "params")
     for name in ("image", "label", "session"):
         if fields.get(name) is not None and (not isinstance(fields[name], str) or Path(fields[name]).is_absolute()):
             raise NotFound(f"no {name} {str(fields[name])[:80]!r}: paths of the server are no ids")

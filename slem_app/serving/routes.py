@@ -35,8 +35,8 @@ from slem_app.serving import dicomweb, errors, viewer
 from slem_app.serving.audit import AuditLog, AuditMiddleware
 from slem_app.serving.auth_routes import auth_router
 from slem_app.serving.batch_routes import batch_router
+from slem_app.serving.datastore_routes import datastore_router
 from slem_app.serving.gate import Access, GateMiddleware, listening_at, open_access
-from slem_app.serving.image_routes import image_router
 from slem_app.serving.infer_routes import infer_router
 from slem_app.serving.info_routes import info_router
 from slem_app.serving.label_routes import label_router
@@ -118,7 +118,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.include_router(result_router(serving))  # before the routes that take any word after /slem/
     app.include_router(infer_router(serving, turns))
     app.include_router(upload_router(serving, instance))
-    app.include_router(image_router(serving.datastore))
+    app.include_router(datastore_router(serving.datastore))
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
