@@ -155,15 +155,23 @@ def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """The pretexts' scores (where a task has one, else its loss) on held-out cases over the steps: docs/pretraining_curves_SETTING.png."""
+    """The pretexts' scores on held-out cases over the steps: docs/pretraining_curves_SETTING.png.
+
+    The loss where a task has no score, or one that is far below 0 (`supervoxel`'s divides by the variance of supervoxels that may be uniform).
+    """
     from matplotlib import pyplot
 
     arms = sorted({row["arm"] for row in rows})
-    figure, axes = pyplot.subplots(1, len(arms), figsize=(3 * len(arms), 2.8), squeeze=False, layout="constrained")
-    for axis, arm in zip(axes[0], arms, strict=True):
+    worthless = {row["arm"] for row in rows if not row["score"] or float(row["score"]) < -1}
+    columns = min(5, len(arms))
+    lines = -(-len(arms) // columns)
+    figure, axes = pyplot.subplots(lines, columns, figsize=(3 * columns, 2.8 * lines), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(arms) :]:
+        axis.set_axis_off()
+    for axis, arm in zip(axes.flat, arms, strict=False):
         for run in sorted({(row["cfb"], row["seed"], row["fold"]) for row in rows if row["arm"] == arm}):
             mine = [row for row in rows if row["arm"] == arm and (row["cfb"], row["seed"], row["fold"]) == run]
-            what = "score" if all(row["score"] for row in mine) else "loss"
+            what = "score" if arm not in worthless else "loss"
             line = axis.plot([int(row["step"]) for row in mine], [float(row[what]) for row in mine], ".-", linewidth=1, label=f"fold {run[2]}")
             if what == "score" and all(row["chance"] for row in mine):
                 axis.axhline(float(mine[0]["chance"]), color="grey", linestyle=":", linewidth=1)
