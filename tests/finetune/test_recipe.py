@@ -8,6 +8,8 @@ import yaml
 from slem_app.errors import BadCard, BadSetting, NotFound
 from slem_app.finetune.recipe import load_recipe, recipe_names
 from slem_app.finetune.settings import FinetuneSettings
+from slem_app.network import build
+from slem_app.weights import load_pretrained, transfer
 from slem_app.weights.fields import to_table
 
 
@@ -91,3 +93,11 @@ def test_wrong_cards_are_refused(written):
         load_recipe(written({}, {**card, "colour": "red"}))
     with pytest.raises(BadSetting, match="keys card and settings"):
         load_recipe(written({}, card, extra=1))
+
+
+def test_the_bundled_encoder_fits_the_brain_recipe():
+    card = load_recipe("brain").card
+    told = transfer(load_pretrained("slem_brain_ssl"), build(card.network), card.sequences)
+    assert {name.split(".")[1] for name in told.taken} == {"stem", "levels", "down", "context", "fusion"}
+    assert {name.split(".")[0] for name in told.new} == {"decoder", "head", "deep_heads", "encoder"}
+    assert all(name.startswith("encoder.fusion") for name in told.new if name.startswith("encoder"))
