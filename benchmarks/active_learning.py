@@ -21,7 +21,6 @@ import argparse
 import csv
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ import torch
 from scipy.integrate import trapezoid
 
 sys.path.insert(0, str(Path(__file__).parent))
+from page import commit
 from pretraining import Bench, read_rows
 from pretraining_arms import SETTINGS as TRAINING
 
@@ -274,12 +274,11 @@ def against(found: Mapping[str, Mapping[tuple[str, str], float]], one: str, othe
 
 def report(rows: Sequence[Mapping[str, str]], note: str = "") -> str:
     """The tables, and what they say, as Markdown; `note` is what else a reader must know, e.g. of the machine."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     lines = [
         "# Which case to label next",
         "",
-        f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit}. Area under the learning curve: mean Dice of WT, TC and ET (points) over the",
-        "number of labelled cases, complete runs only. Differences are paired by run (seed and fold), with their 95 % bootstrap interval over runs.",
+        f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit()}. Area under the learning curve: mean Dice of WT, TC and ET (points) over",
+        "the number of labelled cases, complete runs only. Differences are paired by run (seed and fold), with their 95 % bootstrap interval over runs.",
         "Seconds are medians over rounds, by the wall clock. Every round and case: `active_learning.csv`.",
         *(["", note] if note else []),
     ]

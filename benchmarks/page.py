@@ -9,15 +9,19 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
-__all__ = ["table", "where", "write_page"]
+__all__ = ["commit", "table", "where", "write_page"]
 
 WRITTEN = "\n## To know\n"
 
 
 def where() -> str:
     """Machine, commit and day."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return f"{platform.machine()}, {os.cpu_count()} cores; commit {commit}; {date.today()}"
+    return f"{platform.machine()}, {os.cpu_count()} cores; commit {commit()}; {date.today()}"
+
+
+def commit() -> str:
+    """The short name of the commit that is checked out; empty outside a repository."""
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

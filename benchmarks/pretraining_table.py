@@ -9,7 +9,6 @@ bootstrap. Settings are never mixed.
 from __future__ import annotations
 
 import csv
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from page import write_page
+from page import commit, write_page
 
 BASELINES = ("scratch", "jigen", "multimodal_puzzle", "supervoxel")
 AIMS = {"wt": 2.03, "tc": 3.92, "et": 1.75}  # points, by column; where the paper's abstract claims none there is none
@@ -73,11 +72,10 @@ def report(path: Path, about: Mapping[str, str], regions: Mapping[str, str]) -> 
         regions: column of the CSV -> region's name.
     """
     rows = _read(path)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     lines = [
         "# Pre-training: does it make a few labels go further?",
         "",
-        f"`python benchmarks/pretraining.py`; {date.today()}, commit {commit}. Dice in points (0 to 100) and HD95 in mm on the images' own grid,",
+        f"`python benchmarks/pretraining.py`; {date.today()}, commit {commit()}. Dice in points (0 to 100) and HD95 in mm on the images' own grid,",
         "mean over test cases of the mean over seeds, sd over cases. Both masks empty count 100, one empty 0 (HD95 0 and 374 mm). Weights of the",
         "last step; no test case chose anything. cfb 1: contextual fusion block, cfb 0: a plain residual block of as many weights.",
         f"Every case: `{path.name}`.",

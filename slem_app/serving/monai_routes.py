@@ -25,11 +25,11 @@ def monai_router(module: ModuleType) -> APIRouter:
     router = APIRouter()
     for route in module.router.routes:
         if isinstance(route, APIRoute):
-            router.add_api_route(route.path, in_thread(route.endpoint), response_model=None, **{name: getattr(route, name) for name in KEPT})
+            router.add_api_route(route.path, _in_thread(route.endpoint), response_model=None, **{name: getattr(route, name) for name in KEPT})
     return router
 
 
-def in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """An endpoint that never waits for anything in the event loop, as one whose work is done in the threads that all requests share."""
 
     async def threaded(**fields: Any) -> Any:

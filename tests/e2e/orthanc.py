@@ -6,16 +6,22 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
+
+from slem_app import phantom
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MISSING = next(
     (text for text, there in (("orthanc orthanc-dicomweb", shutil.which("Orthanc") and PLUGIN.exists()), ("gcc", shutil.which("gcc"))) if not there), ""
 )
+NEEDED = pytest.mark.skipif(bool(MISSING), reason=f"no PACS: apt-get install {MISSING}")
 HERE = Path(__file__).parent
 
 
@@ -57,6 +63,28 @@ class Orthanc:
     def client(self) -> DICOMwebClient:
         return DICOMwebClient(self.url)
 
+    def study_of(self, patient: str) -> str:
+        """UID of a patient's only study."""
+        [found] = self.client.search_for_studies(search_filters={"PatientID": patient})
+        return found["0020000D"]["Value"][0]
+
     def send(self, folder: Path) -> None:
         """Store all files of a folder, as a scanner would."""
         self.client.store_instances([dcmread(path) for path in sorted(folder.rglob("*.dcm"))])
+
+
+@contextmanager
+def orthanc_with(studies: Path, folder: Path) -> Iterator[Orthanc]:
+    """A running PACS that has a folder's studies; what it needs lies in `folder`."""
+    one = Orthanc(folder)
+    one.start()
+    try:
+        one.send(studies)
+        yield one
+    finally:
+        one.stop()
+
+
+def oblique_head() -> phantom.Phantom:
+    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each series has another spacing."""
+    return phantom.make(seed=2, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5), oblique=True, own_grids=True)

@@ -1,9 +1,6 @@
 """Log-in with the real clients: 3D Slicer's library with user and password, refused without, expired and back; OHIF behind the log-in page."""
 
-import importlib.util
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +12,8 @@ from slem_app import phantom
 from slem_app.users import UserFile
 from tests.e2e import ohif
 from tests.e2e.conftest import Server
+from tests.e2e.slicer_client import load_client
 
-CLIENT = Path(sys.prefix) / "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 SECRET = "a long secret"
 
 pytestmark = [
@@ -48,12 +45,7 @@ def server(users: UserFile, studies: Path, start_server: Callable, click_models:
 
 @pytest.fixture(scope="module")
 def library() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it imports cgi
-        spec = importlib.util.spec_from_file_location("monailabel_slicer_client_login", CLIENT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
+    return load_client()
 
 
 class Plugin:
@@ -120,8 +112,8 @@ def viewer(server: Server) -> Iterator:
         yield one
 
 
-@pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'")
+@ohif.NEEDED[0]
+@ohif.NEEDED[1]
 def test_ohif_opens_after_the_log_in_page(viewer, server: Server) -> None:
     token = requests.post(f"{server.url}/auth/token", data={"username": "rea", "password": SECRET}, timeout=60).json()["access_token"]
     [study] = requests.get(f"{server.url}/dicom-web/studies", headers={"Authorization": f"bearer {token}"}, timeout=60).json()

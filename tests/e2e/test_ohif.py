@@ -1,7 +1,6 @@
 """The real OHIF, in a browser, on a study of four series beside another patient's: what it lists, shows and corrects by mouse clicks."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from tests.e2e.seg import read_by_highdicom
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+    *ohif.NEEDED,
 ]
 NAMES = np.array(["", "necrosis", "edema", "enhancing tumor"])
 DESCRIPTIONS = {"AX T1 SE", "AX T1 SE POST GAD", "AX T2 TSE", "AX T2 FLAIR"}

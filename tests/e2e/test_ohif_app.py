@@ -1,6 +1,5 @@
 """What this server stores in a PACS, under the eyes of an OHIF that knows nothing of it: names, colours, counts and every voxel's place."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ from slem_app.weights import BRAIN_LABELS
 from tests.e2e import ohif
 from tests.e2e.conftest import Server
 from tests.e2e.ohif_app import FOLDER, IndependentViewer, ohif_app
-from tests.e2e.orthanc import MISSING, Orthanc
+from tests.e2e.orthanc import NEEDED, Orthanc, oblique_head, orthanc_with
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(MISSING), reason=f"no PACS: apt-get install {MISSING}"),
-    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+    NEEDED,
+    *ohif.NEEDED,
     pytest.mark.skipif(not (FOLDER / "index.html").is_file(), reason="no viewer in .ohif: `make e2e` fetches it"),
 ]
 NAMES = np.array(["", *BRAIN_LABELS.names])
@@ -31,19 +29,15 @@ NAMES = np.array(["", *BRAIN_LABELS.names])
 
 @pytest.fixture(scope="module")
 def head() -> phantom.Phantom:
-    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each series has another spacing."""
-    return phantom.make(seed=2, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5), oblique=True, own_grids=True)
+    return oblique_head()
 
 
 @pytest.fixture(scope="module")
 def pacs(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     studies = tmp_path_factory.mktemp("studies")
     phantom.write_dicom(head, studies, "ann")
-    orthanc = Orthanc(tmp_path_factory.mktemp("orthanc"))
-    orthanc.start()
-    orthanc.send(studies)
-    yield orthanc
-    orthanc.stop()
+    with orthanc_with(studies, tmp_path_factory.mktemp("orthanc")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +53,7 @@ def viewer(pacs: Orthanc) -> Iterator[IndependentViewer]:
 
 @pytest.fixture(scope="module")
 def study(pacs: Orthanc) -> str:
-    [found] = pacs.client.search_for_studies(search_filters={"PatientID": "ann"})
-    return found["0020000D"]["Value"][0]
+    return pacs.study_of("ann")
 
 
 def segment(server: Server, image: str, path: Path) -> tuple[np.ndarray, Grid]:
@@ -117,12 +110,13 @@ def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
 
 
 def test_no_answer_through_the_proxy_names_the_pacs(viewer: IndependentViewer, pacs: Orthanc, study: str) -> None:
+    own = f":{pacs.port}/"  # with its colon: the figures alone stand in many a UID
     found = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/series", timeout=60)
     metadata = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/metadata", timeout=60)
     for answer in (found, metadata):
         assert answer.ok
-        assert str(pacs.port) not in answer.text
+        assert own not in answer.text
     address = found.json()[0]["00081190"]["Value"][0]
     assert address.startswith(f"{viewer.url}/proxy/dicom/wado/studies/{study}")
     assert requests.get(f"{address}/metadata", timeout=60).json()
-    assert str(pacs.port) in requests.get(f"{pacs.url}/studies/{study}/series", timeout=60).text  # it does name itself
+    assert own in requests.get(f"{pacs.url}/studies/{study}/series", timeout=60).text  # it does name itself

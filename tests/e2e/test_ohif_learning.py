@@ -1,6 +1,5 @@
 """The learning loop by OHIF's panel in Chromium: one click on Update Model is one fine-tuning, the new model then answers, and is taken back."""
 
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,7 @@ PATIENCE = 400  # s for a round of some seconds
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+    *ohif.NEEDED,
 ]
 
 

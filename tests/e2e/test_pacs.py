@@ -1,6 +1,5 @@
 """Orthanc, this server over it, OHIF in Chromium: four series on grids of their own, clicks by mouse, results in the PACS, the PACS gone for a while."""
 
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,23 +12,21 @@ from slem_app import phantom
 from slem_app.weights import load_model
 from tests.e2e import ohif
 from tests.e2e.conftest import Server
-from tests.e2e.orthanc import MISSING, Orthanc
+from tests.e2e.orthanc import NEEDED, Orthanc, oblique_head, orthanc_with
 from tests.e2e.seg import read_by_highdicom
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(MISSING), reason=f"no PACS: apt-get install {MISSING}"),
-    pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
+    NEEDED,
+    *ohif.NEEDED,
 ]
 SERIES = {"t1n": "SAG T1 SE", "t1c": "AX T1 SE POST GAD", "t2w": "AX T2 TSE", "t2f": "AX T2 FLAIR"}
 
 
 @pytest.fixture(scope="module")
 def head() -> phantom.Phantom:
-    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each series has another spacing."""
-    return phantom.make(seed=2, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5), oblique=True, own_grids=True)
+    return oblique_head()
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +34,8 @@ def pacs(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Ite
     studies = tmp_path_factory.mktemp("studies")
     phantom.write_dicom(head, studies, "ann")
     phantom.write_dicom(phantom.make(seed=1, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, "ben")
-    orthanc = Orthanc(tmp_path_factory.mktemp("orthanc"))
-    orthanc.start()
-    orthanc.send(studies)
-    yield orthanc
-    orthanc.stop()
+    with orthanc_with(studies, tmp_path_factory.mktemp("orthanc")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +47,6 @@ def server(pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory:
 def viewer(server: Server) -> Iterator[ohif.Viewer]:
     with ohif.viewer(server.url) as one:
         yield one
-
-
-def study_of(pacs: Orthanc, patient: str) -> str:
-    [found] = pacs.client.search_for_studies(search_filters={"PatientID": patient})
-    return found["0020000D"]["Value"][0]
 
 
 def segmentations(pacs: Orthanc, study: str) -> list[Dataset]:
@@ -78,7 +67,7 @@ def healthy(head: phantom.Phantom, shown: ohif.Shown) -> np.ndarray:
 
 @pytest.mark.parametrize("sequence", ["t1n", "t2w", "t2f"])
 def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Viewer, pacs: Orthanc, head: phantom.Phantom, sequence: str) -> None:
-    study = study_of(pacs, "ann")
+    study = pacs.study_of("ann")
     before = len(segmentations(pacs, study))
     viewer.open(study)
     assert sorted(one for one in viewer.descriptions() if not one.startswith("Segmentation")) == sorted(SERIES.values())  # none of the other patient's
@@ -118,11 +107,11 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Vi
     stale = saved != clicked.names  # OHIF redraws the labels that have points over the others as they were, so a few voxels between two labels differ
     assert stale.mean() < 0.001
     assert np.isin(clicked.names[stale], ["", *automatic.names[stale]]).all()
-    assert segmentations(pacs, study_of(pacs, "ben")) == []
+    assert segmentations(pacs, pacs.study_of("ben")) == []
 
 
 def test_an_edit_in_the_viewer_becomes_a_version(viewer: ohif.Viewer, server: Server, pacs: Orthanc) -> None:
-    study = study_of(pacs, "ann")
+    study = pacs.study_of("ann")
     last = segmentations(pacs, study)[-1]
     before = requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()
     viewer.edit(study, f"{last.SeriesDescription}"[:30], "edema", "Edited in OHIF")
@@ -136,7 +125,7 @@ def test_an_edit_in_the_viewer_becomes_a_version(viewer: ohif.Viewer, server: Se
 
 
 def test_while_the_pacs_is_gone_nothing_is_lost(server: Server, pacs: Orthanc) -> None:
-    study = study_of(pacs, "ann")
+    study = pacs.study_of("ann")
     there = len(segmentations(pacs, study))
 
     def infer() -> requests.Response:

@@ -1,7 +1,6 @@
 """A brain and an abdomen on one server with a model for each, through Slicer's own client and in the real OHIF."""
 
 import dataclasses
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,8 +86,8 @@ def test_slicers_client_sees_each_models_labels_and_segments_each_case_with_its_
     assert client.info()["datastore"]["completed"] == 1
 
 
-@pytest.mark.skipif(ohif.CHROMIUM is None, reason="no chromium: apt-get install chromium")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'")
+@ohif.NEEDED[0]
+@ohif.NEEDED[1]
 def test_ohif_shows_the_organs_under_their_names_on_the_series_that_is_looked_at(url: str, tmp_path: Path) -> None:
     [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": "ben"}, timeout=60).json()
     with ohif.viewer(url) as viewer:
