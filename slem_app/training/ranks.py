@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import importlib
 import os
 import signal
 import sys
@@ -41,6 +43,8 @@ def join_processes(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # NCCL talks over the current GPU, which is the first one of all until told otherwise
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        # DistributedDataParallel imports torch._dynamo, which keeps whatever group there is at that time alive for good, and the group its threads
+        importlib.import_module("torch._dynamo")
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
 
 
@@ -61,9 +65,14 @@ def of_all(value: object) -> list:
 
 
 def leave_processes() -> None:
-    """Part from them again."""
+    """Part from them again; the group's threads have ended afterwards.
+
+    A gloo thread that still runs when the interpreter ends, with a tensor of Python's in hand, aborts the process (SIGABRT, "terminate called
+    without an active exception"), and with it a run that was done (pytorch pull request 179291 describes it). They end with the group's last holder.
+    """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()  # DistributedDataParallel holds the group and lies in cycles
 
 
 def first_process() -> bool:
