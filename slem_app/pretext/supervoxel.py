@@ -107,8 +107,9 @@ class Supervoxel(Task):
         return masked_error(outputs["restored"], targets["truth"], targets["where"], power=2)
 
     def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """'score' the share of the hole's variance that is explained; 'chance' 0, its mean."""
-        score = explained(outputs["restored"], targets["truth"], targets["where"])
+        """'score' 1 - the hole's mean squared error / the head's variance; 'chance' 0, about what the head's mean gives."""
+        truth = targets["truth"]
+        score = explained(outputs["restored"], truth, targets["where"], among=truth != 0)
         return {"score": score, "chance": torch.zeros_like(score)}
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:
