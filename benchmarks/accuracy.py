@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 import tyro
+from page import commit, write_page
 
 from slem_app.cli.finetune import Finetune
 from slem_app.finetune.cases import folds, truth
@@ -105,11 +105,10 @@ class Accuracy:
             writer.writerows(rows)
         regions = [region.name for region in recipe.card.labels.regions]
         columns = [*regions, *(f"hd95_{r}" for r in regions)]
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         lines = [
             f"# Accuracy: {self.folds}-fold cross-validation by patient, {len(rows)} cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads, "
+            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, {torch.get_num_threads()} threads, "
             f"torch {torch.__version__}.",
             f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, seed {self.seed}. Dice on the images' own grid; "
             "both masks empty",
@@ -129,7 +128,7 @@ class Accuracy:
             lines.append(
                 f"| {region} | {b['mean']:.3f} | {b['sd']:.3f} | {b['low']:.3f} to {b['high']:.3f} | {sorted(values)[len(values) // 2]:.3f} | {distance:.1f} |"
             )
-        (RESULTS / f"{self.name}.md").write_text("\n".join(lines) + "\n")
+        write_page(RESULTS / f"{self.name}.md", "\n".join(lines))
         print("\n".join(lines[-5:]))
 
 

@@ -33,7 +33,7 @@ import torch
 from scipy.integrate import trapezoid
 
 sys.path.insert(0, str(Path(__file__).parent))
-from page import commit
+from page import commit, write_page
 from pretraining import Bench, read_rows
 from pretraining_arms import SETTINGS as TRAINING
 
@@ -272,15 +272,14 @@ def against(found: Mapping[str, Mapping[tuple[str, str], float]], one: str, othe
     return bootstrap([found[one][run] - found[other][run] for run in both]) if len(both) > 1 and one != other else None
 
 
-def report(rows: Sequence[Mapping[str, str]], note: str = "") -> str:
-    """The tables, and what they say, as Markdown; `note` is what else a reader must know, e.g. of the machine."""
+def report(rows: Sequence[Mapping[str, str]]) -> str:
+    """The tables, and what they say, as Markdown."""
     lines = [
         "# Which case to label next",
         "",
         f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit()}. Area under the learning curve: mean Dice of WT, TC and ET (points) over",
         "the number of labelled cases, complete runs only. Differences are paired by run (seed and fold), with their 95 % bootstrap interval over runs.",
         "Seconds are medians over rounds, by the wall clock. Every round and case: `active_learning.csv`.",
-        *(["", note] if note else []),
     ]
     for name in sorted({row["setting"] for row in rows}):
         mine = [row for row in rows if row["setting"] == name]
@@ -369,7 +368,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--results", type=Path, help="the CSV; the table lies beside it")
     parser.add_argument("--table", action="store_true", help="only write the table")
-    parser.add_argument("--note", default="", help="a sentence for the table, e.g. of the machine")
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -383,9 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = [Run(strategy, seed, fold) for seed in seeds for fold in folds for strategy in asked.strategies]  # every piece is a comparison
         simulate(simulation, runs, asked.minutes, results)
     if rows := read_rows(results):
-        text = report(rows, asked.note)
-        results.with_suffix(".md").write_text(text)
-        print(text)
+        print(write_page(results.with_suffix(".md"), report(rows)))
 
 
 if __name__ == "__main__":

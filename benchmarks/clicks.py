@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from page import commit, write_page
 
 from slem_app.finetune.cases import folds, truth
 from slem_app.finetune.scores import bootstrap, region_scores
@@ -101,8 +101,7 @@ class Clicks:
                 writer.writeheader()
                 writer.writerows(before)
             text += compared(before, [row for row in rows if row["click"] == 0], labels)
-        (RESULTS / f"{self.name}.md").write_text(text)
-        print(text)
+        print(write_page(RESULTS / f"{self.name}.md", text))
 
     def case(self, refiner: Refiner, study: object, fold: int) -> list[dict[str, object]]:
         """One row a click of one case; the row of click 0 is the automatic result."""
@@ -148,11 +147,10 @@ class Clicks:
         curve = {(str(row["case"]), int(row["click"])): row for row in rows}
         shown = [n for n in SHOWN if n <= self.clicks]
         told = [row for row in rows if row["improved"] != ""]
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         lines = [
             f"# Clicks: Dice after n clicks of a simulated reader, {len(cases)} held-out cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit}, {platform.machine()}, {torch.get_num_threads()} threads,",
+            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, {torch.get_num_threads()} threads,",
             f"torch {torch.__version__}. Model {model}. The reader clicks into the error that costs most",
             f"({self.measure}), right label in {1 - self.wrong:.0%} of clicks; jitter {self.jitter}, seed {self.seed}.",
             "Dice on the images' own grid; both masks empty counts 1, one empty 0.",

@@ -26,6 +26,7 @@ import nibabel
 import numpy as np
 import requests
 import tyro
+from page import commit, write_page
 
 from slem_app.cli.serve import Serve, environment, wait_until_ready
 from slem_app.formats import read_label_file
@@ -90,7 +91,7 @@ class DriveCases:
                 finally:
                     server.terminate()
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(self.report(rows, ready, memory), encoding="utf-8")
+        write_page(self.out, self.report(rows, ready, memory))
         print(self.out.read_text(encoding="utf-8"))
 
     def drive(self, url: str, folder: Path) -> list[Row]:
@@ -151,7 +152,6 @@ class DriveCases:
 
     def report(self, rows: list[Row], ready: float, memory: tuple[float, float]) -> str:
         """The result file."""
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
         regions = list(rows[0].dice)
         good = sum(all(row.right.values()) for row in rows)
         outside = [sum(row.warm[step] for step in STEPS if step != "network") + row.round_trip - row.warm["total"] for row in rows]
@@ -159,7 +159,7 @@ class DriveCases:
         lines = [
             "# A reader's round on every case, by the wheel's own 3D Slicer client",
             "",
-            f"{date.today()}, commit {commit or 'unknown'}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+            f"{date.today()}, commit {commit()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
             f"Model {self.model}. Server ready after {ready:.1f} s, resident memory {memory[0]:.2f} GiB at the end, {memory[1]:.2f} at most.",
             f"{good} of {len(rows)} cases right in every point. Outside the network a warm request takes {np.median(outside):.2f} s (median), "
             f"{max(outside):.2f} s at most, transfer and the client's reading included.",

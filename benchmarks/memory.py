@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from page import commit, write_page
 
 from slem_app.finetune.loop import train
 from slem_app.finetune.settings import FinetuneSettings
@@ -78,11 +79,10 @@ class Memory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, own / 1024
 
     def write(self, rows: list[str]) -> None:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         lines = [
             "# Memory of a training by number of cases",
             "",
-            f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`; {date.today()}, commit {commit}, {platform.machine()}, "
+            f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`; {date.today()}, commit {commit()}, {platform.machine()}, "
             f"torch {torch.__version__}, one thread.",
             f"{self.steps} steps of 2 patches of {self.patch}^3 voxels, no loader processes; every case is a file of its own.",
             "",
@@ -91,7 +91,7 @@ class Memory:
             *rows,
         ]
         RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text("\n".join(lines) + "\n")
+        write_page(RESULT, "\n".join(lines))
 
 
 def fill(folder: Path, count: int) -> float:

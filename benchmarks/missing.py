@@ -21,7 +21,6 @@ import csv
 import itertools
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -222,11 +221,10 @@ def _score(bench: Bench, asked: argparse.Namespace) -> None:
 
 def _table(bench: Bench, asked: argparse.Namespace) -> None:
     import missing_table
-    from page import write_page
+    from page import commit, write_page
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     shared = SETTINGS[bench.setting]
-    where = f"{date.today()}, commit {commit}, {platform.machine()}, torch {torch.__version__}"
+    where = f"{date.today()}, commit {commit()}, {platform.machine()}, torch {torch.__version__}"
     about = f"{shared.about}; {shared.folds} folds; {shared.surrounding}"
     text = missing_table.text(read_rows(asked.results / "missing.csv"), bench.setting, about, where, shared.folds)
     path = asked.results / ("missing.md" if bench.setting == "small" else f"missing_{bench.setting}.md")

@@ -20,8 +20,13 @@ def where() -> str:
 
 
 def commit() -> str:
-    """The short name of the commit that is checked out; empty outside a repository."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    """The short name of the commit that is checked out, with `+` where tracked files differ from it; 'unknown' outside a repository."""
+    head, changed = (_git(*words) for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no")))
+    return f"{head or 'unknown'}{'+' if changed else ''}"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -37,6 +37,7 @@ import numpy as np
 import psutil
 import requests
 import tyro
+from page import commit, write_page
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
 from slem_app.grouping import Grouping, group
@@ -84,7 +85,7 @@ class Speed:
                 tables.append(self.theirs(groupings, card, work))
         text = report(tables, card, self.threads)
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(text, encoding="utf-8")
+        write_page(self.out, text)
         print(text)
 
     def ours(self, ids: Sequence[str], work: Path) -> Table:
@@ -274,13 +275,6 @@ def machine() -> str:
     info = Path("/proc/cpuinfo")
     model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "") if info.is_file() else ""
     return f"{model or platform.processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
-
-
-def commit() -> str:
-    """Short id of the checked-out commit, with `+` where tracked files differ from it."""
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=PROJECT, capture_output=True, text=True).stdout.strip()
-    return f"{head or 'unknown'}{'+' if changed else ''}"
 
 
 if __name__ == "__main__":

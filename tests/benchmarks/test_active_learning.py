@@ -62,8 +62,10 @@ def test_it_runs_in_pieces_and_repeats_nothing(module, studies: Path, tmp_path: 
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == before
     assert "Too few complete runs" in (tmp_path / "smoke" / "active_learning.md").read_text()
     assert "2 of 12 runs, INCOMPLETE" in (tmp_path / "smoke" / "active_learning.md").read_text()
-    module.main([*call, "--table", "--note", "On a laptop."])
-    assert "\n\nOn a laptop.\n" in (tmp_path / "smoke" / "active_learning.md").read_text()
+    page = tmp_path / "smoke" / "active_learning.md"
+    page.write_text(page.read_text() + "\n## To know\n\n- On a laptop.\n")
+    module.main([*call, "--table"])
+    assert page.read_text().endswith("\n## To know\n\n- On a laptop.\n")
 
 
 def test_the_area_is_that_under_the_curve(module) -> None:
