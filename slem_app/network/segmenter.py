@@ -132,6 +132,10 @@ class Segmenter(nn.Module):
             raise ValueError(f"a fused map of {tuple(fused.shape[2:])} must have sizes that are multiples of {self.config.multiple // self.config.stem_stride}")
         return self._heads(self.encoder.levels_of(fused, prompts))
 
+    def decoded(self, fused: torch.Tensor) -> torch.Tensor:
+        """The finest feature maps behind the logits, without prompts: (N, C, I/s, J/s, K/s) from what `fuse` gave or a crop as for `deep_fused`."""
+        return self.decoder(self.encoder.levels_of(fused))[0]
+
     def _heads(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         maps = self.decoder(maps)
         full = channels_to_space(self.head(maps[0]), self.config.stem_stride)

@@ -7,8 +7,9 @@
 
 Guarantees, kept after the network whatever it says: the voxel of a click, and every painted voxel, has its prompt's label (of two prompts on
 one voxel the later holds); outside `Result.changed` the label map is bit by bit the one before; labels that a box limits lie inside it. A
-correction only ever spreads the label that was pointed at, in one piece with the prompt, and stays clear of what other prompts claim: so no
-click undoes an earlier one. A removed prompt is not undone here: go back to the result before it, or `replay`.
+correction only ever spreads the label that was pointed at, in one piece with the prompt and over what shows the label that the prompt corrects
+(a click that turns edema into core takes no enhancing tumor), and stays clear of what other prompts claim: so no click undoes an earlier one.
+A removed prompt is not undone here: go back to the result before it, or `replay`.
 
 A model without prompt channels is refined by its automatic probabilities, the images and the prompts alone (`claim`); one with them looks
 again at a view around the new prompts. `Refiner` keeps no state between calls; its network serves one call at a time.
@@ -24,7 +25,7 @@ import torch
 from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
-from slem_app.predict.appearance import AppearanceSettings, evidence
+from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
@@ -151,10 +152,10 @@ class Refiner:
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
         for members in groups(new, self.view.largest / 2):
-            where, logits = self._look(prepared, features, result, prompts, array, members, timings)
+            where, logits, maps = self._look(prepared, features, result, prompts, array, members, timings)
             with clock(timings, "merge"):
                 for entry in members:
-                    boxes.append(self._follow(array, prepared, where, logits, entry, prompts))
+                    boxes.append(self._follow(array, prepared, where, logits, maps, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
             boxes.append(self._keep_inside(array, prompts, prepared.reference))
         prediction = replace(result.prediction, array=array, timings=timings)
@@ -189,15 +190,15 @@ class Refiner:
         array: np.ndarray,
         members: Sequence[Click | Scribble],
         timings: dict[str, float],
-    ) -> tuple[View, np.ndarray]:
-        """The view of some new prompts and the logits (R, I, J, K) in it."""
+    ) -> tuple[View, np.ndarray, Maps | None]:
+        """The view of some new prompts, the logits (R, I, J, K) in it, and what a network that listens sees there without prompts."""
         config = self.card.network
         with clock(timings, "view"):
             where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.view, config.multiple, config.stem_stride)
         with clock(timings, "network"):
             if not self.listens:
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
-                return where, np.log(known / (1 - known))
+                return where, np.log(known / (1 - known)), None
             last = max(prompts.entries.index(entry) for entry in members)
             told = replace(prompts, entries=prompts.entries[: last + 1])
             channels = encode(told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0))
@@ -206,9 +207,17 @@ class Refiner:
             else:
                 s = config.stem_stride
                 fused = features.fused[(slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))]
-            return where, self._logits(fused, channels)[0].cpu().numpy()
+            return where, self._logits(fused, channels)[0].cpu().numpy(), self._maps(fused)
 
-    def _follow(self, array: np.ndarray, prepared: Prepared, where: View, logits: np.ndarray, entry: Click | Scribble, prompts: Prompts) -> Box3:
+    def _maps(self, fused: torch.Tensor) -> Maps:
+        with torch.inference_mode(), self.predictor.autocast():
+            values = self.predictor.network.decoded(fused)[0].float().cpu().numpy()
+        mean, spread = (function(values, axis=(1, 2, 3), keepdims=True) for function in (np.mean, np.std))
+        return Maps((values - mean) / (spread + 1e-3), self.card.network.stem_stride)
+
+    def _follow(
+        self, array: np.ndarray, prepared: Prepared, where: View, logits: np.ndarray, maps: Maps | None, entry: Click | Scribble, prompts: Prompts
+    ) -> Box3:
         """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
         reference, settings = prepared.reference, self.settings.claim
         voxels = _voxels(entry, reference)
@@ -218,10 +227,13 @@ class Refiner:
                 f"the image {reference}: was it made on another image?"
             )
         before = prompts.entries[: prompts.entries.index(entry)]
-        near, field = self._field(where, logits, prepared, entry, before, array)
+        near, field = self._field(where, logits, maps, prepared, entry, before, array)
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
         follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
+        value, corrected = self.card.labels.value(entry.label) if entry.label else 0, np.unique(array[tuple(voxels.T)])
+        if (corrected != value).any():
+            follows &= np.isin(array[box], (*corrected, value))
         if isinstance(entry, Click):
             self._round(follows, part, entry, before)
         if prompts.box is not None and prompts.box.limits(entry.label):
@@ -231,7 +243,7 @@ class Refiner:
         pieces, count = ndimage.label(follows)
         chosen = np.zeros(count + 1, dtype=bool)
         chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
-        array[box][chosen[pieces]] = self.card.labels.value(entry.label) if entry.label else 0
+        array[box][chosen[pieces]] = value
         for other in (*before, entry):
             held = _voxels(other, reference)
             held = held[_inside(held, box)]
@@ -249,7 +261,14 @@ class Refiner:
                 follows &= ~((apart <= ball) & (apart < distance))
 
     def _field(
-        self, where: View, logits: np.ndarray, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble], array: np.ndarray
+        self,
+        where: View,
+        logits: np.ndarray,
+        maps: Maps | None,
+        prepared: Prepared,
+        entry: Click | Scribble,
+        before: Sequence[Click | Scribble],
+        array: np.ndarray,
     ) -> tuple[View, np.ndarray]:
         """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown.
 
@@ -269,7 +288,10 @@ class Refiner:
         field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
         value = self.card.labels.value(entry.label) if entry.label else 0
         showing = moved(array, prepared.reference, near.grid, order=0)
-        looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance) if isinstance(entry, Click) else None
+        looks = None
+        if isinstance(entry, Click):
+            seen = maps and replace(maps, start=tuple(s.start for s in near.within(where)))
+            looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, seen)
         if looks is not None:  # what other prompts hold gets no support
             field += np.where(looks > 0, looks * free / np.maximum(mine, 1e-6), looks)
         field[mine < settings.least] = -1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from slem_app.predict.appearance import AppearanceSettings, evidence
+from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.prompts import BACKGROUND, Click
 from slem_app.types import Grid
 
@@ -77,6 +77,29 @@ def test_a_click_between_the_voxels_of_a_coarse_grid_has_a_place(tissue) -> None
     found = evidence(click, EDEMA, grid, images, shown, margin, AppearanceSettings())
     assert np.isfinite(found).all()
     assert found[18, 15, 10] == 0
+
+
+def test_what_only_the_network_tells_apart_is_told_apart(tissue) -> None:
+    images, shown, margin = tissue
+    rng = np.random.default_rng(1)
+    alike = rng.normal(0, 1, images.shape).astype(np.float32) + 5
+    values = rng.normal(0, 0.3, (3, 24, 16, 12)).astype(np.float32)
+    values[1, 13:] += 2  # I = 22 of the crop, which begins at (4, 2, 4), is theirs from 13 on
+    click = Click("edema", tuple(GRID.to_world(np.array([18.0, 15.0, 10.0]))))
+    told = evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50, deep=1), Maps(values, 2, (4, 2, 4)))
+    assert told[23:].mean() < told[15:22].mean() - 3
+    assert told[18, 15, 10] == 0
+    untold = evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50, deep=0), Maps(values, 2, (4, 2, 4)))
+    assert abs(untold[23:].mean() - untold[15:22].mean()) < 0.5
+    np.testing.assert_array_equal(untold, evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50)))
+
+
+def test_maps_are_read_at_voxels_as_they_are_mixed_everywhere() -> None:
+    maps = Maps(np.random.default_rng(0).normal(size=(3, 6, 5, 4)).astype(np.float32), 2, (1, 2, 0))
+    shape = (9, 7, 8)
+    weights = np.array([1.0, -2.0, 0.5], np.float32)
+    voxels = np.argwhere(np.ones(shape, bool))
+    np.testing.assert_allclose(weights @ maps.at(voxels), maps.mixed(weights, shape).ravel(), atol=1e-5)
 
 
 def test_one_sequence_is_enough(tissue) -> None:

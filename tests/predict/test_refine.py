@@ -169,6 +169,26 @@ def test_a_click_only_ever_spreads_its_own_label_in_one_piece(model: Model, case
     assert set(np.unique(who.shown[changed])) == {NECROSIS}
 
 
+def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Model, case: Phantom) -> None:
+    who, voxel = reader(model, case), middle(case, EDEMA)
+    corrected = who.shown[voxel]
+    who.positive("necrosis", voxel)
+    changed = np.argwhere(who.shown != who.before)
+    assert len(changed)
+    far = changed[np.linalg.norm((changed - voxel) * 2.0, axis=1) > who.refiner.settings.claim.ball]
+    assert set(who.before[tuple(far.T)]) <= {corrected}
+
+
+def test_a_stroke_over_two_labels_corrects_both(thresholds: Model, case: Phantom) -> None:
+    who, painted = reader(thresholds, case), np.zeros(case.labels.shape, bool)
+    painted[tuple(np.array([middle(case, NECROSIS), middle(case, EDEMA)]).T)] = True
+    assert set(who.shown[painted]) == {NECROSIS, EDEMA}
+    who.paint("enhancing tumor", painted)
+    changed = (who.shown != who.before) & ~painted
+    assert changed.any()
+    assert set(who.before[changed]) <= {NECROSIS, EDEMA}
+
+
 def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, case: Phantom) -> None:
     """Looks hold what is unlike the click back, and never touch what an earlier click holds."""
     shown = []
@@ -355,6 +375,17 @@ def test_a_network_that_listens_changes_more_than_the_ball(listening: Model, cas
     who = reader(listening, case)
     who.positive("edema", (30, 30, 30))
     assert (who.shown != who.before).sum() > 33  # voxels of a ball of 2 mm
+
+
+def test_what_the_network_sees_counts_in_the_looks(listening: Model, case: Phantom) -> None:
+    shown = []
+    for deep in (0.0, 4.0):
+        who = Reader(
+            Refiner(Predictor(listening, precision="float32"), RefineSettings(appearance=AppearanceSettings(deep=deep))), prepared(case, listening.card)
+        )
+        who.positive("necrosis", middle(case, EDEMA))
+        shown.append(who.shown)
+    assert (shown[0] != shown[1]).any()
 
 
 def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
