@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.network import build
@@ -182,11 +183,13 @@ def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Mo
 def test_a_stroke_over_two_labels_corrects_both(thresholds: Model, case: Phantom) -> None:
     who, painted = reader(thresholds, case), np.zeros(case.labels.shape, bool)
     painted[tuple(np.array([middle(case, NECROSIS), middle(case, EDEMA)]).T)] = True
-    assert set(who.shown[painted]) == {NECROSIS, EDEMA}
+    painted = ndimage.binary_dilation(painted, iterations=2)
+    corrected = set(np.unique(who.shown[painted]))
+    assert {NECROSIS, EDEMA} <= corrected
     who.paint("enhancing tumor", painted)
     changed = (who.shown != who.before) & ~painted
-    assert changed.any()
-    assert set(who.before[changed]) <= {NECROSIS, EDEMA}
+    assert {NECROSIS, EDEMA} & set(who.before[changed])
+    assert set(who.before[changed]) <= corrected
 
 
 def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, case: Phantom) -> None:
