@@ -3,7 +3,7 @@
 A linear discriminant (Fisher 1936) of this patient's own tissue: one class is what shows the click's label already and the network is sure of,
 with the clicked place; the other what shows the label that the reader took away. The log-likelihood ratio counts relative to that of the
 clicked place: a voxel that looks more like the label than the click does follows it more readily, one that looks less like it less so. How it was chosen:
-docs/decisions/0007-looks-count-in-a-correction.md.
+docs/decisions/0007-looks-count-in-a-correction.md and 0008.
 """
 
 from __future__ import annotations
