@@ -81,6 +81,18 @@ class Result:
         return self.prediction.array.nbytes + self.probabilities.nbytes
 
 
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """What the network sees around some prompts."""
+
+    view: View
+    """Where."""
+    logits: np.ndarray
+    """(R, I, J, K) of the view."""
+    maps: Maps | None = None
+    """Of a pass without prompts, where a click's looks want them; None for a network that does not listen, which is not asked again."""
+
+
 class Refiner:
     """Makes and corrects results with one model.
 
@@ -152,10 +164,10 @@ class Refiner:
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
         for members in groups(new, self.view.largest / 2):
-            where, logits, maps = self._look(prepared, features, result, prompts, array, members, timings)
+            sight = self._look(prepared, features, result, prompts, array, members, timings)
             with clock(timings, "merge"):
                 for entry in members:
-                    boxes.append(self._follow(array, prepared, where, logits, maps, entry, prompts))
+                    boxes.append(self._follow(array, prepared, sight, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
             boxes.append(self._keep_inside(array, prompts, prepared.reference))
         prediction = replace(result.prediction, array=array, timings=timings)
@@ -190,15 +202,14 @@ class Refiner:
         array: np.ndarray,
         members: Sequence[Click | Scribble],
         timings: dict[str, float],
-    ) -> tuple[View, np.ndarray, Maps | None]:
-        """The view of some new prompts, the logits (R, I, J, K) in it, and what a network that listens sees there without prompts."""
+    ) -> _Sight:
         config = self.card.network
         with clock(timings, "view"):
             where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.view, config.multiple, config.stem_stride)
         with clock(timings, "network"):
             if not self.listens:
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
-                return where, np.log(known / (1 - known)), None
+                return _Sight(where, np.log(known / (1 - known)))
             last = max(prompts.entries.index(entry) for entry in members)
             told = replace(prompts, entries=prompts.entries[: last + 1])
             channels = encode(told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0))
@@ -207,7 +218,8 @@ class Refiner:
             else:
                 s = config.stem_stride
                 fused = features.fused[(slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))]
-            return where, self._logits(fused, channels)[0].cpu().numpy(), self._maps(fused)
+            looked = self.settings.appearance.deep > 0 and any(isinstance(entry, Click) for entry in members)
+            return _Sight(where, self._logits(fused, channels)[0].cpu().numpy(), self._maps(fused) if looked else None)
 
     def _maps(self, fused: torch.Tensor) -> Maps:
         with torch.inference_mode(), self.predictor.autocast():
@@ -215,9 +227,7 @@ class Refiner:
         mean, spread = (function(values, axis=(1, 2, 3), keepdims=True) for function in (np.mean, np.std))
         return Maps((values - mean) / (spread + 1e-3), self.card.network.stem_stride)
 
-    def _follow(
-        self, array: np.ndarray, prepared: Prepared, where: View, logits: np.ndarray, maps: Maps | None, entry: Click | Scribble, prompts: Prompts
-    ) -> Box3:
+    def _follow(self, array: np.ndarray, prepared: Prepared, sight: _Sight, entry: Click | Scribble, prompts: Prompts) -> Box3:
         """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
         reference, settings = prepared.reference, self.settings.claim
         voxels = _voxels(entry, reference)
@@ -227,7 +237,7 @@ class Refiner:
                 f"the image {reference}: was it made on another image?"
             )
         before = prompts.entries[: prompts.entries.index(entry)]
-        near, field = self._field(where, logits, maps, prepared, entry, before, array)
+        near, field = self._field(sight, prepared, entry, before, array)
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
         follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
@@ -261,26 +271,19 @@ class Refiner:
                 follows &= ~((apart <= ball) & (apart < distance))
 
     def _field(
-        self,
-        where: View,
-        logits: np.ndarray,
-        maps: Maps | None,
-        prepared: Prepared,
-        entry: Click | Scribble,
-        before: Sequence[Click | Scribble],
-        array: np.ndarray,
+        self, sight: _Sight, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble], array: np.ndarray
     ) -> tuple[View, np.ndarray]:
         """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown.
 
         `array` is what is shown so far, on the reference grid.
         """
         settings, threshold = self.settings.claim, self.card.postprocess.threshold
-        near = where.around(np.atleast_2d(np.array(entry.world)), settings.reach)
+        near = sight.view.around(np.atleast_2d(np.array(entry.world)), settings.reach)
         images = prepared.images[(slice(None), *near.box)][prepared.present]
         mine = claim(entry, near.grid, images, settings)
         if mine is None:
             return near, np.full(near.grid.shape, -1.0, dtype=np.float32)
-        shown = margins(logits[(slice(None), *near.within(where))], self.card.labels, entry.label, threshold)
+        shown = margins(sight.logits[(slice(None), *near.within(sight.view))], self.card.labels, entry.label, threshold)
         np.clip(shown, -settings.most, settings.most, out=shown)
         at = _mean_at(shown, entry, near.grid)
         lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
@@ -290,8 +293,8 @@ class Refiner:
         showing = moved(array, prepared.reference, near.grid, order=0)
         looks = None
         if isinstance(entry, Click):
-            seen = maps and replace(maps, start=tuple(s.start for s in near.within(where)))
-            looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, seen)
+            maps = sight.maps and replace(sight.maps, start=tuple(s.start for s in near.within(sight.view)))
+            looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, maps)
         if looks is not None:  # what other prompts hold gets no support
             field += np.where(looks > 0, looks * free / np.maximum(mine, 1e-6), looks)
         field[mine < settings.least] = -1.0
