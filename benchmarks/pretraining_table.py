@@ -126,12 +126,18 @@ def verdict(figures: Figures, regions: Mapping[str, str]) -> list[str]:
 
 
 def by_size(figures: Figures, sizes: Mapping[str, float], regions: Mapping[str, str]) -> list[str]:
-    """What the contextual block brings by the volume of the first region: cfb 1 minus cfb 0 in the small, middle and large third of the cases."""
+    """What the contextual block brings: cfb 1 minus cfb 0, of all cases and of the small, middle and large third by the volume of the first region.
+
+    Every arm by itself, then all of them as if each were a seed of one.
+    """
     there, lines, first = figures.arms(), [], next(iter(regions))
-    for arm in sorted({arm for arm, _ in there}):
-        if {(arm, 0), (arm, 1)} <= set(there):
+    both = sorted(arm for arm in {arm for arm, _ in there} if {(arm, 0), (arm, 1)} <= set(there))
+    pooled = [row | {"arm": "every arm", "seed": f"{row['arm']} {row['seed']}"} for row in figures.rows if row["arm"] in both]
+    figures = Figures([*figures.rows, *pooled])
+    for arm in [*both, "every arm"]:
+        if both:
             cases = sorted(set(figures.cases(arm, 1, first)) & set(sizes), key=sizes.__getitem__)
-            for name, part in zip(("small", "middle", "large"), np.array_split(np.array(cases), 3)):
+            for name, part in zip(("all", "small", "middle", "large"), [cases, *np.array_split(np.array(cases), 3)]):
                 only = Figures([row for row in figures.rows if row["case"] in set(part)])
                 cells = [_points(only.difference((arm, 1), (arm, 0), region)) for region in regions]
                 span = f"{sizes[part[0]]:.0f} to {sizes[part[-1]]:.0f}" if len(part) else ""
@@ -155,7 +161,7 @@ def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
     """The pretexts' scores on held-out cases over the steps: docs/pretraining_curves_SETTING.png.
 
-    The loss where a task has no score, or one that is far below 0 (`supervoxel`'s divides by the variance of supervoxels that may be uniform).
+    The loss where a task has no score, or one that is far below 0 (`supervoxel`'s before it was measured by the head's variance).
     """
     from matplotlib import pyplot
 

@@ -149,11 +149,16 @@ def test_the_block_is_compared_by_the_size_of_the_tumour(bench) -> None:
     rows = [{**same, "cfb": str(cfb), "case": case, "wt": str(0.5 + cfb * gain(case))} for case in sizes for cfb in (0, 1)]
     lines = pretraining_table.by_size(pretraining_table.Figures(rows), sizes, {"wt": "WT", "tc": "TC", "et": "ET"})
     assert lines[0] == "| CFB minus plain block | WT volume | ml | cases | WT | TC | ET |"
-    assert [line.split(" | ")[1:5] for line in lines[2:]] == [
+    thirds = [
         ["small", "10 to 20", "2", "+10.0 (+10.0 to +10.0)"],
         ["middle", "30 to 40", "2", "+0.0 (+0.0 to +0.0)"],
         ["large", "50 to 60", "2", "+0.0 (+0.0 to +0.0)"],
     ]
+    assert lines[2].startswith("| slem | all | 10 to 60 | 6 | +3.3 (")
+    assert [line.split(" | ")[1:5] for line in lines[3:6]] == thirds
+    other = [{**row, "arm": "scratch", "wt": "0.5"} for row in rows]  # to it the block brings nothing
+    pooled = pretraining_table.by_size(pretraining_table.Figures([*rows, *other]), sizes, {"wt": "WT", "tc": "TC", "et": "ET"})[-3:]
+    assert pooled[0] == "| every arm | small | 10 to 20 | 2 | +5.0 (+5.0 to +5.0) | +0.0 (+0.0 to +0.0) | +0.0 (+0.0 to +0.0) |"
 
 
 def test_folds_keep_patients_apart_and_labels_are_nested(studies: Path, tmp_path: Path, bench) -> None:
