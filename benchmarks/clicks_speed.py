@@ -30,8 +30,9 @@ from pathlib import Path
 import numpy as np
 import requests
 import tyro
+from page import commit, write_page
 from requests_toolbelt.multipart.decoder import MultipartDecoder
-from speed import ASKED, PATIENCE, PROJECT, STOCK_MULTIPLE, Server, commit, machine, serving, stack
+from speed import ASKED, PATIENCE, PROJECT, STOCK_MULTIPLE, Server, machine, serving, stack
 
 from slem_app.formats import read_label_file
 from slem_app.grouping import group
@@ -91,10 +92,8 @@ class ClickSpeed:
                 with serving(app, studies, conf, work / "stock.log", self.threads) as server:
                     name = f"MONAI Label's DeepEdit, DynUNet on {'x'.join(map(str, size))}"
                     rows[name] = [click(server, "stock", case, listed) for listed in ours[: 1 + self.stock_clicks]]
-        text = report(rows, card, grid, self)
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.out.write_text(text, encoding="utf-8")
-        print(text)
+        print(write_page(self.out, report(rows, card, grid, self)))
 
 
 def with_prompts(name: str, folder: Path) -> Card:

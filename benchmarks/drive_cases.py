@@ -91,8 +91,7 @@ class DriveCases:
                 finally:
                     server.terminate()
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        write_page(self.out, self.report(rows, ready, memory))
-        print(self.out.read_text(encoding="utf-8"))
+        print(write_page(self.out, self.report(rows, ready, memory)))
 
     def drive(self, url: str, folder: Path) -> list[Row]:
         """All cases, in the order in which the strategy `first` hands them out."""

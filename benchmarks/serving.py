@@ -33,6 +33,7 @@ from pathlib import Path
 import psutil
 import requests
 import tyro
+from page import commit, write_page
 
 from slem_app import phantom
 
@@ -103,7 +104,6 @@ class Serving:
 
     def write(self, seen: Seen, traces: int) -> None:
         """The table."""
-        commit = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
         rows = [row(name, times) for name, times in sorted(seen.times.items())]
         polls = sorted(time for name, times in seen.times.items() if name.startswith("poll") for time in times)
         third = max(1, len(seen.memory) // 3)
@@ -113,7 +113,7 @@ class Serving:
         text = f"""# Twenty readers at once
 
 - command: `python benchmarks/serving.py --minutes {self.minutes:g}`
-- date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit}
+- date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
 - machine: {machine}, shared with other work: {load}
 - {self.pollers} polling, {self.loaders} loading images, {self.clickers} clicking, for {self.minutes:g} minutes
 - {self.studies} phantoms of four series, {"x".join(map(str, self.shape))} voxels
@@ -128,8 +128,7 @@ How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the
 - status polls, all together: p95 {1000 * at(polls, 0.95):.0f} ms (wanted: at most 200 ms)
 - resident memory of the server, median of each third of the time: {", ".join(f"{part:.0f}" for part in memory)} MiB; at most {max(seen.memory):.0f} MiB
 """
-        self.out.write_text(text)
-        print(text)
+        print(write_page(self.out, text))
 
 
 @dataclass

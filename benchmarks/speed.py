@@ -83,10 +83,8 @@ class Speed:
             if self.stock:
                 groupings = [group(source.study(one)) for one in ids]
                 tables.append(self.theirs(groupings, card, work))
-        text = report(tables, card, self.threads)
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        write_page(self.out, text)
-        print(text)
+        print(write_page(self.out, report(tables, card, self.threads)))
 
     def ours(self, ids: Sequence[str], work: Path) -> Table:
         conf = {"models": self.model, "store": str(work / "store"), "device": "cpu", "threads": str(self.threads)}

@@ -29,7 +29,7 @@ from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
-from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode
+from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
@@ -241,7 +241,7 @@ class Refiner:
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
         follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
-        value, corrected = self.card.labels.value(entry.label) if entry.label else 0, np.unique(array[tuple(voxels.T)])
+        value, corrected = map_value(entry.label, self.card.labels), np.unique(array[tuple(voxels.T)])
         if (corrected != value).any():
             follows &= np.isin(array[box], (*corrected, value))
         if isinstance(entry, Click):
@@ -257,7 +257,7 @@ class Refiner:
         for other in (*before, entry):
             held = _voxels(other, reference)
             held = held[_inside(held, box)]
-            array[tuple(held.T)] = self.card.labels.value(other.label) if other.label else 0
+            array[tuple(held.T)] = map_value(other.label, self.card.labels)
         return box
 
     def _round(self, follows: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
@@ -289,7 +289,7 @@ class Refiner:
         lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
         free, held = self._others([other for other in before if other.label != entry.label], near.grid, images, shown, mine)
         field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
-        value = self.card.labels.value(entry.label) if entry.label else 0
+        value = map_value(entry.label, self.card.labels)
         showing = moved(array, prepared.reference, near.grid, order=0)
         looks = None
         if isinstance(entry, Click):

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.labels import LabelSet
-from slem_app.prompts import Click, Scribble
+from slem_app.prompts import Click, Scribble, map_value
 from slem_app.types import Grid
 from slem_app.volumes.geometry import resample
 
@@ -138,7 +138,7 @@ def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: L
     """The box of the component that a prompt corrects: the one that it lies in, else the nearest one of its label."""
     centre = np.atleast_2d(np.array(entry.world)).mean(axis=0)
     voxel = np.clip(np.floor(grid.to_index(centre) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
-    value = int(shown[tuple(voxel)]) or (labels.value(entry.label) if entry.label else 0)
+    value = int(shown[tuple(voxel)]) or map_value(entry.label, labels)
     if not value:
         return None
     parts, count = ndimage.label(shown == value)

@@ -8,7 +8,7 @@
 """
 
 from slem_app.prompts.encode import channel_count, encode
-from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble
+from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, map_value
 from slem_app.prompts.reader import ReaderSettings, Shot, SimulatedReader
 from slem_app.prompts.request import read_box, read_clicks, read_scribbles
 
@@ -24,6 +24,7 @@ __all__ = [
     "SimulatedReader",
     "channel_count",
     "encode",
+    "map_value",
     "read_box",
     "read_clicks",
     "read_scribbles",

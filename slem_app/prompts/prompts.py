@@ -22,7 +22,7 @@ from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 
-__all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "whole_index"]
+__all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "map_value", "whole_index"]
 
 BACKGROUND = ""
 """The label of a click or scribble that says: nothing is here."""
@@ -302,6 +302,15 @@ class Prompts:
                 check_label(entry.label, labels, f"a {type(entry).__name__.lower()}")
         for name in self.box.labels if self.box else ():
             check_label(name, labels, "the box")
+
+
+def map_value(label: str, labels: LabelSet) -> int:
+    """What stands for a prompt's label in a label map: the label's value, 0 for BACKGROUND.
+
+    Raises:
+        BadLabel: no such label.
+    """
+    return labels.value(label) if label else 0
 
 
 def check_label(label: str, labels: LabelSet, what: str) -> None:

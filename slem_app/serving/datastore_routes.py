@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Form
-from monailabel.endpoints.user.auth import User, get_current_user
+from fastapi import APIRouter
 from monailabel.utils.others.generic import file_checksum
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.serving.datastore import CaseDatastore
-from slem_app.serving.infer_routes import json_object
+from slem_app.serving.fields import Asking, Fields, json_object
 
 __all__ = ["datastore_router"]
 
 ALGORITHMS = ("SHA256", "SHA512", "MD5")
-Asking = Annotated[User, Depends(get_current_user)]
-Fields = Annotated[str, Form()]
 
 
 def datastore_router(datastore: CaseDatastore) -> APIRouter:

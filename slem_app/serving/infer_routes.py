@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from requests_toolbelt import MultipartEncoder
 from starlette.background import BackgroundTask
 
 from slem_app.errors import BadSetting, NotFound, TookTooLong
+from slem_app.serving.fields import Fields, parse_fields
 from slem_app.serving.readers import reader_of
 from slem_app.serving.seg_reply import check_source, seg_of_reply
 from slem_app.serving.turns import Turns
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from slem_app.serving.app import Serving
     from slem_app.serving.cases import Case
 
-__all__ = ["SEQUENCES", "infer_router", "json_object", "parse_fields"]
+__all__ = ["SEQUENCES", "infer_router"]
 
 Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
@@ -41,7 +42,7 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
         model: str,
         image: str = "",
         session_id: str = "",
-        params: Annotated[str, Form()] = "{}",
+        params: Fields = "{}",
         file: Annotated[UploadFile | None, File()] = None,
         label: Annotated[UploadFile | None, File()] = None,
         output: Output | None = None,
@@ -74,35 +75,6 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
         return await Job(serving, {"model": model, "image": image, **fields}, session_id, None, None, output).run(turns, request)
 
     return router
-
-
-def json_object(text: str, name: str) -> dict[str, Any]:
-    """The JSON object in the field `name` of a request.
-
-    Raises:
-        BadSetting: it is none.
-    """
-    try:
-        fields = json.loads(text or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadSetting(f"the field `{name}` must be JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise BadSetting(f"the field `{name}` must be a JSON object, got a {type(fields).__name__}")
-    return fields
-
-
-def parse_fields(text: str) -> dict[str, Any]:
-    """The field `params` of a request.
-
-    Raises:
-        BadSetting: not a JSON object.
-        NotFound: a path of this machine where an id belongs.
-    """
-    fields = json_object(text, "params")
-    for name in ("image", "label", "session"):
-        if fields.get(name) is not None and (not isinstance(fields[name], str) or Path(fields[name]).is_absolute()):
-            raise NotFound(f"no {name} {str(fields[name])[:80]!r}: paths of the server are no ids")
-    return fields
 
 
 def told(params: Mapping[str, Any]) -> str:

@@ -6,21 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, UploadFile
-from monailabel.endpoints.user.auth import User, get_current_user
+from fastapi import APIRouter, File, UploadFile
 from monailabel.interfaces.app import MONAILabelApp
 
 from slem_app.serving.datastore import FINAL
-from slem_app.serving.infer_routes import parse_fields
+from slem_app.serving.fields import Asking, Fields, parse_fields
 from slem_app.serving.uploads import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
 
 if TYPE_CHECKING:
     from slem_app.serving.app import Serving
 
 __all__ = ["upload_router"]
-
-Fields = Annotated[str, Form()]
-Asking = Annotated[User, Depends(get_current_user)]
 
 
 def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:

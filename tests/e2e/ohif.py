@@ -14,10 +14,9 @@ import pytest
 from slem_app.types import Grid
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-NEEDED = (  # marks of what drives a viewer
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright: pip install -e '.[test]'"),
-)
+TOOLS = (("chromium: apt-get install chromium", CHROMIUM), ("playwright: pip install -e '.[test]'", importlib.util.find_spec("playwright")))
+MISSING = next((text for text, there in TOOLS if not there), "")
+NEEDED = pytest.mark.skipif(bool(MISSING), reason=f"no {MISSING}")
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),

@@ -112,8 +112,7 @@ def viewer(server: Server) -> Iterator:
         yield one
 
 
-@ohif.NEEDED[0]
-@ohif.NEEDED[1]
+@ohif.NEEDED
 def test_ohif_opens_after_the_log_in_page(viewer, server: Server) -> None:
     token = requests.post(f"{server.url}/auth/token", data={"username": "rea", "password": SECRET}, timeout=60).json()["access_token"]
     [study] = requests.get(f"{server.url}/dicom-web/studies", headers={"Authorization": f"bearer {token}"}, timeout=60).json()

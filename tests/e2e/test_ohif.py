@@ -19,7 +19,7 @@ from tests.e2e.seg import read_by_highdicom
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    *ohif.NEEDED,
+    ohif.NEEDED,
 ]
 NAMES = np.array(["", "necrosis", "edema", "enhancing tumor"])
 DESCRIPTIONS = {"AX T1 SE", "AX T1 SE POST GAD", "AX T2 TSE", "AX T2 FLAIR"}

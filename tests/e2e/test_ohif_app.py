@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
     NEEDED,
-    *ohif.NEEDED,
+    ohif.NEEDED,
     pytest.mark.skipif(not (FOLDER / "index.html").is_file(), reason="no viewer in .ohif: `make e2e` fetches it"),
 ]
 NAMES = np.array(["", *BRAIN_LABELS.names])

@@ -1,6 +1,5 @@
 """The learning loop by OHIF's panel in Chromium: one click on Update Model is one fine-tuning, the new model then answers, and is taken back."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from slem_app import phantom
 from slem_app.formats import write_nifti
 from slem_app.weights import BRAIN_LABELS
 from tests.e2e import ohif
+from tests.waiting import wait_until
 
 from .slicer_client import untrained
 
@@ -20,7 +20,7 @@ PATIENCE = 400  # s for a round of some seconds
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    *ohif.NEEDED,
+    ohif.NEEDED,
 ]
 
 
@@ -50,13 +50,6 @@ def info(url: str) -> dict:
     return requests.get(f"{url}/info/", timeout=60).json()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.3)
-
-
 def segmented(viewer: ohif.Viewer) -> np.ndarray:
     """What the viewer shows after Run in the open tab Auto-Segmentation."""
     viewer.run("Segmentation")
@@ -79,10 +72,10 @@ def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_
         assert sent.count("POST /train/") == 1
         [task] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
         assert (task["request"]["model"], task["request"]["max_epochs"]) == ("slem_brain", 2)
-        wait_until(lambda: requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).status_code == 404)
+        wait_until(lambda: requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).status_code == 404, PATIENCE, pause=0.3)
         [done] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
         assert (done["status"], done["published"]) == ("DONE", 1), done
-        wait_until(lambda: info(url)["models"]["slem_brain"]["version"] == "test+1")
+        wait_until(lambda: info(url)["models"]["slem_brain"]["version"] == "test+1", PATIENCE, pause=0.3)
 
         viewer.page.click(".settingsTable button.actionButton")  # takes the figures anew
         accuracy = f"{round(100 * info(url)['train_stats']['slem_brain']['best_metric'])}%"

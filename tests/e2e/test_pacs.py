@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
     NEEDED,
-    *ohif.NEEDED,
+    ohif.NEEDED,
 ]
 SERIES = {"t1n": "SAG T1 SE", "t1c": "AX T1 SE POST GAD", "t2w": "AX T2 TSE", "t2f": "AX T2 FLAIR"}
 

@@ -1,11 +1,11 @@
 """What goes wrong between the wheel's own client for 3D Slicer and a real server: it is told in plain words, and the server lives on."""
 
 import shutil
-import time
 
 import pytest
 
 from tests.e2e.slicer_client import World
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -75,7 +75,7 @@ def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World)
     unknown.mkdir()
     shutil.copy(world.studies / "case one/case one-t1c.nii.gz", unknown / "Aunknown-zzz.nii.gz")
     try:
-        assert _total_becomes(world, total + 2)
+        wait_until(lambda: world.client.info()["datastore"]["total"] == total + 2, 10, pause=0.2)  # what others do to its folder is known a second later
         assert world.refusal("POST", "/infer/slem_brain?image=broken")[0] == 422
         status, detail = world.refusal("POST", "/infer/slem_brain?image=Aunknown")
         assert status == 422
@@ -85,14 +85,4 @@ def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World)
     finally:
         shutil.rmtree(broken)
         shutil.rmtree(unknown)
-    assert _total_becomes(world, total)
-
-
-def _total_becomes(world: World, expected: int) -> bool:
-    """Whether the server soon tells so many cases: what others do to its folder is known a second later."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        if world.client.info()["datastore"]["total"] == expected:
-            return True
-        time.sleep(0.2)
-    return False
+    wait_until(lambda: world.client.info()["datastore"]["total"] == total, 10, pause=0.2)

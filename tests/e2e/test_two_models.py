@@ -86,8 +86,7 @@ def test_slicers_client_sees_each_models_labels_and_segments_each_case_with_its_
     assert client.info()["datastore"]["completed"] == 1
 
 
-@ohif.NEEDED[0]
-@ohif.NEEDED[1]
+@ohif.NEEDED
 def test_ohif_shows_the_organs_under_their_names_on_the_series_that_is_looked_at(url: str, tmp_path: Path) -> None:
     [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": "ben"}, timeout=60).json()
     with ohif.viewer(url) as viewer:

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from slem_app.serving.batch_routes import batch_router
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.weights import BRAIN_LABELS, load_model
 from tests.serving.web import served
+from tests.waiting import wait_until
 
 STOCK = {  # what MONAI Label sends if nobody says anything
     "device": "cuda",
@@ -46,13 +46,6 @@ def submit(datastore: CaseDatastore, case: str, head: phantom.Phantom, tmp_path:
     datastore.save_label(case, str(tmp_path / "label.nii.gz"), "final", {"client_id": "eva"})
 
 
-def wait_until(true: Callable[[], object], seconds: float = 120.0) -> None:
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the request must not fail where there is no GPU")
 def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(batches: Batches, heads: dict, tmp_path: Path) -> None:
     datastore = batches.datastore
@@ -66,7 +59,7 @@ def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(
         assert ask("GET", "/batch/infer?check_if_running=true").json()["id"] == begun.json()["id"]
         refused = ask("POST", "/batch/infer/slem_brain", json=STOCK)
         assert (refused.status_code, "a batch is running already" in refused.json()["detail"]) == (429, True)
-        wait_until(lambda: ask("GET", "/batch/infer").json()["status"] != "RUNNING")
+        wait_until(lambda: ask("GET", "/batch/infer").json()["status"] != "RUNNING", 120)
         done = ask("GET", "/batch/infer").json()
         assert (done["status"], done["total"], done["done"], done["skipped"], done["request"]["model"]) == ("DONE", 1, 1, {}, "slem_brain"), done
         assert any("1 drafts by slem_brain test" in line for line in done["details"])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from slem_app.serving.train_task import FinetuneTask, Trainings
 from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
 from tests.serving.web import served
+from tests.waiting import wait_until
 
 QUICK = {"epoch_steps": 1, "settings": {"patch": [16, 16, 16]}}
 LONG = {"epoch_steps": 5000, "settings": {"patch": [16, 16, 16]}}
@@ -37,13 +37,6 @@ def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_pa
 def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
     published = Published(store.root / "models", "slem_brain", models / "slem_brain")
     return FinetuneTask(Trainings(store, defaults=defaults), Follower(published))
-
-
-def wait_until(true, seconds: float = 300.0) -> None:
-    end = time.time() + seconds
-    while not true():
-        assert time.time() < end
-        time.sleep(0.05)
 
 
 def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
@@ -65,7 +58,7 @@ def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None
     assert (refused.status_code, "a training is running already" in refused.json()["detail"]) == (429, True)
     assert "a training is running already" in ask("POST", "/train/", json={}).json()["slem_brain"]["detail"]
     assert ask("POST", "/train/pretraining", json={}).status_code == 404
-    wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404)
+    wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404, 300)
     done = ask("GET", "/train/").json()
     assert (done["status"], done["request"]["model"], len(ask("GET", "/train/?all=true").json())) == ("DONE", "slem_brain", 1)
     assert any("mean Dice" in line for line in done["details"])
@@ -83,14 +76,14 @@ def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
     restarted = Trainings(labelled)
     with pytest.raises(Busy):
         restarted.start(trainer.follower, {})
-    wait_until(lambda: latest_round(restarted.root).status().stage != "starting")
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
     assert restarted.running() is not None
     stopped = restarted.stop()
     assert (stopped["status"], restarted.running(), restarted.lock.held()) == ("STOPPED", None, False)
     trainer.start({"device": "cpu"})
-    wait_until(lambda: latest_round(restarted.root).status().stage != "starting")
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
     os.killpg(restarted.lock.holder(), signal.SIGKILL)
-    wait_until(lambda: trainer.trainings.running() is None)
+    wait_until(lambda: trainer.trainings.running() is None, 300)
     task_now = restarted.tasks()[-1]
     assert task_now["status"] == "ERROR"
     assert "was killed (signal 9)" in task_now["reason"]

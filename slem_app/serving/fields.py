@@ -1,0 +1,48 @@
+"""What routes read from a request beside its files: who asks, and form fields that hold JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Form
+from monailabel.endpoints.user.auth import User, get_current_user
+
+from slem_app.errors import BadSetting, NotFound
+
+__all__ = ["Asking", "Fields", "json_object", "parse_fields"]
+
+Asking = Annotated[User, Depends(get_current_user)]
+"""Who is logged in."""
+Fields = Annotated[str, Form()]
+"""A form field with JSON in it."""
+
+
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """The JSON object in the field `name` of a request.
+
+    Raises:
+        BadSetting: it is none.
+    """
+    try:
+        fields = json.loads(text or "{}")
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadSetting(f"the field `{name}` must be JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BadSetting(f"the field `{name}` must be a JSON object, got a {type(fields).__name__}")
+    return fields
+
+
+def parse_fields(text: str) -> dict[str, Any]:
+    """The field `params` of a request.
+
+    Raises:
+        BadSetting: not a JSON object.
+        NotFound: a path of this machine where an id belongs.
+    """
+    fields = json_object(text, "params")
+    for name in ("image", "label", "session"):
+        if fields.get(name) is not None and (not isinstance(fields[name], str) or Path(fields[name]).is_absolute()):
+            raise NotFound(f"no {name} {str(fields[name])[:80]!r}: paths of the server are no ids")
+    return fields
