@@ -130,20 +130,22 @@ def by_size(figures: Figures, sizes: Mapping[str, float], regions: Mapping[str, 
 
     Every arm by itself, then all of them as if each were a seed of one.
     """
-    there, lines, first = figures.arms(), [], next(iter(regions))
-    both = sorted(arm for arm in {arm for arm, _ in there} if {(arm, 0), (arm, 1)} <= set(there))
+    there, first = set(figures.arms()), next(iter(regions))
+    both = sorted(arm for arm, cfb in there if cfb and (arm, 0) in there)
+    if not both:
+        return []
     pooled = [row | {"arm": "every arm", "seed": f"{row['arm']} {row['seed']}"} for row in figures.rows if row["arm"] in both]
     figures = Figures([*figures.rows, *pooled])
-    for arm in [*both, "every arm"]:
-        if both:
-            cases = sorted(set(figures.cases(arm, 1, first)) & set(sizes), key=sizes.__getitem__)
-            for name, part in zip(("all", "small", "middle", "large"), [cases, *np.array_split(np.array(cases), 3)]):
-                only = Figures([row for row in figures.rows if row["case"] in set(part)])
-                cells = [_points(only.difference((arm, 1), (arm, 0), region)) for region in regions]
-                span = f"{sizes[part[0]]:.0f} to {sizes[part[-1]]:.0f}" if len(part) else ""
-                lines.append("| " + " | ".join([arm, name, span, str(len(part)), *cells]) + " |")
     head = ["CFB minus plain block", f"{regions[first]} volume", "ml", "cases", *regions.values()]
-    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines] if lines else []
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for arm in [*both, "every arm"]:
+        cases = sorted(set(figures.cases(arm, 1, first)) & set(sizes), key=sizes.__getitem__)
+        for name, part in zip(("all", "small", "middle", "large"), [cases, *np.array_split(np.array(cases), 3)]):
+            only = Figures([row for row in figures.rows if row["case"] in set(part)])
+            cells = [_points(only.difference((arm, 1), (arm, 0), region)) for region in regions]
+            span = f"{sizes[part[0]]:.0f} to {sizes[part[-1]]:.0f}" if len(part) else ""
+            lines.append("| " + " | ".join([arm, name, span, str(len(part)), *cells]) + " |")
+    return lines
 
 
 def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
@@ -159,14 +161,10 @@ def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """The pretexts' scores on held-out cases over the steps: docs/pretraining_curves_SETTING.png.
-
-    The loss where a task has no score, or one that is far below 0 (`supervoxel`'s before it was measured by the head's variance).
-    """
+    """The pretexts' scores (where a task has one, else its loss) on held-out cases over the steps: docs/pretraining_curves_SETTING.png."""
     from matplotlib import pyplot
 
     arms = sorted({row["arm"] for row in rows})
-    worthless = {row["arm"] for row in rows if not row["score"] or float(row["score"]) < -1}
     columns = min(5, len(arms))
     lines = -(-len(arms) // columns)
     figure, axes = pyplot.subplots(lines, columns, figsize=(3 * columns, 2.8 * lines), squeeze=False, layout="constrained")
@@ -175,7 +173,7 @@ def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
     for axis, arm in zip(axes.flat, arms, strict=False):
         for run in sorted({(row["cfb"], row["seed"], row["fold"]) for row in rows if row["arm"] == arm}):
             mine = [row for row in rows if row["arm"] == arm and (row["cfb"], row["seed"], row["fold"]) == run]
-            what = "score" if arm not in worthless else "loss"
+            what = "score" if all(row["score"] for row in mine) else "loss"
             line = axis.plot([int(row["step"]) for row in mine], [float(row[what]) for row in mine], ".-", linewidth=1, label=f"fold {run[2]}")
             if what == "score" and all(row["chance"] for row in mine):
                 axis.axhline(float(mine[0]["chance"]), color="grey", linestyle=":", linewidth=1)
