@@ -189,9 +189,11 @@ def serving(app: Path, studies: Path, conf: Mapping[str, str], log: Path, thread
         wait(process, url, log)
         yield Server(process, url, time.perf_counter() - start)
     finally:
-        process.send_signal(signal.SIGTERM)
         try:
+            process.send_signal(signal.SIGTERM)
             process.wait(20)
+        except psutil.NoSuchProcess:
+            pass  # it ended by itself
         except psutil.TimeoutExpired:
             process.kill()
 

@@ -62,7 +62,7 @@ def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> 
     """Vary one patch.
 
     Args:
-        images: (M, I, J, K) float32.
+        images: (M, I, J, K) float32, on any device; what is random about the noise differs between devices.
         regions: (R, I, J, K) float32 in 0..1.
         variation: from `draw`. `keep` is left to the caller: a dropped sequence is a flag, not a change of voxels.
 
@@ -75,11 +75,11 @@ def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> 
     if variation.affine is not None:
         both = warp(both, variation.affine)
     images, regions = both[: len(images)].clone(), both[len(images) :]
-    generator = torch.Generator().manual_seed(variation.seed)
+    generator = torch.Generator(images.device).manual_seed(variation.seed)
     for s in range(len(images)):
         images[s] = _intensity(images[s], variation, s)
     if variation.noise:
-        images += variation.noise * torch.randn(images.shape, generator=generator) * (images != 0)
+        images += variation.noise * torch.randn(images.shape, generator=generator, device=images.device) * (images != 0)
     return images, regions
 
 

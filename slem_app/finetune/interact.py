@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from slem_app.errors import BadSetting
 from slem_app.finetune.losses import deep_loss
-from slem_app.finetune.patches import Patches
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
@@ -28,31 +27,13 @@ from slem_app.prompts import Box, Click, Prompts, ReaderSettings, Scribble, Shot
 from slem_app.regions import PostProcess, decide
 from slem_app.types import Grid
 
-__all__ = ["InteractiveLosses", "NumberedPatches"]
+__all__ = ["InteractiveLosses"]
 
 STREAM = 7919  # keeps these random numbers apart from those of the patches
 
 
-@dataclass(frozen=True)
-class NumberedPatches:
-    """Patches that tell their number."""
-
-    patches: Patches
-    """What is numbered."""
-
-    def __len__(self) -> int:
-        return len(self.patches)
-
-    def case(self, number: int) -> str:
-        """The case that patch `number` is of."""
-        return self.patches.case(number)
-
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        return (*self.patches[number], number)
-
-
 class InteractiveLosses(nn.Module):
-    """Network and loss as one module: a batch of numbered patches -> (1,).
+    """Network and loss as one module: a batch of varied patches -> (1,).
 
     Args:
         network: with the prompt channels of `labels`.

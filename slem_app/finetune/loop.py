@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from slem_app.errors import BadSetting
-from slem_app.finetune.interact import InteractiveLosses, NumberedPatches
+from slem_app.finetune.interact import InteractiveLosses
 from slem_app.finetune.losses import deep_loss
-from slem_app.finetune.patches import Patches
+from slem_app.finetune.patches import Patches, Varied
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
@@ -78,10 +78,10 @@ def train(
 
     patches, losses = Patches(cache, sorted(ids), settings, mirrors), _Losses(network, settings.deep_weights)
     if settings.interact.share:
-        patches, losses = NumberedPatches(patches), _interactive(network, labels, cache, sorted(ids), settings)
+        losses = _interactive(network, labels, cache, sorted(ids), settings)
     outcome = fit(
         network,
-        losses,
+        Varied(patches, losses),
         patches,
         settings,
         state,
@@ -107,14 +107,14 @@ def _check(settings: FinetuneSettings, network: Segmenter, world: int) -> None:
 
 
 class _Losses(nn.Module):
-    """Network and loss as one module, since DistributedDataParallel wraps a forward: a batch of patches -> (1,)."""
+    """Network and loss as one module, since DistributedDataParallel wraps a forward: a batch of varied patches -> (1,)."""
 
     def __init__(self, network: Segmenter, weights: Sequence[float]) -> None:
         super().__init__()
         self.network, self.weights = network, weights
 
     def forward(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        images, present, regions = batch
+        images, present, regions, _ = batch
         with torch.autocast(images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16"):
             outputs = self.network.deep(images, present)
         return deep_loss(outputs, regions, self.weights)[None]

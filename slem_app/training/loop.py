@@ -125,7 +125,7 @@ def fit(
         raise BadSetting(f"batch {plan.batch} does not split evenly among {world} processes")
     torch.manual_seed(plan.seed)
     losses.to(device, memory_format=torch.channels_last_3d).train()
-    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=averaging(plan.average))
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(plan.average))
     optimizer = torch.optim.AdamW(parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99))
     step = first = state.resume(network, average, optimizer, device) if state.exists() else 0
     if rank == 0:
@@ -133,7 +133,7 @@ def fit(
     model = DistributedDataParallel(losses, find_unused_parameters=unused) if world > 1 else losses
     begun, waited, skipped = time.perf_counter(), 0.0, 0
     with _Pen(state, step, plan, progress, rank == 0) as pen:
-        for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers)):
+        for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers, device)):
             waited += seconds
             rate = _set_rate(optimizer, step, plan)
             each = model(_to(batch, device))
@@ -179,10 +179,10 @@ def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
     return rate
 
 
-def _loader(samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int) -> DataLoader:
+def _loader(samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int, device: str) -> DataLoader:
     """Batches of this process from `step` on: samples n with n % world == rank."""
     mine = Subset(samples, range(step * plan.batch + rank, plan.steps * plan.batch, world))
-    return DataLoader(mine, batch_size=plan.batch // world, num_workers=workers, drop_last=True, persistent_workers=False)
+    return DataLoader(mine, batch_size=plan.batch // world, num_workers=workers, drop_last=True, pin_memory=device.startswith("cuda"))
 
 
 def _timed(loader: DataLoader) -> Iterator[tuple[Any, float]]:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Subset
 
+from slem_app.finetune.patches import Patches, Varied
 from slem_app.finetune.settings import AugmentSettings, FinetuneSettings
 from slem_app.network import SegmenterConfig
 from slem_app.phantom import Phantom, make
@@ -55,6 +57,11 @@ def settings():
         return FinetuneSettings(**{"steps": 4, "batch": 2, "patch": (16, 16, 16), "save_every": 2, "rate": 5e-3, **changes})
 
     return quick
+
+
+def varied(patches: Patches, *numbers: int) -> tuple[torch.Tensor, ...]:
+    """A batch as the losses get it: images, present, regions, numbers."""
+    return Varied(patches, torch.nn.Identity()).vary(next(iter(DataLoader(Subset(patches, numbers), batch_size=len(numbers)))))
 
 
 def checkpoint(folder: Path) -> dict:

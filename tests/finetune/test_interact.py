@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slem_app.errors import BadCard, BadSetting, BadWeights
-from slem_app.finetune.interact import InteractiveLosses, NumberedPatches
+from slem_app.finetune.interact import InteractiveLosses
 from slem_app.finetune.loop import train
 from slem_app.finetune.patches import Patches
 from slem_app.finetune.recipe import load_recipe
@@ -21,7 +21,7 @@ from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import BRAIN_LABELS, Card, Model, load_model
 
-from .conftest import COARSE, PLAIN, TINY, assert_same, checkpoint
+from .conftest import COARSE, PLAIN, TINY, assert_same, checkpoint, varied
 
 LISTENING = replace(TINY, prompts=8)
 ALWAYS = InteractSettings(share=1.0, views=(12, 16), clicks=3)
@@ -32,10 +32,8 @@ def fresh(seed: int = 0) -> Segmenter:
     return build(LISTENING)
 
 
-def batch(cache: CaseCache, settings: FinetuneSettings, step: int = 0) -> list[torch.Tensor]:
-    patches = NumberedPatches(Patches(cache, cache.ids(), settings))
-    rows = [patches[step * settings.batch + n] for n in range(settings.batch)]
-    return [torch.stack([torch.as_tensor(x) for x in column]) for column in zip(*rows)]
+def batch(cache: CaseCache, settings: FinetuneSettings, step: int = 0) -> tuple[torch.Tensor, ...]:
+    return varied(Patches(cache, cache.ids(), settings), *range(step * settings.batch, (step + 1) * settings.batch))
 
 
 def losses(network: Segmenter, settings: FinetuneSettings) -> InteractiveLosses:
@@ -71,11 +69,10 @@ def test_an_automatic_step_is_the_step_without_a_reader(cache: CaseCache, settin
     plain = settings()
     first, second = fresh(), fresh()
     never = replace(ALWAYS, share=1e-9)
-    images, present, regions, numbers = batch(cache, plain)
-    one = losses(first, replace(plain, interact=never))([images, present, regions, numbers])
+    one = losses(first, replace(plain, interact=never))(batch(cache, plain))
     from slem_app.finetune.loop import _Losses
 
-    other = _Losses(second, plain.deep_weights)([images, present, regions])
+    other = _Losses(second, plain.deep_weights)(batch(cache, plain))
     assert torch.equal(one, other)
 
 

@@ -207,8 +207,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(cache, s
     read = Patches.__getitem__
 
     def spoilt(self, n):
-        images, present, regions = read(self, n)
-        return images * (torch.nan if n == 6 else 1), present, regions
+        images, *others = read(self, n)
+        return images * (torch.nan if n == 6 else 1), *others
 
     monkeypatch.setattr(Patches, "__getitem__", spoilt)
     with pytest.raises(TrainingFailed, match=r"the loss is nan at step 4: the checkpoint before it is kept; lower the rate \(now"):

@@ -94,9 +94,11 @@ def test_the_rate_rises_and_falls() -> None:
 
 def test_the_average_follows_closely_at_first() -> None:
     average = averaging(0.99)
-    zero, one = torch.zeros(1), torch.ones(1)
-    assert average(zero, one, 0).item() == pytest.approx(0.9)
-    assert average(zero, one, 10_000).item() == pytest.approx(0.01)
+    for count, moved in ((0, 0.9), (10_000, 0.01)):
+        means, now = [torch.zeros(1), torch.zeros(2)], [torch.ones(1), torch.full((2,), 3.0)]
+        average(means, now, count)
+        assert means[0].item() == pytest.approx(moved)
+        assert means[1].tolist() == pytest.approx([3 * moved] * 2)
 
 
 def test_groups_by_factor_hold_every_weight_once() -> None:
