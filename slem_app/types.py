@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,6 +36,11 @@ class Grid:
     def spacing(self) -> np.ndarray:
         """(3,) voxel size along I, J, K in mm."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """(4, 4) world to voxel index."""
+        return np.linalg.inv(self.affine)
 
     @property
     def voxel_volume(self) -> float:
@@ -71,7 +77,7 @@ class Grid:
 
     def to_index(self, world: np.ndarray) -> np.ndarray:
         """(..., 3) RAS mm to fractional voxel indices."""
-        return (np.asarray(world, dtype=np.float64) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        return (np.asarray(world, dtype=np.float64) - self.affine[:3, 3]) @ self.inverse[:3, :3].T
 
     def crop(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Grid:
         """The grid of the box of `shape` voxels that begins at index `start` (which may lie outside)."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from isal import igzip
 
 from slem_app.errors import BadGrid, BadSetting
 from slem_app.formats.atomic import atomic_file
@@ -44,5 +44,5 @@ def write_image(array: np.ndarray, grid: Grid, path: Path) -> Path:
     image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     with atomic_file(path) as file:
-        file.write(gzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
+        file.write(igzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
     return path

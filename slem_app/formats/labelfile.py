@@ -83,7 +83,7 @@ def place(array: np.ndarray, grid: Grid, reference: Grid, what: str) -> np.ndarr
     """
     if grid.same_as(reference):
         return array
-    matrix = np.linalg.inv(reference.affine) @ grid.affine  # label index -> image index
+    matrix = reference.inverse @ grid.affine  # label index -> image index
     nearest = np.round(matrix)
     drift = np.abs(matrix[:3, :3] - nearest[:3, :3]) @ (np.array(grid.shape) - 1) + np.abs(matrix[:3, 3] - nearest[:3, 3])
     if drift.max() > SAME_LATTICE or not np.allclose(np.abs(nearest[:3, :3]).sum(axis=0), 1) or abs(np.linalg.det(nearest[:3, :3])) != 1:

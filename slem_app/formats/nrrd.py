@@ -6,10 +6,10 @@ same result must give the same file. Format: https://teem.sourceforge.net/nrrd/f
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import numpy as np
+from isal import igzip
 from scipy import ndimage
 
 from slem_app.errors import BadSetting
@@ -17,10 +17,10 @@ from slem_app.formats.atomic import atomic_file
 from slem_app.formats.checks import check_labels
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.types import Grid
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["write_nrrd"]
 
-GZIP = zlib.MAX_WBITS | 16  # window size that makes zlib write a gzip header
 LPS = np.array([-1.0, -1.0, 1.0])  # RAS to LPS
 
 
@@ -51,8 +51,7 @@ def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, comp
     header = "\n".join([*_geometry(grid, compress), *_segments(array, labels), "", ""])
     content = array.ravel(order="K").data
     if compress:
-        packer = zlib.compressobj(1, zlib.DEFLATED, GZIP)
-        content = packer.compress(content) + packer.flush()
+        content = igzip.compress(content, mtime=0)
     with atomic_file(path, durable) as file:
         file.write(header.encode())
         file.write(content)
@@ -80,7 +79,10 @@ def _vector(values: np.ndarray) -> str:
 
 def _segments(array: np.ndarray, labels: LabelSet) -> list[str]:
     """Slicer's keys: one segment a label, empty ones included, so that every name arrives."""
-    boxes = [box and box[::-1] for box in ndimage.find_objects(array.T, len(labels.labels))]  # transposed: in the order of the memory
+    around = occupied(array)
+    boxes = [
+        box and [slice(a.start + s.start, a.start + s.stop) for a, s in zip(around, box)] for box in ndimage.find_objects(array[around], len(labels.labels))
+    ]
     lines = [
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",  # Slicer up to 5.0

@@ -69,7 +69,7 @@ class Plane:
         Returns:
             (3,) and (3, 2) whole numbers, or None where the pixels are not voxels of that grid.
         """
-        steps = np.linalg.inv(grid.affine[:3, :3]) @ self.along
+        steps = grid.inverse[:3, :3] @ self.along
         start = grid.to_index(self.origin)
         nearest, corner = np.round(steps), np.round(start)
         if not np.array_equal(np.abs(nearest).sum(axis=0), [1, 1]) or np.abs(nearest).sum(axis=1).max() != 1:

@@ -20,6 +20,7 @@ from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.regions import restore
 from slem_app.types import Grid
+from slem_app.volumes.geometry import occupied
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import Inference, Model
 
@@ -52,7 +53,8 @@ class Prediction:
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
-        each = {label.name: np.count_nonzero(self.array == label.value) * self.grid.voxel_volume / 1000 for label in self.labels.labels}
+        found = self.array[occupied(self.array)]
+        each = {label.name: np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000 for label in self.labels.labels}
         unions = {r.name: float(sum(each[name] for name in r.labels)) for r in self.labels.regions if len(r.labels) > 1}
         return each | unions
 

@@ -181,7 +181,7 @@ class Box:
 
     def inside(self, grid: Grid) -> np.ndarray:
         """(I, J, K) bool on `grid`: voxels whose centre lies in the box."""
-        matrix = np.linalg.inv(self.grid.affine) @ grid.affine  # index of grid -> index of the box
+        matrix = self.grid.inverse @ grid.affine  # index of grid -> index of the box
         result = np.ones(grid.shape, dtype=bool)
         for axis, size in enumerate(self.grid.shape):
             index = matrix[axis, 3]

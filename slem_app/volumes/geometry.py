@@ -12,7 +12,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.types import Grid
 
-__all__ = ["check_grid", "lattice", "overlap", "resample"]
+__all__ = ["check_grid", "lattice", "occupied", "overlap", "resample"]
 
 SHEAR_LIMIT = 0.02  # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays far below)
 LARGEST = 2**27  # voxels of a lattice: 0.5 GB a sequence, a cube of 77 cm at 1.5 mm
@@ -56,7 +56,7 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
         (I', J', K') on `target`, of the input's type for order 0, else float32.
     """
     array = np.asarray(array) if order == 0 else np.asarray(array, dtype=np.float32)
-    matrix = np.linalg.inv(source.affine) @ target.affine  # target index -> source index
+    matrix = source.inverse @ target.affine  # target index -> source index
     sources = _shared_axes(matrix, target.shape)
     if sources is None:
         result = ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="nearest")
@@ -70,6 +70,22 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
         positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
         result = _along(result, place, positions, order, fill)
     return np.ascontiguousarray(result.transpose(np.argsort(stored)))
+
+
+def occupied(labels: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest box of an (I, J, K) array outside which all is zero; empty if all is. Much faster than looking for each value on its own."""
+    stored = np.argsort([-abs(stride) for stride in labels.strides], kind="stable")
+    whole = labels.transpose(stored)  # slowest axis first
+    slabs = _ends(whole.any(axis=(1, 2)))
+    flat = whole[slabs].any(axis=0)
+    box = np.array([slabs, _ends(flat.any(axis=1)), _ends(flat.any(axis=0))], dtype=object)
+    return tuple(box[np.argsort(stored)])
+
+
+def _ends(there: np.ndarray) -> slice:
+    """From the first that is there to the last."""
+    found = np.flatnonzero(there)
+    return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
 
 
 def _outside(matrix: np.ndarray, source: tuple[int, int, int], target: tuple[int, int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.phantom import make, reorient
 from slem_app.types import Grid
-from slem_app.volumes.geometry import check_grid, lattice, overlap, resample
+from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
 
 RNG = np.random.default_rng(0)
 CODES = [f"{a}{b}{c}" for order in permutations(["RL", "AP", "SI"]) for a in order[0] for b in order[1] for c in order[2]]
@@ -170,3 +170,12 @@ def test_overlap_is_the_share_of_the_first():
     assert overlap(a, b, 20) == pytest.approx(0.5)
     assert overlap(b, a, 20) == pytest.approx(0.25)
     assert overlap(a, straight((3, 3, 3), origin=(100, 0, 0))) == 0
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_occupied_box_holds_all_that_is_not_zero_and_no_more(order: str) -> None:
+    labels = np.zeros((9, 7, 5), np.uint8, order=order)
+    assert labels[occupied(labels)].size == 0
+    labels[2, 6, 1], labels[7, 3, 1] = 3, 1
+    assert occupied(labels) == (slice(2, 8), slice(3, 7), slice(1, 2))
+    assert occupied(labels[::-1].transpose(2, 0, 1)) == (slice(1, 2), slice(1, 7), slice(3, 7))
