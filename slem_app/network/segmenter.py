@@ -136,10 +136,13 @@ class Segmenter(nn.Module):
         """The finest feature maps behind the logits, without prompts: (N, C, I/s, J/s, K/s) from what `fuse` gave or a crop as for `deep_fused`."""
         return self.decoder(self.encoder.levels_of(fused))[0]
 
+    def logits(self, decoded: torch.Tensor) -> torch.Tensor:
+        """(N, R, I, J, K) from what `decoded` gave."""
+        return channels_to_space(self.head(decoded), self.config.stem_stride)
+
     def _heads(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         maps = self.decoder(maps)
-        full = channels_to_space(self.head(maps[0]), self.config.stem_stride)
-        return [full, *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]
+        return [self.logits(maps[0]), *(head(maps[level]) for level, head in enumerate(self.deep_heads, 1))]
 
     def _check(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None) -> None:
         m, multiple = self.config.sequences, self.config.multiple

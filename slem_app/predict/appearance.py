@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional
 
 from slem_app.predict.claim import squared_distance
@@ -65,8 +64,10 @@ class Maps:
 
     def at(self, voxels: np.ndarray) -> np.ndarray:
         """(F, n) of voxels (n, 3) of the crop, linear between the maps' own."""
-        places = (voxels + self.start + 0.5).T / self.stride - 0.5
-        return np.stack([ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in self.values])
+        places = 2 * (voxels + self.start + 0.5) / (np.array(self.values.shape[1:]) * self.stride) - 1  # in half lengths from the middle
+        where = torch.from_numpy(places[:, ::-1].astype(np.float32))[None, None, None]  # torch counts K first
+        maps = torch.from_numpy(self.values)[None]
+        return functional.grid_sample(maps, where, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0, 0].numpy()
 
     def mixed(self, weights: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(I, J, K) float32, the weighted sum of the maps on the crop's voxels, linear between their own."""

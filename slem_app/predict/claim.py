@@ -19,6 +19,7 @@ from scipy import ndimage
 from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble
 from slem_app.types import Grid
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["ClaimSettings", "claim", "layer", "margins", "squared_distance"]
 
@@ -91,12 +92,13 @@ def _outermost(sets: list[frozenset[str]], within: frozenset[str], label: str) -
 
 def squared_distance(grid: Grid, world: np.ndarray) -> np.ndarray:
     """(I, J, K) mm2 from every voxel of `grid` to the point `world`, without an array of coordinates."""
-    offset = grid.affine[:3, 3] - np.asarray(world)
-    total: np.ndarray | float = 0.0
-    for w in range(3):
-        line = sum(grid.affine[w, a] * np.arange(grid.shape[a]).reshape([-1 if b == a else 1 for b in range(3)]) for a in range(3))
-        total = total + (line + offset[w]) ** 2
-    return total.astype(np.float32)
+    axes, place = grid.affine[:3, :3], grid.to_index(world)
+    steps = [(np.arange(n) - p).reshape([-1 if a == b else 1 for b in range(3)]) for a, (n, p) in enumerate(zip(grid.shape, place))]
+    square = axes.T @ axes
+    if np.abs(square - np.diag(np.diag(square))).max() <= 1e-6 * square.max():  # axes at right angles: each adds its part
+        lines = [(step**2 * square[a, a]).astype(np.float32) for a, step in enumerate(steps)]
+        return lines[0] + lines[1] + lines[2]
+    return sum(sum(axes[w, a] * steps[a] for a in range(3)) ** 2 for w in range(3)).astype(np.float32)
 
 
 def claim(entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: ClaimSettings) -> np.ndarray | None:
@@ -147,16 +149,28 @@ def layer(entry: Click | Scribble, grid: Grid, showing: np.ndarray, settings: Cl
     Returns:
         (I, J, K) bool twice: what may follow the prompt, and what follows it whatever the network says.
     """
-    beyond = ndimage.distance_transform_edt(~showing, sampling=grid.spacing).astype(np.float32) if showing.any() else np.full(grid.shape, np.inf, np.float32)
-    voxels = entry.voxels(grid) if isinstance(entry, Scribble) else np.array([entry.voxel(grid)])
-    depth = float(beyond[tuple(voxels.T)].max())
     if isinstance(entry, Scribble):
         painted = np.ones(grid.shape, dtype=bool)
-        painted[tuple(voxels.T)] = False
+        painted[tuple(entry.voxels(grid).T)] = False
         away = ndimage.distance_transform_edt(painted, sampling=grid.spacing).astype(np.float32) ** 2
+        depth = float(_beyond(showing, grid.spacing)[~painted].max())
     else:
         away = squared_distance(grid, np.array(entry.world))
+        depth = float(np.sqrt(squared_distance(grid, grid.to_world(entry.voxel(grid))).min(where=showing, initial=np.inf)))
+    beyond = _beyond(showing, grid.spacing, settings.across * max(depth, float(min(grid.spacing))))
     fall = np.maximum(np.exp(away * np.float32(-0.5 / settings.beside**2)), settings.shallowest)
     may = (beyond <= settings.across * max(depth, float(min(grid.spacing))) * fall) | (away <= (1.2 * depth) ** 2)
     own = settings.own * depth if depth < settings.island else settings.ball
     return may, away <= own**2
+
+
+def _beyond(showing: np.ndarray, spacing: np.ndarray, limit: float = np.inf) -> np.ndarray:
+    """(I, J, K) float32, mm to the nearest voxel that shows; infinite where that is surely more than `limit`, or nothing shows."""
+    found = np.where(showing, np.float32(0), np.float32(np.inf))
+    if not showing.any() or showing.all():
+        return found
+    more = np.ceil(np.minimum(limit / spacing, showing.shape)).astype(int) + 1
+    within = ((slice(max(0, s.start - m), s.stop + m) for s, m in zip(occupied(part), size)) for part, size in ((showing, more), (~showing, (1, 1, 1))))
+    box = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*within))  # holds what is nearest to each of its voxels
+    found[box] = ndimage.distance_transform_edt(~showing[box], sampling=spacing)
+    return found

@@ -82,8 +82,12 @@ class Predictor:
         self.inference = inference or model.card.inference
         self.network = model.network.to(self.device, memory_format=torch.channels_last_3d).eval()
 
-    def probabilities(self, prepared: Prepared) -> np.ndarray:
+    def probabilities(self, prepared: Prepared, plain: torch.Tensor | None = None) -> np.ndarray:
         """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
+
+        Args:
+            prepared: the case.
+            plain: (1, R, I, J, K) of the pass that is not mirrored, where it is known.
 
         Raises:
             NoMemory: the GPU's memory is too small for this case.
@@ -92,10 +96,10 @@ class Predictor:
         present = torch.from_numpy(prepared.present)[None].to(self.device)  # 1 M
         axes = [axis + 2 for axis in self.inference.mirror]
         passes = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
-        total = 0.0
+        total, todo = (0.0, passes) if plain is None else (plain, passes[1:])
         try:
             with torch.inference_mode():
-                for flips in passes:
+                for flips in todo:
                     total = total + self._run(images.flip(flips), present).flip(flips)
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()

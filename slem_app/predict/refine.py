@@ -54,12 +54,14 @@ class Features:
     """What the network made of the images before any prompt; the same for every image of the case and every reader."""
 
     fused: torch.Tensor
-    """(1, C, I/s, J/s, K/s) on the network's device."""
+    """(1, C, I/s, J/s, K/s) before the first level, on the network's device."""
+    decoded: torch.Tensor
+    """(1, C, I/s, J/s, K/s) behind the logits, likewise."""
 
     @property
     def nbytes(self) -> int:
         """Bytes."""
-        return self.fused.nbytes
+        return self.fused.nbytes + self.decoded.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,8 @@ class Refiner:
         """What can be kept between corrections of one case; None for a volume that is too large to be seen at once."""
         if prepared.images[0].size > self.predictor.inference.one_pass:
             return None
-        return Features(self._fuse(prepared.images, prepared.present))
+        fused = self._fuse(prepared.images, prepared.present)
+        return Features(fused, self._decoded(fused))
 
     def start(self, prepared: Prepared, features: Features | None = None, mask: Mask | None = None) -> Result:
         """The result before any correction.
@@ -131,10 +134,7 @@ class Refiner:
         """
         timings: dict[str, float] = {}
         with clock(timings, "network"):
-            if features is None or self.predictor.inference.mirror:
-                probabilities = self.predictor.probabilities(prepared)
-            else:
-                probabilities = torch.sigmoid(self._logits(features.fused, None))[0].cpu().numpy()
+            probabilities = self.predictor.probabilities(prepared, None if features is None else self._plain(features))
         card = self.card
         with clock(timings, "restore"):
             if mask is None:
@@ -187,9 +187,18 @@ class Refiner:
         with torch.inference_mode(), self.predictor.autocast():
             return self.predictor.network.fuse(torch.from_numpy(images)[None].to(device), torch.from_numpy(present)[None].to(device))
 
-    def _logits(self, fused: torch.Tensor, prompts: np.ndarray | None) -> torch.Tensor:
+    def _decoded(self, fused: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), self.predictor.autocast():
+            return self.predictor.network.decoded(fused)
+
+    def _plain(self, features: Features) -> torch.Tensor:
+        """(1, R, I, J, K) float32 probabilities without prompts or mirrors."""
+        with torch.inference_mode(), self.predictor.autocast():
+            return self.predictor.network.logits(features.decoded).float().sigmoid()
+
+    def _logits(self, fused: torch.Tensor, prompts: np.ndarray) -> torch.Tensor:
         """(1, R, I, J, K) float32."""
-        given = None if prompts is None else torch.from_numpy(prompts)[None].to(fused.device)
+        given = torch.from_numpy(prompts)[None].to(fused.device)
         with torch.inference_mode(), self.predictor.autocast():
             return self.predictor.network.deep_fused(fused, given)[0].float()
 
@@ -213,17 +222,18 @@ class Refiner:
             last = max(prompts.entries.index(entry) for entry in members)
             told = replace(prompts, entries=prompts.entries[: last + 1])
             channels = encode(told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0))
+            looked = self.settings.appearance.deep > 0 and any(isinstance(entry, Click) for entry in members)
             if features is None:
                 fused = self._fuse(np.ascontiguousarray(prepared.images[(slice(None), *where.box)]), prepared.present)
+                decoded = self._decoded(fused) if looked else None
             else:
                 s = config.stem_stride
-                fused = features.fused[(slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))]
-            looked = self.settings.appearance.deep > 0 and any(isinstance(entry, Click) for entry in members)
-            return _Sight(where, self._logits(fused, channels)[0].cpu().numpy(), self._maps(fused) if looked else None)
+                box = (slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))
+                fused, decoded = features.fused[box], features.decoded[box] if looked else None
+            return _Sight(where, self._logits(fused, channels)[0].cpu().numpy(), None if decoded is None else self._maps(decoded))
 
-    def _maps(self, fused: torch.Tensor) -> Maps:
-        with torch.inference_mode(), self.predictor.autocast():
-            values = self.predictor.network.decoded(fused)[0].float().cpu().numpy()
+    def _maps(self, decoded: torch.Tensor) -> Maps:
+        values = decoded[0].float().cpu().numpy()
         mean, spread = (function(values, axis=(1, 2, 3), keepdims=True) for function in (np.mean, np.std))
         return Maps((values - mean) / (spread + 1e-3), self.card.network.stem_stride)
 
@@ -262,13 +272,14 @@ class Refiner:
 
     def _round(self, follows: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
         """Add the ball around a click, less what lies nearer to an earlier click of another label (`follows` is changed in place)."""
-        ball = self.settings.claim.ball**2
-        distance = squared_distance(part, np.array(click.world))
-        follows |= distance <= ball
+        mm = self.settings.claim.ball
+        box = _ball(part, click, mm)
+        follows[box] |= _away(part, box, click) <= mm**2
         for other in before:
             if isinstance(other, Click) and other.label != click.label and other.voxel(part) is not None:
-                apart = squared_distance(part, np.array(other.world))
-                follows &= ~((apart <= ball) & (apart < distance))
+                box = _ball(part, other, mm)
+                apart = _away(part, box, other)
+                follows[box] &= ~((apart <= mm**2) & (apart < _away(part, box, click)))
 
     def _field(
         self, sight: _Sight, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble], array: np.ndarray
@@ -321,6 +332,18 @@ class Refiner:
         found = ndimage.find_objects(outside.astype(np.uint8))
         array[outside] = 0
         return found[0] if found else (slice(0, 0),) * 3
+
+
+def _ball(grid: Grid, click: Click, mm: float) -> Box3:
+    """A box of `grid` that holds all within `mm` of a click on it."""
+    more = np.ceil(mm / grid.spacing).astype(int) + 1
+    return tuple(slice(max(0, v - m), v + m + 1) for v, m in zip(click.voxel(grid), more))
+
+
+def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
+    """mm2 from the voxels of a box to a click."""
+    stops = (min(s.stop, n) for s, n in zip(box, grid.shape))
+    return squared_distance(grid.crop(tuple(s.start for s in box), tuple(b - s.start for s, b in zip(box, stops))), np.array(click.world))
 
 
 def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:

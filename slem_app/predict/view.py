@@ -118,7 +118,7 @@ def moved(array: np.ndarray, source: Grid, target: Grid, order: int, fill: float
     if box is None:
         return np.full(target.shape, fill, dtype=array.dtype if order == 0 else np.float32)
     part = source.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
-    return resample(np.ascontiguousarray(array[box]), part, target, order, fill)
+    return resample(array[box], part, target, order, fill)
 
 
 def covering(part: Grid, whole: Grid, more: int = 0) -> Box3 | None:

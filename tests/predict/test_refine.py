@@ -368,7 +368,7 @@ def test_features_that_were_kept_give_what_fresh_ones_give(listening: Model, cas
     maker, study = refiner(listening), prepared(case, listening.card)
     kept = maker.features(study)
     assert isinstance(kept, Features)
-    assert kept.nbytes == kept.fused.nbytes
+    assert kept.nbytes == kept.fused.nbytes + kept.decoded.nbytes
     np.testing.assert_array_equal(maker.start(study, kept).probabilities, maker.start(study, None).probabilities)
     small = replace(maker.predictor.inference, one_pass=10)
     assert Refiner(Predictor(listening, inference=small)).features(study) is None
