@@ -39,10 +39,10 @@ RESULTS = Path(__file__).parent / "results"
 class Accuracy:
     """Cross-validation of a recipe."""
 
-    data: Path
-    """Folder of labelled studies."""
     runs: Path
     """Folder for cache, checkpoints and models."""
+    data: Path | None = None
+    """Folder of labelled studies. Default: train, with --only, on what the cache holds."""
     recipe: str = "brain"
     """Name or file."""
     folds: int = 4
@@ -51,6 +51,8 @@ class Accuracy:
     """Train these folds alone and write no table."""
     steps: int = 0
     """Steps; default: the recipe's."""
+    batch: int = 0
+    """Patches a step; default: the recipe's."""
     seed: int = 0
     """Of weights and patches."""
     threads: int = 0
@@ -68,9 +70,12 @@ class Accuracy:
         """Train what is missing, then score."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        recipe = load_recipe(self.recipe, seed=self.seed, **({"steps": self.steps} if self.steps else {}))
+        if not self.only and self.data is None:
+            raise SystemExit("the table compares with the truth on the images' own grid: give --data, or train some folds alone with --only")
+        changes = {name: value for name, value in (("steps", self.steps), ("batch", self.batch)) if value}
+        recipe = load_recipe(self.recipe, seed=self.seed, **changes)
         cache = CaseCache(self.runs / "cache")
-        ids = tuple(Finetune((self.data,), self.runs, self.recipe).prepare(cache, recipe.card))
+        ids = self.prepare(cache, recipe) if self.data else tuple(cache.ids())
         split = folds(ids, self.folds)
         for k in self.only or range(self.folds):
             folder = self.runs / f"fold{k}"
@@ -80,6 +85,10 @@ class Accuracy:
         if not self.only:
             rows = [row for k, test in enumerate(split) for row in self.score(k, test)]
             self.write(recipe, rows)
+
+    def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:
+        """Fill the cache; the cases in it."""
+        return tuple(Finetune((self.data,), self.runs, self.recipe).prepare(cache, recipe.card))
 
     def score(self, fold: int, test: tuple[str, ...]) -> list[dict[str, object]]:
         """One row a test case, through the same path that serves."""
