@@ -36,7 +36,7 @@ class ClaimSettings:
     """Share of the near part."""
     contrast: float = 1.0
     """Standard deviations of intensity (root mean square over the sequences) over which the influence falls likewise."""
-    surplus: float = 4.0
+    surplus: float = 2.5
     """Log-odds by which the clicked voxel shall exceed the threshold."""
     most: float = 8.0
     """Log-odds beyond which the network's certainty counts no more."""
