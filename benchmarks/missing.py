@@ -72,13 +72,6 @@ SETTINGS = {
         {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
         {"steps": 500, "batch": 2, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 50, "average": 0.98},
     ),
-    "medium": Setting(
-        "the served network at 1.5 mm, recipe `brain`, 1000 steps of 2",
-        {},
-        {},
-        {"steps": 1000},
-        surrounding="2 CPU cores, 17 minutes of one of them a training",
-    ),
     "large": Setting(
         "the served network at 1.5 mm, recipe `brain`, 4200 steps of 4",
         {},
