@@ -40,7 +40,9 @@ class Grid:
     @cached_property
     def inverse(self) -> np.ndarray:
         """(4, 4) world to voxel index."""
-        return np.linalg.inv(self.affine)
+        inverse = np.linalg.inv(self.affine)
+        inverse.setflags(write=False)
+        return inverse
 
     @property
     def voxel_volume(self) -> float:
