@@ -44,5 +44,5 @@ def write_image(array: np.ndarray, grid: Grid, path: Path) -> Path:
     image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     with atomic_file(path) as file:
-        file.write(igzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
+        file.write(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
     return path

@@ -50,5 +50,5 @@ def write_values(array: np.ndarray, grid: Grid, path: Path) -> Path:
     image.header.set_intent("label", name="segmentation")
     content = image.to_bytes()
     with atomic_file(path) as file:
-        file.write(igzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
+        file.write(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
     return path

@@ -51,7 +51,7 @@ def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, comp
     header = "\n".join([*_geometry(grid, compress), *_segments(array, labels), "", ""])
     content = array.ravel(order="K").data
     if compress:
-        content = igzip.compress(content, mtime=0)
+        content = igzip.compress(content, 1, mtime=0)
     with atomic_file(path, durable) as file:
         file.write(header.encode())
         file.write(content)
