@@ -97,15 +97,24 @@ class Predictor:
         axes = [axis + 2 for axis in self.inference.mirror]
         passes = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
         total, todo = (0.0, passes) if plain is None else (plain, passes[1:])
+        with torch.inference_mode(), self.memory(prepared):
+            for flips in todo:
+                total = total + self._run(images.flip(flips), present).flip(flips)
+        return (total / len(passes))[0].cpu().numpy()
+
+    @contextmanager
+    def memory(self, prepared: Prepared) -> Iterator[None]:
+        """Names the case whose passes need more memory than the GPU has.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
         try:
-            with torch.inference_mode():
-                for flips in todo:
-                    total = total + self._run(images.flip(flips), present).flip(flips)
+            yield
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             size = "x".join(map(str, prepared.grid.shape))
             raise NoMemory(f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the device cpu for this case") from error
-        return (total / len(passes))[0].cpu().numpy()
 
     def predict(self, prepared: Prepared) -> Prediction:
         """Segment a prepared study; the result lies on `prepared.reference`."""

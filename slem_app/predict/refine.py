@@ -118,11 +118,16 @@ class Refiner:
         self.view = views if self.listens else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
 
     def features(self, prepared: Prepared) -> Features | None:
-        """What can be kept between corrections of one case; None for a volume that is too large to be seen at once."""
+        """What can be kept between corrections of one case; None for a volume that is too large to be seen at once.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
         if prepared.images[0].size > self.predictor.inference.one_pass:
             return None
-        fused = self._fuse(prepared.images, prepared.present)
-        return Features(fused, self._decoded(fused))
+        with self.predictor.memory(prepared):
+            fused = self._fuse(prepared.images, prepared.present)
+            return Features(fused, self._decoded(fused))
 
     def start(self, prepared: Prepared, features: Features | None = None, mask: Mask | None = None) -> Result:
         """The result before any correction.
