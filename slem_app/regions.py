@@ -81,8 +81,9 @@ def decide(probabilities: np.ndarray, labels: LabelSet, settings: PostProcess, v
     _check(probabilities, labels)
     result = np.zeros(probabilities.shape[1:], np.uint8)
     tree = _Tree.of(labels)
-    box = _box(tree.outline(probabilities) >= settings.threshold)
-    if box is not None:
+    outline = tree.outline(probabilities) >= settings.threshold
+    box = geometry.occupied(outline)
+    if outline[box].size:
         _fill(result[box], probabilities[(slice(None), *box)], tree, settings, voxel_volume)
     return result
 
@@ -112,8 +113,9 @@ def restore(probabilities: np.ndarray, source: Grid, reference: Grid, labels: La
     if probabilities.shape[1:] != source.shape:
         raise BadGrid(f"probabilities of {probabilities.shape[1:]} voxels came with a grid of {source.shape}: both must be the network's")
     result = np.zeros(reference.shape, np.uint8, order="F")
-    box = _box(_Tree.of(labels).outline(probabilities) >= settings.threshold)
-    if box is None:
+    outline = _Tree.of(labels).outline(probabilities) >= settings.threshold
+    box = geometry.occupied(outline)
+    if not outline[box].size:
         return result
     box = _grown(box, source.shape, MARGIN)
     part = source.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
@@ -214,13 +216,6 @@ def _cleaned(mask: np.ndarray, name: str, settings: PostProcess, voxel_volume: f
     if np.count_nonzero(mask) < settings.region_minimum.get(name, 0.0) / voxel_volume:
         mask = np.zeros_like(mask)
     return mask
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """The smallest box around the true voxels."""
-    plane, line = mask.any(axis=2), mask.any(axis=(0, 1))
-    sides = [np.flatnonzero(side) for side in (plane.any(axis=1), plane.any(axis=0), line)]
-    return tuple(slice(int(side[0]), int(side[-1]) + 1) for side in sides) if len(sides[0]) else None
 
 
 def _grown(box: tuple[slice, slice, slice], shape: tuple[int, int, int], margin: int) -> tuple[slice, slice, slice]:

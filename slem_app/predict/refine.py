@@ -32,6 +32,7 @@ from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, mo
 from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
 from slem_app.types import Grid
+from slem_app.volumes.geometry import occupied
 from slem_app.volumes.prepare import Prepared
 
 __all__ = ["Features", "RefineSettings", "Refiner", "Result"]
@@ -334,9 +335,8 @@ class Refiner:
         """Take away what lies outside the box (`array` is changed in place)."""
         limited = [label.value for label in self.card.labels.labels if prompts.box.limits(label.name)]
         outside = np.isin(array, limited) & ~prompts.box.inside(reference)
-        found = ndimage.find_objects(outside.astype(np.uint8))
         array[outside] = 0
-        return found[0] if found else (slice(0, 0),) * 3
+        return occupied(outside)
 
 
 def _ball(grid: Grid, click: Click, mm: float) -> Box3:
@@ -358,11 +358,11 @@ def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndar
 
 def _around_positive(near: View, field: np.ndarray) -> tuple[View, np.ndarray]:
     """The part of a field that matters."""
-    found = ndimage.find_objects((field > 0).astype(np.uint8))
-    if not found:
+    box = occupied(field > 0)
+    if not field[box].size:
         return near, field
-    low = np.array([max(0, s.start - 1) for s in found[0]])
-    high = np.array([min(n, s.stop + 1) for s, n in zip(found[0], field.shape)])
+    low = np.array([max(0, s.start - 1) for s in box])
+    high = np.array([min(n, s.stop + 1) for s, n in zip(box, field.shape)])
     return near.part(low, high), field[tuple(slice(a, b) for a, b in zip(low, high))]
 
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble, map_value
 from slem_app.types import Grid
-from slem_app.volumes.geometry import resample
+from slem_app.volumes.geometry import occupied, resample
 
 __all__ = ["Box3", "View", "ViewSettings", "covering", "groups", "moved", "view"]
 
@@ -148,5 +148,5 @@ def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: L
     if not number:
         index = np.argwhere(parts)
         number = int(parts[tuple(index[((index - voxel) ** 2).sum(axis=1).argmin()])])
-    box = ndimage.find_objects((parts == number).astype(np.uint8))[0]
+    box = occupied(parts == number)
     return np.array([s.start for s in box]), np.array([s.stop for s in box])

@@ -7,19 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["box_of", "cell_map", "coverage", "cuts", "middle", "slices", "too_small"]
+from slem_app.volumes.geometry import occupied
+
+__all__ = ["cell_map", "coverage", "cuts", "middle", "slices", "too_small"]
 
 
 LEAST_SIDE = 8  # voxels of a block along each axis
-
-
-def box_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest box around `mask` (I, J, K) bool, which must not be empty."""
-    sides = []
-    for axis in range(3):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(int(there[0]), int(there[-1]) + 1))
-    return tuple(sides)
 
 
 def cuts(box: Sequence[slice], grid: Sequence[int], jitter: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -81,7 +74,7 @@ def too_small(shape: Sequence[int], grid: Sequence[int], what: str) -> str:
 
 def middle(mask: np.ndarray) -> np.ndarray:
     """(3,) centre of the box around `mask`."""
-    return np.array([(side.start + side.stop) / 2 for side in box_of(mask)])
+    return np.array([(side.start + side.stop) / 2 for side in occupied(mask)])
 
 
 def _narrowed(side: slice, edge: np.ndarray, gap: int) -> slice:

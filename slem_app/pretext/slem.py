@@ -24,10 +24,11 @@ from torch.nn import functional as F
 from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.appearance import AppearanceSettings, vary
-from slem_app.pretext.blocks import box_of, cell_map, coverage, cuts, slices, too_small
+from slem_app.pretext.blocks import cell_map, coverage, cuts, slices, too_small
 from slem_app.pretext.heads import BlockHead, WordHead
 from slem_app.pretext.labelsets import KINDS, draw_word, word_count, words
 from slem_app.pretext.task import Sample, Task, View
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["Collage", "Slem", "collage", "word_scores"]
 
@@ -186,7 +187,7 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
     Blocks that show less than `task.least_tissue` of the head are drawn again; after some tries the best draw is taken.
     """
     tissue, present = view.tissue, tuple(np.flatnonzero(view.present).tolist())
-    kind, box = task.kind_for(view.present), box_of(tissue.any(axis=0))
+    kind, box = task.kind_for(view.present), occupied(tissue.any(axis=0))
     best: tuple[float, np.ndarray, tuple[np.ndarray, ...]] | None = None
     for _ in range(TRIES):
         edges = cuts(box, task.grid, task.jitter, rng)

@@ -21,6 +21,7 @@ import numpy as np
 from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "map_value", "whole_index"]
 
@@ -93,13 +94,12 @@ class Scribble:
         """
         if painted.shape != grid.shape:
             raise BadPrompt(f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image {_size(grid)}: paint it on this image")
-        inside = [np.flatnonzero(painted.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-        if not len(inside[0]):
+        box = occupied(painted)
+        part = np.ascontiguousarray(painted[box], dtype=bool)
+        if not part.size:
             raise BadPrompt(f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out")
-        low, high = [int(i[0]) for i in inside], [int(i[-1]) + 1 for i in inside]
-        part = np.ascontiguousarray(painted[tuple(slice(a, b) for a, b in zip(low, high))], dtype=bool)
         part.setflags(write=False)
-        return cls(label, part, grid.crop(tuple(low), part.shape))
+        return cls(label, part, grid.crop(tuple(s.start for s in box), part.shape))
 
     @cached_property
     def digest(self) -> str:

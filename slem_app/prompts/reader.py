@@ -15,6 +15,7 @@ from scipy import ndimage
 from slem_app.errors import BadSetting
 from slem_app.labels import LabelSet
 from slem_app.prompts.prompts import BACKGROUND
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["ReaderSettings", "Shot", "SimulatedReader"]
 
@@ -83,8 +84,9 @@ class SimulatedReader:
             rng: what is random comes from here.
             count: clicks placed on this one view.
         """
-        box = _box(truth != current)
-        if box is None:
+        wrong = truth != current
+        box = occupied(wrong)
+        if not wrong[box].size:
             return ()
         start = np.array([s.start for s in box])
         errors = _Errors(truth[box], current[box], self._weights(truth, current), float(np.prod(spacing)), self.settings.smallest)
@@ -154,8 +156,3 @@ class _Errors:
         if not (self.pieces[box] == piece).any():
             self.worth[piece] = 0
         return voxel + [s.start for s in box]
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
-    sides = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return tuple(slice(int(s[0]), int(s[-1]) + 1) for s in sides) if len(sides[0]) else None

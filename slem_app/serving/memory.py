@@ -25,6 +25,7 @@ import numpy as np
 from slem_app.errors import BadPrompt
 from slem_app.predict import Result
 from slem_app.prompts import Click, Prompts, Scribble
+from slem_app.volumes.geometry import occupied
 
 __all__ = ["Memory", "Moment", "Work", "less"]
 
@@ -219,10 +220,5 @@ def _difference(before: np.ndarray, after: np.ndarray, within: Box3 | None) -> B
     """The smallest box outside which two label maps are the same; None where they are the same everywhere."""
     offset = [0, 0, 0] if within is None else [s.start for s in within]
     differs = before != after if within is None else before[within] != after[within]
-    box = []
-    for axis in range(3):
-        found = np.flatnonzero(differs.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not len(found):
-            return None
-        box.append(slice(offset[axis] + int(found[0]), offset[axis] + int(found[-1]) + 1))
-    return tuple(box)
+    box = occupied(differs)
+    return tuple(slice(o + s.start, o + s.stop) for o, s in zip(offset, box)) if differs[box].size else None

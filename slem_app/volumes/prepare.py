@@ -15,7 +15,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
 from slem_app.volumes.agreement import displacement
-from slem_app.volumes.geometry import check_grid, lattice, overlap, resample
+from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
 
 __all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
 
@@ -234,10 +234,9 @@ def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
     """A skull-stripped volume without its empty borders, `margin` (3,) voxels kept; any other as it is."""
     if levels.head is not None:
         return volume
-    mask = volume.array != levels.background
-    there = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    start = [max(0, int(where[0]) - m) for where, m in zip(there, margin, strict=True)]
-    stop = [min(n, int(where[-1]) + 1 + m) for where, m, n in zip(there, margin, mask.shape, strict=True)]
+    there = occupied(volume.array != levels.background)
+    start = [max(0, s.start - m) for s, m in zip(there, margin, strict=True)]
+    stop = [min(n, s.stop + m) for s, m, n in zip(there, margin, volume.array.shape, strict=True)]
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     return Volume(volume.array[box], volume.grid.crop(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))))
 
@@ -245,10 +244,9 @@ def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
 def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Start and size of the box around `mask`: margin kept, size a multiple, centred."""
     starts, sizes = [], []
-    for axis, step in enumerate(settings.spacing):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+    for there, step in zip(occupied(mask), settings.spacing, strict=True):
         margin = int(np.ceil(settings.margin / step))
-        low, high = int(there[0]) - margin, int(there[-1]) + 1 + margin
+        low, high = there.start - margin, there.stop + margin
         size = -(-(high - low) // settings.multiple) * settings.multiple
         starts.append(low - (size - (high - low)) // 2)
         sizes.append(size)
