@@ -44,8 +44,12 @@ class ClaimSettings:
     """Influence under which nothing changes, whatever the network says: what is far, or looks different, was not meant."""
     reach: float = 60.0
     """mm from a prompt beyond which nothing changes."""
-    ball: float = 2.5
+    core: float = 1.2
     """mm around a click that follow it whatever the network says."""
+    ball: float = 3.5
+    """mm around a click that follow it, too, unless ..."""
+    refused: float = 3.0
+    """... so many log-odds speak against it."""
     across: float = 2.2
     """How deep a correction goes beyond the border that is shown, in distances of the prompt from it: who clicks into the middle of a layer means
     all of it, and not what lies behind."""

@@ -256,12 +256,13 @@ class Refiner:
         near, field = self._field(sight, prepared, entry, before, array)
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
-        follows = moved(field, near.grid, part, order=1, fill=-1.0) > 0
+        odds = moved(field, near.grid, part, order=1, fill=-1.0)
+        follows = odds > 0
         value, corrected = map_value(entry.label, self.card.labels), np.unique(array[tuple(voxels.T)])
         if (corrected != value).any():
             follows &= np.isin(array[box], (*corrected, value))
         if isinstance(entry, Click):
-            self._round(follows, part, entry, before)
+            self._round(follows, odds > -settings.refused, part, entry, before)
         if prompts.box is not None and prompts.box.limits(entry.label):
             follows &= prompts.box.inside(part)
         seeds = tuple((voxels - [s.start for s in box]).T)
@@ -276,11 +277,12 @@ class Refiner:
             array[tuple(held.T)] = map_value(other.label, self.card.labels)
         return box
 
-    def _round(self, follows: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
-        """Add the ball around a click, less what lies nearer to an earlier click of another label (`follows` is changed in place)."""
-        mm = self.settings.claim.ball
+    def _round(self, follows: np.ndarray, likely: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
+        """Add what is likely in the ball around a click, less what lies nearer to an earlier click of another label (`follows` is changed in place)."""
+        core, mm = self.settings.claim.core, self.settings.claim.ball
         box = _ball(part, click, mm)
-        follows[box] |= _away(part, box, click) <= mm**2
+        away = _away(part, box, click)
+        follows[box] |= (away <= core**2) | ((away <= mm**2) & likely[box])
         for other in before:
             if isinstance(other, Click) and other.label != click.label and other.voxel(part) is not None:
                 box = _ball(part, other, mm)
@@ -318,7 +320,10 @@ class Refiner:
         may, must = layer(entry, near.grid, showing == value, settings)
         field[~may] = -1.0
         np.maximum(field, 1.0, out=field, where=must & (free > 0))
-        return _around_positive(near, field)
+        matters = field > 0
+        if isinstance(entry, Click):
+            matters[_ball(near.grid, entry, settings.ball)] = True
+        return _cropped(near, field, matters)
 
     def _others(self, others: Sequence[Click | Scribble], grid: Grid, images: np.ndarray, shown: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What earlier prompts of other labels leave of a claim `mine`, (I, J, K), and what they hold of each decision, (decisions, I, J, K)."""
@@ -356,9 +361,9 @@ def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndar
     return values[(slice(None), *_voxels(entry, grid).T)].mean(axis=1)
 
 
-def _around_positive(near: View, field: np.ndarray) -> tuple[View, np.ndarray]:
-    """The part of a field that matters."""
-    box = occupied(field > 0)
+def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, np.ndarray]:
+    """The part of a field that matters, and one voxel around it."""
+    box = occupied(matters)
     if not field[box].size:
         return near, field
     low = np.array([max(0, s.start - 1) for s in box])

@@ -13,6 +13,7 @@ from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
 from slem_app.predict import Features, Predictor, Refiner, Result
 from slem_app.predict.appearance import AppearanceSettings
+from slem_app.predict.claim import ClaimSettings, squared_distance
 from slem_app.predict.refine import RefineSettings
 from slem_app.predict.view import moved
 from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
@@ -178,6 +179,21 @@ def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Mo
     assert len(changed)
     far = changed[np.linalg.norm((changed - voxel) * 2.0, axis=1) > who.refiner.settings.claim.ball]
     assert set(who.before[tuple(far.T)]) <= {corrected}
+
+
+def test_in_the_ball_around_a_click_only_its_core_follows_against_all_odds(thresholds: Model, case: Phantom) -> None:
+    voxel, taken = middle(case, EDEMA), []
+    for refused in (np.inf, 0.0):
+        claim = ClaimSettings(core=2.5, ball=9.0, refused=refused)
+        who = Reader(Refiner(Predictor(thresholds, precision="float32"), RefineSettings(claim=claim)), prepared(case, thresholds.card), keep=False)
+        who.negative(voxel)
+        taken.append(who.shown == 0)
+    grid = who.prepared.reference
+    away = np.sqrt(squared_distance(grid, grid.to_world(np.array(voxel))))
+    assert taken[0][away <= claim.ball].all()
+    assert taken[1][away <= claim.core].all()
+    assert not taken[1][away <= claim.ball].all()
+    assert not (taken[1] & ~taken[0]).any()
 
 
 def test_a_stroke_over_two_labels_corrects_both(thresholds: Model, case: Phantom) -> None:
