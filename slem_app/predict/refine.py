@@ -115,7 +115,7 @@ class Refiner:
         if has not in (0, wanted):
             raise BadCard(f"{self.card.name}: the network has {has} prompt channels; its {len(self.card.labels.labels)} labels need {wanted}, or 0 for none")
         self.listens = has > 0
-        views = self.settings.view
+        views = replace(self.settings.view, cube=self.settings.view.cube or predictor.device.type == "cuda")
         self.view = views if self.listens else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
 
     def features(self, prepared: Prepared) -> Features | None:

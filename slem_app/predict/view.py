@@ -33,6 +33,8 @@ class ViewSettings:
     """mm, greatest side of a view; more takes longer than a reader waits."""
     margin: float = 12.0
     """mm seen around what is corrected."""
+    cube: bool = False
+    """As many voxels along each axis: a GPU takes longer over the first view of each shape (`benchmarks/results/clicks_speed.md`), so let there be few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,7 @@ def view(
         if found is not None:
             low, high = np.minimum(low, around + found[0]), np.maximum(high, around + found[1])
     need = np.maximum(high - low + 2 * np.ceil(settings.margin / grid.spacing), np.ceil(settings.smallest / grid.spacing))
-    size = np.minimum(np.ceil(need / multiple).astype(int) * multiple, largest)
+    size = np.minimum(np.ceil((need.max() if settings.cube else need) / multiple).astype(int) * multiple, largest)
     start = (low + high) // 2 - size // 2
     edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(0)  # the prompts stay off the view's faces
     start = np.clip(start, index.max(axis=0) + 1 + edge - size, index.min(axis=0) - edge)

@@ -41,6 +41,13 @@ def test_a_view_reaches_for_the_label_that_is_asked_for() -> None:
     assert box[0].stop > 75
 
 
+@pytest.mark.parametrize(("cube", "sizes"), [(False, [80, 64, 64]), (True, [80, 80, 80])])
+def test_a_view_may_be_a_cube_so_that_few_shapes_occur(cube: bool, sizes: list[int]) -> None:
+    shown = np.zeros(GRID.shape, np.uint8)
+    shown[20:80, 46:50, 46:50] = 2
+    assert [s.stop - s.start for s in looked_at(BACKGROUND, (48, 48, 48), shown, cube=cube)] == sizes
+
+
 def test_far_prompts_are_looked_at_one_by_one() -> None:
     near, far = Click("edema", (10.0, 0, 0)), Click("edema", (90.0, 0, 0))
     assert groups([Click("edema", (0.0, 0, 0)), near, far], 60) == [[Click("edema", (0.0, 0, 0)), near], [far]]
