@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from slem_app.weights import BRAIN_LABELS, load_model, save_model
 from slem_app.weights.published import Published
 from tests.fake_pacs import FakePacs, running
 from tests.untrained import SMALL, small_card
+from tests.waiting import wait_until
 
 HEAD = phantom.make(seed=4, shape=(20, 24, 20), spacing=(7.0, 7.0, 7.0))
 CASES = [f"case-{n}" for n in range(6)]
@@ -97,10 +97,7 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
     """Through torchrun, on the CPU."""
     call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small", "--device", "cpu", "--processes", "2"]
     first = subprocess.Popen(call, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end = time.monotonic() + 120
-    while not any(versions(studies).values()) and first.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: any(versions(studies).values()) or first.poll() is not None, 120, pause=0.02)
     os.killpg(first.pid, signal.SIGKILL)  # the launcher; its processes end with it
     first.communicate(timeout=60)
     before = sum(versions(studies).values())

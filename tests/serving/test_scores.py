@@ -16,6 +16,7 @@ from slem_app.serving import scores as module
 from slem_app.serving.datastore import CaseDatastore
 from slem_app.serving.scores import KEPT, Scores
 from slem_app.weights import Model, load_model
+from tests.waiting import wait_until
 
 BOTH = ("A", "B")
 PATIENCE = 120  # seconds: the thread gets what others leave
@@ -160,9 +161,7 @@ def test_the_thread_works_and_waits_while_a_request_is_answered(make, monkeypatc
         scores.start()
         time.sleep(0.6)
         assert scores.of(BOTH)[0] == {}
-    end = time.monotonic() + PATIENCE
-    while len(scores.of(BOTH)[0]) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: len(scores.of(BOTH)[0]) >= 2, PATIENCE)
     scores.stop()
     scores.thread.join(PATIENCE)
     assert set(scores.of(BOTH)[0]) == {"A", "B"}
@@ -201,9 +200,7 @@ def test_its_priority_is_low_and_the_servers_is_unchanged(make, monkeypatch: pyt
     monkeypatch.setattr(Scores, "step", lambda self: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
     monkeypatch.setattr(module, "QUIET", 0.0)
     scores.start()
-    end = time.monotonic() + PATIENCE
-    while not seen and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: seen, PATIENCE, pause=0.02)
     scores.stop()
     assert seen[0] == min(19, before + 10)
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
@@ -228,9 +225,6 @@ def test_a_full_disk_does_not_end_the_thread(make, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Scores, "step", fail)
     scores = make(load=1.0)
     scores.start()
-    end = time.monotonic() + PATIENCE
-    while len(calls) < 3 and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: len(calls) >= 3, PATIENCE, pause=0.02)
     scores.stop()
-    assert len(calls) >= 3
     assert "measuring cases failed" in caplog.text

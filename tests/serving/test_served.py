@@ -15,6 +15,7 @@ from slem_app.predict import Predictor
 from slem_app.serving.served import MOST_HANDS, MOST_VERSIONS, Follower, Served
 from slem_app.weights import load_model
 from slem_app.weights.published import Published
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +139,7 @@ def test_no_request_waits_for_a_switch_nor_gets_half_of_one(published: Published
         asking.start()
         for number in (publish(published), publish(published), 0):
             published.serve(number)
-            end = time.monotonic() + 60
-            while follower.number != number:
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            wait_until(lambda number=number: follower.number == number, 60)
             time.sleep(0.2)
         stop.set()
         asking.join()
