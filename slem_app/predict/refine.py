@@ -239,9 +239,9 @@ class Refiner:
             return _Sight(where, self._logits(fused, channels)[0].cpu().numpy(), None if decoded is None else self._maps(decoded))
 
     def _maps(self, decoded: torch.Tensor) -> Maps:
-        values = decoded[0].float().cpu().numpy()
-        mean, spread = (function(values, axis=(1, 2, 3), keepdims=True) for function in (np.mean, np.std))
-        return Maps((values - mean) / (spread + 1e-3), self.card.network.stem_stride)
+        values = decoded[0].float()
+        spread, mean = torch.std_mean(values, dim=(1, 2, 3), correction=0, keepdim=True)
+        return Maps(((values - mean) / (spread + 1e-3)).contiguous().cpu().numpy(), self.card.network.stem_stride)
 
     def _follow(self, array: np.ndarray, prepared: Prepared, sight: _Sight, entry: Click | Scribble, prompts: Prompts) -> Box3:
         """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""

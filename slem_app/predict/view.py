@@ -143,12 +143,16 @@ def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: L
     value = int(shown[tuple(voxel)]) or map_value(entry.label, labels)
     if not value:
         return None
-    parts, count = ndimage.label(shown == value)
+    mask = shown == value
+    box = occupied(mask)
+    start = np.array([s.start for s in box])
+    parts, count = ndimage.label(mask[box])
     if not count:
         return None
-    number = int(parts[tuple(voxel)])
+    voxel = voxel - start
+    number = int(parts[tuple(voxel)]) if ((voxel >= 0) & (voxel < parts.shape)).all() else 0
     if not number:
         index = np.argwhere(parts)
         number = int(parts[tuple(index[((index - voxel) ** 2).sum(axis=1).argmin()])])
-    box = occupied(parts == number)
-    return np.array([s.start for s in box]), np.array([s.stop for s in box])
+    found = ndimage.find_objects(parts, number)[number - 1]
+    return start + [s.start for s in found], start + [s.stop for s in found]
