@@ -154,5 +154,5 @@ def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: L
     if not number:
         index = np.argwhere(parts)
         number = int(parts[tuple(index[((index - voxel) ** 2).sum(axis=1).argmin()])])
-    found = ndimage.find_objects(parts, number)[number - 1]
+    found = occupied(parts == number)
     return start + [s.start for s in found], start + [s.stop for s in found]

@@ -1,4 +1,4 @@
-"""Corrections, told in a small language: a `Reader` says positive("edema", (i, j, k)), negative((i, j, k)), undo() and looks at the result."""
+"""Corrections, told in the language of `tests.predict.language`."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -11,59 +11,17 @@ from scipy import ndimage
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
-from slem_app.predict import Features, Predictor, Refiner, Result
+from slem_app.predict import Features, Predictor, Refiner
 from slem_app.predict.appearance import AppearanceSettings
 from slem_app.predict.claim import ClaimSettings, squared_distance
 from slem_app.predict.refine import RefineSettings
 from slem_app.predict.view import moved
-from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, SimulatedReader
+from slem_app.prompts import BACKGROUND, Click, Mask, Prompts, SimulatedReader
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
+from tests.predict.language import Reader, Voxel
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 3
-Voxel = tuple[int, int, int]
-
-
-class Reader:
-    """Someone before a screen: what is said goes to the refiner, `shown` is the label map on the displayed image."""
-
-    def __init__(self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None, keep: bool = True) -> None:
-        self.refiner, self.prepared = refiner, prepared
-        self.features = refiner.features(prepared) if keep else None
-        self.history = [refiner.start(prepared, self.features, mask)]
-
-    @property
-    def result(self) -> Result:
-        return self.history[-1]
-
-    @property
-    def shown(self) -> np.ndarray:
-        return self.result.prediction.array
-
-    @property
-    def before(self) -> np.ndarray:
-        return self.history[-2].prediction.array
-
-    def say(self, prompts: Prompts) -> None:
-        self.history.append(self.refiner.refine(self.prepared, self.features, self.result, prompts))
-
-    def positive(self, label: str, *voxels: Voxel) -> None:
-        prompts = self.result.prompts
-        for voxel in voxels:
-            prompts = prompts.with_click(Click.on(self.prepared.reference, voxel, label, BRAIN_LABELS))
-        self.say(prompts)
-
-    def negative(self, *voxels: Voxel) -> None:
-        self.positive(BACKGROUND, *voxels)
-
-    def paint(self, label: str, painted: np.ndarray) -> None:
-        self.say(self.result.prompts.with_scribble(Scribble.of(label, painted, self.prepared.reference)))
-
-    def limit(self, first: Voxel, second: Voxel, *labels: str) -> None:
-        self.say(self.result.prompts.with_box(Box.on(self.prepared.reference, first, second, labels)))
-
-    def undo(self) -> None:
-        self.history.pop()
 
 
 @pytest.fixture(scope="module")

@@ -227,4 +227,5 @@ def test_a_full_disk_does_not_end_the_thread(make, monkeypatch: pytest.MonkeyPat
     scores.start()
     wait_until(lambda: len(calls) >= 3, PATIENCE, pause=0.02)
     scores.stop()
+    assert len(calls) >= 3
     assert "measuring cases failed" in caplog.text
