@@ -43,9 +43,11 @@ def info_router(serving: Serving, make: Callable[[], dict[str, Any]], run: Calla
 
 
 def changes(serving: Serving) -> Hashable:
-    """Another value whenever this process has changed what `/info/` tells: labels, cases, versions, a round that began. Looks at no disk."""
+    """Another value whenever this process has changed what `/info/` tells, or told it elsewhere: labels, cases, versions, a round that began or was seen to
+    have ended. Looks at no disk.
+    """
     versions = tuple((follower.number, follower.served.now) for follower in serving.followers.values())
-    return serving.datastore.store.changes, serving.cases.listed, versions, serving.trainings.process
+    return serving.datastore.store.changes, serving.cases.listed, versions, serving.trainings.process, serving.trainings.over
 
 
 class Lately:

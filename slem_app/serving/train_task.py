@@ -55,6 +55,7 @@ class Trainings:
         self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
         self.waiting: list[tuple[Follower, Mapping[str, Any]]] = []  # rounds that begin when the one that runs has ended
         self.waiter: threading.Thread | None = None
+        self.over = ""  # id of the newest round, once it was seen here that it has ended
 
     def start(self, follower: Follower, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round of a model; returns the task as clients know it.
@@ -108,11 +109,11 @@ class Trainings:
                 self.process.poll()  # else it stays as a zombie
             self.leaving = [one for one in self.leaving if one.poll() is None]
             held, last = self.lock.held(), latest_round(self.root)
-            if last is None or last.status().status != RUNNING:
-                return None
-            if held:
-                return last
-            self._died(last)
+            if last is not None and last.status().status == RUNNING:
+                if held:
+                    return last
+                self._died(last)
+            self.over = last.id if last is not None else ""
             return None
 
     def stop(self) -> dict[str, Any] | None:
@@ -129,6 +130,7 @@ class Trainings:
             self._let_go()
             if folder.status().status == RUNNING:
                 folder.change(status=STOPPED, stage="stopped", reason="stopped by a client; nothing was published", ended=time(), seconds_left=0.0)
+            self.over = folder.id
             return self.task(folder)
 
     def _let_go(self) -> None:

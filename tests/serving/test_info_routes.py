@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from monailabel.interfaces.app import MONAILabelApp
 
+from slem_app.finetune.job import DONE, RoundFolder
 from slem_app.formats.label_record import FINAL
 from slem_app.serving.info_routes import FRESH, Lately, changes
 
@@ -76,6 +77,12 @@ def test_what_this_server_does_is_told_at_once(app: MONAILabelApp, tmp_path: Pat
     label = str(next((tmp_path / "studies").rglob("*seg.nii.gz")))
     assert not changed()
     app.datastore().save_label("A", label, FINAL, {})
+    assert changed()
+    trainings = app.serving.trainings
+    ended = RoundFolder.make(trainings._job(app.serving.followers["slem_brain"], {}), {})
+    ended.change(status=DONE)
+    assert not changed()
+    assert trainings.running() is None  # which polls of /train/ tell: /info/ must not say anything else then
     assert changed()
     app.datastore().remove_label("A", FINAL)
     assert changed()

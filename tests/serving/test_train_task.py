@@ -67,7 +67,8 @@ def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None
     assert stats["total_time"] != ""
     assert ask("DELETE", "/train/").json() is None
     assert ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200  # though the process may not have ended yet
-    assert ask("DELETE", "/train/").json()["status"] == "STOPPED"
+    stopped = ask("DELETE", "/train/").json()
+    assert (stopped["status"], stopped["id"]) == ("STOPPED", trainer.trainings.over)
 
 
 def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
