@@ -1,10 +1,11 @@
-"""Cross-validated accuracy on labelled studies: train on the other folds, predict each test case as the server would, list every case.
+"""Cross-validated accuracy on labelled studies: train on the other folds, predict each test case as the
+server would, list every case.
 
     python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/accuracy
 
-Every fold is a run of its own that continues where it was stopped, so the benchmark can be killed and called again, and folds can be
-trained side by side (--only 0, --only 1, ...). The table is written when all folds are there. Figures are those of the last step: no test
-case chooses a checkpoint.
+Every fold is a run of its own that continues where it was stopped, so the benchmark can be killed and called
+again, and folds can be trained side by side (--only 0, --only 1, ...). The table is written when all folds
+are there. Figures are those of the last step: no test case chooses a checkpoint.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ class Accuracy:
         if self.threads:
             torch.set_num_threads(self.threads)
         if not self.only and self.data is None:
-            raise SystemExit("the table compares with the truth on the images' own grid: give --data, or train some folds alone with --only")
+            raise SystemExit(
+                "the table compares with the truth on the images' own grid: give --data, or train some "
+                "folds alone with --only"
+            )
         changes = {name: value for name, value in (("steps", self.steps), ("batch", self.batch)) if value}
         recipe = load_recipe(self.recipe, seed=self.seed, **changes)
         cache = CaseCache(self.runs / "cache")
@@ -81,7 +85,15 @@ class Accuracy:
             folder = self.runs / f"fold{k}"
             if not (folder / "model" / "card.yaml").exists():
                 parent = load_parent(self.parents / f"fold{k}" / "model") if self.parents else None
-                finetune(recipe, cache, [i for i in ids if i not in split[k]], folder, parent, self.device, self.workers)
+                finetune(
+                    recipe,
+                    cache,
+                    [i for i in ids if i not in split[k]],
+                    folder,
+                    parent,
+                    self.device,
+                    self.workers,
+                )
         if not self.only:
             rows = [row for k, test in enumerate(split) for row in self.score(k, test)]
             self.write(recipe, rows)
@@ -101,7 +113,14 @@ class Accuracy:
             result = predictor.predict_case(group(study))
             seconds = time.perf_counter() - start
             scores = region_scores(result.array, expected, grid, predictor.card.labels)
-            rows.append({"case": case, "fold": fold, **{k: round(v, 4) for k, v in scores.items()}, "seconds": round(seconds, 2)})
+            rows.append(
+                {
+                    "case": case,
+                    "fold": fold,
+                    **{k: round(v, 4) for k, v in scores.items()},
+                    "seconds": round(seconds, 2),
+                }
+            )
             print(rows[-1], flush=True)
         return rows
 
@@ -117,15 +136,25 @@ class Accuracy:
         lines = [
             f"# Accuracy: {self.folds}-fold cross-validation by patient, {len(rows)} cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, {torch.get_num_threads()} threads, "
+            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, "
+            f"{torch.get_num_threads()} threads, "
             f"torch {torch.__version__}.",
-            f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, seed {self.seed}. Dice on the images' own grid; "
+            f"Recipe `{self.recipe}`, {recipe.settings.steps} steps of {recipe.settings.batch} patches, "
+            f"seed {self.seed}. Dice on the images' own grid; "
             "both masks empty",
-            "counts 1, one empty counts 0 (hd95: 0 and 374 mm). Weights of the last step; no test case chose a checkpoint.",
+            (
+                "counts 1, one empty counts 0 (hd95: 0 and 374 mm). Weights of the last step; no test case "
+                "chose a checkpoint."
+            ),
             "",
             "| case | fold | " + " | ".join(columns) + " |",
             "|---|---|" + "---|" * len(columns),
-            *(f"| {row['case']} | {row['fold']} | " + " | ".join(f"{row[c]:.3f}" if c in regions else f"{row[c]:.1f}" for c in columns) + " |" for row in rows),
+            *(
+                f"| {row['case']} | {row['fold']} | "
+                + " | ".join(f"{row[c]:.3f}" if c in regions else f"{row[c]:.1f}" for c in columns)
+                + " |"
+                for row in rows
+            ),
             "",
             "| region | mean Dice | sd | bootstrap 95 % interval | median | mean hd95 (mm) |",
             "|---|---|---|---|---|---|",
@@ -135,7 +164,8 @@ class Accuracy:
             b = bootstrap(values)
             distance = sum(float(row[f"hd95_{region}"]) for row in rows) / len(rows)
             lines.append(
-                f"| {region} | {b['mean']:.3f} | {b['sd']:.3f} | {b['low']:.3f} to {b['high']:.3f} | {sorted(values)[len(values) // 2]:.3f} | {distance:.1f} |"
+                f"| {region} | {b['mean']:.3f} | {b['sd']:.3f} | {b['low']:.3f} to {b['high']:.3f} | "
+                f"{sorted(values)[len(values) // 2]:.3f} | {distance:.1f} |"
             )
         write_page(RESULTS / f"{self.name}.md", "\n".join(lines))
         print("\n".join(lines[-5:]))

@@ -1,18 +1,23 @@
-"""Does it matter which case is labelled next? Simulated annotation from 2 to 12 labelled cases, every strategy, several seeds and folds.
+"""Does it matter which case is labelled next? Simulated annotation from 2 to 12 labelled cases, every
+strategy, several seeds and folds.
 
     python benchmarks/active_learning.py --data ../shared/data/brats --runs runs/active_learning --minutes 60
     python benchmarks/active_learning.py --runs runs/active_learning --table                  # the table alone, from the CSV
 
-Everything continues where it was stopped and runs in pieces: by strategies, seeds and folds, and for so many minutes (nothing new is begun after
-them; call again). All of `tiny` takes about 100 minutes of one idle core (`--setting tiny --threads 1`; a round takes 16 s of processor time). All of
-`small` takes about 5 hours on 2 idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the
-way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds 0 --folds 0`). To see that it works, in a
+Everything continues where it was stopped and runs in pieces: by strategies, seeds and folds, and for so many
+minutes (nothing new is begun after them; call again). All of `tiny` takes about 100 minutes of one idle core
+(`--setting tiny --threads 1`; a round takes 16 s of processor time). All of `small` takes about 5 hours on 2
+idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the
+way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds
+    0 --folds 0`). To see that it works, in a
 minute: `--setting smoke --strategies random balanced`.
 
-Within a fold the test cases are never chosen from. A run begins with 2 random cases (the same for all strategies of a seed), trains, is scored on the test
-cases, asks the strategy of the server (`slem_app.selection`) for the next 2, and goes on from the weights it has with all labelled cases. Scores are
-Dice on the network's grid. The area under the learning curve is the mean Dice of WT, TC and ET over the number of labelled cases, 0 to 1. Its interval
-is by bootstrap over runs (seed and fold), since the test cases of a run share one model.
+Within a fold the test cases are never chosen from. A run begins with 2 random cases (the same for all
+strategies of a seed), trains, is scored on the test cases, asks the strategy of the server
+(`slem_app.selection`) for the next 2, and goes on from the weights it has with all labelled cases. Scores are
+Dice on the network's grid. The area under the learning curve is the mean Dice of WT, TC and ET over the
+number of labelled cases, 0 to 1. Its interval is by bootstrap over runs (seed and fold), since the test cases
+of a run share one model.
 """
 
 from __future__ import annotations
@@ -48,7 +53,21 @@ from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model
 
 RESULTS = Path(__file__).parent / "results" / "active_learning.csv"
-COLUMNS = ("setting", "strategy", "seed", "fold", "round", "labelled", "case", "wt", "tc", "et", "train_s", "measure_s", "chosen")
+COLUMNS = (
+    "setting",
+    "strategy",
+    "seed",
+    "fold",
+    "round",
+    "labelled",
+    "case",
+    "wt",
+    "tc",
+    "et",
+    "train_s",
+    "measure_s",
+    "chosen",
+)
 REGIONS = ("wt", "tc", "et")
 BASELINES = ("random", "foreground_random")
 ARMS = (*BASELINES, *(name for name in STRATEGIES if name not in (*BASELINES, "first")))
@@ -56,7 +75,9 @@ ARMS = (*BASELINES, *(name for name in STRATEGIES if name not in (*BASELINES, "f
 
 @dataclass(frozen=True)
 class Setting:
-    """What all strategies share; network, spacing and patches are those of `pretraining.py`'s setting of the same name."""
+    """What all strategies share; network, spacing and patches are those of `pretraining.py`'s setting of the
+    same name.
+    """
 
     about: str
     """One line for the table."""
@@ -75,9 +96,19 @@ class Setting:
 
 
 SETTINGS = {
-    "tiny": Setting("1 CPU core: whole heads at 4 mm, network of 0.1 M weights, 300 steps of 4, then 140 a round", 300, 140),
-    "small": Setting("2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 240 steps of 4, then 120 a round", 240, 120),
-    "large": Setting("one GPU: whole heads at 1.5 mm, network of 7 M weights, 600 steps of 4, then 300 a round", 600, 300),
+    "tiny": Setting(
+        "1 CPU core: whole heads at 4 mm, network of 0.1 M weights, 300 steps of 4, then 140 a round",
+        300,
+        140,
+    ),
+    "small": Setting(
+        "2 CPU cores: whole heads at 3 mm, network of 0.4 M weights, 240 steps of 4, then 120 a round",
+        240,
+        120,
+    ),
+    "large": Setting(
+        "one GPU: whole heads at 1.5 mm, network of 7 M weights, 600 steps of 4, then 300 a round", 600, 300
+    ),
     "smoke": Setting("some steps, to see that it runs", 8, 4, start=1, each=1, rounds=3, seeds=(0,)),
 }
 
@@ -123,13 +154,19 @@ class Simulation:
         from slem_app.finetune.cases import cache_cases
         from slem_app.studies import open_source
 
-        report = cache_cases(open_source(data), self.bench.cache, self.card.sequences, self.card.preparation, self.card.labels)
+        report = cache_cases(
+            open_source(data), self.bench.cache, self.card.sequences, self.card.preparation, self.card.labels
+        )
         for case, reason in report.skipped.items():
             print(f"left out {case}: {reason}")
 
     def folder(self, run: Run, number: int) -> Path:
         """Of one round; the first one belongs to all strategies."""
-        return self.bench.folder / f"{run.strategy if number else 'start'}-seed{run.seed}-fold{run.fold}" / f"round{number}"
+        return (
+            self.bench.folder
+            / f"{run.strategy if number else 'start'}-seed{run.seed}-fold{run.fold}"
+            / f"round{number}"
+        )
 
     def round(self, run: Run, number: int) -> Round | None:
         """A round that is done."""
@@ -139,7 +176,11 @@ class Simulation:
     def do(self, run: Run, number: int) -> Round:
         """Train, score and choose; what an interrupted call has finished of it is not done again."""
         folder, pool = self.folder(run, number), self.bench.fold(run.fold)[0]
-        labelled = self._first(run, pool) if number == 0 else (*self.round(run, number - 1).labelled, *self.round(run, number - 1).chosen)
+        labelled = (
+            self._first(run, pool)
+            if number == 0
+            else (*self.round(run, number - 1).labelled, *self.round(run, number - 1).chosen)
+        )
         done = self._trained(run, number, labelled)
         begin = time.perf_counter()
         last = number + 1 == self.setting.rounds or len(labelled) == len(pool)
@@ -158,13 +199,20 @@ class Simulation:
         if (folder / "trained.json").is_file():
             return _read_round(folder / "trained.json")
         recipe = self.bench.finetune_recipe("scratch", 1, 1000 * run.seed + number)
-        recipe = replace(recipe, settings=replace(recipe.settings, steps=self.setting.steps if number else self.setting.first))
+        recipe = replace(
+            recipe,
+            settings=replace(recipe.settings, steps=self.setting.steps if number else self.setting.first),
+        )
         parent = load_model(self.folder(run, number - 1) / "model") if number else None
         begin = time.perf_counter()
-        finetune(recipe, self.bench.cache, labelled, folder, parent, self.device, self.workers, progress=False)
+        finetune(
+            recipe, self.bench.cache, labelled, folder, parent, self.device, self.workers, progress=False
+        )
         seconds = time.perf_counter() - begin
         predictor = Predictor(load_model(folder / "model"), self.device)
-        result = Round(labelled, {case: self._score(predictor, case) for case in self.bench.fold(run.fold)[1]}, seconds)
+        result = Round(
+            labelled, {case: self._score(predictor, case) for case in self.bench.fold(run.fold)[1]}, seconds
+        )
         _write_json(folder / "trained.json", vars(result))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -187,8 +235,14 @@ class Simulation:
             cached = self.bench.cache.load(case)
             truth = self._truth(cached)
             for label in self.card.labels.labels:
-                labelled_ml[label.name] += float(np.count_nonzero(truth == label.value) * cached.grid.voxel_volume / 1000)
-        given = choices(run.strategy, Pool(left, measures, labelled, labelled_ml), np.random.default_rng([run.seed, run.fold, number]))
+                labelled_ml[label.name] += float(
+                    np.count_nonzero(truth == label.value) * cached.grid.voxel_volume / 1000
+                )
+        given = choices(
+            run.strategy,
+            Pool(left, measures, labelled, labelled_ml),
+            np.random.default_rng([run.seed, run.fold, number]),
+        )
         return tuple(choice.case for choice, _ in zip(given, range(self.setting.each), strict=False))
 
     def _measures(self, run: Run, number: int, cases: Sequence[str]) -> dict[str, Measures]:
@@ -199,22 +253,38 @@ class Simulation:
             before = self._segmentations(self.folder(run, number - 1)) if number else {}
             tables, found = {}, {}
             for case in cases:
-                measures, segmentation = measure(predictor, self._prepared(self.bench.cache.load(case)), before.get(case))
+                measures, segmentation = measure(
+                    predictor, self._prepared(self.bench.cache.load(case)), before.get(case)
+                )
                 tables[case], found[case] = measures.to_table(), segmentation.array
             with atomic_file(folder / "segmentations.npz", durable=False) as file:
                 np.savez_compressed(file, **found)
             _write_json(folder / "measures.json", tables)
-        return {case: Measures.from_table(table) for case, table in json.loads((folder / "measures.json").read_text()).items()}
+        return {
+            case: Measures.from_table(table)
+            for case, table in json.loads((folder / "measures.json").read_text()).items()
+        }
 
     def _segmentations(self, folder: Path) -> dict[str, LabelMap]:
         with np.load(folder / "segmentations.npz") as file:
             return {case: LabelMap(file[case], self.bench.cache.load(case).grid) for case in file.files}
 
     def _prepared(self, cached: CachedCase) -> Prepared:
-        return Prepared(np.array(cached.images, dtype=np.float32), cached.present, self.card.sequences, cached.grid, cached.grid)
+        return Prepared(
+            np.array(cached.images, dtype=np.float32),
+            cached.present,
+            self.card.sequences,
+            cached.grid,
+            cached.grid,
+        )
 
     def _truth(self, cached: CachedCase) -> np.ndarray:
-        return decide(np.array(cached.regions, dtype=np.float32) / 255, self.card.labels, PostProcess(), cached.grid.voxel_volume)
+        return decide(
+            np.array(cached.regions, dtype=np.float32) / 255,
+            self.card.labels,
+            PostProcess(),
+            cached.grid.voxel_volume,
+        )
 
     def rows(self, run: Run) -> list[dict[str, object]]:
         """One row a round and test case."""
@@ -222,8 +292,19 @@ class Simulation:
         for number in range(self.setting.rounds):
             if (done := self.round(run, number)) is None:
                 break
-            shared = {"setting": self.name, "strategy": run.strategy, "seed": run.seed, "fold": run.fold, "round": number, "labelled": len(done.labelled)}
-            costs = {"train_s": round(done.train_s, 1), "measure_s": round(done.measure_s, 1), "chosen": " ".join(done.chosen)}
+            shared = {
+                "setting": self.name,
+                "strategy": run.strategy,
+                "seed": run.seed,
+                "fold": run.fold,
+                "round": number,
+                "labelled": len(done.labelled),
+            }
+            costs = {
+                "train_s": round(done.train_s, 1),
+                "measure_s": round(done.measure_s, 1),
+                "chosen": " ".join(done.chosen),
+            }
             found += [{**shared, "case": case, **scores, **costs} for case, scores in done.scores.items()]
         return found
 
@@ -256,7 +337,9 @@ def areas(rows: Sequence[Mapping[str, str]], rounds: int) -> dict[str, dict[tupl
     points: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for row in rows:
         run = points.setdefault((row["strategy"], row["seed"], row["fold"]), {})
-        run.setdefault(int(row["labelled"]), []).append(float(np.mean([float(row[region]) for region in REGIONS])))
+        run.setdefault(int(row["labelled"]), []).append(
+            float(np.mean([float(row[region]) for region in REGIONS]))
+        )
     found: dict[str, dict[tuple[str, str], float]] = {}
     for (strategy, seed, fold), curve in points.items():
         counts = sorted(curve)
@@ -266,10 +349,18 @@ def areas(rows: Sequence[Mapping[str, str]], rounds: int) -> dict[str, dict[tupl
     return found
 
 
-def against(found: Mapping[str, Mapping[tuple[str, str], float]], one: str, other: str) -> Mapping[str, float] | None:
-    """Mean and 95 % interval of the difference of two strategies' areas over the runs that both have; None for fewer than two."""
+def against(
+    found: Mapping[str, Mapping[tuple[str, str], float]], one: str, other: str
+) -> Mapping[str, float] | None:
+    """Mean and 95 % interval of the difference of two strategies' areas over the runs that both have; None
+    for fewer than two.
+    """
     both = sorted(set(found.get(one, {})) & set(found.get(other, {})))
-    return bootstrap([found[one][run] - found[other][run] for run in both]) if len(both) > 1 and one != other else None
+    return (
+        bootstrap([found[one][run] - found[other][run] for run in both])
+        if len(both) > 1 and one != other
+        else None
+    )
 
 
 def report(rows: Sequence[Mapping[str, str]]) -> str:
@@ -277,34 +368,72 @@ def report(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [
         "# Which case to label next",
         "",
-        f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit()}. Area under the learning curve: mean Dice of WT, TC and ET (points) over",
-        "the number of labelled cases, complete runs only. Differences are paired by run (seed and fold), with their 95 % bootstrap interval over runs.",
+        (
+            f"`python benchmarks/active_learning.py`; {date.today()}, commit {commit()}. Area under the "
+            f"learning curve: mean Dice of WT, TC and ET (points) over"
+        ),
+        (
+            "the number of labelled cases, complete runs only. Differences are paired by run (seed and "
+            "fold), with their 95 % bootstrap interval over runs."
+        ),
         "Seconds are medians over rounds, by the wall clock. Every round and case: `active_learning.csv`.",
     ]
     for name in sorted({row["setting"] for row in rows}):
         mine = [row for row in rows if row["setting"] == name]
         about = f"{SETTINGS[name].about}. {_extent(mine, name)}"
-        lines += ["", f"## Setting {name}", "", about, "", *_table(mine, SETTINGS[name].rounds), "", *_curves(mine)]
+        lines += [
+            "",
+            f"## Setting {name}",
+            "",
+            about,
+            "",
+            *_table(mine, SETTINGS[name].rounds),
+            "",
+            *_curves(mine),
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _extent(rows: Sequence[Mapping[str, str]], name: str) -> str:
     """How much of the setting was run."""
     setting, folds = SETTINGS[name], TRAINING[name].folds
-    done, planned = sum(map(len, areas(rows, setting.rounds).values())), len(ARMS) * len(setting.seeds) * folds
-    counts = f"{setting.start} to {setting.start + setting.each * (setting.rounds - 1)} labelled cases, {len(setting.seeds)} seeds x {folds} folds"
-    return f"{counts}: {done} of {planned} runs" + (", INCOMPLETE: the figures below are of those alone." if done < planned else ".")
+    done, planned = (
+        sum(map(len, areas(rows, setting.rounds).values())),
+        len(ARMS) * len(setting.seeds) * folds,
+    )
+    counts = (
+        f"{setting.start} to {setting.start + setting.each * (setting.rounds - 1)} labelled cases, "
+        f"{len(setting.seeds)} seeds x {folds} folds"
+    )
+    return f"{counts}: {done} of {planned} runs" + (
+        ", INCOMPLETE: the figures below are of those alone." if done < planned else "."
+    )
 
 
 def _table(rows: Sequence[Mapping[str, str]], rounds: int) -> list[str]:
     found = areas(rows, rounds)
-    head = ["strategy", "area", *(f"against {base}" for base in BASELINES), "seconds a round: training", "measuring and choosing", "runs"]
+    head = [
+        "strategy",
+        "area",
+        *(f"against {base}" for base in BASELINES),
+        "seconds a round: training",
+        "measuring and choosing",
+        "runs",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for strategy in [name for name in ARMS if name in found]:
         mine = [row for row in rows if row["strategy"] == strategy]
-        cells = [strategy, f"{100 * np.mean(list(found[strategy].values())):.1f}", *(_points(against(found, strategy, base)) for base in BASELINES)]
+        cells = [
+            strategy,
+            f"{100 * np.mean(list(found[strategy].values())):.1f}",
+            *(_points(against(found, strategy, base)) for base in BASELINES),
+        ]
         measured = [float(row["measure_s"]) for row in mine if row["chosen"]]
-        cells += [f"{np.median([float(row['train_s']) for row in mine]):.0f}", f"{np.median(measured):.1f}", str(len(found[strategy]))]
+        cells += [
+            f"{np.median([float(row['train_s']) for row in mine]):.0f}",
+            f"{np.median(measured):.1f}",
+            str(len(found[strategy])),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, "", _verdict(found)]
 
@@ -315,24 +444,40 @@ def _verdict(found: Mapping[str, Mapping[tuple[str, str], float]]) -> str:
         return "Too few complete runs for a comparison with foreground_random."
     better = [name for name, difference in compared.items() if difference and difference["low"] > 0]
     worse = [name for name, difference in compared.items() if difference and difference["high"] < 0]
-    said = f"Better than foreground_random: {', '.join(better)}." if better else "No strategy beats foreground_random: no interval lies above 0."
+    said = (
+        f"Better than foreground_random: {', '.join(better)}."
+        if better
+        else "No strategy beats foreground_random: no interval lies above 0."
+    )
     return said + (f" Worse: {', '.join(worse)}." if worse else "")
 
 
 def _curves(rows: Sequence[Mapping[str, str]]) -> list[str]:
     counts = sorted({int(row["labelled"]) for row in rows})
-    lines = ["| mean Dice by labelled cases | " + " | ".join(map(str, counts)) + " |", "|" + "---|" * (len(counts) + 1)]
+    lines = [
+        "| mean Dice by labelled cases | " + " | ".join(map(str, counts)) + " |",
+        "|" + "---|" * (len(counts) + 1),
+    ]
     for strategy in [name for name in ARMS if any(row["strategy"] == name for row in rows)]:
         cells = []
         for count in counts:
-            values = [float(row[region]) for row in rows if (row["strategy"], row["labelled"]) == (strategy, str(count)) for region in REGIONS]
+            values = [
+                float(row[region])
+                for row in rows
+                if (row["strategy"], row["labelled"]) == (strategy, str(count))
+                for region in REGIONS
+            ]
             cells.append(f"{100 * np.mean(values):.1f}" if values else "")
         lines.append("| " + " | ".join([strategy, *cells]) + " |")
     return lines
 
 
 def _points(difference: Mapping[str, float] | None) -> str:
-    return f"{100 * difference['mean']:+.1f} ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})" if difference else ""
+    return (
+        f"{100 * difference['mean']:+.1f} ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})"
+        if difference
+        else ""
+    )
 
 
 def simulate(simulation: Simulation, runs: Sequence[Run], minutes: float, results: Path) -> bool:
@@ -348,15 +493,25 @@ def simulate(simulation: Simulation, runs: Sequence[Run], minutes: float, result
             done = simulation.do(run, number)
             dice = np.mean([list(scores.values()) for scores in done.scores.values()])
             chosen = ", ".join(done.chosen) or "nothing: the last round"
-            print(f"{run.strategy} seed {run.seed} fold {run.fold}: {len(done.labelled)} labelled, Dice {dice:.3f}, next {chosen}", flush=True)
+            print(
+                (
+                    f"{run.strategy} seed {run.seed} fold {run.fold}: {len(done.labelled)} labelled, Dice "
+                    f"{dice:.3f}, next {chosen}"
+                ),
+                flush=True,
+            )
         write(simulation.rows(run), results)
     return True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a piece, then write the table of all pieces."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of labelled studies; not needed once they are prepared")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, help="folder of labelled studies; not needed once they are prepared"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/active_learning"))
     parser.add_argument("--setting", choices=SETTINGS, default="small")
     parser.add_argument("--strategies", nargs="+", choices=ARMS, default=ARMS)
@@ -371,14 +526,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    results = asked.results or (RESULTS if asked.setting != "smoke" else asked.runs / "smoke" / "active_learning.csv")
+    results = asked.results or (
+        RESULTS if asked.setting != "smoke" else asked.runs / "smoke" / "active_learning.csv"
+    )
     if not asked.table:
         simulation = Simulation(asked.setting, asked.runs, asked.device, asked.workers)
         if asked.data is not None:
             simulation.prepare(asked.data)
         folds = asked.folds if asked.folds is not None else range(TRAINING[asked.setting].folds)
         seeds = asked.seeds if asked.seeds is not None else simulation.setting.seeds
-        runs = [Run(strategy, seed, fold) for seed in seeds for fold in folds for strategy in asked.strategies]  # every piece is a comparison
+        runs = [
+            Run(strategy, seed, fold) for seed in seeds for fold in folds for strategy in asked.strategies
+        ]  # every piece is a comparison
         simulate(simulation, runs, asked.minutes, results)
     if rows := read_rows(results):
         print(write_page(results.with_suffix(".md"), report(rows)))

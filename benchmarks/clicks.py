@@ -1,16 +1,20 @@
-"""How much clicks mend: a simulated reader corrects held-out cases, click by click, through the path that serves.
+"""How much clicks mend: a simulated reader corrects held-out cases, click by click, through the path that
+serves.
 
     python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks
 
-`--runs` holds one run a fold as `benchmarks/accuracy.py` makes them (fold0/model, fold1/model ...): each model corrects only cases it never saw.
-The reader clicks into the interior of the error that costs most Dice (`slem_app.prompts.reader`), always with the right label unless --wrong is
-given. Every click is a row in results/NAME.csv, so every figure in results/NAME.md can be recomputed.
+`--runs` holds one run a fold as `benchmarks/accuracy.py` makes them (fold0/model, fold1/model ...): each
+model corrects only cases it never saw. The reader clicks into the interior of the error that costs most Dice
+(`slem_app.prompts.reader`), always with the right label unless --wrong is given. Every click is a row in
+results/NAME.csv, so every figure in results/NAME.md can be recomputed.
 
-What learning to listen costs: `--before` names the fold runs that these were continued from, whose automatic results are compared case by case.
+What learning to listen costs: `--before` names the fold runs that these were continued from, whose automatic
+    results are compared case by case.
 
-    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000
-    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks --recipe brain_clicks --parents runs/automatic
-    python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before runs/automatic
+    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000 python
+    benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks --recipe brain_clicks --parents
+    runs/automatic python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before
+    runs/automatic
 """
 
 from __future__ import annotations
@@ -53,7 +57,9 @@ class Clicks:
     runs: Path
     """Folder of fold runs."""
     before: Path | None = None
-    """Folder of the fold runs, without prompts, that those of `runs` continue; their automatic results are put beside."""
+    """Folder of the fold runs, without prompts, that those of `runs` continue; their automatic results are
+    put beside.
+    """
     folds: int = 4
     """Number of folds that the runs were made with."""
     only: tuple[int, ...] = ()
@@ -94,7 +100,9 @@ class Clicks:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        text = self.table(rows, labels, f"{refiner.card.name}, {refiner.card.network.prompts} prompt channels")
+        text = self.table(
+            rows, labels, f"{refiner.card.name}, {refiner.card.network.prompts} prompt channels"
+        )
         if before:
             with (RESULTS / f"{self.name}_before.csv").open("w", newline="") as file:
                 writer = csv.DictWriter(file, before[0], lineterminator="\n")
@@ -110,17 +118,47 @@ class Clicks:
         prepared, _ = refiner.predictor.prepare_case(group(study))
         features = refiner.features(prepared)
         result = refiner.start(prepared, features)
-        reader, rng = SimulatedReader(labels, ReaderSettings(self.measure, self.jitter, self.wrong)), np.random.default_rng([self.seed, hash_of(study.id)])
+        reader, rng = (
+            SimulatedReader(labels, ReaderSettings(self.measure, self.jitter, self.wrong)),
+            np.random.default_rng([self.seed, hash_of(study.id)]),
+        )
         scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
-        rows = [{"case": study.id, "fold": fold, "click": 0, "label": "", "aimed": "", "improved": "", "changed": 0, "seconds": 0.0, **rounded(scores)}]
+        rows = [
+            {
+                "case": study.id,
+                "fold": fold,
+                "click": 0,
+                "label": "",
+                "aimed": "",
+                "improved": "",
+                "changed": 0,
+                "seconds": 0.0,
+                **rounded(scores),
+            }
+        ]
         for n in range(1, self.clicks + 1):
             shots = reader.shots(expected, result.prediction.array, grid.spacing, rng)
             if not shots:  # nothing is wrong any more
-                rows.append({**rows[-1], "click": n, "label": "", "aimed": "", "improved": "", "changed": 0, "seconds": 0.0})
+                rows.append(
+                    {
+                        **rows[-1],
+                        "click": n,
+                        "label": "",
+                        "aimed": "",
+                        "improved": "",
+                        "changed": 0,
+                        "seconds": 0.0,
+                    }
+                )
                 continue
             before, scores_before = result.prediction.array, scores
             start = time.perf_counter()
-            result = refiner.refine(prepared, features, result, result.prompts.with_click(Click.on(grid, shots[0].index, shots[0].label, labels)))
+            result = refiner.refine(
+                prepared,
+                features,
+                result,
+                result.prompts.with_click(Click.on(grid, shots[0].index, shots[0].label, labels)),
+            )
             seconds = time.perf_counter() - start
             scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
             aimed = shots[0].regions
@@ -150,9 +188,16 @@ class Clicks:
         lines = [
             f"# Clicks: Dice after n clicks of a simulated reader, {len(cases)} held-out cases",
             "",
-            f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, {torch.get_num_threads()} threads,",
+            (
+                f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, "
+                f"{torch.get_num_threads()} threads,"
+            ),
             f"torch {torch.__version__}. Model {model}. The reader clicks into the error that costs most",
-            f"({self.measure}), right label in {1 - self.wrong:.0%} of clicks; jitter {self.jitter}, seed {self.seed}.",
+            (
+                f"({self.measure}), right label in {1 - self.wrong:.0%} of clicks; jitter "
+                f"{self.jitter}, seed "
+                f"{self.seed}."
+            ),
             "Dice on the images' own grid; both masks empty counts 1, one empty 0.",
             "",
             "| clicks | " + " | ".join(regions) + " | mean | worst case's " + regions[0] + " |",
@@ -161,34 +206,63 @@ class Clicks:
         for n in shown:
             each = {r: [float(curve[case, n][r]) for case in cases] for r in regions}
             lines.append(
-                f"| {n} | " + " | ".join(f"{np.mean(each[r]):.3f}" for r in regions) + f" | {np.mean(list(each.values())):.3f} | {min(each[regions[0]]):.3f} |"
+                f"| {n} | "
+                + " | ".join(f"{np.mean(each[r]):.3f}" for r in regions)
+                + f" | {np.mean(list(each.values())):.3f} | {min(each[regions[0]]):.3f} |"
             )
-        gain = [mean(curve[case, min(SCORED, self.clicks)], labels) - mean(curve[case, 0], labels) for case in cases]
+        gain = [
+            mean(curve[case, min(SCORED, self.clicks)], labels) - mean(curve[case, 0], labels)
+            for case in cases
+        ]
         interval = bootstrap(gain)
         better = sum(int(row["improved"]) for row in told)
         lines += [
             "",
-            f"Gain of the mean of the regions after {min(SCORED, self.clicks)} clicks: {100 * interval['mean']:+.1f} points "
-            f"(bootstrap 95 % interval over cases {100 * interval['low']:+.1f} to {100 * interval['high']:+.1f}).",
-            f"Clicks that improved the region they aimed at: {better} of {len(told)} ({better / max(1, len(told)):.1%}).",
-            f"Seconds a click (network and merge, no reading, no transfer): median {np.median([float(r['seconds']) for r in told]):.2f}, "
+            f"Gain of the mean of the regions after {min(SCORED, self.clicks)} clicks: "
+            f"{100 * interval['mean']:+.1f} points "
+            f"(bootstrap 95 % interval over cases {100 * interval['low']:+.1f} to "
+            f"{100 * interval['high']:+.1f}).",
+            (
+                f"Clicks that improved the region they aimed at: {better} of {len(told)} "
+                f"({better / max(1, len(told)):.1%})."
+            ),
+            f"Seconds a click (network and merge, no reading, no transfer): median "
+            f"{np.median([float(r['seconds']) for r in told]):.2f}, "
             f"95th percentile {np.percentile([float(r['seconds']) for r in told], 95):.2f}.",
             "",
-            f"DSC_AUC is the trapezoid over clicks 1 to {SCORED} (at most {SCORED - 1}), DSC_Final the Dice after {SCORED}; clicks to a Dice count "
+            f"DSC_AUC is the trapezoid over clicks 1 to {SCORED} (at most {SCORED - 1}), DSC_Final the "
+            f"Dice after {SCORED}; clicks to a Dice count "
             f"{self.clicks + 1} where {self.clicks} do not reach it.",
             "",
-            "| region | DSC_AUC | DSC_Final | " + " | ".join(f"mean clicks to {goal} (cases that reach it)" for goal in GOALS) + " |",
+            "| region | DSC_AUC | DSC_Final | "
+            + " | ".join(f"mean clicks to {goal} (cases that reach it)" for goal in GOALS)
+            + " |",
             "|---|---|---|" + "---|" * len(GOALS),
         ]
         for region in regions if self.clicks >= SCORED else ():
-            paths = np.array([[float(curve[case, n][region]) for n in range(self.clicks + 1)] for case in cases])  # cases clicks+1
+            paths = np.array(
+                [[float(curve[case, n][region]) for n in range(self.clicks + 1)] for case in cases]
+            )  # cases clicks+1
             area = ((paths[:, 1:SCORED] + paths[:, 2 : SCORED + 1]) / 2).sum(axis=1)
-            goals = [np.where((paths >= goal).any(axis=1), (paths >= goal).argmax(axis=1), self.clicks + 1) for goal in GOALS]
-            reached = " | ".join(f"{steps.mean():.1f} ({(steps <= self.clicks).sum()} of {len(cases)})" for steps in goals)
+            goals = [
+                np.where((paths >= goal).any(axis=1), (paths >= goal).argmax(axis=1), self.clicks + 1)
+                for goal in GOALS
+            ]
+            reached = " | ".join(
+                f"{steps.mean():.1f} ({(steps <= self.clicks).sum()} of {len(cases)})" for steps in goals
+            )
             lines.append(f"| {region} | {area.mean():.3f} | {paths[:, SCORED].mean():.3f} | {reached} |")
-        lines += ["", "| case | fold | " + " | ".join(f"{r} {n}" for r in regions for n in shown) + " |", "|---|---|" + "---|" * (len(regions) * len(shown))]
+        lines += [
+            "",
+            "| case | fold | " + " | ".join(f"{r} {n}" for r in regions for n in shown) + " |",
+            "|---|---|" + "---|" * (len(regions) * len(shown)),
+        ]
         for case in cases:
-            lines.append(f"| {case} | {curve[case, 0]['fold']} | " + " | ".join(f"{float(curve[case, n][r]):.3f}" for r in regions for n in shown) + " |")
+            lines.append(
+                f"| {case} | {curve[case, 0]['fold']} | "
+                + " | ".join(f"{float(curve[case, n][r]):.3f}" for r in regions for n in shown)
+                + " |"
+            )
         return "\n".join(lines) + "\n"
 
 
@@ -196,25 +270,39 @@ def automatic(predictor: Predictor, study: object, fold: int) -> dict[str, objec
     """Dice of one case's automatic result."""
     expected, grid = truth(study, predictor.card.labels)
     found = predictor.predict_case(group(study)).array
-    return {"case": study.id, "fold": fold, **rounded(region_scores(found, expected, grid, predictor.card.labels, surface=False))}
+    return {
+        "case": study.id,
+        "fold": fold,
+        **rounded(region_scores(found, expected, grid, predictor.card.labels, surface=False)),
+    }
 
 
-def compared(before: Sequence[Mapping[str, object]], after: Sequence[Mapping[str, object]], labels: LabelSet) -> str:
+def compared(
+    before: Sequence[Mapping[str, object]], after: Sequence[Mapping[str, object]], labels: LabelSet
+) -> str:
     """Automatic results before and after learning to listen, paired by case."""
     of = {row["case"]: row for row in after}
     lines = [
         "",
         "## Automatic results, before and after learning from clicks",
         "",
-        "The same folds: before are the models without prompts that these continue (so these had more steps as well).",
+        (
+            "The same folds: before are the models without prompts that these continue (so these had "
+            "more steps as well)."
+        ),
         "",
         "| region | before | after | difference (points) | bootstrap 95 % interval |",
         "|---|---|---|---|---|",
     ]
-    for name, get in [(r.name, lambda row, n=r.name: float(row[n])) for r in labels.regions] + [("mean", lambda row: mean(row, labels))]:
+    for name, get in [(r.name, lambda row, n=r.name: float(row[n])) for r in labels.regions] + [
+        ("mean", lambda row: mean(row, labels))
+    ]:
         old, new = [get(row) for row in before], [get(of[row["case"]]) for row in before]
         b = bootstrap([n - o for o, n in zip(old, new)])
-        lines.append(f"| {name} | {np.mean(old):.3f} | {np.mean(new):.3f} | {100 * b['mean']:+.1f} | {100 * b['low']:+.1f} to {100 * b['high']:+.1f} |")
+        lines.append(
+            f"| {name} | {np.mean(old):.3f} | {np.mean(new):.3f} | {100 * b['mean']:+.1f} | "
+            f"{100 * b['low']:+.1f} to {100 * b['high']:+.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

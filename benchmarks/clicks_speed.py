@@ -1,12 +1,15 @@
-"""How long does a reader wait for a click, where does the time go, and how does that compare with MONAI Label's own DeepEdit?
+"""How long does a reader wait for a click, where does the time go, and how does that compare with MONAI
+Label's own DeepEdit?
 
-Both servers are started and asked as `benchmarks/speed.py` does, on one and the same case: a first click, cold, then further ones, warm. The clicks
-lie on a fixed set of places inside the head and are listed in full each time, by label, as 3D Slicer lists them. A request's time ends when the
-client has decoded the label map.
+Both servers are started and asked as `benchmarks/speed.py` does, on one and the same case: a first click,
+cold, then further ones, warm. The clicks lie on a fixed set of places inside the head and are listed in full
+each time, by label, as 3D Slicer lists them. A request's time ends when the client has decoded the label map.
 
-Steps, in seconds: read, prepare, network (the whole volume once, then the part around a click), view (what to look at again), restore, merge (into
-what was there), memory (the way back), write, transfer (all that the client waits beyond these: HTTP, sending, decoding). `outside` is everything
-but the network. A model without prompt channels gets them, at zero: what is measured is the time, not what the clicks mend.
+Steps, in seconds: read, prepare, network (the whole volume once, then the part around a click), view (what to
+    look at again), restore, merge (into
+what was there), memory (the way back), write, transfer (all that the client waits beyond these: HTTP,
+sending, decoding). `outside` is everything but the network. A model without prompt channels gets them, at
+zero: what is measured is the time, not what the clicks mend.
 
     python benchmarks/clicks_speed.py --studies DIR
 """
@@ -79,19 +82,32 @@ class ClickSpeed:
             card = with_prompts(self.model, work / "models")
             grid = grouping.sequences[grouping.reference(card.reference_order)].grid
             ours = places(grid, card.labels.names, 1 + self.clicks, self.seed)
-            conf = {"models_dir": str(work / "models"), "store": str(work / "store"), "device": self.device, "threads": str(self.threads)}
-            with serving(PROJECT / "apps" / "slem", self.studies, conf, work / "ours.log", self.threads) as server:
-                rows = {"SLeM Label": [click(server, f"{self.model}_clicks", case, listed) for listed in ours]}
+            conf = {
+                "models_dir": str(work / "models"),
+                "store": str(work / "store"),
+                "device": self.device,
+                "threads": str(self.threads),
+            }
+            with serving(
+                PROJECT / "apps" / "slem", self.studies, conf, work / "ours.log", self.threads
+            ) as server:
+                rows = {
+                    "SLeM Label": [click(server, f"{self.model}_clicks", case, listed) for listed in ours]
+                }
             if self.stock:
                 studies = work / "stock_studies"
                 studies.mkdir()
                 size = stack(grouping, card, studies / f"{case}.nii.gz")
                 size = tuple(-(-n // step) * step for n, step in zip(size, STOCK_MULTIPLE))
-                app = shutil.copytree(PROJECT / "benchmarks" / "stock_app", work / "stock_app")  # the server writes into it
+                app = shutil.copytree(
+                    PROJECT / "benchmarks" / "stock_app", work / "stock_app"
+                )  # the server writes into it
                 conf = {"size": ",".join(map(str, size)), "clicks": "true"}
                 with serving(app, studies, conf, work / "stock.log", self.threads) as server:
                     name = f"MONAI Label's DeepEdit, DynUNet on {'x'.join(map(str, size))}"
-                    rows[name] = [click(server, "stock", case, listed) for listed in ours[: 1 + self.stock_clicks]]
+                    rows[name] = [
+                        click(server, "stock", case, listed) for listed in ours[: 1 + self.stock_clicks]
+                    ]
         self.out.parent.mkdir(parents=True, exist_ok=True)
         print(write_page(self.out, report(rows, card, grid, self)))
 
@@ -102,11 +118,15 @@ def with_prompts(name: str, folder: Path) -> Card:
     config = dataclasses.replace(model.card.network, prompts=channel_count(model.card.labels))
     network = build(config)
     network.load_state_dict(model.network.state_dict(), strict=model.card.network.prompts > 0)
-    return save_model(folder / name, dataclasses.replace(model.card, network=config, file="", sha256=""), network)
+    return save_model(
+        folder / name, dataclasses.replace(model.card, network=config, file="", sha256=""), network
+    )
 
 
 def places(grid: Grid, labels: Sequence[str], count: int, seed: int) -> list[dict[str, list[list[int]]]]:
-    """What the client lists at each of `count` clicks: places in the middle half of the image, all labels and background in turn."""
+    """What the client lists at each of `count` clicks: places in the middle half of the image, all labels and
+    background in turn.
+    """
     names, random = [*labels, "background"], np.random.default_rng(seed)
     listed: dict[str, list[list[int]]] = {name: [] for name in names}
     found = []
@@ -121,10 +141,18 @@ def click(server: Server, model: str, case: str, listed: Mapping[str, list[list[
     params = json.dumps({**ASKED, **listed, "client_id": "benchmark"})
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        answer = requests.post(f"{server.url}/infer/{model}", params={"image": case, "output": "all"}, data={"params": params}, timeout=PATIENCE)
+        answer = requests.post(
+            f"{server.url}/infer/{model}",
+            params={"image": case, "output": "all"},
+            data={"params": params},
+            timeout=PATIENCE,
+        )
         if not answer.ok:
             raise SystemExit(f"the server refused {case}: {answer.status_code} {answer.text}")
-        parts = {part.headers[b"Content-Disposition"]: part for part in MultipartDecoder.from_response(answer).parts}
+        parts = {
+            part.headers[b"Content-Disposition"]: part
+            for part in MultipartDecoder.from_response(answer).parts
+        }
         content = next(part.content for head, part in parts.items() if b'name="image"' in head)
         path = Path(folder) / "reply.nrrd"
         path.write_bytes(content)
@@ -152,18 +180,29 @@ def split(latencies: Mapping[str, object]) -> dict[str, float]:
     }
 
 
-def report(rows: Mapping[str, Sequence[Mapping[str, float]]], card: Card, grid: Grid, asked: ClickSpeed) -> str:
+def report(
+    rows: Mapping[str, Sequence[Mapping[str, float]]], card: Card, grid: Grid, asked: ClickSpeed
+) -> str:
     """The page with the table."""
     lines = [
         "# Speed of a click",
         "",
         f"- command: `python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`",
         f"- date: {datetime.date.today().isoformat()}, commit {commit()}",
-        f"- machine: {machine()}, our network on {asked.device}; threads: {asked.threads or 'as chosen by torch'}; load average {os.getloadavg()[0]:.1f}",
-        f"- versions: {', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}",
+        (
+            f"- machine: {machine()}, our network on {asked.device}; threads: "
+            f"{asked.threads or 'as chosen by torch'}; load average {os.getloadavg()[0]:.1f}"
+        ),
+        (
+            f"- versions: "
+            f"{', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}"
+        ),
         f"- case: {grid}, {len(card.sequences)} sequences",
         "",
-        "Seconds as the client sees them, to the decoded label map. How each step is defined stands at the top of `benchmarks/clicks_speed.py`.",
+        (
+            "Seconds as the client sees them, to the decoded label map. How each step is defined stands "
+            "at the top of `benchmarks/clicks_speed.py`."
+        ),
         "",
         f"| server | click | n | median | 95 % | outside the network | {' | '.join(STEPS)} | reply |",
         f"|---|---|---|---|---|---|{'---|' * len(STEPS)}---|",
@@ -180,7 +219,10 @@ def row(name: str, kind: str, found: Sequence[Mapping[str, float]]) -> str:
     middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
     slow = float(np.percentile([one["total"] for one in found], 95))
     cells = " | ".join(f"{middle[step]:.3f}" for step in STEPS)
-    return f"| {name} | {kind} | {len(found)} | **{middle['total']:.2f}** | {slow:.2f} | {middle['outside']:.2f} | {cells} | {middle['bytes'] / 1024:.0f} KiB |"
+    return (
+        f"| {name} | {kind} | {len(found)} | **{middle['total']:.2f}** | {slow:.2f} | "
+        f"{middle['outside']:.2f} | {cells} | {middle['bytes'] / 1024:.0f} KiB |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Weights for `slem_abdomen` from phantoms alone: a demonstration of every path, and no model for patients.
 
-    python benchmarks/demo_abdomen.py --runs runs/abdomen [--steps 900] [--clicks 150] [--out pretrained/slem_abdomen]
+    python benchmarks/demo_abdomen.py --runs runs/abdomen [--steps 900] [--clicks 150] [--out
+    pretrained/slem_abdomen]
 
-Makes phantoms in the folders of CHAOS, trains the recipes `chaos` and `chaos_clicks` on them, evaluates on phantoms of other seeds with the
-challenge's metrics, and saves the model with these figures in its card, whose first line says what it was trained on. About 6 minutes of one
-processor core; what was made before is not made again. For the real set: `slem finetune --recipe chaos --data DIR --out RUN --held-out 0.2`.
+Makes phantoms in the folders of CHAOS, trains the recipes `chaos` and `chaos_clicks` on them, evaluates on
+phantoms of other seeds with the challenge's metrics, and saves the model with these figures in its card,
+whose first line says what it was trained on. About 6 minutes of one processor core; what was made before is
+not made again. For the real set: `slem finetune --recipe chaos --data DIR --out RUN --held-out 0.2`.
 """
 
 from __future__ import annotations
@@ -26,30 +28,53 @@ from slem_app.studies import open_source
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Card, load_model, save_model
 
-FIRST_LINE = "Trained on computer-made phantoms of the abdomen alone, no patient among them: a demonstration, not to be used on patients' images."
-SETTINGS = {"patch": [128, 96, 48], "batch": 1, "average": 0.98, "save_every": 50}  # the whole body, by which right and left are told apart
+FIRST_LINE = (
+    "Trained on computer-made phantoms of the abdomen alone, no patient among them: a "
+    "demonstration, not to be used on patients' images."
+)
+SETTINGS = {
+    "patch": [128, 96, 48],
+    "batch": 1,
+    "average": 0.98,
+    "save_every": 50,
+}  # the whole body, by which right and left are told apart
 
 
 def studies(folder: Path, seeds: range, coarse: float) -> Path:
     """Phantoms in CHAOS's folders; those that are there are kept."""
     for seed in seeds:
         if not (folder / "MR" / str(seed) / "T2SPIR" / "Ground").is_dir():
-            phantom.write_chaos(phantom.make_abdomen(1000 + seed, (3.0 * coarse, 3.0 * coarse, 6.0 * coarse)), folder, str(seed))
+            phantom.write_chaos(
+                phantom.make_abdomen(1000 + seed, (3.0 * coarse, 3.0 * coarse, 6.0 * coarse)),
+                folder,
+                str(seed),
+            )
             print("made", seed, flush=True)
     return folder
 
 
 def described(recipe: Recipe) -> Recipe:
     """The recipe with a card that says what it will be."""
-    about = {"data": "Phantoms (`slem_app/phantom/abdomen.py`), none real.", "terms": "Free of any patient's data: the terms of this project."}
-    return replace(recipe, card=replace(recipe.card, description=f"{FIRST_LINE} {recipe.card.description}", **about))
+    about = {
+        "data": "Phantoms (`slem_app/phantom/abdomen.py`), none real.",
+        "terms": "Free of any patient's data: the terms of this project.",
+    }
+    return replace(
+        recipe, card=replace(recipe.card, description=f"{FIRST_LINE} {recipe.card.description}", **about)
+    )
 
 
 def figures(found: Evaluation, card: Card) -> dict[str, float]:
     """The means, for the card."""
     cases = len({row.case for row in found.rows})
-    means = {f"phantoms {METRICS[metric]} {region.name}": round(found.mean(region.name, metric), 3) for region in card.labels.regions for metric in METRICS}
-    return {"phantoms not trained on": float(cases)} | {name: value for name, value in means.items() if value == value}  # NaN where nothing was found
+    means = {
+        f"phantoms {METRICS[metric]} {region.name}": round(found.mean(region.name, metric), 3)
+        for region in card.labels.regions
+        for metric in METRICS
+    }
+    return {"phantoms not trained on": float(cases)} | {
+        name: value for name, value in means.items() if value == value
+    }  # NaN where nothing was found
 
 
 def main() -> None:
@@ -60,7 +85,9 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=150, help="steps of the prompt layer")
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--test", type=int, default=6)
-    parser.add_argument("--coarse", type=float, default=1.0, help="how many times larger the phantoms' voxels are")
+    parser.add_argument(
+        "--coarse", type=float, default=1.0, help="how many times larger the phantoms' voxels are"
+    )
     parser.add_argument("--patch", type=int, nargs=3, default=SETTINGS["patch"])
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
@@ -70,9 +97,13 @@ def main() -> None:
     settings = {**SETTINGS, "patch": list(asked.patch)}
     automatic = described(load_recipe("chaos", **{**settings, "steps": asked.steps}))
     views = [v for v in (32, 48) if v <= min(asked.patch)]
-    clicks = described(load_recipe("chaos_clicks", **{**settings, "steps": asked.clicks, "interact": {"views": views}}))
+    clicks = described(
+        load_recipe("chaos_clicks", **{**settings, "steps": asked.clicks, "interact": {"views": views}})
+    )
     cache = CaseCache(asked.runs / "cache")
-    report = cache_cases(source, cache, automatic.card.sequences, automatic.card.preparation, automatic.card.labels)
+    report = cache_cases(
+        source, cache, automatic.card.sequences, automatic.card.preparation, automatic.card.labels
+    )
     finetune(automatic, cache, report.ready, asked.runs / "automatic")
     parent = load_model(asked.runs / "automatic/model")
     finetune(clicks, cache, report.ready, asked.runs / "clicks", parent)
@@ -81,9 +112,19 @@ def main() -> None:
     found = evaluate(Predictor(model, "cpu"), test, test.ids())
     print(found.table())
     (asked.runs / "test.csv").write_text(found.csv(), encoding="utf-8")
-    training = f"{len(report.ready)} truths of {asked.cases} phantoms; recipe chaos, {asked.steps} steps, then chaos_clicks, {asked.clicks} steps, seed 0"
+    training = (
+        f"{len(report.ready)} truths of {asked.cases} phantoms; recipe chaos, {asked.steps} steps, "
+        f"then chaos_clicks, {asked.clicks} steps, seed 0"
+    )
     training += f", {(time.process_time() - begin) / 60:.0f} minutes of one processor core."
-    card = replace(model.card, training=training, parent="", figures={**model.card.figures, **figures(found, model.card)}, file="", sha256="")
+    card = replace(
+        model.card,
+        training=training,
+        parent="",
+        figures={**model.card.figures, **figures(found, model.card)},
+        file="",
+        sha256="",
+    )
     if asked.out is not None:
         save_model(asked.out, card, model.network)
         print("saved", asked.out)

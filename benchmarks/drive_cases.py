@@ -1,9 +1,11 @@
-"""The reader's whole round, by the wheel's own 3D Slicer client, on every case of a studies folder: is each reply on the image's grid, with the right names?
+"""The reader's whole round, by the wheel's own 3D Slicer client, on every case of a studies folder: is each
+reply on the image's grid, with the right names?
 
     python benchmarks/drive_cases.py --studies ../shared/data/brats
 
-Starts the server as `slem serve` does, keeps its labels in a folder of its own, so that the studies stay as they are, and writes
-results/drive_cases.md. Dice is against the case's own label map, where it has one: cases that the model was trained on say little.
+Starts the server as `slem serve` does, keeps its labels in a folder of its own, so that the studies stay as
+they are, and writes results/drive_cases.md. Dice is against the case's own label map, where it has one: cases
+that the model was trained on say little.
 """
 
 from __future__ import annotations
@@ -79,7 +81,11 @@ class DriveCases:
     def run(self) -> None:
         """Start the server, drive it through every case, write the table."""
         with tempfile.TemporaryDirectory(prefix="slem-drive-") as folder:
-            conf = dict(self.conf) | {"store": f"{folder}/store"} | ({"models_dir": str(self.models_dir.resolve())} if self.models_dir else {})
+            conf = (
+                dict(self.conf)
+                | {"store": f"{folder}/store"}
+                | ({"models_dir": str(self.models_dir.resolve())} if self.models_dir else {})
+            )
             serve = Serve(studies=self.studies, port=free_port(), conf=conf)
             start = time.monotonic()
             with subprocess.Popen(serve.command(self.studies), env=environment()) as server:
@@ -120,20 +126,37 @@ class DriveCases:
         side_image = download(client.get_server_url(), f"{case}/{sibling}", folder / "sibling.nii.gz")
         right = {
             "same grid": grid.same_as(image),
-            "names": names == dict(enumerate(card.labels.names, 1)) and first["label_names"] == {n: v for v, n in names.items()},
+            "names": names == dict(enumerate(card.labels.names, 1))
+            and first["label_names"] == {n: v for v, n in names.items()},
             "same again": np.array_equal(array, again),
-            "sibling": side_grid.same_as(side_image) and (not side_grid.same_as(grid) or np.array_equal(side, array)),
+            "sibling": side_grid.same_as(side_image)
+            and (not side_grid.same_as(grid) or np.array_equal(side, array)),
             "saved": self.save(client, case, array, grid, card.labels.names, folder),
         }
         used = ", ".join(first["used"])
-        return Row(case, used, str(grid), right, self.dice(case, array, grid, card.labels), first["latencies"], second["latencies"], round_trip)
+        return Row(
+            case,
+            used,
+            str(grid),
+            right,
+            self.dice(case, array, grid, card.labels),
+            first["latencies"],
+            second["latencies"],
+            round_trip,
+        )
 
-    def save(self, client: object, case: str, array: np.ndarray, grid: Grid, names: tuple[str, ...], folder: Path) -> bool:
+    def save(
+        self, client: object, case: str, array: np.ndarray, grid: Grid, names: tuple[str, ...], folder: Path
+    ) -> bool:
         """Save the result as Slicer would with its segments in another order, and read it back."""
         path, order = folder / "label.nii.gz", list(reversed(names))
         values = np.array([0, *(order.index(name) + 1 for name in names)], np.uint8)
         nibabel.save(nibabel.Nifti1Image(values[array], grid.affine), path)
-        client.save_label(case, str(path), params={"label_info": [{"name": name, "idx": k + 2} for k, name in enumerate(order)]})
+        client.save_label(
+            case,
+            str(path),
+            params={"label_info": [{"name": name, "idx": k + 2} for k, name in enumerate(order)]},
+        )
         stored, stored_grid, _ = read_label_file(Path(client.download_label(case, "final")))
         return stored_grid.same_as(grid) and np.array_equal(stored, array)
 
@@ -145,24 +168,51 @@ class DriveCases:
         truth, truth_grid = read_labels(study.label)
         if not truth_grid.same_as(grid):
             return {}
-        truth = labels.remap(truth, decide_coding(np.unique(truth), study.layout, study.coding, labels.names).values)
+        truth = labels.remap(
+            truth, decide_coding(np.unique(truth), study.layout, study.coding, labels.names).values
+        )
         pairs = zip(labels.regions, labels.region_masks(array), labels.region_masks(truth), strict=True)
-        return {region.name: 2.0 * (a & b).sum() / max(1, a.sum() + b.sum()) if (a.any() or b.any()) else 1.0 for region, a, b in pairs}
+        return {
+            region.name: 2.0 * (a & b).sum() / max(1, a.sum() + b.sum()) if (a.any() or b.any()) else 1.0
+            for region, a, b in pairs
+        }
 
     def report(self, rows: list[Row], ready: float, memory: tuple[float, float]) -> str:
         """The result file."""
         regions = list(rows[0].dice)
         good = sum(all(row.right.values()) for row in rows)
-        outside = [sum(row.warm[step] for step in STEPS if step != "network") + row.round_trip - row.warm["total"] for row in rows]
-        head = ["case", "sequences", "grid", *rows[0].right, *(f"Dice {name}" for name in regions), "cold s", "warm s", "of it network"]
+        outside = [
+            sum(row.warm[step] for step in STEPS if step != "network") + row.round_trip - row.warm["total"]
+            for row in rows
+        ]
+        head = [
+            "case",
+            "sequences",
+            "grid",
+            *rows[0].right,
+            *(f"Dice {name}" for name in regions),
+            "cold s",
+            "warm s",
+            "of it network",
+        ]
         lines = [
             "# A reader's round on every case, by the wheel's own 3D Slicer client",
             "",
-            f"{date.today()}, commit {commit()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.",
-            f"Model {self.model}. Server ready after {ready:.1f} s, resident memory {memory[0]:.2f} GiB at the end, {memory[1]:.2f} at most.",
-            f"{good} of {len(rows)} cases right in every point. Outside the network a warm request takes {np.median(outside):.2f} s (median), "
+            (
+                f"{date.today()}, commit {commit()}, {platform.machine()}, {os.cpu_count()} cores, Python "
+                f"{platform.python_version()}."
+            ),
+            (
+                f"Model {self.model}. Server ready after {ready:.1f} s, resident memory {memory[0]:.2f} GiB "
+                f"at the end, {memory[1]:.2f} at most."
+            ),
+            f"{good} of {len(rows)} cases right in every point. Outside the network a warm request takes "
+            f"{np.median(outside):.2f} s (median), "
             f"{max(outside):.2f} s at most, transfer and the client's reading included.",
-            "Dice shows that the result lies in the right place; where the weights were trained on these cases it is no measure of accuracy (see accuracy.md).",
+            (
+                "Dice shows that the result lies in the right place; where the weights were trained on these "
+                "cases it is no measure of accuracy (see accuracy.md)."
+            ),
             "",
             "| " + " | ".join(head) + " |",
             "|" + "---|" * len(head),
@@ -171,9 +221,15 @@ class DriveCases:
             checks = ["yes" if good else "NO" for good in row.right.values()]
             dice = [f"{row.dice[name]:.3f}" if row.dice else "" for name in regions]
             times = [f"{row.cold['total']:.2f}", f"{row.round_trip:.2f}", f"{row.warm['network']:.2f}"]
-            lines.append("| " + " | ".join([row.case, row.sequences, row.grid, *checks, *dice, *times]) + " |")
+            lines.append(
+                "| " + " | ".join([row.case, row.sequences, row.grid, *checks, *dice, *times]) + " |"
+            )
         means = [f"{np.mean([row.dice[name] for row in rows if row.dice]):.3f}" for name in regions]
-        mean = [np.mean([row.cold["total"] for row in rows]), np.mean([row.round_trip for row in rows]), np.mean([row.warm["network"] for row in rows])]
+        mean = [
+            np.mean([row.cold["total"] for row in rows]),
+            np.mean([row.round_trip for row in rows]),
+            np.mean([row.warm["network"] for row in rows]),
+        ]
         blank = [""] * (2 + len(rows[0].right))
         lines.append("| " + " | ".join(["mean", *blank, *means, *(f"{value:.2f}" for value in mean)]) + " |")
         return "\n".join([*lines, ""])
@@ -198,7 +254,9 @@ def download(url: str, key: str, path: Path) -> Grid:
     return Grid(image.shape[:3], image.affine)
 
 
-def segment(client: object, model: str, key: str, wanted: dict) -> tuple[np.ndarray, Grid, dict[int, str] | None, dict]:
+def segment(
+    client: object, model: str, key: str, wanted: dict
+) -> tuple[np.ndarray, Grid, dict[int, str] | None, dict]:
     """The reply: label map, its grid, the names that it carries, and its JSON."""
     path, params = client.infer(model, key, dict(wanted))
     array, grid, names = read_label_file(Path(path))
@@ -207,7 +265,9 @@ def segment(client: object, model: str, key: str, wanted: dict) -> tuple[np.ndar
 
 def resident(pid: int) -> tuple[float, float]:
     """Resident memory of a process now and at most, GiB (Linux)."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    fields = dict(
+        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
+    )
     return tuple(int(fields[name].split()[0]) / 2**20 for name in ("VmRSS", "VmHWM"))
 
 

@@ -1,8 +1,10 @@
-"""Does the memory of a learning round grow with the number of labelled cases? Peak of the process with few and with many phantom cases.
+"""Does the memory of a learning round grow with the number of labelled cases? Peak of the process with few
+and with many phantom cases.
 
     python -m benchmarks.learning_memory --cases 16 500 -o benchmarks/results
 
-Cases are links to the same few files, since only their number matters here; each is prepared and cached by itself.
+Cases are links to the same few files, since only their number matters here; each is prepared and cached by
+itself.
 """
 
 from __future__ import annotations
@@ -68,9 +70,13 @@ def peak(count: int, epochs: int, steps: int) -> tuple[float, float]:
             settings={"patch": [48, 48, 48], "interact": {"share": 0.0}},
         )
         order, begun = RoundFolder.make(job, {}), time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", RUN, str(order.path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(order.path)], capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise SystemExit(f"the round with {count} cases failed: {order.status().reason or done.stderr[-500:]}")
+            raise SystemExit(
+                f"the round with {count} cases failed: {order.status().reason or done.stderr[-500:]}"
+            )
         line = next(line for line in done.stdout.splitlines() if line.startswith("PEAK"))
         return int(line.split()[1]) / 1024, time.perf_counter() - begun
 
@@ -88,7 +94,10 @@ def main() -> None:
     text = [
         "# Memory of a learning round",
         "",
-        f"Phantoms of {'x'.join(map(str, SHAPE))} voxels, {options.epochs} epochs of {options.steps} steps, all cases taking part;",
+        (
+            f"Phantoms of {'x'.join(map(str, SHAPE))} voxels, {options.epochs} epochs of {options.steps} "
+            f"steps, all cases taking part;"
+        ),
         "`slem_brain`, one process on the CPU.",
         f"{where()}; `python -m benchmarks.learning_memory`.",
         "",

@@ -2,8 +2,9 @@
 
     python benchmarks/memory.py
 
-The cases are copies of one phantom, as large as a prepared brain. Each training is a process of its own; what is shown is its largest
-memory, and what of it belongs to no file: mapped cases are the system's file cache, which it gives back when it is needed elsewhere.
+The cases are copies of one phantom, as large as a prepared brain. Each training is a process of its own; what
+is shown is its largest memory, and what of it belongs to no file: mapped cases are the system's file cache,
+which it gives back when it is needed elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from slem_app.volumes.prepare import Preparation, Volume, prepare
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES
 
 RESULT = Path(__file__).parent / "results" / "memory.md"
-NETWORK = SegmenterConfig(channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+NETWORK = SegmenterConfig(
+    channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,23 @@ class Memory:
             for count in self.cases:
                 cache = Path(folder) / str(count)
                 size = fill(cache, count)
-                arguments = [sys.executable, __file__, "--only", str(cache), "--steps", str(self.steps), "--patch", str(self.patch)]
-                done = subprocess.run(arguments, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                arguments = [
+                    sys.executable,
+                    __file__,
+                    "--only",
+                    str(cache),
+                    "--steps",
+                    str(self.steps),
+                    "--patch",
+                    str(self.patch),
+                ]
+                done = subprocess.run(
+                    arguments,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
                 peak, own = map(float, done.stdout.split())
                 rows.append(f"| {count} | {size:.0f} | {peak:.0f} | {own:.0f} |")
                 print(rows[-1], flush=True)
@@ -75,16 +93,24 @@ class Memory:
         settings = FinetuneSettings(steps=self.steps, batch=2, patch=(self.patch,) * 3, save_every=self.steps)
         with tempfile.TemporaryDirectory() as run:
             train(build(NETWORK), cache, cache.ids(), settings, Path(run), progress=False)
-        own = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        own = next(
+            int(line.split()[1])
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("RssAnon")
+        )
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, own / 1024
 
     def write(self, rows: list[str]) -> None:
         lines = [
             "# Memory of a training by number of cases",
             "",
-            f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`; {date.today()}, commit {commit()}, {platform.machine()}, "
+            f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`; {date.today()}, "
+            f"commit {commit()}, {platform.machine()}, "
             f"torch {torch.__version__}, one thread.",
-            f"{self.steps} steps of 2 patches of {self.patch}^3 voxels, no loader processes; every case is a file of its own.",
+            (
+                f"{self.steps} steps of 2 patches of {self.patch}^3 voxels, no loader processes; every case "
+                f"is a file of its own."
+            ),
             "",
             "| cases | cache on disk (MB) | largest resident memory (MB) | of no file, at the end (MB) |",
             "|---|---|---|---|",
@@ -97,10 +123,17 @@ class Memory:
 def fill(folder: Path, count: int) -> float:
     """Write `count` copies of a prepared phantom; MB on disk."""
     phantom = make(1, (80, 96, 72), (2.0, 2.0, 2.0))
-    prepared = prepare({n: Volume(i, phantom.grids[n]) for n, i in phantom.images.items()}, BRAIN_SEQUENCES, Preparation())
+    prepared = prepare(
+        {n: Volume(i, phantom.grids[n]) for n, i in phantom.images.items()}, BRAIN_SEQUENCES, Preparation()
+    )
     masks = BRAIN_LABELS.region_masks(phantom.labels)
     cache = CaseCache(folder)
-    cache.add("c000", prepared, np.stack([resample(m.astype(np.float32), phantom.grid, prepared.grid, 1) for m in masks]), "memory")
+    cache.add(
+        "c000",
+        prepared,
+        np.stack([resample(m.astype(np.float32), phantom.grid, prepared.grid, 1) for m in masks]),
+        "memory",
+    )
     for n in range(1, count):
         shutil.copytree(folder / "c000", folder / f"c{n:03d}")
     return sum(path.stat().st_size for path in folder.rglob("*.npy")) / 2**20

@@ -1,16 +1,19 @@
-"""What is lost when sequences are missing: Dice of all 15 subsets of the four, by cross-validation, in three ways.
+"""What is lost when sequences are missing: Dice of all 15 subsets of the four, by cross-validation, in three
+ways.
 
     python benchmarks/missing.py prepare --setting small --data ../shared/data/brats --runs runs/missing
     python benchmarks/missing.py train   --setting small --runs runs/missing [--minutes 9] [--folds 0]
     python benchmarks/missing.py score   --setting small --data ../shared/data/brats --runs runs/missing
     python benchmarks/missing.py table   --setting small
 
-dropping: trained with sequences dropped at random (`augment.keep_sequence` 0.75, the default), missing ones flagged.
+dropping: trained with sequences dropped at random (`augment.keep_sequence` 0.75, the default), missing ones
+    flagged.
 complete: the same training without dropping, missing ones flagged.
 zeros: the model of `complete`, missing ones filled with zeros and said to be there, as is often done.
 
-Network, data, steps, augmentation and seeds are the same. Every stage continues where it was stopped. `train` needs only the prepared cache and
-torch, so it runs where there are no scans; `score` compares with the truth on the images' own grid. A missing sequence is taken away
+Network, data, steps, augmentation and seeds are the same. Every stage continues where it was stopped. `train`
+needs only the prepared cache and torch, so it runs where there are no scans; `score` compares with the truth
+on the images' own grid. A missing sequence is taken away
 from the prepared case: grid and crop are still those of all four, which are skull-stripped alike.
 """
 
@@ -68,7 +71,13 @@ class Setting:
 SETTINGS = {
     "small": Setting(
         "whole heads at 3 mm, network of 0.4 M weights, 500 steps of 2",
-        {"channels": [12, 24, 48], "stem_channels": 12, "blocks": [1, 1, 2], "context_levels": [2], "deep_supervision": 1},
+        {
+            "channels": [12, 24, 48],
+            "stem_channels": 12,
+            "blocks": [1, 1, 2],
+            "context_levels": [2],
+            "deep_supervision": 1,
+        },
         {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
         {"steps": 500, "batch": 2, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 50, "average": 0.98},
     ),
@@ -81,7 +90,13 @@ SETTINGS = {
     ),
     "smoke": Setting(
         "some steps, to see that it runs",
-        {"channels": [4, 8], "stem_channels": 4, "blocks": [1, 1], "context_levels": [1], "deep_supervision": 0},
+        {
+            "channels": [4, 8],
+            "stem_channels": 4,
+            "blocks": [1, 1],
+            "context_levels": [1],
+            "deep_supervision": 0,
+        },
         {"spacing": [6.0, 6.0, 6.0], "multiple": 4},
         {"steps": 2, "batch": 2, "patch": [24, 32, 24]},
         folds=2,
@@ -90,8 +105,12 @@ SETTINGS = {
 
 
 def subsets(sequences: Sequence[str]) -> Iterator[tuple[str, tuple[bool, ...]]]:
-    """Name and flags of every set of sequences but the empty one, the full set first, then by how many are missing."""
-    for flags in sorted(itertools.product((True, False), repeat=len(sequences)), key=lambda flags: -sum(flags)):
+    """Name and flags of every set of sequences but the empty one, the full set first, then by how many are
+    missing.
+    """
+    for flags in sorted(
+        itertools.product((True, False), repeat=len(sequences)), key=lambda flags: -sum(flags)
+    ):
         if any(flags):
             yield "+".join(name for name, here in zip(sequences, flags, strict=True) if here), flags
 
@@ -125,7 +144,9 @@ class Bench:
             preparation=replace(recipe.card.preparation, **shared.preparation),
             inference=replace(recipe.card.inference, mirror=()),
         )
-        return Recipe(card, replace(settings, augment=replace(settings.augment, keep_sequence=KEEP[training])))
+        return Recipe(
+            card, replace(settings, augment=replace(settings.augment, keep_sequence=KEEP[training]))
+        )
 
     def test(self, fold: int) -> tuple[str, ...]:
         """Every case is tested once, by its place in the sorted list."""
@@ -141,7 +162,15 @@ class Bench:
         """Continue one training to its end."""
         folder = self.folder(training, fold)
         if not self.trained(training, fold):
-            finetune(self.recipe(training), self.cache, [i for i in self.cache.ids() if i not in self.test(fold)], folder, None, self.device, self.workers)
+            finetune(
+                self.recipe(training),
+                self.cache,
+                [i for i in self.cache.ids() if i not in self.test(fold)],
+                folder,
+                None,
+                self.device,
+                self.workers,
+            )
             (folder / "checkpoint.pt").unlink(missing_ok=True)
             shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
@@ -151,7 +180,14 @@ class Bench:
         from slem_app.studies import open_source
 
         card = self.recipe("complete").card
-        report = cache_cases(open_source(data), self.cache, card.sequences, card.preparation, card.labels, lambda case: print("prepared", case, flush=True))
+        report = cache_cases(
+            open_source(data),
+            self.cache,
+            card.sequences,
+            card.preparation,
+            card.labels,
+            lambda case: print("prepared", case, flush=True),
+        )
         for case, reason in report.skipped.items():
             print(f"left out {case}: {reason}")
 
@@ -166,17 +202,24 @@ class Bench:
         for case in self.test(fold):
             cached = self.cache.load(case)
             expected, grid = truth(source.study(case), card.labels)
-            box = covering(cached.grid, grid)  # nothing is found outside the prepared head, and no label lies there
+            box = covering(
+                cached.grid, grid
+            )  # nothing is found outside the prepared head, and no label lies there
             if np.count_nonzero(expected[box]) != np.count_nonzero(expected):
                 raise ValueError(f"{case}: labels outside the prepared head")
-            expected, grid = expected[box], grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
+            expected, grid = (
+                expected[box],
+                grid.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box)),
+            )
             for subset, flags in subsets(card.sequences):
                 here = np.array(flags)
                 images = np.where(here[:, None, None, None], np.array(cached.images, dtype=np.float32), 0)
                 seen = np.ones_like(here) if arm == "zeros" else here
                 found = predictor.predict(Prepared(images, seen, card.sequences, cached.grid, grid)).array
                 scores = region_scores(found, expected, grid, card.labels, surface=False)
-                yield dict(zip(KEY, (self.setting, arm, self.seed, fold, case, subset), strict=True)) | {r: round(scores[r], 4) for r in REGIONS}
+                yield dict(zip(KEY, (self.setting, arm, self.seed, fold, case, subset), strict=True)) | {
+                    r: round(scores[r], 4) for r in REGIONS
+                }
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -216,7 +259,11 @@ def _score(bench: Bench, asked: argparse.Namespace) -> None:
         if bench.trained(ARMS[arm], fold) and (bench.setting, arm, str(bench.seed), str(fold)) not in known:
             rows = list(bench.score(arm, fold, asked.data))
             add_rows(rows, path)
-            print(f"fold {fold} {arm}:", " ".join(f"{r} {np.mean([row[r] for row in rows]):.3f}" for r in REGIONS), flush=True)
+            print(
+                f"fold {fold} {arm}:",
+                " ".join(f"{r} {np.mean([row[r] for row in rows]):.3f}" for r in REGIONS),
+                flush=True,
+            )
 
 
 def _table(bench: Bench, asked: argparse.Namespace) -> None:
@@ -226,7 +273,9 @@ def _table(bench: Bench, asked: argparse.Namespace) -> None:
     shared = SETTINGS[bench.setting]
     where = f"{date.today()}, commit {commit()}, {platform.machine()}, torch {torch.__version__}"
     about = f"{shared.about}; {shared.folds} folds; {shared.surrounding}"
-    text = missing_table.text(read_rows(asked.results / "missing.csv"), bench.setting, about, where, shared.folds)
+    text = missing_table.text(
+        read_rows(asked.results / "missing.csv"), bench.setting, about, where, shared.folds
+    )
     path = asked.results / ("missing.md" if bench.setting == "small" else f"missing_{bench.setting}.md")
     print(write_page(path, text))
 
@@ -236,7 +285,9 @@ STAGES = {"prepare": _prepare, "train": _train, "score": _score, "table": _table
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--setting", choices=SETTINGS, default="small")
     parser.add_argument("--data", type=Path, help="folder of labelled studies, for prepare and score")

@@ -1,4 +1,6 @@
-"""A page of results: made from a table again and again, but for its last section, `## To know`, which people write and which stays."""
+"""A page of results: made from a table again and again, but for its last section, `## To know`, which people
+write and which stays.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,20 @@ def where() -> str:
 
 
 def commit() -> str:
-    """The short name of the commit that is checked out, with `+` where tracked files differ from it; 'unknown' outside a repository."""
-    head, changed = (_git(*words) for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no")))
+    """The short name of the commit that is checked out, with `+` where tracked files differ from it;
+    'unknown' outside a repository.
+    """
+    head, changed = (
+        _git(*words)
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    )
     return f"{head or 'unknown'}{'+' if changed else ''}"
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -35,7 +44,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def write_page(path: Path, text: str) -> str:
-    """Write what was made, and behind it the section of the older page that people wrote; returns the whole page.
+    """Write what was made, and behind it the section of the older page that people wrote; returns the whole
+    page.
 
     Args:
         path: of the page; need not be there yet.

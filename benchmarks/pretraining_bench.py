@@ -1,4 +1,6 @@
-"""One setting of `pretraining.py`: its cases, folds and recipes, and what is done with them: pre-train, fine-tune, predict, score."""
+"""One setting of `pretraining.py`: its cases, folds and recipes, and what is done with them: pre-train,
+fine-tune, predict, score.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ class Bench:
 
     @property
     def sizes(self) -> tuple[str, str]:
-        """Columns of the table of sizes: the case, and the volume of its first region, the widest where regions are nested."""
+        """Columns of the table of sizes: the case, and the volume of its first region, the widest where
+        regions are nested.
+        """
         return "case", f"{next(iter(self.regions))}_ml"
 
     @property
@@ -136,40 +140,77 @@ class Bench:
     def pretext_recipe(self, arm: str, cfb: int, seed: int) -> PretextRecipe:
         """The pretext recipe with the setting's and the arm's differences."""
         this = dict(EVERY[arm].pretext)
-        changes = merge(to_table(load_pretext("slem").settings), {**self.shared.pretext, "seed": seed}, "setting")
+        changes = merge(
+            to_table(load_pretext("slem").settings), {**self.shared.pretext, "seed": seed}, "setting"
+        )
         changes["steps"] *= this.pop("longer", 1)
         card = self.finetune_recipe(arm, cfb, seed).card
-        parts = {"sequences": list(card.sequences), "network": to_table(card.network), "preparation": to_table(card.preparation)}
+        parts = {
+            "sequences": list(card.sequences),
+            "network": to_table(card.network),
+            "preparation": to_table(card.preparation),
+        }
         recipe = load_pretext(EVERY[arm].recipe, **parts, **this, **changes)
-        about = f"Encoder for {card.name}, setting {self.setting} of benchmarks/pretraining.py, pre-trained by {recipe.task.name}."
+        about = (
+            f"Encoder for {card.name}, setting {self.setting} of benchmarks/pretraining.py, pre-trained "
+            f"by {recipe.task.name}."
+        )
         return replace(recipe, name=f"{card.name}_ssl", description=about)
 
     def pretrained(self, arm: str, cfb: int, seed: int, fold: int) -> Path | None:
-        """The folder of the encoder that an arm starts from, trained if it is not there yet; None for scratch."""
+        """The folder of the encoder that an arm starts from, trained if it is not there yet; None for
+        scratch.
+        """
         this = EVERY[arm]
         if not this.recipe:
             return None
         seed = seed if self.shared.pretext_per_seed else 0
-        same = next(name for name, other in EVERY.items() if (other.recipe, other.pretext) == (this.recipe, this.pretext))  # arms may share it
+        same = next(
+            name
+            for name, other in EVERY.items()
+            if (other.recipe, other.pretext) == (this.recipe, this.pretext)
+        )  # arms may share it
         folder = self.folder / "pretext" / f"{same}-cfb{cfb}-seed{seed}-fold{fold}"
         if not (folder / "model" / "encoder.yaml").exists():
             train, test = self.fold(fold)
             start = time.perf_counter()
-            report = pretrain(self.pretext_recipe(arm, cfb, seed), self.cache, train, folder, test, self.device, self.workers)
-            figures = {**report.measured.figures, "seconds": time.perf_counter() - start, "speed": report.outcome.throughput()}
+            report = pretrain(
+                self.pretext_recipe(arm, cfb, seed),
+                self.cache,
+                train,
+                folder,
+                test,
+                self.device,
+                self.workers,
+            )
+            figures = {
+                **report.measured.figures,
+                "seconds": time.perf_counter() - start,
+                "speed": report.outcome.throughput(),
+            }
             confusion = report.measured.confusion.tolist() if report.measured.confusion is not None else []
             (folder / "measured.json").write_text(json.dumps({**figures, "confusion": confusion}, indent=1))
             _tidy(folder)
         return folder / "model"
 
     def train(self, unit: Unit) -> None:
-        """Pre-train if need be, fine-tune, predict the fold's test cases; what was done before is not done again."""
+        """Pre-train if need be, fine-tune, predict the fold's test cases; what was done before is not done
+        again.
+        """
         folder = self.folder / "finetune" / unit.name
         if (folder / "predicted.npz").exists():
             return
         parent = self.pretrained(unit.arm, unit.cfb, unit.seed, unit.fold)
         recipe = self.finetune_recipe(unit.arm, unit.cfb, unit.seed)
-        finetune(recipe, self.cache, self.labelled(unit), folder, load_pretrained(parent) if parent else None, self.device, self.workers)
+        finetune(
+            recipe,
+            self.cache,
+            self.labelled(unit),
+            folder,
+            load_pretrained(parent) if parent else None,
+            self.device,
+            self.workers,
+        )
         predictor = Predictor(load_model(folder / "model", self.device), self.device)
         found = {}
         for case in self.fold(unit.fold)[1]:
@@ -193,16 +234,32 @@ class Bench:
             expected, grid = truths[case]
             found = restore(probabilities, self.cache.load(case).grid, grid, card.labels, card.postprocess)
             scores = region_scores(found, expected, grid, card.labels)
-            row = {"setting": self.setting, "arm": unit.arm, "cfb": unit.cfb, "labels": unit.labels, "seed": unit.seed, "fold": unit.fold, "case": case}
+            row = {
+                "setting": self.setting,
+                "arm": unit.arm,
+                "cfb": unit.cfb,
+                "labels": unit.labels,
+                "seed": unit.seed,
+                "fold": unit.fold,
+                "case": case,
+            }
             rows.append(row | {column(name): round(value, 4) for name, value in scores.items()})
         return rows
 
     def curves(self) -> list[dict[str, object]]:
-        """The pretexts' figures on each fold's test cases while they were trained, a row a checkpoint; the arm is the first that shares the run."""
+        """The pretexts' figures on each fold's test cases while they were trained, a row a checkpoint; the
+        arm is the first that shares the run.
+        """
         rows = []
         for path in sorted((self.folder / "pretext").glob("*/measured.csv")):
             arm, cfb, seed, fold = path.parent.name.rsplit("-", 3)
-            run = {"setting": self.setting, "arm": arm, "cfb": cfb[len("cfb") :], "seed": seed[len("seed") :], "fold": fold[len("fold") :]}
+            run = {
+                "setting": self.setting,
+                "arm": arm,
+                "cfb": cfb[len("cfb") :],
+                "seed": seed[len("seed") :],
+                "fold": fold[len("fold") :],
+            }
             rows += [run | {name: row[name] for name in CURVES[5:]} for row in Curve.read(path)]
         return rows
 
@@ -214,7 +271,9 @@ class Bench:
 
         card = self.finetune_recipe("scratch", 1, 0).card
         seen = lambda case: print("prepared", case, flush=True)  # noqa: E731
-        report = cache_cases(Patients(open_source(data)), self.cache, card.sequences, card.preparation, card.labels, seen)
+        report = cache_cases(
+            Patients(open_source(data)), self.cache, card.sequences, card.preparation, card.labels, seen
+        )
         for case, reason in report.skipped.items():
             print(f"left out {case}: {reason}")
         annotate(self.cache, report.ready, self.pretext_recipe("supervoxel", 1, 0).task)
@@ -226,7 +285,9 @@ class Bench:
             quick = replace(recipe, settings=replace(recipe.settings, steps=steps, save_every=steps))
             folder = self.folder / "cost" / arm
             shutil.rmtree(folder, ignore_errors=True)
-            outcome = pretrain(quick, self.cache, self.fold(0)[0], folder, (), self.device, self.workers, progress=False).outcome
+            outcome = pretrain(
+                quick, self.cache, self.fold(0)[0], folder, (), self.device, self.workers, progress=False
+            ).outcome
             yield {
                 "task": arm,
                 "seconds a step": round(outcome.seconds / steps, 3),
@@ -253,14 +314,17 @@ class Truths(dict):
     def volume_ml(self, case: str) -> float:
         """Of the first region."""
         labels, grid = self[case]
-        return float(self.labels.region_masks(labels)[0].sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)
+        return float(
+            self.labels.region_masks(labels)[0].sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000
+        )
 
 
 @dataclass(frozen=True)
 class Patients:
     """Studies without their parts, so that a case of the comparison is a patient.
 
-    A part is another sequence with a truth of its own, as CHAOS's T2: one sequence alone, drawn in another breath-hold.
+    A part is another sequence with a truth of its own, as CHAOS's T2: one sequence alone, drawn in another
+    breath-hold.
     """
 
     source: StudySource

@@ -2,7 +2,8 @@
 
     python benchmarks/pretraining.py table
 
-Differences are paired by case: the mean over seeds of one arm minus that of the other, and the 95 % interval of its mean over cases by
+Differences are paired by case: the mean over seeds of one arm minus that of the other, and the 95 % interval
+    of its mean over cases by
 bootstrap. Settings are never mixed.
 """
 
@@ -20,7 +21,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from page import commit, write_page
 
 BASELINES = ("scratch", "jigen", "multimodal_puzzle", "supervoxel")
-AIMS = {"wt": 2.03, "tc": 3.92, "et": 1.75}  # points, by column; where the paper's abstract claims none there is none
+AIMS = {
+    "wt": 2.03,
+    "tc": 3.92,
+    "et": 1.75,
+}  # points, by column; where the paper's abstract claims none there is none
 DRAWS = 10_000
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -47,10 +52,18 @@ class Figures:
         """Mean and sd over cases of the means over seeds, and how many values there are."""
         cases = self.cases(arm, cfb, column)
         values = [np.mean(list(seeds.values())) for seeds in cases.values()]
-        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, sum(map(len, cases.values()))
+        return (
+            float(np.mean(values)),
+            float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            sum(map(len, cases.values())),
+        )
 
-    def difference(self, one: tuple[str, int], other: tuple[str, int], column: str) -> tuple[float, float, float, int] | None:
-        """Mean of one minus other over the cases and seeds that both have, its 95 % interval, and the number of cases."""
+    def difference(
+        self, one: tuple[str, int], other: tuple[str, int], column: str
+    ) -> tuple[float, float, float, int] | None:
+        """Mean of one minus other over the cases and seeds that both have, its 95 % interval, and the number
+        of cases.
+        """
         a, b = self.cases(*one, column), self.cases(*other, column)
         pairs = []
         for case in sorted(set(a) & set(b)):
@@ -75,19 +88,40 @@ def report(path: Path, about: Mapping[str, str], regions: Mapping[str, str]) -> 
     lines = [
         "# Pre-training: does it make a few labels go further?",
         "",
-        f"`python benchmarks/pretraining.py`; {date.today()}, commit {commit()}. Dice in points (0 to 100) and HD95 in mm on the images' own grid,",
-        "mean over test cases of the mean over seeds, sd over cases. Both masks empty count 100, one empty 0 (HD95 0 and 374 mm). Weights of the",
-        "last step; no test case chose anything. cfb 1: contextual fusion block, cfb 0: a plain residual block of as many weights.",
+        (
+            f"`python benchmarks/pretraining.py`; {date.today()}, commit {commit()}. Dice in points (0 to "
+            f"100) and HD95 in mm on the images' own grid,"
+        ),
+        (
+            "mean over test cases of the mean over seeds, sd over cases. Both masks empty count 100, one "
+            "empty 0 (HD95 0 and 374 mm). Weights of the"
+        ),
+        (
+            "last step; no test case chose anything. cfb 1: contextual fusion block, cfb 0: a plain "
+            "residual block of as many weights."
+        ),
         f"Every case: `{path.name}`.",
     ]
-    sizes = {row["case"]: float(row[f"{next(iter(regions))}_ml"]) for row in _read(path.with_name(f"{path.stem}_sizes.csv"))}
+    sizes = {
+        row["case"]: float(row[f"{next(iter(regions))}_ml"])
+        for row in _read(path.with_name(f"{path.stem}_sizes.csv"))
+    }
     curves = _read(path.with_name(f"{path.stem}_curves.csv"))
     for setting in sorted({row["setting"] for row in rows}):
         mine = [row for row in rows if row["setting"] == setting]
         for labels in sorted({int(row["labels"]) for row in mine}):
             figures = Figures([row for row in mine if int(row["labels"]) == labels])
-            parts = ([about.get(setting, "")], table(figures, regions), verdict(figures, regions), by_size(figures, sizes, regions))
-            lines += ["", f"## Setting {setting}, {labels} labelled cases", *(line for part in parts if part for line in ("", *part))]
+            parts = (
+                [about.get(setting, "")],
+                table(figures, regions),
+                verdict(figures, regions),
+                by_size(figures, sizes, regions),
+            )
+            lines += [
+                "",
+                f"## Setting {setting}, {labels} labelled cases",
+                *(line for part in parts if part for line in ("", *part)),
+            ]
         picture(setting, mine, regions)
         learned = [row for row in curves if row["setting"] == setting]
         if learned:
@@ -99,7 +133,14 @@ def report(path: Path, about: Mapping[str, str], regions: Mapping[str, str]) -> 
 def table(figures: Figures, regions: Mapping[str, str]) -> list[str]:
     """A row an arm."""
     names = list(regions.values())
-    head = ["arm", "cfb", *names, *(f"HD95 {name}" for name in names), *(f"{name} against scratch" for name in names), "runs x cases"]
+    head = [
+        "arm",
+        "cfb",
+        *names,
+        *(f"HD95 {name}" for name in names),
+        *(f"{name} against scratch" for name in names),
+        "runs x cases",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for arm, cfb in figures.arms():
         cells = [arm, str(cfb)]
@@ -107,26 +148,38 @@ def table(figures: Figures, regions: Mapping[str, str]) -> list[str]:
             mean, sd, count = figures.mean(arm, cfb, region)
             cells.append(f"{100 * mean:.1f} ± {100 * sd:.1f}")
         cells += [f"{figures.mean(arm, cfb, f'hd95_{r}')[0]:.1f}" for r in regions]
-        cells += [_points(figures.difference((arm, cfb), ("scratch", cfb), r)) if arm != "scratch" else "" for r in regions]
+        cells += [
+            _points(figures.difference((arm, cfb), ("scratch", cfb), r)) if arm != "scratch" else ""
+            for r in regions
+        ]
         lines.append("| " + " | ".join([*cells, str(count)]) + " |")
     return lines
 
 
 def verdict(figures: Figures, regions: Mapping[str, str]) -> list[str]:
-    """SLeM with CFB against the best baseline of each region, with either block, beside the margin that the paper claims."""
+    """SLeM with CFB against the best baseline of each region, with either block, beside the margin that the
+    paper claims.
+    """
     there = figures.arms()
     if ("slem", 1) not in there or not (rivals := [pair for pair in there if pair[0] in BASELINES]):
         return []
-    lines = ["| slem + CFB against the best of the baselines | best | difference (95 % interval) | aim |", "|---|---|---|---|"]
+    lines = [
+        "| slem + CFB against the best of the baselines | best | difference (95 % interval) | aim |",
+        "|---|---|---|---|",
+    ]
     for region, name in regions.items():
         best = max(rivals, key=lambda pair: figures.mean(*pair, region)[0])
         aim = f"+{AIMS[region]}" if region in AIMS else "none published"
-        lines.append(f"| {name} | {best[0]}, cfb {best[1]} | {_points(figures.difference(('slem', 1), best, region))} | {aim} |")
+        lines.append(
+            f"| {name} | {best[0]}, cfb {best[1]} | "
+            f"{_points(figures.difference(('slem', 1), best, region))} | {aim} |"
+        )
     return lines
 
 
 def by_size(figures: Figures, sizes: Mapping[str, float], regions: Mapping[str, str]) -> list[str]:
-    """What the contextual block brings: cfb 1 minus cfb 0, of all cases and of the small, middle and large third by the volume of the first region.
+    """What the contextual block brings: cfb 1 minus cfb 0, of all cases and of the small, middle and large
+    third by the volume of the first region.
 
     Every arm by itself, then all of them as if each were a seed of one.
     """
@@ -134,13 +187,19 @@ def by_size(figures: Figures, sizes: Mapping[str, float], regions: Mapping[str, 
     both = sorted(arm for arm, cfb in there if cfb and (arm, 0) in there)
     if not both:
         return []
-    pooled = [row | {"arm": "every arm", "seed": f"{row['arm']} {row['seed']}"} for row in figures.rows if row["arm"] in both]
+    pooled = [
+        row | {"arm": "every arm", "seed": f"{row['arm']} {row['seed']}"}
+        for row in figures.rows
+        if row["arm"] in both
+    ]
     figures = Figures([*figures.rows, *pooled])
     head = ["CFB minus plain block", f"{regions[first]} volume", "ml", "cases", *regions.values()]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for arm in [*both, "every arm"]:
         cases = sorted(set(figures.cases(arm, 1, first)) & set(sizes), key=sizes.__getitem__)
-        for name, part in zip(("all", "small", "middle", "large"), [cases, *np.array_split(np.array(cases), 3)]):
+        for name, part in zip(
+            ("all", "small", "middle", "large"), [cases, *np.array_split(np.array(cases), 3)]
+        ):
             only = Figures([row for row in figures.rows if row["case"] in set(part)])
             cells = [_points(only.difference((arm, 1), (arm, 0), region)) for region in regions]
             span = f"{sizes[part[0]]:.0f} to {sizes[part[-1]]:.0f}" if len(part) else ""
@@ -161,20 +220,32 @@ def last_scores(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def picture_of_curves(setting: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """The pretexts' scores (where a task has one, else its loss) on held-out cases over the steps: docs/pretraining_curves_SETTING.png."""
+    """The pretexts' scores (where a task has one, else its loss) on held-out cases over the steps:
+    docs/pretraining_curves_SETTING.png.
+    """
     from matplotlib import pyplot
 
     arms = sorted({row["arm"] for row in rows})
     columns = min(5, len(arms))
     lines = -(-len(arms) // columns)
-    figure, axes = pyplot.subplots(lines, columns, figsize=(3 * columns, 2.8 * lines), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(3 * columns, 2.8 * lines), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat[len(arms) :]:
         axis.set_axis_off()
     for axis, arm in zip(axes.flat, arms, strict=False):
         for run in sorted({(row["cfb"], row["seed"], row["fold"]) for row in rows if row["arm"] == arm}):
-            mine = [row for row in rows if row["arm"] == arm and (row["cfb"], row["seed"], row["fold"]) == run]
+            mine = [
+                row for row in rows if row["arm"] == arm and (row["cfb"], row["seed"], row["fold"]) == run
+            ]
             what = "score" if all(row["score"] for row in mine) else "loss"
-            line = axis.plot([int(row["step"]) for row in mine], [float(row[what]) for row in mine], ".-", linewidth=1, label=f"fold {run[2]}")
+            line = axis.plot(
+                [int(row["step"]) for row in mine],
+                [float(row[what]) for row in mine],
+                ".-",
+                linewidth=1,
+                label=f"fold {run[2]}",
+            )
             if what == "score" and all(row["chance"] for row in mine):
                 axis.axhline(float(mine[0]["chance"]), color="grey", linestyle=":", linewidth=1)
             axis.set_ylabel(what)
@@ -194,19 +265,36 @@ def picture(setting: str, rows: Sequence[Mapping[str, str]], regions: Mapping[st
 
     counts = sorted({int(row["labels"]) for row in rows})
     size = (4.3 * len(regions), 3.2 * len(counts))
-    figure, axes = pyplot.subplots(len(counts), len(regions), figsize=size, sharey="row", squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        len(counts), len(regions), figsize=size, sharey="row", squeeze=False, layout="constrained"
+    )
     for line, labels in zip(axes, counts, strict=True):
         figures = Figures([row for row in rows if int(row["labels"]) == labels])
         for axis, region in zip(line, regions, strict=True):
             for place, (arm, cfb) in enumerate(figures.arms()):
-                values = np.array([np.mean(list(seeds.values())) for seeds in figures.cases(arm, cfb, region).values()])
-                draws = values[np.random.default_rng(0).integers(len(values), size=(2000, len(values)))].mean(axis=1)
+                values = np.array(
+                    [np.mean(list(seeds.values())) for seeds in figures.cases(arm, cfb, region).values()]
+                )
+                draws = values[np.random.default_rng(0).integers(len(values), size=(2000, len(values)))].mean(
+                    axis=1
+                )
                 low, high = np.percentile(draws, [2.5, 97.5])
                 mean = values.mean()
                 axis.bar(place, 100 * mean, color="tab:blue" if cfb else "lightsteelblue")
-                axis.errorbar(place, 100 * mean, yerr=[[100 * (mean - low)], [100 * (high - mean)]], color="black", capsize=2)
+                axis.errorbar(
+                    place,
+                    100 * mean,
+                    yerr=[[100 * (mean - low)], [100 * (high - mean)]],
+                    color="black",
+                    capsize=2,
+                )
             axis.set_title(f"{regions[region]}, {labels} labelled cases")
-            axis.set_xticks(range(len(figures.arms())), [f"{arm}{'' if cfb else ' (plain)'}" for arm, cfb in figures.arms()], rotation=90, fontsize=7)
+            axis.set_xticks(
+                range(len(figures.arms())),
+                [f"{arm}{'' if cfb else ' (plain)'}" for arm, cfb in figures.arms()],
+                rotation=90,
+                fontsize=7,
+            )
         line[0].set_ylabel("Dice (points)")
     DOCS.mkdir(exist_ok=True)
     figure.savefig(DOCS / f"pretraining_{setting}.png", dpi=110)

@@ -1,11 +1,14 @@
-"""Does one reader's request block another's? Twenty readers at once on one server: what they wait, what fails, what memory it takes.
+"""Does one reader's request block another's? Twenty readers at once on one server: what they wait, what
+fails, what memory it takes.
 
 - 10 poll as 3D Slicer and OHIF do, but every second: `/info/`, `/train/?check_if_running=true`, `/`;
-- 6 load images as OHIF does: a study's series, the metadata of one, then all its frames, four at a time, through `/proxy/dicom`; then they look at it;
+- 6 load images as OHIF does: a study's series, the metadata of one, then all its frames, four at a time,
+  through `/proxy/dicom`; then they look at it;
 - 4 click: the automatic segmentation of a case, then click after click in it, each after a while of thinking.
 
-The server is `apps/slem` on a folder of phantoms in DICOM (four series each, as large as `--shape`), a process of its own, and so is this program, on the
-same cores. A request has failed when its status is 400 or more, but for the 404 by which `/train/` says that nothing runs.
+The server is `apps/slem` on a folder of phantoms in DICOM (four series each, as large as `--shape`), a
+process of its own, and so is this program, on the same cores. A request has failed when its status is 400 or
+more, but for the 404 by which `/train/` says that nothing runs.
 
     python benchmarks/serving.py --minutes 10
 """
@@ -71,12 +74,22 @@ class Serving:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for number in range(self.studies):
-                phantom.write_dicom(phantom.make(seed=number + 1, shape=self.shape, spacing=(1.2, 1.2, 1.8)), folder / "studies", f"case{number + 1}")
+                phantom.write_dicom(
+                    phantom.make(seed=number + 1, shape=self.shape, spacing=(1.2, 1.2, 1.8)),
+                    folder / "studies",
+                    f"case{number + 1}",
+                )
             with (folder / "log").open("w") as log:
                 with socket.socket() as free:
                     free.bind(("127.0.0.1", 0))
                     port = free.getsockname()[1]
-                server = subprocess.Popen(command(folder / "studies", port), cwd=PROJECT, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+                server = subprocess.Popen(
+                    command(folder / "studies", port),
+                    cwd=PROJECT,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"PYTHONPATH": str(PROJECT)},
+                )
                 try:
                     seen = Seen(f"http://127.0.0.1:{port}", time.monotonic() + 60 * self.minutes)
                     wait(seen.url, server)
@@ -92,7 +105,10 @@ class Serving:
         """All readers at once, until the time is over."""
         kinds = [poll] * self.pollers + [lambda seen, chance: load(seen, chance, self.look)] * self.loaders
         kinds += [lambda seen, chance: click(seen, chance, self.think)] * self.clickers
-        threads = [threading.Thread(target=repeat, args=(kind, seen, number), daemon=True) for number, kind in enumerate(kinds)]
+        threads = [
+            threading.Thread(target=repeat, args=(kind, seen, number), daemon=True)
+            for number, kind in enumerate(kinds)
+        ]
         for thread in threads:
             thread.start()
         while time.monotonic() < seen.end:
@@ -105,11 +121,20 @@ class Serving:
     def write(self, seen: Seen, traces: int) -> None:
         """The table."""
         rows = [row(name, times) for name, times in sorted(seen.times.items())]
-        polls = sorted(time for name, times in seen.times.items() if name.startswith("poll") for time in times)
+        polls = sorted(
+            time for name, times in seen.times.items() if name.startswith("poll") for time in times
+        )
         third = max(1, len(seen.memory) // 3)
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         load = f"load average {statistics.median(seen.load):.1f} (median), {max(seen.load):.1f} at most"
-        memory = [statistics.median(part) for part in (seen.memory[:third], seen.memory[third : 2 * third] or seen.memory, seen.memory[-third:])]
+        memory = [
+            statistics.median(part)
+            for part in (
+                seen.memory[:third],
+                seen.memory[third : 2 * third] or seen.memory,
+                seen.memory[-third:],
+            )
+        ]
         text = f"""# Twenty readers at once
 
 - command: `python benchmarks/serving.py --minutes {self.minutes:g}`
@@ -148,7 +173,9 @@ class Seen:
     load: list[float] = field(default_factory=list)
     """Load averages of the machine."""
 
-    def ask(self, web: requests.Session, what: str, method: str, path: str, **fields: object) -> requests.Response | None:
+    def ask(
+        self, web: requests.Session, what: str, method: str, path: str, **fields: object
+    ) -> requests.Response | None:
         """A request, timed; None where it failed."""
         start = time.perf_counter()
         try:
@@ -202,14 +229,33 @@ def click(seen: Seen, chance: random.Random, think: float) -> None:
     reader, case, points = f"reader{chance.random()}", f"case{chance.randint(1, 6)}", []
     with requests.Session() as web:
         params = {"client_id": reader, "result_extension": ".nrrd", "result_dtype": "uint8"}
-        seen.ask(web, "click: automatic", "POST", f"/infer/slem_brain?image={case}", data={"params": json.dumps(params)})
+        seen.ask(
+            web,
+            "click: automatic",
+            "POST",
+            f"/infer/slem_brain?image={case}",
+            data={"params": json.dumps(params)},
+        )
         for _ in range(5):
             time.sleep(think)
             if time.monotonic() > seen.end:
                 return
             points.append([chance.randint(40, 110), chance.randint(50, 140), chance.randint(25, 70)])
-            fields = {**params, "label": "edema", "edema": points, "necrosis": [], "enhancing tumor": [], "background": []}
-            seen.ask(web, "click: click", "POST", f"/infer/slem_brain_clicks?image={case}", data={"params": json.dumps(fields)})
+            fields = {
+                **params,
+                "label": "edema",
+                "edema": points,
+                "necrosis": [],
+                "enhancing tumor": [],
+                "background": [],
+            }
+            seen.ask(
+                web,
+                "click: click",
+                "POST",
+                f"/infer/slem_brain_clicks?image={case}",
+                data={"params": json.dumps(fields)},
+            )
 
 
 def uids(answer: requests.Response, tag: str) -> list[str]:
@@ -218,8 +264,29 @@ def uids(answer: requests.Response, tag: str) -> list[str]:
 
 def command(studies: Path, port: int) -> list[str]:
     """The server, as `slem serve` starts it."""
-    start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", "apps/slem", "--studies", str(studies), "--host", "127.0.0.1"]
-    return [*start, "--port", str(port), "--uvicorn_app", "slem_app.serving.asgi:app", "--verbose", "WARNING", "--log_level", "warning"]
+    start = [
+        sys.executable,
+        "-m",
+        "monailabel.main",
+        "start_server",
+        "--app",
+        "apps/slem",
+        "--studies",
+        str(studies),
+        "--host",
+        "127.0.0.1",
+    ]
+    return [
+        *start,
+        "--port",
+        str(port),
+        "--uvicorn_app",
+        "slem_app.serving.asgi:app",
+        "--verbose",
+        "WARNING",
+        "--log_level",
+        "warning",
+    ]
 
 
 def wait(url: str, server: subprocess.Popen) -> None:

@@ -1,13 +1,19 @@
-"""How long does a reader wait for a segmentation, where does the time go, and how does that compare with MONAI Label's own pipeline?
+"""How long does a reader wait for a segmentation, where does the time go, and how does that compare with
+MONAI Label's own pipeline?
 
-Both servers are started as `monailabel.main start_server`, asked over HTTP as 3D Slicer asks, for the same cases, one after the other:
+Both servers are started as `monailabel.main start_server`, asked over HTTP as 3D Slicer asks, for the same
+cases, one after the other:
 
 - ours: `apps/slem` on a studies folder;
-- stock: MONAI Label's own inference task with the transforms and the network of its DeepEdit sample app (`benchmarks/stock_app`), its input
-  as large as ours, the four sequences of a case stacked into one file, since a stock server sends one file a case.
+- stock: MONAI Label's own inference task with the transforms and the network of its DeepEdit sample app
+  (`benchmarks/stock_app`), its input
+  as large as ours, the four sequences of a case stacked into one file, since a stock server sends one file a
+  case.
 
-Steps, in seconds: read (files to arrays), prepare (to the network's input), network, restore (to the image's grid), write (the result file),
-transfer (all that the client waits beyond these: HTTP, the case list, sending the file). `outside` is everything but the network.
+Steps, in seconds: read (files to arrays), prepare (to the network's input), network, restore (to the image's
+    grid), write (the result file),
+transfer (all that the client waits beyond these: HTTP, the case list, sending the file). `outside` is
+everything but the network.
 
     python benchmarks/speed.py --studies DIR
 """
@@ -87,18 +93,32 @@ class Speed:
         print(write_page(self.out, report(tables, card, self.threads)))
 
     def ours(self, ids: Sequence[str], work: Path) -> Table:
-        conf = {"models": self.model, "store": str(work / "store"), "device": "cpu", "threads": str(self.threads)}
-        with serving(PROJECT / "apps" / "slem", self.studies, conf, work / "ours.log", self.threads) as server:
+        conf = {
+            "models": self.model,
+            "store": str(work / "store"),
+            "device": "cpu",
+            "threads": str(self.threads),
+        }
+        with serving(
+            PROJECT / "apps" / "slem", self.studies, conf, work / "ours.log", self.threads
+        ) as server:
             return measure("SLeM Label", server, self.model, ids, self.repeats)
 
     def theirs(self, groupings: Sequence[Grouping], card: Card, work: Path) -> Table:
         studies = work / "stock_studies"
         studies.mkdir()
         sizes = [stack(grouping, card, studies / f"{grouping.study.id}.nii.gz") for grouping in groupings]
-        size = [-(-int(np.median([s[axis] for s in sizes])) // step) * step for axis, step in enumerate(STOCK_MULTIPLE)]
-        app = shutil.copytree(PROJECT / "benchmarks" / "stock_app", work / "stock_app")  # the server writes into it
+        size = [
+            -(-int(np.median([s[axis] for s in sizes])) // step) * step
+            for axis, step in enumerate(STOCK_MULTIPLE)
+        ]
+        app = shutil.copytree(
+            PROJECT / "benchmarks" / "stock_app", work / "stock_app"
+        )  # the server writes into it
         ids = [grouping.study.id for grouping in groupings]
-        with serving(app, studies, {"size": ",".join(map(str, size))}, work / "stock.log", self.threads) as server:
+        with serving(
+            app, studies, {"size": ",".join(map(str, size))}, work / "stock.log", self.threads
+        ) as server:
             name = f"MONAI Label's pipeline, DynUNet on {'x'.join(map(str, size))}"
             return measure(name, server, "stock", ids, self.repeats)
 
@@ -132,17 +152,29 @@ class Server:
             now += one.memory_info().rss / 2**20
             status = Path(f"/proc/{one.pid}/status")
             if status.is_file():
-                peak += next(int(line.split()[1]) / 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+                peak += next(
+                    int(line.split()[1]) / 1024
+                    for line in status.read_text().splitlines()
+                    if line.startswith("VmHWM")
+                )
         return now, peak
 
     def infer(self, model: str, case: str) -> dict[str, float]:
         """Ask for one case; seconds by step, with `total` and `outside`."""
         start = time.perf_counter()
-        answer = requests.post(f"{self.url}/infer/{model}", params={"image": case, "output": "all"}, data={"params": json.dumps(ASKED)}, timeout=PATIENCE)
+        answer = requests.post(
+            f"{self.url}/infer/{model}",
+            params={"image": case, "output": "all"},
+            data={"params": json.dumps(ASKED)},
+            timeout=PATIENCE,
+        )
         total = time.perf_counter() - start
         if not answer.ok:
             raise SystemExit(f"the server refused {case}: {answer.status_code} {answer.text}")
-        parts = {part.headers[b"Content-Disposition"]: part for part in MultipartDecoder.from_response(answer).parts}
+        parts = {
+            part.headers[b"Content-Disposition"]: part
+            for part in MultipartDecoder.from_response(answer).parts
+        }
         reply = json.loads(next(part.text for head, part in parts.items() if b'name="params"' in head))
         size = next(len(part.content) for head, part in parts.items() if b'name="image"' in head)
         steps = split(reply["latencies"])
@@ -171,8 +203,21 @@ def serving(app: Path, studies: Path, conf: Mapping[str, str], log: Path, thread
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies.resolve())]
-    settings = {"PYTHONPATH": str(PROJECT), "MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    command = [
+        sys.executable,
+        "-m",
+        "monailabel.main",
+        "start_server",
+        "--app",
+        str(app),
+        "--studies",
+        str(studies.resolve()),
+    ]
+    settings = {
+        "PYTHONPATH": str(PROJECT),
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+    }
     if threads:
         settings |= {"OMP_NUM_THREADS": str(threads)}
     start = time.perf_counter()
@@ -209,7 +254,9 @@ def wait(process: psutil.Popen, url: str, log: Path) -> None:
                 return
         except requests.ConnectionError:
             time.sleep(0.1)
-    raise SystemExit(f"the server at {url} did not answer within {PATIENCE:.0f} s:\n{log.read_text()[-3000:]}")
+    raise SystemExit(
+        f"the server at {url} did not answer within {PATIENCE:.0f} s:\n{log.read_text()[-3000:]}"
+    )
 
 
 def measure(name: str, server: Server, model: str, ids: Sequence[str], repeats: int) -> Table:
@@ -224,7 +271,9 @@ def measure(name: str, server: Server, model: str, ids: Sequence[str], repeats: 
 
 
 def stack(grouping: Grouping, card: Card, path: Path) -> tuple[int, int, int]:
-    """Write the sequences of a case as one 4D file on the reference's grid; the size of our network's input for it."""
+    """Write the sequences of a case as one 4D file on the reference's grid; the size of our network's input
+    for it.
+    """
     volumes = {name: read(series) for name, series in grouping.sequences.items() if name in card.sequences}
     grid = grouping.sequences[grouping.reference(card.reference_order)].grid
     arrays = [resample(volumes[name].array, volumes[name].grid, grid, order=1) for name in card.sequences]
@@ -239,10 +288,19 @@ def report(tables: Sequence[Table], card: Card, threads: int) -> str:
         "",
         f"- command: `python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`",
         f"- date: {datetime.date.today().isoformat()}, commit {commit()}",
-        f"- machine: {machine()}; threads: {threads or 'as chosen by torch'}; load average at the end {os.getloadavg()[0]:.1f}",
-        f"- versions: {', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}",
+        (
+            f"- machine: {machine()}; threads: {threads or 'as chosen by torch'}; load average at the end "
+            f"{os.getloadavg()[0]:.1f}"
+        ),
+        (
+            f"- versions: "
+            f"{', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}"
+        ),
         "",
-        "Seconds as the client sees them, median over the requests of a row. How each step is defined stands at the top of `benchmarks/speed.py`.",
+        (
+            "Seconds as the client sees them, median over the requests of a row. How each step is "
+            "defined stands at the top of `benchmarks/speed.py`."
+        ),
         "",
         f"| server | request | n | total | outside the network | {' | '.join(STEPS)} | result |",
         f"|---|---|---|---|---|{'---|' * len(STEPS)}---|",
@@ -252,7 +310,8 @@ def report(tables: Sequence[Table], card: Card, threads: int) -> str:
             middle = {key: statistics.median(one[key] for one in found) for key in found[0]}
             cells = " | ".join(f"{middle[step]:.2f}" for step in STEPS)
             lines.append(
-                f"| {table.name} | {kind} | {len(found)} | **{middle['total']:.2f}** | {middle['outside']:.2f} | {cells} | {middle['bytes'] / 2**20:.1f} MiB |"
+                f"| {table.name} | {kind} | {len(found)} | **{middle['total']:.2f}** | "
+                f"{middle['outside']:.2f} | {cells} | {middle['bytes'] / 2**20:.1f} MiB |"
             )
     lines += ["", "| server | ready after | resident memory | at most |", "|---|---|---|---|"]
     lines += [f"| {t.name} | {t.ready:.1f} s | {t.memory:.0f} MiB | {t.peak:.0f} MiB |" for t in tables]
@@ -265,16 +324,36 @@ def ratios(ours: Table, theirs: Table) -> list[str]:
     """How many times as long the second server takes."""
     lines = [f"{theirs.name}, as a multiple of {ours.name}:", ""]
     for kind in ours.rows:
-        pairs = [[statistics.median(one[key] for one in table.rows[kind]) for table in (ours, theirs)] for key in ("total", "outside")]
-        lines.append(f"- {kind}: {pairs[0][1] / pairs[0][0]:.1f} x in all, {pairs[1][1] / pairs[1][0]:.1f} x outside the network")
+        pairs = [
+            [statistics.median(one[key] for one in table.rows[kind]) for table in (ours, theirs)]
+            for key in ("total", "outside")
+        ]
+        lines.append(
+            f"- {kind}: {pairs[0][1] / pairs[0][0]:.1f} x in all, {pairs[1][1] / pairs[1][0]:.1f} x "
+            f"outside the network"
+        )
     return lines
 
 
 def machine() -> str:
     """Processor, cores and memory."""
     info = Path("/proc/cpuinfo")
-    model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")), "") if info.is_file() else ""
-    return f"{model or platform.processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+    model = (
+        next(
+            (
+                line.partition(":")[2].strip()
+                for line in info.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            "",
+        )
+        if info.is_file()
+        else ""
+    )
+    return (
+        f"{model or platform.processor()}, {os.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    )
 
 
 if __name__ == "__main__":

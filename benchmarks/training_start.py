@@ -1,9 +1,11 @@
-"""How long after a click on Train does the training begin? From `POST /train/` to the first optimizer step, on two cores, and what the time goes to.
+"""How long after a click on Train does the training begin? From `POST /train/` to the first optimizer step,
+on two cores, and what the time goes to.
 
     python -m benchmarks.training_start -o benchmarks/results
 
-A real server (as `slem serve` starts it) with three labelled phantoms of full size and the bundled model. The second and later rounds find
-their cases prepared. Beside it the part that a process pays which loads MONAI Label before it trains, as the stock server does.
+A real server (as `slem serve` starts it) with three labelled phantoms of full size and the bundled model. The
+second and later rounds find their cases prepared. Beside it the part that a process pays which loads MONAI
+Label before it trains, as the stock server does.
 """
 
 from __future__ import annotations
@@ -52,13 +54,25 @@ def server(folder: Path) -> Iterator[str]:
     for name, head in heads.items():
         phantom.write_nifti(head, folder / "studies", name)
         write_nifti(head.labels, head.grid, BRAIN_LABELS, folder / f"{name}.nii.gz")
-    serve = Serve(studies=str(folder / "studies"), port=port, store=folder / "store", conf={"models": "slem_brain", "score_load": "0"})
-    with (folder / "log.txt").open("w") as log, subprocess.Popen(serve.command(str(folder / "studies")), env=environment(), stdout=log, stderr=log) as process:
+    serve = Serve(
+        studies=str(folder / "studies"),
+        port=port,
+        store=folder / "store",
+        conf={"models": "slem_brain", "score_load": "0"},
+    )
+    with (
+        (folder / "log.txt").open("w") as log,
+        subprocess.Popen(
+            serve.command(str(folder / "studies")), env=environment(), stdout=log, stderr=log
+        ) as process,
+    ):
         try:
             wait_until_ready(process, serve.url, log=folder / "log.txt")
             for name in heads:
                 file = {"label": (f"{name}.nii.gz", (folder / f"{name}.nii.gz").read_bytes())}
-                requests.put(f"{serve.url}/datastore/label", params={"image": name}, files=file, timeout=60).raise_for_status()
+                requests.put(
+                    f"{serve.url}/datastore/label", params={"image": name}, files=file, timeout=60
+                ).raise_for_status()
             yield serve.url
         finally:
             process.terminate()
@@ -66,7 +80,9 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def one_round(url: str, root: Path) -> dict[str, tuple[float, float]]:
-    """Seconds from the request to each of STAGES, by the clock and of processor time; the round is then stopped."""
+    """Seconds from the request to each of STAGES, by the clock and of processor time; the round is then
+    stopped.
+    """
     begin, seen = time.monotonic(), {}
     requests.post(f"{url}/train/slem_brain", json=REQUEST, timeout=60).raise_for_status()
     after = {"preparing": "process", "training": "begins"}
@@ -90,7 +106,9 @@ def one_round(url: str, root: Path) -> dict[str, tuple[float, float]]:
 def stock() -> tuple[float, float]:
     """The same for a new process that loads MONAI Label."""
     begin = time.monotonic()
-    process = psutil.Popen([sys.executable, "-c", STOCK], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = psutil.Popen(
+        [sys.executable, "-c", STOCK], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     spent = process.cpu_times()
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -118,17 +136,37 @@ def main() -> None:
         found = [one_round(url, Path(place) / "store" / "training") for _ in range(options.rounds)]
     loading = stock()
     later = found[1:]
-    rows = [(text, told(found[0][key]), told(median([one[key] for one in later]))) for key, text in STAGES.items()]
-    rows.append(("beside it: a process that only loads MONAI Label, as the stock server's training does before it builds its app", "", told(loading)))
+    rows = [
+        (text, told(found[0][key]), told(median([one[key] for one in later]))) for key, text in STAGES.items()
+    ]
+    rows.append(
+        (
+            (
+                "beside it: a process that only loads MONAI Label, as the stock server's training does "
+                "before it builds its app"
+            ),
+            "",
+            told(loading),
+        )
+    )
     text = [
         "# From a click on Train to the first step",
         "",
-        f"Seconds after `POST /train/slem_brain`; {CASES} labelled phantoms of 240x240x155 voxels in four sequences, `slem_brain`; a step is one patch pair.",
+        (
+            f"Seconds after `POST /train/slem_brain`; {CASES} labelled phantoms of 240x240x155 voxels in "
+            f"four sequences, `slem_brain`; a step is one patch pair."
+        ),
         f"First round, and the median of {len(later)} later ones, which find their cases prepared.",
-        f"{where()}; niceness {os.getpriority(os.PRIO_PROCESS, 0)}, load average at the end {os.getloadavg()[0]:.1f};",
+        (
+            f"{where()}; niceness {os.getpriority(os.PRIO_PROCESS, 0)}, load average at the end "
+            f"{os.getloadavg()[0]:.1f};"
+        ),
         f"`python -m benchmarks.training_start --rounds {options.rounds}`.",
         "",
-        "Seconds by the clock, which depend on what else the machine does, and in brackets processor time, which on two idle cores is the most that it takes.",
+        (
+            "Seconds by the clock, which depend on what else the machine does, and in brackets processor "
+            "time, which on two idle cores is the most that it takes."
+        ),
         "",
         *table(("", "first round", "later"), rows),
         "",

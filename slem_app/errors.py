@@ -1,10 +1,36 @@
-"""Every error a user can cause. Its text says which thing, what was expected, what came, what to do; `status` is the HTTP answer."""
+"""Every error a user can cause. Its text says which thing, what was expected, what came, what to do; `status`
+is the HTTP answer.
+"""
 
 from __future__ import annotations
 
 __all__ = [
-    *("BadCard", "BadGrid", "BadLabel", "BadPrompt", "BadSetting", "BadStudy", "BadVolume", "BadWeights", "Gone", "NoMemory", "NotAllowed", "NotFound"),
-    *("NotLoggedIn", "NotOffered", "PacsFailed", "ProviderFailed", "SlemError", "StorageFailed", "TooLarge", "TooMany", "TooOften", "TookTooLong"),
+    *(
+        "BadCard",
+        "BadGrid",
+        "BadLabel",
+        "BadPrompt",
+        "BadSetting",
+        "BadStudy",
+        "BadVolume",
+        "BadWeights",
+        "Gone",
+        "NoMemory",
+        "NotAllowed",
+        "NotFound",
+    ),
+    *(
+        "NotLoggedIn",
+        "NotOffered",
+        "PacsFailed",
+        "ProviderFailed",
+        "SlemError",
+        "StorageFailed",
+        "TooLarge",
+        "TooMany",
+        "TooOften",
+        "TookTooLong",
+    ),
 ]
 
 
@@ -121,7 +147,9 @@ class NotOffered(SlemError):
 
 
 class PacsFailed(SlemError):
-    """The PACS does not answer, refuses, or sends something else than was asked for; nothing of it is kept."""
+    """The PACS does not answer, refuses, or sends something else than was asked for; nothing of
+    it is kept.
+    """
 
     status = 502
 

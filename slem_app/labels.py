@@ -1,6 +1,8 @@
-"""What is segmented: exclusive labels, the nested regions made of them, and the codings in which public data sets write them.
+"""What is segmented: exclusive labels, the nested regions made of them, and the codings in which public data
+sets write them.
 
-A label's value is 1..N without gaps: 3D Slicer gives value k to the k-th name. Codings live in `codings.yaml`.
+A label's value is 1..N without gaps: 3D Slicer gives value k to the k-th name. Codings live in
+`codings.yaml`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,21 @@ from slem_app.errors import BadCard, BadLabel
 __all__ = ["Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
 
 RESERVED = frozenset(
-    ["image", "label", "model", "device", "params", "logging", "client_id", "session", "description", "slice", "roi", "background", "foreground"]
+    [
+        "image",
+        "label",
+        "model",
+        "device",
+        "params",
+        "logging",
+        "client_id",
+        "session",
+        "description",
+        "slice",
+        "roi",
+        "background",
+        "foreground",
+    ]
 )  # request fields of MONAI Label's clients: a label of that name would be overwritten by them
 
 
@@ -57,7 +73,10 @@ class Label:
 
     def __post_init__(self) -> None:
         if self.laterality and self.laterality not in SIDES:
-            raise BadCard(f"label {self.name!r}: laterality must be {', '.join(map(repr, SIDES))} or '', got {self.laterality!r}")
+            raise BadCard(
+                f"label {self.name!r}: laterality must be {', '.join(map(repr, SIDES))} or '', got "
+                f"{self.laterality!r}"
+            )
 
     @property
     def modifiers(self) -> tuple[Code, ...]:
@@ -82,8 +101,8 @@ class LabelSet:
     Two regions are nested or disjoint, so that exclusive labels follow from them.
 
     Raises:
-        BadCard: values not 1..N, a reserved, doubled or unprintable name, a region of an unknown label or one that overlaps another
-            without nesting, labels that the regions cannot tell apart.
+        BadCard: values not 1..N, a reserved, doubled or unprintable name, a region of an unknown label or one
+            that overlaps another without nesting, labels that the regions cannot tell apart.
     """
 
     labels: tuple[Label, ...]
@@ -94,19 +113,27 @@ class LabelSet:
     def __post_init__(self) -> None:
         names = [label.name for label in self.labels]
         if [label.value for label in self.labels] != list(range(1, len(names) + 1)):
-            raise BadCard(f"label values must be 1..{len(names)} in order, got {[label.value for label in self.labels]}")
+            raise BadCard(
+                f"label values must be 1..{len(names)} in order, got {[label.value for label in self.labels]}"
+            )
         for name in names:
             if name in RESERVED or name.startswith("result_") or names.count(name) > 1:
-                raise BadCard(f"label name {name!r} is reserved by the clients or given twice: choose another")
+                raise BadCard(
+                    f"label name {name!r} is reserved by the clients or given twice: choose another"
+                )
             if not name.strip() or not name.isprintable():
                 raise BadCard(f"label name {name!r} is empty or holds unprintable characters: choose another")
         for region in self.regions:
             if unknown := set(region.labels) - set(names):
-                raise BadCard(f"region {region.name!r} names unknown labels {sorted(unknown)}; known: {names}")
+                raise BadCard(
+                    f"region {region.name!r} names unknown labels {sorted(unknown)}; known: {names}"
+                )
         self._check_nesting()
         signatures = [self.signature(name) for name in names]
         if len(set(signatures)) < len(names) or () in signatures:
-            raise BadCard(f"the regions {[r.name for r in self.regions]} cannot tell the labels {names} apart")
+            raise BadCard(
+                f"the regions {[r.name for r in self.regions]} cannot tell the labels {names} apart"
+            )
 
     def _check_nesting(self) -> None:
         for n, region in enumerate(self.regions):
@@ -114,9 +141,12 @@ class LabelSet:
                 raise BadCard(f"region {region.name!r} is given twice or holds no label")
             for other in self.regions[:n]:
                 shared = set(region.labels) & set(other.labels)
-                if shared and not (set(region.labels) < set(other.labels) or set(other.labels) < set(region.labels)):
+                if shared and not (
+                    set(region.labels) < set(other.labels) or set(other.labels) < set(region.labels)
+                ):
                     raise BadCard(
-                        f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one must lie inside the other, "
+                        f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one "
+                        f"must lie inside the other, "
                         "or they must share no label"
                     )
 
@@ -153,7 +183,8 @@ class LabelSet:
         return table[:, label_map]
 
     def remap(self, label_map: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
-        """Rewrite a label map whose value v means `names[v]` (empty: background) into this set's values, uint8.
+        """Rewrite a label map whose value v means `names[v]` (empty: background) into this set's values,
+        uint8.
 
         Raises:
             BadLabel: a value that `names` lacks, or a name that is not of this set.
@@ -186,7 +217,14 @@ def codings() -> Mapping[str, Coding]:
     """The known codings by name, from `codings.yaml`."""
     table = yaml.safe_load((Path(__file__).parent / "codings.yaml").read_text())
     return {
-        name: Coding(name=name, **{**row, "layouts": tuple(row["layouts"]), "values": {v: label for k, label in row["values"].items() for v in _span(k)}})
+        name: Coding(
+            name=name,
+            **{
+                **row,
+                "layouts": tuple(row["layouts"]),
+                "values": {v: label for k, label in row["values"].items() for v in _span(k)},
+            },
+        )
         for name, row in table.items()
     }
 
@@ -197,11 +235,16 @@ def _span(key: int | str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def decide_coding(present: Iterable[int], layout: str, declared: str | None = None, names: Sequence[str] = ()) -> Coding:
-    """Decide how label values are coded from the naming scheme, the values present and, first of all, the declaration.
+def decide_coding(
+    present: Iterable[int], layout: str, declared: str | None = None, names: Sequence[str] = ()
+) -> Coding:
+    """Decide how label values are coded from the naming scheme, the values present and, first of all, the
+    declaration.
 
-    Value 4 alone decides nothing: it is enhancing tumour until 2021 and the resection cavity in 2024. So a coding is taken only
-    if it is declared, or is the one coding of this layout that fits, or if all that fit give the present values the same meaning.
+    Value 4 alone decides nothing: it is enhancing tumour until 2021 and the resection cavity in 2024. So a
+        coding is taken only
+    if it is declared, or is the one coding of this layout that fits, or if all that fit give the present
+    values the same meaning.
 
     Args:
         present: label values in the file; 0 is ignored.
@@ -216,12 +259,19 @@ def decide_coding(present: Iterable[int], layout: str, declared: str | None = No
     known = dict(codings())
     if names:
         known["own"] = Coding("own", (), dict(enumerate(names, 1)), "the model's own values")
-    how = "declare it with --coding NAME, or `coding: NAME` in slem.yaml in the studies folder; NAME is one of " + ", ".join(sorted(known))
+    how = (
+        "declare it with --coding NAME, or `coding: NAME` in slem.yaml in the studies folder; NAME is one of "
+        + ", ".join(sorted(known))
+    )
     if declared is not None:
         if declared not in known:
             raise BadLabel(f"unknown label coding {declared!r}: {how}")
         if extra := [v for v in values if v not in known[declared].values]:
-            raise BadLabel(f"label values {extra} do not exist in coding {declared!r} ({known[declared].description}): {how}")
+            raise BadLabel(
+                f"label values {extra} do not exist in coding {declared!r} "
+                f"({known[declared].description}): "
+                f"{how}"
+            )
         return known[declared]
     fits = [c for c in known.values() if layout in c.layouts and all(v in c.values for v in values)]
     if fits and all([c.values[v] for v in values] == [fits[0].values[v] for v in values] for c in fits):

@@ -1,7 +1,9 @@
 """From the network's probabilities to exclusive labels on the reference grid.
 
-Invariant: the regions form a tree by the labels they hold (two of them are nested or disjoint), and so does the
-result: a voxel lies in a region only if it lies in the region's parent. Nothing here knows the brain: organs are a tree of depth one.
+Invariant: the regions form a tree by the labels they hold (two of them are nested or disjoint), and so does
+    the
+result: a voxel lies in a region only if it lies in the region's parent. Nothing here knows the brain: organs
+    are a tree of depth one.
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ from slem_app.volumes import geometry
 
 __all__ = ["PostProcess", "decide", "restore"]
 
-MARGIN = 2  # network voxels interpolated around those over the threshold; one suffices, since a mean of voxels never exceeds the largest
-TOUCHING = np.ones((3, 3, 3), dtype=bool)  # corners connect: a thin rim of enhancing tumour hangs together by them
+# network voxels interpolated around those over the threshold; one suffices, since a mean of voxels never
+# exceeds the largest
+MARGIN = 2
+TOUCHING = np.ones(
+    (3, 3, 3), dtype=bool
+)  # corners connect: a thin rim of enhancing tumour hangs together by them
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,9 @@ class PostProcess:
     smallest: Mapping[str, float] = field(default_factory=dict)
     """Region -> mm3 under which one connected component is dropped (handed to the parent region)."""
     region_minimum: Mapping[str, float] = field(default_factory=dict)
-    """Region -> mm3 under which all of it is handed to the parent region, e.g. a trace of enhancing tumour to the core."""
+    """Region -> mm3 under which all of it is handed to the parent region, e.g. a trace of enhancing tumour to
+    the core.
+    """
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -57,12 +65,17 @@ class PostProcess:
             raise BadCard(f"postprocess names unknown regions {unknown}: the model has {known}")
 
 
-def decide(probabilities: np.ndarray, labels: LabelSet, settings: PostProcess, voxel_volume: float) -> np.ndarray:
-    """Exclusive labels from the probabilities of the regions, nesting kept, small components handed to the parent region.
+def decide(
+    probabilities: np.ndarray, labels: LabelSet, settings: PostProcess, voxel_volume: float
+) -> np.ndarray:
+    """Exclusive labels from the probabilities of the regions, nesting kept, small components handed to the
+    parent region.
 
-    A voxel belongs to a region if its probability reaches the threshold there and in every region around it; among regions that exclude
-    each other the most probable one wins. Then it takes the label of the innermost region. A region whose labels all lie in inner regions
-    has no label of its own: its voxels go to the most probable inner region from which they were not dropped, or to the background.
+    A voxel belongs to a region if its probability reaches the threshold there and in every region around it;
+    among regions that exclude each other the most probable one wins. Then it takes the label of the innermost
+    region. A region whose labels all lie in inner regions
+    has no label of its own: its voxels go to the most probable inner region from which they were not dropped,
+        or to the background.
 
     Args:
         probabilities: (R, I, J, K) in 0..1, in the order of `labels.regions`.
@@ -88,10 +101,13 @@ def decide(probabilities: np.ndarray, labels: LabelSet, settings: PostProcess, v
     return result
 
 
-def restore(probabilities: np.ndarray, source: Grid, reference: Grid, labels: LabelSet, settings: PostProcess) -> np.ndarray:
+def restore(
+    probabilities: np.ndarray, source: Grid, reference: Grid, labels: LabelSet, settings: PostProcess
+) -> np.ndarray:
     """Labels on the reference grid: probabilities are interpolated linearly onto it, then decided there.
 
-    Only the box in which anything is likely is interpolated. A reference voxel outside the network's grid is background.
+    Only the box in which anything is likely is interpolated. A reference voxel outside the network's grid is
+    background.
 
     Args:
         probabilities: (R, I, J, K) in 0..1 on `source`.
@@ -111,7 +127,10 @@ def restore(probabilities: np.ndarray, source: Grid, reference: Grid, labels: La
     settings.check(labels)
     _check(probabilities, labels)
     if probabilities.shape[1:] != source.shape:
-        raise BadGrid(f"probabilities of {probabilities.shape[1:]} voxels came with a grid of {source.shape}: both must be the network's")
+        raise BadGrid(
+            f"probabilities of {probabilities.shape[1:]} voxels came with a grid of {source.shape}: both "
+            f"must be the network's"
+        )
     result = np.zeros(reference.shape, np.uint8, order="F")
     outline = _Tree.of(labels).outline(probabilities) >= settings.threshold
     box = geometry.occupied(outline)
@@ -131,11 +150,17 @@ def restore(probabilities: np.ndarray, source: Grid, reference: Grid, labels: La
 def _check(probabilities: np.ndarray, labels: LabelSet) -> None:
     if probabilities.ndim != 4 or len(probabilities) != len(labels.regions):
         raise BadWeights(
-            f"probabilities for the regions {[r.name for r in labels.regions]} must have the shape ({len(labels.regions)}, I, J, K), "
+            f"probabilities for the regions {[r.name for r in labels.regions]} must have the shape "
+            f"({len(labels.regions)}, I, J, K), "
             f"got {probabilities.shape}: the weights do not fit the card"
         )
-    if not np.isfinite(np.add.reduce(probabilities, axis=None, dtype=np.float64)):  # NaN and infinity survive a sum
-        raise BadWeights("the network gave probabilities that are not finite: the weights are damaged, or the image overflows the precision used")
+    if not np.isfinite(
+        np.add.reduce(probabilities, axis=None, dtype=np.float64)
+    ):  # NaN and infinity survive a sum
+        raise BadWeights(
+            "the network gave probabilities that are not finite: the weights are damaged, or the image "
+            "overflows the precision used"
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +181,9 @@ class _Tree:
         sets = [frozenset(region.labels) for region in labels.regions]
         around = [[q for q in range(len(sets)) if members < sets[q]] for members in sets]
         parents = [min(outer, key=lambda q: len(sets[q]), default=None) for outer in around]
-        children = tuple(tuple(r for r, parent in enumerate(parents) if parent == q) for q in range(len(sets)))
+        children = tuple(
+            tuple(r for r, parent in enumerate(parents) if parent == q) for q in range(len(sets))
+        )
         rest = [members.difference(*(sets[r] for r in inner)) for members, inner in zip(sets, children)]
         return cls(
             names=tuple(region.name for region in labels.regions),
@@ -167,10 +194,16 @@ class _Tree:
 
     def outline(self, probabilities: np.ndarray) -> np.ndarray:
         """(I, J, K) largest probability of an outermost region."""
-        return probabilities[self.roots[0]] if len(self.roots) == 1 else probabilities[list(self.roots)].max(axis=0)
+        return (
+            probabilities[self.roots[0]]
+            if len(self.roots) == 1
+            else probabilities[list(self.roots)].max(axis=0)
+        )
 
 
-def _fill(result: np.ndarray, probabilities: np.ndarray, tree: _Tree, settings: PostProcess, voxel_volume: float) -> None:
+def _fill(
+    result: np.ndarray, probabilities: np.ndarray, tree: _Tree, settings: PostProcess, voxel_volume: float
+) -> None:
     """Write the labels of every region into `result`, the outer regions first."""
     stack = [(tree.roots, np.ones(result.shape, bool), True)]
     while stack:
@@ -185,7 +218,9 @@ def _fill(result: np.ndarray, probabilities: np.ndarray, tree: _Tree, settings: 
                 stack.append((tree.children[r], mask, tree.own[r] > 0))
 
 
-def _exclusive(probabilities: np.ndarray, regions: tuple[int, ...], inside: np.ndarray, threshold: float) -> dict[int, np.ndarray]:
+def _exclusive(
+    probabilities: np.ndarray, regions: tuple[int, ...], inside: np.ndarray, threshold: float
+) -> dict[int, np.ndarray]:
     """Mask of each of some disjoint regions: at or over the threshold, and the most probable of them."""
     if len(regions) == 1:
         return {regions[0]: (probabilities[regions[0]] >= threshold) & inside}
@@ -193,13 +228,19 @@ def _exclusive(probabilities: np.ndarray, regions: tuple[int, ...], inside: np.n
     return {r: (probabilities[r] >= threshold) & (best == n) & inside for n, r in enumerate(regions)}
 
 
-def _share_out(probabilities: np.ndarray, inside: np.ndarray, raw: dict[int, np.ndarray], kept: dict[int, np.ndarray]) -> None:
-    """Give the voxels of a region without a label of its own to its inner regions (`kept`, changed in place)."""
+def _share_out(
+    probabilities: np.ndarray, inside: np.ndarray, raw: dict[int, np.ndarray], kept: dict[int, np.ndarray]
+) -> None:
+    """Give the voxels of a region without a label of its own to its inner regions (`kept`,
+    changed in place).
+    """
     left = inside.copy()
     for mask in kept.values():
         left &= ~mask
     whole = {r: raw[r].any() and not kept[r].any() for r in kept}  # all of it was dropped
-    chance = np.stack([np.where(raw[r][left] | whole[r], -1.0, probabilities[r][left]) for r in kept])  # (regions, voxels left)
+    chance = np.stack(
+        [np.where(raw[r][left] | whole[r], -1.0, probabilities[r][left]) for r in kept]
+    )  # (regions, voxels left)
     best = chance.argmax(axis=0)
     for n, mask in enumerate(kept.values()):
         mask[left] = (best == n) & (chance[n] >= 0)
@@ -218,7 +259,9 @@ def _cleaned(mask: np.ndarray, name: str, settings: PostProcess, voxel_volume: f
     return mask
 
 
-def _grown(box: tuple[slice, slice, slice], shape: tuple[int, int, int], margin: int) -> tuple[slice, slice, slice]:
+def _grown(
+    box: tuple[slice, slice, slice], shape: tuple[int, int, int], margin: int
+) -> tuple[slice, slice, slice]:
     return tuple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, shape))
 
 

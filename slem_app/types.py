@@ -1,4 +1,6 @@
-"""Grid: where the voxels of an array lie in the world. Every world coordinate of the package is RAS millimetres."""
+"""Grid: where the voxels of an array lie in the world. Every world coordinate of the package is RAS
+millimetres.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Grid:
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"a grid needs three axes and a 4x4 affine, got shape {self.shape}, affine {affine.shape}")
+            raise ValueError(
+                f"a grid needs three axes and a 4x4 affine, got shape {self.shape}, affine {affine.shape}"
+            )
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -56,7 +60,9 @@ class Grid:
 
     @property
     def orientation(self) -> str:
-        """Three letters of the nearest anatomical axes, e.g. 'RAS', 'LPS', 'PIL'; a letter names the side the index grows to."""
+        """Three letters of the nearest anatomical axes, e.g. 'RAS', 'LPS', 'PIL'; a letter names the side the
+        index grows to.
+        """
         letters, free = ["?"] * 3, [0, 1, 2]
         for axis in np.argsort(-np.abs(self.axes).max(axis=0), kind="stable"):
             world = max(free, key=lambda w: abs(self.axes[w, axis]))
@@ -88,4 +94,7 @@ class Grid:
         return Grid(shape, affine)
 
     def __str__(self) -> str:
-        return f"{'x'.join(map(str, self.shape))} @ {'x'.join(f'{s:.2f}' for s in self.spacing)} mm {self.orientation}"
+        return (
+            f"{'x'.join(map(str, self.shape))} @ {'x'.join(f'{s:.2f}' for s in self.spacing)} mm "
+            f"{self.orientation}"
+        )

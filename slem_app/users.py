@@ -1,4 +1,5 @@
-"""The users of a server: names, roles and argon2 hashes of their passwords, in one small file that only its owner may read.
+"""The users of a server: names, roles and argon2 hashes of their passwords, in one small file that only its
+owner may read.
 
     {"users": [{"name": "ann", "role": "reader", "hash": "$argon2id$..."}]}
 
@@ -24,7 +25,9 @@ from slem_app.formats import atomic_file
 __all__ = ["ROLES", "User", "UserFile", "default_place"]
 
 ROLES = ("reader", "trainer", "admin")
-"""Each may do what those before it may: segment and save; train, publish and work through many cases; delete and read logs."""
+"""Each may do what those before it may: segment and save; train, publish and work through many cases; delete
+and read logs.
+"""
 SHORTEST = 10  # characters of a password
 LONGEST = 1024  # of one that is looked at: hashing takes time that grows with it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -48,7 +51,11 @@ class User:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise BadSetting(f"{self.name[:80]!r} cannot be a user's name: at most 64 letters, digits and . _ @ -, the first a letter or digit")
+            raise BadSetting(
+                f"{self.name[:80]!r} cannot be a user's name: at most 64 letters, digits and . _ "
+                f"@ -, the "
+                f"first a letter or digit"
+            )
         if self.role not in ROLES:
             raise BadSetting(f"user {self.name}: no role {self.role!r}; there are {', '.join(ROLES)}")
 
@@ -67,7 +74,9 @@ class UserFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hasher = PasswordHasher()
-        self.nobody = self.hasher.hash("nobody's password")  # an unknown name takes as long as a wrong password
+        self.nobody = self.hasher.hash(
+            "nobody's password"
+        )  # an unknown name takes as long as a wrong password
         self.seen: tuple[int, ...] | None = None
         self.known: dict[str, User] = {}
 
@@ -99,7 +108,11 @@ class UserFile:
         """
         users = dict(self.users())
         if name in users:
-            raise BadSetting(f"there is a user {name} already, a {users[name].role}: remove it first, or give it another password")
+            raise BadSetting(
+                f"there is a user {name} already, a {users[name].role}: remove it first, or give "
+                f"it another "
+                f"password"
+            )
         users[name] = User(name, role, self._hash(password))
         self._write(users)
 
@@ -128,7 +141,9 @@ class UserFile:
         self._write(users)
 
     def check(self, name: str, password: str) -> User | None:
-        """The user of that name and password, or None. Takes a tenth of a second of a core, whether there is such a user or not."""
+        """The user of that name and password, or None. Takes a tenth of a second of a core, whether there is
+        such a user or not.
+        """
         user = self.users().get(name)
         try:
             self.hasher.verify(user.hash if user else self.nobody, password[:LONGEST])
@@ -138,7 +153,10 @@ class UserFile:
 
     def _hash(self, password: str) -> str:
         if not SHORTEST <= len(password) <= LONGEST:
-            raise BadSetting(f"a password needs {SHORTEST} characters or more (at most {LONGEST}); this one has {len(password)}")
+            raise BadSetting(
+                f"a password needs {SHORTEST} characters or more (at most {LONGEST}); this one has "
+                f"{len(password)}"
+            )
         return self.hasher.hash(password)
 
     def _known(self, users: Mapping[str, User], name: str) -> User:
@@ -151,7 +169,11 @@ class UserFile:
             rows = json.loads(self.path.read_text(encoding="utf-8"))["users"]
             users = [User(str(row["name"]), str(row["role"]), str(row["hash"])) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
-            raise BadSetting(f"{self.path} is no user file ({type(error).__name__}: {error}): mend it, or remove it and add the users again") from error
+            raise BadSetting(
+                f"{self.path} is no user file ({type(error).__name__}: {error}): mend it, or "
+                f"remove it and "
+                f"add the users again"
+            ) from error
         return {user.name: user for user in users}
 
     def _write(self, users: Mapping[str, User]) -> None:

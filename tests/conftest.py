@@ -1,4 +1,6 @@
-"""What every test shares: where the real scans are, and which tests this machine cannot run (they skip with the reason)."""
+"""What every test shares: where the real scans are, and which tests this machine cannot run (they skip with
+the reason).
+"""
 
 import os
 from pathlib import Path
@@ -22,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real scans: SLEM_DATA, else ../shared/data from the project root; the test skips where it is absent."""
+    """The folder of real scans: SLEM_DATA, else ../shared/data from the project root; the test skips where it
+    is absent.
+    """
     folder = Path(os.environ.get("SLEM_DATA", PROJECT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real scans in {folder}: say where they are with SLEM_DATA")

@@ -88,7 +88,10 @@ def cut(share: float = 0.5, announced: bool = True) -> Fault:
         body = b"".join(message.get("body", b"") for message in messages[1:])
         kept = body[: int(share * len(body))]
         headers = [pair for pair in messages[0]["headers"] if announced or pair[0] != b"content-length"]
-        await send(messages[0] | {"headers": headers + ([] if announced else [(b"content-length", b"%d" % len(kept))])})
+        await send(
+            messages[0]
+            | {"headers": headers + ([] if announced else [(b"content-length", b"%d" % len(kept))])}
+        )
         await send({"type": "http.response.body", "body": kept, "more_body": announced})
         if announced:
             raise ConnectionAbortedError("as asked")
@@ -109,7 +112,9 @@ def instead(path: str) -> Fault:
 def running(pacs: FakePacs, port: int = 0) -> Iterator[FakePacs]:
     """The server, answering; on the same port again when it is started a second time."""
     with socket.create_server(("127.0.0.1", port)) as listening:
-        server = uvicorn.Server(uvicorn.Config(pacs, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(pacs, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         pacs.url = f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web"

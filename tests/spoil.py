@@ -1,4 +1,6 @@
-"""DICOM files as broken exports, networks and disks leave them: cut, of wrong value representations, with lengths and counts that are not true."""
+"""DICOM files as broken exports, networks and disks leave them: cut, of wrong value representations, with
+lengths and counts that are not true.
+"""
 
 import random
 from io import BytesIO
@@ -7,11 +9,48 @@ import pydicom
 
 __all__ = ["KINDS", "spoil"]
 
-COUNTS = ("Rows", "Columns", "BitsAllocated", "BitsStored", "SamplesPerPixel", "NumberOfFrames", "PixelRepresentation", "HighBit")
+COUNTS = (
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "PixelRepresentation",
+    "HighBit",
+)
 NUMBERS = (0, 1, 3, 7, 65535)
-TEXTS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope", "InstanceNumber", "WindowCenter")
-WRONG = (b"", b"x", b"1e999", b"nan\\nan\\nan", b"1\\2", b"-0", b"1" * 64, b"\xff\xfe", b"1\\2\\3\\4\\5\\6\\7")
-GONE = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PixelData", "Rows", "Modality", "ImageOrientationPatient", "PixelSpacing", "SOPClassUID")
+TEXTS = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "RescaleSlope",
+    "InstanceNumber",
+    "WindowCenter",
+)
+WRONG = (
+    b"",
+    b"x",
+    b"1e999",
+    b"nan\\nan\\nan",
+    b"1\\2",
+    b"-0",
+    b"1" * 64,
+    b"\xff\xfe",
+    b"1\\2\\3\\4\\5\\6\\7",
+)
+GONE = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PixelData",
+    "Rows",
+    "Modality",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SOPClassUID",
+)
 
 
 def _cut(data: bytes, chance: random.Random) -> bytes:
@@ -27,20 +66,32 @@ def _flipped(data: bytes, chance: random.Random) -> bytes:
 
 def _wrong_vr(data: bytes, chance: random.Random) -> bytes:
     """Another value representation in the head of an element."""
-    places = [k for k in range(132, min(len(data) - 8, 4000)) if data[k : k + 2] in (b"UI", b"US", b"DS", b"IS", b"CS", b"LO", b"PN", b"DA", b"OW", b"SH")]
+    places = [
+        k
+        for k in range(132, min(len(data) - 8, 4000))
+        if data[k : k + 2] in (b"UI", b"US", b"DS", b"IS", b"CS", b"LO", b"PN", b"DA", b"OW", b"SH")
+    ]
     spoiled = bytearray(data)
     for place in chance.sample(places, min(len(places), chance.choice((1, 3, 12)))):
-        spoiled[place : place + 2] = chance.choice((b"SQ", b"US", b"FD", b"OB", b"UN", b"AT", b"zz", b"UI", b"OW"))
+        spoiled[place : place + 2] = chance.choice(
+            (b"SQ", b"US", b"FD", b"OB", b"UN", b"AT", b"zz", b"UI", b"OW")
+        )
     return bytes(spoiled)
 
 
 def _huge_length(data: bytes, chance: random.Random) -> bytes:
     """A length that the file cannot have."""
     spoiled = bytearray(data)
-    places = [k for k in range(132, min(len(data) - 12, 4000)) if data[k : k + 2] in (b"UI", b"US", b"DS", b"IS", b"CS", b"OW", b"LO")]
+    places = [
+        k
+        for k in range(132, min(len(data) - 12, 4000))
+        if data[k : k + 2] in (b"UI", b"US", b"DS", b"IS", b"CS", b"OW", b"LO")
+    ]
     place = chance.choice(places)
     if data[place : place + 2] == b"OW":
-        spoiled[place + 4 : place + 8] = chance.choice((b"\xff\xff\xff\xff", b"\xfe\xff\xff\x7f", b"\xff\xff\xff\x00"))
+        spoiled[place + 4 : place + 8] = chance.choice(
+            (b"\xff\xff\xff\xff", b"\xfe\xff\xff\x7f", b"\xff\xff\xff\x00")
+        )
     else:
         spoiled[place + 2 : place + 4] = chance.choice((b"\xff\xff", b"\xfe\xff", b"\x01\x00"))
     return bytes(spoiled)
@@ -69,7 +120,9 @@ def _pixels(data: bytes, chance: random.Random) -> bytes:
     """Fewer or more pixels than told."""
     image = pydicom.dcmread(BytesIO(data))
     size = len(image.PixelData)
-    image.PixelData = image.PixelData[: 2 * chance.randrange(size // 2)] if chance.random() < 0.7 else image.PixelData * 2
+    image.PixelData = (
+        image.PixelData[: 2 * chance.randrange(size // 2)] if chance.random() < 0.7 else image.PixelData * 2
+    )
     return _written(image)
 
 
@@ -82,7 +135,17 @@ def _without(data: bytes, chance: random.Random) -> bytes:
 
 
 def _no_dicom(data: bytes, chance: random.Random) -> bytes:
-    return chance.choice((b"", b"DICM", data[132:], bytes(128) + b"DICM", chance.randbytes(2000), bytes(128) + b"DICM" + chance.randbytes(2000), data + data))
+    return chance.choice(
+        (
+            b"",
+            b"DICM",
+            data[132:],
+            bytes(128) + b"DICM",
+            chance.randbytes(2000),
+            bytes(128) + b"DICM" + chance.randbytes(2000),
+            data + data,
+        )
+    )
 
 
 def _written(image: pydicom.Dataset) -> bytes:

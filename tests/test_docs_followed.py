@@ -17,7 +17,9 @@ STEP = re.compile(r"(?:`([\w./-]+)`[^`\n]*:\n\n)?^```(\w+)\n(.*?)^```$", re.MULT
 
 
 @pytest.fixture
-def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], list[str]]]:
+def follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[str], list[str]]]:
     """Write the files and run the commands of a page, in their order; returns what each command printed."""
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
@@ -25,7 +27,10 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     def run(command: str) -> str:
         words = shlex.split(command)
-        if words[:2] == [".venv/bin/slem", "serve"]:  # runs until it is stopped; what it serves is tested in tests/serving/test_two_models.py
+        if words[:2] == [
+            ".venv/bin/slem",
+            "serve",
+        ]:  # runs until it is stopped; what it serves is tested in tests/serving/test_two_models.py
             return command
         if words[0] != ".venv/bin/slem":
             return subprocess.run(words, capture_output=True, text=True, check=True).stdout

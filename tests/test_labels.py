@@ -1,4 +1,6 @@
-"""Label sets are consistent once constructed; codings of public data sets are decided or refused, never guessed."""
+"""Label sets are consistent once constructed; codings of public data sets are decided or refused, never
+guessed.
+"""
 
 import re
 
@@ -28,7 +30,9 @@ def test_values_and_names_of_a_good_set() -> None:
     assert labels.names == NAMES
     assert [labels.value(name) for name in NAMES] == [1, 2, 3]
     assert labels.signature("necrosis") == ("R0", "R1")
-    with pytest.raises(BadLabel, match="unknown label 'cyst': this model has necrosis, edema, enhancing tumor"):
+    with pytest.raises(
+        BadLabel, match="unknown label 'cyst': this model has necrosis, edema, enhancing tumor"
+    ):
         labels.value("cyst")
 
 
@@ -65,7 +69,9 @@ def test_refuses_values_with_a_gap() -> None:
         ((("a", "b", "c"), ()), "is given twice or holds no label"),
     ],
 )
-def test_refuses_regions_from_which_labels_do_not_follow(regions: tuple[tuple[str, ...], ...], message: str) -> None:
+def test_refuses_regions_from_which_labels_do_not_follow(
+    regions: tuple[tuple[str, ...], ...], message: str
+) -> None:
     with pytest.raises(BadCard, match=re.escape(message)):
         label_set(("a", "b", "c"), regions)
 
@@ -76,14 +82,20 @@ def test_refuses_a_region_name_given_twice() -> None:
 
 
 def test_takes_nested_regions_in_any_order_and_disjoint_organs() -> None:
-    assert label_set(regions=(("enhancing tumor",), ("necrosis", "enhancing tumor"), NAMES)).signature("enhancing tumor") == ("R0", "R1", "R2")
+    assert label_set(regions=(("enhancing tumor",), ("necrosis", "enhancing tumor"), NAMES)).signature(
+        "enhancing tumor"
+    ) == ("R0", "R1", "R2")
     assert label_set(("liver", "spleen"), (("liver",), ("spleen",))).names == ("liver", "spleen")
 
 
 def test_region_masks_follow_the_labels() -> None:
     masks = label_set().region_masks(np.array([[[0, 1, 2, 3]]], np.uint8))
     assert masks.shape == (3, 1, 1, 4)
-    assert masks[:, 0, 0].tolist() == [[False, True, True, True], [False, True, False, True], [False, False, False, True]]
+    assert masks[:, 0, 0].tolist() == [
+        [False, True, True, True],
+        [False, True, False, True],
+        [False, False, False, True],
+    ]
 
 
 def test_remaps_by_name_into_the_sets_own_values() -> None:
@@ -112,9 +124,13 @@ def test_remap_refuses_a_name_of_another_model() -> None:
 def test_grey_values_are_coded_in_ranges() -> None:
     coding = decide_coding([0, 63, 126, 189, 252], "chaos")
     assert {coding.values[value] for value in (55, 63, 70)} == {"liver"}
-    assert [coding.values[value] for value in (110, 135, 175, 200, 240, 255)] == [name for name in ORGANS[1:] for _ in range(2)]
+    assert [coding.values[value] for value in (110, 135, 175, 200, 240, 255)] == [
+        name for name in ORGANS[1:] for _ in range(2)
+    ]
     for grey in (54, 71, 100):
-        with pytest.raises(BadLabel, match=rf"values \[{grey}\] in a study of layout 'chaos' fit no known coding"):
+        with pytest.raises(
+            BadLabel, match=rf"values \[{grey}\] in a study of layout 'chaos' fit no known coding"
+        ):
             decide_coding([0, grey], "chaos")
 
 
@@ -137,7 +153,9 @@ def test_every_coding_speaks_of_known_names() -> None:
         ({1, 2, 3}, "msd", "msd"),
     ],
 )
-def test_decides_where_layout_and_values_leave_one_meaning(present: set[int], layout: str, expected: str) -> None:
+def test_decides_where_layout_and_values_leave_one_meaning(
+    present: set[int], layout: str, expected: str
+) -> None:
     assert decide_coding(present, layout).name == expected
 
 
@@ -162,11 +180,20 @@ def test_refuses_what_cannot_be_decided_and_says_how_to_declare_it(present: set[
 
 
 def test_two_meanings_of_one_value_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Value 4 is enhancing tumor until 2021 and the resection cavity in 2024: in a layout that both use it decides nothing."""
-    table = {name: type(c)(c.name, ("shared",), c.values, c.description) for name, c in codings().items() if name in ("brats2018", "brats2024")}
+    """Value 4 is enhancing tumor until 2021 and the resection cavity in 2024: in a layout that both use it
+    decides nothing.
+    """
+    table = {
+        name: type(c)(c.name, ("shared",), c.values, c.description)
+        for name, c in codings().items()
+        if name in ("brats2018", "brats2024")
+    }
     monkeypatch.setattr("slem_app.labels.codings", lambda: table)
     assert decide_coding({1, 2}, "shared").name == "brats2018"
-    with pytest.raises(BadLabel, match=re.escape("values [1, 2, 4] in a study of layout 'shared' fit ['brats2018', 'brats2024']")):
+    with pytest.raises(
+        BadLabel,
+        match=re.escape("values [1, 2, 4] in a study of layout 'shared' fit ['brats2018', 'brats2024']"),
+    ):
         decide_coding({1, 2, 4}, "shared")
 
 

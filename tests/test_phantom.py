@@ -1,4 +1,6 @@
-"""The phantom looks like a glioma, is the same head on every grid, and its files hold what its arrays hold."""
+"""The phantom looks like a glioma, is the same head on every grid, and its files hold what its
+arrays hold.
+"""
 
 import re
 import time
@@ -56,9 +58,13 @@ def test_the_rim_surrounds_the_necrosis_and_the_edema_the_rim(case: Phantom) -> 
 def test_contrast_is_that_of_a_glioma(seed: int) -> None:
     case = phantom.make(seed=seed, shape=(64, 64, 64))
     necrosis, edema, rim = (case.labels == value for value in (1, 2, 3))
-    white = (case.labels == 0) & (case.images["t1n"] > np.percentile(case.images["t1n"][case.images["t1n"] > 0], 70))
+    white = (case.labels == 0) & (
+        case.images["t1n"] > np.percentile(case.images["t1n"][case.images["t1n"] > 0], 70)
+    )
     for sequence in ("t2w", "t2f"):
-        assert mean(case, sequence, edema) > 1.5 * mean(case, sequence, white), f"edema is bright on {sequence}"
+        assert mean(case, sequence, edema) > 1.5 * mean(case, sequence, white), (
+            f"edema is bright on {sequence}"
+        )
     assert mean(case, "t1n", edema) < 0.8 * mean(case, "t1n", white)
     assert mean(case, "t1c", rim) > 1.3 * mean(case, "t1c", white)
     assert mean(case, "t1n", rim) < mean(case, "t1n", white), "the rim is bright on t1c alone"
@@ -141,7 +147,9 @@ def test_the_default_size_takes_seconds_at_most() -> None:
         ("brats2023", ["-seg", "-t1c", "-t1n", "-t2f", "-t2w"], [0, 1, 2, 3]),
     ],
 )
-def test_nifti_layouts_are_those_of_the_public_data_sets(tmp_path: Path, layout: str, names: list[str], values: list[int]) -> None:
+def test_nifti_layouts_are_those_of_the_public_data_sets(
+    tmp_path: Path, layout: str, names: list[str], values: list[int]
+) -> None:
     case = phantom.make(seed=5, shape=SMALL, oblique=True)
     folder = phantom.write_nifti(case, tmp_path, "Case_7", layout)
     assert folder == tmp_path / "Case_7"
@@ -156,11 +164,19 @@ def test_nifti_layouts_are_those_of_the_public_data_sets(tmp_path: Path, layout:
 
 def test_plain_nifti_has_one_file_a_sequence(tmp_path: Path) -> None:
     folder = phantom.write_nifti(phantom.make(shape=SMALL), tmp_path, "a", "nifti", labels=False)
-    assert sorted(path.name for path in folder.iterdir()) == ["t1c.nii.gz", "t1n.nii.gz", "t2f.nii.gz", "t2w.nii.gz"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "t1c.nii.gz",
+        "t1n.nii.gz",
+        "t2f.nii.gz",
+        "t2w.nii.gz",
+    ]
 
 
 def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadSetting, match=re.escape("unknown phantom layout 'bids': choose one of brats2018, brats2023, nifti")):
+    with pytest.raises(
+        BadSetting,
+        match=re.escape("unknown phantom layout 'bids': choose one of brats2018, brats2023, nifti"),
+    ):
         phantom.write_nifti(phantom.make(shape=SMALL), tmp_path, "a", "bids")
 
 
@@ -187,7 +203,10 @@ def test_dicom_headers_tell_the_sequences_apart(tmp_path: Path) -> None:
     heads = {path.name.split("_")[1]: pydicom.dcmread(next(path.glob("*.dcm"))) for path in folder.iterdir()}
     assert set(heads) == {"t1n", "t1c", "t2w", "t2f", "localizer", "adc"}
     assert len({head.SeriesInstanceUID for head in heads.values()}) == 6
-    assert len({(head.StudyInstanceUID, head.FrameOfReferenceUID, head.PatientID) for head in heads.values()}) == 1
+    assert (
+        len({(head.StudyInstanceUID, head.FrameOfReferenceUID, head.PatientID) for head in heads.values()})
+        == 1
+    )
     assert [name for name, head in heads.items() if "ContrastBolusAgent" in head] == ["t1c"]
     assert [name for name, head in heads.items() if "InversionTime" in head] == ["t2f"]
     assert heads["t2w"].EchoTime > 80 > heads["t1n"].EchoTime
@@ -207,6 +226,8 @@ def test_dicom_files_run_along_no_order_of_names_or_numbers(tmp_path: Path) -> N
     heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted((folder / "4_t2f").iterdir())]
     heights = [float(head.ImagePositionPatient[2]) for head in heads]
     assert heights not in (sorted(heights), sorted(heights, reverse=True))
-    by_number = [float(head.ImagePositionPatient[2]) for head in sorted(heads, key=lambda head: head.InstanceNumber)]
+    by_number = [
+        float(head.ImagePositionPatient[2]) for head in sorted(heads, key=lambda head: head.InstanceNumber)
+    ]
     assert by_number == sorted(heights, reverse=True)
     assert len({head.SOPInstanceUID for head in heads}) == len(heads)

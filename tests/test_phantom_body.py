@@ -20,7 +20,11 @@ def cases() -> list[BodyPhantom]:
 
 def middle(case: BodyPhantom, organ: str, sequence: str = "t1_in") -> np.ndarray:
     """(3,) RAS mm of an organ's centre."""
-    return case.grids[sequence].to_world(np.argwhere(case.truths[sequence] == ORGANS.index(organ) + 1)).mean(axis=0)
+    return (
+        case.grids[sequence]
+        .to_world(np.argwhere(case.truths[sequence] == ORGANS.index(organ) + 1))
+        .mean(axis=0)
+    )
 
 
 def test_the_same_seed_gives_the_same_patient(cases: list[BodyPhantom]) -> None:
@@ -39,7 +43,9 @@ def test_organs_lie_where_they_do_in_people(cases: list[BodyPhantom]) -> None:
 
 
 def test_organs_have_the_size_that_they_have_in_people(cases: list[BodyPhantom]) -> None:
-    ml = np.array([[(case.labels == v).sum() * case.grid.voxel_volume / 1000 for v in range(1, 5)] for case in cases])
+    ml = np.array(
+        [[(case.labels == v).sum() * case.grid.voxel_volume / 1000 for v in range(1, 5)] for case in cases]
+    )
     low, high = np.array([700, 60, 60, 60]), np.array([2500, 320, 320, 600])
     assert ((ml > low) & (ml < high)).all(), ml.round()
     assert (ml.std(axis=0) / ml.mean(axis=0) > 0.03).all()
@@ -56,7 +62,10 @@ def test_the_second_breath_hold_displaces_the_organs_along_the_body(cases: list[
 
 def test_contrasts_are_those_of_the_sequences(cases: list[BodyPhantom]) -> None:
     for case in cases:
-        mean = {name: [float(np.median(image[case.truths[name] == v])) for v in range(1, 5)] for name, image in case.images.items()}
+        mean = {
+            name: [float(np.median(image[case.truths[name] == v])) for v in range(1, 5)]
+            for name, image in case.images.items()
+        }
         liver, kidney, _, spleen = mean["t1_in"]
         assert liver > kidney
         assert liver > spleen  # bright liver on T1
@@ -84,5 +93,7 @@ def test_it_is_written_as_dicom_and_nifti_and_read_again(cases: list[BodyPhantom
         for name, series in grouping.sequences.items():
             assert np.abs(read(series).array - case.images[name]).max() <= 0.51
     assert np.array_equal(read_labels(grouping.study.label)[0], case.labels)
-    with pytest.raises(BadSetting, match="layout 'brats2023' has no names for t1_in, t1_out, t2: use layout 'nifti'"):
+    with pytest.raises(
+        BadSetting, match="layout 'brats2023' has no names for t1_in, t1_out, t2: use layout 'nifti'"
+    ):
         phantom.write_nifti(case, tmp_path, "b", layout="brats2023")

@@ -1,4 +1,6 @@
-"""The documents tell the truth: commands exist, named files exist, code blocks run, the table of layers is the one that is checked."""
+"""The documents tell the truth: commands exist, named files exist, code blocks run, the table of layers is
+the one that is checked.
+"""
 
 import ast
 import os
@@ -10,7 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in ("apps", "benchmarks", "docs", "pretrained") for path in (ROOT / folder).rglob("*.md"))])
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(
+            path
+            for folder in ("apps", "benchmarks", "docs", "pretrained")
+            for path in (ROOT / folder).rglob("*.md")
+        ),
+    ]
+)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -33,7 +44,9 @@ def table(document: str, heading: str) -> list[list[str]]:
 
 def targets() -> set[str]:
     """What `make` can be asked for."""
-    return set(re.findall(r"^([a-z0-9]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    return set(
+        re.findall(r"^([a-z0-9]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -51,7 +64,9 @@ def test_readme_names_the_commands_to_serve_and_to_test() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_slem_commands_exist(document: Path) -> None:
     commands = set(re.findall(r"`(?:\.venv/bin/)?slem ([a-z-]+)", document.read_text(encoding="utf-8")))
-    assert all((ROOT / "slem_app" / "cli" / f"{command.replace('-', '_')}.py").is_file() for command in commands), commands
+    assert all(
+        (ROOT / "slem_app" / "cli" / f"{command.replace('-', '_')}.py").is_file() for command in commands
+    ), commands
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -74,15 +89,31 @@ def test_table_of_layers_is_the_one_that_is_checked() -> None:
     for layer, modules, _purpose in table("docs/architecture.md", "Layers"):
         told.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", modules))
     source = ast.parse((ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8"))
-    checked = next(ast.literal_eval(node.value) for node in source.body if isinstance(node, ast.Assign) and node.targets[0].id == "LAYERS")
-    modules = {path.stem for path in (ROOT / "slem_app").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+    checked = next(
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "LAYERS"
+    )
+    modules = {
+        path.stem
+        for path in (ROOT / "slem_app").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    } - {"__init__"}
     assert told == {layer: names & modules for layer, names in enumerate(checked, 1) if names & modules}
 
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_runs(code: str, tmp_path: Path) -> None:
     settings = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=240, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
 
 

@@ -18,13 +18,20 @@ CODE = Code("108369006", "Neoplasm")
 
 
 def label_set(names: tuple[str, ...], **regions: tuple[str, ...]) -> LabelSet:
-    return LabelSet(tuple(Label(name, value, CODE) for value, name in enumerate(names, 1)), tuple(Region(*pair) for pair in regions.items()))
+    return LabelSet(
+        tuple(Label(name, value, CODE) for value, name in enumerate(names, 1)),
+        tuple(Region(*pair) for pair in regions.items()),
+    )
 
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 3
-BRAIN = label_set(("necrosis", "edema", "ring"), WT=("necrosis", "edema", "ring"), TC=("necrosis", "ring"), ET=("ring",))
+BRAIN = label_set(
+    ("necrosis", "edema", "ring"), WT=("necrosis", "edema", "ring"), TC=("necrosis", "ring"), ET=("ring",)
+)
 ORGANS = label_set(("liver", "spleen", "kidney"), liver=("liver",), spleen=("spleen",), kidney=("kidney",))
-UNOWNED = label_set(("left", "right"), lung=("left", "right"), L=("left",), R=("right",))  # every part of the lung is left or right
+UNOWNED = label_set(
+    ("left", "right"), lung=("left", "right"), L=("left",), R=("right",)
+)  # every part of the lung is left or right
 
 
 def line(*channels: list[float]) -> np.ndarray:
@@ -38,7 +45,9 @@ def decided(labels: LabelSet, *channels: list[float], **settings: object) -> lis
 
 def soft(label_map: np.ndarray, labels: LabelSet, sigma: float = 1.0) -> np.ndarray:
     """Probabilities that a good network would give."""
-    return np.stack([ndimage.gaussian_filter(mask.astype(np.float32), sigma) for mask in labels.region_masks(label_map)])
+    return np.stack(
+        [ndimage.gaussian_filter(mask.astype(np.float32), sigma) for mask in labels.region_masks(label_map)]
+    )
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -46,7 +55,12 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_a_voxel_takes_the_label_of_its_innermost_region() -> None:
-    assert decided(BRAIN, [0.1, 0.9, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.1, 0.9]) == [0, EDEMA, NECROSIS, ENHANCING]
+    assert decided(BRAIN, [0.1, 0.9, 0.9, 0.9], [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.1, 0.9]) == [
+        0,
+        EDEMA,
+        NECROSIS,
+        ENHANCING,
+    ]
 
 
 def test_an_inner_region_counts_only_inside_the_outer_ones() -> None:
@@ -54,8 +68,14 @@ def test_an_inner_region_counts_only_inside_the_outer_ones() -> None:
 
 
 def test_the_order_of_the_channels_does_not_matter() -> None:
-    inside_out = label_set(("necrosis", "edema", "ring"), ET=("ring",), TC=("necrosis", "ring"), WT=("necrosis", "edema", "ring"))
-    assert decided(inside_out, [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]) == [ENHANCING, NECROSIS, EDEMA]
+    inside_out = label_set(
+        ("necrosis", "edema", "ring"), ET=("ring",), TC=("necrosis", "ring"), WT=("necrosis", "edema", "ring")
+    )
+    assert decided(inside_out, [0.9, 0.1, 0.1], [0.9, 0.9, 0.1], [0.9, 0.9, 0.9]) == [
+        ENHANCING,
+        NECROSIS,
+        EDEMA,
+    ]
 
 
 def test_the_threshold_itself_is_inside() -> None:
@@ -73,18 +93,29 @@ def test_a_region_without_a_label_of_its_own_is_shared_out_among_the_inner_ones(
 
 def test_voxels_dropped_from_one_inner_region_go_to_the_next_probable() -> None:
     assert decided(UNOWNED, [0.9, 0.9, 0.9], [0.9, 0.1, 0.1], [0.2, 0.9, 0.9], smallest={"L": 2}) == [2, 2, 2]
-    assert decided(UNOWNED, [0.9, 0.9, 0.9], [0.9, 0.4, 0.1], [0.2, 0.3, 0.9], region_minimum={"L": 2}) == [2, 2, 2]
+    assert decided(UNOWNED, [0.9, 0.9, 0.9], [0.9, 0.4, 0.1], [0.2, 0.3, 0.9], region_minimum={"L": 2}) == [
+        2,
+        2,
+        2,
+    ]
 
 
 def test_small_components_go_to_the_parent_region() -> None:
     whole, core, rim = [0.9] * 7, [0.1, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9], [0.1, 0.9, 0.1, 0.9, 0.9, 0.1, 0.9]
     assert decided(BRAIN, whole, core, rim) == [2, 3, 2, 3, 3, 1, 3]
     assert decided(BRAIN, whole, core, rim, smallest={"ET": 2}) == [2, 1, 2, 3, 3, 1, 1]
-    assert decided(BRAIN, whole, core, rim, smallest={"TC": 2}) == [2, 2, 2, 3, 3, 1, 3], "what lies inside a dropped component goes with it"
+    assert decided(BRAIN, whole, core, rim, smallest={"TC": 2}) == [2, 2, 2, 3, 3, 1, 3], (
+        "what lies inside a dropped component goes with it"
+    )
 
 
 def test_small_components_of_the_outermost_region_become_background() -> None:
-    assert decided(BRAIN, [0.9, 0.1, 0.9, 0.9], [0.9, 0, 0, 0], [0.9, 0, 0, 0], smallest={"WT": 2}) == [0, 0, 2, 2]
+    assert decided(BRAIN, [0.9, 0.1, 0.9, 0.9], [0.9, 0, 0, 0], [0.9, 0, 0, 0], smallest={"WT": 2}) == [
+        0,
+        0,
+        2,
+        2,
+    ]
 
 
 def test_components_touching_by_a_corner_hang_together() -> None:
@@ -115,7 +146,9 @@ def test_nothing_likely_gives_an_empty_map() -> None:
 
 def test_nesting_holds_whatever_the_network_says() -> None:
     probabilities = np.random.default_rng(0).random((3, 20, 20, 20)).astype(np.float32)
-    result = decide(probabilities, BRAIN, PostProcess(smallest={"WT": 5, "TC": 4, "ET": 3}, region_minimum={"ET": 9}), 1.0)
+    result = decide(
+        probabilities, BRAIN, PostProcess(smallest={"WT": 5, "TC": 4, "ET": 3}, region_minimum={"ET": 9}), 1.0
+    )
     whole, core, rim = BRAIN.region_masks(result)
     assert rim.any()
     assert not (rim & ~core).any()
@@ -146,7 +179,12 @@ def test_settings_out_of_range_are_refused(settings: dict[str, object], message:
 
 
 def test_settings_of_another_model_are_refused() -> None:
-    with pytest.raises(BadCard, match=re.escape("postprocess names unknown regions ['ET']: the model has ['liver', 'spleen', 'kidney']")):
+    with pytest.raises(
+        BadCard,
+        match=re.escape(
+            "postprocess names unknown regions ['ET']: the model has ['liver', 'spleen', 'kidney']"
+        ),
+    ):
         decided(ORGANS, [0.9], [0.1], [0.1], region_minimum={"ET": 5})
 
 
@@ -163,13 +201,23 @@ def test_probabilities_that_are_not_finite_are_refused(value: float) -> None:
 
 
 def test_probabilities_on_another_grid_are_refused() -> None:
-    with pytest.raises(BadGrid, match=re.escape("probabilities of (1, 1, 1) voxels came with a grid of (2, 1, 1)")):
-        restore(line([0.9], [0], [0]), Grid((2, 1, 1), np.eye(4)), Grid((2, 1, 1), np.eye(4)), BRAIN, PostProcess())
+    with pytest.raises(
+        BadGrid, match=re.escape("probabilities of (1, 1, 1) voxels came with a grid of (2, 1, 1)")
+    ):
+        restore(
+            line([0.9], [0], [0]),
+            Grid((2, 1, 1), np.eye(4)),
+            Grid((2, 1, 1), np.eye(4)),
+            BRAIN,
+            PostProcess(),
+        )
 
 
 def test_restoring_onto_the_same_grid_changes_nothing() -> None:
     case = phantom.make(seed=1, shape=(48, 48, 48), oblique=True)
-    result = restore(BRAIN.region_masks(case.labels).astype(np.float32), case.grid, case.grid, BRAIN, PostProcess())
+    result = restore(
+        BRAIN.region_masks(case.labels).astype(np.float32), case.grid, case.grid, BRAIN, PostProcess()
+    )
     assert (result == case.labels).all()
     assert result.flags.f_contiguous
 
@@ -178,7 +226,10 @@ def test_restoring_onto_the_same_grid_changes_nothing() -> None:
 def test_restoring_onto_a_reordered_grid_is_exact(code: str) -> None:
     case = phantom.make(seed=1, shape=(40, 48, 36), oblique=True)
     expected, grid = phantom.reorient(case.labels, case.grid, code)
-    assert (restore(BRAIN.region_masks(case.labels).astype(np.float32), case.grid, grid, BRAIN, PostProcess()) == expected).all()
+    assert (
+        restore(BRAIN.region_masks(case.labels).astype(np.float32), case.grid, grid, BRAIN, PostProcess())
+        == expected
+    ).all()
 
 
 @pytest.mark.parametrize("oblique", [False, True])
@@ -201,8 +252,17 @@ def test_the_box_leaves_no_voxel_out() -> None:
     network = geometry.lattice([case.grid], (1.5, 1.5, 1.5))
     probabilities = soft(phantom.truth(case.head, network), BRAIN, 0.7)
     settings = PostProcess(smallest={"ET": 20.0})
-    for reference in (case.grid, Grid((30, 60, 20), np.diag([2.0, -1.0, 3.0, 1.0]) + np.array([[0, 0, 0, -30], [0, 0, 0, 30], [0, 0, 0, -30], [0, 0, 0, 0]]))):
-        everywhere = np.stack([geometry.resample(channel, network, reference, order=1) for channel in probabilities])
+    for reference in (
+        case.grid,
+        Grid(
+            (30, 60, 20),
+            np.diag([2.0, -1.0, 3.0, 1.0])
+            + np.array([[0, 0, 0, -30], [0, 0, 0, 30], [0, 0, 0, -30], [0, 0, 0, 0]]),
+        ),
+    ):
+        everywhere = np.stack(
+            [geometry.resample(channel, network, reference, order=1) for channel in probabilities]
+        )
         expected = decide(everywhere, BRAIN, settings, reference.voxel_volume)
         assert expected.any()
         assert (restore(probabilities, network, reference, BRAIN, settings) == expected).all()
@@ -223,7 +283,13 @@ def test_outside_the_networks_grid_is_background() -> None:
 def test_a_reference_elsewhere_is_empty() -> None:
     far = np.eye(4)
     far[:3, 3] = 500
-    result = restore(np.full((3, 4, 4, 4), 0.9, np.float32), Grid((4, 4, 4), np.eye(4)), Grid((5, 6, 7), far), BRAIN, PostProcess())
+    result = restore(
+        np.full((3, 4, 4, 4), 0.9, np.float32),
+        Grid((4, 4, 4), np.eye(4)),
+        Grid((5, 6, 7), far),
+        BRAIN,
+        PostProcess(),
+    )
     assert result.shape == (5, 6, 7)
     assert not result.any()
 
@@ -232,7 +298,9 @@ def test_restoring_a_whole_head_takes_a_fraction_of_a_second() -> None:
     affine = np.diag([-1.0, -1.0, 1.0, 1.0])
     affine[:3, 3] = (120, 120, -77)
     case = phantom.draw(0)
-    source = Grid((96, 118, 96), np.array([[1.5, 0, 0, -72], [0, 1.5, 0, -88], [0, 0, 1.5, -70], [0, 0, 0, 1]]))
+    source = Grid(
+        (96, 118, 96), np.array([[1.5, 0, 0, -72], [0, 1.5, 0, -88], [0, 0, 1.5, -70], [0, 0, 0, 1]])
+    )
     probabilities = soft(phantom.truth(case, source), BRAIN)
     settings = PostProcess(smallest={"WT": 200.0, "TC": 50.0, "ET": 20.0})
     times = []

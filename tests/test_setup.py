@@ -1,4 +1,6 @@
-"""The set-up: what is imported is declared and pinned, the pins answer to the ranges, and `make` finds a Python or says what is missing."""
+"""The set-up: what is imported is declared and pinned, the pins answer to the ranges, and `make` finds a
+Python or says what is missing.
+"""
 
 import ast
 import os
@@ -23,13 +25,23 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+PINS = [
+    Requirement(line)
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
 def declared(*extras: str) -> list[Requirement]:
     """Requirements of the package itself and of some extras."""
-    return [Requirement(text) for text in [*PROJECT["dependencies"], *(one for extra in extras for one in PROJECT["optional-dependencies"][extra])]]
+    return [
+        Requirement(text)
+        for text in [
+            *PROJECT["dependencies"],
+            *(one for extra in extras for one in PROJECT["optional-dependencies"][extra]),
+        ]
+    ]
 
 
 def pinned(python: str) -> dict[str, str]:
@@ -56,14 +68,18 @@ def imported(folder: Path) -> set[str]:
 def test_every_range_is_pinned_within(python: str) -> None:
     versions = pinned(python)
     for wanted in declared(*PROJECT["optional-dependencies"]):
-        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, f"{wanted} but {versions[canonicalize_name(wanted.name)]}"
+        assert versions[canonicalize_name(wanted.name)] in wanted.specifier, (
+            f"{wanted} but {versions[canonicalize_name(wanted.name)]}"
+        )
 
 
 def test_every_pin_is_one_version_and_only_python_decides() -> None:
     for pin in PINS:
         assert [part.operator for part in pin.specifier] == ["=="], str(pin)
         assert pin.url is None
-        assert pin.marker is None or re.fullmatch(r'python_version (<|>=) "3\.1[12]"', str(Marker(str(pin.marker)))), str(pin)
+        assert pin.marker is None or re.fullmatch(
+            r'python_version (<|>=) "3\.1[12]"', str(Marker(str(pin.marker)))
+        ), str(pin)
 
 
 def test_the_package_declares_what_it_imports() -> None:
@@ -86,11 +102,15 @@ def test_nothing_needs_the_compiled_part_of_torchvision() -> None:
 
 def test_version_is_told_once() -> None:
     assert PROJECT["dynamic"] == ["version"]
-    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
 
 
 def find_python(folder: Path, **stand_ins: str) -> subprocess.CompletedProcess:
-    """`make .venv/bin/python` where PATH has only these programs beside the shell's own; stand-ins are shell scripts."""
+    """`make .venv/bin/python` where PATH has only these programs beside the shell's own; stand-ins are shell
+    scripts.
+    """
     shutil.copy(ROOT / "Makefile", folder)
     programs = folder / "bin"
     programs.mkdir()
@@ -101,7 +121,15 @@ def find_python(folder: Path, **stand_ins: str) -> subprocess.CompletedProcess:
         path.write_text(f"#!{shutil.which('bash')}\n{script}\n")
         path.chmod(0o755)
     clean = {"PATH": str(programs), "HOME": str(folder)}
-    return subprocess.run([shutil.which("make"), ".venv/bin/python"], cwd=folder, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [shutil.which("make"), ".venv/bin/python"],
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def stand_in(version: str, venv: bool = True) -> str:
@@ -114,7 +142,9 @@ def stand_in(version: str, venv: bool = True) -> str:
 
 
 def test_make_takes_the_first_python_that_fits(tmp_path: Path) -> None:
-    ended = find_python(tmp_path, python3=stand_in("3.13"), python3_12="exit 127", python3_11=stand_in("3.11"))
+    ended = find_python(
+        tmp_path, python3=stand_in("3.13"), python3_12="exit 127", python3_11=stand_in("3.11")
+    )
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "made").read_text() == "3.11\n"
 
@@ -122,7 +152,10 @@ def test_make_takes_the_first_python_that_fits(tmp_path: Path) -> None:
 def test_make_says_which_python_is_needed(tmp_path: Path) -> None:
     ended = find_python(tmp_path, python3=stand_in("3.9"))
     assert ended.returncode != 0
-    assert "Python 3.10, 3.11 or 3.12 is needed; python3 is 3.9, so say where one is: make PYTHON=" in ended.stderr
+    assert (
+        "Python 3.10, 3.11 or 3.12 is needed; python3 is 3.9, so say where one is: make PYTHON="
+        in ended.stderr
+    )
 
 
 def test_make_says_that_no_python_is_there(tmp_path: Path) -> None:
@@ -141,10 +174,21 @@ def test_a_viewer_that_is_not_the_pinned_one_is_not_taken(tmp_path: Path) -> Non
         shutil.copy(ROOT / name, tmp_path / name)
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
-    npm.write_text(f"#!{shutil.which('bash')}\n[ \"$*\" = 'pack --silent @ohif/app@3.11.1' ] && echo another >ohif-app-3.11.1.tgz\n")
+    npm.write_text(
+        f"#!{shutil.which('bash')}\n[ \"$*\" = 'pack --silent @ohif/app@3.11.1' ] && echo another "
+        f">ohif-app-3.11.1.tgz\n"
+    )
     npm.chmod(0o755)
     clean = {**os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
-    ended = subprocess.run(["make", ".ohif/.installed"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        ["make", ".ohif/.installed"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode != 0
     assert "checksum did NOT match" in ended.stderr
     assert not (tmp_path / ".ohif" / ".installed").exists()
@@ -156,7 +200,9 @@ def test_the_check_script_fails_when_a_step_fails(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("check e2e:\n\t@true\ntest:\n\t@echo 1 failed; exit 1\n")
     (tmp_path / "dciodvfy").symlink_to(shutil.which("true"))  # so that nothing is to be installed
     clean = {**os.environ, "PATH": f"{os.environ['PATH']}:{tmp_path}"}
-    ended = subprocess.run(["bash", ".ci/run"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        ["bash", ".ci/run"], cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60, check=False
+    )
     assert ended.returncode == 1
     assert "== make e2e" in ended.stdout
     assert "failed: test" in ended.stderr

@@ -79,7 +79,9 @@ def test_the_affine_is_copied_and_cannot_be_changed():
         made.affine[0, 0] = 5
 
 
-@pytest.mark.parametrize(("shape", "affine"), [((2, 2), np.eye(4)), ((2, 2, 0), np.eye(4)), ((2, 2, 2), np.eye(3))])
+@pytest.mark.parametrize(
+    ("shape", "affine"), [((2, 2), np.eye(4)), ((2, 2, 0), np.eye(4)), ((2, 2, 2), np.eye(3))]
+)
 def test_impossible_grids_are_refused(shape, affine):
     with pytest.raises(ValueError, match="three axes and a 4x4 affine"):
         Grid(shape, affine)

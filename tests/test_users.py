@@ -47,7 +47,10 @@ def test_a_file_that_others_may_read_is_refused(users: UserFile) -> None:
         UserFile(users.path).users()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"users": [{"name": "ann"}]}', '{"users": [{"name": "ann", "role": "king", "hash": ""}]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"users": [{"name": "ann"}]}', '{"users": [{"name": "ann", "role": "king", "hash": ""}]}'],
+)
 def test_a_damaged_file_is_told(users: UserFile, text: str) -> None:
     users.path.write_text(text)
     with pytest.raises(BadSetting):
@@ -64,7 +67,9 @@ def test_a_damaged_file_is_told(users: UserFile, text: str) -> None:
         ("ben\n", "a long secret", "reader", "cannot be a user's name"),
     ],
 )
-def test_what_cannot_be_a_user_is_refused(users: UserFile, name: str, password: str, role: str, text: str) -> None:
+def test_what_cannot_be_a_user_is_refused(
+    users: UserFile, name: str, password: str, role: str, text: str
+) -> None:
     with pytest.raises(BadSetting, match=text):
         users.add(name, password, role)
     assert set(users.users()) == {"ann"}

@@ -7,7 +7,9 @@ from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card
 
-SMALL = SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0)
+SMALL = SegmenterConfig(
+    channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0
+)
 
 
 def small_card(spacing: float = 4.0, **changes: object) -> Card:
@@ -27,7 +29,9 @@ def small_card(spacing: float = 4.0, **changes: object) -> Card:
 
 
 def noisy(config: SegmenterConfig = SMALL, seed: int = 0) -> Segmenter:
-    """A network whose result depends on the voxels, unlike a fresh one's; with the threshold at its prior its labels are noise, and many."""
+    """A network whose result depends on the voxels, unlike a fresh one's; with the threshold at its prior its
+    labels are noise, and many.
+    """
     torch.manual_seed(seed)
     network = build(config)
     with torch.no_grad():

@@ -1,10 +1,13 @@
-"""MONAI Label's own way to serve a network: what `benchmarks/speed.py` and `benchmarks/clicks_speed.py` compare with.
+"""MONAI Label's own way to serve a network: what `benchmarks/speed.py` and `benchmarks/clicks_speed.py`
+compare with.
 
-The transforms are those of the DeepEdit task in the wheel's sample app (monailabel/sample-apps/radiology/lib/infers/deepedit.py, type
-segmentation or deepedit) and the network is that app's DynUNet, with four image channels, as its comment says for BraTS, and the labels of this project.
+The transforms are those of the DeepEdit task in the wheel's sample app
+(monailabel/sample-apps/radiology/lib/infers/deepedit.py, type segmentation or deepedit) and the network is
+that app's DynUNet, with four image channels, as its comment says for BraTS, and the labels of this project.
 The weights are random: they change what is drawn, not how long it takes.
 
-Settings (`--conf KEY VALUE`): `size` 'I,J,K', voxels of the network's input; `clicks` 'true' for the task's type deepedit, which takes clicks.
+Settings (`--conf KEY VALUE`): `size` 'I,J,K', voxels of the network's input; `clicks` 'true' for the task's
+    type deepedit, which takes clicks.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ CHANNELS = 4
 
 
 def restored() -> type:
-    """MONAI Label's own `Restored`. Its module also imports torchvision for something else, which does not load beside a CPU build of torch."""
+    """MONAI Label's own `Restored`. Its module also imports torchvision for something else, which does not
+    load beside a CPU build of torch.
+    """
     try:
         importlib.import_module("torchvision.utils")
     except (ImportError, RuntimeError):
@@ -103,7 +108,10 @@ class Stock(BasicInferTask):
     def guidance(self) -> list[Callable]:
         resized = Resized(keys="image", spatial_size=self.size, mode="area")
         if self.type == InferType.SEGMENTATION:
-            return [resized, DiscardAddGuidanced(keys="image", label_names=LABELS, number_intensity_ch=CHANNELS)]
+            return [
+                resized,
+                DiscardAddGuidanced(keys="image", label_names=LABELS, number_intensity_ch=CHANNELS),
+            ]
         return [
             AddGuidanceFromPointsDeepEditd(ref_image="image", guidance="guidance", label_names=LABELS),
             resized,
@@ -132,4 +140,8 @@ class StockApp(MONAILabelApp):
     """Serves the stock task."""
 
     def init_infers(self) -> dict[str, InferTask]:
-        return {"stock": Stock(tuple(int(n) for n in self.conf["size"].split(",")), self.conf.get("clicks") == "true")}
+        return {
+            "stock": Stock(
+                tuple(int(n) for n in self.conf["size"].split(",")), self.conf.get("clicks") == "true"
+            )
+        }

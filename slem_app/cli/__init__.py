@@ -1,7 +1,9 @@
-"""The command `slem`: one module a command, each with one dataclass whose fields are its options and whose `run()` does the work.
+"""The command `slem`: one module a command, each with one dataclass whose fields are its options and whose
+`run()` does the work.
 
-A module `slem_app/cli/NAME.py` holds the class `Name` and thereby is the command `slem name`; nothing else registers it. Only the chosen
-command's module is imported, so that `slem --help` answers at once although some commands need torch.
+A module `slem_app/cli/NAME.py` holds the class `Name` and thereby is the command `slem name`; nothing else
+registers it. Only the chosen command's module is imported, so that `slem --help` answers at once although
+some commands need torch.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def usage(found: dict[str, str]) -> str:
     """The text of `slem --help`."""
     width = max(len(name) for name in found) + 2
     rows = "\n".join(f"  {name:<{width}}{line}" for name, line in found.items())
-    return f"usage: slem COMMAND [options]\n\n{rows}\n\nslem COMMAND --help explains the options of a command."
+    return (
+        f"usage: slem COMMAND [options]\n\n{rows}\n\nslem COMMAND --help explains the options of a command."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

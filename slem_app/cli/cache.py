@@ -29,8 +29,9 @@ SESSIONS = "volumes that readers have sent up to be segmented"
 class Cache:
     """Show what a server keeps of images, and take it away.
 
-    Labels, uploaded cases, notes, versions of models and the audit log are no cache and stay. What is taken away is made or fetched again when it
-    is needed; do it while the server is stopped, else a request that is being answered may fail.
+    Labels, uploaded cases, notes, versions of models and the audit log are no cache and stay. What is taken
+    away is made or fetched again when it is needed; do it while the server is stopped, else a request that is
+    being answered may fail.
     """
 
     studies: Annotated[str, tyro.conf.Positional]
@@ -43,9 +44,19 @@ class Cache:
     def run(self) -> int:
         """Print each cache with its size; the exit code."""
         root = (self.store or default_store(self.studies)).expanduser()
-        for place, what in {**{root / name: what for name, what in OF_STORE.items()}, _sessions(): SESSIONS}.items():
-            files = [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()] if place.is_dir() else []
-            print(f"{sum(path.stat().st_size for path in files) / 2**20:9.1f} MiB  {len(files):6} files  {place}  ({what})")
+        for place, what in {
+            **{root / name: what for name, what in OF_STORE.items()},
+            _sessions(): SESSIONS,
+        }.items():
+            files = (
+                [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
+                if place.is_dir()
+                else []
+            )
+            print(
+                f"{sum(path.stat().st_size for path in files) / 2**20:9.1f} MiB  {len(files):6} files  "
+                f"{place}  ({what})"
+            )
             if self.clear and place.is_dir():
                 _remove(place)
         if self.clear:
@@ -55,11 +66,15 @@ class Cache:
 
 def _sessions() -> Path:
     """Where MONAI Label keeps sessions."""
-    return Path(os.environ.get("MONAI_LABEL_SESSION_PATH") or Path.home() / ".cache" / "monailabel" / "sessions")
+    return Path(
+        os.environ.get("MONAI_LABEL_SESSION_PATH") or Path.home() / ".cache" / "monailabel" / "sessions"
+    )
 
 
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        raise StorageFailed(f"{folder} cannot be taken away: {error.strerror or error}; stop the server and try again") from error
+        raise StorageFailed(
+            f"{folder} cannot be taken away: {error.strerror or error}; stop the server and try again"
+        ) from error

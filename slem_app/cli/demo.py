@@ -18,24 +18,36 @@ __all__ = ["Demo"]
 
 @dataclass(frozen=True)
 class Demo:
-    """Write phantom studies and their segmentations: heads with tumours, abdomens in the folders of CHAOS, or prostates."""
+    """Write phantom studies and their segmentations: heads with tumours, abdomens in the folders of CHAOS, or
+    prostates.
+    """
 
     out: tyro.conf.Positional[Path]
     """Folder of the studies; those that are there already are kept."""
     cases: int = 6
     """How many."""
     body: Literal["head", "abdomen", "prostate"] = "head"
-    """head: four sequences as NIfTI; abdomen: OUT/MR/1/T1DUAL/... as DICOM and PNG; prostate: T2, ADC and diffusion as NIfTI."""
+    """head: four sequences as NIfTI; abdomen: OUT/MR/1/T1DUAL/... as DICOM and PNG; prostate: T2, ADC and
+    diffusion as NIfTI.
+    """
     shape: tuple[int, int, int] = (160, 192, 144)
-    """Of a head: voxels along right-left, front-back and up-down, 1 mm each. The head fills it, so less is a smaller head."""
+    """Of a head: voxels along right-left, front-back and up-down, 1 mm each. The head fills it, so less is a
+    smaller head.
+    """
     coarse: float = 1.0
-    """Of a trunk: how many times larger its voxels are than usual (3 x 3 x 6 mm in an abdomen, 1 x 1 x 3 mm in a pelvis)."""
+    """Of a trunk: how many times larger its voxels are than usual (3 x 3 x 6 mm in an abdomen, 1 x 1 x 3 mm
+    in a pelvis).
+    """
 
     def run(self) -> None:
         """Write what is missing."""
         if self.cases < 1 or min(self.shape) < 24 or not 1 <= self.coarse <= 8:
             given = f"{self.cases}, {self.shape} and {self.coarse:g}"
-            raise BadSetting(f"--cases must be at least 1, --shape at least 24 along each axis and --coarse 1 to 8, got {given}")
+            raise BadSetting(
+                f"--cases must be at least 1, --shape at least 24 along each axis and --coarse 1 "
+                f"to 8, got "
+                f"{given}"
+            )
         for number in tqdm(range(1, self.cases + 1), desc="demo studies", unit="case"):
             name = str(number) if self.body == "abdomen" else f"demo-{number}"
             place = self.out / "MR" / name if self.body == "abdomen" else self.out / name
@@ -53,5 +65,14 @@ class Demo:
         if self.body == "head":
             return phantom.write_nifti(phantom.make(seed=seed, shape=self.shape), folder, name)
         if self.body == "abdomen":
-            return phantom.write_chaos(phantom.make_abdomen(seed, (3.0 * self.coarse, 3.0 * self.coarse, 6.0 * self.coarse)), folder, name)
-        return phantom.write_nifti(phantom.make_pelvis(seed, (self.coarse, self.coarse, 3.0 * self.coarse)), folder, name, layout="nifti")
+            return phantom.write_chaos(
+                phantom.make_abdomen(seed, (3.0 * self.coarse, 3.0 * self.coarse, 6.0 * self.coarse)),
+                folder,
+                name,
+            )
+        return phantom.write_nifti(
+            phantom.make_pelvis(seed, (self.coarse, self.coarse, 3.0 * self.coarse)),
+            folder,
+            name,
+            layout="nifti",
+        )

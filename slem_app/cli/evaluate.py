@@ -44,7 +44,9 @@ class Evaluate:
         source = open_source(self.data, self.coding or None)
         cases = self.cases or source.ids()
         with tqdm(total=len(cases), desc="evaluating", unit="case") as bar:
-            found = evaluate(Predictor(load_model(self.model), self.device), source, cases, lambda _: bar.update())
+            found = evaluate(
+                Predictor(load_model(self.model), self.device), source, cases, lambda _: bar.update()
+            )
         report(found, self.out)
 
 

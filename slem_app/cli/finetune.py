@@ -15,7 +15,14 @@ from slem_app.errors import BadSetting, BadStudy
 from slem_app.finetune.cases import cache_cases
 from slem_app.finetune.evaluate import Evaluation, evaluate
 from slem_app.finetune.recipe import load_recipe
-from slem_app.finetune.run import device_of_this_process, finetune, first_process, first_process_first, join_processes, leave_processes
+from slem_app.finetune.run import (
+    device_of_this_process,
+    finetune,
+    first_process,
+    first_process_first,
+    join_processes,
+    leave_processes,
+)
 from slem_app.predict import Predictor
 from slem_app.studies import StudySource, open_source
 from slem_app.volumes.cache import CaseCache
@@ -50,7 +57,9 @@ class Finetune:
     seed: int | None = None
     """Of weights and patches. Default: the recipe's."""
     held_out: float = 0.0
-    """Share of the patients that are not trained on but evaluated on at the end: Dice, RAVD, ASSD and MSSD, each row in OUT/held_out.csv."""
+    """Share of the patients that are not trained on but evaluated on at the end: Dice, RAVD, ASSD and MSSD,
+    each row in OUT/held_out.csv.
+    """
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
@@ -62,18 +71,33 @@ class Finetune:
         if not self.data:
             raise BadSetting("--data names no folder of studies")
         join_processes(device)
-        changes = {name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name) is not None}
+        changes = {
+            name: getattr(self, name)
+            for name in ("steps", "batch", "seed")
+            if getattr(self, name) is not None
+        }
         recipe = load_recipe(self.recipe, **changes)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
             patients = self.prepare(cache, recipe.card)
         held = _held_out(sorted(set(patients.values())), self.held_out)
         ready = tuple(case for case, patient in patients.items() if patient not in held)
-        card = finetune(recipe, cache, ready, self.out, load_parent(self.parent) if self.parent else None, device, self.workers)
+        card = finetune(
+            recipe,
+            cache,
+            ready,
+            self.out,
+            load_parent(self.parent) if self.parent else None,
+            device,
+            self.workers,
+        )
         first = first_process()  # asked before they part: alone, every process is the first
         leave_processes()
         if first:
-            print(f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in {self.out / 'model'}")
+            print(
+                f"{card.name}: {len(ready)} cases, {recipe.settings.steps} steps; model in "
+                f"{self.out / 'model'}"
+            )
             print("; ".join(f"{name} {figure:g}" for name, figure in card.figures.items()))
             self.evaluate(held, device)
 
@@ -82,9 +106,18 @@ class Finetune:
         if not held:
             return
         predictor = Predictor(load_model(self.out / "model"), device)
-        found = [evaluate(predictor, source, [case for case in source.ids() if case in held]) for source in self.sources()]
+        found = [
+            evaluate(predictor, source, [case for case in source.ids() if case in held])
+            for source in self.sources()
+        ]
         print(f"on {len(held)} patients not trained on ({', '.join(sorted(held))}):")
-        report(Evaluation(tuple(row for one in found for row in one.rows), {c: r for one in found for c, r in one.skipped.items()}), self.out / "held_out.csv")
+        report(
+            Evaluation(
+                tuple(row for one in found for row in one.rows),
+                {c: r for one in found for c, r in one.skipped.items()},
+            ),
+            self.out / "held_out.csv",
+        )
 
     def sources(self) -> list[StudySource]:
         """The folders, opened."""
@@ -96,8 +129,15 @@ class Finetune:
         _check_names(sources)
         ready: dict[str, str] = {}
         for source in sources:
-            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=not first_process()) as bar:
-                found = cache_cases(source, cache, card.sequences, card.preparation, card.labels, lambda _: bar.update())
+            with tqdm(
+                total=len(source),
+                desc=f"preparing {source.root.name}",
+                unit="case",
+                disable=not first_process(),
+            ) as bar:
+                found = cache_cases(
+                    source, cache, card.sequences, card.preparation, card.labels, lambda _: bar.update()
+                )
             ready |= found.patients
             for case, reason in found.skipped.items() if first_process() else ():
                 print(f"left out {case}: {reason}")
@@ -116,7 +156,11 @@ def _held_out(patients: Sequence[str], share: float) -> frozenset[str]:
         raise BadSetting(f"--held-out is a share from 0 to below 1, got {share:g}")
     count = min(len(patients) - 1, max(1, round(share * len(patients)))) if share else 0
     if share and count < 1:
-        raise BadSetting(f"--held-out {share:g} of {len(patients)} patient leaves none to train on: give more studies, or 0")
+        raise BadSetting(
+            f"--held-out {share:g} of {len(patients)} patient leaves none to train on: give more "
+            f"studies, "
+            f"or 0"
+        )
     return frozenset(patients[int((n + 0.5) * len(patients) / count)] for n in range(count))
 
 
@@ -126,5 +170,9 @@ def _check_names(sources: Sequence[StudySource]) -> None:
     for source in sources:
         for case in source.ids():
             if case in seen:
-                raise BadStudy(f"case {case!r} is in {seen[case]} and in {source.root}: rename one of them, or leave one folder out")
+                raise BadStudy(
+                    f"case {case!r} is in {seen[case]} and in {source.root}: rename one of them, "
+                    f"or leave "
+                    f"one folder out"
+                )
             seen[case] = source.root

@@ -30,9 +30,13 @@ class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
     """A folder of cases in any layout, or one case."""
     coding: str | None = None
-    """How label values are coded, e.g. brats2023; default: as slem.yaml in the folder declares, else decided from the values later."""
+    """How label values are coded, e.g. brats2023; default: as slem.yaml in the folder declares, else decided
+    from the values later.
+    """
     rules: Path | None = None
-    """Your own rules file; begin it with `base: default` to add to the package's rules. Default: that of slem.yaml in the folder."""
+    """Your own rules file; begin it with `base: default` to add to the package's rules. Default: that of
+    slem.yaml in the folder.
+    """
     limit: int = 0
     """Show only the first so many cases; 0: all."""
 
@@ -41,7 +45,11 @@ class Inspect:
         rules = load_rules(self.rules) if self.rules else None
         source = open_source(self.path, self.coding)
         ids = source.ids()
-        print(f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, label coding {source.coding or 'not declared'}")
+        print(
+            f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, "
+            f"label coding "
+            f"{source.coding or 'not declared'}"
+        )
         print(row("CASE", "SEQUENCE", "SERIES", "GRID", "WHY"))
         tally: Counter[str] = Counter()
         for id in ids[: self.limit or None]:
@@ -80,7 +88,12 @@ def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
         yield f"({leftover.kind})", leftover.series.id, "", leftover.reason
     for one in (study, *study.parts):
         if one.label is not None:
-            yield "label", one.label.id, grid_of(one.label), f"layout {one.layout}, coding {one.coding or 'not declared'}"
+            yield (
+                "label",
+                one.label.id,
+                grid_of(one.label),
+                f"layout {one.layout}, coding {one.coding or 'not declared'}",
+            )
     if not grouping.choices:
         yield "none", "", "", "this case cannot be segmented: no series has a known sequence"
 
@@ -96,13 +109,22 @@ def grid_of(series: Series) -> str:
 
 def row(*cells: str) -> str:
     """One line of the table; a cell that is too long for its column is cut in the middle, an error is not."""
-    fitted = [cell if len(cell) <= width or cell.startswith("BAD") else f"{cell[: width - 9]}...{cell[-6:]}" for cell, width in zip(cells, COLUMNS)]
-    return "  ".join([*(f"{cell:<{width}}" for cell, width in zip(fitted, COLUMNS)), *cells[len(COLUMNS) :]]).rstrip()
+    fitted = [
+        cell if len(cell) <= width or cell.startswith("BAD") else f"{cell[: width - 9]}...{cell[-6:]}"
+        for cell, width in zip(cells, COLUMNS)
+    ]
+    return "  ".join(
+        [*(f"{cell:<{width}}" for cell, width in zip(fitted, COLUMNS)), *cells[len(COLUMNS) :]]
+    ).rstrip()
 
 
 def summary(tally: Counter[str]) -> str:
     """The last line."""
-    kinds = ", ".join(f"{n} {what}" for what, n in sorted(tally.items(), key=lambda pair: -pair[1]) if what.startswith("with "))
+    kinds = ", ".join(
+        f"{n} {what}"
+        for what, n in sorted(tally.items(), key=lambda pair: -pair[1])
+        if what.startswith("with ")
+    )
     broken = f", {tally['unreadable']} unreadable" if tally["unreadable"] else ""
     broken += f", {tally['damaged']} with a file that cannot be used" if tally["damaged"] else ""
     return f"{tally['cases']} shown: {kinds}{broken}; {tally['labelled']} with a label"

@@ -1,4 +1,6 @@
-"""`slem labels`: what readers have saved, who agrees with whom, and a training set of it for other programs."""
+"""`slem labels`: what readers have saved, who agrees with whom, and a training set of it for
+other programs.
+"""
 
 from __future__ import annotations
 
@@ -89,15 +91,20 @@ class History(_Store):
 class Export(_Store):
     """Write the final labels that count, with their images, as a training set for other programs.
 
-    BraTS and nnU-Net demand one grid a case: images on another grid than the label are resampled to it. BIDS keeps every image as it is.
+    BraTS and nnU-Net demand one grid a case: images on another grid than the label are resampled to it. BIDS
+    keeps every image as it is.
     """
 
     layout: Literal["brats", "nnunet", "bids"] = "brats"
-    """brats: folders in the names of BraTS; nnunet: version 2's raw format; bids: BIDS with the labels as derivatives."""
+    """brats: folders in the names of BraTS; nnunet: version 2's raw format; bids: BIDS with the labels as
+    derivatives.
+    """
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("labels")
     """Folder to be made; for nnunet it must be called like Dataset042_Glioma."""
     values: str = ""
-    """How labels are numbered, for brats: brats2023 (default; names t1n, t1c, t2w, t2f) or brats2018 (enhancing tumor is 4; names t1, t1ce, t2, flair)."""
+    """How labels are numbered, for brats: brats2023 (default; names t1n, t1c, t2w, t2f) or brats2018
+    (enhancing tumor is 4; names t1, t1ce, t2, flair).
+    """
 
     def run(self) -> int:
         """Write; 0 if every case with a final label is in it."""
@@ -122,7 +129,8 @@ class Export(_Store):
 
 @dataclass(frozen=True)
 class AgreementOf(_Store):
-    """How far readers agree: for each pair of readers of a case, Dice, 95 % Hausdorff distance and volumes of every label and region.
+    """How far readers agree: for each pair of readers of a case, Dice, 95 % Hausdorff distance and volumes of
+    every label and region.
 
     Each reader's newest final label is compared.
     """
@@ -143,8 +151,13 @@ class AgreementOf(_Store):
         if not found:
             print(f"no case in {labels.root} has final labels of two readers")
             return 1
-        print_table(("PART", "READER", "OTHER", "CASES", "DICE", "HD95 MM", "ML", "OTHER ML"), list(_means(found)))
-        print(f"{len({one.case for one in found})} cases with several readers; HD95 over those in which both found something")
+        print_table(
+            ("PART", "READER", "OTHER", "CASES", "DICE", "HD95 MM", "ML", "OTHER ML"), list(_means(found))
+        )
+        print(
+            f"{len({one.case for one in found})} cases with several readers; HD95 over those in which "
+            f"both found something"
+        )
         if self.csv is not None:
             _write_csv(found, self.csv)
         return 0
@@ -154,11 +167,14 @@ class AgreementOf(_Store):
 class Import(_Store):
     """Take segmentations that are there already into the store, as final labels of a named reader.
 
-    They belong to the cases of the same names. One that the same reader has in the store already, voxel for voxel, is not taken again.
+    They belong to the cases of the same names. One that the same reader has in the store already, voxel for
+    voxel, is not taken again.
     """
 
     source: Path | None = None
-    """Folder of segmentations in any layout that `slem inspect` understands. Default: those beside the images in the studies folder."""
+    """Folder of segmentations in any layout that `slem inspect` understands. Default: those beside the images
+    in the studies folder.
+    """
     reader: str = "imported"
     """Who made them."""
     model: str = "slem_brain"
@@ -174,13 +190,20 @@ class Import(_Store):
                 study = source.study(case)
                 if study.label is None:
                     continue
-                tally["imported" if self.take(labels, case, *truth(study, wanted), wanted) else "were there already"] += 1
+                tally[
+                    "imported"
+                    if self.take(labels, case, *truth(study, wanted), wanted)
+                    else "were there already"
+                ] += 1
             except StorageFailed:
                 raise
             except SlemError as error:
                 tally["left out"] += 1
                 tqdm.write(f"left out {case}: {error}")
-        print(", ".join(f"{count} {what}" for what, count in tally.items()) or f"no segmentation in {source.root}")
+        print(
+            ", ".join(f"{count} {what}" for what, count in tally.items())
+            or f"no segmentation in {source.root}"
+        )
         return 0 if tally and not tally["left out"] else 1
 
     def take(self, labels: CaseLabels, case: str, array: np.ndarray, grid: Grid, wanted: LabelSet) -> bool:
@@ -191,10 +214,20 @@ class Import(_Store):
             BadGrid: it lies on none of the case's images.
         """
         grouping = labels.images(case)
-        fits = [name for name in dict.fromkeys((*ORDER, *grouping.sequences)) if name in grouping.sequences and grouping.sequences[name].grid.same_as(grid)]
+        fits = [
+            name
+            for name in dict.fromkeys((*ORDER, *grouping.sequences))
+            if name in grouping.sequences and grouping.sequences[name].grid.same_as(grid)
+        ]
         if not fits:
-            raise BadGrid(f"{case}: its segmentation lies on {grid}, none of its images does: resample it to one of them first")
-        mine = [version for version in labels.store.versions(case, FINAL) if version.record.who == self.reader]
+            raise BadGrid(
+                f"{case}: its segmentation lies on {grid}, none of its images does: resample it "
+                f"to one of "
+                f"them first"
+            )
+        mine = [
+            version for version in labels.store.versions(case, FINAL) if version.record.who == self.reader
+        ]
         if mine and np.array_equal(read_label_file(mine[-1].label)[0], array):
             return False
         meta = {
@@ -211,7 +244,9 @@ class Import(_Store):
 
 @dataclass(frozen=True)
 class Labels:
-    """List readers' labels, show a case's history, export a training set, import segmentations, compare readers."""
+    """List readers' labels, show a case's history, export a training set, import segmentations, compare
+    readers.
+    """
 
     do: tyro.conf.OmitSubcommandPrefixes[
         Annotated[List, tyro.conf.subcommand("list", prefix_name=False)]
@@ -234,18 +269,42 @@ def _line(labels: CaseLabels, case: str) -> tuple[str, ...]:
     readers = ", ".join(sorted({version.record.who for version in history if not version.record.automatic}))
     shown = labels.store.counting(case, labels.experts) if final else history[-1]
     counts = f"{shown.tag} {shown.number}" if final else "none"
-    return (case, str(len(final)), str(len(history) - len(final)), readers, counts, shown.record.who, clock(shown.record.ts))
+    return (
+        case,
+        str(len(final)),
+        str(len(history) - len(final)),
+        readers,
+        counts,
+        shown.record.who,
+        clock(shown.record.ts),
+    )
 
 
 def _rows(labels: CaseLabels, case: str) -> Iterator[tuple[str, ...]]:
     """The rows of a case's versions."""
-    counting = labels.store.counting(case, labels.experts).folder if FINAL in labels.store.tags(case) else None
+    counting = (
+        labels.store.counting(case, labels.experts).folder if FINAL in labels.store.tags(case) else None
+    )
     for version in labels.store.history(case):
         one = version.record
-        seconds, clicks = ("" if one.seconds is None else f"{one.seconds:.0f}"), ("" if one.clicks is None else str(one.clicks))
+        seconds, clicks = (
+            ("" if one.seconds is None else f"{one.seconds:.0f}"),
+            ("" if one.clicks is None else str(one.clicks)),
+        )
         counts = "yes" if version.folder == counting else ""
         who = "(automatic)" if one.automatic else one.who
-        yield (case, version.tag, str(version.number), counts, clock(one.ts), who, one.client, f"{one.model} {one.model_version}".strip(), seconds, clicks)
+        yield (
+            case,
+            version.tag,
+            str(version.number),
+            counts,
+            clock(one.ts),
+            who,
+            one.client,
+            f"{one.model} {one.model_version}".strip(),
+            seconds,
+            clicks,
+        )
 
 
 def _compared(labels: CaseLabels, case: str, regions: LabelSet, drafts: bool) -> tuple[Agreement, ...]:
@@ -258,7 +317,10 @@ def _compared(labels: CaseLabels, case: str, regions: LabelSet, drafts: bool) ->
         return ()
     names = [tuple(version.meta.get("label_names", ())) for version in newest.values()]
     if len(set(names)) > 1:
-        print(f"left out {case}: its readers' labels have different names: {'; '.join(', '.join(each) for each in sorted(set(names)))}")
+        print(
+            f"left out {case}: its readers' labels have different names: "
+            f"{'; '.join(', '.join(each) for each in sorted(set(names)))}"
+        )
         return ()
     try:
         maps = {who: read_label_file(version.label)[:2] for who, version in newest.items()}
@@ -276,14 +338,24 @@ def _means(found: Sequence[Agreement]) -> Iterator[tuple[str, ...]]:
     for (part, reader, other), rows in groups.items():
         distances = [row.hd95 for row in rows if row.hd95 is not None]
         volumes = (f"{fmean(row.one_ml for row in rows):.2f}", f"{fmean(row.other_ml for row in rows):.2f}")
-        yield (part, reader, other, str(len(rows)), f"{fmean(row.dice for row in rows):.3f}", f"{fmean(distances):.2f}" if distances else "", *volumes)
+        yield (
+            part,
+            reader,
+            other,
+            str(len(rows)),
+            f"{fmean(row.dice for row in rows):.3f}",
+            f"{fmean(distances):.2f}" if distances else "",
+            *volumes,
+        )
 
 
 def _write_csv(found: Sequence[Agreement], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFailed(f"cannot make the folder {path.parent}: {error.strerror}; choose another with --csv") from error
+        raise StorageFailed(
+            f"cannot make the folder {path.parent}: {error.strerror}; choose another with --csv"
+        ) from error
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Agreement)], lineterminator="\n")
     writer.writeheader()

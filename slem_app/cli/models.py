@@ -1,4 +1,6 @@
-"""`slem models`: the versions of the models that learn on a server: list and compare them, serve another one, take one back."""
+"""`slem models`: the versions of the models that learn on a server: list and compare them, serve another one,
+take one back.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class Models:
         versions = published.versions(self.check)
         print(f"{published.name} in {published.path}")
         for cells in (HEAD, *(row(one) for one in (*versions, *published.refused()))):
-            print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS)), cells[-1]]).rstrip())
+            print(
+                "  ".join([*(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS)), cells[-1]]).rstrip()
+            )
         return int(any(one.problem for one in versions))
 
 
@@ -78,7 +82,9 @@ def published_in(folder: Path, model: str = "", models_dir: Path | None = None) 
     names = [model] if model else sorted(path.name for path in (root / "models").glob("*") if path.is_dir())
     if not names:
         raise NotFound(f"nothing was published in {root}: each model is served as it is bundled")
-    own = {name: models_dir / name for name in names if models_dir and (models_dir / name / CARD_FILE).is_file()}
+    own = {
+        name: models_dir / name for name in names if models_dir and (models_dir / name / CARD_FILE).is_file()
+    }
     return [Published(root / "models", name, own.get(name) or find(name)) for name in names]
 
 
@@ -87,10 +93,31 @@ def row(version: Version) -> tuple[str, ...]:
     record, name = version.record, str(version.number) if version.number >= 0 else version.folder.name
     mark = "yes" if version.served else ""
     if record is None:
-        return (name, mark, "", "", "", "", "", "", version.problem or f"bundled: {version.card.name} {version.card.version}")
+        return (
+            name,
+            mark,
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            version.problem or f"bundled: {version.card.name} {version.card.version}",
+        )
     figures = (_figure(record.figures.get("mean")), _figure(record.before.get("mean")))
-    why = version.problem or record.reason + ("" if record.trusted or not record.figures else " (not trusted: few labels)")
-    return (name, mark, record.created[:19], str(record.parent), str(len(record.labels)), str(len(record.held_out)), *figures, why)
+    why = version.problem or record.reason + (
+        "" if record.trusted or not record.figures else " (not trusted: few labels)"
+    )
+    return (
+        name,
+        mark,
+        record.created[:19],
+        str(record.parent),
+        str(len(record.labels)),
+        str(len(record.held_out)),
+        *figures,
+        why,
+    )
 
 
 def compared(published: Published, first: int, second: int) -> list[str]:
@@ -111,11 +138,18 @@ def compared(published: Published, first: int, second: int) -> list[str]:
 def _table(published: Published, number: int) -> dict[str, Any]:
     found = next((one for one in published.versions() if one.number == number), None)
     if found is None:
-        raise NotFound(f"{published.name} has no version {number}; there are {', '.join(map(str, published.numbers()))}")
+        raise NotFound(
+            f"{published.name} has no version {number}; there are {', '.join(map(str, published.numbers()))}"
+        )
     record = found.record
     if record is None:
         return {"created": "bundled"}
-    table: dict[str, Any] = {"created": record.created[:19], "parent": record.parent, "round": record.round, "trusted": record.trusted}
+    table: dict[str, Any] = {
+        "created": record.created[:19],
+        "parent": record.parent,
+        "round": record.round,
+        "trusted": record.trusted,
+    }
     table |= {f"figure {name}": _figure(value) for name, value in record.figures.items()}
     table |= {f"figure {name}, parent": _figure(value) for name, value in record.before.items()}
     table |= {f"held out {case}": version for case, version in record.held_out.items()}
@@ -143,5 +177,8 @@ def _store(folder: Path) -> Path:
 
 def _single(every: list[Published], folder: Path) -> Published:
     if len(every) > 1:
-        raise BadSetting(f"several models have learnt in {folder}: say which with --model, one of {', '.join(one.name for one in every)}")
+        raise BadSetting(
+            f"several models have learnt in {folder}: say which with --model, one of "
+            f"{', '.join(one.name for one in every)}"
+        )
     return every[0]

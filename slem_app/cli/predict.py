@@ -33,34 +33,46 @@ ENDINGS = {"nifti": ".nii.gz", "seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
 class Predict:
     """Segment a case and write the label map as NIfTI, DICOM SEG or RTSTRUCT.
 
-    Prints the volumes in millilitres, the sequences that were used and missing, and where the time went. With --all every case of a folder that has no
-    final label gets a draft in the label store of the server instead; call it again to go on after an interruption.
+    Prints the volumes in millilitres, the sequences that were used and missing, and where the time went. With
+    --all every case of a folder that has no final label gets a draft in the label store of the server
+    instead; call it again to go on after an interruption.
     """
 
     case: Annotated[Path, tyro.conf.Positional]
-    """A case folder, or a folder of cases (then name IDS), or FOLDER/ID where a case is no folder of its own."""
+    """A case folder, or a folder of cases (then name IDS), or FOLDER/ID where a case is no folder of its own.
+    """
     ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Cases of that folder; `all` for every one."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
-    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii, .nii.gz or .dcm (a DICOM SEG, if `format` says nothing else)."""
+    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii, .nii.gz or .dcm (a DICOM SEG,
+    if `format` says nothing else).
+    """
     format: Literal["", "nifti", "seg", "rtstruct"] = ""
-    """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm, ID.rtstruct.dcm."""
+    """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm,
+    ID.rtstruct.dcm.
+    """
     model: str = "slem_brain"
     """Name of a model, or its folder. With --all a name means the version that the server serves."""
     reference: str = ""
-    """Sequence on whose grid the result lies, e.g. t2f. Default: the first of the model's order that the case has."""
+    """Sequence on whose grid the result lies, e.g. t2f. Default: the first of the model's order that the case
+    has.
+    """
     series: dict[str, str] = field(default_factory=dict)
     """Your own choice of series, e.g. `t1c 0002 t2f 0003`, where the names do not tell."""
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Move the sequences onto each other first (rigid), for scans between which the head has moved."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Average over mirror images along the axes that the card allows: up to eight times slower, slightly better."""
+    """Average over mirror images along the axes that the card allows: up to eight times slower, slightly
+    better.
+    """
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     precision: str = "auto"
     """float32, bfloat16 or auto."""
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Make drafts for the server's readers, of every case (or of IDS) that has neither a final label nor a draft by this model. CASE is the studies folder."""
+    """Make drafts for the server's readers, of every case (or of IDS) that has neither a final label nor a
+    draft by this model. CASE is the studies folder.
+    """
     store: Path | None = None
     """With --all: the server's setting `store`. Default: .slem in the studies folder."""
     tag: str = DRAFT
@@ -82,15 +94,24 @@ class Predict:
             return self.make_drafts()
         studies = self.studies()
         model = load_model(self.model)
-        inference = replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
+        inference = (
+            replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
+        )
         predictor = Predictor(model, self.device, self.precision, inference)
         for study in studies:
             path = self.target(study, len(studies))
             grouping = group(study, chosen=self.series or None)
-            sequence = grouping.resolve(self.reference) if self.reference else grouping.reference(model.card.reference_order)
+            sequence = (
+                grouping.resolve(self.reference)
+                if self.reference
+                else grouping.reference(model.card.reference_order)
+            )
             series = grouping.sequences[sequence]
             if self.kind != "nifti" and series.format != "dicom":
-                raise BadSetting(f"{study.id}: {sequence} is a {series.format} file, to which no DICOM {self.kind.upper()} can refer: use --format nifti")
+                raise BadSetting(
+                    f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
+                    f"{self.kind.upper()} can refer: use --format nifti"
+                )
             result = predictor.predict_case(grouping, sequence, self.register)
             start = time.perf_counter()
             self.write(result, series, model.card, path)
@@ -102,10 +123,18 @@ class Predict:
         Raises:
             BadSetting: options that are for files.
         """
-        from slem_app.cli.predict_all import make_drafts, processes_for, under_torchrun  # what trains and what labels, which one case does not need
+        from slem_app.cli.predict_all import (
+            make_drafts,
+            processes_for,
+            under_torchrun,
+        )  # what trains and what labels, which one case does not need
 
         if self.format or self.reference or self.series or self.mirror or self.out != Path():
-            raise BadSetting("--all makes drafts in the label store: --out, --format, --reference, --series and --mirror are for files")
+            raise BadSetting(
+                "--all makes drafts in the label store: --out, --format, --reference, --series "
+                "and --mirror "
+                "are for files"
+            )
         processes = processes_for(self.processes, self.device)
         if processes > 1 and "LOCAL_RANK" not in os.environ:
             return under_torchrun(["predict", *self.arguments()], processes)
@@ -116,16 +145,47 @@ class Predict:
         model = served_model(self.model, store)
         labels = CaseLabels(studies, store, self.coding or None)
         labels.store.sweep()
-        drafts = Drafts(labels, model.card.name, model.card.version, model.card.sha256, self.tag, self.images, tuple(self.ids))
+        drafts = Drafts(
+            labels,
+            model.card.name,
+            model.card.version,
+            model.card.sha256,
+            self.tag,
+            self.images,
+            tuple(self.ids),
+        )
         for case in self.ids:
             labels.study(case)  # says what is wrong with the name, if it is
         return make_drafts(drafts, model, self.device, self.precision, self.register, self.limit, self.report)
 
     def arguments(self) -> list[str]:
         """The options of --all, for another process."""
-        given = ["--all", "--model", self.model, "--tag", self.tag, "--images", self.images, "--device", self.device, "--precision", self.precision]
-        given += ["--processes", str(self.processes), "--limit", str(self.limit), *(["--register"] if self.register else [])]
-        given += [part for name in ("store", "report", "coding") if getattr(self, name) for part in (f"--{name}", str(getattr(self, name)))]
+        given = [
+            "--all",
+            "--model",
+            self.model,
+            "--tag",
+            self.tag,
+            "--images",
+            self.images,
+            "--device",
+            self.device,
+            "--precision",
+            self.precision,
+        ]
+        given += [
+            "--processes",
+            str(self.processes),
+            "--limit",
+            str(self.limit),
+            *(["--register"] if self.register else []),
+        ]
+        given += [
+            part
+            for name in ("store", "report", "coding")
+            if getattr(self, name)
+            for part in (f"--{name}", str(getattr(self, name)))
+        ]
         return [str(self.case), *self.ids, *given]
 
     @property
@@ -146,9 +206,13 @@ class Predict:
             from slem_app.formats.rtstruct import write_rtstruct  # an optional part, and slow to import
             from slem_app.formats.seg import write_seg
         except ImportError as error:
-            raise BadSetting(f"--format {self.kind} needs {error.name}: pip install 'slem-label[seg]', or write NIfTI") from error
+            raise BadSetting(
+                f"--format {self.kind} needs {error.name}: pip install 'slem-label[seg]', or write NIfTI"
+            ) from error
         provenance = Provenance("AUTOMATIC", card.name, card.version, f"{card.name} {card.version} automatic")
-        (write_seg if self.kind == "seg" else write_rtstruct)(result.array, result.grid, result.labels, series, provenance, path)
+        (write_seg if self.kind == "seg" else write_rtstruct)(
+            result.array, result.grid, result.labels, series, provenance, path
+        )
 
     def studies(self) -> list[Study]:
         """The studies that `case` and `ids` name.
@@ -163,7 +227,11 @@ class Predict:
         if self.ids == ("all",):
             return [source.study(one) for one in known]
         if not self.ids and len(known) != 1:
-            raise BadStudy(f"{self.case} holds {len(known)} cases ({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}): name those to segment, or `all`")
+            raise BadStudy(
+                f"{self.case} holds {len(known)} cases "
+                f"({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}): name those to segment, or "
+                f"`all`"
+            )
         return [source.study(one) for one in self.ids or known]
 
     def target(self, study: Study, count: int) -> Path:
@@ -175,16 +243,24 @@ class Predict:
         """
         if self.out.name.endswith((".nii", ".nii.gz", ".dcm")):
             if self.out.name.endswith(".dcm") == (self.kind == "nifti"):
-                raise BadSetting(f"--out {self.out} does not end as a file of --format {self.kind} does (.nii, .nii.gz; .dcm for seg and rtstruct)")
+                raise BadSetting(
+                    f"--out {self.out} does not end as a file of --format {self.kind} does "
+                    f"(.nii, .nii.gz; "
+                    f".dcm for seg and rtstruct)"
+                )
             if count > 1:
-                raise BadSetting(f"--out {self.out} is one file but {count} cases are to be segmented: give a folder")
+                raise BadSetting(
+                    f"--out {self.out} is one file but {count} cases are to be segmented: give a folder"
+                )
             path = self.out
         else:
             path = self.out / f"{study.id.replace('/', '_')}{ENDINGS[self.kind]}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageFailed(f"cannot make the folder {path.parent}: {error.strerror}; choose another with --out") from error
+            raise StorageFailed(
+                f"cannot make the folder {path.parent}: {error.strerror}; choose another with --out"
+            ) from error
         return path
 
 
@@ -196,16 +272,21 @@ def report(case: str, result: Prediction, path: Path, write: float) -> str:
     lines = [
         f"{case}: {path}",
         f"  grid       {result.grid}",
-        f"  sequences  {' '.join(result.used)}" + (f"; missing: {' '.join(result.missing)}" if result.missing else ""),
+        f"  sequences  {' '.join(result.used)}"
+        + (f"; missing: {' '.join(result.missing)}" if result.missing else ""),
         *(f"  {name:<{width}} {ml:9.2f} ml" for name, ml in volumes.items()),
-        f"  time       {sum(steps.values()):.2f} s ({', '.join(f'{step} {s:.2f}' for step, s in steps.items())})",
+        (
+            f"  time       {sum(steps.values()):.2f} s "
+            f"({', '.join(f'{step} {s:.2f}' for step, s in steps.items())})"
+        ),
         *(f"  note       {note}" for note in result.notes),
     ]
     return "\n".join(lines)
 
 
 def served_model(name: str, store: Path) -> Model:
-    """The model as the server of a store serves it: the published version of a name, or what lies in a folder.
+    """The model as the server of a store serves it: the published version of a name, or what lies in a
+    folder.
 
     Raises:
         NotFound, BadCard, BadWeights: no such model, or one that cannot be used.

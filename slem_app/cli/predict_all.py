@@ -1,4 +1,6 @@
-"""What `slem predict --all` does: a draft for every case that awaits one, by one process or several, going on where it was stopped."""
+"""What `slem predict --all` does: a draft for every case that awaits one, by one process or several, going on
+where it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from slem_app.errors import SlemError
 from slem_app.formats import atomic_file
 from slem_app.formats.drafts import Drafts
 from slem_app.predict import Predictor
-from slem_app.training import device_of_this_process, end_with_launcher, first_process, gpu_count, join_processes, leave_processes, of_all, ranks
+from slem_app.training import (
+    device_of_this_process,
+    end_with_launcher,
+    first_process,
+    gpu_count,
+    join_processes,
+    leave_processes,
+    of_all,
+    ranks,
+)
 from slem_app.weights import Model
 
 __all__ = ["Progress", "make_drafts", "processes_for", "under_torchrun"]
@@ -46,7 +57,11 @@ class Progress:
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self.file, durable=False) as file:
-                file.write(json.dumps({"total": self.total, "done": done, "skipped": dict(skipped), "ended": ended}).encode())
+                file.write(
+                    json.dumps(
+                        {"total": self.total, "done": done, "skipped": dict(skipped), "ended": ended}
+                    ).encode()
+                )
 
 
 def processes_for(wanted: int, device: str) -> int:
@@ -59,9 +74,17 @@ def processes_for(wanted: int, device: str) -> int:
 def under_torchrun(arguments: list[str], processes: int) -> int:
     """The same command in several processes; returns the exit code."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    path = os.pathsep.join(part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part)
-    env = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)), **os.environ, "PYTHONPATH": path}
-    return subprocess.run([sys.executable, *launcher, "-m", "slem_app.cli", *arguments], env=env, check=False).returncode
+    path = os.pathsep.join(
+        part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part
+    )
+    env = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
+        **os.environ,
+        "PYTHONPATH": path,
+    }
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "slem_app.cli", *arguments], env=env, check=False
+    ).returncode
 
 
 def make_drafts(
@@ -97,7 +120,9 @@ def make_drafts(
     join_processes(device)
     try:
         rank, world = ranks()
-        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[0]  # one list for all, whatever the others have made meanwhile
+        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[
+            0
+        ]  # one list for all, whatever the others have made meanwhile
         progress = Progress(len(left), report if rank == 0 else None)
         progress.write(0, {}, False)
         with tqdm(total=len(left), desc="drafts", unit="case", disable=rank > 0) as bar:
@@ -106,7 +131,11 @@ def make_drafts(
                 _make(case, drafts, predictor, register, progress)
                 if rank == 0 and (world == 1 or time.monotonic() - looked > LOOK):
                     looked = time.monotonic()
-                    bar.n = len(progress.made) + len(progress.skipped) + len(progress.foreign) if world == 1 else sum(not drafts.needs(one) for one in left)
+                    bar.n = (
+                        len(progress.made) + len(progress.skipped) + len(progress.foreign)
+                        if world == 1
+                        else sum(not drafts.needs(one) for one in left)
+                    )
                     bar.refresh()
                     progress.write(bar.n, progress.skipped, False)
             made, skipped, foreign, shares = _together(progress)
@@ -121,15 +150,22 @@ def make_drafts(
     return 1 if skipped else 0
 
 
-def _tell(drafts: Drafts, made: int, skipped: Mapping[str, str], foreign: Sequence[str], shares: Sequence[int]) -> None:
+def _tell(
+    drafts: Drafts, made: int, skipped: Mapping[str, str], foreign: Sequence[str], shares: Sequence[int]
+) -> None:
     """Print what became of the cases."""
     for case, reason in sorted(skipped.items()):
         print(f"left out {case}: {reason}")
     if foreign:
         some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        print(f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other models: {some}")
+        print(
+            f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other "
+            f"models: {some}"
+        )
     shared = f"; made by {len(shares)} processes: {', '.join(map(str, shares))}" if len(shares) > 1 else ""
-    print(f"{made} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}")
+    print(
+        f"{made} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}"
+    )
 
 
 def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progress: Progress) -> None:
@@ -155,4 +191,9 @@ def _together(progress: Progress) -> tuple[list[str], dict[str, str], list[str],
     """What all processes have made, left out and left to other models, and how many each of them has made."""
     parts = of_all(progress)
     skipped = {case: reason for one in parts for case, reason in one.skipped.items()}
-    return [case for one in parts for case in one.made], skipped, sorted(case for one in parts for case in one.foreign), [len(one.made) for one in parts]
+    return (
+        [case for one in parts for case in one.made],
+        skipped,
+        sorted(case for one in parts for case in one.foreign),
+        [len(one.made) for one in parts],
+    )

@@ -15,7 +15,13 @@ from slem_app.pretext.preview import preview
 from slem_app.pretext.recipe import Recipe, load_recipe
 from slem_app.pretext.run import PretrainReport, pretrain
 from slem_app.studies import open_source
-from slem_app.training import device_of_this_process, first_process, first_process_first, join_processes, leave_processes
+from slem_app.training import (
+    device_of_this_process,
+    first_process,
+    first_process_first,
+    join_processes,
+    leave_processes,
+)
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import EncoderCard
 
@@ -34,7 +40,9 @@ class Pretrain:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run; the encoder is written to OUT/model, for `slem finetune --parent OUT/model`."""
     recipe: str = "slem"
-    """Name of a bundled recipe (slem, slem_all, slem_3d, slem_restore, jigen, multimodal_puzzle, supervoxel, masked, placebo), or a .yaml file."""
+    """Name of a bundled recipe (slem, slem_all, slem_3d, slem_restore, jigen, multimodal_puzzle, supervoxel,
+    masked, placebo), or a .yaml file.
+    """
     preview: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Only write OUT/preview.png, a picture of samples with their classes, and stop."""
     cache: Path | None = None
@@ -62,14 +70,24 @@ class Pretrain:
             raise BadSetting("--data names no folder of studies")
         if not 0 <= self.held_out < 1:
             raise BadSetting(f"--held-out is a share from 0 to below 1, got {self.held_out:g}")
-        recipe = load_recipe(self.recipe, **{name: getattr(self, name) for name in ("steps", "batch", "seed") if getattr(self, name) is not None})
+        recipe = load_recipe(
+            self.recipe,
+            **{
+                name: getattr(self, name)
+                for name in ("steps", "batch", "seed")
+                if getattr(self, name) is not None
+            },
+        )
         card = self.card(recipe)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
             ready = self.prepare(cache, recipe)
         if self.preview:
             if first_process():
-                print(f"samples of {recipe.task.name}: {preview(recipe, cache, ready, self.out / 'preview.png')}")
+                print(
+                    f"samples of {recipe.task.name}: "
+                    f"{preview(recipe, cache, ready, self.out / 'preview.png')}"
+                )
             return
         train, held_out = split(ready, self.held_out)
         report = pretrain(recipe, cache, train, self.out, held_out, device, self.workers, card=card)
@@ -84,8 +102,21 @@ class Pretrain:
         skipped: dict[str, str] = {}
         for folder in self.data:
             source = open_source(folder)
-            with tqdm(total=len(source), desc=f"preparing {source.root.name}", unit="case", disable=not first_process()) as bar:
-                found = gather(source, cache, recipe.sequences, recipe.preparation, recipe.task.least, ready, lambda _: bar.update())
+            with tqdm(
+                total=len(source),
+                desc=f"preparing {source.root.name}",
+                unit="case",
+                disable=not first_process(),
+            ) as bar:
+                found = gather(
+                    source,
+                    cache,
+                    recipe.sequences,
+                    recipe.preparation,
+                    recipe.task.least,
+                    ready,
+                    lambda _: bar.update(),
+                )
             ready += found.ready
             skipped |= found.skipped
         if skipped and first_process():
@@ -99,12 +130,16 @@ class Pretrain:
     def card(self, recipe: Recipe) -> EncoderCard:
         """The recipe's card with what `about` says."""
         if unknown := set(self.about) - {"data", "terms", "training", "version"}:
-            raise BadSetting(f"--about knows data, terms, training and version, not {', '.join(sorted(unknown))}")
+            raise BadSetting(
+                f"--about knows data, terms, training and version, not {', '.join(sorted(unknown))}"
+            )
         return replace(recipe.card(), **self.about)
 
 
 def split(ids: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Cases to train on and cases to measure on: evenly out of the sorted list, at least one if there are five."""
+    """Cases to train on and cases to measure on: evenly out of the sorted list, at least one if there are
+    five.
+    """
     ids = tuple(sorted(ids))
     count = max(1, round(share * len(ids))) if share and len(ids) >= 5 else 0
     held_out = {ids[round((n + 0.5) * len(ids) / count - 0.5)] for n in range(count)}
@@ -113,11 +148,19 @@ def split(ids: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[st
 
 def summary(report: PretrainReport, recipe: Recipe, out: Path) -> str:
     """What is printed at the end."""
-    lines = [f"{report.card.name} ({recipe.task.name}): {len(report.used)} cases, {recipe.settings.steps} steps; encoder in {out / 'model'}"]
+    lines = [
+        (
+            f"{report.card.name} ({recipe.task.name}): {len(report.used)} cases, {recipe.settings.steps} "
+            f"steps; encoder in {out / 'model'}"
+        )
+    ]
     lines += [f"  not used {case}: {reason}" for case, reason in list(report.skipped.items())[:10]]
     lines.append(f"  {report.outcome.throughput()}")
     if report.measured is not None:
-        lines.append("  held-out " + ", ".join(f"{name} {value:.3f}" for name, value in report.measured.figures.items()))
+        lines.append(
+            "  held-out "
+            + ", ".join(f"{name} {value:.3f}" for name, value in report.measured.figures.items())
+        )
         if report.measured.confusion is not None:
             lines.append(confusion_table(report.measured.confusion.tolist(), recipe.sequences))
     return "\n".join(lines)

@@ -37,8 +37,14 @@ In 3D Slicer (5.x):
 The server's log: {log}
 Stop the server with Ctrl+C. Research use only, not for diagnostic use.
 """
-OPEN = "Other machines reach the server under this machine's name. It asks for no password (login off): keep it behind something that does.\n"
-LOG_IN = "Other machines reach the server under this machine's name; readers log in with their name and password (`slem users`).\n"
+OPEN = (
+    "Other machines reach the server under this machine's name. It asks for no password (login "
+    "off): keep it behind something that does.\n"
+)
+LOG_IN = (
+    "Other machines reach the server under this machine's name; readers log in with their name "
+    "and password (`slem users`).\n"
+)
 IN_THE_CLEAR = "Passwords and images travel unencrypted: give --ssl-certfile and --ssl-keyfile.\n"
 
 
@@ -50,12 +56,16 @@ class Serve:
     """
 
     studies: str | None = None
-    """Folder of studies, in any layout that `slem inspect` understands, or the address of a PACS's DICOMweb (http://HOST:PORT/PATH).
-    Default: three demo studies, two heads and an abdomen, made in the cache folder."""
+    """Folder of studies, in any layout that `slem inspect` understands, or the address of a PACS's DICOMweb
+    (http://HOST:PORT/PATH).
+    Default: three demo studies, two heads and an abdomen, made in the cache folder.
+    """
     port: int = 8000
     """TCP port."""
     host: str = "127.0.0.1"
-    """Address to listen at. At another than this machine's own readers must log in: add them with `slem users`."""
+    """Address to listen at. At another than this machine's own readers must log in: add them with `slem
+    users`.
+    """
     store: Path | None = None
     """Folder for labels and uploads. Default: `.slem` in the studies folder."""
     ssl_certfile: Path | None = None
@@ -73,12 +83,16 @@ class Serve:
         os.umask(0o077)  # logs, labels and copies of images are this user's alone
         studies = str(demo_studies() if self.studies is None else self.studies)
         if not is_address(studies) and not Path(studies).is_dir():
-            raise NotFound(f"no folder {studies}: give the folder that holds the studies, or the address of a PACS")
+            raise NotFound(
+                f"no folder {studies}: give the folder that holds the studies, or the address of a PACS"
+            )
         print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
         LOG.parent.mkdir(parents=True, exist_ok=True)
         with LOG.open("w", encoding="utf-8") as log:
             output = None if self.verbose else log
-            with subprocess.Popen(self.command(studies), env=environment(), cwd=PROJECT, stdout=output, stderr=output) as server:
+            with subprocess.Popen(
+                self.command(studies), env=environment(), cwd=PROJECT, stdout=output, stderr=output
+            ) as server:
                 try:
                     info = wait_until_ready(server, self.url, log=LOG)
                     print(self.advice(studies, info), flush=True)
@@ -92,11 +106,31 @@ class Serve:
         pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
         level = "info" if self.verbose else "warning"
         place = studies if is_address(studies) else str(Path(studies).resolve())
-        start = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(APP), "--studies", place]
+        start = [
+            sys.executable,
+            "-m",
+            "monailabel.main",
+            "start_server",
+            "--app",
+            str(APP),
+            "--studies",
+            place,
+        ]
         start += ["--uvicorn_app", "slem_app.serving.asgi:app"]
         for option, file in (("--ssl_certfile", self.ssl_certfile), ("--ssl_keyfile", self.ssl_keyfile)):
             start += [option, str(file.expanduser().resolve())] if file else []
-        return [*start, "--host", self.host, "--port", str(self.port), "--verbose", level.upper(), "--log_level", level, *pairs]
+        return [
+            *start,
+            "--host",
+            self.host,
+            "--port",
+            str(self.port),
+            "--verbose",
+            level.upper(),
+            "--log_level",
+            level,
+            *pairs,
+        ]
 
     @property
     def url(self) -> str:
@@ -107,7 +141,11 @@ class Serve:
     def advice(self, studies: str, info: dict | None) -> str:
         """What the user can do now; `info`: the server's, None where it tells it only to those who log in."""
         count = info["datastore"]["total"] if info else 0
-        what = f" with {count} case{'' if count == 1 else 's'}, models: {', '.join(info['models'])}" if info else ", readers log in"
+        what = (
+            f" with {count} case{'' if count == 1 else 's'}, models: {', '.join(info['models'])}"
+            if info
+            else ", readers log in"
+        )
         local = self.host in ("127.0.0.1", "localhost", "::1")
         note = "" if local else (OPEN if info else LOG_IN + ("" if self.ssl_certfile else IN_THE_CLEAR))
         return NEXT.format(
@@ -120,7 +158,8 @@ class Serve:
 
 
 def demo_studies() -> Path:
-    """Three phantoms, each made once: a head, an oblique one with thick slices and a grid for each sequence, and an abdomen.
+    """Three phantoms, each made once: a head, an oblique one with thick slices and a grid for each sequence,
+    and an abdomen.
 
     Returns:
         Their folder, in the user's cache.
@@ -128,26 +167,38 @@ def demo_studies() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label" / "demo"
     studies = {
         "demo-1": lambda new: phantom.write_nifti(phantom.make(seed=1), new, "demo-1"),
-        "demo-2": lambda new: phantom.write_nifti(phantom.make(seed=2, oblique=True, own_grids=True), new, "demo-2"),
-        "demo-abdomen": lambda new: phantom.write_nifti(phantom.make_abdomen(seed=1), new, "demo-abdomen", layout="nifti", labels=False),
+        "demo-2": lambda new: phantom.write_nifti(
+            phantom.make(seed=2, oblique=True, own_grids=True), new, "demo-2"
+        ),
+        "demo-abdomen": lambda new: phantom.write_nifti(
+            phantom.make_abdomen(seed=1), new, "demo-abdomen", layout="nifti", labels=False
+        ),
     }
     if missing := [name for name in studies if not (folder / name).is_dir()]:
         print(f"Making {', '.join(missing)} in {folder} (some seconds)", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".demo-", dir=folder.parent) as new:
             for name in missing:
-                studies[name](Path(new)).rename(folder / name)  # so that a start that was interrupted leaves no half a study
+                studies[name](Path(new)).rename(
+                    folder / name
+                )  # so that a start that was interrupted leaves no half a study
     return folder
 
 
 def environment() -> dict[str, str]:
     """This process's environment with what MONAI Label needs, and without its habits that do not fit."""
     path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
-    fixed = {"PYTHONPATH": path, "MONAI_LABEL_TRACKING_ENABLED": "false", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    fixed = {
+        "PYTHONPATH": path,
+        "MONAI_LABEL_TRACKING_ENABLED": "false",
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
+    }
     return {**os.environ, **fixed}
 
 
-def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIENCE, log: Path | None = None) -> dict | None:
+def wait_until_ready(
+    server: subprocess.Popen, url: str, patience: float = PATIENCE, log: Path | None = None
+) -> dict | None:
     """Wait until the server answers; its `/info/`, or None where it wants a log-in first.
 
     Args:
@@ -159,7 +210,10 @@ def wait_until_ready(server: subprocess.Popen, url: str, patience: float = PATIE
     Raises:
         SlemError: it ended or did not answer in time.
     """
-    end, itself = time.monotonic() + patience, ssl._create_unverified_context()  # its certificate is for another name than the one asked here
+    end, itself = (
+        time.monotonic() + patience,
+        ssl._create_unverified_context(),
+    )  # its certificate is for another name than the one asked here
     while time.monotonic() < end:
         if server.poll() is not None:
             raise SlemError(f"the server ended while starting: {reason_in(log)}")
@@ -179,7 +233,13 @@ def reason_in(log: Path | None) -> str:
     """What a log says about a failed start: the last error's own line, else its last lines."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log and log.is_file() else []
     errors = [line.partition(": ")[2] for line in lines if line.startswith("slem_app.errors.")]
-    return errors[-1] if errors else "\n".join(["its last words were", *lines[-8:]]) if lines else "its output above says why"
+    return (
+        errors[-1]
+        if errors
+        else "\n".join(["its last words were", *lines[-8:]])
+        if lines
+        else "its output above says why"
+    )
 
 
 def _check_free(host: str, port: int) -> None:
@@ -187,7 +247,9 @@ def _check_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise BadSetting(f"cannot listen at {host}:{port}: {os.strerror(error.errno)}; choose another with --port") from error
+        raise BadSetting(
+            f"cannot listen at {host}:{port}: {os.strerror(error.errno)}; choose another with --port"
+        ) from error
 
 
 def _stop(server: subprocess.Popen) -> None:

@@ -20,7 +20,8 @@ __all__ = ["Users"]
 class Users:
     """Add, list and remove those who may log in to the server, and change their passwords.
 
-    The password is asked for, or read from standard input where that is no terminal. A running server takes changes over at once.
+    The password is asked for, or read from standard input where that is no terminal. A running server takes
+    changes over at once.
     """
 
     action: Annotated[Literal["add", "list", "remove", "password"], tyro.conf.Positional]
@@ -28,7 +29,9 @@ class Users:
     name: Annotated[str, tyro.conf.Positional] = ""
     """The user's name."""
     role: Literal["reader", "trainer", "admin"] = "reader"
-    """Of a new user. reader: segment and save; trainer: also train, publish and work through many cases; admin: also delete and read logs."""
+    """Of a new user. reader: segment and save; trainer: also train, publish and work through many cases;
+    admin: also delete and read logs.
+    """
     file: Path | None = None
     """The user file. Default: ~/.config/slem-label/users.json, where `slem serve` looks too."""
 

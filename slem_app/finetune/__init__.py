@@ -1,1 +1,3 @@
-"""Supervised training of the segmenter: settings, cases, augmentation, losses, loop. Runs without MONAI Label."""
+"""Supervised training of the segmenter: settings, cases, augmentation, losses, loop. Runs without MONAI
+Label.
+"""

@@ -1,4 +1,6 @@
-"""How far readers agree on one case: overlap, distance and volumes of each label and region, for each pair of them."""
+"""How far readers agree on one case: overlap, distance and volumes of each label and region, for each pair of
+them.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,12 @@ class Agreement:
     """The other's label lay on another grid and was brought to the one's (nearest voxel)."""
 
 
-def agreements(case: str, maps: Mapping[str, tuple[np.ndarray, Grid]], labels: Sequence[str], regions: LabelSet | None = None) -> tuple[Agreement, ...]:
+def agreements(
+    case: str,
+    maps: Mapping[str, tuple[np.ndarray, Grid]],
+    labels: Sequence[str],
+    regions: LabelSet | None = None,
+) -> tuple[Agreement, ...]:
     """Compare every pair of readers of a case.
 
     Args:
@@ -68,5 +75,9 @@ def _parts(labels: Sequence[str], regions: LabelSet | None) -> dict[str, list[in
     """Name -> label values that it is made of."""
     parts = {name: [value] for value, name in enumerate(labels, 1)}
     if regions is not None:
-        parts |= {region.name: [regions.value(name) for name in region.labels] for region in regions.regions if len(region.labels) > 1}
+        parts |= {
+            region.name: [regions.value(name) for name in region.labels]
+            for region in regions.regions
+            if len(region.labels) > 1
+        }
     return parts

@@ -1,4 +1,6 @@
-"""Variation of training patches. What is random is drawn first (`draw`), from a seeded generator, and then applied (`apply`)."""
+"""Variation of training patches. What is random is drawn first (`draw`), from a seeded generator, and then
+applied (`apply`).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Variation:
     flips: tuple[int, ...]
     """Axes (1, 2, 3 = I, J, K) to mirror."""
     affine: np.ndarray | None
-    """(3, 4) from voxels of the result to voxels of the patch, both from its centre, axes K, J, I; or None."""
+    """(3, 4) from voxels of the result to voxels of the patch, both from its centre, axes K, J, I; or None.
+    """
     gain: np.ndarray
     """(M,)."""
     shift: np.ndarray
@@ -39,15 +42,21 @@ class Variation:
     """Of the noise."""
 
 
-def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings, mirrors: Sequence[int] = (0, 1, 2)) -> Variation:
-    """Draw the variation of one patch of `sequences` sequences, mirrored along none but the axes `mirrors`."""
+def draw(
+    rng: np.random.Generator, sequences: int, settings: AugmentSettings, mirrors: Sequence[int] = (0, 1, 2)
+) -> Variation:
+    """Draw the variation of one patch of `sequences` sequences, mirrored along none but the axes
+    `mirrors`.
+    """
     uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
     some = lambda probability: rng.random(sequences) < probability  # noqa: E731
     keep = some(settings.keep_sequence)
     keep[rng.integers(sequences)] |= not keep.any()
     return Variation(
         flips=tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip and axis - 1 in mirrors),
-        affine=draw_affine(rng, settings.rotation, settings.scale) if rng.random() < settings.spatial else None,
+        affine=draw_affine(rng, settings.rotation, settings.scale)
+        if rng.random() < settings.spatial
+        else None,
         gain=1 + uniform(-settings.gain, settings.gain),
         shift=uniform(-settings.shift, settings.shift),
         gamma=np.where(some(settings.gamma), uniform(0.7, 1.5), 1.0),
@@ -58,13 +67,16 @@ def draw(rng: np.random.Generator, sequences: int, settings: AugmentSettings, mi
     )
 
 
-def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> tuple[torch.Tensor, torch.Tensor]:
+def apply(
+    images: torch.Tensor, regions: torch.Tensor, variation: Variation
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Vary one patch.
 
     Args:
         images: (M, I, J, K) float32, on any device; what is random about the noise differs between devices.
         regions: (R, I, J, K) float32 in 0..1.
-        variation: from `draw`. `keep` is left to the caller: a dropped sequence is a flag, not a change of voxels.
+        variation: from `draw`. `keep` is left to the caller: a dropped sequence is a flag, not a change of
+            voxels.
 
     Returns:
         New images and regions of the same shapes.
@@ -79,14 +91,23 @@ def apply(images: torch.Tensor, regions: torch.Tensor, variation: Variation) -> 
     for s in range(len(images)):
         images[s] = _intensity(images[s], variation, s)
     if variation.noise:
-        images += variation.noise * torch.randn(images.shape, generator=generator, device=images.device) * (images != 0)
+        images += (
+            variation.noise
+            * torch.randn(images.shape, generator=generator, device=images.device)
+            * (images != 0)
+        )
     return images, regions
 
 
 def _intensity(image: torch.Tensor, variation: Variation, s: int) -> torch.Tensor:
     head = image != 0  # outside the head stays zero
     if variation.blur[s] > 1:
-        small = F.interpolate(image[None, None], scale_factor=float(1 / variation.blur[s]), mode="trilinear", align_corners=False)
+        small = F.interpolate(
+            image[None, None],
+            scale_factor=float(1 / variation.blur[s]),
+            mode="trilinear",
+            align_corners=False,
+        )
         image = F.interpolate(small, size=image.shape, mode="trilinear", align_corners=False)[0, 0]
     if variation.gamma[s] != 1:
         low, high = image.min(), image.max()

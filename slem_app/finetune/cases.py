@@ -1,4 +1,6 @@
-"""From studies with truth to prepared cases in the training cache; what cannot be used is left out with its reason."""
+"""From studies with truth to prepared cases in the training cache; what cannot be used is left out with its
+reason.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ def cache_cases(
         seen: called with each case's id, for a progress bar.
 
     Raises:
-        StorageFailed: the disk refused the cache; every other fault of a case is its reason for being left out.
+        StorageFailed: the disk refused the cache; every other fault of a case is its reason for being left
+            out.
     """
     ready, skipped, patients = [], {}, {}
     for case in studies.ids():
@@ -94,7 +97,8 @@ def truth(study: Study, labels: LabelSet) -> tuple[np.ndarray, Grid]:
 
 
 def folds(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
-    """Split cases (= patients) into `count` test folds: every case is in exactly one, by its place in the sorted list.
+    """Split cases (= patients) into `count` test folds: every case is in exactly one, by its place in the
+    sorted list.
 
     Raises:
         BadStudy: fewer cases than folds.
@@ -104,10 +108,14 @@ def folds(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
     return [tuple(sorted(set(ids))[k::count]) for k in range(count)]
 
 
-def _cache_case(study: Study, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, labels: LabelSet) -> None:
+def _cache_case(
+    study: Study, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, labels: LabelSet
+) -> None:
     grouping = group(study)
     chosen = {name: series for name, series in grouping.sequences.items() if name in sequences}
-    files = [(series.id, series.state) for series in (*chosen.values(), *([study.label] if study.label else []))]
+    files = [
+        (series.id, series.state) for series in (*chosen.values(), *([study.label] if study.label else []))
+    ]
     key = fingerprint(sequences, preparation, labels, study.coding, files)
     if cache.has(study.id, key):
         return
@@ -116,7 +124,12 @@ def _cache_case(study: Study, cache: CaseCache, sequences: tuple[str, ...], prep
     prepared = prepare(volumes, sequences, preparation, _reference(grouping, chosen))
     if overlap(grid, prepared.grid) < 0.02:
         raise BadLabel(f"{study.id}: its segmentation lies outside the images: is it of another study?")
-    regions = np.stack([resample(mask.astype(np.float32), grid, prepared.grid, order=1) for mask in labels.region_masks(array)])
+    regions = np.stack(
+        [
+            resample(mask.astype(np.float32), grid, prepared.grid, order=1)
+            for mask in labels.region_masks(array)
+        ]
+    )
     cache.add(study.id, prepared, regions, key)
 
 

@@ -1,4 +1,6 @@
-"""What the first process of a round does after every epoch: measure, keep the best, tell, and decide whether it is enough."""
+"""What the first process of a round does after every epoch: measure, keep the best, tell, and decide whether
+it is enough.
+"""
 
 from __future__ import annotations
 
@@ -53,14 +55,18 @@ class Epochs:
         scores: measures a network.
     """
 
-    def __init__(self, folder: RoundFolder, job: Job, parent: Model, work: Path, scores: HoldOutScores) -> None:
+    def __init__(
+        self, folder: RoundFolder, job: Job, parent: Model, work: Path, scores: HoldOutScores
+    ) -> None:
         self.folder, self.job, self.parent, self.scores = folder, job, parent, scores
         self.model, self.record = work / "best", work / "best.json"
         self.best = Best()
         self.begun, self.first = time(), 0
 
     def begin(self) -> None:
-        """Take up what a killed round of the same kind has left. Training begins at once: the served model is measured after the first epoch."""
+        """Take up what a killed round of the same kind has left. Training begins at once: the served model is
+        measured after the first epoch.
+        """
         if self.record.is_file() and (self.record.parent / "checkpoint.pt").is_file():
             self.best = Best(**json.loads(self.record.read_text(encoding="utf-8")))
             log.info("going on after epoch %d of a round that was cut off", self.best.done)
@@ -86,7 +92,13 @@ class Epochs:
             save_model(self.model, replace(self.parent.card, file="", sha256=""), network)
             best = replace(best, epoch=epoch, scores=found)
         self._keep(best)
-        log.info("epoch %d of %d: mean Dice %.4f (best %.4f)", epoch, self.job.max_epochs, best.history[-1], max(best.history))
+        log.info(
+            "epoch %d of %d: mean Dice %.4f (best %.4f)",
+            epoch,
+            self.job.max_epochs,
+            best.history[-1],
+            max(best.history),
+        )
         self._tell((time() - self.begun) / max(1, epoch - self.first) * (self.job.max_epochs - epoch))
         return 0 <= self.job.early_stop_patience <= epoch - best.epoch and epoch > best.epoch
 
@@ -94,11 +106,18 @@ class Epochs:
         try:
             write_file(self.record, json.dumps(vars(best)).encode())
         except OSError as error:
-            raise StorageFailed(f"{self.record} could not be written: {error.strerror or error}: free space, then train again") from error
+            raise StorageFailed(
+                f"{self.record} could not be written: {error.strerror or error}: free space, then train again"
+            ) from error
         self.best = best
 
     def _tell(self, left: float) -> None:
         told: dict[str, Any] = {name: round(value, 4) for name, value in (self.best.scores or {}).items()}
         best = min(1.0, max((0.0, *self.best.history)))
-        now = {"epoch": self.best.done, "best_metric": round(best, 4), "history": self.best.history, "seconds_left": round(left, 1)}
+        now = {
+            "epoch": self.best.done,
+            "best_metric": round(best, 4),
+            "history": self.best.history,
+            "seconds_left": round(left, 1),
+        }
         self.folder.change(stage="training", metrics=told, **now)

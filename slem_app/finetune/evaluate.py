@@ -1,4 +1,6 @@
-"""A model against the truth of studies: predicted as in serving, compared on the truth's own grid, one row a case and region."""
+"""A model against the truth of studies: predicted as in serving, compared on the truth's own grid, one row a
+case and region.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from slem_app.volumes.geometry import overlap
 __all__ = ["METRICS", "Evaluation", "Row", "evaluate"]
 
 METRICS: Mapping[str, str] = {"dice": "Dice", "ravd": "RAVD %", "assd": "ASSD mm", "mssd": "MSSD mm"}
-"""Those of the CHAOS challenge (Kavur et al., Medical Image Analysis 69, 2021), field -> what it is called."""
+"""Those of the CHAOS challenge (Kavur et al., Medical Image Analysis 69, 2021), field -> what it is called.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,23 +71,38 @@ class Evaluation:
         """Means for people, one line a region."""
         regions = list(dict.fromkeys(row.region for row in self.rows))
         width = max([6, *map(len, regions)]) + 2
-        lines = [f"{'region':<{width}}" + "".join(f"{name:>10}" for name in METRICS.values()) + "    cases  not found"]
+        lines = [
+            f"{'region':<{width}}"
+            + "".join(f"{name:>10}" for name in METRICS.values())
+            + "    cases  not found"
+        ]
         for region in regions:
-            values = "".join(f"{self.mean(region, metric):>10.3f}" if metric == "dice" else f"{self.mean(region, metric):>10.2f}" for metric in METRICS)
-            lines.append(f"{region:<{width}}{values}{sum(row.region == region for row in self.rows):>9}{self.missed(region):>11}")
+            values = "".join(
+                f"{self.mean(region, metric):>10.3f}"
+                if metric == "dice"
+                else f"{self.mean(region, metric):>10.2f}"
+                for metric in METRICS
+            )
+            lines.append(
+                f"{region:<{width}}{values}{sum(row.region == region for row in self.rows):>9}{self.missed(region):>11}"
+            )
         return "\n".join(lines)
 
     def csv(self) -> str:
         """Every row, as CSV."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, ["case", "region", *METRICS, "reference", "sequences"], lineterminator="\n")
+        writer = csv.DictWriter(
+            out, ["case", "region", *METRICS, "reference", "sequences"], lineterminator="\n"
+        )
         writer.writeheader()
         for row in self.rows:
             writer.writerow({**vars(row), **{metric: f"{getattr(row, metric):.4f}" for metric in METRICS}})
         return out.getvalue()
 
 
-def evaluate(predictor: Predictor, source: StudySource, cases: Sequence[str], seen: Callable[[str], None] | None = None) -> Evaluation:
+def evaluate(
+    predictor: Predictor, source: StudySource, cases: Sequence[str], seen: Callable[[str], None] | None = None
+) -> Evaluation:
     """Predict studies and compare with their truths, a study's parts each with their own.
 
     Args:
@@ -115,9 +133,24 @@ def _rows(predictor: Predictor, study: Study) -> Iterator[Row]:
     expected, grid = truth(study, labels)
     grouping = group(study)
     there = {name: series for name, series in grouping.sequences.items() if name in predictor.card.sequences}
-    reference = max(there, key=lambda name: (there[name].grid.same_as(grid), overlap(grid, there[name].grid)), default=None)
+    reference = max(
+        there,
+        key=lambda name: (there[name].grid.same_as(grid), overlap(grid, there[name].grid)),
+        default=None,
+    )
     prepared, _ = predictor.prepare_case(grouping, reference)
     result = predictor.predict(replace(prepared, reference=grid))
-    for region, mine, right in zip(labels.regions, labels.region_masks(result.array), labels.region_masks(expected), strict=True):
+    for region, mine, right in zip(
+        labels.regions, labels.region_masks(result.array), labels.region_masks(expected), strict=True
+    ):
         average, largest = surface_distances(mine, right, grid.spacing)
-        yield Row(study.id, region.name, dice(mine, right), volume_difference(mine, right), average, largest, str(reference), " ".join(result.used))
+        yield Row(
+            study.id,
+            region.name,
+            dice(mine, right),
+            volume_difference(mine, right),
+            average,
+            largest,
+            str(reference),
+            " ".join(result.used),
+        )

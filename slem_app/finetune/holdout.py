@@ -1,11 +1,13 @@
-"""Which labelled cases validate: decided once for each case, by a hash of its id, and never changed by other cases that come or go.
+"""Which labelled cases validate: decided once for each case, by a hash of its id, and never changed by other
+cases that come or go.
 
 The user decides otherwise in a file, `hold_out.yaml`:
 
     validate: [case 7, case 12]
     train: [case 3]
 
-What was decided without him is kept beside it in `hold_out.decided.json`, so a later round never measures on what an earlier one has trained on.
+What was decided without him is kept beside it in `hold_out.decided.json`, so a later round never measures on
+what an earlier one has trained on.
 """
 
 from __future__ import annotations
@@ -46,17 +48,19 @@ class HoldOut:
 def split(cases: Sequence[str], file: Path | None, share: float = 0.2) -> HoldOut:
     """Divide labelled cases into those to train on and those that validate.
 
-    A case validates if the hash of its id, as a number from 0 to 1, is less than `share`. Where that leaves no case that validates, or none
-    to train on, the nearest of the cases that are new here goes to that side. A case that is alone is trained on.
+    A case validates if the hash of its id, as a number from 0 to 1, is less than `share`. Where that leaves
+    no case that validates, or none to train on, the nearest of the cases that are new here goes to that side.
+    A case that is alone is trained on.
 
     Args:
         cases: ids of all labelled cases.
-        file: the user's `hold_out.yaml`, which need not exist; decisions are kept beside it. None: nothing is kept, so that with few cases it may
-            change from call to call.
+        file: the user's `hold_out.yaml`, which need not exist; decisions are kept beside it. None: nothing is
+            kept, so that with few cases it may change from call to call.
         share: of the cases that validate, 0 to 1.
 
     Raises:
-        BadSetting: a file that cannot be read, with unknown keys, or with one case on both sides; a share out of range.
+        BadSetting: a file that cannot be read, with unknown keys, or with one case on both sides; a share out
+            of range.
         StorageFailed: the disk refused to keep the decisions.
 
     Example:
@@ -69,14 +73,18 @@ def split(cases: Sequence[str], file: Path | None, share: float = 0.2) -> HoldOu
     pinned = _pinned(file) if file else {}
     kept = _decided(file) if file else {}
     known = {**kept, **pinned}
-    learnt = {case: TRAIN for case in ids if pinned.get(case) == TRAIN}  # stays so when the user takes it off his list
+    learnt = {
+        case: TRAIN for case in ids if pinned.get(case) == TRAIN
+    }  # stays so when the user takes it off his list
     decided = {**kept, **learnt, **_decide([case for case in ids if case not in known], known, ids, share)}
     if file and decided != kept:
         _keep(file, decided)
     sides = {case: pinned.get(case) or decided[case] for case in ids}
     train, validate = (tuple(case for case in ids if sides[case] == side) for side in (TRAIN, VALIDATE))
     moved = [case for case in validate if kept.get(case) == TRAIN]
-    return HoldOut(train, validate, len(ids) >= FEWEST and bool(validate), _note(len(ids), train, validate, moved))
+    return HoldOut(
+        train, validate, len(ids) >= FEWEST and bool(validate), _note(len(ids), train, validate, moved)
+    )
 
 
 def _decide(new: Sequence[str], known: Mapping[str, str], ids: Sequence[str], share: float) -> dict[str, str]:
@@ -97,19 +105,35 @@ def _decide(new: Sequence[str], known: Mapping[str, str], ids: Sequence[str], sh
 
 def _place(case: str) -> float:
     """A number from 0 to below 1 that depends on the id alone, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(case.encode("utf-8"), digest_size=8, person=b"slem-holdout").digest(), "big") / 2**64
+    return (
+        int.from_bytes(
+            hashlib.blake2b(case.encode("utf-8"), digest_size=8, person=b"slem-holdout").digest(), "big"
+        )
+        / 2**64
+    )
 
 
 def _note(count: int, train: Sequence[str], validate: Sequence[str], moved: Sequence[str]) -> str:
     notes = []
     if not validate:
-        notes.append("no labelled case is held out, so the metric is of cases that were trained on: it is not to be trusted; label more")
+        notes.append(
+            "no labelled case is held out, so the metric is of cases that were trained on: it is not to "
+            "be trusted; label more"
+        )
     elif count < FEWEST:
-        notes.append(f"the metric is of {len(validate)} of {count} labelled cases: it is not to be trusted yet (from {FEWEST} on)")
+        notes.append(
+            f"the metric is of {len(validate)} of {count} labelled cases: it is not to be trusted yet "
+            f"(from {FEWEST} on)"
+        )
     if count and not train:
-        notes.append("all labelled cases are held out, none is left to train on: label more, or list some under `train` in hold_out.yaml")
+        notes.append(
+            "all labelled cases are held out, none is left to train on: label more, or list some under "
+            "`train` in hold_out.yaml"
+        )
     if moved:
-        notes.append(f"{', '.join(moved)} validates now but may have been trained on before: the metric flatters")
+        notes.append(
+            f"{', '.join(moved)} validates now but may have been trained on before: the metric flatters"
+        )
     return "; ".join(notes)
 
 
@@ -122,14 +146,19 @@ def _pinned(file: Path) -> dict[str, str]:
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadSetting(f"{file} cannot be read: {error}") from error
     if not isinstance(table, dict) or set(table) - set(SIDES):
-        raise BadSetting(f"{file}: expected lists of cases under `validate` and `train` and nothing else, got {table!r}")
+        raise BadSetting(
+            f"{file}: expected lists of cases under `validate` and `train` and nothing else, got {table!r}"
+        )
     sides: dict[str, str] = {}
     for side in SIDES:
         listed = table.get(side) or []
         if not isinstance(listed, list) or not all(isinstance(case, str) for case in listed):
             raise BadSetting(f"{file}: {side} must be a list of case ids, numbers in quotes, got {listed!r}")
         if both := sorted(set(listed) & set(sides)):
-            raise BadSetting(f"{file}: {', '.join(both)} cannot be listed under `validate` and under `train`: take it out of one")
+            raise BadSetting(
+                f"{file}: {', '.join(both)} cannot be listed under `validate` and under `train`: take it "
+                f"out of one"
+            )
         sides |= dict.fromkeys(listed, side)
     return sides
 
@@ -146,9 +175,13 @@ def _decided(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise BadSetting(f"{path} cannot be read: {error}; it is always written whole, so put back a copy") from error
+        raise BadSetting(
+            f"{path} cannot be read: {error}; it is always written whole, so put back a copy"
+        ) from error
     if not isinstance(table, dict) or not set(table.values()) <= set(SIDES):
-        raise BadSetting(f"{path}: expected case ids with `validate` or `train`, got something else; put back a copy")
+        raise BadSetting(
+            f"{path}: expected case ids with `validate` or `train`, got something else; put back a copy"
+        )
     return table
 
 
@@ -156,8 +189,11 @@ def _keep(file: Path, decided: Mapping[str, str]) -> None:
     path = _beside(file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(dict(sorted(decided.items())), indent=1, ensure_ascii=False).encode("utf-8"))
+        write_file(
+            path, json.dumps(dict(sorted(decided.items())), indent=1, ensure_ascii=False).encode("utf-8")
+        )
     except OSError as error:
         raise StorageFailed(
-            f"{path} could not be written: {error.strerror or error}; which cases validate must be kept: free space, then train again"
+            f"{path} could not be written: {error.strerror or error}; which cases validate must be kept: "
+            f"free space, then train again"
         ) from error

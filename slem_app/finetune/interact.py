@@ -1,10 +1,12 @@
-"""Training for interaction: a simulated reader inside the loop. Opt-in by `InteractSettings.share`; zero leaves training as it was.
+"""Training for interaction: a simulated reader inside the loop. Opt-in by `InteractSettings.share`; zero
+leaves training as it was.
 
-A step is either automatic (whole patches, no prompts) or interactive, decided by its number. An interactive step is what serving does: an
-automatic pass over the patch without gradient gives the features before prompts and the first segmentation; a reader clicks into its errors;
-small views around some of the clicks are seen again with the prompts and the segmentation so far, and only that pass has a gradient. So it
-costs about as much as an automatic step, and stem and fusion learn from automatic steps alone. All that is random comes from the sample's number:
-a resumed run draws what an unbroken one would.
+A step is either automatic (whole patches, no prompts) or interactive, decided by its number. An interactive
+step is what serving does: an automatic pass over the patch without gradient gives the features before prompts
+and the first segmentation; a reader clicks into its errors; small views around some of the clicks are seen
+again with the prompts and the segmentation so far, and only that pass has a gradient. So it costs about as
+much as an automatic step, and stem and fusion learn from automatic steps alone. All that is random comes from
+the sample's number: a resumed run draws what an unbroken one would.
 """
 
 from __future__ import annotations
@@ -23,7 +25,17 @@ from slem_app.finetune.settings import FinetuneSettings
 from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
 from slem_app.predict import best_precision
-from slem_app.prompts import Box, Click, Prompts, ReaderSettings, Scribble, Shot, SimulatedReader, channel_count, encode
+from slem_app.prompts import (
+    Box,
+    Click,
+    Prompts,
+    ReaderSettings,
+    Scribble,
+    Shot,
+    SimulatedReader,
+    channel_count,
+    encode,
+)
 from slem_app.regions import PostProcess, decide
 from slem_app.types import Grid
 
@@ -45,15 +57,32 @@ class InteractiveLosses(nn.Module):
         BadSetting: a network without prompt channels, or views that it or the patch cannot hold.
     """
 
-    def __init__(self, network: Segmenter, labels: LabelSet, spacing: Sequence[float], settings: FinetuneSettings) -> None:
+    def __init__(
+        self, network: Segmenter, labels: LabelSet, spacing: Sequence[float], settings: FinetuneSettings
+    ) -> None:
         super().__init__()
-        self.network, self.labels, self.spacing, self.settings = network, labels, np.asarray(spacing, dtype=np.float64), settings
+        self.network, self.labels, self.spacing, self.settings = (
+            network,
+            labels,
+            np.asarray(spacing, dtype=np.float64),
+            settings,
+        )
         views, config = settings.interact.views, network.config
         if config.prompts != channel_count(labels):
-            raise BadSetting(f"training for interaction: the card's network.prompts must be {channel_count(labels)} for these labels, it is {config.prompts}")
+            raise BadSetting(
+                f"training for interaction: the card's network.prompts must be "
+                f"{channel_count(labels)} for "
+                f"these labels, it is {config.prompts}"
+            )
         if any(v % config.multiple or v > min(settings.patch) for v in views):
-            raise BadSetting(f"interact.views {views}: each must be a multiple of {config.multiple} voxels and fit the patch {settings.patch}")
-        self.reader = SimulatedReader(labels, ReaderSettings(jitter=settings.interact.jitter, wrong=settings.interact.wrong))
+            raise BadSetting(
+                f"interact.views {views}: each must be a multiple of {config.multiple} voxels "
+                f"and fit the "
+                f"patch {settings.patch}"
+            )
+        self.reader = SimulatedReader(
+            labels, ReaderSettings(jitter=settings.interact.jitter, wrong=settings.interact.wrong)
+        )
 
     def forward(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         images, present, regions, numbers = batch
@@ -67,19 +96,34 @@ class InteractiveLosses(nn.Module):
             fused = self.network.fuse(images, present)
             seen = self.network.deep_fused(fused)[0].float().sigmoid()
         side = int(rng.choice(self.settings.interact.views))
-        looks = [look for i, n in enumerate(numbers.tolist()) for look in self._looks(n, fused[i : i + 1], seen[i], regions[i], side)]
+        looks = [
+            look
+            for i, n in enumerate(numbers.tolist())
+            for look in self._looks(n, fused[i : i + 1], seen[i], regions[i], side)
+        ]
         looks = self._seen_again(looks)
         with self._autocast(images):
-            outputs = self.network.deep_fused(torch.cat([look.fused for look in looks]), self._channels(looks))
+            outputs = self.network.deep_fused(
+                torch.cat([look.fused for look in looks]), self._channels(looks)
+            )
         target = torch.stack([look.regions for look in looks])
         near = torch.from_numpy(np.stack([self._near(look) for look in looks])).to(images.device)
-        return (deep_loss(outputs, target, self.settings.deep_weights) + self.settings.interact.near * _near_loss(outputs[0], target, near))[None]
+        return (
+            deep_loss(outputs, target, self.settings.deep_weights)
+            + self.settings.interact.near * _near_loss(outputs[0], target, near)
+        )[None]
 
     def _autocast(self, images: torch.Tensor) -> torch.autocast:
-        return torch.autocast(images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16")
+        return torch.autocast(
+            images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16"
+        )
 
-    def _looks(self, number: int, fused: torch.Tensor, seen: torch.Tensor, regions: torch.Tensor, side: int) -> list[_Look]:
-        """What one sample's reader looks at and says: several views of one patch, each with some of the clicks into its errors."""
+    def _looks(
+        self, number: int, fused: torch.Tensor, seen: torch.Tensor, regions: torch.Tensor, side: int
+    ) -> list[_Look]:
+        """What one sample's reader looks at and says: several views of one patch, each with some of the
+        clicks into its errors.
+        """
         settings = self.settings.interact
         rng = np.random.default_rng([self.settings.seed, STREAM + 1, number])
         truth = self._decided(regions)
@@ -88,10 +132,18 @@ class InteractiveLosses(nn.Module):
         looks = []
         for _ in range(settings.looks):
             rng = np.random.default_rng([self.settings.seed, STREAM + 2 + len(looks), number])
-            middle = np.array(shots[int(rng.integers(len(shots)))].index) if shots else rng.integers(0, truth.shape)
+            middle = (
+                np.array(shots[int(rng.integers(len(shots)))].index)
+                if shots
+                else rng.integers(0, truth.shape)
+            )
             start = self._corner(rng, middle, truth.shape, side)
             share = rng.random()  # between hardly any of the clicks and all of them
-            here = [shot.seen_from(tuple(start)) for shot in shots if (np.array(shot.index) == middle).all() or rng.random() < share]
+            here = [
+                shot.seen_from(tuple(start))
+                for shot in shots
+                if (np.array(shot.index) == middle).all() or rng.random() < share
+            ]
             here = [shot for shot in here if all(0 <= v < side for v in shot.index)]
             looks.append(self._look(rng, here, start, side, fused, truth, shown, regions))
         return looks
@@ -114,47 +166,89 @@ class InteractiveLosses(nn.Module):
         prompts = self._told(rng, shots, truth, grid)
         if rng.random() < self.settings.interact.box and truth.any():
             prompts = _boxed(rng, prompts, truth, grid)
-        return _Look(rng, grid, fused[(slice(None), slice(None), *part)], regions[(slice(None), *box)], truth, shown, prompts)
+        return _Look(
+            rng,
+            grid,
+            fused[(slice(None), slice(None), *part)],
+            regions[(slice(None), *box)],
+            truth,
+            shown,
+            prompts,
+        )
 
     def _decided(self, probabilities: torch.Tensor) -> np.ndarray:
         return decide(probabilities.cpu().numpy(), self.labels, PostProcess(), 1.0)
 
-    def _corner(self, rng: np.random.Generator, middle: np.ndarray, shape: tuple[int, ...], side: int) -> np.ndarray:
+    def _corner(
+        self, rng: np.random.Generator, middle: np.ndarray, shape: tuple[int, ...], side: int
+    ) -> np.ndarray:
         """Corner of a view that holds `middle` off its faces; the network's first level has a voxel there."""
         start = middle - side // 2 + rng.integers(-(side // 5), side // 5 + 1, 3)
         stride = self.network.config.stem_stride
         return np.clip(start, 0, np.array(shape) - side) // stride * stride
 
-    def _told(self, rng: np.random.Generator, shots: Sequence[Shot], truth: np.ndarray, grid: Grid) -> Prompts:
+    def _told(
+        self, rng: np.random.Generator, shots: Sequence[Shot], truth: np.ndarray, grid: Grid
+    ) -> Prompts:
         """Shots as prompts, some of them as scribbles."""
         entries = []
         for shot in shots:
-            line = _line(rng, shot, truth) if shot.right and rng.random() < self.settings.interact.scribbles else None
-            entries.append(Click.on(grid, shot.index, shot.label) if line is None else Scribble.of(shot.label, line, grid))
+            line = (
+                _line(rng, shot, truth)
+                if shot.right and rng.random() < self.settings.interact.scribbles
+                else None
+            )
+            entries.append(
+                Click.on(grid, shot.index, shot.label)
+                if line is None
+                else Scribble.of(shot.label, line, grid)
+            )
         return Prompts(tuple(entries))
 
     def _channels(self, looks: Sequence[_Look]) -> torch.Tensor:
         """(n, P, i, j, k)."""
-        return torch.from_numpy(np.stack([encode(look.prompts, look.grid, self.labels, look.shown) for look in looks])).to(looks[0].fused.device)
+        return torch.from_numpy(
+            np.stack([encode(look.prompts, look.grid, self.labels, look.shown) for look in looks])
+        ).to(looks[0].fused.device)
 
     def _near(self, look: _Look) -> np.ndarray:
         """(i, j, k) weight, 1 at the prompts, falling to 0."""
-        return encode(look.prompts, look.grid, self.labels, sigma=self.settings.interact.reach)[: len(self.labels.labels) + 1].max(axis=0)
+        return encode(look.prompts, look.grid, self.labels, sigma=self.settings.interact.reach)[
+            : len(self.labels.labels) + 1
+        ].max(axis=0)
 
     def _seen_again(self, looks: Sequence[_Look]) -> list[_Look]:
-        """Some looks go on: the network answers, changed near the prompts only as serving does it, and the reader clicks once more."""
-        which = [n for n, look in enumerate(looks) if look.prompts.entries and look.rng.random() < self.settings.interact.again]
+        """Some looks go on: the network answers, changed near the prompts only as serving does it, and the
+        reader clicks once more.
+        """
+        which = [
+            n
+            for n, look in enumerate(looks)
+            if look.prompts.entries and look.rng.random() < self.settings.interact.again
+        ]
         if not which:
             return list(looks)
         several = [looks[n] for n in which]
         with torch.no_grad(), self._autocast(several[0].fused):
-            seen = self.network.deep_fused(torch.cat([look.fused for look in several]), self._channels(several))[0].float().sigmoid()
+            seen = (
+                self.network.deep_fused(torch.cat([look.fused for look in several]), self._channels(several))[
+                    0
+                ]
+                .float()
+                .sigmoid()
+            )
         after = list(looks)
         for n, look, probabilities in zip(which, several, seen):
             shown = np.where(self._near(look) > 0.1, self._decided(probabilities), look.shown)
             shots = self.reader.shots(look.truth, shown, self.spacing, look.rng, 1)
-            more = [e for e in self._told(look.rng, shots, look.truth, look.grid).entries if look.prompts.box is None or look.prompts.box.allows(e)]
-            after[n] = replace(look, shown=shown, prompts=replace(look.prompts, entries=(*look.prompts.entries, *more)))
+            more = [
+                e
+                for e in self._told(look.rng, shots, look.truth, look.grid).entries
+                if look.prompts.box is None or look.prompts.box.allows(e)
+            ]
+            after[n] = replace(
+                look, shown=shown, prompts=replace(look.prompts, entries=(*look.prompts.entries, *more))
+            )
         return after
 
 

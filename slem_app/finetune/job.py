@@ -1,7 +1,9 @@
-"""What one learning round is to do, and its folder: written by whoever starts it, read by the process that does it.
+"""What one learning round is to do, and its folder: written by whoever starts it, read by the process that
+does it.
 
-Below the folder of all rounds lie `lock`, which the process of the running round holds; `rounds/ID` with the order `job.json`, `status.json`
-(always whole) and `log.txt`; `cache` with prepared cases; `work` with the checkpoint and the best model of the round that runs or was killed.
+Below the folder of all rounds lie `lock`, which the process of the running round holds; `rounds/ID` with the
+order `job.json`, `status.json` (always whole) and `log.txt`; `cache` with prepared cases; `work` with the
+checkpoint and the best model of the round that runs or was killed.
 """
 
 from __future__ import annotations
@@ -90,11 +92,15 @@ class Job:
     early_stop_patience: int = 3
     """Epochs without a better metric after which it stops; negative: never."""
     new_share: float = 0.5
-    """Share of the patches that come from labels that no earlier round has learnt; the rest is replay. Only where there are both."""
+    """Share of the patches that come from labels that no earlier round has learnt; the rest is replay. Only
+    where there are both.
+    """
     most_cases: int = 64
     """Cases a round trains on at most: all new ones first, then a draw of the old ones."""
     hold_out: str = ""
-    """The user's `hold_out.yaml`, which need not exist; which cases validate is kept beside it. Empty: beside `models`."""
+    """The user's `hold_out.yaml`, which need not exist; which cases validate is kept beside it. Empty: beside
+    `models`.
+    """
     hold_out_share: float = 0.2
     """Share of the labelled cases that validate."""
     publish: str = "better"
@@ -109,15 +115,27 @@ class Job:
     """Changes of the training's settings (`FinetuneSettings`)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cases", tuple(one if isinstance(one, Labelled) else Labelled(**one) for one in self.cases))
+        object.__setattr__(
+            self, "cases", tuple(one if isinstance(one, Labelled) else Labelled(**one) for one in self.cases)
+        )
         if min(self.max_epochs, self.epoch_steps, self.processes, self.most_cases) < 1:
             counts = f"{self.max_epochs}, {self.epoch_steps}, {self.most_cases} and {self.processes}"
-            raise BadSetting(f"max_epochs, epoch_steps, most_cases and processes must be at least 1, got {counts}")
-        if not 0 <= self.new_share <= 1 or self.cache_gb <= 0:
-            raise BadSetting(f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and {self.cache_gb}")
-        if self.publish not in POLICIES or not 0 <= self.hold_out_share <= 1 or not 0 <= self.publish_tolerance <= 1:
             raise BadSetting(
-                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie between 0 and 1, "
+                f"max_epochs, epoch_steps, most_cases and processes must be at least 1, got {counts}"
+            )
+        if not 0 <= self.new_share <= 1 or self.cache_gb <= 0:
+            raise BadSetting(
+                f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and "
+                f"{self.cache_gb}"
+            )
+        if (
+            self.publish not in POLICIES
+            or not 0 <= self.hold_out_share <= 1
+            or not 0 <= self.publish_tolerance <= 1
+        ):
+            raise BadSetting(
+                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie "
+                f"between 0 and 1, "
                 f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
@@ -185,13 +203,22 @@ class RoundFolder:
         Raises:
             StorageFailed: the disk refused.
         """
-        folder = cls(Path(job.root) / "rounds" / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}")  # names sort by time
+        folder = cls(
+            Path(job.root) / "rounds" / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}"
+        )  # names sort by time
         try:
             folder.path.mkdir(parents=True)
-            write_file(folder.path / "job.json", json.dumps({"job": dataclasses.asdict(job), "request": dict(request)}, indent=1).encode())
-            folder.reserve.write_bytes(bytes(64 * 1024))  # given back where the disk is full, so that the reason can still be told
+            write_file(
+                folder.path / "job.json",
+                json.dumps({"job": dataclasses.asdict(job), "request": dict(request)}, indent=1).encode(),
+            )
+            folder.reserve.write_bytes(
+                bytes(64 * 1024)
+            )  # given back where the disk is full, so that the reason can still be told
         except OSError as error:
-            raise StorageFailed(f"{folder.path} cannot be written: {error.strerror or error}: free space, then train again") from error
+            raise StorageFailed(
+                f"{folder.path} cannot be written: {error.strerror or error}: free space, then train again"
+            ) from error
         folder.write(Status(started=time(), total_epochs=job.max_epochs))
         for old in rounds(Path(job.root))[:-KEPT]:
             shutil.rmtree(old.path, ignore_errors=True)
@@ -230,7 +257,9 @@ class RoundFolder:
                 self.reserve.unlink(missing_ok=True)
                 write_file(self.path / "status.json", data)
         except OSError as error:
-            raise StorageFailed(f"the status of round {self.id} could not be written: {error.strerror or error}") from error
+            raise StorageFailed(
+                f"the status of round {self.id} could not be written: {error.strerror or error}"
+            ) from error
 
     def change(self, **changes: Any) -> Status:
         """Write the status with some fields replaced; returns it."""
@@ -263,7 +292,11 @@ def last_lines(log: Path, lines: int = TAIL) -> list[str]:
 def rounds(root: Path) -> list[RoundFolder]:
     """All rounds that are known, oldest first."""
     there = Path(root) / "rounds"
-    return [RoundFolder(path) for path in sorted(there.iterdir()) if (path / "status.json").is_file()] if there.is_dir() else []
+    return (
+        [RoundFolder(path) for path in sorted(there.iterdir()) if (path / "status.json").is_file()]
+        if there.is_dir()
+        else []
+    )
 
 
 def latest_round(root: Path) -> RoundFolder | None:
@@ -272,7 +305,8 @@ def latest_round(root: Path) -> RoundFolder | None:
 
 
 class Lock:
-    """One round at a time. The lock is the kernel's: it ends with the last process that holds it, so none is ever stale.
+    """One round at a time. The lock is the kernel's: it ends with the last process that holds it, so none is
+    ever stale.
 
     Args:
         root: folder of all rounds.
@@ -283,7 +317,8 @@ class Lock:
         self.path, self.what = Path(root) / "lock", what
 
     def take(self) -> int:
-        """The lock as an open file, which may be handed to a child process; closing it in all of them gives it back.
+        """The lock as an open file, which may be handed to a child process; closing it in all of them gives
+        it back.
 
         Raises:
             Busy: a round is running.
@@ -293,12 +328,19 @@ class Lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageFailed(f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it may write to") from error
+            raise StorageFailed(
+                f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it "
+                f"may write to"
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
-            raise Busy(f"{self.what} is running already (process {self.holder() or 'unknown'}): wait for its end, or stop it") from error
+            raise Busy(
+                f"{self.what} is running already (process {self.holder() or 'unknown'}): wait "
+                f"for its end, "
+                f"or stop it"
+            ) from error
         return handle
 
     def name(self, handle: int, process: int) -> None:

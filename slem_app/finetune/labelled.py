@@ -1,4 +1,6 @@
-"""Labelled cases of a learning round as studies with truth; which of them it trains on, and how often: old ones beside new ones."""
+"""Labelled cases of a learning round as studies with truth; which of them it trains on, and how often: old
+ones beside new ones.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class LabelledStudies(StudySource):
             from slem_app.studies.pacs import Pacs
 
             pacs = Pacs.from_environment(self.job.studies)
-            return DicomWebSource(pacs, FileCache(Path(self.job.root) / PACS_FOLDER, self.job.pacs_cache_mb * 2**20)).of(one.case for one in self.job.cases)
+            return DicomWebSource(
+                pacs, FileCache(Path(self.job.root) / PACS_FOLDER, self.job.pacs_cache_mb * 2**20)
+            ).of(one.case for one in self.job.cases)
         return open_source(self.root, self.job.coding or None)
 
     def _list(self) -> Mapping[str, Labelled]:
@@ -59,9 +63,15 @@ class LabelledStudies(StudySource):
         study = replace(self._study(entry), label=label, coding="own", parts=())
         image = group(study).sequences.get(entry.sequence) or study.find(entry.sequence)
         if image is None:
-            raise NotFound(f"{id}: its label lies on the sequence {entry.sequence}, which the case no longer has")
+            raise NotFound(
+                f"{id}: its label lies on the sequence {entry.sequence}, which the case no longer has"
+            )
         if not label.grid.same_as(image.grid):
-            raise BadGrid(f"{id}: its label lies on {label.grid}, the image {entry.sequence} on {image.grid}: label it again")
+            raise BadGrid(
+                f"{id}: its label lies on {label.grid}, the image {entry.sequence} on "
+                f"{image.grid}: label "
+                f"it again"
+            )
         return study
 
     def _study(self, entry: Labelled) -> Study:
@@ -71,7 +81,9 @@ class LabelledStudies(StudySource):
         if not path.is_file():
             raise NotFound(f"{entry.case}: its image {path.name} is gone")
         # the name of an uploaded file may say nothing; the label was made on it as this sequence
-        return Study(entry.case, "nifti", path.parent, (Series(entry.sequence, (path,), "nifti", entry.sequence),))
+        return Study(
+            entry.case, "nifti", path.parent, (Series(entry.sequence, (path,), "nifti", entry.sequence),)
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int
     Args:
         cases: all that may be trained on.
         learnt: those of them that an earlier round has learnt as they are now.
-        new_share: share of the turns that new cases get, where there are old ones too; none of either gets less than one turn.
+        new_share: share of the turns that new cases get, where there are old ones too; none of either gets
+            less than one turn.
         most: cases at most; all new ones first, then a draw of the old ones.
         seed: of the draw, e.g. the number of the round.
 
@@ -108,6 +121,8 @@ def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int
     old = sorted(rng.permutation(old)[:room].tolist()) if len(old) > room else old
     often_new = often_old = 1
     if new and old and 0 < new_share < 1:
-        wanted = new_share / (1 - new_share) * len(old) / len(new)  # turns of a new case for one turn of an old one
+        wanted = (
+            new_share / (1 - new_share) * len(old) / len(new)
+        )  # turns of a new case for one turn of an old one
         often_new, often_old = (max(1, round(wanted)), 1) if wanted >= 1 else (1, max(1, round(1 / wanted)))
     return Mixture(tuple(new), tuple(old), tuple(sorted([*new * often_new, *old * often_old])))

@@ -1,4 +1,6 @@
-"""Supervised training: the shared loop over patches, with the region heads' loss; how fast each part of the network learns."""
+"""Supervised training: the shared loop over patches, with the region heads' loss; how fast each part of the
+network learns.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ from slem_app.weights.transfer import PARTS
 
 __all__ = ["TrainingFailed", "train"]
 
-TRUNK = ("stem", "levels", "context")  # what a pretext trains and a freeze stops; fusion and decoder must fit the new task
+TRUNK = (
+    "stem",
+    "levels",
+    "context",
+)  # what a pretext trains and a freeze stops; fusion and decoder must fit the new task
 
 
 def train(
@@ -52,13 +58,14 @@ def train(
         device: torch device of this process.
         workers: loader processes.
         progress: show a bar with the time left.
-        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it returns True training stops.
+        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it
+            returns True training stops.
         labels: the model's; needed only for training with a simulated reader.
         mirrors: the card's.
 
     Raises:
-        BadSetting: the folder holds a run with other settings, the batch does not split among the processes, or a patch that the network
-            cannot take.
+        BadSetting: the folder holds a run with other settings, the batch does not split among the processes,
+            or a patch that the network cannot take.
         BadStudy: no case to train on.
         BadWeights: the checkpoint is damaged.
         StorageFailed: the disk refused a checkpoint.
@@ -66,7 +73,9 @@ def train(
     """
     _check(settings, network, ranks()[1])
     trunk = _trunk(network, settings)
-    state = State(folder, {**dataclasses.asdict(settings), "cases": sorted(ids)}, dataclasses.asdict(FinetuneSettings()))
+    state = State(
+        folder, {**dataclasses.asdict(settings), "cases": sorted(ids)}, dataclasses.asdict(FinetuneSettings())
+    )
     probe = settings.frozen >= 1
     for parameter in trunk.values():
         parameter.requires_grad_(not probe)
@@ -101,13 +110,22 @@ def _check(settings: FinetuneSettings, network: Segmenter, world: int) -> None:
     if settings.batch % world:
         raise BadSetting(f"batch {settings.batch} does not split evenly among {world} processes")
     if any(n % config.multiple for n in settings.patch) or max(settings.patch) < 2 * config.multiple:
-        raise BadSetting(f"patch {settings.patch}: this network takes multiples of {config.multiple} voxels, one of them at least {2 * config.multiple}")
+        raise BadSetting(
+            f"patch {settings.patch}: this network takes multiples of {config.multiple} voxels, one of "
+            f"them at least {2 * config.multiple}"
+        )
     if len(settings.deep_weights) <= len(network.deep_heads):
-        raise BadSetting(f"deep_weights {settings.deep_weights}: this network has {1 + len(network.deep_heads)} heads, each needs a weight")
+        raise BadSetting(
+            f"deep_weights {settings.deep_weights}: this network has "
+            f"{1 + len(network.deep_heads)} heads, "
+            f"each needs a weight"
+        )
 
 
 class _Losses(nn.Module):
-    """Network and loss as one module, since DistributedDataParallel wraps a forward: a batch of varied patches -> (1,)."""
+    """Network and loss as one module, since DistributedDataParallel wraps a forward: a batch of varied
+    patches -> (1,).
+    """
 
     def __init__(self, network: Segmenter, weights: Sequence[float]) -> None:
         super().__init__()
@@ -115,12 +133,20 @@ class _Losses(nn.Module):
 
     def forward(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         images, present, regions, _ = batch
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16"):
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=best_precision(images.device) == "bfloat16"
+        ):
             outputs = self.network.deep(images, present)
         return deep_loss(outputs, regions, self.weights)[None]
 
 
-def _interactive(network: Segmenter, labels: LabelSet | None, cache: CaseCache, ids: Sequence[str], settings: FinetuneSettings) -> InteractiveLosses:
+def _interactive(
+    network: Segmenter,
+    labels: LabelSet | None,
+    cache: CaseCache,
+    ids: Sequence[str],
+    settings: FinetuneSettings,
+) -> InteractiveLosses:
     if labels is None:
         raise BadSetting("interact.share is set: training with a simulated reader needs the model's labels")
     return InteractiveLosses(network, labels, cache.load(ids[0]).grid.spacing, settings)
@@ -132,7 +158,9 @@ def _trunk(network: Segmenter, settings: FinetuneSettings) -> dict[str, nn.Param
     return {name: parameter for name, parameter in network.named_parameters() if name.startswith(beginnings)}
 
 
-def _factors(network: Segmenter, settings: FinetuneSettings, trunk: dict[str, nn.Parameter]) -> Callable[[str], float] | None:
+def _factors(
+    network: Segmenter, settings: FinetuneSettings, trunk: dict[str, nn.Parameter]
+) -> Callable[[str], float] | None:
     """Factor of the learning rate by a weight's name; None where all are 1."""
     reader = settings.interact
     if settings.encoder_rate == 1 and settings.layer_decay == 1 and not reader.share:
@@ -145,7 +173,9 @@ def _factors(network: Segmenter, settings: FinetuneSettings, trunk: dict[str, nn
         if name not in trunk:
             return 1.0
         part, level = name.split(".")[1:3]
-        below = levels + 1 if part == "stem" else levels - int(level)  # the bottleneck is one below the decoder
+        below = (
+            levels + 1 if part == "stem" else levels - int(level)
+        )  # the bottleneck is one below the decoder
         return settings.encoder_rate * settings.layer_decay**below
 
     return factor

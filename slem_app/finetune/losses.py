@@ -1,4 +1,6 @@
-"""The loss of the region heads: soft Dice over the batch plus binary cross-entropy, at full resolution and at the coarser heads."""
+"""The loss of the region heads: soft Dice over the batch plus binary cross-entropy, at full resolution and at
+the coarser heads.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def region_loss(logits: torch.Tensor, target: torch.Tensor, smooth: float = 1.0)
     return (1 - dice).mean() + F.binary_cross_entropy_with_logits(logits, target)
 
 
-def deep_loss(outputs: Sequence[torch.Tensor], target: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+def deep_loss(
+    outputs: Sequence[torch.Tensor], target: torch.Tensor, weights: Sequence[float]
+) -> torch.Tensor:
     """Weighted mean of `region_loss` over the heads; the target is averaged down to each head's size."""
     total = torch.zeros((), device=target.device)
     used = list(zip(outputs, weights, strict=False))

@@ -1,4 +1,5 @@
-"""Training patches by number: patch `n` of seed `s` is always the same, so a resumed or distributed run sees what one run would.
+"""Training patches by number: patch `n` of seed `s` is always the same, so a resumed or distributed run sees
+what one run would.
 
 Loader processes cut patches out of the cache; they are varied where the network is (`Varied`): a core takes
 0.1 s for a patch of 96 x 96 x 96, longer than a GPU takes to learn from it.
@@ -25,7 +26,8 @@ STREAM = 6007  # keeps the random numbers of how a patch is varied apart from th
 
 
 class Patches(Dataset):
-    """`len` patches drawn from cached cases; each case is visited once per round, in an order shuffled by the seed.
+    """`len` patches drawn from cached cases; each case is visited once per round, in an order shuffled by the
+    seed.
 
     Cases are opened (memory-mapped) when their patch is read, so memory does not grow with their number.
 
@@ -33,7 +35,13 @@ class Patches(Dataset):
         BadStudy: no case.
     """
 
-    def __init__(self, cache: CaseCache, ids: Sequence[str], settings: FinetuneSettings, mirrors: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(
+        self,
+        cache: CaseCache,
+        ids: Sequence[str],
+        settings: FinetuneSettings,
+        mirrors: Sequence[int] = (0, 1, 2),
+    ) -> None:
         if not ids:
             raise BadStudy("there is no labelled case to train on")
         self.cache, self.ids, self.settings, self.mirrors = cache, tuple(ids), settings, tuple(mirrors)
@@ -47,17 +55,26 @@ class Patches(Dataset):
         return self.ids[np.random.default_rng([self.settings.seed, turn]).permutation(len(self.ids))[place]]
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """As it lies in the cache: images (M, i, j, k) float16, present (M,) bool, regions (R, i, j, k) uint8 (255 = inside), and the number."""
+        """As it lies in the cache: images (M, i, j, k) float16, present (M,) bool, regions (R, i, j, k) uint8
+        (255 = inside), and the number.
+        """
         case = self.cache.load(self.case(number))
         if case.regions is None:
             raise BadStudy(f"case {case.id!r} in the cache has no truth: it cannot be trained on")
         start = _start(np.random.default_rng([self.settings.seed, number]), case, self.settings)
-        images, regions = (torch.from_numpy(cut(array, start, self.settings.patch)) for array in (case.images, case.regions))
+        images, regions = (
+            torch.from_numpy(cut(array, start, self.settings.patch)) for array in (case.images, case.regions)
+        )
         return images, torch.from_numpy(case.present), regions, number
 
     def variation(self, number: int, sequences: int) -> Variation:
         """How patch `number` is varied."""
-        return draw(np.random.default_rng([self.settings.seed, STREAM, number]), sequences, self.settings.augment, self.mirrors)
+        return draw(
+            np.random.default_rng([self.settings.seed, STREAM, number]),
+            sequences,
+            self.settings.augment,
+            self.mirrors,
+        )
 
 
 class Varied(nn.Module):
@@ -65,8 +82,8 @@ class Varied(nn.Module):
 
     Args:
         patches: where the batches come from.
-        losses: takes images (N, M, i, j, k) and regions (N, R, i, j, k) as float32, the latter in 0..1, present (N, M) bool with at least one a
-            row, and the numbers (N,).
+        losses: takes images (N, M, i, j, k) and regions (N, R, i, j, k) as float32, the latter in 0..1,
+            present (N, M) bool with at least one a row, and the numbers (N,).
     """
 
     def __init__(self, patches: Patches, losses: nn.Module) -> None:
@@ -77,11 +94,15 @@ class Varied(nn.Module):
         return self.losses(self.vary(batch))
 
     @torch.no_grad()
-    def vary(self, batch: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def vary(
+        self, batch: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images, present, regions, numbers as `losses` takes them, from what the loader stacked."""
         images, present, regions, numbers = batch
         variations = [self.patches.variation(number, images.shape[1]) for number in numbers.tolist()]
-        varied = [apply(i.float(), r.float() / 255, v) for i, r, v in zip(images, regions, variations, strict=True)]
+        varied = [
+            apply(i.float(), r.float() / 255, v) for i, r, v in zip(images, regions, variations, strict=True)
+        ]
         kept = present & torch.from_numpy(np.stack([v.keep for v in variations])).to(present.device)
         present = torch.where(kept.any(dim=1, keepdim=True), kept, present)
         return torch.stack([i for i, _ in varied]), present, torch.stack([r for _, r in varied]), numbers

@@ -1,4 +1,6 @@
-"""A recipe: the card of the model to be made and the settings of its training, as YAML. Bundled ones lie in `recipes/`."""
+"""A recipe: the card of the model to be made and the settings of its training, as YAML. Bundled ones lie in
+`recipes/`.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,13 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
         raise NotFound(f"no recipe {str(name)!r}: give a .yaml file, or one of {', '.join(recipe_names())}")
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
-        raise BadSetting(f"{path}: a recipe holds the keys card and settings, got {list(table) if isinstance(table, Mapping) else table!r}")
+        raise BadSetting(
+            f"{path}: a recipe holds the keys card and settings, got "
+            f"{list(table) if isinstance(table, Mapping) else table!r}"
+        )
     settings = merge(to_table(FinetuneSettings()), table["settings"] or {}, f"{path}: settings")
     settings = merge(settings, changes, "settings")
-    return Recipe(from_table(Card, table["card"], f"{path}: card"), from_table(FinetuneSettings, settings, f"{path}: settings"))
+    return Recipe(
+        from_table(Card, table["card"], f"{path}: card"),
+        from_table(FinetuneSettings, settings, f"{path}: settings"),
+    )

@@ -1,7 +1,9 @@
-"""One learning round: from the served weights and the readers' labels to a model that is served next, if it is not worse on the hold-out.
+"""One learning round: from the served weights and the readers' labels to a model that is served next, if it
+is not worse on the hold-out.
 
-Whatever happens to it, the served model and the labels are only read; what it makes lies in its own folders until it is published, which is
-one rename. A round that was killed is continued by the next one if that has the same weights, labels and settings.
+Whatever happens to it, the served model and the labels are only read; what it makes lies in its own folders
+until it is published, which is one rename. A round that was killed is continued by the next one if that has
+the same weights, labels and settings.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ class Material:
     measured: tuple[str, ...]
     """Cases to measure on: those held out, else some that are trained on."""
     seed: int
-    """Of all draws: the same when the round is done again after a kill, another after it has come to its end."""
+    """Of all draws: the same when the round is done again after a kill, another after it has come to its end.
+    """
 
 
 class Round:
@@ -76,7 +79,8 @@ class Round:
         """Prepare, train, validate, publish; the outcome stands in the status.
 
         Raises:
-            SlemError: it failed, which the status says too; the checkpoint stays where a next round can use it.
+            SlemError: it failed, which the status says too; the checkpoint stays where a next round can use
+                it.
         """
         try:
             self._run()
@@ -84,10 +88,16 @@ class Round:
             self._failed(str(error))
             raise
         except torch.cuda.OutOfMemoryError as error:
-            self._failed(f"the GPU ran out of memory even with one patch a step ({str(error).splitlines()[0]}): free it, or train with device cpu")
+            self._failed(
+                f"the GPU ran out of memory even with one patch a step "
+                f"({str(error).splitlines()[0]}): free "
+                f"it, or train with device cpu"
+            )
             raise
         except OSError as error:
-            reason = f"a file could not be written or read ({error}): free space, or put it back, then train again"
+            reason = (
+                f"a file could not be written or read ({error}): free space, or put it back, then train again"
+            )
             self._failed(reason)
             raise StorageFailed(reason) from error
 
@@ -95,14 +105,29 @@ class Round:
         with first_process_first():
             report = self._prepare()
             if not report.ready:
-                raise BadStudy(f"there is no labelled case to train on ({_skipped(report.skipped) or 'none was labelled'}): label some, then train again")
+                raise BadStudy(
+                    f"there is no labelled case to train on "
+                    f"({_skipped(report.skipped) or 'none was labelled'}): label some, then train again"
+                )
             material = self._material(report)
         copies = self.folder.path / "hold-out"
-        scores = HoldOutScores(self.studies, material.measured if first_process() else (), self.cache, self.card, copies, self.device)
+        scores = HoldOutScores(
+            self.studies,
+            material.measured if first_process() else (),
+            self.cache,
+            self.card,
+            copies,
+            self.device,
+        )
         if first_process():
             self.cache.evict({*material.mixture.turns, *material.measured}, int(self.job.cache_gb * 2**30))
             self._tell(material, report, scores)
-        settings = plan(self.job, self.card, material.seed, [self.cache.load(case).grid.shape for case in material.mixture.turns])
+        settings = plan(
+            self.job,
+            self.card,
+            material.seed,
+            [self.cache.load(case).grid.shape for case in material.mixture.turns],
+        )
         while True:
             try:
                 self._train(settings, material, scores)
@@ -120,7 +145,9 @@ class Round:
         """Bring the labelled cases into the cache."""
         if first_process():
             self.folder.change(stage="preparing", total_epochs=self.job.max_epochs)
-        report = cache_cases(self.studies, self.cache, self.card.sequences, self.card.preparation, self.card.labels)
+        report = cache_cases(
+            self.studies, self.cache, self.card.sequences, self.card.preparation, self.card.labels
+        )
         if first_process():
             for case, why in report.skipped.items():
                 log.warning("left out %s: %s", case, why)
@@ -143,7 +170,13 @@ class Round:
 
     def _tell(self, material: Material, report: CachingReport, scores: HoldOutScores) -> None:
         mixture, hold_out = material.mixture, material.hold_out
-        log.info("%d new cases, %d old, %d held out, %d left out", len(mixture.new), len(mixture.old), len(hold_out.validate), len(report.skipped))
+        log.info(
+            "%d new cases, %d old, %d held out, %d left out",
+            len(mixture.new),
+            len(mixture.old),
+            len(hold_out.validate),
+            len(report.skipped),
+        )
         gone = [f"{case} is not measured: {why}" for case, why in scores.left_out.items()]
         notes = tuple(note for note in (hold_out.note, *gone) if note)
         for note in notes:
@@ -159,7 +192,11 @@ class Round:
         used = self._labels((*material.mixture.new, *material.mixture.old))
         measured = self._labels(material.measured)
         turns = material.mixture.turns
-        work = self.root / "work" / fingerprint(self.job.model, self.card.sha256, used, measured, to_table(settings), turns)
+        work = (
+            self.root
+            / "work"
+            / fingerprint(self.job.model, self.card.sha256, used, measured, to_table(settings), turns)
+        )
         epochs = Epochs(self.folder, self.job, self.parent, work, scores)
         if first_process():
             for other in work.parent.glob("*") if work.parent.is_dir() else ():
@@ -170,7 +207,17 @@ class Round:
         network.load_state_dict(self.parent.network.state_dict())
         try:
             card = self.card
-            train(network, self.cache, turns, settings, work, self.device, on_checkpoint=epochs.done, labels=card.labels, mirrors=card.mirrors)
+            train(
+                network,
+                self.cache,
+                turns,
+                settings,
+                work,
+                self.device,
+                on_checkpoint=epochs.done,
+                labels=card.labels,
+                mirrors=card.mirrors,
+            )
         except TrainingFailed:
             shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
             raise
@@ -182,7 +229,9 @@ class Round:
         """Case -> version of its label."""
         return {case: self.versions[case] for case in sorted(cases)}
 
-    def _publish(self, epochs: Epochs, material: Material, used: Mapping[str, str], settings: FinetuneSettings) -> None:
+    def _publish(
+        self, epochs: Epochs, material: Material, used: Mapping[str, str], settings: FinetuneSettings
+    ) -> None:
         """Measure the best epoch's model as it is stored, and hand it over."""
         best = load_model(epochs.model)
         held, figures, before = material.hold_out.validate, {}, {}
@@ -190,7 +239,10 @@ class Round:
             self.folder.change(stage="measuring the new model")
             figures, before = epochs.scores(best.network), epochs.scores(self.parent.network)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
-        training = f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} of {self.job.epoch_steps} steps"
+        training = (
+            f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} "
+            f"of {self.job.epoch_steps} steps"
+        )
         self.folder.change(stage="publishing")
         decision = self.published.publish(
             replace(best.card, training=training, figures=told),
@@ -200,13 +252,25 @@ class Round:
             parent=self.published.number_of(self.job.served),
             labels=used,
             held_out=self._labels(held),
-            settings={**to_table(settings), "name": self.job.name, "epochs": epochs.best.done, "best_epoch": epochs.best.epoch},
+            settings={
+                **to_table(settings),
+                "name": self.job.name,
+                "epochs": epochs.best.done,
+                "best_epoch": epochs.best.epoch,
+            },
             round=self.folder.id,
             trusted=material.hold_out.trusted,
             tolerance=self.job.publish_tolerance,
             policy=self.job.publish,
         )
-        self.folder.change(status=DONE, stage="done", reason=outcome(decision), published=decision.number, ended=time(), seconds_left=0.0)
+        self.folder.change(
+            status=DONE,
+            stage="done",
+            reason=outcome(decision),
+            published=decision.number,
+            ended=time(),
+            seconds_left=0.0,
+        )
 
     def _failed(self, reason: str) -> None:
         log.error(reason)
@@ -216,23 +280,35 @@ class Round:
 
 def outcome(decision: Decision) -> str:
     """What became of a round's model, for people."""
-    return f"version {decision.number} is served: {decision.reason}" if decision.published else decision.reason
+    return (
+        f"version {decision.number} is served: {decision.reason}" if decision.published else decision.reason
+    )
 
 
 def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = ()) -> FinetuneSettings:
-    """Settings of the training that a job asks for, its patches and views no larger than the cases, which are of these `shapes`.
+    """Settings of the training that a job asks for, its patches and views no larger than the cases, which are
+    of these `shapes`.
 
     Raises:
         BadCard: a setting that there is not.
         BadSetting: a value out of range.
     """
     interact = {"share": 0.5} if card.network.prompts == channel_count(card.labels) else {}
-    own = {"rate": RATE, "batch": max(2, job.processes), "interact": interact, "save_every": job.epoch_steps, "steps": job.max_epochs * job.epoch_steps}
+    own = {
+        "rate": RATE,
+        "batch": max(2, job.processes),
+        "interact": interact,
+        "save_every": job.epoch_steps,
+        "steps": job.max_epochs * job.epoch_steps,
+    }
     table = merge(to_table(FinetuneSettings()), {**own, "seed": seed, **job.settings}, "a round's settings")
     settings, multiple = from_table(FinetuneSettings, table, "a round's settings"), card.network.multiple
     if not shapes or "patch" in job.settings:
         return settings
-    patch = tuple(min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple) for axis, n in enumerate(settings.patch))
+    patch = tuple(
+        min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple)
+        for axis, n in enumerate(settings.patch)
+    )
     patch = patch if max(patch) > multiple else (2 * multiple, *patch[1:])  # the least that a network takes
     views = tuple(v for v in settings.interact.views if v <= min(patch)) or (min(patch),)
     return replace(settings, patch=patch, interact=replace(settings.interact, views=views))

@@ -24,30 +24,42 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
-    """95 % symmetric Hausdorff distance in mm, by MONAI; 0 if both masks are empty, 374 (a BraTS volume's diagonal) if one is."""
+    """95 % symmetric Hausdorff distance in mm, by MONAI; 0 if both masks are empty, 374 (a BraTS volume's
+    diagonal) if one is.
+    """
     if not a.any() or not b.any():
         return 0.0 if a.any() == b.any() else 374.0
     from monai.metrics import compute_hausdorff_distance  # takes seconds to import, used by evaluation alone
 
     with _quiet():
-        return float(compute_hausdorff_distance(*_cropped(a, b), include_background=True, percentile=95, spacing=list(spacing)))
+        return float(
+            compute_hausdorff_distance(
+                *_cropped(a, b), include_background=True, percentile=95, spacing=list(spacing)
+            )
+        )
 
 
 def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
-    """Average and maximum symmetric surface distance in mm, by MONAI; (0, 0) if both masks are empty, infinite if one is."""
+    """Average and maximum symmetric surface distance in mm, by MONAI; (0, 0) if both masks are empty,
+    infinite if one is.
+    """
     if not a.any() or not b.any():
         return (0.0, 0.0) if a.any() == b.any() else (float("inf"), float("inf"))
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
     both = _cropped(a, b)
     with _quiet():
-        average = compute_average_surface_distance(*both, include_background=True, symmetric=True, spacing=list(spacing))
+        average = compute_average_surface_distance(
+            *both, include_background=True, symmetric=True, spacing=list(spacing)
+        )
         largest = compute_hausdorff_distance(*both, include_background=True, spacing=list(spacing))
     return float(average), float(largest)
 
 
 def volume_difference(predicted: np.ndarray, expected: np.ndarray) -> float:
-    """Relative absolute volume difference in %; 0 if both masks are empty, infinite if the expected one alone is."""
+    """Relative absolute volume difference in %; 0 if both masks are empty, infinite if the expected one alone
+    is.
+    """
     mine, right = int(predicted.sum()), int(expected.sum())
     if not right:
         return 0.0 if not mine else float("inf")
@@ -63,11 +75,15 @@ def _cropped(a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)  # MONAI 1.5 and 1.6 warn of a call of their own
+        warnings.filterwarnings(
+            "ignore", "monai.metrics.utils get_mask_edges", FutureWarning
+        )  # MONAI 1.5 and 1.6 warn of a call of their own
         yield
 
 
-def region_scores(predicted: np.ndarray, expected: np.ndarray, grid: Grid, labels: LabelSet, surface: bool = True) -> dict[str, float]:
+def region_scores(
+    predicted: np.ndarray, expected: np.ndarray, grid: Grid, labels: LabelSet, surface: bool = True
+) -> dict[str, float]:
     """Scores of one case.
 
     Args:
@@ -84,8 +100,13 @@ def region_scores(predicted: np.ndarray, expected: np.ndarray, grid: Grid, label
         BadGrid: unlike shapes.
     """
     if predicted.shape != expected.shape:
-        raise BadGrid(f"the prediction has {predicted.shape} voxels, the truth {expected.shape}: bring them to one grid first")
-    pairs = list(zip(labels.regions, labels.region_masks(predicted), labels.region_masks(expected), strict=True))
+        raise BadGrid(
+            f"the prediction has {predicted.shape} voxels, the truth {expected.shape}: bring them to one "
+            f"grid first"
+        )
+    pairs = list(
+        zip(labels.regions, labels.region_masks(predicted), labels.region_masks(expected), strict=True)
+    )
     scores = {region.name: dice(p, t) for region, p, t in pairs}
     if surface:
         scores |= {f"hd95_{region.name}": hausdorff95(p, t, grid.spacing) for region, p, t in pairs}
@@ -97,4 +118,9 @@ def bootstrap(values: Sequence[float], seed: int = 0, draws: int = 10_000) -> Ma
     array = np.asarray(values, dtype=np.float64)
     means = array[np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return {"mean": float(array.mean()), "sd": float(array.std(ddof=1)) if len(array) > 1 else 0.0, "low": float(low), "high": float(high)}
+    return {
+        "mean": float(array.mean()),
+        "sd": float(array.std(ddof=1)) if len(array) > 1 else 0.0,
+        "low": float(low),
+        "high": float(high),
+    }

@@ -36,7 +36,9 @@ class AugmentSettings:
     blur: float = 0.15
     """Probability of a Gaussian blur or low resolution, a sequence."""
     keep_sequence: float = 0.75
-    """Each sequence is kept with this probability, at least one; the others are flagged as missing. 1: none is dropped."""
+    """Each sequence is kept with this probability, at least one; the others are flagged as missing. 1: none
+    is dropped.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep_sequence <= 1:
@@ -56,7 +58,8 @@ class InteractSettings:
     clicks: int = 10
     """Most clicks into the errors of a patch."""
     looks: int = 2
-    """Views of each patch in an interactive step, each around one of the clicks and with some of the others."""
+    """Views of each patch in an interactive step, each around one of the clicks and with some of the others.
+    """
     views: tuple[int, ...] = (48, 64, 80)
     """Sides of the views in voxels; one is drawn a step."""
     again: float = 0.5
@@ -74,8 +77,10 @@ class InteractSettings:
     rate: float = 5.0
     """Factor of the prompt layer's learning rate: it starts at zero beside weights that know their task."""
     kept: float = 1.0
-    """How much of the change to the parent's own weights is kept in the end, where the parent had no prompt channels (interpolation of weights,
-    Wortsman et al. 2022). 0: the prompt layer alone is new, and automatic results are the parent's, bit for bit."""
+    """How much of the change to the parent's own weights is kept in the end, where the parent had no prompt
+    channels (interpolation of weights, Wortsman et al. 2022). 0: the prompt layer alone is new, and automatic
+    results are the parent's, bit for bit.
+    """
     near: float = 1.0
     """Weight of the loss around the prompts."""
     reach: float = 10.0
@@ -83,10 +88,29 @@ class InteractSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", tuple(self.views))
-        shares = (self.share, self.again, self.wrong, self.jitter, self.scribbles, self.box, self.blank, self.kept)
+        shares = (
+            self.share,
+            self.again,
+            self.wrong,
+            self.jitter,
+            self.scribbles,
+            self.box,
+            self.blank,
+            self.kept,
+        )
         counts = (self.clicks, self.looks, *self.views)
-        if not all(0 <= s <= 1 for s in shares) or not self.views or min(counts) < 1 or self.near < 0 or min(self.reach, self.rate) <= 0:
-            raise BadSetting(f"interact: shares lie in 0..1, clicks, looks, views, rate and reach are positive, near is not negative: {self}")
+        if (
+            not all(0 <= s <= 1 for s in shares)
+            or not self.views
+            or min(counts) < 1
+            or self.near < 0
+            or min(self.reach, self.rate) <= 0
+        ):
+            raise BadSetting(
+                f"interact: shares lie in 0..1, clicks, looks, views, rate and reach are "
+                f"positive, near is "
+                f"not negative: {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -128,18 +152,34 @@ class FinetuneSettings:
     fresh: tuple[str, ...] = ()
     """Parts that are not taken from a pre-trained encoder: stem, fusion, levels, context, decoder."""
     frozen: float = 0.0
-    """Share of the steps, from the first, in which the trunk of the encoder (stem, levels, context, but what is fresh) does not learn.
-    1: never, which probes how good the pre-trained features are."""
+    """Share of the steps, from the first, in which the trunk of the encoder (stem, levels, context, but what
+    is fresh) does not learn.
+    1: never, which probes how good the pre-trained features are.
+    """
     encoder_rate: float = 1.0
     """Factor of the trunk's learning rate."""
     layer_decay: float = 1.0
-    """Each level of the trunk learns this much slower than the one after it, the bottleneck than the decoder (ELECTRA, Clark et al. 2020)."""
+    """Each level of the trunk learns this much slower than the one after it, the bottleneck than the decoder
+    (ELECTRA, Clark et al. 2020).
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patch", tuple(self.patch))
         object.__setattr__(self, "deep_weights", tuple(self.deep_weights))
         object.__setattr__(self, "fresh", tuple(self.fresh))
-        if self.steps < 1 or self.batch < 1 or self.rate <= 0 or not 0 <= self.foreground <= 1 or self.save_every < 1:
-            raise BadSetting(f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}")
+        if (
+            self.steps < 1
+            or self.batch < 1
+            or self.rate <= 0
+            or not 0 <= self.foreground <= 1
+            or self.save_every < 1
+        ):
+            raise BadSetting(
+                f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}"
+            )
         if not 0 <= self.frozen <= 1 or self.encoder_rate < 0 or not 0 < self.layer_decay <= 1:
-            raise BadSetting(f"frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0 and at most 1: {self}")
+            raise BadSetting(
+                f"frozen must lie between 0 and 1, encoder_rate must not be negative, "
+                f"layer_decay above 0 "
+                f"and at most 1: {self}"
+            )

@@ -1,4 +1,6 @@
-"""How good a network is on the hold-out of a learning round: predicted as in serving, compared on the reader's grid."""
+"""How good a network is on the hold-out of a learning round: predicted as in serving, compared on the
+reader's grid.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,28 @@ __all__ = ["HoldOutScores"]
 
 
 class HoldOutScores:
-    """Scores networks on the same cases and the same labels, whatever readers do meanwhile: the labels are copied first.
+    """Scores networks on the same cases and the same labels, whatever readers do meanwhile: the labels are
+    copied first.
 
     Args:
         studies: the labelled cases.
-        cases: those to score on, none in any process but the first; one that is gone meanwhile is left out, see `left_out`.
+        cases: those to score on, none in any process but the first; one that is gone meanwhile is left out,
+            see `left_out`.
         cache: with all of them prepared.
         card: of the model.
         folder: for the copies, made anew.
         device: where to predict.
     """
 
-    def __init__(self, studies: LabelledStudies, cases: Sequence[str], cache: CaseCache, card: Card, folder: Path, device: str) -> None:
+    def __init__(
+        self,
+        studies: LabelledStudies,
+        cases: Sequence[str],
+        cache: CaseCache,
+        card: Card,
+        folder: Path,
+        device: str,
+    ) -> None:
         self.cache, self.card, self.device = cache, card, device
         self.folder, self.left_out = folder, {}
         self.copies: dict[str, Series] = {}
@@ -58,11 +70,22 @@ class HoldOutScores:
         """
         predictor = Predictor(Model(self.card, network, self.folder), self.device)
         scores = [self._score(predictor, case) for case in list(self.copies)[:most]]
-        each = {region.name: float(np.mean([one[region.name] for one in scores])) for region in self.card.labels.regions} if scores else {}
+        each = (
+            {
+                region.name: float(np.mean([one[region.name] for one in scores]))
+                for region in self.card.labels.regions
+            }
+            if scores
+            else {}
+        )
         return each | ({"mean": float(np.mean(list(each.values())))} if each else {})
 
     def _score(self, predictor: Predictor, case: str) -> Mapping[str, float]:
         array, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
         cached = self.cache.load(case)
-        prepared = Prepared(np.array(cached.images, dtype=np.float32), cached.present, self.card.sequences, cached.grid, grid)
-        return region_scores(predictor.predict(prepared).array, array.astype(np.uint8), grid, self.card.labels, surface=False)
+        prepared = Prepared(
+            np.array(cached.images, dtype=np.float32), cached.present, self.card.sequences, cached.grid, grid
+        )
+        return region_scores(
+            predictor.predict(prepared).array, array.astype(np.uint8), grid, self.card.labels, surface=False
+        )

@@ -1,6 +1,8 @@
-"""The process of a learning round: python -m slem_app.finetune.worker ROUND_FOLDER [LOCK], by itself or under torchrun.
+"""The process of a learning round: python -m slem_app.finetune.worker ROUND_FOLDER [LOCK], by itself or under
+torchrun.
 
-It runs without MONAI Label, so it begins within seconds. LOCK is the open file of the lock that it inherits; without it takes the lock itself.
+It runs without MONAI Label, so it begins within seconds. LOCK is the open file of the lock that it inherits;
+without it takes the lock itself.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from time import time
 from slem_app.errors import SlemError
 from slem_app.finetune.job import FAILED, Lock, RoundFolder
 from slem_app.finetune.round import Round
-from slem_app.training import device_of_this_process, end_with_launcher, first_process, join_processes, leave_processes
+from slem_app.training import (
+    device_of_this_process,
+    end_with_launcher,
+    first_process,
+    join_processes,
+    leave_processes,
+)
 
 __all__ = ["main"]
 
@@ -25,7 +33,12 @@ POLITE = 5  # niceness of a training beside a server on the same processor
 
 def main(arguments: list[str]) -> int:
     """Do the round; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+    )
     folder = RoundFolder(Path(arguments[0]))
     end_with_launcher()
     inherited = len(arguments) > 1 and "LOCAL_RANK" not in os.environ  # of a group, the launcher alone has it
@@ -40,7 +53,9 @@ def main(arguments: list[str]) -> int:
             os.nice(POLITE)  # readers come first
         join_processes(device)
         Round(folder, device).run()
-    except SlemError as error:  # anything else leaves its traceback in the log, where the server finds the reason
+    except (
+        SlemError
+    ) as error:  # anything else leaves its traceback in the log, where the server finds the reason
         return _ended(folder, str(error))
     finally:
         leave_processes()

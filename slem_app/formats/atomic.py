@@ -1,6 +1,7 @@
 """Writing a file whole or not at all.
 
-Invariant: at every moment, kill -9 and power failure included, the path holds either what was there before or all of the new content.
+Invariant: at every moment, kill -9 and power failure included, the path holds either what was there before or
+    all of the new content.
 A killed process leaves a hidden part behind, whose name says who wrote it, so that `sweep` can take it away.
 """
 
@@ -29,14 +30,17 @@ WRITER = re.compile(r"[.-]([0-9a-f]{8})-([0-9]+)-[0-9a-f]+(\.part)?$")
 def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write; it takes its name only when the block ends without an error.
 
-    The content goes to a hidden file in the same folder (a rename is atomic only within one file system), is flushed to the disk, then renamed.
+    The content goes to a hidden file in the same folder (a rename is atomic only within one file system), is
+    flushed to the disk, then renamed.
 
     Args:
         path: the file to make or to replace; its folder must exist.
-        durable: wait until it is on the disk; a file that is sent and removed need not last through a power failure.
+        durable: wait until it is on the disk; a file that is sent and removed need not last through a power
+            failure.
 
     Raises:
-        StorageFailed: the disk refused (full, read-only, no such folder); what `path` held before is still there.
+        StorageFailed: the disk refused (full, read-only, no such folder); what `path` held before is still
+            there.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{writer()}-{uuid.uuid4().hex[:8]}.part")
@@ -51,7 +55,8 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
             _sync_folder(path.parent)
     except OSError as error:
         raise StorageFailed(
-            f"{path} could not be written: {error.strerror or error}. Nothing that was there before is lost; free space or fix the permissions, then save again"
+            f"{path} could not be written: {error.strerror or error}. Nothing that was there before is "
+            f"lost; free space or fix the permissions, then save again"
         ) from error
     finally:
         with suppress(OSError):  # gone after the rename; if it cannot be removed, the first error tells more
@@ -64,7 +69,9 @@ def writer() -> str:
 
 
 def is_leftover(path: Path) -> bool:
-    """True for an unfinished file or folder whose writer is gone: no such process on this machine, or begun a day ago."""
+    """True for an unfinished file or folder whose writer is gone: no such process on this machine, or begun a
+    day ago.
+    """
     found = WRITER.search(path.name)
     if found is None:
         return False
@@ -76,8 +83,12 @@ def is_leftover(path: Path) -> bool:
 
 
 def sweep(folder: Path, deep: bool = True) -> int:
-    """Take away the parts that killed processes left in a folder and, if `deep`, below it; how many there were."""
-    gone = [path for path in (folder.rglob(".*.part") if deep else folder.glob(".*.part")) if is_leftover(path)]
+    """Take away the parts that killed processes left in a folder and, if `deep`, below it; how many there
+    were.
+    """
+    gone = [
+        path for path in (folder.rglob(".*.part") if deep else folder.glob(".*.part")) if is_leftover(path)
+    ]
     for path in gone:
         with suppress(OSError):
             path.unlink()

@@ -21,8 +21,13 @@ def check_labels(array: np.ndarray, grid: Grid, labels: LabelSet) -> np.ndarray:
     """
     geometry.check_grid(grid, "the result's grid")
     if array.shape != grid.shape:
-        raise BadGrid(f"a label map of {array.shape} voxels came with a grid of {grid.shape}: both must be the requested image's")
+        raise BadGrid(
+            f"a label map of {array.shape} voxels came with a grid of {grid.shape}: both must be the "
+            f"requested image's"
+        )
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > len(labels.names):
-        raise BadLabel(f"label values must lie in 0..{len(labels.names)} ({', '.join(labels.names)}), got {low}..{high}")
+        raise BadLabel(
+            f"label values must lie in 0..{len(labels.names)} ({', '.join(labels.names)}), got {low}..{high}"
+        )
     return np.asfortranarray(array, dtype=np.uint8)

@@ -1,7 +1,9 @@
-"""Drafts for the cases that await one, made by any number of processes at once: which are left, who makes which, and how they are kept.
+"""Drafts for the cases that await one, made by any number of processes at once: which are left, who makes
+which, and how they are kept.
 
-A case is made by whoever holds its lock, which is the kernel's and ends with its process; then it is looked at again. So no case is made twice, whoever
-else is at work on the store, and what was interrupted goes on where it was: what is there is not made again.
+A case is made by whoever holds its lock, which is the kernel's and ends with its process; then it is looked
+at again. So no case is made twice, whoever else is at work on the store, and what was interrupted goes on
+where it was: what is there is not made again.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ class Drafts:
 
     def __post_init__(self) -> None:
         if self.tag == FINAL:
-            raise BadSetting("what a model makes is a draft and is never kept as a final label: leave the tag out, or name another")
+            raise BadSetting(
+                "what a model makes is a draft and is never kept as a final label: leave the tag out, or "
+                "name another"
+            )
         if self.which not in WHICH:
             raise BadSetting(f"images must be one of {', '.join(WHICH)}, got {self.which!r}")
 
@@ -76,7 +81,8 @@ class Drafts:
 
     @contextmanager
     def claimed(self, case: str) -> Iterator[bool]:
-        """True if the case is ours alone now and still needs a draft; it is given back in the end, however that comes.
+        """True if the case is ours alone now and still needs a draft; it is given back in the end, however
+        that comes.
 
         Raises:
             StorageFailed: the disk refused.
@@ -86,13 +92,26 @@ class Drafts:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
         except OSError as error:
-            raise StorageFailed(f"{folder} cannot be made: {error.strerror or error}: free some space, then call again to go on") from error
+            raise StorageFailed(
+                f"{folder} cannot be made: {error.strerror or error}: free some space, then call "
+                f"again to "
+                f"go on"
+            ) from error
         try:
             yield _locked(handle) and self.needs(case)
         finally:
             os.close(handle)
 
-    def save(self, case: str, array: np.ndarray, grid: Grid, labels: LabelSet, grouping: Grouping, sequence: str, client: str) -> Version:
+    def save(
+        self,
+        case: str,
+        array: np.ndarray,
+        grid: Grid,
+        labels: LabelSet,
+        grouping: Grouping,
+        sequence: str,
+        client: str,
+    ) -> Version:
         """Keep a draft.
 
         Args:
@@ -115,9 +134,13 @@ class Drafts:
             "label_names": {name: value for value, name in enumerate(labels.names, 1)},
             "present": list(present),
             "ts": int(time.time()),
-            **Record(time.time(), "", client, self.model, self.version, self.sha256, automatic=True).to_meta(),
+            **Record(
+                time.time(), "", client, self.model, self.version, self.sha256, automatic=True
+            ).to_meta(),
         }
-        return self.labels.store.save(case, self.tag, lambda path: write_nifti(array, grid, labels, path), meta)
+        return self.labels.store.save(
+            case, self.tag, lambda path: write_nifti(array, grid, labels, path), meta
+        )
 
 
 def _locked(handle: int) -> bool:

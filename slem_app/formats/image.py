@@ -1,4 +1,6 @@
-"""An image as NIfTI: for clients that open one 3D file, where the source is DICOM or a channel of a 4D file."""
+"""An image as NIfTI: for clients that open one 3D file, where the source is DICOM or a channel of
+a 4D file.
+"""
 
 from __future__ import annotations
 

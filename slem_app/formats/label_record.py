@@ -1,6 +1,8 @@
-"""Who saved a label, when, with what, and what it cost: kept with every version, beside what the client said of it.
+"""Who saved a label, when, with what, and what it cost: kept with every version, beside what the client said
+of it.
 
-Tags are MONAI Label's: a label tagged `final` is done, any other tag is a draft. Only final labels are learnt.
+Tags are MONAI Label's: a label tagged `final` is done, any other tag is a draft. Only final labels are
+learnt.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Record:
     automatic: bool = False
     """A model's result as it is; with a reader, one that he has accepted."""
     seconds: float | None = None
-    """Spent by this reader on the case since its first request about it, or since this reader's version before; None: not known."""
+    """Spent by this reader on the case since its first request about it, or since this reader's version
+    before; None: not known.
+    """
     clicks: int | None = None
     """Clicks and scribbles that this reader placed meanwhile; None: not known."""
     user: str = ""
@@ -47,7 +51,16 @@ class Record:
         """From a version's meta; what an older one does not hold stays unknown."""
         known = {field.name for field in fields(cls)}
         told = {name: value for name, value in meta.get(RECORD, {}).items() if name in known}
-        return cls(**({"ts": float(meta.get("ts", 0.0)), "reader": str(meta.get("client_id", "")), "model": str(meta.get("model") or "")} | told))
+        return cls(
+            **(
+                {
+                    "ts": float(meta.get("ts", 0.0)),
+                    "reader": str(meta.get("client_id", "")),
+                    "model": str(meta.get("model") or ""),
+                }
+                | told
+            )
+        )
 
     def to_meta(self) -> dict[str, Any]:
         """As it is kept."""
@@ -55,7 +68,9 @@ class Record:
 
     @property
     def who(self) -> str:
-        """The user who was logged in, else the reader's own id where it tells readers apart, else with its place; a model where no reader took part."""
+        """The user who was logged in, else the reader's own id where it tells readers apart, else with its
+        place; a model where no reader took part.
+        """
         if not (self.reader or self.user):
             return f"{self.model} {self.model_version}".strip() or "unknown"
         if self.user:

@@ -2,9 +2,11 @@
 
     <store>/labels/<case>/<tag>/000001/label.nii.gz + meta.json
 
-A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as the last step. So whatever
-happens to the process or the machine, a version is there completely or not at all, and earlier ones are never touched. Two processes may
-save at the same time: a rename onto a number that is taken fails, and the next number is tried. So two readers of one case have versions of
+A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as
+the last step. So whatever happens to the process or the machine, a version is there completely or not at all,
+and earlier ones are never touched. Two processes may
+save at the same time: a rename onto a number that is taken fails, and the next number is tried. So two
+    readers of one case have versions of
 their own, and which of the final ones counts is decided by one rule (`counting`).
 """
 
@@ -117,18 +119,25 @@ class LabelStore:
         """
         versions = self.versions(case, tag)
         if not versions:
-            raise NotFound(f"case {case!r} has no label with tag {tag!r}; it has {', '.join(self.tags(case)) or 'no labels'}")
+            raise NotFound(
+                f"case {case!r} has no label with tag {tag!r}; it has "
+                f"{', '.join(self.tags(case)) or 'no labels'}"
+            )
         return versions[-1]
 
     def history(self, case: str) -> tuple[Version, ...]:
-        """All versions of a case, drafts and final labels of all readers, in the order in which they were saved."""
+        """All versions of a case, drafts and final labels of all readers, in the order in which they were
+        saved.
+        """
         found = [version for tag in self.tags(case) for version in self.versions(case, tag)]
         return tuple(sorted(found, key=lambda version: (version.record.ts, version.tag, version.number)))
 
     def counting(self, case: str, experts: Sequence[str] = ()) -> Version:
-        """The final label that counts: for training, for export, and for whoever asks for the final label of the case.
+        """The final label that counts: for training, for export, and for whoever asks for the final label of
+        the case.
 
-        The newest one, whoever saved it; but one of an expert's goes before all others', the first expert's first.
+        The newest one, whoever saved it; but one of an expert's goes before all others', the first expert's
+        first.
 
         Args:
             case: case id.
@@ -146,14 +155,24 @@ class LabelStore:
     def tags(self, case: str) -> tuple[str, ...]:
         """Tags under which the case has labels."""
         with contextlib.suppress(FileNotFoundError):
-            names = (path.name for path in (self.root / "labels" / file_name(case)).iterdir() if TAG.fullmatch(path.name))
+            names = (
+                path.name
+                for path in (self.root / "labels" / file_name(case)).iterdir()
+                if TAG.fullmatch(path.name)
+            )
             return tuple(sorted(name for name in names if self.versions(case, name)))
         return ()
 
     def cases(self) -> tuple[str, ...]:
         """Cases that have labels."""
         with contextlib.suppress(FileNotFoundError):
-            return tuple(sorted(unquote(path.name) for path in (self.root / "labels").iterdir() if self.tags(unquote(path.name))))
+            return tuple(
+                sorted(
+                    unquote(path.name)
+                    for path in (self.root / "labels").iterdir()
+                    if self.tags(unquote(path.name))
+                )
+            )
         return ()
 
     def annotate(self, version: Version, info: Mapping[str, object]) -> None:
@@ -167,14 +186,20 @@ class LabelStore:
             replace_file(version.folder / META_FILE, json.dumps({**version.meta, **more}, indent=1))
 
     def sweep(self) -> int:
-        """Take away what killed processes left behind half written, in all of the store but `training`; how many there were."""
+        """Take away what killed processes left behind half written, in all of the store but `training`; how
+        many there were.
+        """
         count = 0
         for path in (self.root / "labels").glob("*/*/.new-*"):
             if is_leftover(path):
                 shutil.rmtree(path, ignore_errors=True)
                 count += not path.exists()
         with contextlib.suppress(OSError):
-            count += sum(sweep(folder) for folder in self.root.iterdir() if folder.is_dir() and folder.name != "training")
+            count += sum(
+                sweep(folder)
+                for folder in self.root.iterdir()
+                if folder.is_dir() and folder.name != "training"
+            )
             count += sweep(self.root, deep=False)
         return count
 
@@ -186,7 +211,11 @@ class LabelStore:
             StorageFailed: the disk refused.
         """
         self.latest(case, tag)
-        grave = self.root / "removed" / f"{file_name(case)}-{tag}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        grave = (
+            self.root
+            / "removed"
+            / f"{file_name(case)}-{tag}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        )
         with _storage(grave):
             _make(grave.parent)
             os.rename(self._place(case, tag), grave)
@@ -196,7 +225,11 @@ class LabelStore:
 
     def _place(self, case: str, tag: str) -> Path:
         if not TAG.fullmatch(tag):
-            raise BadSetting(f"tag {tag!r} cannot be used: letters, digits and _ . - only, at most 64, beginning with a letter or digit")
+            raise BadSetting(
+                f"tag {tag!r} cannot be used: letters, digits and _ . - only, at most 64, "
+                f"beginning with a "
+                f"letter or digit"
+            )
         return self.root / "labels" / file_name(case) / tag
 
 
@@ -274,5 +307,11 @@ def _storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free some space" if error.errno in FULL else "give the server a folder that it may write to with `--conf store DIR`"
-        raise StorageFailed(f"cannot write {path}: {error.strerror or error}; nothing that was there before is lost; {hint}") from error
+        hint = (
+            "free some space"
+            if error.errno in FULL
+            else "give the server a folder that it may write to with `--conf store DIR`"
+        )
+        raise StorageFailed(
+            f"cannot write {path}: {error.strerror or error}; nothing that was there before is lost; {hint}"
+        ) from error

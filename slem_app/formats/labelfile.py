@@ -39,7 +39,8 @@ def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None
         path: the file.
 
     Returns:
-        (I, J, K) uint8 or int16 values, the grid, and the names of the values, or None where the file holds none (NIfTI, plain NRRD).
+        (I, J, K) uint8 or int16 values, the grid, and the names of the values, or None where the file holds
+        none (NIfTI, plain NRRD).
 
     Raises:
         NotFound: no such file.
@@ -57,7 +58,9 @@ def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None
     else:
         raise BadVolume(f"{path.name}: a label file must be .nii, .nii.gz, .nrrd or .seg.nrrd")
     if array.ndim != 3 or 0 in array.shape:
-        raise BadVolume(f"{path.name}: a label map must have three dimensions, got {array.shape}: export one 3D label map")
+        raise BadVolume(
+            f"{path.name}: a label map must have three dimensions, got {array.shape}: export one 3D label map"
+        )
     grid = Grid(array.shape, affine)
     geometry.check_grid(grid, path.name)
     return _whole(array, path.name), grid, names
@@ -66,8 +69,8 @@ def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None
 def place(array: np.ndarray, grid: Grid, reference: Grid, what: str) -> np.ndarray:
     """The label map on the grid of its image.
 
-    A label map may be cropped, padded or stored in another order of axes (Slicer crops .seg.nrrd to the segments), but its voxels must be the
-    image's: nothing is interpolated.
+    A label map may be cropped, padded or stored in another order of axes (Slicer crops .seg.nrrd to the
+    segments), but its voxels must be the image's: nothing is interpolated.
 
     Args:
         array: (I, J, K) values on `grid`.
@@ -85,12 +88,24 @@ def place(array: np.ndarray, grid: Grid, reference: Grid, what: str) -> np.ndarr
         return array
     matrix = reference.inverse @ grid.affine  # label index -> image index
     nearest = np.round(matrix)
-    drift = np.abs(matrix[:3, :3] - nearest[:3, :3]) @ (np.array(grid.shape) - 1) + np.abs(matrix[:3, 3] - nearest[:3, 3])
-    if drift.max() > SAME_LATTICE or not np.allclose(np.abs(nearest[:3, :3]).sum(axis=0), 1) or abs(np.linalg.det(nearest[:3, :3])) != 1:
-        raise BadGrid(f"{what}: the label lies on another grid ({grid}) than its image ({reference}): resample it to the image's grid first")
+    drift = np.abs(matrix[:3, :3] - nearest[:3, :3]) @ (np.array(grid.shape) - 1) + np.abs(
+        matrix[:3, 3] - nearest[:3, 3]
+    )
+    if (
+        drift.max() > SAME_LATTICE
+        or not np.allclose(np.abs(nearest[:3, :3]).sum(axis=0), 1)
+        or abs(np.linalg.det(nearest[:3, :3])) != 1
+    ):
+        raise BadGrid(
+            f"{what}: the label lies on another grid ({grid}) than its image ({reference}): resample it "
+            f"to the image's grid first"
+        )
     moved = geometry.resample(array, grid, reference, order=0)
     if lost := int(np.count_nonzero(array)) - int(np.count_nonzero(moved)):
-        raise BadGrid(f"{what}: {lost} labelled voxels lie outside the image ({reference}): it is probably the label of another image")
+        raise BadGrid(
+            f"{what}: {lost} labelled voxels lie outside the image ({reference}): it is probably the "
+            f"label of another image"
+        )
     return moved
 
 
@@ -111,7 +126,11 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, None]:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)
     except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
-        raise BadVolume(f"{path.name}: cannot be read as NIfTI ({error}): the file is truncated or not an image, send it again") from error
+        raise BadVolume(
+            f"{path.name}: cannot be read as NIfTI ({error}): the file is truncated or not an "
+            f"image, send "
+            f"it again"
+        ) from error
     return _squeezed(array, path.name), image.affine, None
 
 
@@ -120,7 +139,9 @@ def _squeezed(array: np.ndarray, what: str) -> np.ndarray:
     if array.ndim > 3 and np.prod(array.shape[3:]) == 1:
         array = array.reshape(array.shape[:3])
     if array.ndim != 3:
-        raise BadVolume(f"{what}: a label map must have three dimensions, got {array.shape}: export one 3D label map")
+        raise BadVolume(
+            f"{what}: a label map must have three dimensions, got {array.shape}: export one 3D label map"
+        )
     return array
 
 
@@ -130,14 +151,20 @@ def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str] | Non
         try:
             header = nrrd.read_header(iter(lines))
         except (nrrd.NRRDError, ValueError, KeyError, IndexError) as error:
-            raise BadVolume(f"{path.name}: cannot be read as NRRD ({error}): the file is damaged or not an image, send it again") from error
+            raise BadVolume(
+                f"{path.name}: cannot be read as NRRD ({error}): the file is damaged or not an "
+                f"image, send "
+                f"it again"
+            ) from error
         if {"data file", "datafile"} & set(header):  # it could name any file of this machine
             raise BadVolume(f"{path.name}: its voxels lie in another file: save it as one .nrrd file")
         _check_layers(header, path.name)
         try:
             array = nrrd.read_data(header, file)
         except (nrrd.NRRDError, ValueError, KeyError, OSError, EOFError, MemoryError, zlib.error) as error:
-            raise BadVolume(f"{path.name}: its voxels cannot be read ({error}): the file is truncated, send it again") from error
+            raise BadVolume(
+                f"{path.name}: its voxels cannot be read ({error}): the file is truncated, send it again"
+            ) from error
     spatial = [axis for axis, kind in enumerate(_directions(header, path.name)) if np.isfinite(kind).all()]
     array = array.reshape([array.shape[axis] for axis in spatial], order="F")
     return array, _affine(header, spatial, path.name), _names(header, path.name)
@@ -164,9 +191,12 @@ def _check_layers(header: Mapping[str, object], what: str) -> None:
     """Refuse several layers; a list axis of length one is harmless."""
     kinds = header.get("kinds", [])
     layers = [int(n) for n, kind in zip(header.get("sizes", []), kinds) if kind not in ("domain", "space")]
-    if int(header.get("dimension", 0)) > 3 and (len(layers) != int(header["dimension"]) - 3 or np.prod(layers) != 1):
+    if int(header.get("dimension", 0)) > 3 and (
+        len(layers) != int(header["dimension"]) - 3 or np.prod(layers) != 1
+    ):
         raise BadVolume(
-            f"{what}: a segmentation in {int(np.prod(layers)) if layers else 'several'} layers, that is with overlapping segments, cannot be read: "
+            f"{what}: a segmentation in {int(np.prod(layers)) if layers else 'several'} layers, that is "
+            f"with overlapping segments, cannot be read: "
             "remove the overlap (Segment Editor, Logical operators) or export it as one label map"
         )
 
@@ -174,17 +204,30 @@ def _check_layers(header: Mapping[str, object], what: str) -> None:
 def _directions(header: Mapping[str, object], what: str) -> np.ndarray:
     """(D, 3) vector of each axis, NaN for one that is not of space."""
     if "space directions" not in header or "space origin" not in header:
-        raise BadGrid(f"{what}: its header holds no space directions or space origin: save it with its geometry")
-    rows = [np.full(3, np.nan) if row is None else np.asarray(row, dtype=float) for row in header["space directions"]]
-    if sum(np.isfinite(row).all() and len(row) == 3 for row in rows) != 3 or any(len(row) != 3 for row in rows):
-        raise BadGrid(f"{what}: space directions must hold three vectors of three numbers, got {header['space directions']}")
+        raise BadGrid(
+            f"{what}: its header holds no space directions or space origin: save it with its geometry"
+        )
+    rows = [
+        np.full(3, np.nan) if row is None else np.asarray(row, dtype=float)
+        for row in header["space directions"]
+    ]
+    if sum(np.isfinite(row).all() and len(row) == 3 for row in rows) != 3 or any(
+        len(row) != 3 for row in rows
+    ):
+        raise BadGrid(
+            f"{what}: space directions must hold three vectors of three numbers, got "
+            f"{header['space directions']}"
+        )
     return np.array(rows)
 
 
 def _affine(header: Mapping[str, object], spatial: list[int], what: str) -> np.ndarray:
     space = str(header.get("space", "")).lower()
     if space not in TO_RAS:
-        raise BadGrid(f"{what}: its space must be one of {', '.join(list(TO_RAS)[::2])}, got {space or 'none'!r}: save it with patient coordinates")
+        raise BadGrid(
+            f"{what}: its space must be one of {', '.join(list(TO_RAS)[::2])}, got {space or 'none'!r}: "
+            f"save it with patient coordinates"
+        )
     affine = np.eye(4)
     affine[:3, :3] = _directions(header, what)[spatial].T
     affine[:3, 3] = header["space origin"]
@@ -192,14 +235,27 @@ def _affine(header: Mapping[str, object], spatial: list[int], what: str) -> np.n
 
 
 def _names(header: Mapping[str, object], what: str) -> dict[int, str] | None:
-    """Value -> name from Slicer's `SegmentN_*` keys; a segment without a value has N + 1, as Slicer before 5 numbered them."""
-    numbers = [key[len("Segment") : -len("_Name")] for key in header if key.startswith("Segment") and key.endswith("_Name")]
+    """Value -> name from Slicer's `SegmentN_*` keys; a segment without a value has N + 1, as Slicer before 5
+    numbered them.
+    """
+    numbers = [
+        key[len("Segment") : -len("_Name")]
+        for key in header
+        if key.startswith("Segment") and key.endswith("_Name")
+    ]
     names: dict[int, str] = {}
     for number in sorted(int(n) for n in numbers if n.isdigit()):
         value = header.get(f"Segment{number}_LabelValue", str(number + 1))
         if not str(value).strip().isdigit():
-            raise BadLabel(f"{what}: segment {header[f'Segment{number}_Name']!r} has the label value {value!r}, a whole number was expected")
+            raise BadLabel(
+                f"{what}: segment {header[f'Segment{number}_Name']!r} has the label value {value!r}, a "
+                f"whole number was expected"
+            )
         if int(value) in names:
-            raise BadLabel(f"{what}: the segments {names[int(value)]!r} and {header[f'Segment{number}_Name']!r} share the label value {int(value)}")
+            raise BadLabel(
+                f"{what}: the segments {names[int(value)]!r} and "
+                f"{header[f'Segment{number}_Name']!r} share "
+                f"the label value {int(value)}"
+            )
         names[int(value)] = str(header[f"Segment{number}_Name"])
     return names or None

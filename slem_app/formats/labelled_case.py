@@ -1,4 +1,6 @@
-"""A case with the label that counts: found from a label store and the studies it belongs to, for commands that need no server."""
+"""A case with the label that counts: found from a label store and the studies it belongs to, for commands
+that need no server.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,10 @@ class LabelledCase:
         """
         array, grid, _ = read_label_file(self.version.label)
         if not grid.same_as(self.images[self.sequence].grid):
-            raise BadGrid(f"{self.id}: its label lies on {grid}, the image {self.sequence} on {self.images[self.sequence].grid}: label it again")
+            raise BadGrid(
+                f"{self.id}: its label lies on {grid}, the image {self.sequence} on "
+                f"{self.images[self.sequence].grid}: label it again"
+            )
         return array, grid
 
 
@@ -64,7 +69,9 @@ class CaseLabels:
         experts: readers whose final label counts before the newest one.
     """
 
-    def __init__(self, studies: str, root: Path, coding: str | None = None, experts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, studies: str, root: Path, coding: str | None = None, experts: Sequence[str] = ()
+    ) -> None:
         self.studies, self.root, self.coding, self.experts = studies, root, coding, tuple(experts)
         self.store = LabelStore(root)
 
@@ -73,11 +80,16 @@ class CaseLabels:
         """The studies, opened when the first of them is asked for."""
         if not is_address(self.studies):
             return open_source(self.studies, self.coding)
-        from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource  # only here: folders need no DICOMweb client
+        from slem_app.studies.dicomweb import (
+            PACS_FOLDER,
+            DicomWebSource,
+        )  # only here: folders need no DICOMweb client
         from slem_app.studies.file_cache import FileCache
         from slem_app.studies.pacs import Pacs
 
-        return DicomWebSource(Pacs.from_environment(self.studies), FileCache(self.root / "batch" / PACS_FOLDER, CACHE))
+        return DicomWebSource(
+            Pacs.from_environment(self.studies), FileCache(self.root / "batch" / PACS_FOLDER, CACHE)
+        )
 
     def ids(self) -> tuple[str, ...]:
         """All cases, labelled or not: those of the studies, and what clients have uploaded."""
@@ -101,15 +113,21 @@ class CaseLabels:
             return self.source.study(case)
         path = self.uploaded(case)
         if path is None:
-            raise NotFound(f"case {case!r} is neither in {self.studies} nor among the uploads in {self.root / 'uploads'}: was it moved?")
-        return Study(case, "nifti", path.parent, (Series(file_name(case), (path,), "nifti", file_name(case)),))
+            raise NotFound(
+                f"case {case!r} is neither in {self.studies} nor among the uploads in "
+                f"{self.root / 'uploads'}: was it moved?"
+            )
+        return Study(
+            case, "nifti", path.parent, (Series(file_name(case), (path,), "nifti", file_name(case)),)
+        )
 
     def images(self, case: str, sequence: str = "") -> Grouping:
         """The case's series, named.
 
         Args:
             case: case id.
-            sequence: what an uploaded volume is whose name says nothing; empty: the case must be known by its names.
+            sequence: what an uploaded volume is whose name says nothing; empty: the case must be known by its
+                names.
 
         Raises:
             NotFound: it is gone.

@@ -1,4 +1,6 @@
-"""Layouts of training sets that other programs read: where the files go, how labels are numbered, what describes the set."""
+"""Layouts of training sets that other programs read: where the files go, how labels are numbered, what
+describes the set.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Layout(ABC):
     def __init__(self, folder: Path, cases: Sequence[LabelledCase], coding: str = "") -> None:
         self.folder, self.coding = folder, coding
         self.labels = common_labels(cases)
-        self.files = dict(zip((case.id for case in cases), unique([plain(case.id) for case in cases]), strict=True))
+        self.files = dict(
+            zip((case.id for case in cases), unique([plain(case.id) for case in cases]), strict=True)
+        )
         self.sequences = self.choose(cases)
 
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
@@ -49,7 +53,11 @@ class Layout(ABC):
         """
         names = [name for name in cases[0].images if all(name in case.images for case in cases)]
         if not names:
-            raise BadStudy("the labelled cases have no sequence in common, but this layout demands the same for all: name fewer cases, or use bids")
+            raise BadStudy(
+                "the labelled cases have no sequence in common, but this layout demands the same "
+                "for all: "
+                "name fewer cases, or use bids"
+            )
         return tuple(names)
 
     def values(self) -> Mapping[str, int]:
@@ -77,7 +85,9 @@ BIDS = {"t1n": "T1w", "t1c": "ce-gadolinium_T1w", "t2w": "T2w", "t2f": "FLAIR"}
 
 
 class Brats(Layout):
-    """CASE/CASE-t1n.nii.gz ... CASE-seg.nii.gz, in the names and values of BraTS 2023, or with `brats2018` in those of 2018 to 2021."""
+    """CASE/CASE-t1n.nii.gz ... CASE-seg.nii.gz, in the names and values of BraTS 2023, or with `brats2018` in
+    those of 2018 to 2021.
+    """
 
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
         if (self.coding or "brats2023") not in BRATS:
@@ -88,11 +98,17 @@ class Brats(Layout):
     def values(self) -> Mapping[str, int]:
         named = {name: value for value, name in codings()[self.coding or "brats2023"].values.items() if name}
         if unknown := sorted(set(self.labels) - set(named)):
-            raise BadLabel(f"BraTS knows no label {', '.join(unknown)}: it has {', '.join(named)}; use nnunet or bids")
+            raise BadLabel(
+                f"BraTS knows no label {', '.join(unknown)}: it has {', '.join(named)}; use nnunet or bids"
+            )
         return named
 
     def image(self, case: str, sequence: str) -> Path:
-        return self.folder / self.files[case] / f"{self.files[case]}{self.separator}{self.words[sequence]}.nii.gz"
+        return (
+            self.folder
+            / self.files[case]
+            / f"{self.files[case]}{self.separator}{self.words[sequence]}.nii.gz"
+        )
 
     def label(self, case: LabelledCase) -> Path:
         return self.folder / self.files[case.id] / f"{self.files[case.id]}{self.separator}seg.nii.gz"
@@ -103,13 +119,18 @@ class Brats(Layout):
 
 
 class NnUnet(Layout):
-    """imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and dataset.json, the format of nnU-Net v2; the folder is DatasetNNN_NAME."""
+    """imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and dataset.json, the format of nnU-Net v2; the folder
+    is DatasetNNN_NAME.
+    """
 
     FOLDER = re.compile(r"Dataset\d{3}_\w+")
 
     def __init__(self, folder: Path, cases: Sequence[LabelledCase], coding: str = "") -> None:
         if not self.FOLDER.fullmatch(folder.name):
-            raise BadSetting(f"nnU-Net wants a folder called like Dataset042_Glioma, got {folder.name!r}: name it so with --out")
+            raise BadSetting(
+                f"nnU-Net wants a folder called like Dataset042_Glioma, got {folder.name!r}: name it so "
+                f"with --out"
+            )
         super().__init__(folder, cases, coding)
 
     def image(self, case: str, sequence: str) -> Path:
@@ -133,13 +154,25 @@ class NnUnet(Layout):
 
 
 class Bids(Layout):
-    """sub-X/anat/sub-X_T1w.nii.gz with the labels as dseg in derivatives/slem; every image stays on its own grid."""
+    """sub-X/anat/sub-X_T1w.nii.gz with the labels as dseg in derivatives/slem; every image stays on its own
+    grid.
+    """
 
     one_grid = False
     ID = re.compile(r"sub-([A-Za-z0-9]+)(?:_ses-([A-Za-z0-9]+))?")
 
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
-        known = [[case.id, *(found.groups() if (found := self.ID.fullmatch(case.id)) else (re.sub("[^A-Za-z0-9]", "", case.id), None))] for case in cases]
+        known = [
+            [
+                case.id,
+                *(
+                    found.groups()
+                    if (found := self.ID.fullmatch(case.id))
+                    else (re.sub("[^A-Za-z0-9]", "", case.id), None)
+                ),
+            ]
+            for case in cases
+        ]
         twice = Counter((subject, session) for _, subject, session in known)
         self.names = {id: (subject or "unnamed", session) for id, subject, session in known}
         for number, (id, subject, session) in enumerate(known, 1):
@@ -169,7 +202,10 @@ class Bids(Layout):
     def label(self, case: LabelledCase) -> Path:
         source = self.suffix(case.sequence).rpartition("_")[0]
         middle = f"_{source}" if source else ""
-        return self.anat(case.id, self.folder / "derivatives" / "slem") / f"{self.entities(case.id)}{middle}_space-orig_dseg.nii.gz"
+        return (
+            self.anat(case.id, self.folder / "derivatives" / "slem")
+            / f"{self.entities(case.id)}{middle}_space-orig_dseg.nii.gz"
+        )
 
     def finish(self, cases: Sequence[LabelledCase]) -> None:
         derived = self.folder / "derivatives" / "slem"
@@ -187,12 +223,22 @@ class Bids(Layout):
                 "Model": f"{record.model} {record.model_version}".strip(),
                 "Case": case.id,
             }
-            write_text(self.label(case).with_name(self.label(case).name.replace(".nii.gz", ".json")), json.dumps(sidecar, indent=2))
-        table = [["index", "name"], ["0", "background"], *([str(value), name] for name, value in self.values().items())]
+            write_text(
+                self.label(case).with_name(self.label(case).name.replace(".nii.gz", ".json")),
+                json.dumps(sidecar, indent=2),
+            )
+        table = [
+            ["index", "name"],
+            ["0", "background"],
+            *([str(value), name] for name, value in self.values().items()),
+        ]
         write_text(derived / "dseg.tsv", "".join("\t".join(row) + "\n" for row in table))
         links = {"raw": "../.."}
         shared = {"BIDSVersion": "1.9.0", "License": "n/a"}
-        write_text(self.folder / "dataset_description.json", json.dumps({"Name": self.folder.name, "DatasetType": "raw", **shared}, indent=2))
+        write_text(
+            self.folder / "dataset_description.json",
+            json.dumps({"Name": self.folder.name, "DatasetType": "raw", **shared}, indent=2),
+        )
         derivative = {
             "Name": "slem",
             "DatasetType": "derivative",
@@ -202,8 +248,14 @@ class Bids(Layout):
         }
         write_text(derived / "dataset_description.json", json.dumps(derivative, indent=2))
         subjects = {f"sub-{self.names[case.id][0]}": case.id.partition("_ses-")[0] for case in cases}
-        write_text(self.folder / "participants.tsv", "participant_id\tcase\n" + "".join(f"{subject}\t{case}\n" for subject, case in subjects.items()))
-        write_text(self.folder / "README", "Exported by SLeM Label: images as they were, labels in derivatives/slem.\n")
+        write_text(
+            self.folder / "participants.tsv",
+            "participant_id\tcase\n" + "".join(f"{subject}\t{case}\n" for subject, case in subjects.items()),
+        )
+        write_text(
+            self.folder / "README",
+            "Exported by SLeM Label: images as they were, labels in derivatives/slem.\n",
+        )
         write_text(self.folder / "slem.yaml", "coding: own\n")
         write_text(self.folder / ".bidsignore", "slem.yaml\n")
 
@@ -231,10 +283,24 @@ def origins(cases: Sequence[LabelledCase]) -> str:
     """Who made each label, as CSV."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case", "version", "reader", "client", "model", "model_version", "saved", "seconds", "clicks"])
+    rows.writerow(
+        ["case", "version", "reader", "client", "model", "model_version", "saved", "seconds", "clicks"]
+    )
     for case in cases:
         one = case.version.record
-        rows.writerow([case.id, case.version.number, one.who, one.client, one.model, one.model_version, f"{one.ts:.0f}", one.seconds, one.clicks])
+        rows.writerow(
+            [
+                case.id,
+                case.version.number,
+                one.who,
+                one.client,
+                one.model,
+                one.model_version,
+                f"{one.ts:.0f}",
+                one.seconds,
+                one.clicks,
+            ]
+        )
     return text.getvalue()
 
 
@@ -249,5 +315,7 @@ def made(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageFailed(f"cannot make {path.parent}: {error.strerror or error}; choose another folder with --out") from error
+        raise StorageFailed(
+            f"cannot make {path.parent}: {error.strerror or error}; choose another folder with --out"
+        ) from error
     return path

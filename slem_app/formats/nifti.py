@@ -39,7 +39,9 @@ def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> 
 
 
 def write_values(array: np.ndarray, grid: Grid, path: Path) -> Path:
-    """Write a label map in whatever values, e.g. those of a public data set, as uint8 NIfTI; arguments and errors else as those of `write_nifti`."""
+    """Write a label map in whatever values, e.g. those of a public data set, as uint8 NIfTI; arguments and
+    errors else as those of `write_nifti`.
+    """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise BadSetting(f"{path.name}: a NIfTI file must end in .nii or .nii.gz")

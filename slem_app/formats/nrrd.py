@@ -1,7 +1,8 @@
 """A label map as NRRD that 3D Slicer opens as a segmentation with names and colours.
 
-The header is written here and not by a library, since pynrrd writes ASCII only and a time stamp: names of labels may hold any letter, and the
-same result must give the same file. Format: https://teem.sourceforge.net/nrrd/format.html; the `Segment*` keys are those of Slicer's .seg.nrrd.
+The header is written here and not by a library, since pynrrd writes ASCII only and a time stamp: names of
+labels may hold any letter, and the same result must give the same file. Format:
+https://teem.sourceforge.net/nrrd/format.html; the `Segment*` keys are those of Slicer's .seg.nrrd.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ __all__ = ["write_nrrd"]
 LPS = np.array([-1.0, -1.0, 1.0])  # RAS to LPS
 
 
-def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, compress: bool = True, durable: bool = True) -> Path:
+def write_nrrd(
+    array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, compress: bool = True, durable: bool = True
+) -> Path:
     """Write a label map as uint8 NRRD in LPS with the names and colours of its labels, whole or not at all.
 
     Args:
@@ -59,7 +62,9 @@ def write_nrrd(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, comp
 
 
 def _geometry(grid: Grid, compress: bool) -> list[str]:
-    directions = " ".join(_vector(LPS * grid.affine[:3, axis]) for axis in range(3))  # one vector a voxel axis: the affine's columns
+    directions = " ".join(
+        _vector(LPS * grid.affine[:3, axis]) for axis in range(3)
+    )  # one vector a voxel axis: the affine's columns
     return [
         "NRRD0005",
         "type: uint8",
@@ -81,7 +86,8 @@ def _segments(array: np.ndarray, labels: LabelSet) -> list[str]:
     """Slicer's keys: one segment a label, empty ones included, so that every name arrives."""
     around = occupied(array)
     boxes = [
-        box and [slice(a.start + s.start, a.start + s.stop) for a, s in zip(around, box)] for box in ndimage.find_objects(array[around], len(labels.labels))
+        box and [slice(a.start + s.start, a.start + s.stop) for a, s in zip(around, box)]
+        for box in ndimage.find_objects(array[around], len(labels.labels))
     ]
     lines = [
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
@@ -107,10 +113,15 @@ def _segments(array: np.ndarray, labels: LabelSet) -> list[str]:
 
 
 def _terminology(label: Label) -> str:
-    """Slicer's serialised terminology entry: context, category, type, modifier, then the anatomic region, which is left open."""
+    """Slicer's serialised terminology entry: context, category, type, modifier, then the anatomic region,
+    which is left open.
+    """
 
     def code(c: Code) -> str:
         return f"{c.scheme}^{c.value}^{c.meaning}"
 
-    context, anatomy = "Segmentation category and type - DICOM master list", "Anatomic codes - DICOM master list"
+    context, anatomy = (
+        "Segmentation category and type - DICOM master list",
+        "Anatomic codes - DICOM master list",
+    )
     return f"{context}~{code(label.category)}~{code(label.type)}~^^~{anatomy}~^^~^^"

@@ -1,7 +1,7 @@
 """The slices of a DICOM series, classic or multi-frame, and which voxels of a grid they are.
 
-Everything here goes by position and orientation (PS3.3 C.7.6.2), never by file names, instance numbers or the order of files. DICOM speaks LPS;
-a `Plane` is already RAS.
+Everything here goes by position and orientation (PS3.3 C.7.6.2), never by file names, instance numbers or the
+order of files. DICOM speaks LPS; a `Plane` is already RAS.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class Plane:
     @cached_property
     def along(self) -> np.ndarray:
         """(3, 2) mm from one column to the next, and from one row to the next, RAS."""
-        return LPS @ (np.array(self.orientation, dtype=np.float64).reshape(2, 3).T * np.array(self.spacing[::-1], dtype=np.float64))
+        return LPS @ (
+            np.array(self.orientation, dtype=np.float64).reshape(2, 3).T
+            * np.array(self.spacing[::-1], dtype=np.float64)
+        )
 
     def on(self, grid: Grid) -> tuple[np.ndarray, np.ndarray] | None:
         """Where the pixels lie on a grid: pixel (column, row) is the voxel `start + steps @ (column, row)`.
@@ -79,10 +82,16 @@ class Plane:
         return (corner.astype(int), nearest.astype(int)) if (drift <= allowed).all() else None
 
     def pixels(self, array: np.ndarray, grid: Grid) -> np.ndarray:
-        """(rows, columns) values of `array`, which lies on `grid`; `ordered` has said that they are all there."""
+        """(rows, columns) values of `array`, which lies on `grid`; `ordered` has said that they are all
+        there.
+        """
         start, steps = self.on(grid)
         columns, rows = (np.arange(n) for n in self.shape)
-        index = start[:, None, None] + steps[:, 0, None, None] * columns[None, None, :] + steps[:, 1, None, None] * rows[None, :, None]
+        index = (
+            start[:, None, None]
+            + steps[:, 0, None, None] * columns[None, None, :]
+            + steps[:, 1, None, None] * rows[None, :, None]
+        )
         return array[tuple(index)]
 
     def to_lps(self, points: np.ndarray) -> np.ndarray:
@@ -104,7 +113,9 @@ def open_dicom(source: Dataset | Path, pixels: bool = False) -> Dataset:
     except FileNotFoundError as error:
         raise NotFound(f"{Path(source).name}: no such DICOM file") from error
     except BROKEN as error:
-        raise BadVolume(f"{Path(source).name} is not a readable DICOM file ({reason(error)}): export it again") from error
+        raise BadVolume(
+            f"{Path(source).name} is not a readable DICOM file ({reason(error)}): export it again"
+        ) from error
 
 
 def planes_of(sources: Sources) -> tuple[Plane, ...]:
@@ -116,18 +127,29 @@ def planes_of(sources: Sources) -> tuple[Plane, ...]:
     """
     if isinstance(sources, Series):
         if sources.format != "dicom":
-            raise BadStudy(f"{sources} is a {sources.format} file: a DICOM result refers to the DICOM series that it was made from; write NIfTI instead")
+            raise BadStudy(
+                f"{sources} is a {sources.format} file: a DICOM result refers to the DICOM "
+                f"series that it "
+                f"was made from; write NIfTI instead"
+            )
         with sources.files():
             images = {path: open_dicom(path) for path in dict.fromkeys(path for path, _ in sources.frames)}
         planes = [frame_plane(images[path], frame) for path, frame in sources.frames]
     else:
-        planes = [frame_plane(image, frame) for image in map(open_dicom, sources) for frame in range(int(image.get("NumberOfFrames") or 1))]
+        planes = [
+            frame_plane(image, frame)
+            for image in map(open_dicom, sources)
+            for frame in range(int(image.get("NumberOfFrames") or 1))
+        ]
     if not planes:
         raise BadStudy("no DICOM images to refer to: give the images of the series that was segmented")
     for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         found = {str(plane.image.get(key) or "") for plane in planes}
         if len(found) > 1 or "" in found:
-            raise BadStudy(f"the source images must share one {key}, found {len(found - {''})}{' and images without' if '' in found else ''}: give one series")
+            raise BadStudy(
+                f"the source images must share one {key}, found "
+                f"{len(found - {''})}{' and images without' if '' in found else ''}: give one series"
+            )
     return tuple(planes)
 
 
@@ -138,15 +160,32 @@ def frame_plane(image: Dataset, frame: int = 0) -> Plane:
         BadVolume: the header does not say.
     """
     try:
-        position, orientation, spacing = (tuple(map(float, group_value(image, frame, key))) for key in GEOMETRY)
-        plane = Plane(image, frame if "NumberOfFrames" in image else None, position, orientation, spacing, (int(image.Columns), int(image.Rows)))
-        if plane.origin.shape == (3,) and np.isfinite(plane.along).all() and (np.abs(plane.along).max(axis=0) > 0).all() and min(plane.shape) > 0:
+        position, orientation, spacing = (
+            tuple(map(float, group_value(image, frame, key))) for key in GEOMETRY
+        )
+        plane = Plane(
+            image,
+            frame if "NumberOfFrames" in image else None,
+            position,
+            orientation,
+            spacing,
+            (int(image.Columns), int(image.Rows)),
+        )
+        if (
+            plane.origin.shape == (3,)
+            and np.isfinite(plane.along).all()
+            and (np.abs(plane.along).max(axis=0) > 0).all()
+            and min(plane.shape) > 0
+        ):
             return plane
         reason: object = "values that no image can have"
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = error
     name = Path(str(getattr(image, "filename", None) or "the image")).name
-    raise BadVolume(f"{name}, frame {frame + 1}: no readable {', '.join(GEOMETRY)}, Rows and Columns ({reason}): it is no slice of a volume")
+    raise BadVolume(
+        f"{name}, frame {frame + 1}: no readable {', '.join(GEOMETRY)}, Rows and Columns ({reason}): "
+        f"it is no slice of a volume"
+    )
 
 
 def group_value(image: Dataset, frame: int, key: str) -> Sequence[float] | float | None:
@@ -169,20 +208,31 @@ def ordered(planes: Sequence[Plane], grid: Grid) -> list[Plane]:
     places: dict[tuple[int, int], Plane] = {}
     for n, plane in enumerate(planes):
         where = plane.on(grid)
-        ends = None if where is None else np.stack([where[0], where[0] + where[1] @ (np.array(plane.shape) - 1)])
+        ends = (
+            None if where is None else np.stack([where[0], where[0] + where[1] @ (np.array(plane.shape) - 1)])
+        )
         inside = ends is not None and ((ends >= 0) & (ends <= far)).all()
-        if not inside or any(sorted(ends[:, axis]) != [0, far[axis]] for axis in np.flatnonzero(where[1].any(axis=1))):
+        if not inside or any(
+            sorted(ends[:, axis]) != [0, far[axis]] for axis in np.flatnonzero(where[1].any(axis=1))
+        ):
             raise BadGrid(
-                f"the label map lies on {grid}, which is not the grid of the source series: its slice {n + 1} of {len(planes)} has "
-                f"{plane.shape[0]}x{plane.shape[1]} pixels from {np.round(plane.origin, 1).tolist()} mm RAS on. Give the label map on the series' own grid"
+                f"the label map lies on {grid}, which is not the grid of the source series: its slice "
+                f"{n + 1} of {len(planes)} has "
+                f"{plane.shape[0]}x{plane.shape[1]} pixels from {np.round(plane.origin, 1).tolist()} mm RAS "
+                f"on. Give the label map on the series' own grid"
             )
         across = int(np.flatnonzero(~where[1].any(axis=1))[0])
         place = (across, int(where[0][across]))
         if place in places:
-            raise BadStudy(f"the source series has two slices in one place (slice {n + 1} of {len(planes)}): give the images of one volume (echo, phase, time)")
+            raise BadStudy(
+                f"the source series has two slices in one place (slice {n + 1} of "
+                f"{len(planes)}): give the "
+                f"images of one volume (echo, phase, time)"
+            )
         places[place] = plane
     if len(places) != grid.shape[across] or len({axis for axis, _ in places}) > 1:
         raise BadGrid(
-            f"the label map lies on {grid}, with {grid.shape[across]} slices, but {len(places)} source images were given: give every image of the series"
+            f"the label map lies on {grid}, with {grid.shape[across]} slices, but {len(places)} source "
+            f"images were given: give every image of the series"
         )
     return [places[place] for place in sorted(places)]

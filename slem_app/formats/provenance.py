@@ -17,11 +17,30 @@ __all__ = ["MANUFACTURER", "MODEL_NAME", "Made", "Provenance", "made_by", "save_
 MANUFACTURER = MODEL_NAME = "SLeM Label"
 KINDS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
 LONGEST = 64  # characters of a DICOM text of type LO, PS3.5 section 6.2
-REQUIRED = (  # may be empty but must be there (type 2), with StudyInstanceUID and FrameOfReferenceUID, which are checked before
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID"),
+# may be empty but must be there (type 2), with StudyInstanceUID and FrameOfReferenceUID, which are checked
+# before
+REQUIRED = (
+    *(
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+    ),
     *("AccessionNumber", "ReferringPhysicianName", "FrameOfReferenceUID", "PositionReferenceIndicator"),
 )
-OPTIONAL = ("StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod", "BodyPartExamined")
+OPTIONAL = (
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "BodyPartExamined",
+)
 SEXES = ("M", "F", "O")
 
 
@@ -34,7 +53,9 @@ class Provenance:
     """
 
     kind: str
-    """'AUTOMATIC': as the network gave it; 'SEMIAUTOMATIC': with clicks, or edited by a reader; 'MANUAL': drawn by a reader alone."""
+    """'AUTOMATIC': as the network gave it; 'SEMIAUTOMATIC': with clicks, or edited by a reader; 'MANUAL':
+    drawn by a reader alone.
+    """
     algorithm: str = ""
     """Name of the model; '' for MANUAL alone."""
     version: str = ""
@@ -52,14 +73,26 @@ class Provenance:
         if self.kind not in KINDS:
             raise BadSetting(f"unknown kind of segmentation {self.kind!r}: use {', '.join(KINDS)}")
         if self.kind != "MANUAL" and not (self.algorithm and self.version):
-            raise BadSetting(f"a segmentation that is {self.kind} needs the name and the version of its algorithm, got {self.algorithm!r} {self.version!r}")
+            raise BadSetting(
+                f"a segmentation that is {self.kind} needs the name and the version of its "
+                f"algorithm, got "
+                f"{self.algorithm!r} {self.version!r}"
+            )
         if self.series_number < 1 or self.instance_number < 1:
-            raise BadSetting(f"series and instance numbers begin with 1, got {self.series_number} and {self.instance_number}")
+            raise BadSetting(
+                f"series and instance numbers begin with 1, got {self.series_number} and "
+                f"{self.instance_number}"
+            )
         for text in (self.algorithm, self.version, self.description, self.creator):
             if "\\" in text or not text.isprintable():
-                raise BadSetting(f"{text!r} cannot be written to DICOM: leave out backslashes and unprintable characters")
+                raise BadSetting(
+                    f"{text!r} cannot be written to DICOM: leave out backslashes and unprintable characters"
+                )
         if max(len(self.algorithm), len(self.version), len(self.creator)) > LONGEST:
-            raise BadSetting(f"name and version of an algorithm, and the reader's name, must not be longer than {LONGEST} characters")
+            raise BadSetting(
+                f"name and version of an algorithm, and the reader's name, must not be longer than "
+                f"{LONGEST} characters"
+            )
         if len(self.description) > LONGEST:
             object.__setattr__(self, "description", self.description[: LONGEST - 1] + "…")
 
@@ -100,14 +133,25 @@ def made_by(dataset: Dataset) -> Made:
     named = next((segment for segment in segments if segment.get("SegmentAlgorithmName")), Dataset())
     identified = (named.get("SegmentationAlgorithmIdentificationSequence") or (Dataset(),))[0]
     names = [str(dataset.get(key) or "") for key in ("Manufacturer", "ManufacturerModelName")]
-    software = " ".join(dict.fromkeys(name for name in names if name != "Unspecified")).strip()  # as OHIF calls itself
+    software = " ".join(
+        dict.fromkeys(name for name in names if name != "Unspecified")
+    ).strip()  # as OHIF calls itself
     creator = str(dataset.get("ContentCreatorName") or "").strip("^")
     name, version = str(named.get("SegmentAlgorithmName", "")), str(identified.get("AlgorithmVersion", ""))
-    return Made(kind if kind in KINDS else "SEMIAUTOMATIC", name, version, software, creator, str(dataset.get("SeriesDescription") or ""))
+    return Made(
+        kind if kind in KINDS else "SEMIAUTOMATIC",
+        name,
+        version,
+        software,
+        creator,
+        str(dataset.get("SeriesDescription") or ""),
+    )
 
 
 def study_fields(image: Dataset) -> Dataset:
-    """Patient, study and frame of reference of a source image, as UTF-8; what must be there and is missing becomes empty."""
+    """Patient, study and frame of reference of a source image, as UTF-8; what must be there and is missing
+    becomes empty.
+    """
     fields = Dataset()
     fields.SpecificCharacterSet = "ISO_IR 192"
     for key in (*REQUIRED, *OPTIONAL):

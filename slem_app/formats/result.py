@@ -31,8 +31,8 @@ def result_json(
         notes: what a reader should know, in sentences.
 
     Returns:
-        `label_names` (name -> value, in order of value: 3D Slicer gives value k to the k-th name), `sequences_used`, `sequences_missing`,
-        `latencies` (s), `volumes_ml`, `notes`.
+        `label_names` (name -> value, in order of value: 3D Slicer gives value k to the k-th name),
+        `sequences_used`, `sequences_missing`, `latencies` (s), `volumes_ml`, `notes`.
 
     Example:
         >>> from slem_app.labels import Code, Label, LabelSet, Region

@@ -1,7 +1,9 @@
-"""A label map as a DICOM RT Structure Set (PS3.3 A.19): closed contours in the planes of the images, for systems that read no SEG.
+"""A label map as a DICOM RT Structure Set (PS3.3 A.19): closed contours in the planes of the images, for
+systems that read no SEG.
 
-Contours come from scikit-image and run halfway between voxels in and out, so that the voxels whose centre lies inside are exactly the label's. A hole is joined
-to the contour around it by a channel without width (keyhole, PS3.3 C.8.8.6.3), which every reader fills alike.
+Contours come from scikit-image and run halfway between voxels in and out, so that the voxels whose centre
+lies inside are exactly the label's. A hole is joined to the contour around it by a channel without width
+(keyhole, PS3.3 C.8.8.6.3), which every reader fills alike.
 """
 
 from __future__ import annotations
@@ -18,17 +20,28 @@ from skimage.measure import find_contours
 from slem_app.errors import BadLabel
 from slem_app.formats.checks import check_labels
 from slem_app.formats.planes import Plane, Sources, ordered, planes_of
-from slem_app.formats.provenance import LONGEST, MANUFACTURER, MODEL_NAME, Provenance, save_dicom, study_fields
+from slem_app.formats.provenance import (
+    LONGEST,
+    MANUFACTURER,
+    MODEL_NAME,
+    Provenance,
+    save_dicom,
+    study_fields,
+)
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.types import Grid
 
 __all__ = ["make_rtstruct", "write_rtstruct"]
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-STUDY = "1.2.840.10008.3.1.2.3.1"  # retired, but the standard asks for it where a structure set refers to a study
+STUDY = (
+    "1.2.840.10008.3.1.2.3.1"  # retired, but the standard asks for it where a structure set refers to a study
+)
 
 
-def write_rtstruct(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance, path: Path) -> Path:
+def write_rtstruct(
+    array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance, path: Path
+) -> Path:
     """Write a label map as an RTSTRUCT file, whole or not at all.
 
     Raises:
@@ -37,7 +50,9 @@ def write_rtstruct(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sou
     return save_dicom(make_rtstruct(array, grid, labels, sources, provenance), path)
 
 
-def make_rtstruct(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance) -> Dataset:
+def make_rtstruct(
+    array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance
+) -> Dataset:
     """A label map as contours on the images it was made from.
 
     ROI n is label n of the LabelSet; a label without voxels stays named and has no contours.
@@ -66,9 +81,17 @@ def make_rtstruct(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sour
     pixels = [plane.pixels(array, grid) for plane in planes]
     for label in labels.labels:
         if len(label.name) > LONGEST or "\\" in label.name:
-            raise BadLabel(f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} characters and no backslash")
+            raise BadLabel(
+                f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} "
+                f"characters and no "
+                f"backslash"
+            )
         roi, drawn, meaning = _roi(label, rois.FrameOfReferenceUID, provenance)
-        contours = [_contour(plane, ring) for plane, values in zip(planes, pixels) for ring in rings(values == label.value)]
+        contours = [
+            _contour(plane, ring)
+            for plane, values in zip(planes, pixels)
+            for ring in rings(values == label.value)
+        ]
         if contours:
             drawn.ContourSequence = contours
         rois.StructureSetROISequence.append(roi)
@@ -78,9 +101,11 @@ def make_rtstruct(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sour
 
 
 def rings(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed contours of a (rows, columns) mask: (n, 2) corners as (column, row), the last not the first again.
+    """Closed contours of a (rows, columns) mask: (n, 2) corners as (column, row), the last not the first
+    again.
 
-    Voxels that touch by a corner alone get contours of their own. Every corner lies halfway between the centres of two neighbours, one in and one out.
+    Voxels that touch by a corner alone get contours of their own. Every corner lies halfway between the
+    centres of two neighbours, one in and one out.
     """
     rows, columns = np.nonzero(mask)
     if not len(rows):
@@ -101,14 +126,19 @@ def _area(ring: np.ndarray) -> float:
 
 
 def _join(hole: np.ndarray, closed: list[np.ndarray]) -> None:
-    """Join a hole to the contour next to its rightmost corner; holes that reach further right have been joined before.
+    """Join a hole to the contour next to its rightmost corner; holes that reach further right have been
+    joined before.
 
-    In the row of that corner the voxels right of it belong to the label up to the next corner, which is therefore of the contour around this hole or of
-    another hole in it.
+    In the row of that corner the voxels right of it belong to the label up to the next corner, which is
+    therefore of the contour around this hole or of another hole in it.
     """
     at = int(hole[:, 1].argmax())
     row, column = hole[at]
-    right = [(ring[k, 1], n, k) for n, ring in enumerate(closed) for k in np.flatnonzero((ring[:, 0] == row) & (ring[:, 1] > column))]
+    right = [
+        (ring[k, 1], n, k)
+        for n, ring in enumerate(closed)
+        for k in np.flatnonzero((ring[:, 0] == row) & (ring[:, 1] > column))
+    ]
     _, n, k = min(right)
     closed[n] = np.concatenate([closed[n][: k + 1], hole[at:], hole[: at + 1], closed[n][k:]])
 
@@ -123,18 +153,43 @@ def _corners(ring: np.ndarray) -> np.ndarray:
 def _new_instance(image: Dataset, provenance: Provenance) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = STRUCTURE_SET, generate_uid(prefix=None)
-    meta.TransferSyntaxUID = ImplicitVRLittleEndian  # with explicit VR the points of one contour may take no more than 64 kB
+    meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian  # with explicit VR the points of one contour may take no more than 64 kB
+    )
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
-    rois = FileDataset("", study_fields(image), file_meta=meta, preamble=b"\0" * 128, is_implicit_VR=True, is_little_endian=True)
+    rois = FileDataset(
+        "",
+        study_fields(image),
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=True,
+        is_little_endian=True,
+    )
     rois.pop("BodyPartExamined", None)  # no attribute of a structure set
     now = datetime.now()
     rois.SOPClassUID, rois.SOPInstanceUID = STRUCTURE_SET, meta.MediaStorageSOPInstanceUID
     rois.InstanceCreationDate = rois.StructureSetDate = rois.SeriesDate = now.strftime("%Y%m%d")
     rois.InstanceCreationTime = rois.StructureSetTime = rois.SeriesTime = now.strftime("%H%M%S")
-    rois.Modality, rois.SeriesInstanceUID, rois.OperatorsName = "RTSTRUCT", generate_uid(prefix=None), provenance.creator_name
-    rois.SeriesNumber, rois.InstanceNumber, rois.SeriesDescription = provenance.series_number, provenance.instance_number, provenance.description
-    rois.Manufacturer, rois.ManufacturerModelName, rois.SoftwareVersions = MANUFACTURER, MODEL_NAME, provenance.software
-    rois.StructureSetLabel, rois.StructureSetName, rois.ApprovalStatus = "SEGMENTATION", provenance.description, "UNAPPROVED"
+    rois.Modality, rois.SeriesInstanceUID, rois.OperatorsName = (
+        "RTSTRUCT",
+        generate_uid(prefix=None),
+        provenance.creator_name,
+    )
+    rois.SeriesNumber, rois.InstanceNumber, rois.SeriesDescription = (
+        provenance.series_number,
+        provenance.instance_number,
+        provenance.description,
+    )
+    rois.Manufacturer, rois.ManufacturerModelName, rois.SoftwareVersions = (
+        MANUFACTURER,
+        MODEL_NAME,
+        provenance.software,
+    )
+    rois.StructureSetLabel, rois.StructureSetName, rois.ApprovalStatus = (
+        "SEGMENTATION",
+        provenance.description,
+        "UNAPPROVED",
+    )
     return rois
 
 
@@ -151,7 +206,10 @@ def _references(planes: list[Plane]) -> Dataset:
 
 def _image(plane: Plane) -> Dataset:
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = plane.image.SOPClassUID, plane.image.SOPInstanceUID
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
+        plane.image.SOPClassUID,
+        plane.image.SOPInstanceUID,
+    )
     if plane.frame is not None:
         reference.ReferencedFrameNumber = plane.frame + 1
     return reference
@@ -166,7 +224,11 @@ def _code(code: Code) -> Dataset:
 def _roi(label: Label, frame_of_reference: str, provenance: Provenance) -> tuple[Dataset, Dataset, Dataset]:
     """The three items of a label: what it is called, where it is drawn, what it means."""
     roi, drawn, meaning, code = Dataset(), Dataset(), Dataset(), _code(label.type)
-    roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = label.value, frame_of_reference, label.name
+    roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = (
+        label.value,
+        frame_of_reference,
+        label.name,
+    )
     roi.ROIGenerationAlgorithm = provenance.kind
     if provenance.algorithm:
         roi.ROIGenerationDescription = f"{provenance.algorithm} {provenance.version}"[:LONGEST]

@@ -1,6 +1,7 @@
 """A label map as a DICOM Segmentation (PS3.3 A.51), and back.
 
-Invariant: segment n is label n of the LabelSet, whichever labels the map holds: a label without voxels stays described and has no frames, so that
+Invariant: segment n is label n of the LabelSet, whichever labels the map holds: a label without voxels stays
+    described and has no frames, so that
 no name, code or colour ever moves to another segment.
 """
 
@@ -20,8 +21,24 @@ from skimage.color import rgb2lab
 
 from slem_app.errors import BadGrid, BadLabel, BadStudy, BadVolume
 from slem_app.formats.checks import check_labels
-from slem_app.formats.planes import BROKEN, Plane, Sources, frame_plane, group_value, open_dicom, ordered, planes_of
-from slem_app.formats.provenance import LONGEST, MANUFACTURER, MODEL_NAME, Provenance, save_dicom, study_fields
+from slem_app.formats.planes import (
+    BROKEN,
+    Plane,
+    Sources,
+    frame_plane,
+    group_value,
+    open_dicom,
+    ordered,
+    planes_of,
+)
+from slem_app.formats.provenance import (
+    LONGEST,
+    MANUFACTURER,
+    MODEL_NAME,
+    Provenance,
+    save_dicom,
+    study_fields,
+)
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.studies.dicom_header import reason
 from slem_app.types import Grid
@@ -29,11 +46,22 @@ from slem_app.types import Grid
 __all__ = ["make_seg", "read_seg", "referenced_series", "write_seg"]
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-SOURCE_FIELDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Rows", "Columns")
+SOURCE_FIELDS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+)
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # a frame holds segment numbers instead of one segment's bits
 
 
-def write_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance, path: Path) -> Path:
+def write_seg(
+    array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance, path: Path
+) -> Path:
     """Write a label map as a DICOM SEG file, whole or not at all.
 
     Raises:
@@ -42,11 +70,13 @@ def write_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources,
     return save_dicom(make_seg(array, grid, labels, sources, provenance), path)
 
 
-def make_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance) -> Dataset:
+def make_seg(
+    array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, provenance: Provenance
+) -> Dataset:
     """A label map as a BINARY segmentation that refers to the images it was made from.
 
-    Frames without voxels are left out. At least one frame must be stored, so a map without any voxel gets two empty slices of every label (of one slice
-    alone dcmqi cannot tell the spacing).
+    Frames without voxels are left out. At least one frame must be stored, so a map without any voxel gets two
+    empty slices of every label (of one slice alone dcmqi cannot tell the spacing).
 
     Args:
         array: (I, J, K) label values, 0 background.
@@ -75,7 +105,11 @@ def make_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, 
         seg = highdicom.seg.Segmentation(
             source_images=images,
             pixel_array=pixels[:2] if empty else pixels,
-            plane_positions=[highdicom.PlanePositionSequence("PATIENT", plane.position) for plane in planes[:2]] if empty else None,
+            plane_positions=[
+                highdicom.PlanePositionSequence("PATIENT", plane.position) for plane in planes[:2]
+            ]
+            if empty
+            else None,
             omit_empty_frames=not empty,
             segmentation_type="BINARY",
             segment_descriptions=[_segment(label, provenance) for label in labels.labels],
@@ -93,7 +127,10 @@ def make_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, 
             series_description=provenance.description,
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
-        raise BadStudy(f"the source series cannot be referred to by a segmentation ({reason(error)}): mend its headers, or write NIfTI instead") from error
+        raise BadStudy(
+            f"the source series cannot be referred to by a segmentation ({reason(error)}): mend its "
+            f"headers, or write NIfTI instead"
+        ) from error
     seg.update(about)
     _refer(seg, {image.SOPInstanceUID: plane for image, plane in zip(images, planes)})
     return seg
@@ -102,8 +139,9 @@ def make_seg(array: np.ndarray, grid: Grid, labels: LabelSet, sources: Sources, 
 def _images(planes: Sequence[Plane], grid: Grid) -> list[Dataset]:
     """What highdicom reads of the source images: one single-frame image a slice.
 
-    Made anew, since headers lack fields that it demands, and their SpacingBetweenSlices is often not the distance of the slices. A frame of a multi-frame
-    file, which may hold other volumes too, goes under a stand-in UID until `_refer`.
+    Made anew, since headers lack fields that it demands, and their SpacingBetweenSlices is often not the
+    distance of the slices. A frame of a multi-frame file, which may hold other volumes too, goes under a
+    stand-in UID until `_refer`.
     """
     across = int(np.flatnonzero(~planes[0].on(grid)[1].any(axis=1))[0])
     images = []
@@ -130,7 +168,9 @@ def _refer(seg: Dataset, planes: Mapping[str, Plane]) -> None:
     if all(plane.frame is None for plane in planes.values()):
         return
     seg.SourceImageSequence = [_reference(used[0]) for used in files.values()]
-    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(used[0]) for used in files.values()]
+    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [
+        _reference(used[0]) for used in files.values()
+    ]
     for reference, used in zip(seg.SourceImageSequence, files.values()):
         if len(used) < int(used[0].image.get("NumberOfFrames") or 1):
             reference.ReferencedFrameNumber = sorted(plane.frame + 1 for plane in used)
@@ -145,25 +185,37 @@ def _refer(seg: Dataset, planes: Mapping[str, Plane]) -> None:
 
 def _reference(plane: Plane) -> Dataset:
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = plane.image.SOPClassUID, plane.image.SOPInstanceUID
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
+        plane.image.SOPClassUID,
+        plane.image.SOPInstanceUID,
+    )
     return reference
 
 
 def _measures(plane: Plane, step: float) -> Dataset:
     measures = Dataset()
     measures.PixelSpacing = [*plane.spacing]
-    measures.SliceThickness = DSfloat(float(group_value(plane.image, plane.frame or 0, "SliceThickness") or step), auto_format=True)
+    measures.SliceThickness = DSfloat(
+        float(group_value(plane.image, plane.frame or 0, "SliceThickness") or step), auto_format=True
+    )
     measures.SpacingBetweenSlices = DSfloat(step, auto_format=True)
     return measures
 
 
 def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescription:
     if len(label.name) > LONGEST or "\\" in label.name:
-        raise BadLabel(f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} characters and no backslash")
+        raise BadLabel(
+            f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} characters and no "
+            f"backslash"
+        )
     algorithm = None
     if provenance.algorithm:
-        algorithm = highdicom.AlgorithmIdentificationSequence(provenance.algorithm, codes.cid7162.ArtificialIntelligence, provenance.version, MANUFACTURER)
-    segment = highdicom.seg.SegmentDescription(label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm)
+        algorithm = highdicom.AlgorithmIdentificationSequence(
+            provenance.algorithm, codes.cid7162.ArtificialIntelligence, provenance.version, MANUFACTURER
+        )
+    segment = highdicom.seg.SegmentDescription(
+        label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm
+    )
     segment.RecommendedDisplayCIELabValue = cielab(label.color)
     if label.modifiers:  # PS3.3 C.8.20.4: within the type that they qualify
         segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
@@ -179,10 +231,16 @@ def _coded(code: Code) -> DicomCode:
 def cielab(color: tuple[int, int, int]) -> list[int]:
     """A colour, sRGB 0-255, as the three unsigned 16 bit numbers of PS3.3 C.10.7.1.1.
 
-    With the white point D65, as DCMTK, 3D Slicer and OHIF turn them back, not the D50 of the standard: so they show exactly this colour.
+    With the white point D65, as DCMTK, 3D Slicer and OHIF turn them back, not the D50 of the standard: so
+    they show exactly this colour.
     """
     lab = rgb2lab(np.array(color, dtype=np.float64) / 255)
-    return np.round((lab + np.array([0, 128, 128])) / [100, 255, 255] * 65535).clip(0, 65535).astype(int).tolist()
+    return (
+        np.round((lab + np.array([0, 128, 128])) / [100, 255, 255] * 65535)
+        .clip(0, 65535)
+        .astype(int)
+        .tolist()
+    )
 
 
 def referenced_series(source: Dataset | Path) -> tuple[str, ...]:
@@ -191,14 +249,21 @@ def referenced_series(source: Dataset | Path) -> tuple[str, ...]:
     Raises:
         NotFound, BadVolume: no such file, or no DICOM file.
     """
-    return tuple(str(item.SeriesInstanceUID) for item in open_dicom(source).get("ReferencedSeriesSequence") or () if item.get("SeriesInstanceUID"))
+    return tuple(
+        str(item.SeriesInstanceUID)
+        for item in open_dicom(source).get("ReferencedSeriesSequence") or ()
+        if item.get("SeriesInstanceUID")
+    )
 
 
-def read_seg(source: Dataset | Path, grid: Grid, labels: LabelSet, frame_of_reference: str = "") -> np.ndarray:
+def read_seg(
+    source: Dataset | Path, grid: Grid, labels: LabelSet, frame_of_reference: str = ""
+) -> np.ndarray:
     """Read a segmentation of any software as a label map on the grid of its image.
 
-    A segment is a label by its name (letter case aside), else by the code of its type, old SNOMED codes included. Several segments of one label are
-    united. A segment that is no label is passed over if it has no voxels. Nothing is interpolated.
+    A segment is a label by its name (letter case aside), else by the code of its type, old SNOMED codes
+    included. Several segments of one label are united. A segment that is no label is passed over if it has no
+    voxels. Nothing is interpolated.
 
     Args:
         source: the file, or a dataset with its pixels.
@@ -213,19 +278,28 @@ def read_seg(source: Dataset | Path, grid: Grid, labels: LabelSet, frame_of_refe
         NotFound: no such file.
         BadVolume: not a segmentation, damaged, or of fractions.
         BadGrid: other voxels than the image's, or of another frame of reference.
-        BadLabel: an unknown segment, one whose name and code contradict each other, or voxels in two segments of different labels.
+        BadLabel: an unknown segment, one whose name and code contradict each other, or voxels in two segments
+            of different labels.
     """
     dataset = open_dicom(source, pixels=True)
     what = Path(str(getattr(dataset, "filename", None) or "the segmentation")).name
     if str(dataset.get("SOPClassUID", "")) not in (SEGMENTATION, LABEL_MAP):
-        raise BadVolume(f"{what} is no DICOM segmentation (SOP class {dataset.get('SOPClassUID', 'none')}): choose a file of modality SEG")
+        raise BadVolume(
+            f"{what} is no DICOM segmentation (SOP class {dataset.get('SOPClassUID', 'none')}): choose a "
+            f"file of modality SEG"
+        )
     own = str(dataset.get("FrameOfReferenceUID") or "")
     if frame_of_reference and own and own != frame_of_reference:
-        raise BadGrid(f"{what} belongs to images of another frame of reference ({own}, the image has {frame_of_reference}): it is the label of another image")
+        raise BadGrid(
+            f"{what} belongs to images of another frame of reference ({own}, the image has "
+            f"{frame_of_reference}): it is the label of another image"
+        )
     try:
         return _laid(dataset, grid, labels, what)
     except BROKEN as error:
-        raise BadVolume(f"{what}: this segmentation cannot be read ({reason(error)}): export it again") from error
+        raise BadVolume(
+            f"{what}: this segmentation cannot be read ({reason(error)}): export it again"
+        ) from error
 
 
 def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarray:
@@ -234,14 +308,19 @@ def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarr
     values: dict[int, int] = {}
     for number, frame, mask in _masks(dataset, what):
         if number not in segments:
-            raise BadVolume(f"{what}: frame {frame + 1} is of segment {number}, which is not described: export it again")
+            raise BadVolume(
+                f"{what}: frame {frame + 1} is of segment {number}, which is not described: export it again"
+            )
         if number not in values:
             values[number] = label_of(segments[number], labels, what)
         index = _voxels(frame_plane(dataset, frame), mask, grid, what)
         there = result[index]
         if other := np.unique(there[(there != 0) & (there != values[number])]).tolist():
             names = " and ".join(repr(labels.names[value - 1]) for value in (*other, values[number]))
-            raise BadLabel(f"{what}: the segments {names} overlap: a label map has one label a voxel, remove the overlap and save again")
+            raise BadLabel(
+                f"{what}: the segments {names} overlap: a label map has one label a voxel, remove the "
+                f"overlap and save again"
+            )
         result[index] = values[number]
     return result
 
@@ -260,19 +339,34 @@ def _masks(dataset: Dataset, what: str) -> Iterator[tuple[int, int, np.ndarray]]
         if not np.isin(plane, (0, full)).all():
             raise BadVolume(f"{what} holds fractions or probabilities: save it as a BINARY segmentation")
         own = dataset.PerFrameFunctionalGroupsSequence[frame].get("SegmentIdentificationSequence")
-        yield int((own or dataset.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence)[0].ReferencedSegmentNumber), frame, plane != 0
+        yield (
+            int(
+                (own or dataset.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence)[
+                    0
+                ].ReferencedSegmentNumber
+            ),
+            frame,
+            plane != 0,
+        )
 
 
 def _voxels(plane: Plane, mask: np.ndarray, grid: Grid, what: str) -> tuple[np.ndarray, ...]:
     """Index of the mask's pixels in an array on `grid`."""
     where = plane.on(grid)
     if where is None:
-        raise BadGrid(f"{what}: its voxels are not those of the image ({grid}): it belongs to another series, or was resampled; save it on the image's grid")
+        raise BadGrid(
+            f"{what}: its voxels are not those of the image ({grid}): it belongs to another series, or "
+            f"was resampled; save it on the image's grid"
+        )
     start, steps = where
     rows, columns = np.nonzero(mask)
     index = start[:, None] + steps @ np.stack([columns, rows])
     if outside := int(((index < 0) | (index >= np.array(grid.shape)[:, None])).any(axis=0).sum()):
-        raise BadGrid(f"{what}: {outside} labelled voxels of a slice lie outside the image ({grid}): it is probably the label of another image")
+        raise BadGrid(
+            f"{what}: {outside} labelled voxels of a slice lie outside the image ({grid}): it is "
+            f"probably "
+            f"the label of another image"
+        )
     return tuple(index)
 
 
@@ -285,18 +379,30 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
     name = str(segment.get("SegmentLabel", "")).strip()
     named = [label.value for label in labels.labels if label.name.casefold() == name.casefold()]
     code = next(iter(segment.get("SegmentedPropertyTypeCodeSequence") or ()), None)
-    coded = [label.value for label in labels.labels if code is not None and _coded(label.type) == _read_code(code) and _same_side(label, code)]
+    coded = [
+        label.value
+        for label in labels.labels
+        if code is not None and _coded(label.type) == _read_code(code) and _same_side(label, code)
+    ]
     if len(coded) > 1:  # the code does not tell these labels apart
         coded = [value for value in coded if value in named]
     if named and coded and named != coded:
         raise BadLabel(
-            f"{what}: segment {segment.SegmentNumber} is called {name!r} but its type is coded as that of {labels.names[coded[0] - 1]!r}: "
+            f"{what}: segment {segment.SegmentNumber} is called {name!r} but its type is coded as that of "
+            f"{labels.names[coded[0] - 1]!r}: "
             "correct its name or its terminology and save again"
         )
     if not named and not coded:
-        meaning = "without a code" if code is None else f"coded {code.get('CodeValue', '?')} {code.get('CodeMeaning', '')!r}"
+        meaning = (
+            "without a code"
+            if code is None
+            else f"coded {code.get('CodeValue', '?')} {code.get('CodeMeaning', '')!r}"
+        )
         known = ", ".join(labels.names)
-        raise BadLabel(f"{what}: segment {segment.SegmentNumber}, {name!r}, {meaning}, is none of the labels {known}: rename it and save again")
+        raise BadLabel(
+            f"{what}: segment {segment.SegmentNumber}, {name!r}, {meaning}, is none of the labels "
+            f"{known}: rename it and save again"
+        )
     return (named or coded)[0]
 
 
@@ -308,4 +414,6 @@ def _same_side(label: Label, code: Dataset) -> bool:
 
 def _read_code(item: Dataset) -> DicomCode:
     value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""
-    return DicomCode(str(value), str(item.get("CodingSchemeDesignator", "")), str(item.get("CodeMeaning", "")))
+    return DicomCode(
+        str(value), str(item.get("CodingSchemeDesignator", "")), str(item.get("CodeMeaning", ""))
+    )

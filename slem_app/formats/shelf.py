@@ -1,4 +1,5 @@
-"""DICOM results in a folder of the server's own, where there is no PACS: each a file, by its UIDs; nothing is written among the studies.
+"""DICOM results in a folder of the server's own, where there is no PACS: each a file, by its UIDs; nothing is
+written among the studies.
 
 The place of a file is `<store>/dicom/<StudyInstanceUID>/<SeriesInstanceUID>/<SOPInstanceUID>.dcm`.
 """
@@ -40,7 +41,9 @@ class Shelf:
             BadSetting: UIDs that are none.
             StorageFailed: the disk refused.
         """
-        names = [str(dataset.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+        names = [
+            str(dataset.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        ]
         if not all(_uid(name) for name in names):
             raise BadSetting("a result whose UIDs are missing or are none cannot be stored: export it again")
         study, series, instance = names
@@ -48,18 +51,27 @@ class Shelf:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StorageFailed(f"cannot make {path.parent}: {error.strerror or error}; set another folder with `--conf store DIR`") from error
+            raise StorageFailed(
+                f"cannot make {path.parent}: {error.strerror or error}; set another folder with `--conf "
+                f"store DIR`"
+            ) from error
         save_dicom(dataset, path)
 
     def results(self, study: str) -> list[tuple[str, str]]:
         """(series, instance) of every result of a study."""
         if not _uid(study):
             return []
-        return sorted((path.parent.name, path.stem) for path in (self.root / study).glob("*/*.dcm") if not path.name.startswith("."))
+        return sorted(
+            (path.parent.name, path.stem)
+            for path in (self.root / study).glob("*/*.dcm")
+            if not path.name.startswith(".")
+        )
 
     def studies(self) -> list[str]:
         """StudyInstanceUIDs that have results."""
-        return sorted(path.name for path in self.root.iterdir() if _uid(path.name)) if self.root.is_dir() else []
+        return (
+            sorted(path.name for path in self.root.iterdir() if _uid(path.name)) if self.root.is_dir() else []
+        )
 
     def get(self, study: str, series: str, instance: str) -> Dataset:
         """A result.
@@ -93,7 +105,10 @@ def parse_result(content: bytes) -> Dataset:
     except BROKEN as error:
         raise BadVolume(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
     if kind not in (SEGMENTATION, LABEL_MAP) or "PixelData" not in dataset:
-        raise BadVolume(f"only segmentations (modality SEG) are stored here, this is of SOP class {kind or 'none'}: send images to the folder or the PACS")
+        raise BadVolume(
+            f"only segmentations (modality SEG) are stored here, this is of SOP class {kind or 'none'}: "
+            f"send images to the folder or the PACS"
+        )
     return dataset
 
 

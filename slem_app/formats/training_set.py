@@ -1,7 +1,9 @@
-"""Labelled cases as a training set in a layout that other programs read: BraTS, nnU-Net v2, BIDS with derivatives.
+"""Labelled cases as a training set in a layout that other programs read: BraTS, nnU-Net v2, BIDS with
+derivatives.
 
-Images are copied as they are wherever the layout allows it. BraTS and nnU-Net demand one grid for all files of a case, so there an image on another grid
-than the label is resampled to the label's (linearly); the label itself never is.
+Images are copied as they are wherever the layout allows it. BraTS and nnU-Net demand one grid for all files
+of a case, so there an image on another grid than the label is resampled to the label's (linearly); the label
+itself never is.
 """
 
 from __future__ import annotations
@@ -41,7 +43,13 @@ class ExportReport:
     """Case -> sequences that were resampled to the label's grid."""
 
 
-def export(cases: Sequence[LabelledCase], layout: str, folder: Path, coding: str = "", seen: Callable[[str], None] | None = None) -> ExportReport:
+def export(
+    cases: Sequence[LabelledCase],
+    layout: str,
+    folder: Path,
+    coding: str = "",
+    seen: Callable[[str], None] | None = None,
+) -> ExportReport:
     """Write a training set.
 
     Args:
@@ -60,9 +68,13 @@ def export(cases: Sequence[LabelledCase], layout: str, folder: Path, coding: str
     if layout not in LAYOUTS:
         raise BadSetting(f"unknown layout {layout!r}: use {', '.join(LAYOUTS)}")
     if not cases:
-        raise BadStudy("there is no final label to export: submit one first (`slem labels list` shows what there is)")
+        raise BadStudy(
+            "there is no final label to export: submit one first (`slem labels list` shows what there is)"
+        )
     if folder.exists() and any(folder.iterdir()):
-        raise BadSetting(f"{folder} holds something already: give another folder, or empty it; nothing was written")
+        raise BadSetting(
+            f"{folder} holds something already: give another folder, or empty it; nothing was written"
+        )
     target = LAYOUTS[layout](folder, cases, coding)
     values = target.values()
     written, skipped, resampled = [], {}, {}
@@ -79,7 +91,12 @@ def export(cases: Sequence[LabelledCase], layout: str, folder: Path, coding: str
             seen(case.id)
     if written:
         target.finish(written)
-    return ExportReport(folder, tuple(case.id for case in written), skipped, {id: names for id, names in resampled.items() if names})
+    return ExportReport(
+        folder,
+        tuple(case.id for case in written),
+        skipped,
+        {id: names for id, names in resampled.items() if names},
+    )
 
 
 def _write(case: LabelledCase, layout: Layout, values: Mapping[str, int]) -> tuple[str, ...]:
@@ -87,7 +104,9 @@ def _write(case: LabelledCase, layout: Layout, values: Mapping[str, int]) -> tup
     if missing := [name for name in layout.sequences if name not in case.images]:
         raise BadStudy(f"{case.id}: the layout demands {', '.join(missing)}, which this case does not have")
     if case.names != layout.labels:
-        raise BadLabel(f"{case.id}: its labels are {', '.join(case.names)}, most cases' are {', '.join(layout.labels)}")
+        raise BadLabel(
+            f"{case.id}: its labels are {', '.join(case.names)}, most cases' are {', '.join(layout.labels)}"
+        )
     array, grid = case.label()
     table = np.zeros(256, dtype=np.uint8)
     for value, name in enumerate(case.names, 1):
@@ -103,7 +122,12 @@ def _write(case: LabelledCase, layout: Layout, values: Mapping[str, int]) -> tup
 def _image(series: Series, grid: Grid | None, path: Path) -> bool:
     """Write an image, as it is where that can be; True if it had to be resampled."""
     same = grid is None or series.grid.same_as(grid)
-    if same and series.format == "nifti" and series.channel is None and series.paths[0].name.endswith(".nii.gz"):
+    if (
+        same
+        and series.format == "nifti"
+        and series.channel is None
+        and series.paths[0].name.endswith(".nii.gz")
+    ):
         with series.paths[0].open("rb") as source, atomic_file(path) as file:
             shutil.copyfileobj(source, file)
         return False
@@ -111,7 +135,9 @@ def _image(series: Series, grid: Grid | None, path: Path) -> bool:
     if same or grid is None:
         write_image(volume.array, volume.grid, path)
         return False
-    write_image(resample(volume.array, volume.grid, grid, order=1, fill=float(volume.array.min())), grid, path)
+    write_image(
+        resample(volume.array, volume.grid, grid, order=1, fill=float(volume.array.min())), grid, path
+    )
     return True
 
 

@@ -1,4 +1,6 @@
-"""What is known of one series before any rule is asked: the words its texts say, its header, its plane and its voxel size."""
+"""What is known of one series before any rule is asked: the words its texts say, its header, its plane and
+its voxel size.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ __all__ = ["Facts", "look_at", "normalised", "shortened"]
 
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")  # InPhase, but not regtoFLAIR
 PUNCTUATION = re.compile(r"[_\-.,:;()\[\]{}\s]+")
-GLUED = re.compile(r"(?<![a-z0-9])(s|wip|axial|ax|tra|sag|cor|[23]d|gd|ce|post|pre)?(t[12])(?![0-9])")  # AXT1POST, sT1W, t2f
+GLUED = re.compile(
+    r"(?<![a-z0-9])(s|wip|axial|ax|tra|sag|cor|[23]d|gd|ce|post|pre)?(t[12])(?![0-9])"
+)  # AXT1POST, sT1W, t2f
 PLANES = ("sagittal", "coronal", "axial")  # by the world axis that runs across the slices
 
 
@@ -64,7 +68,9 @@ class Facts:
         return grid if np.isfinite(grid.affine).all() and grid.voxel_volume > 0 else None
 
     def value(self, field: str) -> object:
-        """A header field, or 'plane', 'thickness' (mm across the slices), 'pixel' (mm within), 'slices'; None if unknown."""
+        """A header field, or 'plane', 'thickness' (mm across the slices), 'pixel' (mm within), 'slices'; None
+        if unknown.
+        """
         if field not in ("plane", "thickness", "pixel", "slices"):
             found = self.series.header.get(field)
             return tuple(found) if isinstance(found, list) else found

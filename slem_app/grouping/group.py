@@ -1,6 +1,8 @@
-"""Which series of a study is which sequence: rules are asked, every choice and every refusal carries its reason.
+"""Which series of a study is which sequence: rules are asked, every choice and every refusal carries its
+reason.
 
-Nothing is guessed: a series that fits two sequences, or two series that fit one equally well, are reported and not used until
+Nothing is guessed: a series that fits two sequences, or two series that fit one equally well, are reported
+    and not used until
 the user has chosen.
 """
 
@@ -37,7 +39,9 @@ class Leftover:
     series: Series
     """The series."""
     kind: str
-    """'derived' (no sequence of a model), 'unknown', 'tie' (undecided) or 'duplicate' (another one is preferred)."""
+    """'derived' (no sequence of a model), 'unknown', 'tie' (undecided) or 'duplicate' (another one is
+    preferred).
+    """
     reason: str
     """Why."""
 
@@ -70,8 +74,14 @@ class Grouping:
         for name in (*order, *self.preferred, *there):
             if name in there:
                 return name
-        seen = "; ".join(f"{shortened(one.series.name)}: {one.reason}" for one in self.leftovers[:8]) or "it has no images"
-        raise BadStudy(f"case {self.study.id!r} has no known sequence ({seen}). Choose by hand which series is which, or add its words to the rules")
+        seen = (
+            "; ".join(f"{shortened(one.series.name)}: {one.reason}" for one in self.leftovers[:8])
+            or "it has no images"
+        )
+        raise BadStudy(
+            f"case {self.study.id!r} has no known sequence ({seen}). Choose by hand which series is "
+            f"which, or add its words to the rules"
+        )
 
     def resolve(self, id: str) -> str:
         """The sequence that a series id, or the name of a sequence, means here.
@@ -85,7 +95,9 @@ class Grouping:
         for one in self.leftovers:
             if id == one.series.id:
                 raise NotFound(f"series {id!r} of case {self.study.id!r} is not used: {one.reason}")
-        raise NotFound(f"case {self.study.id!r} has no sequence {id!r}: it has {', '.join(self.sequences) or 'none'}")
+        raise NotFound(
+            f"case {self.study.id!r} has no sequence {id!r}: it has {', '.join(self.sequences) or 'none'}"
+        )
 
 
 def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | None = None) -> Grouping:
@@ -93,7 +105,8 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
 
     Args:
         study: the case.
-        rules: default: those that the study's folder declares in `slem.yaml`, else the package's `rules.yaml`.
+        rules: default: those that the study's folder declares in `slem.yaml`, else the package's
+            `rules.yaml`.
         chosen: sequence -> series id, the user's own decision; wins over every rule.
 
     Raises:
@@ -115,7 +128,14 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
             fits.setdefault(verdict[1].sequence, []).append(verdict)
     for sequence, candidates in fits.items():
         if any(choice.sequence == sequence for choice in choices):
-            leftovers += [Leftover(facts.series, "duplicate", f"also fits {sequence}, for which the user chose another series") for facts, _ in candidates]
+            leftovers += [
+                Leftover(
+                    facts.series,
+                    "duplicate",
+                    f"also fits {sequence}, for which the user chose another series",
+                )
+                for facts, _ in candidates
+            ]
             continue
         choice, rest = _select(sequence, candidates, rules)
         choices += [choice] if choice else []
@@ -123,17 +143,27 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
     order = {name: place for place, name in enumerate(rules.order)}
     places = {series.id: place for place, series in enumerate(study.series)}
     leftovers.sort(key=lambda one: places[one.series.id])
-    return Grouping(study, tuple(sorted(choices, key=lambda choice: order[choice.sequence])), tuple(leftovers), rules.reference)
+    return Grouping(
+        study,
+        tuple(sorted(choices, key=lambda choice: order[choice.sequence])),
+        tuple(leftovers),
+        rules.reference,
+    )
 
 
 def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[Choice]:
     choices = []
     for sequence, id in chosen.items():
         if sequence not in rules.order:
-            raise BadSetting(f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}")
+            raise BadSetting(
+                f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}"
+            )
         series = study.find(id)
         if series is None:
-            raise NotFound(f"case {study.id!r} has no series {id!r} to be {sequence}: it has {', '.join(one.id for one in study.series)}")
+            raise NotFound(
+                f"case {study.id!r} has no series {id!r} to be {sequence}: it has "
+                f"{', '.join(one.id for one in study.series)}"
+            )
         choices.append(Choice(sequence, series, "chosen by the user"))
     return choices
 
@@ -145,7 +175,11 @@ def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
         for exclusion in (one for one in rules.excluded if one.reason not in rules.allowed):
             found = _finds(exclusion.words, facts) if exclusion.words else ""
             if facts.passes(exclusion.header) and found is not None:
-                return Leftover(series, "derived", f"{exclusion.reason}: {found or _quote_header(facts, exclusion.header)}")
+                return Leftover(
+                    series,
+                    "derived",
+                    f"{exclusion.reason}: {found or _quote_header(facts, exclusion.header)}",
+                )
     except BadVolume as error:
         return Leftover(series, "unknown", str(error))
     fitting = [rule for rule in rules.sequences if _fits(rule, facts)]
@@ -153,13 +187,20 @@ def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
     if not fitting:
         return Leftover(series, "unknown", _unknown(facts))
     if len(names) > 1:
-        return Leftover(series, "tie", f"fits {' and '.join(names)} alike: name {shortened(series.name)}; choose by hand what it is")
+        return Leftover(
+            series,
+            "tie",
+            f"fits {' and '.join(names)} alike: name {shortened(series.name)}; choose by hand what it is",
+        )
     best = max(fitting, key=lambda rule: rule.strength)
     for expectation in rules.expected:
         test = expectation.header
         value = facts.value(test.field)
         if best.sequence in expectation.sequences and value not in (None, "", 0) and not test.passes(value):
-            reason = f"{_why(facts, best)}, which would make it {best.sequence}, but {test.field} is {value} where {test} is expected"
+            reason = (
+                f"{_why(facts, best)}, which would make it {best.sequence}, but {test.field} is "
+                f"{value} where {test} is expected"
+            )
             return Leftover(series, "unknown", reason)
     return facts, best
 
@@ -176,7 +217,11 @@ def _finds(words: re.Pattern[str], facts: Facts) -> str | None:
 def _fits(rule: Rule, facts: Facts) -> bool:
     if rule.unnamed and facts.telling:
         return False
-    return all(word in facts.said for word in rule.words) and not any(word in facts.said for word in rule.without) and facts.passes(rule.header)
+    return (
+        all(word in facts.said for word in rule.words)
+        and not any(word in facts.said for word in rule.without)
+        and facts.passes(rule.header)
+    )
 
 
 def _why(facts: Facts, rule: Rule) -> str:
@@ -199,12 +244,18 @@ def _quote_header(facts: Facts, tests: tuple[HeaderTest, ...]) -> str:
 
 def _unknown(facts: Facts) -> str:
     header = facts.series.header
-    seen = [f"{key} {header[key]}" for key in ("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime") if header.get(key)]
+    seen = [
+        f"{key} {header[key]}"
+        for key in ("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime")
+        if header.get(key)
+    ]
     said = f"; words found: {', '.join(sorted(facts.said))}" if facts.said else ""
     return f"no rule knows {shortened(facts.series.name)}{said}{'; ' + ', '.join(seen) if seen else ''}"
 
 
-def _select(sequence: str, candidates: list[tuple[Facts, Rule]], rules: Rules) -> tuple[Choice | None, list[Leftover]]:
+def _select(
+    sequence: str, candidates: list[tuple[Facts, Rule]], rules: Rules
+) -> tuple[Choice | None, list[Leftover]]:
     """The one series of several that fit a sequence, and the rest with reasons."""
     if len(candidates) == 1:
         facts, rule = candidates[0]
@@ -215,17 +266,31 @@ def _select(sequence: str, candidates: list[tuple[Facts, Rule]], rules: Rules) -
     left = _keep(left, [rule.strength == strongest for _, rule in left], "surer signs", dropped)
     for preference in rules.preferred:
         if len(left) > 1 and (not preference.sequences or sequence in preference.sequences):
-            left = _keep(left, _preferred(preference, [facts for facts, _ in left]), preference.reason, dropped)
+            left = _keep(
+                left, _preferred(preference, [facts for facts, _ in left]), preference.reason, dropped
+            )
     ids = [shortened(facts.series.id) for facts, _ in left]
     for facts, reason in dropped:
-        out.append(Leftover(facts.series, "duplicate", f"also fits {sequence}; preferred is {' or '.join(ids)}: {reason}"))
+        out.append(
+            Leftover(
+                facts.series, "duplicate", f"also fits {sequence}; preferred is {' or '.join(ids)}: {reason}"
+            )
+        )
     if len(left) == 1:
         facts, rule = left[0]
         reasons = ", ".join(dict.fromkeys(reason for _, reason in dropped))
-        return Choice(sequence, facts.series, _why(facts, rule) + (f"; preferred to {len(dropped)} more: {reasons}" if dropped else "")), out
+        return Choice(
+            sequence,
+            facts.series,
+            _why(facts, rule) + (f"; preferred to {len(dropped)} more: {reasons}" if dropped else ""),
+        ), out
     for facts, _ in left:
         others = " and ".join(id for id in ids if id != shortened(facts.series.id))
-        out.append(Leftover(facts.series, "tie", f"fits {sequence} as well as {others}: choose one of them by its id"))
+        out.append(
+            Leftover(
+                facts.series, "tie", f"fits {sequence} as well as {others}: choose one of them by its id"
+            )
+        )
     return None, out
 
 
@@ -237,13 +302,17 @@ def _readable(candidates: list[tuple[Facts, Rule]]) -> tuple[list[tuple[Facts, R
             if facts.series.paths and not facts.series.grid.voxel_volume > 0:
                 raise BadVolume("its affine has a zero axis or no numbers")
         except (BadVolume, NotFound) as error:
-            out.append(Leftover(facts.series, "unknown", f"would be {rule.sequence} but cannot be used: {error}"))
+            out.append(
+                Leftover(facts.series, "unknown", f"would be {rule.sequence} but cannot be used: {error}")
+            )
         else:
             left.append((facts, rule))
     return left, out
 
 
-def _keep(left: list[tuple[Facts, Rule]], good: list[bool], reason: str, dropped: list[tuple[Facts, str]]) -> list[tuple[Facts, Rule]]:
+def _keep(
+    left: list[tuple[Facts, Rule]], good: list[bool], reason: str, dropped: list[tuple[Facts, str]]
+) -> list[tuple[Facts, Rule]]:
     """The good ones, if there are any; the others are noted in `dropped` with the reason."""
     if all(good) or not any(good):
         return left
@@ -260,4 +329,7 @@ def _preferred(preference: Preference, candidates: list[Facts]) -> list[bool]:
         if preference.least:
             return [value * preference.ratio <= min(values) for value in values]
         return [value * preference.ratio >= max(values) for value in values]
-    return [not any(word in facts.said for word in preference.without) and facts.passes(preference.header) for facts in candidates]
+    return [
+        not any(word in facts.said for word in preference.without) and facts.passes(preference.header)
+        for facts in candidates
+    ]

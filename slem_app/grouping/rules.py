@@ -1,6 +1,7 @@
 """The rules of grouping as typed tables, read from `rules.yaml` or from a file of the user's.
 
-Constructed = valid: unknown keys, words and sequences are refused when the file is read, not when a series meets them.
+Constructed = valid: unknown keys, words and sequences are refused when the file is read, not when a series
+meets them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class HeaderTest:
     """A question to one header field; every part that is given must hold."""
 
     field: str
-    """DICOM keyword, NumberOfSlices, NumberOfOrientations, or one of 'plane', 'thickness', 'pixel', 'slices'."""
+    """DICOM keyword, NumberOfSlices, NumberOfOrientations, or one of 'plane', 'thickness', 'pixel', 'slices'.
+    """
     has: tuple[str, ...] = ()
     """One of the field's values is one of these, whatever its case."""
     lacks: tuple[str, ...] = ()
@@ -46,7 +48,9 @@ class HeaderTest:
         parts = () if value in (None, "") else value if isinstance(value, tuple) else (value,)
         values = {str(part).upper() for part in parts}
         text = "\\".join(map(str, parts))
-        if values & {word.upper() for word in self.lacks} or (self.unless and parts and self.unless.search(text)):
+        if values & {word.upper() for word in self.lacks} or (
+            self.unless and parts and self.unless.search(text)
+        ):
             return False
         if self.has and not values & {word.upper() for word in self.has}:
             return False
@@ -64,8 +68,14 @@ class HeaderTest:
         return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
 
     def __str__(self) -> str:
-        wanted = [f"{word} {part:g}" for word, part in (("at least", self.min), ("at most", self.max)) if part is not None]
-        wanted += [f"with {' or '.join(self.has)}"] * bool(self.has) + [f"without {', '.join(self.lacks)}"] * bool(self.lacks)
+        wanted = [
+            f"{word} {part:g}"
+            for word, part in (("at least", self.min), ("at most", self.max))
+            if part is not None
+        ]
+        wanted += [f"with {' or '.join(self.has)}"] * bool(self.has) + [
+            f"without {', '.join(self.lacks)}"
+        ] * bool(self.lacks)
         return f"{self.field} {' and '.join(wanted)}".strip()
 
 
@@ -169,12 +179,20 @@ class Rules:
         said.update(word for rule in self.sequences for word in (*rule.words, *rule.without))
         said.update(word for rule in self.preferred for word in rule.without)
         if unknown := said - set(self.words):
-            raise BadSetting(f"rules name words that are not under 'words': {sorted(unknown)}; there are {sorted(self.words)}")
-        named = {*self.reference, *(rule.sequence for rule in self.sequences)} | {name for rule in (*self.expected, *self.preferred) for name in rule.sequences}
+            raise BadSetting(
+                f"rules name words that are not under 'words': {sorted(unknown)}; there are "
+                f"{sorted(self.words)}"
+            )
+        named = {*self.reference, *(rule.sequence for rule in self.sequences)} | {
+            name for rule in (*self.expected, *self.preferred) for name in rule.sequences
+        }
         if unknown := set(self.allowed) - {exclusion.reason for exclusion in self.excluded}:
             raise BadSetting(f"'allowed' names reasons that are not under 'excluded': {sorted(unknown)}")
         if unknown := named - set(self.order):
-            raise BadSetting(f"rules name sequences that are not under 'order': {sorted(unknown)}; there are {list(self.order)}")
+            raise BadSetting(
+                f"rules name sequences that are not under 'order': {sorted(unknown)}; there are "
+                f"{list(self.order)}"
+            )
 
 
 def load_rules(path: Path | str | None = None) -> Rules:
@@ -202,7 +220,11 @@ def _load(path: Path) -> Rules:
             raise BadSetting(f"{path}: 'base' can only be 'default'")
         table = _added(_read(DEFAULT), table)
     if (unknown := set(table) - set(PARTS)) or (missing := set(PARTS) - set(table)):
-        what = f"unknown keys {sorted(map(str, unknown))}" if unknown else f"missing keys {sorted(missing)} (or begin the file with `base: default`)"
+        what = (
+            f"unknown keys {sorted(map(str, unknown))}"
+            if unknown
+            else f"missing keys {sorted(missing)} (or begin the file with `base: default`)"
+        )
         raise BadSetting(f"{path}: {what}; the keys are base, {', '.join(PARTS)}")
     return Rules(**{key: PARTS[key](table[key], f"{path.name}, {key}") for key in PARTS})
 
@@ -221,7 +243,10 @@ def _added(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """The base with a user's additions: words join, rules come first."""
     for key, value in more.items():
         if key == "words" and isinstance(value, dict):
-            base[key] = {word: [*_many(base[key].get(word, [])), *_many(value.get(word, []))] for word in {**base[key], **value}}
+            base[key] = {
+                word: [*_many(base[key].get(word, [])), *_many(value.get(word, []))]
+                for word in {**base[key], **value}
+            }
         elif key == "always" and isinstance(value, dict):
             base[key] = {**base[key], **value}
         elif key in ("order", "reference", "telling"):
@@ -264,7 +289,10 @@ def _build(kind: type[T], row: Any, where: str) -> T:
     """A dataclass from a mapping; unknown and missing keys are refused."""
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(row, dict) or (unknown := set(row) - set(known)):
-        raise BadSetting(f"{where}: unknown keys {sorted(map(str, unknown)) if isinstance(row, dict) else row!r}; known are {', '.join(known)}")
+        raise BadSetting(
+            f"{where}: unknown keys {sorted(map(str, unknown)) if isinstance(row, dict) else row!r}; "
+            f"known are {', '.join(known)}"
+        )
     if missing := [name for name, field in known.items() if field.default is MISSING and name not in row]:
         raise BadSetting(f"{where}: {row} lacks {', '.join(missing)}")
     return kind(**{key: _converter(kind, key)(value, f"{where}, {key}") for key, value in row.items()})
@@ -275,7 +303,14 @@ def _converter(kind: type, key: str) -> Callable[[Any, str], Any]:
         return (lambda value, where: _build(HeaderTest, value, where)) if kind is Expectation else _tests
     if key in ("has", "lacks", "sequences", "without") or (key == "words" and kind is Rule):
         return _texts
-    return {"words": _whole_words, "matches": _pattern, "unless": _pattern, "min": _number, "max": _number, "ratio": _number}.get(key, lambda value, _: value)
+    return {
+        "words": _whole_words,
+        "matches": _pattern,
+        "unless": _pattern,
+        "min": _number,
+        "max": _number,
+        "ratio": _number,
+    }.get(key, lambda value, _: value)
 
 
 def _number(value: Any, where: str) -> float:
@@ -285,7 +320,9 @@ def _number(value: Any, where: str) -> float:
 
 
 def _rows(kind: type[T]) -> Callable[[Any, str], tuple[T, ...]]:
-    return lambda value, where: tuple(_build(kind, row, f"{where} {k}") for k, row in enumerate(_many(value), 1))
+    return lambda value, where: tuple(
+        _build(kind, row, f"{where} {k}") for k, row in enumerate(_many(value), 1)
+    )
 
 
 def _words(value: Any, where: str) -> Mapping[str, re.Pattern[str]]:

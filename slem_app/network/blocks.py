@@ -10,10 +10,11 @@ __all__ = ["ConvNorm", "InstanceNorm", "ResidualBlock", "SpaceToChannels", "chan
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm with learned scale and shift; `zero` starts the scale at zero, so that a residual branch begins as nothing.
+    """Instance norm with learned scale and shift; `zero` starts the scale at zero, so that a residual branch
+    begins as nothing.
 
-    torch's own layer folds samples into channels, which copies a channels-last map twice; a batch of one is the same as batch norm,
-    which does not, and halves the time of a training step on a CPU.
+    torch's own layer folds samples into channels, which copies a channels-last map twice; a batch of one is
+    the same as batch norm, which does not, and halves the time of a training step on a CPU.
     """
 
     def __init__(self, channels: int, zero: bool = False) -> None:
@@ -32,20 +33,35 @@ class InstanceNorm(nn.Module):
 class ConvNorm(nn.Sequential):
     """Convolution ('same' size at stride 1), norm, and leaky ReLU unless `act` is off."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1, act: bool = True, zero: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, int, int] = (3, 3, 3),
+        dilation: int = 1,
+        act: bool = True,
+        zero: bool = False,
+    ) -> None:
         padding = tuple(dilation * (k // 2) for k in kernel)
-        layers = [nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False), InstanceNorm(outputs, zero)]
+        layers = [
+            nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
+            InstanceNorm(outputs, zero),
+        ]
         super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if act else []))
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a shortcut (He et al. 2016, eq. 1); 1x1x1 shortcut where the channels change."""
+    """Two convolutions around a shortcut (He et al. 2016, eq. 1); 1x1x1 shortcut where the
+    channels change.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
         super().__init__()
         self.first = ConvNorm(inputs, outputs, kernel)
         self.second = ConvNorm(outputs, outputs, kernel, act=False)
-        self.shortcut = nn.Identity() if inputs == outputs else ConvNorm(inputs, outputs, (1, 1, 1), act=False)
+        self.shortcut = (
+            nn.Identity() if inputs == outputs else ConvNorm(inputs, outputs, (1, 1, 1), act=False)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, I, J, K) -> (N, C', I, J, K)."""

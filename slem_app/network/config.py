@@ -36,7 +36,8 @@ class SegmenterConfig:
     context_dilations: tuple[int, ...] = (1, 2, 3)
     """Dilations of its parallel branches."""
     prompts: int = 0
-    """P, prompt channels; they enter after the fusion of the sequences through a layer that starts at zero."""
+    """P, prompt channels; they enter after the fusion of the sequences through a layer that starts at zero.
+    """
     deep_supervision: int = 2
     """Coarser levels with a head of their own in training."""
     prior: float = 0.02
@@ -48,13 +49,22 @@ class SegmenterConfig:
         if not 1 <= self.sequences <= 8:
             raise ValueError(f"a segmenter takes 1 to 8 sequences, got {self.sequences}")
         if len(self.blocks) != len(self.channels) or len(self.channels) < 2:
-            raise ValueError(f"channels {self.channels} and blocks {self.blocks} need one entry a level, at least two levels")
+            raise ValueError(
+                f"channels {self.channels} and blocks {self.blocks} need one entry a level, at least two "
+                f"levels"
+            )
         if any(not 0 <= level < len(self.channels) for level in self.context_levels):
-            raise ValueError(f"context_levels {self.context_levels} are not levels 0..{len(self.channels) - 1}")
+            raise ValueError(
+                f"context_levels {self.context_levels} are not levels 0..{len(self.channels) - 1}"
+            )
         if self.deep_supervision >= len(self.channels):
-            raise ValueError(f"deep_supervision {self.deep_supervision} needs as many levels above the bottleneck")
+            raise ValueError(
+                f"deep_supervision {self.deep_supervision} needs as many levels above the bottleneck"
+            )
         if self.regions < 1 or self.stem_stride < 1 or self.prompts < 0 or not 0 < self.prior < 1:
-            raise ValueError("regions and stem_stride must be positive, prompts not negative, prior between 0 and 1")
+            raise ValueError(
+                "regions and stem_stride must be positive, prompts not negative, prior between 0 and 1"
+            )
 
     @property
     def multiple(self) -> int:

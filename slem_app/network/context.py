@@ -1,7 +1,10 @@
-"""The contextual fusion block (CFB) of SLeM and the blocks it is measured against. Every one is the identity at its start.
+"""The contextual fusion block (CFB) of SLeM and the blocks it is measured against. Every one is the identity
+at its start.
 
-The abstract of SLeM (Wang et al., J. CAD & CG 37(3), 2025) says that the CFB "extracts features from tumors of various sizes";
-its inside is not public. Here: parallel branches of unlike receptive field, one of them the whole image, and a choice among them
+The abstract of SLeM (Wang et al., J. CAD & CG 37(3), 2025) says that the CFB "extracts features from tumors
+of various sizes";
+its inside is not public. Here: parallel branches of unlike receptive field, one of them the whole image, and
+    a choice among them
 made at every voxel.
 """
 
@@ -17,16 +20,27 @@ __all__ = ["ContextualFusionBlock", "DenseAtrousBlock", "PlainBlock", "PyramidBl
 
 
 class ContextualFusionBlock(nn.Module):
-    """Branches of several dilations and the global mean, chosen per voxel, gated per channel, added to the input."""
+    """Branches of several dilations and the global mean, chosen per voxel, gated per channel, added to the
+    input.
+    """
 
-    def __init__(self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
+    def __init__(
+        self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)
+    ) -> None:
         super().__init__()
         inner = max(8, channels // 2)
         self.reduce = ConvNorm(channels, inner, (1, 1, 1))
-        self.branches = nn.ModuleList([ConvNorm(inner, inner, (1, 1, 1)), *(ConvNorm(inner, inner, kernel, dilation=d) for d in dilations)])
+        self.branches = nn.ModuleList(
+            [
+                ConvNorm(inner, inner, (1, 1, 1)),
+                *(ConvNorm(inner, inner, kernel, dilation=d) for d in dilations),
+            ]
+        )
         self.whole = nn.Conv3d(inner, inner, 1)
         self.choose = nn.Conv3d(inner, len(self.branches) + 1, 1)
-        self.gate = nn.Sequential(nn.Conv3d(inner, max(4, inner // 4), 1), nn.ReLU(), nn.Conv3d(max(4, inner // 4), channels, 1))
+        self.gate = nn.Sequential(
+            nn.Conv3d(inner, max(4, inner // 4), 1), nn.ReLU(), nn.Conv3d(max(4, inner // 4), channels, 1)
+        )
         self.expand = nn.Conv3d(inner, channels, 1, bias=False)
         self.last = InstanceNorm(channels, zero=True)
 
@@ -47,7 +61,13 @@ class DenseAtrousBlock(nn.Module):
         super().__init__()
 
         def conv(dilation: int) -> nn.Conv3d:
-            return nn.Conv3d(channels, channels, kernel, padding=tuple(dilation * (k // 2) for k in kernel), dilation=dilation)
+            return nn.Conv3d(
+                channels,
+                channels,
+                kernel,
+                padding=tuple(dilation * (k // 2) for k in kernel),
+                dilation=dilation,
+            )
 
         self.d1, self.d3, self.d5, self.point = conv(1), conv(3), conv(5), nn.Conv3d(channels, channels, 1)
         self.last = InstanceNorm(channels, zero=True)
@@ -61,12 +81,21 @@ class DenseAtrousBlock(nn.Module):
 
 
 class PyramidBlock(nn.Module):
-    """Atrous spatial pyramid pooling (Chen et al. 2017): the branches side by side, mixed by one 1x1x1 convolution."""
+    """Atrous spatial pyramid pooling (Chen et al. 2017): the branches side by side, mixed by one 1x1x1
+    convolution.
+    """
 
-    def __init__(self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
+    def __init__(
+        self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)
+    ) -> None:
         super().__init__()
         inner = max(8, channels // 2)
-        self.branches = nn.ModuleList([ConvNorm(channels, inner, (1, 1, 1)), *(ConvNorm(channels, inner, kernel, dilation=d) for d in dilations)])
+        self.branches = nn.ModuleList(
+            [
+                ConvNorm(channels, inner, (1, 1, 1)),
+                *(ConvNorm(channels, inner, kernel, dilation=d) for d in dilations),
+            ]
+        )
         self.mix = nn.Conv3d(inner * len(self.branches), channels, 1, bias=False)
         self.last = InstanceNorm(channels, zero=True)
 
@@ -76,9 +105,13 @@ class PyramidBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """A residual block of one scale with about as many weights as a CFB of the same width: the control of the ablation."""
+    """A residual block of one scale with about as many weights as a CFB of the same width: the control of the
+    ablation.
+    """
 
-    def __init__(self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
+    def __init__(
+        self, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int] = (3, 3, 3)
+    ) -> None:
         super().__init__()
         inner = max(8, channels // 2)
         self.reduce = ConvNorm(channels, inner, (1, 1, 1))
@@ -91,7 +124,9 @@ class PlainBlock(nn.Module):
         return x + self.last(self.expand(self.body(self.reduce(x))))
 
 
-def context_block(kind: str, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int]) -> nn.Module:
+def context_block(
+    kind: str, channels: int, dilations: tuple[int, ...], kernel: tuple[int, int, int]
+) -> nn.Module:
     """The contextual block named `kind`.
 
     Raises:

@@ -15,7 +15,9 @@ def parameters(network: nn.Module) -> int:
 
 
 def flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Floating point operations (2 a multiply-add) of one automatic pass over (I, J, K) voxels with every sequence present."""
+    """Floating point operations (2 a multiply-add) of one automatic pass over (I, J, K) voxels with every
+    sequence present.
+    """
     device = next(network.parameters()).device
     images = torch.zeros(1, network.config.sequences, *shape, device=device)
     present = torch.ones(1, network.config.sequences, dtype=torch.bool, device=device)

@@ -1,9 +1,12 @@
-"""From any number of sequences to one feature map: a stem with shared weights, then a fusion that knows what is missing.
+"""From any number of sequences to one feature map: a stem with shared weights, then a fusion that knows what
+is missing.
 
-Each sequence passes the same one-channel stem (the one that SLeM's pretext trains on its collages). Then the present ones' own 1x1x1
-projections are added up and normalised channel by channel, so the scale of what follows does not depend on how many there are (behind
-the norm a sum and a mean are the same). A missing sequence is left out: its voxels are never looked at. Behind the norm, where it is not taken
-out again, each missing sequence changes the channels' gain and shift by what it has learned, for a channel that lives on T1c means little without it.
+Each sequence passes the same one-channel stem (the one that SLeM's pretext trains on its collages). Then the
+present ones' own 1x1x1 projections are added up and normalised channel by channel, so the scale of what
+follows does not depend on how many there are (behind the norm a sum and a mean are the same). A missing
+sequence is left out: its voxels are never looked at. Behind the norm, where it is not taken out again, each
+missing sequence changes the channels' gain and shift by what it has learned, for a channel that lives on T1c
+means little without it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ __all__ = ["SequenceFusion", "SequenceStem"]
 
 
 class SequenceStem(nn.Module):
-    """One sequence, one channel -> features at 1/stride of the resolution; the same weights for every sequence."""
+    """One sequence, one channel -> features at 1/stride of the resolution; the same weights for every
+    sequence.
+    """
 
     def __init__(self, channels: int, stride: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> None:
         super().__init__()
@@ -31,7 +36,9 @@ class SequenceStem(nn.Module):
 
 
 class SequenceFusion(nn.Module):
-    """Normalised sum of the present sequences' own projections, with a gain and shift for what is missing: none at the start."""
+    """Normalised sum of the present sequences' own projections, with a gain and shift for what is missing:
+    none at the start.
+    """
 
     def __init__(self, sequences: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -57,5 +64,7 @@ class SequenceFusion(nn.Module):
         weight = self.project.permute(1, 0, 2).reshape(-1, m * c, 1, 1, 1)  # C' MC 1 1 1
         fused = self.norm(F.conv3d(stacked.reshape(n, m * c, *features.shape[3:]), weight))
         missing = (~present).to(self.gain.dtype)  # N M
-        gain, shift = ((missing @ table)[:, :, None, None, None].to(fused.dtype) for table in (self.gain, self.shift))
+        gain, shift = (
+            (missing @ table)[:, :, None, None, None].to(fused.dtype) for table in (self.gain, self.shift)
+        )
         return F.leaky_relu(torch.addcmul(shift, fused, 1 + gain), 0.01)

@@ -1,7 +1,8 @@
-"""The SLeM segmenter: stem and fusion of the sequences, residual encoder, contextual fusion, decoder, one sigmoid head a region.
+"""The SLeM segmenter: stem and fusion of the sequences, residual encoder, contextual fusion, decoder, one
+sigmoid head a region.
 
-The first level already lies at 1/stem_stride of the input's resolution, and the head unfolds its channels into voxels again:
-full-resolution output at the cost of a network of half the resolution.
+The first level already lies at 1/stem_stride of the input's resolution, and the head unfolds its channels
+into voxels again: full-resolution output at the cost of a network of half the resolution.
 """
 
 from __future__ import annotations
@@ -28,27 +29,44 @@ class Encoder(nn.Module):
         self.fusion = SequenceFusion(config.sequences, config.stem_channels, config.channels[0])
         self.prompt: nn.Module | None = None
         if config.prompts:
-            self.prompt = nn.Sequential(SpaceToChannels(config.stem_stride), nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1))
+            self.prompt = nn.Sequential(
+                SpaceToChannels(config.stem_stride),
+                nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1),
+            )
             nn.init.zeros_(self.prompt[1].weight)
             nn.init.zeros_(self.prompt[1].bias)
-            self.prompt[1].bias.requires_grad_(False)  # stays zero, so that prompts of all zero are the automatic use for ever
+            self.prompt[1].bias.requires_grad_(
+                False
+            )  # stays zero, so that prompts of all zero are the automatic use for ever
         self.down = nn.ModuleList()
         self.levels = nn.ModuleList()
         for level, channels in enumerate(config.channels):
             before = config.channels[max(0, level - 1)]
-            self.down.append(nn.Identity() if level == 0 else nn.Conv3d(before, channels, 2, stride=2, bias=False))
-            self.levels.append(nn.Sequential(*(ResidualBlock(channels, channels, config.kernel) for _ in range(config.blocks[level]))))
+            self.down.append(
+                nn.Identity() if level == 0 else nn.Conv3d(before, channels, 2, stride=2, bias=False)
+            )
+            self.levels.append(
+                nn.Sequential(
+                    *(ResidualBlock(channels, channels, config.kernel) for _ in range(config.blocks[level]))
+                )
+            )
         self.context = nn.ModuleDict()
         if config.context != "none":
             for level in config.context_levels:
-                self.context[str(level)] = context_block(config.context, config.channels[level], config.context_dilations, config.kernel)
+                self.context[str(level)] = context_block(
+                    config.context, config.channels[level], config.context_dilations, config.kernel
+                )
 
-    def forward(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
         """(N, M, I, J, K), (N, M) bool, (N, P, I, J, K) or None -> feature maps, finest first."""
         return self.levels_of(self.fuse(images, present), prompts)
 
     def fuse(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """(N, M, I, J, K), (N, M) bool -> (N, C, I/s, J/s, K/s): the sequences as one map, before any prompt."""
+        """(N, M, I, J, K), (N, M) bool -> (N, C, I/s, J/s, K/s): the sequences as one map, before
+        any prompt.
+        """
         n, m = images.shape[:2]
         features = self.stem(images.reshape(n * m, 1, *images.shape[2:]))  # NM C I/s J/s K/s
         return self.fusion(features.reshape(n, m, *features.shape[1:]), present)
@@ -95,17 +113,22 @@ class Segmenter(nn.Module):
         self.decoder = Decoder(config)
         self.head = nn.Conv3d(config.channels[0], config.regions * config.stem_stride**3, 1)
         self.deep_heads = nn.ModuleList(
-            nn.Conv3d(config.channels[level], config.regions, 1) for level in range(1, 1 + config.deep_supervision) if level < len(config.channels) - 1
+            nn.Conv3d(config.channels[level], config.regions, 1)
+            for level in range(1, 1 + config.deep_supervision)
+            if level < len(config.channels) - 1
         )
         for head in (self.head, *self.deep_heads):
             nn.init.constant_(head.bias, math.log(config.prior / (1 - config.prior)))
             nn.init.normal_(head.weight, std=0.01)
 
-    def forward(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Segment.
 
         Args:
-            images: (N, M, I, J, K) normalised intensities, I, J, K multiples of `config.multiple`; anything where missing.
+            images: (N, M, I, J, K) normalised intensities, I, J, K multiples of `config.multiple`; anything
+                where missing.
             present: (N, M) bool, at least one a row.
             prompts: (N, P, I, J, K) or None for automatic use, which equals all zero.
 
@@ -113,27 +136,41 @@ class Segmenter(nn.Module):
             (N, R, I, J, K) logits.
 
         Raises:
-            ValueError: a size that is no multiple or too small, another number of sequences, flags or prompts that do not fit.
+            ValueError: a size that is no multiple or too small, another number of sequences, flags or prompts
+                that do not fit.
         """
         return self.deep(images, present, prompts)[0]
 
-    def deep(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """Logits at full resolution, then those of the coarser heads (each half the size of the one before), for training."""
+    def deep(
+        self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """Logits at full resolution, then those of the coarser heads (each half the size of the one before),
+        for training.
+        """
         self._check(images, present, prompts)
         return self._heads(self.encoder(images, present, prompts))
 
     def fuse(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """What of a pass does not depend on prompts, for reuse: (N, C, I/s, J/s, K/s), to be cropped at multiples of s."""
+        """What of a pass does not depend on prompts, for reuse: (N, C, I/s, J/s, K/s), to be cropped at
+        multiples of s.
+        """
         return self.encoder.fuse(images, present)
 
     def deep_fused(self, fused: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """`deep` from what `fuse` gave, or from a crop of it whose voxels (times s) are multiples of `config.multiple`."""
+        """`deep` from what `fuse` gave, or from a crop of it whose voxels (times s) are multiples of
+        `config.multiple`.
+        """
         if any(n * self.config.stem_stride % self.config.multiple for n in fused.shape[2:]):
-            raise ValueError(f"a fused map of {tuple(fused.shape[2:])} must have sizes that are multiples of {self.config.multiple // self.config.stem_stride}")
+            raise ValueError(
+                f"a fused map of {tuple(fused.shape[2:])} must have sizes that are multiples of "
+                f"{self.config.multiple // self.config.stem_stride}"
+            )
         return self._heads(self.encoder.levels_of(fused, prompts))
 
     def decoded(self, fused: torch.Tensor) -> torch.Tensor:
-        """The finest feature maps behind the logits, without prompts: (N, C, I/s, J/s, K/s) from what `fuse` gave or a crop as for `deep_fused`."""
+        """The finest feature maps behind the logits, without prompts: (N, C, I/s, J/s, K/s) from what `fuse`
+        gave or a crop as for `deep_fused`.
+        """
         return self.decoder(self.encoder.levels_of(fused))[0]
 
     def logits(self, decoded: torch.Tensor) -> torch.Tensor:
@@ -147,15 +184,28 @@ class Segmenter(nn.Module):
     def _check(self, images: torch.Tensor, present: torch.Tensor, prompts: torch.Tensor | None) -> None:
         m, multiple = self.config.sequences, self.config.multiple
         sizes = tuple(images.shape[2:])
-        if images.ndim != 5 or images.shape[1] != m or any(n % multiple or n == 0 for n in sizes) or all(n == multiple for n in sizes):
+        if (
+            images.ndim != 5
+            or images.shape[1] != m
+            or any(n % multiple or n == 0 for n in sizes)
+            or all(n == multiple for n in sizes)
+        ):
             raise ValueError(
-                f"images of shape {tuple(images.shape)}: (N, {m}, I, J, K) is needed, with sizes that are multiples of {multiple}, "
+                f"images of shape {tuple(images.shape)}: (N, {m}, I, J, K) is needed, with sizes that are "
+                f"multiples of {multiple}, "
                 f"one of them at least {2 * multiple}"
             )
         if present.shape != images.shape[:2] or present.dtype != torch.bool:
-            raise ValueError(f"present of shape {tuple(present.shape)}, {present.dtype}: bool of shape {tuple(images.shape[:2])} is needed")
+            raise ValueError(
+                f"present of shape {tuple(present.shape)}, {present.dtype}: bool of shape "
+                f"{tuple(images.shape[:2])} is needed"
+            )
         if prompts is not None and prompts.shape != (len(images), self.config.prompts, *sizes):
-            raise ValueError(f"prompts of shape {tuple(prompts.shape)}: {(len(images), self.config.prompts, *sizes)} is needed, one channel a kind of prompt")
+            raise ValueError(
+                f"prompts of shape {tuple(prompts.shape)}: "
+                f"{(len(images), self.config.prompts, *sizes)} is "
+                f"needed, one channel a kind of prompt"
+            )
 
 
 def build(config: SegmenterConfig) -> Segmenter:

@@ -13,29 +13,113 @@ __all__ = ["ABDOMEN", "make_abdomen", "plan_grids"]
 
 STILL = {"moves": 0.0}
 ORGANS = (  # the patient's right is +R
-    Organ("skin and fat", "fat", (Ellipsoid((0, 0, 0), (172, 122, 900)),), moves=0.0, wobble=0.01, varies=(0.0, 0.05)),
-    Organ("muscle", "muscle", (Ellipsoid((0, -2, 0), (152, 101, 800)),), moves=0.0, wobble=0.012, varies=(1.0, 0.04)),
-    Organ("inner fat", "fat", (Ellipsoid((0, 6, -10), (138, 86, 400)),), moves=0.0, wobble=0.015, varies=(1.0, 0.03)),
-    Organ("back", "muscle", (Ellipsoid((34, -62, -20), (30, 26, 300)), Ellipsoid((-34, -62, -20), (30, 26, 300))), moves=0.0, varies=(2.0, 0.06)),
+    Organ(
+        "skin and fat",
+        "fat",
+        (Ellipsoid((0, 0, 0), (172, 122, 900)),),
+        moves=0.0,
+        wobble=0.01,
+        varies=(0.0, 0.05),
+    ),
+    Organ(
+        "muscle",
+        "muscle",
+        (Ellipsoid((0, -2, 0), (152, 101, 800)),),
+        moves=0.0,
+        wobble=0.012,
+        varies=(1.0, 0.04),
+    ),
+    Organ(
+        "inner fat",
+        "fat",
+        (Ellipsoid((0, 6, -10), (138, 86, 400)),),
+        moves=0.0,
+        wobble=0.015,
+        varies=(1.0, 0.03),
+    ),
+    Organ(
+        "back",
+        "muscle",
+        (Ellipsoid((34, -62, -20), (30, 26, 300)), Ellipsoid((-34, -62, -20), (30, 26, 300))),
+        moves=0.0,
+        varies=(2.0, 0.06),
+    ),
     Organ(
         "bowel",
         "bowel",
-        (Ellipsoid((40, 30, -75), (38, 30, 28)), Ellipsoid((-35, 35, -70), (42, 32, 30)), Ellipsoid((0, 45, -105), (60, 28, 24))),
+        (
+            Ellipsoid((40, 30, -75), (38, 30, 28)),
+            Ellipsoid((-35, 35, -70), (42, 32, 30)),
+            Ellipsoid((0, 45, -105), (60, 28, 24)),
+        ),
         moves=0.5,
     ),
-    Organ("lung", "lung", (Ellipsoid((75, -15, 125), (62, 62, 72)), Ellipsoid((-75, -15, 125), (60, 62, 72)))),
+    Organ(
+        "lung", "lung", (Ellipsoid((75, -15, 125), (62, 62, 72)), Ellipsoid((-75, -15, 125), (60, 62, 72)))
+    ),
     Organ("heart", "vessel", (Ellipsoid((-18, 28, 118), (48, 42, 40)),)),
     Organ("stomach", "fluid wall", (Ellipsoid((-62, 28, 40), (40, 34, 46), (0, 20, 0)),), varies=(8.0, 0.16)),
-    Organ("liver", "liver", (Ellipsoid((74, 4, 28), (62, 68, 66)), Ellipsoid((8, 38, 42), (60, 32, 30), (0, 10, 0))), label="liver", varies=(6.0, 0.07)),
+    Organ(
+        "liver",
+        "liver",
+        (Ellipsoid((74, 4, 28), (62, 68, 66)), Ellipsoid((8, 38, 42), (60, 32, 30), (0, 10, 0))),
+        label="liver",
+        varies=(6.0, 0.07),
+    ),
     Organ("gall bladder", "fluid", (Ellipsoid((52, 46, -12), (14, 22, 18)),), varies=(5.0, 0.2)),
-    Organ("spleen", "spleen", (Ellipsoid((-108, -28, 42), (26, 44, 46), (0, -12, 0)),), label="spleen", varies=(5.0, 0.12)),
-    Organ("right kidney", "cortex", (Ellipsoid((66, -46, -42), (25, 26, 52), (8, 8, 0)),), label="right kidney", moves=0.7, varies=(4.0, 0.08)),
-    Organ("right medulla", "medulla", (Ellipsoid((63, -44, -42), (12, 13, 36), (8, 8, 0)),), label="right kidney", moves=0.7, varies=(2.0, 0.06)),
-    Organ("left kidney", "cortex", (Ellipsoid((-64, -46, -30), (25, 26, 53), (8, -8, 0)),), label="left kidney", moves=0.7, varies=(4.0, 0.08)),
-    Organ("left medulla", "medulla", (Ellipsoid((-61, -44, -30), (12, 13, 36), (8, -8, 0)),), label="left kidney", moves=0.7, varies=(2.0, 0.06)),
-    Organ("spine", "marrow", (Ellipsoid((0, -50, 0), (21, 19, 900)),), wobble=0.06, varies=(1.5, 0.06), **STILL),
-    Organ("canal", "fluid", (Ellipsoid((0, -80, 0), (10, 9, 900)),), wobble=0.03, varies=(1.0, 0.06), **STILL),
-    Organ("vessels", "vessel", (Ellipsoid((-12, -22, 0), (11, 11, 900)), Ellipsoid((14, -20, 0), (12, 9, 900))), wobble=0.03, varies=(1.5, 0.1), **STILL),
+    Organ(
+        "spleen",
+        "spleen",
+        (Ellipsoid((-108, -28, 42), (26, 44, 46), (0, -12, 0)),),
+        label="spleen",
+        varies=(5.0, 0.12),
+    ),
+    Organ(
+        "right kidney",
+        "cortex",
+        (Ellipsoid((66, -46, -42), (25, 26, 52), (8, 8, 0)),),
+        label="right kidney",
+        moves=0.7,
+        varies=(4.0, 0.08),
+    ),
+    Organ(
+        "right medulla",
+        "medulla",
+        (Ellipsoid((63, -44, -42), (12, 13, 36), (8, 8, 0)),),
+        label="right kidney",
+        moves=0.7,
+        varies=(2.0, 0.06),
+    ),
+    Organ(
+        "left kidney",
+        "cortex",
+        (Ellipsoid((-64, -46, -30), (25, 26, 53), (8, -8, 0)),),
+        label="left kidney",
+        moves=0.7,
+        varies=(4.0, 0.08),
+    ),
+    Organ(
+        "left medulla",
+        "medulla",
+        (Ellipsoid((-61, -44, -30), (12, 13, 36), (8, -8, 0)),),
+        label="left kidney",
+        moves=0.7,
+        varies=(2.0, 0.06),
+    ),
+    Organ(
+        "spine", "marrow", (Ellipsoid((0, -50, 0), (21, 19, 900)),), wobble=0.06, varies=(1.5, 0.06), **STILL
+    ),
+    Organ(
+        "canal", "fluid", (Ellipsoid((0, -80, 0), (10, 9, 900)),), wobble=0.03, varies=(1.0, 0.06), **STILL
+    ),
+    Organ(
+        "vessels",
+        "vessel",
+        (Ellipsoid((-12, -22, 0), (11, 11, 900)), Ellipsoid((14, -20, 0), (12, 9, 900))),
+        wobble=0.03,
+        varies=(1.5, 0.1),
+        **STILL,
+    ),
 )
 
 
@@ -74,7 +158,9 @@ ABDOMEN = Plan(
 
 
 def plan_grids(plan: Plan, spacing: tuple[float, float, float], scale: float) -> dict[str, Grid]:
-    """One LPS grid a breath-hold over the plan's field of view: sequences of one breath-hold share it, object and all."""
+    """One LPS grid a breath-hold over the plan's field of view: sequences of one breath-hold share it, object
+    and all.
+    """
     grids: dict[int, Grid] = {}
     for protocol in plan.protocols.values():
         if protocol.breath not in grids:
@@ -86,7 +172,10 @@ def plan_grids(plan: Plan, spacing: tuple[float, float, float], scale: float) ->
 
 
 def make_abdomen(
-    seed: int = 0, spacing: tuple[float, float, float] = (3.0, 3.0, 6.0), scale: float = 1.0, breathing: tuple[float, float] = (4.0, 11.0)
+    seed: int = 0,
+    spacing: tuple[float, float, float] = (3.0, 3.0, 6.0),
+    scale: float = 1.0,
+    breathing: tuple[float, float] = (4.0, 11.0),
 ) -> BodyPhantom:
     """Make a case: t1_in and t1_out in register, t2 in another breath-hold and on another grid.
 

@@ -1,7 +1,9 @@
-"""A trunk with organs, of any region of the body: tables of tissues and organs (`abdomen`, `pelvis`) in, images with truth out.
+"""A trunk with organs, of any region of the body: tables of tissues and organs (`abdomen`, `pelvis`) in,
+images with truth out.
 
-Everything is a function of world millimetres (RAS), so the same seed gives the same patient on any grid. Sequences of one breath-hold are in
-register; those of another see the organs displaced, each as far as it moves with the diaphragm, and have a truth of their own.
+Everything is a function of world millimetres (RAS), so the same seed gives the same patient on any grid.
+Sequences of one breath-hold are in register; those of another see the organs displaced, each as far as it
+moves with the diaphragm, and have a truth of their own.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from slem_app.types import Grid
 
 __all__ = ["Body", "BodyPhantom", "Ellipsoid", "Organ", "Plan", "Protocol", "draw_body", "image_body"]
 
-BLUR = 0.55  # voxels: what a border's voxel sees of both sides, from which the dark rim of the opposed phase comes
+# voxels: what a border's voxel sees of both sides, from which the dark rim of the opposed phase comes
+BLUR = 0.55
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ class BodyPhantom:
         return self.body.plan.part
 
 
-def draw_body(plan: Plan, seed: int, scale: float = 1.0, breathing: tuple[float, float] = (4.0, 11.0)) -> Body:
+def draw_body(
+    plan: Plan, seed: int, scale: float = 1.0, breathing: tuple[float, float] = (4.0, 11.0)
+) -> Body:
     """Draw a patient of relative size `scale`.
 
     Args:
@@ -176,7 +181,10 @@ def draw_body(plan: Plan, seed: int, scale: float = 1.0, breathing: tuple[float,
     pose[:3, :3] = rotation(rng.uniform(-4, 4, 3)) / scale / rng.uniform(0.92, 1.06)
     pose[:3, 3] = rng.uniform(-6, 6, 3)
     holds = 1 + max(protocol.breath for protocol in plan.protocols.values())
-    moved = [np.array([rng.uniform(-1, 1), rng.uniform(-2, 2), rng.choice([-1, 1]) * rng.uniform(*breathing)]) for _ in range(holds - 1)]
+    moved = [
+        np.array([rng.uniform(-1, 1), rng.uniform(-2, 2), rng.choice([-1, 1]) * rng.uniform(*breathing)])
+        for _ in range(holds - 1)
+    ]
     return Body(
         plan=plan,
         seed=seed,
@@ -215,8 +223,15 @@ def _paint(body: Body, grid: Grid, breath: int) -> tuple[np.ndarray, np.ndarray]
     labels = np.zeros(grid.shape, np.uint8)
     for number, organ in enumerate(body.plan.organs):
         away = body.shifts[number] + organ.moves * body.breaths[breath]
-        axes = [sum(np.float32(affine[w, a]) * index[a] for a in range(3)) + np.float32(affine[w, 3] - away[w]) for w in range(3)]
-        surface = np.float32(organ.wobble) * body.wobbles[number].on(affine, grid.shape) if organ.wobble else np.float32(0)
+        axes = [
+            sum(np.float32(affine[w, a]) * index[a] for a in range(3)) + np.float32(affine[w, 3] - away[w])
+            for w in range(3)
+        ]
+        surface = (
+            np.float32(organ.wobble) * body.wobbles[number].on(affine, grid.shape)
+            if organ.wobble
+            else np.float32(0)
+        )
         level = np.maximum.reduce([_level(part, axes, body.sizes[number]) for part in organ.parts])
         inside = level + surface > 0
         if number:
@@ -252,11 +267,15 @@ def _signal(body: Body, grid: Grid, name: str, organs: np.ndarray) -> np.ndarray
     image *= 1 + np.float32(0.15) * body.bias[name].on(affine, grid.shape)
     image += np.float32(body.ghost[name]) * _ghosts(image, grid)
     noise = rng.standard_normal((2, *grid.shape), dtype=np.float32) * np.float32(body.noise)
-    return np.hypot(image + noise[0], noise[1]) * np.float32(body.gain[name])  # magnitude of complex noise, Rician
+    return np.hypot(image + noise[0], noise[1]) * np.float32(
+        body.gain[name]
+    )  # magnitude of complex noise, Rician
 
 
 def _ghosts(image: np.ndarray, grid: Grid) -> np.ndarray:
-    """Copies of the image half and a quarter of the field of view away along the phase direction, A-P: what breathing leaves."""
+    """Copies of the image half and a quarter of the field of view away along the phase direction, A-P: what
+    breathing leaves.
+    """
     axis = int(np.argmax(np.abs(grid.axes[1])))
     step = image.shape[axis] // 4
     return np.roll(image, step, axis) + np.roll(image, -step, axis) + 0.5 * np.roll(image, 2 * step, axis)

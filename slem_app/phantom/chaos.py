@@ -22,8 +22,8 @@ T1, T2 = "T1DUAL", "T2SPIR"
 def write_chaos(phantom: BodyPhantom, folder: Path, case_id: str, labels: bool = True) -> Path:
     """Write one case as FOLDER/MR/CASE_ID/{T1DUAL,T2SPIR}/{DICOM_anon,Ground}.
 
-    As in the set itself in- and out-phase share SeriesInstanceUID and SOPInstanceUIDs, descriptions are gone, and a PNG file has the name of
-    its slice's DICOM file (of the in-phase, on T1-DUAL).
+    As in the set itself in- and out-phase share SeriesInstanceUID and SOPInstanceUIDs, descriptions are gone,
+    and a PNG file has the name of its slice's DICOM file (of the in-phase, on T1-DUAL).
 
     Args:
         phantom: with t1_in, t1_out and t2.
@@ -37,7 +37,10 @@ def write_chaos(phantom: BodyPhantom, folder: Path, case_id: str, labels: bool =
     case = Path(folder) / "MR" / case_id
     study = study_of(phantom, case_id)
     study.MagneticFieldStrength = 1.5
-    in_phase, out_phase = (lambda k: f"IMG-0004-{2 * k + 2:05d}"), (lambda k: f"IMG-0004-{2 * k + 1:05d}")  # they take turns in the numbering
+    in_phase, out_phase = (
+        (lambda k: f"IMG-0004-{2 * k + 2:05d}"),
+        (lambda k: f"IMG-0004-{2 * k + 1:05d}"),
+    )  # they take turns in the numbering
     _series(phantom, case / T1 / "DICOM_anon" / "InPhase", study, (4, T1), "t1_in", in_phase)
     _series(phantom, case / T1 / "DICOM_anon" / "OutPhase", study, (4, T1), "t1_out", out_phase)
     _series(phantom, case / T2 / "DICOM_anon", study, (2, T2), "t2", "IMG-0002-{:05d}".format)
@@ -47,7 +50,14 @@ def write_chaos(phantom: BodyPhantom, folder: Path, case_id: str, labels: bool =
     return case
 
 
-def _series(phantom: BodyPhantom, folder: Path, study: Dataset, series: tuple[int, str], sequence: str, name: Callable[[int], str]) -> None:
+def _series(
+    phantom: BodyPhantom,
+    folder: Path,
+    study: Dataset,
+    series: tuple[int, str],
+    sequence: str,
+    name: Callable[[int], str],
+) -> None:
     stored, fields = stored_as(phantom.images[sequence], sequence)
     fields = {key: value for key, value in fields.items() if key not in ("SeriesDescription", "ProtocolName")}
     write_series(folder, study, series, fields, stored, phantom.grids[sequence], lambda k: f"{name(k)}.dcm")

@@ -1,4 +1,6 @@
-"""A phantom on disk: as NIfTI in the naming schemes of the public data sets, and as DICOM series as a scanner sends them."""
+"""A phantom on disk: as NIfTI in the naming schemes of the public data sets, and as DICOM series as a scanner
+sends them.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,24 @@ from slem_app.types import Grid
 __all__ = ["stored_as", "study_of", "write_dicom", "write_nifti", "write_series"]
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
-RESCALE = {"t1c": (0.5, -10.0), "t2f": (0.25, 0.0), "t2": (0.5, 0.0)}  # slope and intercept, unlike on purpose; the others' are 1 and 0
+RESCALE = {
+    "t1c": (0.5, -10.0),
+    "t2f": (0.25, 0.0),
+    "t2": (0.5, 0.0),
+}  # slope and intercept, unlike on purpose; the others' are 1 and 0
 
 NIFTI_NAMES = {  # layout -> file name of each sequence and of the labels, values of the labels
-    "brats2018": (dict(zip(SEQUENCES, ("{id}_t1", "{id}_t1ce", "{id}_t2", "{id}_flair"))), "{id}_seg", (0, 1, 2, 4)),
+    "brats2018": (
+        dict(zip(SEQUENCES, ("{id}_t1", "{id}_t1ce", "{id}_t2", "{id}_flair"))),
+        "{id}_seg",
+        (0, 1, 2, 4),
+    ),
     "brats2023": ({name: "{id}-" + name for name in SEQUENCES}, "{id}-seg", (0, 1, 2, 3)),
-    "nifti": ({name: name for name in (*SEQUENCES, "t1_in", "t1_out", "adc", "dwi")} | {"t2": "t2_spir"}, "seg", tuple(range(256))),
+    "nifti": (
+        {name: name for name in (*SEQUENCES, "t1_in", "t1_out", "adc", "dwi")} | {"t2": "t2_spir"},
+        "seg",
+        tuple(range(256)),
+    ),
 }
 
 SPIN_ECHO = {"ScanningSequence": "SE", "SequenceVariant": "SP", "RepetitionTime": 550, "EchoTime": 9}
@@ -44,13 +58,47 @@ SERIES = {  # what a scanner would write, the plane before the description; time
         "EchoTime": 120,
         "InversionTime": 2500,
     },
-    "t1_in": {"SeriesDescription": "T1 DUAL IN PHASE", "ProtocolName": "T1 DUAL", **GRADIENT, "EchoTime": 4.6},
-    "t1_out": {"SeriesDescription": "T1 DUAL OUT PHASE", "ProtocolName": "T1 DUAL", **GRADIENT, "EchoTime": 2.3},
-    "t2": {"SeriesDescription": "T2 SPIR", "ProtocolName": "T2 SPIR", **TURBO, "ScanOptions": "FS", "EchoTime": 70, "RepetitionTime": 1600},
-    "adc": {"SeriesDescription": "ADC", "ProtocolName": "DWI", **PLANAR, "ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]},
-    "dwi": {"SeriesDescription": "DWI b1400", "ProtocolName": "DWI", **PLANAR, "ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW"]},
+    "t1_in": {
+        "SeriesDescription": "T1 DUAL IN PHASE",
+        "ProtocolName": "T1 DUAL",
+        **GRADIENT,
+        "EchoTime": 4.6,
+    },
+    "t1_out": {
+        "SeriesDescription": "T1 DUAL OUT PHASE",
+        "ProtocolName": "T1 DUAL",
+        **GRADIENT,
+        "EchoTime": 2.3,
+    },
+    "t2": {
+        "SeriesDescription": "T2 SPIR",
+        "ProtocolName": "T2 SPIR",
+        **TURBO,
+        "ScanOptions": "FS",
+        "EchoTime": 70,
+        "RepetitionTime": 1600,
+    },
+    "adc": {
+        "SeriesDescription": "ADC",
+        "ProtocolName": "DWI",
+        **PLANAR,
+        "ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"],
+    },
+    "dwi": {
+        "SeriesDescription": "DWI b1400",
+        "ProtocolName": "DWI",
+        **PLANAR,
+        "ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW"],
+    },
 }
-PLANE = {"S": "AX", "I": "AX", "A": "COR", "P": "COR", "R": "SAG", "L": "SAG"}  # side that the slices run to -> plane
+PLANE = {
+    "S": "AX",
+    "I": "AX",
+    "A": "COR",
+    "P": "COR",
+    "R": "SAG",
+    "L": "SAG",
+}  # side that the slices run to -> plane
 EXTRAS = {  # series of the same examination that no model should read
     "localizer": {
         "SeriesDescription": "3-plane localizer",
@@ -70,14 +118,17 @@ EXTRAS = {  # series of the same examination that no model should read
 }
 
 
-def write_nifti(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, layout: str = "brats2023", labels: bool = True) -> Path:
+def write_nifti(
+    phantom: Phantom | BodyPhantom, folder: Path, case_id: str, layout: str = "brats2023", labels: bool = True
+) -> Path:
     """Write one case as FOLDER/CASE_ID/*.nii.gz, int16 images and uint8 labels.
 
     Args:
         phantom: the case.
         folder: of the cases; made if missing.
         case_id: name of the case's folder.
-        layout: 'brats2018' (labels 1 2 4), 'brats2023' (1 2 3) or 'nifti' (t1n.nii.gz ..., seg.nii.gz), the only one for bodies.
+        layout: 'brats2018' (labels 1 2 4), 'brats2023' (1 2 3) or 'nifti' (t1n.nii.gz ..., seg.nii.gz), the
+            only one for bodies.
         labels: write the truth too.
 
     Returns:
@@ -90,13 +141,23 @@ def write_nifti(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, layo
         raise BadSetting(f"unknown phantom layout {layout!r}: choose one of {', '.join(NIFTI_NAMES)}")
     names, truth, values = NIFTI_NAMES[layout]
     if unknown := set(phantom.images) - set(names):
-        raise BadSetting(f"layout {layout!r} has no names for {', '.join(sorted(unknown))}: use layout 'nifti'")
+        raise BadSetting(
+            f"layout {layout!r} has no names for {', '.join(sorted(unknown))}: use layout 'nifti'"
+        )
     case = Path(folder) / case_id
     case.mkdir(parents=True, exist_ok=True)
     for sequence, image in phantom.images.items():
-        _save(np.round(image).astype(np.int16), phantom.grids[sequence], case / f"{names[sequence].format(id=case_id)}.nii.gz")
+        _save(
+            np.round(image).astype(np.int16),
+            phantom.grids[sequence],
+            case / f"{names[sequence].format(id=case_id)}.nii.gz",
+        )
     if labels:
-        _save(np.array(values, np.uint8)[phantom.labels], phantom.grid, case / f"{truth.format(id=case_id)}.nii.gz")
+        _save(
+            np.array(values, np.uint8)[phantom.labels],
+            phantom.grid,
+            case / f"{truth.format(id=case_id)}.nii.gz",
+        )
     return case
 
 
@@ -111,7 +172,8 @@ def _save(array: np.ndarray, grid: Grid, path: Path) -> None:
 def write_dicom(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, extras: bool = False) -> Path:
     """Write one case as DICOM: FOLDER/CASE_ID/<number>_<sequence>/IM*.dcm, one MR image a slice.
 
-    Neither file names nor instance numbers of t2f and t1n run along the slice normal: readers must go by position.
+    Neither file names nor instance numbers of t2f and t1n run along the slice normal: readers must go by
+    position.
 
     Args:
         phantom: the case.
@@ -129,12 +191,34 @@ def write_dicom(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, extr
         grid = phantom.grids[sequence]
         fields["SeriesDescription"] = f"{PLANE[grid.orientation[2]]} {fields['SeriesDescription']}"
         backwards = sequence in ("t2f", "t1n")
-        write_series(case / f"{number}_{sequence}", study, (number, sequence), fields, stored, grid, backwards=backwards)
+        write_series(
+            case / f"{number}_{sequence}",
+            study,
+            (number, sequence),
+            fields,
+            stored,
+            grid,
+            backwards=backwards,
+        )
     if extras:
-        grid, image = phantom.grid, next(phantom.images[name] for name in ("t2w", *phantom.images) if phantom.grids.get(name) is phantom.grid)
+        grid, image = (
+            phantom.grid,
+            next(
+                phantom.images[name]
+                for name in ("t2w", *phantom.images)
+                if phantom.grids.get(name) is phantom.grid
+            ),
+        )
         thin, middle = np.round(image).astype(np.uint16), grid.shape[2] // 2
         few = grid.crop((0, 0, middle), (*grid.shape[:2], 3))
-        write_series(case / "8_localizer", study, (8, "localizer"), EXTRAS["localizer"], thin[:, :, middle : middle + 3], few)
+        write_series(
+            case / "8_localizer",
+            study,
+            (8, "localizer"),
+            EXTRAS["localizer"],
+            thin[:, :, middle : middle + 3],
+            few,
+        )
         write_series(case / "9_adc", study, (9, "adc"), EXTRAS["adc"], thin, grid)
     return case
 
@@ -149,7 +233,12 @@ def study_of(phantom: Phantom | BodyPhantom, case_id: str) -> Dataset:
     study.StudyDescription, study.AccessionNumber, study.ReferringPhysicianName = phantom.examination, "", ""
     study.StudyInstanceUID = _uid(case_id, "study")
     study.FrameOfReferenceUID, study.PositionReferenceIndicator = _uid(case_id, "frame"), ""
-    study.Modality, study.Manufacturer, study.ManufacturerModelName, study.BodyPartExamined = "MR", "SLeM Label", "Phantom", phantom.part
+    study.Modality, study.Manufacturer, study.ManufacturerModelName, study.BodyPartExamined = (
+        "MR",
+        "SLeM Label",
+        "Phantom",
+        phantom.part,
+    )
     study.MagneticFieldStrength, study.PatientPosition, study.Laterality = 3, "HFS", ""
     return study
 
@@ -162,7 +251,12 @@ def stored_as(image: np.ndarray, sequence: str) -> tuple[np.ndarray, dict[str, o
     """An image as uint16 with the header fields of its series, the rescaling among them."""
     slope, intercept = RESCALE.get(sequence, (1.0, 0.0))
     stored = np.clip(np.round((image - intercept) / slope), 0, 65535).astype(np.uint16)
-    return stored, {**SERIES[sequence], "RescaleSlope": slope, "RescaleIntercept": intercept, "RescaleType": "US"}
+    return stored, {
+        **SERIES[sequence],
+        "RescaleSlope": slope,
+        "RescaleIntercept": intercept,
+        "RescaleType": "US",
+    }
 
 
 def write_series(
@@ -228,5 +322,7 @@ def _save_dicom(image: Dataset, path: Path) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = FileDataset(str(path), image, file_meta=meta, preamble=b"\0" * 128, is_little_endian=True, is_implicit_VR=False)
+    file = FileDataset(
+        str(path), image, file_meta=meta, preamble=b"\0" * 128, is_little_endian=True, is_implicit_VR=False
+    )
     file.save_as(path, write_like_original=False)

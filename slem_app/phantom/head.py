@@ -1,7 +1,8 @@
 """A head with a tumour in four sequences, with the truth: the demo study and the cases of the tests.
 
-The head is a function of world millimetres: the same seed, shape and spacing give the same head on every grid (oblique, anisotropic,
-reoriented), so results on different grids can be compared. Random numbers are drawn in `draw` and `_noise`, applied in `_anatomy` and `_signal`.
+The head is a function of world millimetres: the same seed, shape and spacing give the same head on every grid
+(oblique, anisotropic, reoriented), so results on different grids can be compared. Random numbers are drawn in
+`draw` and `_noise`, applied in `_anatomy` and `_signal`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,21 @@ import numpy as np
 
 from slem_app.types import Grid
 
-__all__ = ["SEQUENCES", "Head", "Phantom", "Waves", "draw", "lps_grid", "make", "render", "reorient", "reorient_phantom", "rotation", "truth", "waves"]
+__all__ = [
+    "SEQUENCES",
+    "Head",
+    "Phantom",
+    "Waves",
+    "draw",
+    "lps_grid",
+    "make",
+    "render",
+    "reorient",
+    "reorient_phantom",
+    "rotation",
+    "truth",
+    "waves",
+]
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 TISSUES = ("white", "grey", "csf", "necrosis", "edema", "enhancing")
@@ -40,12 +55,15 @@ class Waves:
     def on(self, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(I, J, K) float32 values where `affine` takes voxel indices to mm of the head.
 
-        A plane wave on a lattice is separable, cos(a + b) = cos a cos b - sin a sin b, so that the sum is one matrix product.
+        A plane wave on a lattice is separable, cos(a + b) = cos a cos b - sin a sin b, so that the sum is one
+        matrix product.
         """
         step = self.vectors @ affine[:3, :3]
         start = self.vectors @ affine[:3, 3] + self.phases
         i, j, k = (np.arange(n) for n in shape)
-        plane = start[:, None, None] + step[:, 0, None, None] * i[:, None] + step[:, 1, None, None] * j  # (W, I, J)
+        plane = (
+            start[:, None, None] + step[:, 0, None, None] * i[:, None] + step[:, 1, None, None] * j
+        )  # (W, I, J)
         line = step[:, 2, None] * k  # (W, K)
         left = np.concatenate([np.cos(plane), -np.sin(plane)]).astype(np.float32).reshape(2 * len(start), -1)
         right = np.concatenate([np.cos(line), np.sin(line)]).astype(np.float32)
@@ -107,7 +125,9 @@ def waves(rng: np.random.Generator, count: int, shortest: float, longest: float)
     """Draw a field of `count` waves whose lengths in mm lie between two."""
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return Waves(direction * (2 * np.pi / rng.uniform(shortest, longest, (count, 1))), rng.uniform(0, 2 * np.pi, count))
+    return Waves(
+        direction * (2 * np.pi / rng.uniform(shortest, longest, (count, 1))), rng.uniform(0, 2 * np.pi, count)
+    )
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
@@ -156,25 +176,43 @@ def _ellipsoid(axes: tuple[np.ndarray, ...], centre: np.ndarray, half: np.ndarra
 
 
 def _anatomy(head: Head, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brain mask (bool), share of each tissue (6, I, J, K) float32 without regard to the mask, labels (uint8)."""
+    """Brain mask (bool), share of each tissue (6, I, J, K) float32 without regard to the mask, labels
+    (uint8).
+    """
     affine = head.pose @ grid.affine
     index = np.ogrid[tuple(slice(n) for n in grid.shape)]
-    x, y, z = axes = tuple(sum(np.float32(affine[w, a]) * index[a].astype(np.float32) for a in range(3)) + np.float32(affine[w, 3]) for w in range(3))
+    x, y, z = axes = tuple(
+        sum(np.float32(affine[w, a]) * index[a].astype(np.float32) for a in range(3))
+        + np.float32(affine[w, 3])
+        for w in range(3)
+    )
     folds = head.folds.on(affine, grid.shape)
     depth = _ellipsoid(axes, np.zeros(3), AXES)  # 0 on the surface of the brain
     brain = depth + 0.008 * folds > 0
     grey = _soft(0.13 + 0.05 * folds - depth, 0.03)
     csf = _soft(0.055 - depth - 0.05 * np.abs(folds), 0.02)
-    csf = np.maximum(csf, _soft(1.4 - np.abs(x), 1.0) * _soft(0.45 - depth, 0.1))  # fissure between the hemispheres
+    csf = np.maximum(
+        csf, _soft(1.4 - np.abs(x), 1.0) * _soft(0.45 - depth, 0.1)
+    )  # fissure between the hemispheres
     for side in (-1, 1):
         nucleus = _ellipsoid(axes, np.array([side * 22, 2, -4]), np.array([10, 18, 12]))
         grey = np.maximum(grey, _soft(nucleus, 0.15))
-        ventricle = _ellipsoid((x - side * 0.12 * y, y, z), np.array([side * 11, -4, 10]), head.ventricle * np.array([5.5, 27, 9]))
+        ventricle = _ellipsoid(
+            (x - side * 0.12 * y, y, z),
+            np.array([side * 11, -4, 10]),
+            head.ventricle * np.array([5.5, 27, 9]),
+        )
         csf = np.maximum(csf, _soft(ventricle, 0.25))
-    distance = np.sqrt((x - head.centre[0]) ** 2 + (y - head.centre[1]) ** 2 + (z - head.centre[2]) ** 2).astype(np.float32)
+    distance = np.sqrt(
+        (x - head.centre[0]) ** 2 + (y - head.centre[1]) ** 2 + (z - head.centre[2]) ** 2
+    ).astype(np.float32)
     tumour = distance * (1 + 0.07 * head.wobble.on(affine, grid.shape))
     inner, rim, outer = head.radii
-    reach = distance * (1 + 0.13 * head.spread.on(affine, grid.shape)) + 5 * grey + 40 * (csf > 0.5) * (distance > rim)
+    reach = (
+        distance * (1 + 0.13 * head.spread.on(affine, grid.shape))
+        + 5 * grey
+        + 40 * (csf > 0.5) * (distance > rim)
+    )
     labels = np.zeros(grid.shape, np.uint8)
     labels[(reach < outer) & (depth > 0.03)] = EDEMA  # edema keeps to white matter and out of the ventricles
     labels[tumour < rim] = ENHANCING
@@ -196,10 +234,14 @@ def truth(head: Head, grid: Grid) -> np.ndarray:
 
 def _noise(head: Head, sequence: str, shape: tuple[int, int, int]) -> np.ndarray:
     """(I, J, K) float32 standard normal noise of one sequence."""
-    return np.random.default_rng([head.seed, SEQUENCES.index(sequence)]).standard_normal(shape, dtype=np.float32)
+    return np.random.default_rng([head.seed, SEQUENCES.index(sequence)]).standard_normal(
+        shape, dtype=np.float32
+    )
 
 
-def _signal(head: Head, grid: Grid, sequence: str, anatomy: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def _signal(
+    head: Head, grid: Grid, sequence: str, anatomy: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> np.ndarray:
     brain, shares, _ = anatomy
     affine = head.pose @ grid.affine
     image = np.tensordot(np.array(CONTRAST[sequence], np.float32), shares, 1)
@@ -217,7 +259,10 @@ def render(head: Head, grid: Grid, sequence: str) -> np.ndarray:
 
 
 def lps_grid(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray | None = None, shift: tuple[float, float, float] = (0, 0, 0)
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    turn: np.ndarray | None = None,
+    shift: tuple[float, float, float] = (0, 0, 0),
 ) -> Grid:
     """LPS grid around the world's origin, turned by the rotation `turn`."""
     affine = np.eye(4)
@@ -226,13 +271,21 @@ def lps_grid(
     return Grid(shape, affine)
 
 
-def _resliced(shape: tuple[int, int, int], spacing: tuple[float, float, float], factors: tuple[float, float, float]) -> tuple[tuple, tuple]:
+def _resliced(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], factors: tuple[float, float, float]
+) -> tuple[tuple, tuple]:
     """Shape and spacing with the spacing multiplied by `factors` and about the same field of view."""
-    return tuple(max(4, round(n / f)) for n, f in zip(shape, factors)), tuple(s * f for s, f in zip(spacing, factors))
+    return tuple(max(4, round(n / f)) for n, f in zip(shape, factors)), tuple(
+        s * f for s, f in zip(spacing, factors)
+    )
 
 
-def _grids(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray, own_grids: bool) -> dict[str, Grid]:
-    """The grid of each sequence: all alike, or as a scanner gives them (3D t1c, thick axial, sagittal and tilted stacks)."""
+def _grids(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: np.ndarray, own_grids: bool
+) -> dict[str, Grid]:
+    """The grid of each sequence: all alike, or as a scanner gives them (3D t1c, thick axial, sagittal and
+    tilted stacks).
+    """
     reference = lps_grid(shape, spacing, turn)
     if not own_grids:
         return dict.fromkeys(SEQUENCES, reference)
@@ -254,7 +307,8 @@ def make(
     anisotropic: bool = False,
     own_grids: bool = False,
 ) -> Phantom:
-    """Make a case, stored LPS. The head fills the field of view shape x spacing, so a small shape gives a small head, not a cut one.
+    """Make a case, stored LPS. The head fills the field of view shape x spacing, so a small shape gives a
+    small head, not a cut one.
 
     Args:
         seed: of head and noise.
@@ -275,18 +329,24 @@ def make(
     if anisotropic:
         shape, spacing = _resliced(shape, spacing, (1.0, 1.0, 4.0))
     grids = _grids(shape, spacing, turn, own_grids)
-    anatomies = {id(grid): _anatomy(head, grid) for grid in grids.values()} if own_grids else {id(grids["t1c"]): _anatomy(head, grids["t1c"])}
+    anatomies = (
+        {id(grid): _anatomy(head, grid) for grid in grids.values()}
+        if own_grids
+        else {id(grids["t1c"]): _anatomy(head, grids["t1c"])}
+    )
     images = {name: _signal(head, grid, name, anatomies[id(grid)]) for name, grid in grids.items()}
     return Phantom(images, anatomies[id(grids["t1c"])][2], grids["t1c"], grids, head)
 
 
 def reorient(array: np.ndarray, grid: Grid, code: str) -> tuple[np.ndarray, Grid]:
-    """Store the same volume with other voxel axes: axes swapped and flipped, no value and no world position changed.
+    """Store the same volume with other voxel axes: axes swapped and flipped, no value and no world position
+    changed.
 
     Args:
         array: (I, J, K).
         grid: its grid.
-        code: the side each index grows to, e.g. 'LPS', 'RAS', 'PIL' (sagittal stack); on an oblique grid the nearest axes count.
+        code: the side each index grows to, e.g. 'LPS', 'RAS', 'PIL' (sagittal stack); on an oblique grid the
+            nearest axes count.
     """
     pairs = ["LR", "PA", "IS"]
     here = [next(n for n, pair in enumerate(pairs) if letter in pair) for letter in grid.orientation]
@@ -307,4 +367,10 @@ def reorient_phantom(phantom: Phantom, code: str) -> Phantom:
     """The same case with every array stored in the orientation `code`."""
     moved = {name: reorient(image, phantom.grids[name], code) for name, image in phantom.images.items()}
     labels, grid = reorient(phantom.labels, phantom.grid, code)
-    return Phantom({n: a for n, (a, _) in moved.items()}, labels, grid, {n: g for n, (_, g) in moved.items()}, phantom.head)
+    return Phantom(
+        {n: a for n, (a, _) in moved.items()},
+        labels,
+        grid,
+        {n: g for n, (_, g) in moved.items()},
+        phantom.head,
+    )

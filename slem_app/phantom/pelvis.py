@@ -1,4 +1,6 @@
-"""The male pelvis in T2, ADC and diffusion: peripheral and transition zone of the prostate among what lies around them."""
+"""The male pelvis in T2, ADC and diffusion: peripheral and transition zone of the prostate among what lies
+around them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,52 @@ __all__ = ["PELVIS", "make_pelvis"]
 
 STILL = {"moves": 0.0}
 ORGANS = (
-    Organ("skin and fat", "fat", (Ellipsoid((0, 0, 0), (120, 82, 600)),), wobble=0.01, varies=(0.0, 0.04), **STILL),
-    Organ("muscle", "muscle", (Ellipsoid((0, -4, 0), (106, 66, 500)),), wobble=0.015, varies=(1.0, 0.03), **STILL),
-    Organ("inner fat", "fat", (Ellipsoid((0, 2, 0), (50, 56, 160)),), wobble=0.04, varies=(1.0, 0.04), **STILL),
-    Organ("femoral heads", "marrow", (Ellipsoid((84, 6, 6), (22, 22, 22)), Ellipsoid((-84, 6, 6), (22, 22, 22))), varies=(2.0, 0.05), **STILL),
+    Organ(
+        "skin and fat",
+        "fat",
+        (Ellipsoid((0, 0, 0), (120, 82, 600)),),
+        wobble=0.01,
+        varies=(0.0, 0.04),
+        **STILL,
+    ),
+    Organ(
+        "muscle",
+        "muscle",
+        (Ellipsoid((0, -4, 0), (106, 66, 500)),),
+        wobble=0.015,
+        varies=(1.0, 0.03),
+        **STILL,
+    ),
+    Organ(
+        "inner fat", "fat", (Ellipsoid((0, 2, 0), (50, 56, 160)),), wobble=0.04, varies=(1.0, 0.04), **STILL
+    ),
+    Organ(
+        "femoral heads",
+        "marrow",
+        (Ellipsoid((84, 6, 6), (22, 22, 22)), Ellipsoid((-84, 6, 6), (22, 22, 22))),
+        varies=(2.0, 0.05),
+        **STILL,
+    ),
     Organ("bladder", "fluid", (Ellipsoid((0, 22, 46), (32, 26, 22)),), varies=(3.0, 0.15), **STILL),
     Organ("rectum", "rectum", (Ellipsoid((0, -44, 0), (16, 14, 80)),), varies=(2.0, 0.1), **STILL),
-    Organ("peripheral zone", "peripheral", (Ellipsoid((0, -6, 0), (26, 19, 24)),), label="peripheral zone", wobble=0.03, varies=(2.0, 0.1), **STILL),
-    Organ("transition zone", "transition", (Ellipsoid((0, 1, 3), (18, 13, 18)),), label="transition zone", wobble=0.04, varies=(1.5, 0.1), **STILL),
+    Organ(
+        "peripheral zone",
+        "peripheral",
+        (Ellipsoid((0, -6, 0), (26, 19, 24)),),
+        label="peripheral zone",
+        wobble=0.03,
+        varies=(2.0, 0.1),
+        **STILL,
+    ),
+    Organ(
+        "transition zone",
+        "transition",
+        (Ellipsoid((0, 1, 3), (18, 13, 18)),),
+        label="transition zone",
+        wobble=0.04,
+        varies=(1.5, 0.1),
+        **STILL,
+    ),
 )
 TISSUES = {  # T2, ADC, diffusion at a high b-value
     "fat": (1.10, 0.05, 0.03),
@@ -47,7 +87,9 @@ PELVIS = Plan(
 )
 
 
-def make_pelvis(seed: int = 0, spacing: tuple[float, float, float] = (1.0, 1.0, 3.0), scale: float = 1.0) -> BodyPhantom:
+def make_pelvis(
+    seed: int = 0, spacing: tuple[float, float, float] = (1.0, 1.0, 3.0), scale: float = 1.0
+) -> BodyPhantom:
     """Make a case: t2 on a fine grid, adc and dwi on a coarse one of their own.
 
     Args:

@@ -1,8 +1,11 @@
-"""What the looks of a voxel, in all sequences and to the network, say for a click's label and against the label that is shown where it was clicked.
+"""What the looks of a voxel, in all sequences and to the network, say for a click's label and against the
+label that is shown where it was clicked.
 
-A linear discriminant (Fisher 1936) of this patient's own tissue: one class is what shows the click's label already and the network is sure of,
-with the clicked place; the other what shows the label that the reader took away. The log-likelihood ratio counts relative to that of the
-clicked place: a voxel that looks more like the label than the click does follows it more readily, one that looks less like it less so. How it was chosen:
+A linear discriminant (Fisher 1936) of this patient's own tissue: one class is what shows the click's label
+already and the network is sure of, with the clicked place; the other what shows the label that the reader
+took away. The log-likelihood ratio counts relative to that of the
+clicked place: a voxel that looks more like the label than the click does follows it more readily, one that
+    looks less like it less so. How it was chosen:
 docs/decisions/0007-looks-count-in-a-correction.md and 0008.
 """
 
@@ -28,11 +31,13 @@ class AppearanceSettings:
     against: float = 2.0
     """Log-odds that they may take from a voxel."""
     support: float = 2.0
-    """Log-odds that they may give to it; 0 in place of both: looks count no more than in the click's claim."""
+    """Log-odds that they may give to it; 0 in place of both: looks count no more than in the click's claim.
+    """
     sure: float = 1.0
     """Log-odds from which a voxel of the network's is an example of its class."""
     least: int = 50
-    """Voxels that a class needs; without an example of its own the click's class is the clicked place alone."""
+    """Voxels that a class needs; without an example of its own the click's class is the clicked place alone.
+    """
     most: int = 200
     """Voxels as which the click's class counts at most beside the clicked place ..."""
     weight: int = 50
@@ -46,7 +51,9 @@ class AppearanceSettings:
     shrink: float = 0.2
     """Share of the mean variance that is added to each sequence's and each map's."""
     deep: float = 0.5
-    """Weight of the network's feature maps beside the intensities, both in standard deviations; 0: intensities alone."""
+    """Weight of the network's feature maps beside the intensities, both in standard deviations; 0:
+    intensities alone.
+    """
     examples: int = 4000
     """Voxels of a class beyond which only some of them are looked at."""
 
@@ -64,10 +71,14 @@ class Maps:
 
     def at(self, voxels: np.ndarray) -> np.ndarray:
         """(F, n) of voxels (n, 3) of the crop, linear between the maps' own."""
-        places = 2 * (voxels + self.start + 0.5) / (np.array(self.values.shape[1:]) * self.stride) - 1  # in half lengths from the middle
+        places = (
+            2 * (voxels + self.start + 0.5) / (np.array(self.values.shape[1:]) * self.stride) - 1
+        )  # in half lengths from the middle
         where = torch.from_numpy(places[:, ::-1].astype(np.float32))[None, None, None]  # torch counts K first
         maps = torch.from_numpy(self.values)[None]
-        return functional.grid_sample(maps, where, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0, 0].numpy()
+        return functional.grid_sample(
+            maps, where, mode="bilinear", padding_mode="border", align_corners=False
+        )[0, :, 0, 0].numpy()
 
     def mixed(self, weights: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """(I, J, K) float32, the weighted sum of the maps on the crop's voxels, linear between their own."""
@@ -99,8 +110,8 @@ def evidence(
         maps: what the network sees there.
 
     Returns:
-        (I, J, K) float32 between -`against` and `support`, 0 at the click; None where the label is shown there already, or the other class has
-        no example.
+        (I, J, K) float32 between -`against` and `support`, 0 at the click; None where the label is shown
+        there already, or the other class has no example.
     """
     voxel = click.voxel(grid)
     there = int(showing[voxel])
@@ -110,7 +121,10 @@ def evidence(
     mine, other = showing == value, (showing == there) & (distance > settings.apart**2)
     near = (distance <= settings.around**2) & images.any(axis=0)
     mine, other = (group & near if label == 0 else group for group, label in ((mine, value), (other, there)))
-    mine, other = (_sure(group, sure, settings.least) for group, sure in ((mine, margin > settings.sure), (other, margin < -settings.sure)))
+    mine, other = (
+        _sure(group, sure, settings.least)
+        for group, sure in ((mine, margin > settings.sure), (other, margin < -settings.sure))
+    )
     place = distance <= settings.ball**2
     place[voxel] = True  # on a coarse grid no voxel's middle may lie in the ball
     looks = _Looks(images, maps if settings.deep else None, settings)
@@ -139,13 +153,21 @@ class _Looks:
         voxels = np.argwhere(group)
         voxels = voxels[:: -(-len(voxels) // self.settings.examples) or 1]
         values = self.images[(slice(None), *voxels.T)]
-        return values if self.maps is None else np.concatenate([values, self.settings.deep * self.maps.at(voxels)])
+        return (
+            values
+            if self.maps is None
+            else np.concatenate([values, self.settings.deep * self.maps.at(voxels)])
+        )
 
     def along(self, direction: np.ndarray) -> np.ndarray:
         """(I, J, K) of every voxel."""
         count = len(self.images)
         found = np.tensordot(direction[:count], self.images, 1)
-        return found if self.maps is None else found + self.maps.mixed(self.settings.deep * direction[count:], found.shape)
+        return (
+            found
+            if self.maps is None
+            else found + self.maps.mixed(self.settings.deep * direction[count:], found.shape)
+        )
 
 
 def _sure(group: np.ndarray, sure: np.ndarray, least: int) -> np.ndarray:

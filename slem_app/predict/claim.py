@@ -1,12 +1,15 @@
 """What a prompt claims around itself, and how far a label is from being shown at a voxel.
 
-The correction is like that of a Gaussian process: where a decision of the network that leads to the prompt's label falls short at the prompt,
-what it lacks is added there, and less so with the distance in space and in intensity; decisions that were right stay (who says that this
-core is edema says nothing of the edema's outer border). Voxels that are about as likely as the clicked one, near it
-and look like it, follow; voxels of which the network is surer, or that look different, stay. Most errors are shells around a border that
-runs too far in or out, hence two scales: one for what is clicked, a wider and weaker one for the border around.
+The correction is like that of a Gaussian process: where a decision of the network that leads to the prompt's
+label falls short at the prompt, what it lacks is added there, and less so with the distance in space and in
+intensity; decisions that were right stay (who says that this core is edema says nothing of the edema's outer
+border). Voxels that are about as likely as the clicked one, near it and look like it, follow; voxels of which
+the network is surer, or that look different, stay. Most errors are shells around a border that
+runs too far in or out, hence two scales: one for what is clicked, a wider and weaker one for the border
+    around.
 
-The numbers were chosen on 16 cases of BraTS with models that had not seen them (a flat optimum: half or twice of any changes little). Learning
+The numbers were chosen on 16 cases of BraTS with models that had not seen them (a flat optimum: half or twice
+of any changes little). Learning
 them instead brought no more: docs/decisions/0009.
 """
 
@@ -32,17 +35,22 @@ class ClaimSettings:
     spread: float = 14.0
     """mm, standard deviation of the near part of its influence."""
     wide: float = 40.0
-    """mm, standard deviation of the far part: a border that is misjudged here is often misjudged all around."""
+    """mm, standard deviation of the far part: a border that is misjudged here is often misjudged all around.
+    """
     near: float = 0.6
     """Share of the near part."""
     contrast: float = 1.0
-    """Standard deviations of intensity (root mean square over the sequences) over which the influence falls likewise."""
+    """Standard deviations of intensity (root mean square over the sequences) over which the influence falls
+    likewise.
+    """
     surplus: float = 2.5
     """Log-odds by which the clicked voxel shall exceed the threshold."""
     most: float = 8.0
     """Log-odds beyond which the network's certainty counts no more."""
     least: float = 0.08
-    """Influence under which nothing changes, whatever the network says: what is far, or looks different, was not meant."""
+    """Influence under which nothing changes, whatever the network says: what is far, or looks different, was
+    not meant.
+    """
     reach: float = 60.0
     """mm from a prompt beyond which nothing changes."""
     core: float = 1.2
@@ -52,22 +60,27 @@ class ClaimSettings:
     refused: float = 3.0
     """... so many log-odds speak against it."""
     across: float = 2.2
-    """How deep a correction goes beyond the border that is shown, in distances of the prompt from it: who clicks into the middle of a layer means
-    all of it, and not what lies behind."""
+    """How deep a correction goes beyond the border that is shown, in distances of the prompt from it: who
+    clicks into the middle of a layer means all of it, and not what lies behind.
+    """
     beside: float = 20.0
     """mm, standard deviation over which that depth falls off along the border ..."""
     shallowest: float = 0.25
     """... to this share of it."""
     own: float = 0.9
-    """Share of the distance from the border within which all follows a click: the layer is about as thick there on all sides."""
+    """Share of the distance from the border within which all follows a click: the layer is about as thick
+    there on all sides.
+    """
     island: float = 12.0
     """mm from the border beyond which a click is no correction of it and `own` counts no more."""
 
 
 def margins(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:
-    """Log-odds of each decision that leads to `label`; all are positive exactly where thresholding the nested regions gives it.
+    """Log-odds of each decision that leads to `label`; all are positive exactly where thresholding the nested
+    regions gives it.
 
-    The decisions are: into each region around the label, not into the regions inside it, and rather than into a disjoint neighbour.
+    The decisions are: into each region around the label, not into the regions inside it, and rather than into
+        a disjoint neighbour.
 
     Args:
         logits: (R, I, J, K) in the order of `labels.regions`.
@@ -82,7 +95,9 @@ def margins(logits: np.ndarray, labels: LabelSet, label: str, threshold: float =
     sets = [frozenset(region.labels) for region in labels.regions]
     around = [r for r, members in enumerate(sets) if label in members]
     innermost = min((sets[r] for r in around), key=len, default=frozenset(labels.names))
-    found = [logits[r] - shift for r in around] + [shift - logits[q] for q in _outermost(sets, innermost, label)]
+    found = [logits[r] - shift for r in around] + [
+        shift - logits[q] for q in _outermost(sets, innermost, label)
+    ]
     for r in around:
         parent = min((sets[q] for q in around if sets[r] < sets[q]), key=len, default=frozenset(labels.names))
         found += [logits[r] - logits[q] for q in _outermost(sets, parent, label) if not sets[q] & sets[r]]
@@ -98,16 +113,24 @@ def _outermost(sets: list[frozenset[str]], within: frozenset[str], label: str) -
 def squared_distance(grid: Grid, world: np.ndarray) -> np.ndarray:
     """(I, J, K) mm2 from every voxel of `grid` to the point `world`, without an array of coordinates."""
     axes, place = grid.affine[:3, :3], grid.to_index(world)
-    steps = [(np.arange(n) - p).reshape([-1 if a == b else 1 for b in range(3)]) for a, (n, p) in enumerate(zip(grid.shape, place))]
+    steps = [
+        (np.arange(n) - p).reshape([-1 if a == b else 1 for b in range(3)])
+        for a, (n, p) in enumerate(zip(grid.shape, place))
+    ]
     square = axes.T @ axes
-    if np.abs(square - np.diag(np.diag(square))).max() <= 1e-6 * square.max():  # axes at right angles: each adds its part
+    if (
+        np.abs(square - np.diag(np.diag(square))).max() <= 1e-6 * square.max()
+    ):  # axes at right angles: each adds its part
         lines = [(step**2 * square[a, a]).astype(np.float32) for a, step in enumerate(steps)]
         return lines[0] + lines[1] + lines[2]
     return sum(sum(axes[w, a] * steps[a] for a in range(3)) ** 2 for w in range(3)).astype(np.float32)
 
 
-def claim(entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: ClaimSettings) -> np.ndarray | None:
-    """Influence of a prompt on a crop of the network's grid: (I, J, K) float32, 1 at the prompt, falling to 0.
+def claim(
+    entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: ClaimSettings
+) -> np.ndarray | None:
+    """Influence of a prompt on a crop of the network's grid: (I, J, K) float32, 1 at the prompt, falling to
+    0.
 
     Args:
         entry: click or scribble.
@@ -142,8 +165,11 @@ def claim(entry: Click | Scribble, grid: Grid, images: np.ndarray, settings: Cla
     return (settings.near * near + (1 - settings.near) * wide) * alike
 
 
-def layer(entry: Click | Scribble, grid: Grid, showing: np.ndarray, settings: ClaimSettings) -> tuple[np.ndarray, np.ndarray]:
-    """What a prompt can mean, given what is shown: most errors are layers along a border, and a reader points into their middle.
+def layer(
+    entry: Click | Scribble, grid: Grid, showing: np.ndarray, settings: ClaimSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a prompt can mean, given what is shown: most errors are layers along a border, and a reader points
+    into their middle.
 
     Args:
         entry: click or scribble.
@@ -161,21 +187,34 @@ def layer(entry: Click | Scribble, grid: Grid, showing: np.ndarray, settings: Cl
         depth = float(_beyond(showing, grid.spacing)[~painted].max())
     else:
         away = squared_distance(grid, np.array(entry.world))
-        depth = float(np.sqrt(squared_distance(grid, grid.to_world(entry.voxel(grid))).min(where=showing, initial=np.inf)))
+        depth = float(
+            np.sqrt(
+                squared_distance(grid, grid.to_world(entry.voxel(grid))).min(where=showing, initial=np.inf)
+            )
+        )
     beyond = _beyond(showing, grid.spacing, settings.across * max(depth, float(min(grid.spacing))))
     fall = np.maximum(np.exp(away * np.float32(-0.5 / settings.beside**2)), settings.shallowest)
-    may = (beyond <= settings.across * max(depth, float(min(grid.spacing))) * fall) | (away <= (1.2 * depth) ** 2)
+    may = (beyond <= settings.across * max(depth, float(min(grid.spacing))) * fall) | (
+        away <= (1.2 * depth) ** 2
+    )
     own = settings.own * depth if depth < settings.island else settings.ball
     return may, away <= own**2
 
 
 def _beyond(showing: np.ndarray, spacing: np.ndarray, limit: float = np.inf) -> np.ndarray:
-    """(I, J, K) float32, mm to the nearest voxel that shows; infinite where that is surely more than `limit`, or nothing shows."""
+    """(I, J, K) float32, mm to the nearest voxel that shows; infinite where that is surely more than `limit`,
+    or nothing shows.
+    """
     found = np.where(showing, np.float32(0), np.float32(np.inf))
     if not showing.any() or showing.all():
         return found
     more = np.ceil(np.minimum(limit / spacing, showing.shape)).astype(int) + 1
-    within = ((slice(max(0, s.start - m), s.stop + m) for s, m in zip(occupied(part), size)) for part, size in ((showing, more), (~showing, (1, 1, 1))))
-    box = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*within))  # holds what is nearest to each of its voxels
+    within = (
+        (slice(max(0, s.start - m), s.stop + m) for s, m in zip(occupied(part), size))
+        for part, size in ((showing, more), (~showing, (1, 1, 1)))
+    )
+    box = tuple(
+        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*within)
+    )  # holds what is nearest to each of its voxels
     found[box] = ndimage.distance_transform_edt(~showing[box], sampling=spacing)
     return found

@@ -1,7 +1,8 @@
 """A case and a model -> a label map on the reference grid.
 
-The volume is segmented in one pass where it is small enough for that, else by overlapping windows. Missing sequences travel as flags, so
-the network never looks at their voxels. A `Predictor` keeps no state between cases, but its network serves one call at a time.
+The volume is segmented in one pass where it is small enough for that, else by overlapping windows. Missing
+sequences travel as flags, so the network never looks at their voxels. A `Predictor` keeps no state between
+cases, but its network serves one call at a time.
 """
 
 from __future__ import annotations
@@ -54,8 +55,15 @@ class Prediction:
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
         found = self.array[occupied(self.array)]
-        each = {label.name: np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000 for label in self.labels.labels}
-        unions = {r.name: float(sum(each[name] for name in r.labels)) for r in self.labels.regions if len(r.labels) > 1}
+        each = {
+            label.name: np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000
+            for label in self.labels.labels
+        }
+        unions = {
+            r.name: float(sum(each[name] for name in r.labels))
+            for r in self.labels.regions
+            if len(r.labels) > 1
+        }
         return each | unions
 
 
@@ -65,14 +73,21 @@ class Predictor:
     Args:
         model: from `load_model`.
         device: where the network runs, or 'auto'; the network is moved there.
-        precision: 'float32', 'bfloat16' (autocast) or 'auto': bfloat16 where the processor computes in it, see `best_precision`.
+        precision: 'float32', 'bfloat16' (autocast) or 'auto': bfloat16 where the processor computes in it,
+            see `best_precision`.
         inference: how the network is run; default: as the card says.
 
     Raises:
         BadSetting: an unknown precision, or a device that is not there.
     """
 
-    def __init__(self, model: Model, device: str | torch.device = "cpu", precision: str = "auto", inference: Inference | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        device: str | torch.device = "cpu",
+        precision: str = "auto",
+        inference: Inference | None = None,
+    ) -> None:
         if precision not in (*PRECISIONS, "auto"):
             raise BadSetting(f"unknown precision {precision!r}: use auto, {', '.join(PRECISIONS)}")
         self.model = model
@@ -114,7 +129,11 @@ class Predictor:
         except torch.cuda.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             size = "x".join(map(str, prepared.grid.shape))
-            raise NoMemory(f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the device cpu for this case") from error
+            raise NoMemory(
+                f"the memory of {self.device} is too small for {size} voxels of "
+                f"{self.card.name}: use the "
+                f"device cpu for this case"
+            ) from error
 
     def predict(self, prepared: Prepared) -> Prediction:
         """Segment a prepared study; the result lies on `prepared.reference`."""
@@ -122,16 +141,30 @@ class Predictor:
         with clock(timings, "network"):
             probabilities = self.probabilities(prepared)
         with clock(timings, "restore"):
-            array = restore(probabilities, prepared.grid, prepared.reference, self.card.labels, self.card.postprocess)
-        return Prediction(array, prepared.reference, self.card.labels, prepared.used, prepared.missing, timings, prepared.notes)
+            array = restore(
+                probabilities, prepared.grid, prepared.reference, self.card.labels, self.card.postprocess
+            )
+        return Prediction(
+            array,
+            prepared.reference,
+            self.card.labels,
+            prepared.used,
+            prepared.missing,
+            timings,
+            prepared.notes,
+        )
 
-    def prepare_case(self, grouping: Grouping, reference: str | None = None, register: bool = False) -> tuple[Prepared, dict[str, float]]:
+    def prepare_case(
+        self, grouping: Grouping, reference: str | None = None, register: bool = False
+    ) -> tuple[Prepared, dict[str, float]]:
         """Read and prepare a study.
 
         Args:
             grouping: the study with its series named.
-            reference: sequence, or series id, on whose grid the result lies; default: the first of the card's order that the case has.
-            register: move the other sequences onto the reference first; adds the step 'register' to the timings.
+            reference: sequence, or series id, on whose grid the result lies; default: the first of the card's
+                order that the case has.
+            register: move the other sequences onto the reference first; adds the step 'register' to the
+                timings.
 
         Returns:
             What the network sees, and the seconds of each step.
@@ -142,14 +175,24 @@ class Predictor:
             BadVolume, BadGrid: a series that cannot be used.
             BadSetting: registration is wanted but SimpleITK is not installed.
         """
-        from slem_app.volumes.read import read_all  # a training server predicts from its cache and has no image readers
+        from slem_app.volumes.read import (
+            read_all,
+        )  # a training server predicts from its cache and has no image readers
 
         timings: dict[str, float] = {}
         series = {name: one for name, one in grouping.sequences.items() if name in self.card.sequences}
         if not series:
             there = ", ".join(grouping.sequences) or "none"
-            raise BadStudy(f"case {grouping.study.id} has none of the sequences {', '.join(self.card.sequences)} that {self.card.name} needs; it has {there}")
-        target = grouping.reference(self.card.reference_order) if reference is None else grouping.resolve(reference)
+            raise BadStudy(
+                f"case {grouping.study.id} has none of the sequences "
+                f"{', '.join(self.card.sequences)} that "
+                f"{self.card.name} needs; it has {there}"
+            )
+        target = (
+            grouping.reference(self.card.reference_order)
+            if reference is None
+            else grouping.resolve(reference)
+        )
         notes: tuple[str, ...] = ()
         with clock(timings, "read"):
             volumes = read_all(series)
@@ -157,10 +200,14 @@ class Predictor:
             with clock(timings, "register"):
                 volumes, notes = _registered(volumes, target)
         with clock(timings, "prepare"):
-            prepared = prepare(volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid)
+            prepared = prepare(
+                volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid
+            )
         return replace(prepared, notes=(*notes, *prepared.notes)), timings
 
-    def predict_case(self, grouping: Grouping, reference: str | None = None, register: bool = False) -> Prediction:
+    def predict_case(
+        self, grouping: Grouping, reference: str | None = None, register: bool = False
+    ) -> Prediction:
         """Read, prepare and segment a study; arguments and errors as those of `prepare_case`."""
         prepared, timings = self.prepare_case(grouping, reference, register)
         result = self.predict(prepared)
@@ -179,7 +226,12 @@ class Predictor:
 
         window = [min(size, n) for size, n in zip(self.inference.window, shape, strict=True)]
         return sliding_window_inference(
-            images, window, 1, lambda patch: self._forward(patch, present.expand(len(patch), -1)), overlap=self.inference.overlap, mode="gaussian"
+            images,
+            window,
+            1,
+            lambda patch: self._forward(patch, present.expand(len(patch), -1)),
+            overlap=self.inference.overlap,
+            mode="gaussian",
         )
 
     def _forward(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -200,7 +252,9 @@ def _device(wanted: str | torch.device) -> torch.device:
         device = torch.device(wanted)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadSetting(f"device {wanted!r} cannot be used ({str(error).splitlines()[0]}): use auto, cpu, cuda or cuda:N") from error
+        raise BadSetting(
+            f"device {wanted!r} cannot be used ({str(error).splitlines()[0]}): use auto, cpu, cuda or cuda:N"
+        ) from error
     return device
 
 
@@ -210,11 +264,15 @@ def best_device() -> torch.device:
 
 
 def best_precision(device: torch.device) -> str:
-    """'bfloat16' where the hardware computes in it natively, else 'float32' (emulated bfloat16 is slower than single precision)."""
+    """'bfloat16' where the hardware computes in it natively, else 'float32' (emulated bfloat16 is slower than
+    single precision).
+    """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu":
-        known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # older ones do not tell
+        known = (
+            torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        )  # older ones do not tell
         return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
     return "float32"
 
@@ -226,13 +284,20 @@ def _registered(volumes: Mapping[str, Volume], reference: str) -> tuple[dict[str
         BadSetting: the reference is not among the volumes, or SimpleITK is not installed.
     """
     if reference not in volumes:
-        raise BadSetting(f"cannot register onto {reference}: it is no sequence of the model; choose one of {', '.join(volumes)} as reference")
+        raise BadSetting(
+            f"cannot register onto {reference}: it is no sequence of the model; choose one of "
+            f"{', '.join(volumes)} as reference"
+        )
     try:
         from slem_app.volumes.register import register  # SimpleITK is optional, and takes a second to import
     except ImportError as error:
         raise BadSetting("registration needs SimpleITK: pip install 'slem-label[register]'") from error
     moved = register(volumes, reference)
-    return dict(moved.volumes), tuple(f"{name} was moved by {mm:.1f} mm onto {reference}" for name, mm in moved.shifts.items() if name != reference)
+    return dict(moved.volumes), tuple(
+        f"{name} was moved by {mm:.1f} mm onto {reference}"
+        for name, mm in moved.shifts.items()
+        if name != reference
+    )
 
 
 @contextmanager

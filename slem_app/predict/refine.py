@@ -5,14 +5,17 @@
     result = refiner.start(prepared, features)             # the automatic result, or one that starts from a mask
     result = refiner.refine(prepared, features, result, result.prompts.with_click(click))
 
-Guarantees, kept after the network whatever it says: the voxel of a click, and every painted voxel, has its prompt's label (of two prompts on
-one voxel the later holds); outside `Result.changed` the label map is bit by bit the one before; labels that a box limits lie inside it. A
-correction only ever spreads the label that was pointed at, in one piece with the prompt and over what shows the label that the prompt corrects
-(a click that turns edema into core takes no enhancing tumor), and stays clear of what other prompts claim: so no click undoes an earlier one.
+Guarantees, kept after the network whatever it says: the voxel of a click, and every painted voxel, has its
+prompt's label (of two prompts on one voxel the later holds); outside `Result.changed` the label map is bit by
+bit the one before; labels that a box limits lie inside it. A correction only ever spreads the label that was
+pointed at, in one piece with the prompt and over what shows the label that the prompt corrects (a click that
+turns edema into core takes no enhancing tumor), and stays clear of what other prompts claim: so no click
+undoes an earlier one.
 A removed prompt is not undone here: go back to the result before it, or `replay`.
 
-A model without prompt channels is refined by its automatic probabilities, the images and the prompts alone (`claim`); one with them looks
-again at a view around the new prompts. `Refiner` keeps no state between calls; its network serves one call at a time.
+A model without prompt channels is refined by its automatic probabilities, the images and the prompts alone
+(`claim`); one with them looks again at a view around the new prompts. `Refiner` keeps no state between calls;
+its network serves one call at a time.
 """
 
 from __future__ import annotations
@@ -52,7 +55,9 @@ class RefineSettings:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the network made of the images before any prompt; the same for every image of the case and every reader."""
+    """What the network made of the images before any prompt; the same for every image of the case and every
+    reader.
+    """
 
     fused: torch.Tensor
     """(1, C, I/s, J/s, K/s) before the first level, on the network's device."""
@@ -76,7 +81,9 @@ class Result:
     prompts: Prompts = field(default_factory=Prompts)
     """What it obeys."""
     changed: Box3 | None = None
-    """The box of the reference grid outside which nothing differs from the result before; None: nothing was there before."""
+    """The box of the reference grid outside which nothing differs from the result before; None: nothing was
+    there before.
+    """
 
     @property
     def nbytes(self) -> int:
@@ -93,7 +100,9 @@ class _Sight:
     logits: np.ndarray
     """(R, I, J, K) of the view."""
     maps: Maps | None = None
-    """Of a pass without prompts, where a click's looks want them; None for a network that does not listen, which is not asked again."""
+    """Of a pass without prompts, where a click's looks want them; None for a network that does not listen,
+    which is not asked again.
+    """
 
 
 class Refiner:
@@ -113,13 +122,21 @@ class Refiner:
         self.settings = settings or RefineSettings()
         wanted, has = channel_count(self.card.labels), self.card.network.prompts
         if has not in (0, wanted):
-            raise BadCard(f"{self.card.name}: the network has {has} prompt channels; its {len(self.card.labels.labels)} labels need {wanted}, or 0 for none")
+            raise BadCard(
+                f"{self.card.name}: the network has {has} prompt channels; its "
+                f"{len(self.card.labels.labels)} labels need {wanted}, or 0 for none"
+            )
         self.listens = has > 0
         views = replace(self.settings.view, cube=self.settings.view.cube or predictor.device.type == "cuda")
-        self.view = views if self.listens else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
+        self.view = (
+            views
+            if self.listens
+            else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
+        )
 
     def features(self, prepared: Prepared) -> Features | None:
-        """What can be kept between corrections of one case; None for a volume that is too large to be seen at once.
+        """What can be kept between corrections of one case; None for a volume that is too large to be seen at
+        once.
 
         Raises:
             NoMemory: the GPU's memory is too small for this case.
@@ -140,17 +157,27 @@ class Refiner:
         """
         timings: dict[str, float] = {}
         with clock(timings, "network"):
-            probabilities = self.predictor.probabilities(prepared, None if features is None else self._plain(features))
+            probabilities = self.predictor.probabilities(
+                prepared, None if features is None else self._plain(features)
+            )
         card = self.card
         with clock(timings, "restore"):
             if mask is None:
-                array = restore(probabilities, prepared.grid, prepared.reference, card.labels, card.postprocess)
+                array = restore(
+                    probabilities, prepared.grid, prepared.reference, card.labels, card.postprocess
+                )
             else:
-                array = np.asfortranarray(moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8))
-        prediction = Prediction(array, prepared.reference, card.labels, prepared.used, prepared.missing, timings, prepared.notes)
+                array = np.asfortranarray(
+                    moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8)
+                )
+        prediction = Prediction(
+            array, prepared.reference, card.labels, prepared.used, prepared.missing, timings, prepared.notes
+        )
         return Result(prediction, probabilities, Prompts(mask=mask))
 
-    def refine(self, prepared: Prepared, features: Features | None, result: Result, prompts: Prompts) -> Result:
+    def refine(
+        self, prepared: Prepared, features: Features | None, result: Result, prompts: Prompts
+    ) -> Result:
         """The result after more prompts.
 
         Args:
@@ -165,7 +192,11 @@ class Refiner:
         prompts.check(self.card.labels)
         new = prompts.since(result.prompts)
         if new is None:
-            raise BadPrompt("earlier prompts are gone: a correction cannot take them back; go back to the result before them, or replay the others")
+            raise BadPrompt(
+                "earlier prompts are gone: a correction cannot take them back; go back to the "
+                "result before "
+                "them, or replay the others"
+            )
         timings = {"view": 0.0, "network": 0.0, "merge": 0.0}
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
@@ -179,7 +210,9 @@ class Refiner:
         prediction = replace(result.prediction, array=array, timings=timings)
         return Result(prediction, result.probabilities, prompts, _union(boxes))
 
-    def replay(self, prepared: Prepared, features: Features | None, start: Result, prompts: Prompts) -> Result:
+    def replay(
+        self, prepared: Prepared, features: Features | None, start: Result, prompts: Prompts
+    ) -> Result:
         """The result of all prompts one after the other from `start`, e.g. after one of them was removed."""
         result, done = start, Prompts(mask=start.prompts.mask)
         for entry in prompts.entries:
@@ -191,7 +224,9 @@ class Refiner:
     def _fuse(self, images: np.ndarray, present: np.ndarray) -> torch.Tensor:
         device = self.predictor.device
         with torch.inference_mode(), self.predictor.autocast():
-            return self.predictor.network.fuse(torch.from_numpy(images)[None].to(device), torch.from_numpy(present)[None].to(device))
+            return self.predictor.network.fuse(
+                torch.from_numpy(images)[None].to(device), torch.from_numpy(present)[None].to(device)
+            )
 
     def _decoded(self, fused: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), self.predictor.autocast():
@@ -220,36 +255,58 @@ class Refiner:
     ) -> _Sight:
         config = self.card.network
         with clock(timings, "view"):
-            where = view(members, array, prepared.reference, prepared.grid, self.card.labels, self.view, config.multiple, config.stem_stride)
+            where = view(
+                members,
+                array,
+                prepared.reference,
+                prepared.grid,
+                self.card.labels,
+                self.view,
+                config.multiple,
+                config.stem_stride,
+            )
         with clock(timings, "network"):
             if not self.listens:
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
                 return _Sight(where, np.log(known / (1 - known)))
             last = max(prompts.entries.index(entry) for entry in members)
             told = replace(prompts, entries=prompts.entries[: last + 1])
-            channels = encode(told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0))
+            channels = encode(
+                told, where.grid, self.card.labels, moved(array, prepared.reference, where.grid, order=0)
+            )
             looked = self.settings.appearance.deep > 0 and any(isinstance(entry, Click) for entry in members)
             if features is None:
-                fused = self._fuse(np.ascontiguousarray(prepared.images[(slice(None), *where.box)]), prepared.present)
+                fused = self._fuse(
+                    np.ascontiguousarray(prepared.images[(slice(None), *where.box)]), prepared.present
+                )
                 decoded = self._decoded(fused) if looked else None
             else:
                 s = config.stem_stride
                 box = (slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))
                 fused, decoded = features.fused[box], features.decoded[box] if looked else None
-            return _Sight(where, self._logits(fused, channels)[0].cpu().numpy(), None if decoded is None else self._maps(decoded))
+            return _Sight(
+                where,
+                self._logits(fused, channels)[0].cpu().numpy(),
+                None if decoded is None else self._maps(decoded),
+            )
 
     def _maps(self, decoded: torch.Tensor) -> Maps:
         values = decoded[0].float()
         spread, mean = torch.std_mean(values, dim=(1, 2, 3), correction=0, keepdim=True)
-        return Maps(((values - mean) / (spread + 1e-3)).contiguous().cpu().numpy(), self.card.network.stem_stride)
+        return Maps(
+            ((values - mean) / (spread + 1e-3)).contiguous().cpu().numpy(), self.card.network.stem_stride
+        )
 
-    def _follow(self, array: np.ndarray, prepared: Prepared, sight: _Sight, entry: Click | Scribble, prompts: Prompts) -> Box3:
+    def _follow(
+        self, array: np.ndarray, prepared: Prepared, sight: _Sight, entry: Click | Scribble, prompts: Prompts
+    ) -> Box3:
         """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
         reference, settings = prepared.reference, self.settings.claim
         voxels = _voxels(entry, reference)
         if not len(voxels):
             raise BadPrompt(
-                f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at {np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
+                f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at "
+                f"{np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
                 f"the image {reference}: was it made on another image?"
             )
         before = prompts.entries[: prompts.entries.index(entry)]
@@ -277,8 +334,17 @@ class Refiner:
             array[tuple(held.T)] = map_value(other.label, self.card.labels)
         return box
 
-    def _round(self, follows: np.ndarray, likely: np.ndarray, part: Grid, click: Click, before: Sequence[Click | Scribble]) -> None:
-        """Add what is likely in the ball around a click, less what lies nearer to an earlier click of another label (`follows` is changed in place)."""
+    def _round(
+        self,
+        follows: np.ndarray,
+        likely: np.ndarray,
+        part: Grid,
+        click: Click,
+        before: Sequence[Click | Scribble],
+    ) -> None:
+        """Add what is likely in the ball around a click, less what lies nearer to an earlier click of another
+        label (`follows` is changed in place).
+        """
         core, mm = self.settings.claim.core, self.settings.claim.ball
         box = _ball(part, click, mm)
         away = _away(part, box, click)
@@ -290,9 +356,15 @@ class Refiner:
                 follows[box] &= ~((apart <= mm**2) & (apart < _away(part, box, click)))
 
     def _field(
-        self, sight: _Sight, prepared: Prepared, entry: Click | Scribble, before: Sequence[Click | Scribble], array: np.ndarray
+        self,
+        sight: _Sight,
+        prepared: Prepared,
+        entry: Click | Scribble,
+        before: Sequence[Click | Scribble],
+        array: np.ndarray,
     ) -> tuple[View, np.ndarray]:
-        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label is to be shown.
+        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label
+        is to be shown.
 
         `array` is what is shown so far, on the reference grid.
         """
@@ -302,18 +374,24 @@ class Refiner:
         mine = claim(entry, near.grid, images, settings)
         if mine is None:
             return near, np.full(near.grid.shape, -1.0, dtype=np.float32)
-        shown = margins(sight.logits[(slice(None), *near.within(sight.view))], self.card.labels, entry.label, threshold)
+        shown = margins(
+            sight.logits[(slice(None), *near.within(sight.view))], self.card.labels, entry.label, threshold
+        )
         np.clip(shown, -settings.most, settings.most, out=shown)
         at = _mean_at(shown, entry, near.grid)
         lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
-        free, held = self._others([other for other in before if other.label != entry.label], near.grid, images, shown, mine)
+        free, held = self._others(
+            [other for other in before if other.label != entry.label], near.grid, images, shown, mine
+        )
         field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
         value = map_value(entry.label, self.card.labels)
         showing = moved(array, prepared.reference, near.grid, order=0)
         looks = None
         if isinstance(entry, Click):
             maps = sight.maps and replace(sight.maps, start=tuple(s.start for s in near.within(sight.view)))
-            looks = evidence(entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, maps)
+            looks = evidence(
+                entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, maps
+            )
         if looks is not None:  # what other prompts hold gets no support
             field += np.where(looks > 0, looks * free / np.maximum(mine, 1e-6), looks)
         field[mine < settings.least] = -1.0
@@ -325,14 +403,27 @@ class Refiner:
             matters[_ball(near.grid, entry, settings.ball)] = True
         return _cropped(near, field, matters)
 
-    def _others(self, others: Sequence[Click | Scribble], grid: Grid, images: np.ndarray, shown: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What earlier prompts of other labels leave of a claim `mine`, (I, J, K), and what they hold of each decision, (decisions, I, J, K)."""
+    def _others(
+        self,
+        others: Sequence[Click | Scribble],
+        grid: Grid,
+        images: np.ndarray,
+        shown: np.ndarray,
+        mine: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What earlier prompts of other labels leave of a claim `mine`, (I, J, K), and what they hold of each
+        decision, (decisions, I, J, K).
+        """
         free, held = mine.copy(), np.zeros_like(shown)
         for other in others:
             if (theirs := claim(other, grid, images, self.settings.claim)) is not None:
                 there = _mean_at(shown, other, grid)
-                decision = there.argmin()  # the other prompt's place stays as it is by the decision that is nearest to it already
-                held[decision] = np.maximum(held[decision], max(0.0, there[decision] + self.settings.claim.surplus) * theirs)
+                decision = (
+                    there.argmin()
+                )  # the other prompt's place stays as it is by the decision that is nearest to it already
+                held[decision] = np.maximum(
+                    held[decision], max(0.0, there[decision] + self.settings.claim.surplus) * theirs
+                )
                 free = np.maximum(free - theirs, 0)
         return free, held
 
@@ -353,7 +444,10 @@ def _ball(grid: Grid, click: Click, mm: float) -> Box3:
 def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
     """mm2 from the voxels of a box to a click."""
     stops = (min(s.stop, n) for s, n in zip(box, grid.shape))
-    return squared_distance(grid.crop(tuple(s.start for s in box), tuple(b - s.start for s, b in zip(box, stops))), np.array(click.world))
+    return squared_distance(
+        grid.crop(tuple(s.start for s in box), tuple(b - s.start for s, b in zip(box, stops))),
+        np.array(click.world),
+    )
 
 
 def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Which part of a volume a correction looks at: around the prompts, as large as what is being corrected, within limits.
+"""Which part of a volume a correction looks at: around the prompts, as large as what is being corrected,
+within limits.
 
-A view is a box of the network's grid whose sizes the network accepts and whose corner falls on a voxel of its first level, so that kept
-features can be cropped instead of computed.
+A view is a box of the network's grid whose sizes the network accepts and whose corner falls on a voxel of its
+first level, so that kept features can be cropped instead of computed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class ViewSettings:
     margin: float = 12.0
     """mm seen around what is corrected."""
     cube: bool = False
-    """As many voxels along each axis: a GPU takes longer over the first view of each shape (`benchmarks/results/clicks_speed.md`), so let there be few."""
+    """As many voxels along each axis: a GPU takes longer over the first view of each shape
+    (`benchmarks/results/clicks_speed.md`), so let there be few.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,9 @@ class View:
 
     def around(self, world: np.ndarray, reach: float) -> View:
         """The part of it within `reach` mm, along its axes, of some points (n, 3)."""
-        index = np.clip(np.floor(self.grid.to_index(world) + 0.5), 0, np.array(self.grid.shape) - 1).astype(int)
+        index = np.clip(np.floor(self.grid.to_index(world) + 0.5), 0, np.array(self.grid.shape) - 1).astype(
+            int
+        )
         more = np.ceil(reach / self.grid.spacing).astype(int)
         low = np.maximum(index.min(axis=0) - more, 0)
         return self.part(low, np.minimum(index.max(axis=0) + 1 + more, self.grid.shape))
@@ -64,7 +69,9 @@ class View:
 
 
 def groups(entries: Sequence[Click | Scribble], widest: float) -> list[list[Click | Scribble]]:
-    """Entries that one view of `widest` mm can hold, in their order; a wide scribble is a group of its own."""
+    """Entries that one view of `widest` mm can hold, in their order; a wide scribble is a group
+    of its own.
+    """
     found: list[tuple[list[Click | Scribble], np.ndarray]] = []
     for entry in entries:
         points = np.atleast_2d(np.array(entry.world))
@@ -79,7 +86,14 @@ def groups(entries: Sequence[Click | Scribble], widest: float) -> list[list[Clic
 
 
 def view(
-    entries: Sequence[Click | Scribble], current: np.ndarray, reference: Grid, grid: Grid, labels: LabelSet, settings: ViewSettings, multiple: int, stride: int
+    entries: Sequence[Click | Scribble],
+    current: np.ndarray,
+    reference: Grid,
+    grid: Grid,
+    labels: LabelSet,
+    settings: ViewSettings,
+    multiple: int,
+    stride: int,
 ) -> View:
     """The view for some prompts.
 
@@ -96,7 +110,9 @@ def view(
     points = np.concatenate([np.atleast_2d(np.array(e.world)) for e in entries])
     index = np.clip(np.floor(grid.to_index(points) + 0.5), 0, np.array(grid.shape) - 1).astype(int)  # n 3
     low, high = index.min(axis=0), index.max(axis=0) + 1
-    largest = np.minimum(np.ceil(settings.largest / grid.spacing / multiple).astype(int) * multiple, grid.shape)
+    largest = np.minimum(
+        np.ceil(settings.largest / grid.spacing / multiple).astype(int) * multiple, grid.shape
+    )
     around = _clamped((low + high) // 2 - largest // 2, largest, np.array(grid.shape))
     part = grid.crop(tuple(around), tuple(largest))
     shown = moved(current, reference, part, order=0)
@@ -104,10 +120,16 @@ def view(
         found = _corrected(entry, shown, part, labels)
         if found is not None:
             low, high = np.minimum(low, around + found[0]), np.maximum(high, around + found[1])
-    need = np.maximum(high - low + 2 * np.ceil(settings.margin / grid.spacing), np.ceil(settings.smallest / grid.spacing))
-    size = np.minimum(np.ceil((need.max() if settings.cube else need) / multiple).astype(int) * multiple, largest)
+    need = np.maximum(
+        high - low + 2 * np.ceil(settings.margin / grid.spacing), np.ceil(settings.smallest / grid.spacing)
+    )
+    size = np.minimum(
+        np.ceil((need.max() if settings.cube else need) / multiple).astype(int) * multiple, largest
+    )
     start = (low + high) // 2 - size // 2
-    edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(0)  # the prompts stay off the view's faces
+    edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(
+        0
+    )  # the prompts stay off the view's faces
     start = np.clip(start, index.max(axis=0) + 1 + edge - size, index.min(axis=0) - edge)
     start = _clamped(start, size, np.array(grid.shape)) // stride * stride
     box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, size))
@@ -124,8 +146,12 @@ def moved(array: np.ndarray, source: Grid, target: Grid, order: int, fill: float
 
 
 def covering(part: Grid, whole: Grid, more: int = 0) -> Box3 | None:
-    """The box of `whole` that holds every voxel centre inside `part`, and `more` voxels around; None where they do not meet."""
-    corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.shape) - 0.5
+    """The box of `whole` that holds every voxel centre inside `part`, and `more` voxels around; None where
+    they do not meet.
+    """
+    corners = (
+        np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.shape) - 0.5
+    )
     index = whole.to_index(part.to_world(corners))
     low = np.maximum(np.floor(index.min(axis=0)).astype(int) - more, 0)
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1 + more, whole.shape)
@@ -136,8 +162,12 @@ def _clamped(start: np.ndarray, size: np.ndarray, shape: np.ndarray) -> np.ndarr
     return np.clip(start, 0, shape - size)
 
 
-def _corrected(entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: LabelSet) -> tuple[np.ndarray, np.ndarray] | None:
-    """The box of the component that a prompt corrects: the one that it lies in, else the nearest one of its label."""
+def _corrected(
+    entry: Click | Scribble, shown: np.ndarray, grid: Grid, labels: LabelSet
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The box of the component that a prompt corrects: the one that it lies in, else the nearest one of its
+    label.
+    """
     centre = np.atleast_2d(np.array(entry.world)).mean(axis=0)
     voxel = np.clip(np.floor(grid.to_index(centre) + 0.5), 0, np.array(grid.shape) - 1).astype(int)
     value = int(shown[tuple(voxel)]) or map_value(entry.label, labels)

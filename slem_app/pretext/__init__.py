@@ -1,1 +1,3 @@
-"""Self-supervised pre-training of the segmenter's encoder: tasks, one file each, and their recipes. Runs without MONAI Label."""
+"""Self-supervised pre-training of the segmenter's encoder: tasks, one file each, and their recipes. Runs
+without MONAI Label.
+"""

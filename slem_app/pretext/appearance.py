@@ -1,7 +1,9 @@
-"""What is done to each block of a collage so that it can be told only by its anatomy: no intensity range, noise or sharpness gives it away.
+"""What is done to each block of a collage so that it can be told only by its anatomy: no intensity range,
+noise or sharpness gives it away.
 
-A linear classifier on the histograms of z-normalised blocks names most arrangements; after a random increasing remap per block it is
-near chance (`gates.py` measures it). The remap never decreases: an inverted T1 would resemble a T2.
+A linear classifier on the histograms of z-normalised blocks names most arrangements; after a random
+increasing remap per block it is near chance (`gates.py` measures it). The remap never decreases: an inverted
+T1 would resemble a T2.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class AppearanceSettings:
     """
 
     intensity: str = "remap"
-    """'remap': random increasing piecewise linear; 'rank': every histogram flat; 'none': only mean 0 and sd 1."""
+    """'remap': random increasing piecewise linear; 'rank': every histogram flat; 'none': only mean 0 and sd
+    1.
+    """
     knots: int = 6
     """Pieces of the remap, each of as many voxels."""
     evenness: float = 3.0
@@ -42,11 +46,23 @@ class AppearanceSettings:
     def __post_init__(self) -> None:
         if self.intensity not in ("remap", "rank", "none"):
             raise BadSetting(f"intensity {self.intensity!r}: choose remap, rank or none")
-        if self.knots < 1 or self.evenness <= 0 or min(self.noise, self.bias) < 0 or not 0 <= self.blur <= 1 or not 0 <= self.coarse <= 1:
-            raise BadSetting(f"knots and evenness must be positive, noise and bias not negative, blur and coarse between 0 and 1: {self}")
+        if (
+            self.knots < 1
+            or self.evenness <= 0
+            or min(self.noise, self.bias) < 0
+            or not 0 <= self.blur <= 1
+            or not 0 <= self.coarse <= 1
+        ):
+            raise BadSetting(
+                f"knots and evenness must be positive, noise and bias not negative, blur and "
+                f"coarse between "
+                f"0 and 1: {self}"
+            )
 
 
-def vary(image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator, settings: AppearanceSettings) -> np.ndarray:
+def vary(
+    image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator, settings: AppearanceSettings
+) -> np.ndarray:
     """A block as another scanner might have shown it.
 
     Args:
@@ -65,7 +81,9 @@ def vary(image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator, settin
     values = values - values.min() + 0.5
     values = values * np.exp(_field(image.shape, rng, settings.bias))[tissue]
     values = _standard(_remap(values, rng, settings))
-    values = _standard(values + rng.uniform(0, settings.noise) * rng.standard_normal(len(values), dtype=np.float32))
+    values = _standard(
+        values + rng.uniform(0, settings.noise) * rng.standard_normal(len(values), dtype=np.float32)
+    )
     result = np.zeros(image.shape, dtype=np.float32)
     result[tissue] = values
     return result
@@ -78,7 +96,9 @@ def _resolution(image: np.ndarray, rng: np.random.Generator, settings: Appearanc
     if rng.random() < settings.coarse:
         axis, step = int(rng.integers(3)), rng.uniform(1.5, 3.0)
         if image.shape[axis] >= 8:
-            image = _along(_along(image, axis, max(2, round(image.shape[axis] / step))), axis, image.shape[axis])
+            image = _along(
+                _along(image, axis, max(2, round(image.shape[axis] / step))), axis, image.shape[axis]
+            )
     return image
 
 
@@ -94,7 +114,9 @@ def _along(image: np.ndarray, axis: int, count: int) -> np.ndarray:
 
 def _field(shape: tuple[int, ...], rng: np.random.Generator, most: float) -> np.ndarray:
     """(I, J, K) a smooth field: a random linear and bilinear form of the position, at most about +-`most`."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    x, y, z = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
+    )
     a = rng.uniform(-1, 1, 6).astype(np.float32)
     form = a[0] * x + a[1] * y + a[2] * z + a[3] * x * y + a[4] * y * z + a[5] * x * z
     return form * np.float32(most / np.abs(a).sum())

@@ -1,4 +1,6 @@
-"""Cutting a head into blocks: where the cuts lie, which voxel is in which block, what a bottleneck voxel has of each."""
+"""Cutting a head into blocks: where the cuts lie, which voxel is in which block, what a bottleneck voxel has
+of each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["cell_map", "coverage", "cuts", "middle", "slices", "too_small"]
 LEAST_SIDE = 8  # voxels of a block along each axis
 
 
-def cuts(box: Sequence[slice], grid: Sequence[int], jitter: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def cuts(
+    box: Sequence[slice], grid: Sequence[int], jitter: float, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """For each axis the edges of its blocks, first and last those of the box.
 
     Args:
@@ -49,7 +53,9 @@ def cell_map(shape: Sequence[int], edges: Sequence[np.ndarray], gap: Sequence[in
     """
     cells = np.zeros(tuple(shape), dtype=np.uint8)
     for number, block in enumerate(slices(edges), 1):
-        cells[tuple(_narrowed(side, edge, width) for side, edge, width in zip(block, edges, gap, strict=True))] = number
+        cells[
+            tuple(_narrowed(side, edge, width) for side, edge, width in zip(block, edges, gap, strict=True))
+        ] = number
     return cells
 
 
@@ -63,12 +69,18 @@ def coverage(cells: np.ndarray, blocks: int, stride: int) -> np.ndarray:
     """
     i, j, k = (n // stride for n in cells.shape)
     cubes = cells.reshape(i, stride, j, stride, k, stride)
-    return np.stack([(cubes == number).mean(axis=(1, 3, 5), dtype=np.float32) for number in range(1, blocks + 1)])
+    return np.stack(
+        [(cubes == number).mean(axis=(1, 3, 5), dtype=np.float32) for number in range(1, blocks + 1)]
+    )
 
 
 def too_small(shape: Sequence[int], grid: Sequence[int], what: str) -> str:
     """Why a volume of (I, J, K) voxels cannot be cut into `grid` blocks, or ''."""
-    small = [f"{n} voxels for {count} {what}" for n, count in zip(shape, grid, strict=True) if n < LEAST_SIDE * count]
+    small = [
+        f"{n} voxels for {count} {what}"
+        for n, count in zip(shape, grid, strict=True)
+        if n < LEAST_SIDE * count
+    ]
     return f"too small for {what} of {LEAST_SIDE} voxels: {', '.join(small)}" if small else ""
 
 
@@ -79,4 +91,7 @@ def middle(mask: np.ndarray) -> np.ndarray:
 
 def _narrowed(side: slice, edge: np.ndarray, gap: int) -> slice:
     """A block's side without its half of the gaps at inner cuts."""
-    return slice(side.start + (gap // 2 if side.start > edge[0] else 0), side.stop - (gap - gap // 2 if side.stop < edge[-1] else 0))
+    return slice(
+        side.start + (gap // 2 if side.start > edge[0] else 0),
+        side.stop - (gap - gap // 2 if side.stop < edge[-1] else 0),
+    )

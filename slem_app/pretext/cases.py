@@ -1,4 +1,6 @@
-"""From any studies, labelled or not, to prepared cases in the cache; what cannot be used is left out with its reason."""
+"""From any studies, labelled or not, to prepared cases in the cache; what cannot be used is left out with its
+reason.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ def gather(
         sequences: those of the recipe.
         preparation: the recipe's.
         least: how many of the sequences a study needs, the task's.
-        taken: names that other folders' cases have already; a study of such a name gets its folder's name before its own.
+        taken: names that other folders' cases have already; a study of such a name gets its folder's name
+            before its own.
         seen: called with each case's id, for a progress bar.
     """
     ready: list[str] = []
@@ -60,10 +63,30 @@ def gather(
     return Gathered(tuple(ready), skipped)
 
 
-def _cache_case(study: Study, name: str, cache: CaseCache, sequences: tuple[str, ...], preparation: Preparation, least: int) -> None:
+def _cache_case(
+    study: Study,
+    name: str,
+    cache: CaseCache,
+    sequences: tuple[str, ...],
+    preparation: Preparation,
+    least: int,
+) -> None:
     chosen = {one: series for one, series in group(study).sequences.items() if one in sequences}
     if len(chosen) < least:
-        raise BadStudy(f"{study.id}: has {len(chosen)} of the sequences {', '.join(sequences)}, this pretext needs at least {least}")
-    key = fingerprint("unlabelled", sequences, preparation, files=[path for series in chosen.values() for path in series.paths])
+        raise BadStudy(
+            f"{study.id}: has {len(chosen)} of the sequences {', '.join(sequences)}, this pretext needs "
+            f"at least {least}"
+        )
+    key = fingerprint(
+        "unlabelled",
+        sequences,
+        preparation,
+        files=[path for series in chosen.values() for path in series.paths],
+    )
     if not cache.has(name, key):
-        cache.add(name, prepare({one: read(series) for one, series in chosen.items()}, sequences, preparation), None, key)
+        cache.add(
+            name,
+            prepare({one: read(series) for one, series in chosen.items()}, sequences, preparation),
+            None,
+            key,
+        )

@@ -1,7 +1,8 @@
 """Gates that a collage must pass before a long training: what can be told without looking at anatomy.
 
-A linear classifier sees each block as the histogram of its tissue, without any place, and names its sequence; the class follows as in the
-network's head. If it is far above chance, the network will learn intensity ranges instead of anatomy.
+A linear classifier sees each block as the histogram of its tissue, without any place, and names its sequence;
+the class follows as in the network's head. If it is far above chance, the network will learn intensity ranges
+instead of anatomy.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ class HistogramProbe:
 
 
 def histogram_probe(
-    cache: CaseCache, train: Sequence[str], held_out: Sequence[str], task: Slem, view: ViewSettings, samples: int = 320, measured: int = 160, seed: int = 0
+    cache: CaseCache,
+    train: Sequence[str],
+    held_out: Sequence[str],
+    task: Slem,
+    view: ViewSettings,
+    samples: int = 320,
+    measured: int = 160,
+    seed: int = 0,
 ) -> HistogramProbe:
     """Train the linear classifier on some cases and measure it on others.
 
@@ -58,27 +66,43 @@ def histogram_probe(
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(layer((features - mean) / sd).flatten(0, 1), names.flatten()) + 1e-3 * layer.weight.square().sum()
+        loss = (
+            F.cross_entropy(layer((features - mean) / sd).flatten(0, 1), names.flatten())
+            + 1e-3 * layer.weight.square().sum()
+        )
         loss.backward()
         return loss
 
     optimizer.step(closure)
     features, _, words_, present = _draw(cache, held_out, task, view, measured, seed + HELD_OUT)
     with torch.no_grad():
-        figures = task.metrics({"blocks": layer((features - mean) / sd)}, {"word": words_, "present": present})
+        figures = task.metrics(
+            {"blocks": layer((features - mean) / sd)}, {"word": words_, "present": present}
+        )
     return HistogramProbe(*(float(figures[name].mean()) for name in ("score", "blocks", "chance")))
 
 
-def _draw(cache: CaseCache, ids: Sequence[str], task: Slem, view: ViewSettings, count: int, seed: int) -> tuple[torch.Tensor, ...]:
-    """Histograms (n, B, bins), and the words twice: as names of sequences to learn, and as targets with their presence."""
+def _draw(
+    cache: CaseCache, ids: Sequence[str], task: Slem, view: ViewSettings, count: int, seed: int
+) -> tuple[torch.Tensor, ...]:
+    """Histograms (n, B, bins), and the words twice: as names of sequences to learn, and as targets with their
+    presence.
+    """
     features, words_, present = [], [], []
     for n in range(count):
         rng = np.random.default_rng([seed, n])
         seen = make_view(cache.load(ids[n % len(ids)]), None, rng, view)
         made = collage(seen, rng, task)
         blocks = [made.image[made.cells == b] for b in range(1, task.blocks + 1)]
-        features.append([np.histogram(np.clip(values, -3, 3), BINS)[0] / max(1, len(values)) for values in blocks])
+        features.append(
+            [np.histogram(np.clip(values, -3, 3), BINS)[0] / max(1, len(values)) for values in blocks]
+        )
         words_.append(made.word)
         present.append(seen.present)
     words_ = torch.from_numpy(np.stack(words_))
-    return torch.tensor(np.array(features), dtype=torch.float32), words_, words_, torch.from_numpy(np.stack(present))
+    return (
+        torch.tensor(np.array(features), dtype=torch.float32),
+        words_,
+        words_,
+        torch.from_numpy(np.stack(present)),
+    )

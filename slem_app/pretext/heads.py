@@ -1,4 +1,6 @@
-"""Heads of the pretext tasks. They keep where a block lies: a head that averages over the whole map cannot tell arrangements apart."""
+"""Heads of the pretext tasks. They keep where a block lies: a head that averages over the whole map cannot
+tell arrangements apart.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def pool_blocks(feature_map: torch.Tensor, coverage: torch.Tensor) -> torch.Tens
 
 
 class BlockHead(nn.Module):
-    """One 1x1 convolution that names the sequence of every block: pooling first and projecting then is the same, being linear."""
+    """One 1x1 convolution that names the sequence of every block: pooling first and projecting then is the
+    same, being linear.
+    """
 
     def __init__(self, channels: int, sequences: int) -> None:
         super().__init__()
@@ -45,7 +49,9 @@ class WordHead(nn.Module):
 
     def __init__(self, channels: int, blocks: int, classes: int, hidden: int = 256) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(1), nn.Linear(blocks * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        self.layers = nn.Sequential(
+            nn.Flatten(1), nn.Linear(blocks * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
+        )
 
     def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'words': (N, classes) logits."""

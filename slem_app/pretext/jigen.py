@@ -1,10 +1,14 @@
 """JiGen's pretext: which of P known orders the tiles of one image are in.
 
-Carlucci, D'Innocente, Bucci, Caputo, Tommasi: "Domain Generalization by Solving Jigsaw Puzzles", CVPR 2019. 3x3 tiles of one image are
-shuffled by one of P orders far from each other, class 0 being the unshuffled image, put together into an image again, and a classifier on the
-common backbone names the order: the second term of its eq. (1), L_p(h(z | theta_f, theta_p), p). Its first term, the supervised loss,
-needs labels, so it is not here: labels come with fine-tuning. Ours: a random sequence is the image, the tiles have full depth,
-a tile is varied in intensity where JiGen makes it grey (p = 0.1), and the classifier sees the tiles' features in their places.
+Carlucci, D'Innocente, Bucci, Caputo, Tommasi: "Domain Generalization by Solving Jigsaw Puzzles", CVPR 2019.
+3x3 tiles of one image are shuffled by one of P orders far from each other, class 0 being the unshuffled
+image, put together into an image again, and a classifier on the
+common backbone names the order: the second term of its eq. (1), L_p(h(z | theta_f, theta_p), p). Its first
+    term, the supervised loss,
+needs labels, so it is not here: labels come with fine-tuning. Ours: a random sequence is the image, the tiles
+    have full depth,
+a tile is varied in intensity where JiGen makes it grey (p = 0.1), and the classifier sees the tiles' features
+in their places.
 """
 
 from __future__ import annotations
@@ -52,8 +56,19 @@ class Jigen(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
-        if len(self.grid) != 3 or min(self.grid) < 1 or self.tiles < 2 or self.orders < 1 or not 0 <= self.varied <= 1 or not 0 <= self.ordered <= 1:
-            raise BadSetting(f"grid needs three numbers with at least two tiles, orders at least 1, ordered and varied between 0 and 1: {self}")
+        if (
+            len(self.grid) != 3
+            or min(self.grid) < 1
+            or self.tiles < 2
+            or self.orders < 1
+            or not 0 <= self.varied <= 1
+            or not 0 <= self.ordered <= 1
+        ):
+            raise BadSetting(
+                f"grid needs three numbers with at least two tiles, orders at least 1, ordered "
+                f"and varied "
+                f"between 0 and 1: {self}"
+            )
 
     @property
     def tiles(self) -> int:
@@ -88,16 +103,25 @@ class Jigen(Task):
     def head(self, config: SegmenterConfig) -> nn.Module:
         return TileHead(config.channels[-1], self.tiles, len(far_orders(self.tiles, self.orders)))
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Cross-entropy over the P + 1 orders."""
         return F.cross_entropy(outputs["tiles"].float(), targets["order"], reduction="none")
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """'score' whether the order is named rightly; 'chance' is that of always naming the likeliest order."""
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """'score' whether the order is named rightly; 'chance' is that of always naming the
+        likeliest order.
+        """
         right = (outputs["tiles"].argmax(dim=1) == targets["order"]).float()
         likeliest = max(self.ordered, (1 - self.ordered) / (outputs["tiles"].shape[1] - 1))
         return {"score": right, "chance": torch.full_like(right, likeliest)}
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:
         label = int(sample.targets["order"])
-        return [f"order {label} of {self.orders + 1}", " ".join(map(str, far_orders(self.tiles, self.orders)[label]))]
+        return [
+            f"order {label} of {self.orders + 1}",
+            " ".join(map(str, far_orders(self.tiles, self.orders)[label])),
+        ]

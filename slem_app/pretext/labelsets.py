@@ -1,7 +1,8 @@
 """Which combinations of sequences a collage may have, and so what its classes are.
 
-A word says for every block which sequence fills it. Method: the abstract of SLeM (Wang et al., J. CAD & CG 37(3), 2025) assigns "different
-labels" to "different multi-modal images" and leaves open which; every reading is here.
+A word says for every block which sequence fills it. Method: the abstract of SLeM (Wang et al., J. CAD & CG
+37(3), 2025) assigns "different labels" to "different multi-modal images" and leaves open which; every reading
+is here.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ FIELDS = {2: 0b11, 4: 0b111, 8: 0b1011}  # irreducible polynomials over GF(2)
 def words(kind: str, blocks: int, present: tuple[int, ...]) -> np.ndarray:
     """All words of a label set: (classes, blocks) sequence indices out of `present`.
 
-    - 'permutations': each sequence once; with more blocks than sequences every sequence at least once, with fewer no sequence twice.
+    - 'permutations': each sequence once; with more blocks than sequences every sequence at least once, with
+      fewer no sequence twice.
     - 'all': every combination.
     - 'even': the even permutations, any two of which differ in at least three blocks.
-    - 'mds': a Reed-Solomon code, words (f(0), f(1), ...) of all f = a + b x over the field of as many elements as there are sequences;
+    - 'mds': a Reed-Solomon code, words (f(0), f(1), ...) of all f = a + b x over the field of as many
+      elements as there are sequences;
       any two differ in all blocks but one.
 
-    A case that lacks sequences has fewer words: 'even' and 'mds' then fall back to 'permutations' of what is there.
+    A case that lacks sequences has fewer words: 'even' and 'mds' then fall back to 'permutations' of what is
+    there.
 
     Raises:
         BadSetting: an unknown kind, too many words to list, or a code that does not exist for these numbers.
@@ -40,7 +44,10 @@ def words(kind: str, blocks: int, present: tuple[int, ...]) -> np.ndarray:
         raise BadSetting(f"unknown label set {kind!r}: choose {', '.join(KINDS)}")
     count = word_count(kind, blocks, len(present))
     if count > MOST:
-        raise BadSetting(f"{kind} of {len(present)} sequences in {blocks} blocks are {count} classes, more than {MOST}: use fewer blocks, or all")
+        raise BadSetting(
+            f"{kind} of {len(present)} sequences in {blocks} blocks are {count} classes, more than "
+            f"{MOST}: use fewer blocks, or all"
+        )
     m = len(present)
     if kind == "all":
         found = product(range(m), repeat=blocks)
@@ -68,15 +75,23 @@ def word_count(kind: str, blocks: int, sequences: int) -> int:
         return m**b
     if kind == "even":
         if b != m or m < 3:
-            raise BadSetting(f"even permutations need as many blocks as sequences, at least 3: got {b} blocks and {m} sequences")
+            raise BadSetting(
+                f"even permutations need as many blocks as sequences, at least 3: got {b} blocks and {m} "
+                f"sequences"
+            )
         return math.factorial(m) // 2
     if kind == "mds":
         if b > m or not (m in FIELDS or m in (3, 5, 7)):
-            raise BadSetting(f"the MDS code needs 2, 3, 4, 5, 7 or 8 sequences and at most as many blocks: got {m} sequences and {b} blocks")
+            raise BadSetting(
+                f"the MDS code needs 2, 3, 4, 5, 7 or 8 sequences and at most as many blocks: got {m} "
+                f"sequences and {b} blocks"
+            )
         return m * m
     if b <= m:
         return math.perm(m, b)
-    return sum((-1) ** k * math.comb(m, k) * (m - k) ** b for k in range(m + 1))  # surjections, by inclusion and exclusion
+    return sum(
+        (-1) ** k * math.comb(m, k) * (m - k) ** b for k in range(m + 1)
+    )  # surjections, by inclusion and exclusion
 
 
 def draw_word(kind: str, blocks: int, present: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""Masked restoration: cubes are blanked in each sequence by itself, whole sequences are dropped, and all of it is restored.
+"""Masked restoration: cubes are blanked in each sequence by itself, whole sequences are dropped, and all of
+it is restored.
 
-After M3AE (Liu et al., AAAI 2023, section 3.1 and eq. 1: min || F(S(x, masks)) - x ||^2, cubes of 16^3 blanked over all modalities together
-with whole modalities) and the block masking a modality of Vox-MMSD (2025). Unlike M3AE a dropped sequence is a flag, which the fusion
-leaves out, and there is no test-time optimised substitute image. The strong modern rival of a classification pretext.
+After M3AE (Liu et al., AAAI 2023, section 3.1 and eq. 1: min || F(S(x, masks)) - x ||^2, cubes of 16^3
+blanked over all modalities together with whole modalities) and the block masking a modality of Vox-MMSD
+(2025). Unlike M3AE a dropped sequence is a flag, which the fusion leaves out, and there is no test-time
+optimised substitute image. The strong modern rival of a classification pretext.
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ from slem_app.pretext.task import Sample, Task, View
 __all__ = ["Masked", "draw_mask"]
 
 
-def draw_mask(shape: Sequence[int], sequences: int, cube: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(M, I, J, K) bool: cubes of `cube` voxels, the same share of them in every sequence, chosen for each by itself."""
+def draw_mask(
+    shape: Sequence[int], sequences: int, cube: int, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """(M, I, J, K) bool: cubes of `cube` voxels, the same share of them in every sequence, chosen for each by
+    itself.
+    """
     counts = [-(-n // cube) for n in shape]
     total = int(np.prod(counts))
     blanked = np.argsort(rng.random((sequences, total)), axis=1) < round(share * total)
@@ -77,11 +83,15 @@ class Masked(Task):
     def head(self, config: SegmenterConfig) -> nn.Module:
         return RestoreHead(config.channels[0], config.sequences, config.stem_stride)
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Mean error over the voxels of the head that were hidden, dropped sequences included."""
         return masked_error(outputs["restored"], targets["truth"], targets["where"], self.power)
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """'score' the share of the hidden voxels' variance that is explained; 'chance' 0, their mean."""
         score = explained(outputs["restored"], targets["truth"], targets["where"])
         return {"score": score, "chance": torch.zeros_like(score)}

@@ -1,10 +1,12 @@
 """Taleb's multimodal puzzle: put the tiles of a picture mixed from several sequences in order again.
 
-Taleb, Lippert, Klein, Nabi: "Multimodal Self-Supervised Learning for Medical Image Analysis", IPMI 2021, arXiv 1912.05396 (figure 1 and
-section 3). Each tile of the puzzle P* comes from a random sequence; its tiles are shuffled to P; the network's scores X become a doubly
-stochastic matrix S by the Sinkhorn operator (Mena et al., ICLR 2018, eq. 1-3: S^0(X) = exp(X), S^l(X) = T_c(T_r(S^(l-1)(X))),
-rows and columns normalised in turn), and the loss is the mean squared error between P* and the puzzle put in order, S^T P. It makes the
-embedding blind to the sequence; SLeM asks for the opposite.
+Taleb, Lippert, Klein, Nabi: "Multimodal Self-Supervised Learning for Medical Image Analysis", IPMI 2021,
+    arXiv 1912.05396 (figure 1 and
+section 3). Each tile of the puzzle P* comes from a random sequence; its tiles are shuffled to P; the
+network's scores X become a doubly stochastic matrix S by the Sinkhorn operator (Mena et al., ICLR 2018, eq.
+1-3: S^0(X) = exp(X), S^l(X) = T_c(T_r(S^(l-1)(X))), rows and columns normalised in turn), and the loss is the
+mean squared error between P* and the puzzle put in order, S^T P. It makes the embedding blind to the
+sequence; SLeM asks for the opposite.
 """
 
 from __future__ import annotations
@@ -57,8 +59,17 @@ class MultimodalPuzzle(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
-        if len(self.grid) != 3 or min(self.grid) < 1 or self.tiles < 2 or self.temperature <= 0 or self.rounds < 1:
-            raise BadSetting(f"grid needs three numbers with at least two tiles, temperature and rounds must be positive: {self}")
+        if (
+            len(self.grid) != 3
+            or min(self.grid) < 1
+            or self.tiles < 2
+            or self.temperature <= 0
+            or self.rounds < 1
+        ):
+            raise BadSetting(
+                f"grid needs three numbers with at least two tiles, temperature and rounds must be "
+                f"positive: {self}"
+            )
 
     @property
     def tiles(self) -> int:
@@ -91,14 +102,18 @@ class MultimodalPuzzle(Task):
         scores = outputs["tiles"].float().unflatten(1, (self.tiles, self.tiles))
         return sinkhorn(scores / self.temperature, self.rounds)
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Mean over voxels of (P* - S^T P)^2."""
         truth = targets["truth"].flatten(2)  # N T v
         puzzle = truth.gather(1, targets["order"][..., None].expand_as(truth))
         sorted_again = self.permutation(outputs).transpose(1, 2) @ puzzle
         return (truth - sorted_again).square().mean(dim=(1, 2))
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """'score' the share of tiles that the best assignment to S puts right; 'chance' 1 / T."""
         found = [linear_sum_assignment(-one)[1] for one in self.permutation(outputs).cpu().numpy()]
         right = torch.from_numpy(np.stack(found)) == targets["order"].cpu()

@@ -1,4 +1,6 @@
-"""The network of a pretext: the segmenter's own encoder, its decoder where the task restores, and the task's head."""
+"""The network of a pretext: the segmenter's own encoder, its decoder where the task restores, and the task's
+head.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ class PretextNetwork(nn.Module):
     def __init__(self, task: Task, config: SegmenterConfig) -> None:
         super().__init__()
         if config.prompts:
-            raise BadSetting("prompts have no part in a pretext: set the recipe's network.prompts to 0, they are added in fine-tuning")
+            raise BadSetting(
+                "prompts have no part in a pretext: set the recipe's network.prompts to 0, they "
+                "are added "
+                "in fine-tuning"
+            )
         self.encoder = Encoder(replace(config, sequences=task.slots(config.sequences)))
         self.decoder = Decoder(config) if task.decodes else None
         self.head = task.head(config)
@@ -58,4 +64,8 @@ class PretextLosses(nn.Module):
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which the network runs: 'bfloat16', 'float32' or 'auto'."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=(best_precision(device) if precision == "auto" else precision) == "bfloat16")
+    return torch.autocast(
+        device.type,
+        torch.bfloat16,
+        enabled=(best_precision(device) if precision == "auto" else precision) == "bfloat16",
+    )

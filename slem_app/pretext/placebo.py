@@ -1,6 +1,8 @@
-"""A control: SLeM's collages with labels that were drawn anew for every sample, so that there is nothing to learn.
+"""A control: SLeM's collages with labels that were drawn anew for every sample, so that there is nothing to
+learn.
 
-What pre-training gives although its labels mean nothing (statistics of the input, a longer training) shows here.
+What pre-training gives although its labels mean nothing (statistics of the input, a longer training) shows
+here.
 """
 
 from __future__ import annotations
@@ -42,16 +44,25 @@ class Placebo(Task):
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
         inputs, targets = self.slem.sample(view, rng, stride)
-        word = draw_word(self.slem.kind_for(view.present), self.slem.blocks, tuple(np.flatnonzero(view.present).tolist()), rng)
+        word = draw_word(
+            self.slem.kind_for(view.present),
+            self.slem.blocks,
+            tuple(np.flatnonzero(view.present).tolist()),
+            rng,
+        )
         return Sample(inputs, {**targets, "word": torch.from_numpy(word)})
 
     def head(self, config: SegmenterConfig) -> nn.Module:
         return self.slem.head(config)
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         return self.slem.losses(outputs, targets)
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         return self.slem.metrics(outputs, targets)
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:

@@ -20,7 +20,8 @@ ZOOM = 2
 
 
 def preview(recipe: Recipe, cache: CaseCache, ids: Sequence[str], path: Path, count: int = 8) -> Path:
-    """Write a PNG: a row of axial, coronal and sagittal middle slices for each sample, with its case and class beside them.
+    """Write a PNG: a row of axial, coronal and sagittal middle slices for each sample, with its case and
+    class beside them.
 
     Args:
         recipe: task and settings.
@@ -34,8 +35,19 @@ def preview(recipe: Recipe, cache: CaseCache, ids: Sequence[str], path: Path, co
     """
     used, _ = usable(cache, sorted(ids), recipe.task, recipe.sequences)
     annotate(cache, used[:count], recipe.task)
-    samples = Samples(cache, used[:count], recipe.task, recipe.settings.view, recipe.network.multiple, count, recipe.settings.seed)
-    rows = [_row(samples[n], [samples.case(n), *recipe.task.describe(samples[n], recipe.sequences)]) for n in range(count)]
+    samples = Samples(
+        cache,
+        used[:count],
+        recipe.task,
+        recipe.settings.view,
+        recipe.network.multiple,
+        count,
+        recipe.settings.seed,
+    )
+    rows = [
+        _row(samples[n], [samples.case(n), *recipe.task.describe(samples[n], recipe.sequences)])
+        for n in range(count)
+    ]
     width = max(row.width for row in rows)
     sheet = Image.new("L", (width, sum(row.height + 4 for row in rows)), 30)
     top = 0
@@ -51,7 +63,11 @@ def preview(recipe: Recipe, cache: CaseCache, ids: Sequence[str], path: Path, co
 def _row(sample: Sample, text: Sequence[str]) -> Image.Image:
     """One sample: for every slot its three middle slices, then its text."""
     images = sample.inputs["images"].numpy()
-    shown = [_grey(cut) for image in images[: 4 if len(images) > 1 else 1] for cut in (_slices(image) if len(images) == 1 else _slices(image)[:1])]
+    shown = [
+        _grey(cut)
+        for image in images[: 4 if len(images) > 1 else 1]
+        for cut in (_slices(image) if len(images) == 1 else _slices(image)[:1])
+    ]
     label = Image.new("L", (max(260, 7 * max(map(len, text)) + 12), max(one.height for one in shown)), 30)
     ImageDraw.Draw(label).multiline_text((6, 6), "\n".join(text), fill=240, spacing=LINE - 9)
     parts = [*shown, label]
@@ -64,7 +80,9 @@ def _row(sample: Sample, text: Sequence[str]) -> Image.Image:
 
 
 def _slices(image: np.ndarray) -> list[np.ndarray]:
-    """Axial, coronal and sagittal slices near the middle, off it so that no cut runs along them; right side on the viewer's left."""
+    """Axial, coronal and sagittal slices near the middle, off it so that no cut runs along them; right side
+    on the viewer's left.
+    """
     i, j, k = (int(n * 0.36) for n in image.shape)
     return [image[::-1, ::-1, k].T, image[::-1, j, ::-1].T, image[i, ::-1, ::-1].T]
 

@@ -1,4 +1,6 @@
-"""A recipe: task, network and training of one pre-training, as YAML. Bundled ones lie in `recipes/`; they hold only differences."""
+"""A recipe: task, network and training of one pre-training, as YAML. Bundled ones lie in `recipes/`; they
+hold only differences.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         shape, multiple = self.settings.view.shape, self.network.multiple
-        if len(self.sequences) < 2 or len(set(self.sequences)) != len(self.sequences) or len(self.sequences) != self.network.sequences:
+        if (
+            len(self.sequences) < 2
+            or len(set(self.sequences)) != len(self.sequences)
+            or len(self.sequences) != self.network.sequences
+        ):
             given = ", ".join(self.sequences)
-            raise BadSetting(f"a recipe needs two or more sequences, each once, and a network of as many slots: got {given} and {self.network.sequences} slots")
+            raise BadSetting(
+                f"a recipe needs two or more sequences, each once, and a network of as many slots: got "
+                f"{given} and {self.network.sequences} slots"
+            )
         if any(n % multiple for n in shape):
             raise BadSetting(f"view.shape {shape} must hold multiples of the network's {multiple} voxels")
         if reason := self.task.refuse(shape, np.ones(len(self.sequences), dtype=bool)):
@@ -60,7 +69,17 @@ class Recipe:
     def card(self) -> EncoderCard:
         """The card of what will be made; data, terms, training and figures are filled in afterwards."""
         slots = self.task.slots(len(self.sequences))
-        return EncoderCard(self.name, "1", self.description, self.task.name, self.sequences, slots, self.task.decodes, self.network, self.preparation)
+        return EncoderCard(
+            self.name,
+            "1",
+            self.description,
+            self.task.name,
+            self.sequences,
+            slots,
+            self.task.decodes,
+            self.network,
+            self.preparation,
+        )
 
     def table(self) -> dict:
         """All settings, resolved, as plain tables: what a resumed run is compared by."""
@@ -84,7 +103,8 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
 
     Args:
         name: e.g. 'slem' or 'my_recipe.yaml'.
-        **changes: settings that replace the recipe's, e.g. steps=100; `network`, `options`, `preparation` and `sequences` may be given too.
+        **changes: settings that replace the recipe's, e.g. steps=100; `network`, `options`, `preparation` and
+            `sequences` may be given too.
 
     Raises:
         NotFound: no such recipe or task.
@@ -92,14 +112,18 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
         BadCard: a value of the wrong type.
     """
     table = _read(Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml")
-    parts = {key: changes.pop(key) for key in ("network", "options", "preparation", "sequences") if key in changes}
+    parts = {
+        key: changes.pop(key) for key in ("network", "options", "preparation", "sequences") if key in changes
+    }
     table = _joined(_joined(table, parts), {"settings": changes})
     if missing := [key for key in ("name", "description", "task", "sequences") if key not in table]:
         raise BadSetting(f"{name}: missing key {', '.join(map(repr, missing))}")
     kind = task_class(table["task"])
 
     def built(what: type, default: object, key: str) -> object:
-        return from_table(what, merge(to_table(default), table.get(key) or {}, f"{name}: {key}"), f"{name}: {key}")
+        return from_table(
+            what, merge(to_table(default), table.get(key) or {}, f"{name}: {key}"), f"{name}: {key}"
+        )
 
     return Recipe(
         name=table["name"],
@@ -125,11 +149,18 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     if not isinstance(table, Mapping):
         raise BadSetting(f"{path}: a table with the keys {', '.join(KEYS)} is needed, got {table!r}")
     if unknown := set(table) - set(KEYS):
-        raise BadSetting(f"{path}: unknown key {', '.join(map(repr, sorted(map(str, unknown))))}; known: {', '.join(KEYS)}")
+        raise BadSetting(
+            f"{path}: unknown key {', '.join(map(repr, sorted(map(str, unknown))))}; known: {', '.join(KEYS)}"
+        )
     base = table.get("base")
     if not base:
         return dict(table)
-    found = _read(path.with_name(f"{base}.yaml") if path.with_name(f"{base}.yaml").is_file() else FOLDER / f"{base}.yaml", (*seen, path))
+    found = _read(
+        path.with_name(f"{base}.yaml")
+        if path.with_name(f"{base}.yaml").is_file()
+        else FOLDER / f"{base}.yaml",
+        (*seen, path),
+    )
     if table.get("task", found.get("task")) != found.get("task"):
         found.pop("options", None)  # another task's
     return _joined(found, {key: value for key, value in table.items() if key != "base"})
@@ -138,5 +169,9 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict:
 def _joined(table: Mapping, over: Mapping) -> dict:
     both = dict(table)
     for key, value in over.items():
-        both[key] = _joined(both[key], value) if isinstance(value, Mapping) and isinstance(both.get(key), Mapping) else value
+        both[key] = (
+            _joined(both[key], value)
+            if isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+            else value
+        )
     return both

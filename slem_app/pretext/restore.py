@@ -1,4 +1,6 @@
-"""What the restoring tasks share: an error over the voxels that count, averaged a sample, and how much of the variance is explained."""
+"""What the restoring tasks share: an error over the voxels that count, averaged a sample, and how much of the
+variance is explained.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ import torch
 __all__ = ["explained", "masked_error"]
 
 
-def masked_error(restored: torch.Tensor, truth: torch.Tensor, where: torch.Tensor, power: int) -> torch.Tensor:
+def masked_error(
+    restored: torch.Tensor, truth: torch.Tensor, where: torch.Tensor, power: int
+) -> torch.Tensor:
     """(N,) mean of |restored - truth| ** power over the voxels of each sample.
 
     Args:
@@ -22,18 +26,23 @@ def masked_error(restored: torch.Tensor, truth: torch.Tensor, where: torch.Tenso
     return error.sum(axes) / where.sum(axes).clamp_min(1)
 
 
-def explained(restored: torch.Tensor, truth: torch.Tensor, where: torch.Tensor, among: torch.Tensor | None = None) -> torch.Tensor:
-    """(N,) 1 - mean squared error / variance within each sequence; 0 is what the best constant a sequence gives.
+def explained(
+    restored: torch.Tensor, truth: torch.Tensor, where: torch.Tensor, among: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(N,) 1 - mean squared error / variance within each sequence; 0 is what the best constant a sequence
+    gives.
 
     Args:
         restored: (N, M, I, J, K).
         truth: same shape.
         where: same shape, bool; the voxels whose error counts.
-        among: same shape, bool; those whose variance it is measured by, `where` by default. Small holes, some of them nearly uniform, want more than
-            themselves.
+        among: same shape, bool; those whose variance it is measured by, `where` by default. Small holes, some
+            of them nearly uniform, want more than themselves.
     """
     among = where if among is None else among
     truth, axes = truth.float(), (1, 2, 3, 4)
-    mean = (truth * among).sum(dim=(2, 3, 4), keepdim=True) / among.sum(dim=(2, 3, 4), keepdim=True).clamp_min(1)
+    mean = (truth * among).sum(dim=(2, 3, 4), keepdim=True) / among.sum(
+        dim=(2, 3, 4), keepdim=True
+    ).clamp_min(1)
     variance = ((truth - mean).square() * among).sum(axes) / among.sum(axes).clamp_min(1)
     return 1 - masked_error(restored, truth, where, power=2) / variance.clamp_min(1e-6)

@@ -1,4 +1,6 @@
-"""One whole pre-training: from cached cases to a saved encoder. Started by the command line and by torchrun alike."""
+"""One whole pre-training: from cached cases to a saved encoder. Started by the command line and by torchrun
+alike.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def pretrain(
     progress: bool = True,
     card: EncoderCard | None = None,
 ) -> PretrainReport:
-    """Train an encoder and save it to `folder`/model; the run itself (checkpoint, settings, curves) lies in `folder`.
+    """Train an encoder and save it to `folder`/model; the run itself (checkpoint, settings, curves) lies in
+    `folder`.
 
     Args:
         recipe: what and how.
@@ -81,28 +84,68 @@ def pretrain(
     """
     folder, settings, task = Path(folder), recipe.settings, recipe.task
     used, skipped = usable(cache, sorted(ids), task, recipe.sequences)
-    held_out = [i for i in sorted(held_out) if not task.refuse(cache.load(i).images.shape[1:], cache.load(i).present)]
+    held_out = [
+        i for i in sorted(held_out) if not task.refuse(cache.load(i).images.shape[1:], cache.load(i).present)
+    ]
     with first_process_first():
         _annotate(cache, [*used, *held_out], recipe, progress)
     torch.manual_seed(settings.seed)
     network = PretextNetwork(task, recipe.network)
-    state = State(folder, {**recipe.table(), "cases": list(used), "classes": task.classes(len(recipe.sequences))})
-    samples = Samples(cache, used, task, settings.view, recipe.network.multiple, settings.steps * settings.batch, settings.seed)
+    state = State(
+        folder, {**recipe.table(), "cases": list(used), "classes": task.classes(len(recipe.sequences))}
+    )
+    samples = Samples(
+        cache,
+        used,
+        task,
+        settings.view,
+        recipe.network.multiple,
+        settings.steps * settings.batch,
+        settings.seed,
+    )
     curve = _HeldOut(recipe, cache, held_out, folder, device) if held_out else None
-    outcome = fit(network, PretextLosses(network, task, settings.precision), samples, settings, state, device, workers, progress, on_checkpoint=curve)
+    outcome = fit(
+        network,
+        PretextLosses(network, task, settings.precision),
+        samples,
+        settings,
+        state,
+        device,
+        workers,
+        progress,
+        on_checkpoint=curve,
+    )
     measured = measure(outcome.network, recipe, cache, held_out, device) if held_out else None
     card = card or recipe.card()
-    made = f"{len(used)} cases, {settings.steps} steps of {settings.batch} samples, seed {settings.seed}, torch {torch.__version__}"
+    made = (
+        f"{len(used)} cases, {settings.steps} steps of {settings.batch} samples, seed "
+        f"{settings.seed}, torch {torch.__version__}"
+    )
     card = replace(card, training=card.training or made)
     if measured is not None:
-        card = replace(card, figures={**card.figures, **{f"held-out {name}": round(value, 4) for name, value in measured.figures.items()}})
+        card = replace(
+            card,
+            figures={
+                **card.figures,
+                **{f"held-out {name}": round(value, 4) for name, value in measured.figures.items()},
+            },
+        )
     if first_process():
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.table(), sort_keys=False, default_flow_style=None, width=140))
+        (folder / "recipe.yaml").write_text(
+            yaml.safe_dump(recipe.table(), sort_keys=False, default_flow_style=None, width=140)
+        )
         card = save_pretrained(folder / "model", card, outcome.network)
     return PretrainReport(card, used, skipped, measured, outcome)
 
 
-def measure(network: nn.Module, recipe: Recipe, cache: CaseCache, ids: Sequence[str], device: str = "cpu", samples: int = 0) -> Measured:
+def measure(
+    network: nn.Module,
+    recipe: Recipe,
+    cache: CaseCache,
+    ids: Sequence[str],
+    device: str = "cpu",
+    samples: int = 0,
+) -> Measured:
     """The task's figures on some cases, plain views, always the same samples.
 
     Args:
@@ -115,36 +158,57 @@ def measure(network: nn.Module, recipe: Recipe, cache: CaseCache, ids: Sequence[
     """
     task, settings = recipe.task, recipe.settings
     _annotate(cache, ids, recipe, progress=False)
-    data = Samples(cache, sorted(ids), task, settings.view, recipe.network.multiple, samples or settings.measured, settings.seed, measuring=True)
+    data = Samples(
+        cache,
+        sorted(ids),
+        task,
+        settings.view,
+        recipe.network.multiple,
+        samples or settings.measured,
+        settings.seed,
+        measuring=True,
+    )
     sums: dict[str, list[torch.Tensor]] = {}
     confusion = None
     training = network.training
     network.eval().to(device)
     with torch.inference_mode():
         for inputs, targets in DataLoader(data, batch_size=settings.batch):
-            inputs, targets = ({name: tensor.to(device) for name, tensor in part.items()} for part in (inputs, targets))
+            inputs, targets = (
+                {name: tensor.to(device) for name, tensor in part.items()} for part in (inputs, targets)
+            )
             with autocast(torch.device(device), settings.precision):
                 outputs = network(inputs)
-            for name, values in {"loss": task.losses(outputs, targets), **task.metrics(outputs, targets)}.items():
+            for name, values in {
+                "loss": task.losses(outputs, targets),
+                **task.metrics(outputs, targets),
+            }.items():
                 sums.setdefault(name, []).append(values.cpu())
             more = task.confusion(outputs, targets)
             confusion = more if confusion is None else confusion + more
     network.train(training)
-    return Measured({name: float(torch.cat(values).mean()) for name, values in sums.items()}, confusion.cpu() if confusion is not None else None)
+    return Measured(
+        {name: float(torch.cat(values).mean()) for name, values in sums.items()},
+        confusion.cpu() if confusion is not None else None,
+    )
 
 
 def load_network(recipe: Recipe, folder: Path, device: str = "cpu") -> PretextNetwork:
     """The averaged network of a run's last checkpoint, heads included, for measuring."""
     network = PretextNetwork(recipe.task, recipe.network)
     average = torch.optim.swa_utils.AveragedModel(network)
-    average.load_state_dict(torch.load(Path(folder) / "checkpoint.pt", map_location=device, weights_only=True)["average"])
+    average.load_state_dict(
+        torch.load(Path(folder) / "checkpoint.pt", map_location=device, weights_only=True)["average"]
+    )
     return average.module.to(device).eval()
 
 
 class _HeldOut:
     """Measures at every checkpoint and keeps the curve, `measured.csv`."""
 
-    def __init__(self, recipe: Recipe, cache: CaseCache, ids: Sequence[str], folder: Path, device: str) -> None:
+    def __init__(
+        self, recipe: Recipe, cache: CaseCache, ids: Sequence[str], folder: Path, device: str
+    ) -> None:
         self.recipe, self.cache, self.ids, self.device = recipe, cache, ids, device
         self.path, self.curve = folder / "measured.csv", None
 
@@ -152,10 +216,14 @@ class _HeldOut:
         figures = measure(network, self.recipe, self.cache, self.ids, self.device).figures
         if self.curve is None:
             self.curve = Curve(self.path, ("step", "loss", *FIGURES), step - 1)
-        self.curve.add(step=step, **{name: value for name, value in figures.items() if name in ("loss", *FIGURES)})
+        self.curve.add(
+            step=step, **{name: value for name, value in figures.items() if name in ("loss", *FIGURES)}
+        )
 
 
 def _annotate(cache: CaseCache, ids: Sequence[str], recipe: Recipe, progress: bool) -> None:
     if recipe.task.annotates:
-        with tqdm(total=len(ids), desc=f"{recipe.task.name} maps", unit="case", disable=not progress, leave=False) as bar:
+        with tqdm(
+            total=len(ids), desc=f"{recipe.task.name} maps", unit="case", disable=not progress, leave=False
+        ) as bar:
             annotate(cache, ids, recipe.task, lambda _: bar.update())

@@ -1,6 +1,8 @@
-"""Samples by number: sample `n` of seed `s` is always the same, so a resumed or distributed run sees what one run would.
+"""Samples by number: sample `n` of seed `s` is always the same, so a resumed or distributed run sees what one
+run would.
 
-Cases stay on disk, memory-mapped, and are opened when their sample is made, so memory does not grow with their number.
+Cases stay on disk, memory-mapped, and are opened when their sample is made, so memory does not grow with
+their number.
 """
 
 from __future__ import annotations
@@ -40,7 +42,15 @@ class Samples(Dataset):
     """
 
     def __init__(
-        self, cache: CaseCache, ids: Sequence[str], task: Task, view: ViewSettings, stride: int, count: int, seed: int = 0, measuring: bool = False
+        self,
+        cache: CaseCache,
+        ids: Sequence[str],
+        task: Task,
+        view: ViewSettings,
+        stride: int,
+        count: int,
+        seed: int = 0,
+        measuring: bool = False,
     ) -> None:
         if not ids:
             raise BadStudy("there is no case to pre-train on")
@@ -58,25 +68,38 @@ class Samples(Dataset):
     def __getitem__(self, number: int) -> Sample:
         case = self.cache.load(self.case(number))
         rng = np.random.default_rng([self.seed, number, *([HELD_OUT] if self.measuring else [])])
-        notes = np.load(_place(self.cache, case.id, self.task), mmap_mode="r") if self.task.annotates else None
-        return self.task.sample(make_view(case, notes, rng, self.view, plain=self.measuring), rng, self.stride)
+        notes = (
+            np.load(_place(self.cache, case.id, self.task), mmap_mode="r") if self.task.annotates else None
+        )
+        return self.task.sample(
+            make_view(case, notes, rng, self.view, plain=self.measuring), rng, self.stride
+        )
 
 
-def usable(cache: CaseCache, ids: Sequence[str], task: Task, sequences: Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, str]]:
+def usable(
+    cache: CaseCache, ids: Sequence[str], task: Task, sequences: Sequence[str]
+) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """The cases that the task can use, and for each other one why not.
 
     Raises:
-        BadStudy: none is left, a cache of other sequences, or a sequence that no case has: its classes would have no example.
+        BadStudy: none is left, a cache of other sequences, or a sequence that no case has: its classes would
+            have no example.
     """
     good, skipped = [], {}
     seen = None
     for case_id in ids:
         case = cache.load(case_id)
         if len(case.present) != len(sequences):
-            raise BadStudy(f"{case_id} was prepared for {len(case.present)} sequences, the recipe has {len(sequences)}: use another cache folder")
+            raise BadStudy(
+                f"{case_id} was prepared for {len(case.present)} sequences, the recipe has "
+                f"{len(sequences)}: use another cache folder"
+            )
         reason = task.refuse(case.images.shape[1:], case.present)
         if case.present.sum() < task.least:
-            reason = f"has {int(case.present.sum())} of the recipe's sequences, {task.name} needs at least {task.least}"
+            reason = (
+                f"has {int(case.present.sum())} of the recipe's sequences, {task.name} needs at least "
+                f"{task.least}"
+            )
         if reason:
             skipped[case_id] = reason
             continue
@@ -84,14 +107,22 @@ def usable(cache: CaseCache, ids: Sequence[str], task: Task, sequences: Sequence
         seen = case.present if seen is None else seen | case.present
     if not good:
         some = "; ".join(f"{case}: {why}" for case, why in list(skipped.items())[:3])
-        raise BadStudy(f"none of {len(skipped)} cases can be used for {task.name} ({some or 'the list is empty'})")
+        raise BadStudy(
+            f"none of {len(skipped)} cases can be used for {task.name} ({some or 'the list is empty'})"
+        )
     if not seen.all():
         absent = ", ".join(name for name, there in zip(sequences, seen, strict=True) if not there)
-        raise BadStudy(f"no usable case has {absent}: classes that hold it would have no example; take it out of the recipe's sequences, or add such cases")
+        raise BadStudy(
+            f"no usable case has {absent}: classes that hold it would have no example; take it "
+            f"out of the "
+            f"recipe's sequences, or add such cases"
+        )
     return tuple(good), skipped
 
 
-def annotate(cache: CaseCache, ids: Sequence[str], task: Task, seen: Callable[[str], None] | None = None) -> None:
+def annotate(
+    cache: CaseCache, ids: Sequence[str], task: Task, seen: Callable[[str], None] | None = None
+) -> None:
     """Make what the task keeps beside each case and lacks."""
     for case_id in ids if task.annotates else ():
         place = _place(cache, case_id, task)

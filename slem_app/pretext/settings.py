@@ -33,7 +33,9 @@ class PretextSettings:
     clip: float = 12.0
     """Largest norm of the gradient."""
     precision: str = "auto"
-    """Of the network: bfloat16, float32, or auto: bfloat16 where the processor computes in it. Loss and weights are always float32."""
+    """Of the network: bfloat16, float32, or auto: bfloat16 where the processor computes in it. Loss and
+    weights are always float32.
+    """
     seed: int = 0
     """Seed of weights, views and samples."""
     save_every: int = 100

@@ -1,7 +1,9 @@
-"""SLeM and more, our own step beyond the paper: from the same collage also every sequence at every voxel, through the decoder.
+"""SLeM and more, our own step beyond the paper: from the same collage also every sequence at every voxel,
+through the decoder.
 
-Naming the arrangement is a global task; telling from a T1 block what the FLAIR shows there is a dense one, and it trains the decoder that
-the segmentation uses. L = L_class (`slem`) + weight * mean |restored - x| over the head and the sequences that the case has.
+Naming the arrangement is a global task; telling from a T1 block what the FLAIR shows there is a dense one,
+and it trains the decoder that the segmentation uses. L = L_class (`slem`) + weight * mean |restored - x| over
+the head and the sequences that the case has.
 """
 
 from __future__ import annotations
@@ -67,20 +69,34 @@ class SlemRestore(Task):
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
         inputs, targets = self.slem.sample(view, rng, stride)
-        return Sample(inputs, {**targets, "truth": torch.from_numpy(view.images), "where": torch.from_numpy(view.tissue)})
+        return Sample(
+            inputs,
+            {**targets, "truth": torch.from_numpy(view.images), "where": torch.from_numpy(view.tissue)},
+        )
 
     def head(self, config: SegmenterConfig) -> nn.Module:
-        return _Both(self.slem.head(config), RestoreHead(config.channels[0], config.sequences, config.stem_stride))
+        return _Both(
+            self.slem.head(config), RestoreHead(config.channels[0], config.sequences, config.stem_stride)
+        )
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         restoring = masked_error(outputs["restored"], targets["truth"], targets["where"], power=1)
         return self.slem.losses(outputs, targets) + self.weight * restoring
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """Those of `slem`, and 'explained', the share of the sequences' variance that is restored."""
-        return {**self.slem.metrics(outputs, targets), "explained": explained(outputs["restored"], targets["truth"], targets["where"])}
+        return {
+            **self.slem.metrics(outputs, targets),
+            "explained": explained(outputs["restored"], targets["truth"], targets["where"]),
+        }
 
-    def confusion(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def confusion(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         return self.slem.confusion(outputs, targets)
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:

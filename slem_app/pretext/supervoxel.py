@@ -1,10 +1,13 @@
 """Kayal's pretext: paint in one supervoxel that was blanked.
 
-Kayal, Chen, Bashyam et al.: "Region-of-Interest Guided Supervoxel Inpainting for Self-supervision", MICCAI 2020. A U-Net restores a
-supervoxel (SLIC, Achanta et al., TPAMI 2012, eq. 3: n_segments 400, compactness 0.15 on FLAIR and T1ce) that was blanked in its input, by the
-mean squared error, the reconstruction loss of Pathak et al. (CVPR 2016, eq. 1): || M * (x - F((1 - M) * x)) ||^2. Their
-best variant picks supervoxels by the ground truth, so it sees labels; this is the one that picks any supervoxel of the head ("noroi").
-Our reading: blanked in all sequences, since all of them are the input of the segmentation; the error is taken inside the hole.
+Kayal, Chen, Bashyam et al.: "Region-of-Interest Guided Supervoxel Inpainting for Self-supervision", MICCAI
+    2020. A U-Net restores a
+supervoxel (SLIC, Achanta et al., TPAMI 2012, eq. 3: n_segments 400, compactness 0.15 on FLAIR and T1ce) that
+was blanked in its input, by the mean squared error, the reconstruction loss of Pathak et al. (CVPR 2016, eq.
+1): || M * (x - F((1 - M) * x)) ||^2. Their best variant picks supervoxels by the ground truth, so it sees
+labels; this is the one that picks any supervoxel of the head ("noroi").
+Our reading: blanked in all sequences, since all of them are the input of the segmentation; the error is taken
+    inside the hole.
 """
 
 from __future__ import annotations
@@ -45,11 +48,23 @@ def supervoxels(images: np.ndarray, head: np.ndarray, count: int, compactness: f
     try:  # only here, so that a training server with a filled cache does without
         from skimage.segmentation import slic
     except ImportError as error:
-        raise BadSetting("supervoxels need scikit-image: pip install scikit-image, or fill the cache on a machine that has it") from error
+        raise BadSetting(
+            "supervoxels need scikit-image: pip install scikit-image, or fill the cache on a machine "
+            "that has it"
+        ) from error
     values = images[:, head]
     low, high = np.percentile(values, [0.5, 99.5], axis=1)
-    scaled = np.clip((images - low[:, None, None, None]) / np.maximum(high - low, 1e-6)[:, None, None, None], 0, 1)
-    return slic(np.moveaxis(scaled, 0, -1), n_segments=count, compactness=compactness, mask=head, channel_axis=-1, start_label=1).astype(np.int32)
+    scaled = np.clip(
+        (images - low[:, None, None, None]) / np.maximum(high - low, 1e-6)[:, None, None, None], 0, 1
+    )
+    return slic(
+        np.moveaxis(scaled, 0, -1),
+        n_segments=count,
+        compactness=compactness,
+        mask=head,
+        channel_axis=-1,
+        start_label=1,
+    ).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,9 @@ class Supervoxel(Task):
     holes: int = 1
     """Supervoxels blanked in a sample."""
     slic_on: tuple[int, ...] = (1, 3)
-    """Slots that SLIC goes by, t1c and t2f of the brain's four; those that a case lacks are left out, and with none of them all count."""
+    """Slots that SLIC goes by, t1c and t2f of the brain's four; those that a case lacks are left out, and
+    with none of them all count.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slic_on", tuple(self.slic_on))
@@ -102,12 +119,18 @@ class Supervoxel(Task):
     def head(self, config: SegmenterConfig) -> nn.Module:
         return RestoreHead(config.channels[0], config.sequences, config.stem_stride)
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """Mean squared error in the hole."""
         return masked_error(outputs["restored"], targets["truth"], targets["where"], power=2)
 
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """'score' 1 - the hole's mean squared error / the head's variance; 'chance' 0, about what the head's mean gives."""
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """'score' 1 - the hole's mean squared error / the head's variance; 'chance' 0, about what the head's
+        mean gives.
+        """
         truth = targets["truth"]
         score = explained(outputs["restored"], truth, targets["where"], among=truth != 0)
         return {"score": score, "chance": torch.zeros_like(score)}

@@ -1,7 +1,9 @@
-"""What a pretext task is: from one unlabelled case to inputs and targets, a head on the encoder, a loss and a metric.
+"""What a pretext task is: from one unlabelled case to inputs and targets, a head on the encoder, a loss and a
+metric.
 
-A task is a frozen dataclass whose fields are its options. All tasks see the same views of the same cached cases, train the same encoder
-and pass through the same loop, so that only the task differs between them. Random numbers come from the generator that is given.
+A task is a frozen dataclass whose fields are its options. All tasks see the same views of the same cached
+cases, train the same encoder and pass through the same loop, so that only the task differs between them.
+Random numbers come from the generator that is given.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class View:
     present: np.ndarray
     """(M,) bool."""
     notes: np.ndarray | None = None
-    """(I, J, K) int32, what the task's `annotate` made, seen from the same side; None where it makes nothing."""
+    """(I, J, K) int32, what the task's `annotate` made, seen from the same side; None where it makes nothing.
+    """
 
     @property
     def tissue(self) -> np.ndarray:
@@ -69,7 +72,9 @@ class Task(ABC):
 
     @abstractmethod
     def slots(self, sequences: int) -> int:
-        """Slots of the encoder for a data set of `sequences` sequences: 1 for a task on one image, else one each."""
+        """Slots of the encoder for a data set of `sequences` sequences: 1 for a task on one image, else one
+        each.
+        """
 
     @abstractmethod
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
@@ -83,15 +88,23 @@ class Task(ABC):
 
     @abstractmethod
     def head(self, config: SegmenterConfig) -> nn.Module:
-        """A module whose forward takes (Features, inputs) and gives the outputs; `config` is the segmenter's."""
+        """A module whose forward takes (Features, inputs) and gives the outputs; `config` is the
+        segmenter's.
+        """
 
     @abstractmethod
-    def losses(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def losses(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """(N,) float32, one loss a sample."""
 
     @abstractmethod
-    def metrics(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """(N,) figures a sample; 'score' is the one that counts, higher is better, and 'chance' is what blind guessing gives."""
+    def metrics(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """(N,) figures a sample; 'score' is the one that counts, higher is better, and 'chance' is what blind
+        guessing gives.
+        """
 
     @abstractmethod
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:
@@ -106,9 +119,13 @@ class Task(ABC):
         return None
 
     def classes(self, sequences: int) -> list[list[int]]:
-        """The table of classes, kept with the checkpoint; empty where there is none or it is too long to list."""
+        """The table of classes, kept with the checkpoint; empty where there is none or it is too long to
+        list.
+        """
         return []
 
-    def confusion(self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    def confusion(
+        self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor | None:
         """(M, M) counts, true sequence by named sequence, for tasks that name sequences."""
         return None

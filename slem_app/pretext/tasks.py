@@ -14,7 +14,9 @@ from slem_app.pretext.task import Task
 
 __all__ = ["TASKS", "task_class"]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Slem, Jigen, MultimodalPuzzle, Supervoxel, Masked, SlemRestore, Placebo)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Slem, Jigen, MultimodalPuzzle, Supervoxel, Masked, SlemRestore, Placebo)
+}
 
 
 def task_class(name: str) -> type[Task]:

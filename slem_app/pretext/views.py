@@ -1,4 +1,6 @@
-"""From a cached case to a view: the whole head at a fixed size, mirrored and turned by chance; the same for every task."""
+"""From a cached case to a view: the whole head at a fixed size, mirrored and turned by chance; the same for
+every task.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,27 @@ class ViewSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "scale", tuple(float(s) for s in self.scale))
-        if len(self.shape) != 3 or min(self.shape) < 8 or not 0 <= self.flip <= 1 or not 0 <= self.spatial <= 1 or not 0 < self.scale[0] <= self.scale[1]:
-            raise BadSetting(f"a view needs three sizes of at least 8 voxels, probabilities between 0 and 1 and a scale that rises: {self}")
+        if (
+            len(self.shape) != 3
+            or min(self.shape) < 8
+            or not 0 <= self.flip <= 1
+            or not 0 <= self.spatial <= 1
+            or not 0 < self.scale[0] <= self.scale[1]
+        ):
+            raise BadSetting(
+                f"a view needs three sizes of at least 8 voxels, probabilities between 0 and 1 "
+                f"and a scale "
+                f"that rises: {self}"
+            )
 
 
-def make_view(case: CachedCase, notes: np.ndarray | None, rng: np.random.Generator, settings: ViewSettings, plain: bool = False) -> View:
+def make_view(
+    case: CachedCase,
+    notes: np.ndarray | None,
+    rng: np.random.Generator,
+    settings: ViewSettings,
+    plain: bool = False,
+) -> View:
     """Look at a case.
 
     Args:
@@ -56,7 +74,11 @@ def make_view(case: CachedCase, notes: np.ndarray | None, rng: np.random.Generat
         both.append(cut(notes[None], start, settings.shape).astype(np.float32))
     if not plain:
         both = _moved(both, rng, settings)
-    return View(np.ascontiguousarray(both[0]), case.present.copy(), np.ascontiguousarray(both[1][0]).astype(np.int32) if notes is not None else None)
+    return View(
+        np.ascontiguousarray(both[0]),
+        case.present.copy(),
+        np.ascontiguousarray(both[1][0]).astype(np.int32) if notes is not None else None,
+    )
 
 
 def _moved(both: list[np.ndarray], rng: np.random.Generator, settings: ViewSettings) -> list[np.ndarray]:
@@ -69,4 +91,7 @@ def _moved(both: list[np.ndarray], rng: np.random.Generator, settings: ViewSetti
     images, *notes = (torch.from_numpy(np.ascontiguousarray(array)) for array in both)
     moved = warp(torch.cat([images, (images != 0).float()]), affine)
     values, inside = moved.split(len(images))
-    return [torch.where(inside > 0.5, values, 0.0).numpy(), *(warp(n, affine, "nearest").numpy() for n in notes)]
+    return [
+        torch.where(inside > 0.5, values, 0.0).numpy(),
+        *(warp(n, affine, "nearest").numpy() for n in notes),
+    ]

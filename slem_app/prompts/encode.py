@@ -1,8 +1,9 @@
 """Prompts as channels of the network's grid.
 
-Channels of L labels, P = 2 L + 2: [0, L) where each label was clicked or painted; L background; (L, 2 L] the current segmentation, one-hot
-by label; 2 L + 1 the box. No prompt at all is zero everywhere, which is automatic use. A click is a small Gaussian ball in millimetres, so
-it looks the same at every spacing and orientation.
+Channels of L labels, P = 2 L + 2: [0, L) where each label was clicked or painted; L background; (L, 2 L] the
+current segmentation, one-hot by label; 2 L + 1 the box. No prompt at all is zero everywhere, which is
+automatic use. A click is a small Gaussian ball in millimetres, so it looks the same at every spacing and
+orientation.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def channel_count(labels: LabelSet) -> int:
     return 2 * len(labels.labels) + 2
 
 
-def encode(prompts: Prompts, grid: Grid, labels: LabelSet, current: np.ndarray | None = None, sigma: float = SIGMA) -> np.ndarray:
+def encode(
+    prompts: Prompts, grid: Grid, labels: LabelSet, current: np.ndarray | None = None, sigma: float = SIGMA
+) -> np.ndarray:
     """Channels of `prompts`.
 
     Args:

@@ -1,8 +1,11 @@
-"""Clicks, scribbles, a box and a mask, in world millimetres, so that they mean the same on every grid of a case.
+"""Clicks, scribbles, a box and a mask, in world millimetres, so that they mean the same on every grid of a
+case.
 
-Invariants: everything is immutable, `Prompts` keeps the order in which its entries came, and where two entries contradict each other in one
-voxel the later one holds. A prompt is made from voxel indices of the image that the reader LOOKS AT, with that image's grid; whatever is
-wrong with it (outside, not whole, unknown label) is refused there, so a `Prompts` is always usable.
+Invariants: everything is immutable, `Prompts` keeps the order in which its entries came, and where two
+    entries contradict each other in one
+voxel the later one holds. A prompt is made from voxel indices of the image that the reader LOOKS AT, with
+that image's grid; whatever is wrong with it (outside, not whole, unknown label) is refused there, so a
+`Prompts` is always usable.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ class Click:
     """RAS mm."""
 
     @classmethod
-    def on(cls, grid: Grid, index: Sequence[float], label: str, labels: LabelSet | None = None, what: str = "") -> Click:
+    def on(
+        cls, grid: Grid, index: Sequence[float], label: str, labels: LabelSet | None = None, what: str = ""
+    ) -> Click:
         """A click on the displayed image.
 
         Args:
@@ -63,7 +68,8 @@ class Click:
         voxel = whole_index(index, what, grid)
         if any(not 0 <= v < n for v, n in zip(voxel, grid.shape)):
             raise BadPrompt(
-                f"{what} at {list(voxel)} lies outside the image of {_size(grid)} voxels (indices 0 to {', '.join(str(n - 1) for n in grid.shape)}): "
+                f"{what} at {list(voxel)} lies outside the image of {_size(grid)} voxels (indices 0 to "
+                f"{', '.join(str(n - 1) for n in grid.shape)}): "
                 "place it again; does it belong to another image?"
             )
         return cls(label, tuple(float(x) for x in grid.to_world(np.array(voxel))))
@@ -93,18 +99,28 @@ class Scribble:
             BadPrompt: nothing is painted, or the mask is of another size than the grid.
         """
         if painted.shape != grid.shape:
-            raise BadPrompt(f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image {_size(grid)}: paint it on this image")
+            raise BadPrompt(
+                f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image "
+                f"{_size(grid)}: paint it on this image"
+            )
         box = occupied(painted)
         part = np.ascontiguousarray(painted[box], dtype=bool)
         if not part.size:
-            raise BadPrompt(f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out")
+            raise BadPrompt(
+                f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out"
+            )
         part.setflags(write=False)
         return cls(label, part, grid.crop(tuple(s.start for s in box), part.shape))
 
     @cached_property
     def digest(self) -> str:
         """Hash of all it says."""
-        parts = (self.label.encode(), repr(self.painted.shape).encode(), np.packbits(self.painted).tobytes(), self.grid.affine.tobytes())
+        parts = (
+            self.label.encode(),
+            repr(self.painted.shape).encode(),
+            np.packbits(self.painted).tobytes(),
+            self.grid.affine.tobytes(),
+        )
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -119,17 +135,24 @@ class Scribble:
         return self.grid.to_world(np.argwhere(self.painted))
 
     def voxels(self, grid: Grid) -> np.ndarray:
-        """(n, 3) voxels of `grid` that it paints: those whose centre lies in a painted voxel, and those that hold a painted voxel's centre.
+        """(n, 3) voxels of `grid` that it paints: those whose centre lies in a painted voxel, and those that
+        hold a painted voxel's centre.
 
-        The second half keeps a fine scribble on a coarse grid, the first one a coarse scribble whole on a fine grid.
+        The second half keeps a fine scribble on a coarse grid, the first one a coarse scribble whole on a
+        fine grid.
         """
         coarse = np.floor(grid.to_index(self.world) + 0.5).astype(int)  # n 3
-        corners = np.array(list(product((-0.5, 0.5), repeat=3))) * self.painted.shape + (np.array(self.painted.shape) - 1) / 2
+        corners = (
+            np.array(list(product((-0.5, 0.5), repeat=3))) * self.painted.shape
+            + (np.array(self.painted.shape) - 1) / 2
+        )
         reach = grid.to_index(self.grid.to_world(corners))
         low = np.maximum(np.floor(reach.min(axis=0)).astype(int), 0)
         high = np.minimum(np.ceil(reach.max(axis=0)).astype(int) + 1, grid.shape)
         if (low < high).all():
-            near = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1).reshape(-1, 3)
+            near = np.stack(
+                np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1
+            ).reshape(-1, 3)
             own = np.floor(self.grid.to_index(grid.to_world(near)) + 0.5).astype(int)
             held = ((own >= 0) & (own < self.painted.shape)).all(axis=1)
             held[held] = self.painted[tuple(own[held].T)]
@@ -140,7 +163,9 @@ class Scribble:
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """Where labels may be; a box of whole voxels of the displayed image, so it turns with an oblique image."""
+    """Where labels may be; a box of whole voxels of the displayed image, so it turns with an
+    oblique image.
+    """
 
     grid: Grid
     """Its voxels."""
@@ -148,16 +173,31 @@ class Box:
     """The labels that are kept inside; empty: every label."""
 
     @classmethod
-    def on(cls, grid: Grid, first: Sequence[float], second: Sequence[float], labels: Sequence[str] = ()) -> Box:
-        """The box between two voxels of the displayed image, both included, in any order; what leaves the image is cut off.
+    def on(
+        cls, grid: Grid, first: Sequence[float], second: Sequence[float], labels: Sequence[str] = ()
+    ) -> Box:
+        """The box between two voxels of the displayed image, both included, in any order; what leaves the
+        image is cut off.
 
         Raises:
             BadPrompt: not whole numbers, or wholly outside the image.
         """
-        ends = np.sort(np.array([whole_index(first, "a corner of the box", grid), whole_index(second, "a corner of the box", grid)]), axis=0)
+        ends = np.sort(
+            np.array(
+                [
+                    whole_index(first, "a corner of the box", grid),
+                    whole_index(second, "a corner of the box", grid),
+                ]
+            ),
+            axis=0,
+        )
         low, high = np.maximum(ends[0], 0), np.minimum(ends[1], np.array(grid.shape) - 1)
         if (low > high).any():
-            raise BadPrompt(f"the box {ends[0].tolist()} to {ends[1].tolist()} lies outside the image of {_size(grid)} voxels: draw it again on this image")
+            raise BadPrompt(
+                f"the box {ends[0].tolist()} to {ends[1].tolist()} lies outside the image of "
+                f"{_size(grid)} "
+                f"voxels: draw it again on this image"
+            )
         return cls(grid.crop(tuple(low), tuple(high - low + 1)), tuple(labels))
 
     def __eq__(self, other: object) -> bool:
@@ -186,7 +226,9 @@ class Box:
         for axis, size in enumerate(self.grid.shape):
             index = matrix[axis, 3]
             for along in range(3):
-                if abs(matrix[axis, along]) * grid.shape[along] > 1e-6:  # where the axes agree this stays one-dimensional
+                if (
+                    abs(matrix[axis, along]) * grid.shape[along] > 1e-6
+                ):  # where the axes agree this stays one-dimensional
                     step = np.arange(grid.shape[along]) * matrix[axis, along]
                     index = index + step.reshape([-1 if a == along else 1 for a in range(3)])
             result &= (index >= -0.5 - 1e-6) & (index <= size - 0.5 + 1e-6)
@@ -204,7 +246,10 @@ class Mask:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
-            raise BadPrompt(f"the segmentation has {self.array.shape} voxels, its grid {_size(self.grid)}: send both from one image")
+            raise BadPrompt(
+                f"the segmentation has {self.array.shape} voxels, its grid {_size(self.grid)}: send both "
+                f"from one image"
+            )
 
 
 @dataclass(frozen=True)
@@ -233,7 +278,11 @@ class Prompts:
         for entry in self.entries:
             if not self.box.allows(entry):
                 kind = "click" if isinstance(entry, Click) else "scribble"
-                raise BadPrompt(f"a {kind} of {entry.label!r} lies outside the box that limits this label: enlarge the box or remove the {kind}")
+                raise BadPrompt(
+                    f"a {kind} of {entry.label!r} lies outside the box that limits this label: "
+                    f"enlarge the "
+                    f"box or remove the {kind}"
+                )
 
     @property
     def clicks(self) -> tuple[Click, ...]:
@@ -270,10 +319,14 @@ class Prompts:
         for n in reversed(range(len(self.entries))):
             if self.entries[n] == entry:
                 return replace(self, entries=self.entries[:n] + self.entries[n + 1 :])
-        raise BadPrompt(f"there is no such {type(entry).__name__.lower()} of {entry.label or 'background'!r} to remove")
+        raise BadPrompt(
+            f"there is no such {type(entry).__name__.lower()} of {entry.label or 'background'!r} to remove"
+        )
 
     def since(self, earlier: Prompts) -> tuple[Click | Scribble, ...] | None:
-        """The entries that came on top of `earlier`; None if `earlier` has one that is gone, or another mask to start from."""
+        """The entries that came on top of `earlier`; None if `earlier` has one that is gone, or another mask
+        to start from.
+        """
         left, more = Counter(earlier.entries), []
         for entry in self.entries:
             if left[entry] > 0:
@@ -283,7 +336,9 @@ class Prompts:
         return None if self.mask is not earlier.mask or sum(left.values()) else tuple(more)
 
     def ordered_like(self, earlier: Prompts) -> Prompts:
-        """The same entries, those that `earlier` knows first and in its order: clients send clicks by label, without their order."""
+        """The same entries, those that `earlier` knows first and in its order: clients send clicks by label,
+        without their order.
+        """
         mine, first = Counter(self.entries), []
         for entry in earlier.entries:
             if mine[entry] > 0:
@@ -330,8 +385,13 @@ def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:
         BadPrompt: anything else, e.g. NaN.
     """
     values = list(index) if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str) else []
-    if len(values) != 3 or any(isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v) or v != int(v) for v in values):
-        raise BadPrompt(f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of {_size(grid)} voxels")
+    if len(values) != 3 or any(
+        isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v) or v != int(v) for v in values
+    ):
+        raise BadPrompt(
+            f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of "
+            f"{_size(grid)} voxels"
+        )
     return tuple(int(v) for v in values)
 
 

@@ -1,7 +1,9 @@
-"""A simulated reader: looks at a segmentation beside the truth and clicks into the worst error, as a patient reader would.
+"""A simulated reader: looks at a segmentation beside the truth and clicks into the worst error, as a patient
+reader would.
 
-An error is a connected piece of one true label where something else is shown. The worst one is that whose mending gains most Dice, summed over
-the regions ('share'), or the largest in mm3 ('volume'). The click falls into its interior: among the voxels nearly as deep as the deepest.
+An error is a connected piece of one true label where something else is shown. The worst one is that whose
+mending gains most Dice, summed over the regions ('share'), or the largest in mm3 ('volume'). The click falls
+into its interior: among the voxels nearly as deep as the deepest.
 Works on any grid: the network's in training, the reference's in evaluation.
 """
 
@@ -38,8 +40,16 @@ class ReaderSettings:
     """mm3 under which an error is let be."""
 
     def __post_init__(self) -> None:
-        if self.measure not in ("share", "volume") or not 0 <= self.jitter <= 1 or not 0 <= self.wrong <= 1 or self.smallest < 0:
-            raise BadSetting(f"a reader's measure is share or volume, jitter and wrong lie in 0..1, smallest is not negative: {self}")
+        if (
+            self.measure not in ("share", "volume")
+            or not 0 <= self.jitter <= 1
+            or not 0 <= self.wrong <= 1
+            or self.smallest < 0
+        ):
+            raise BadSetting(
+                f"a reader's measure is share or volume, jitter and wrong lie in 0..1, smallest is not "
+                f"negative: {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,14 @@ class SimulatedReader:
         values = np.arange(len(labels.labels) + 1)
         self._member = labels.region_masks(values)  # R L+1: is a label's voxel in a region?
 
-    def shots(self, truth: np.ndarray, current: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, count: int = 1) -> tuple[Shot, ...]:
+    def shots(
+        self,
+        truth: np.ndarray,
+        current: np.ndarray,
+        spacing: np.ndarray,
+        rng: np.random.Generator,
+        count: int = 1,
+    ) -> tuple[Shot, ...]:
         """Up to `count` clicks, the worst error first; fewer where fewer errors are left.
 
         Args:
@@ -89,7 +106,13 @@ class SimulatedReader:
         if not wrong[box].size:
             return ()
         start = np.array([s.start for s in box])
-        errors = _Errors(truth[box], current[box], self._weights(truth, current), float(np.prod(spacing)), self.settings.smallest)
+        errors = _Errors(
+            truth[box],
+            current[box],
+            self._weights(truth, current),
+            float(np.prod(spacing)),
+            self.settings.smallest,
+        )
         shots = []
         for _ in range(count):
             found = errors.worst()
@@ -104,11 +127,21 @@ class SimulatedReader:
         differ = self._member[:, :, None] != self._member[:, None, :]  # R t c
         if self.settings.measure == "volume":
             return differ.any(axis=0).astype(float)
-        counts = sum(np.bincount(labels.ravel(order="K"), minlength=self._member.shape[1]) for labels in (truth, current))
+        counts = sum(
+            np.bincount(labels.ravel(order="K"), minlength=self._member.shape[1])
+            for labels in (truth, current)
+        )
         totals = np.maximum(self._member @ counts, 1)  # R
         return (differ / totals[:, None, None]).sum(axis=0)
 
-    def _shot(self, voxel: np.ndarray, start: np.ndarray, truth: np.ndarray, current: np.ndarray, rng: np.random.Generator) -> Shot:
+    def _shot(
+        self,
+        voxel: np.ndarray,
+        start: np.ndarray,
+        truth: np.ndarray,
+        current: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Shot:
         names = (BACKGROUND, *self.labels.names)
         right, shown = int(truth[tuple(voxel)]), int(current[tuple(voxel)])
         aimed = tuple(r.name for r, row in zip(self.labels.regions, self._member) if row[right] != row[shown])
@@ -121,7 +154,14 @@ class SimulatedReader:
 class _Errors:
     """The pieces of error in one view, and what is left of them after each click."""
 
-    def __init__(self, truth: np.ndarray, current: np.ndarray, weights: np.ndarray, voxel_volume: float, smallest: float) -> None:
+    def __init__(
+        self,
+        truth: np.ndarray,
+        current: np.ndarray,
+        weights: np.ndarray,
+        voxel_volume: float,
+        smallest: float,
+    ) -> None:
         self.pieces = np.zeros(truth.shape, np.int32)
         wrong = truth != current
         count = 0

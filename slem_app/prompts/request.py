@@ -1,6 +1,8 @@
-"""Prompts from the fields that 3D Slicer and OHIF send: IJK lists by label name, or foreground and background of one label; `roi`; scribbles.
+"""Prompts from the fields that 3D Slicer and OHIF send: IJK lists by label name, or foreground and background
+of one label; `roi`; scribbles.
 
-Indices are always those of the displayed image (the one whose id is in the request). Keys that are settings are passed over, but a list of
+Indices are always those of the displayed image (the one whose id is in the request). Keys that are settings
+are passed over, but a list of
 points under an unknown name is an error: a misspelt label must not lose its clicks silently.
 """
 
@@ -18,15 +20,18 @@ from slem_app.types import Grid
 
 __all__ = ["read_box", "read_clicks", "read_scribbles"]
 
-PAINTED = ("foreground_scribbles", "background_scribbles")  # Slicer's names for what is painted; other segments are the existing result
+PAINTED = (
+    "foreground_scribbles",
+    "background_scribbles",
+)  # Slicer's names for what is painted; other segments are the existing result
 
 
 def read_clicks(params: Mapping[str, Any], labels: LabelSet, grid: Grid) -> tuple[Click, ...]:
     """The clicks of a request, label by label.
 
     Args:
-        params: fields of the request. deepedit: {label name: [[i, j, k], ...], 'background': [...]}; deepgrow: 'foreground' and 'background',
-            with the label's name in 'label'.
+        params: fields of the request. deepedit: {label name: [[i, j, k], ...], 'background': [...]};
+            deepgrow: 'foreground' and 'background', with the label's name in 'label'.
         labels: the model's.
         grid: of the displayed image.
 
@@ -35,18 +40,26 @@ def read_clicks(params: Mapping[str, Any], labels: LabelSet, grid: Grid) -> tupl
     """
     for name, value in params.items():
         if name not in (*labels.names, "background", "foreground") and _looks_like_points(value):
-            raise BadPrompt(f"clicks came for the unknown label {name!r}: this model has {', '.join(labels.names)} and background")
+            raise BadPrompt(
+                f"clicks came for the unknown label {name!r}: this model has "
+                f"{', '.join(labels.names)} and "
+                f"background"
+            )
     clicks = [click for name in labels.names for click in _points(params.get(name), name, labels, grid)]
     if params.get("foreground"):
         label = params.get("label")
         if label not in labels.names:
-            raise BadPrompt(f"foreground clicks came for the label {label!r}: give `label`, one of {', '.join(labels.names)}")
+            raise BadPrompt(
+                f"foreground clicks came for the label {label!r}: give `label`, one of "
+                f"{', '.join(labels.names)}"
+            )
         clicks += _points(params["foreground"], label, labels, grid)
     return (*clicks, *_points(params.get("background"), BACKGROUND, labels, grid))
 
 
 def read_box(params: Mapping[str, Any], grid: Grid) -> Box | None:
-    """The box of a request: `roi` = [i1, i2, j1, j2, k1, k2], each pair in any order; None where there is none.
+    """The box of a request: `roi` = [i1, i2, j1, j2, k1, k2], each pair in any order; None where there is
+    none.
 
     Raises:
         BadPrompt: not six whole numbers, or outside the image.
@@ -63,7 +76,8 @@ def read_box(params: Mapping[str, Any], grid: Grid) -> Box | None:
 def read_scribbles(
     array: np.ndarray, grid: Grid, names: Mapping[int, str], labels: LabelSet, label: str, image: Grid
 ) -> tuple[tuple[Scribble, ...], Mask | None]:
-    """Slicer's scribble label map: painted foreground and background of one label, and the segments that exist beside them.
+    """Slicer's scribble label map: painted foreground and background of one label, and the segments that
+    exist beside them.
 
     Args:
         array: (I, J, K) values.
@@ -81,22 +95,34 @@ def read_scribbles(
         BadLabel: a value without a name, or a segment that is no label of the model.
     """
     if not grid.same_as(image):
-        raise BadPrompt(f"the scribbles lie on the grid {grid}, the image on {image}: paint them on the image that is segmented")
+        raise BadPrompt(
+            f"the scribbles lie on the grid {grid}, the image on {image}: paint them on the "
+            f"image that is "
+            f"segmented"
+        )
     check_label(label, labels, "the scribble")
     values = [int(v) for v in np.unique(array) if v != 0]
     if unknown := [v for v in values if v not in names]:
-        raise BadLabel(f"the scribbles hold the values {unknown} that label_info does not name; it names {dict(names)}")
+        raise BadLabel(
+            f"the scribbles hold the values {unknown} that label_info does not name; it names {dict(names)}"
+        )
     meaning = {PAINTED[0]: label, PAINTED[1]: BACKGROUND}
     found = tuple(Scribble.of(meaning[names[v]], array == v, grid) for v in values if names[v] in meaning)
     others = {v: names[v] for v in values if names[v] not in meaning}
     if not others:
         return found, None
     existing = np.where(np.isin(array, list(others)), array, 0)
-    return found, Mask(labels.remap(existing, {v: "" if name == "background" else name for v, name in others.items()}), grid)
+    return found, Mask(
+        labels.remap(existing, {v: "" if name == "background" else name for v, name in others.items()}), grid
+    )
 
 
 def _looks_like_points(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(p, list | tuple) and len(p) == 3 for p in value)
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(p, list | tuple) and len(p) == 3 for p in value)
+    )
 
 
 def _points(value: Any, label: str, labels: LabelSet, grid: Grid) -> list[Click]:
@@ -105,4 +131,6 @@ def _points(value: Any, label: str, labels: LabelSet, grid: Grid) -> list[Click]
     name = label or "background"
     if not isinstance(value, list | tuple):
         raise BadPrompt(f"the clicks of {name!r} are {value!r}: a list of [i, j, k] is needed")
-    return [Click.on(grid, point, label, labels, f"click {n} of {name!r}") for n, point in enumerate(value, 1)]
+    return [
+        Click.on(grid, point, label, labels, f"click {n} of {name!r}") for n, point in enumerate(value, 1)
+    ]

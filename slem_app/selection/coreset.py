@@ -1,4 +1,6 @@
-"""How far cases lie from those that are labelled: k-centre greedy (Sener and Savarese 2018, "Active Learning for CNNs: A Core-Set Approach", Alg. 1)."""
+"""How far cases lie from those that are labelled: k-centre greedy (Sener and Savarese 2018, "Active Learning
+for CNNs: A Core-Set Approach", Alg. 1).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ __all__ = ["distances", "k_centre"]
 
 
 def distances(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Distance of each case to the nearest centre; without any centre, how near it lies to the middle of all (the greater the nearer).
+    """Distance of each case to the nearest centre; without any centre, how near it lies to the middle of all
+    (the greater the nearer).
 
     Args:
         features: (n, F) of the cases.
@@ -29,9 +32,13 @@ def distances(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def k_centre(features: np.ndarray, centres: np.ndarray, count: int) -> list[int]:
-    """Rows of `features` in the order in which greedy k-centre takes them, at most `count`; arguments as of `distances`."""
+    """Rows of `features` in the order in which greedy k-centre takes them, at most `count`; arguments as of
+    `distances`.
+    """
     left, chosen = list(range(len(features))), []
     while left and len(chosen) < count:
-        far = distances(features[left], np.concatenate([centres.reshape(-1, features.shape[1]), features[chosen]]))
+        far = distances(
+            features[left], np.concatenate([centres.reshape(-1, features.shape[1]), features[chosen]])
+        )
         chosen.append(left.pop(int(far.argmax())))
     return chosen

@@ -1,6 +1,8 @@
-"""What a model says of one case without its truth: how sure it is, what it finds, where the case lies among others.
+"""What a model says of one case without its truth: how sure it is, what it finds, where the case lies among
+others.
 
-All is measured on the network's grid. Measures of one case by one model are always the same, so they are made once and kept.
+All is measured on the network's grid. Measures of one case by one model are always the same, so they are made
+once and kept.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from slem_app.volumes.prepare import Prepared
 __all__ = ["MIRRORS", "LabelMap", "Measures", "change_of", "entropy", "measure"]
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (2,))
-"""Axes that are mirrored in each pass of the ensemble: one after the other, which costs half of all eight combinations."""
+"""Axes that are mirrored in each pass of the ensemble: one after the other, which costs half of all eight
+combinations.
+"""
 LEAST = 1000.0  # mm3 that are looked at where nothing is found
 
 
@@ -41,7 +45,9 @@ class Measures:
     """What one model says of one case."""
 
     uncertainty: float
-    """Mean entropy in what is predicted, 0 (sure) to 1 bit; where none is predicted, in the millilitre that is most probable."""
+    """Mean entropy in what is predicted, 0 (sure) to 1 bit; where none is predicted, in the millilitre that
+    is most probable.
+    """
     uncertainty_in: Mapping[str, float]
     """The same in each predicted label; 0 where it is not predicted."""
     volumes_ml: Mapping[str, float]
@@ -79,7 +85,12 @@ class Measures:
         return cls(**{**table, "features": np.array(table["features"], dtype=np.float32)})
 
 
-def measure(predictor: Predictor, prepared: Prepared, before: LabelMap | None = None, between: Callable[[], None] = lambda: None) -> tuple[Measures, LabelMap]:
+def measure(
+    predictor: Predictor,
+    prepared: Prepared,
+    before: LabelMap | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[Measures, LabelMap]:
     """Measure one case.
 
     Args:
@@ -103,8 +114,14 @@ def measure(predictor: Predictor, prepared: Prepared, before: LabelMap | None = 
     by_region, by_label = change_of(before, now, card.labels) if before is not None else ({}, {})
     measures = Measures(
         uncertainty=float(uncertain[_looked_at(array, probabilities, volume)].mean()),
-        uncertainty_in={one.name: float(uncertain[array == one.value].mean()) if (array == one.value).any() else 0.0 for one in card.labels.labels},
-        volumes_ml={one.name: float(np.count_nonzero(array == one.value) * volume / 1000) for one in card.labels.labels},
+        uncertainty_in={
+            one.name: float(uncertain[array == one.value].mean()) if (array == one.value).any() else 0.0
+            for one in card.labels.labels
+        },
+        volumes_ml={
+            one.name: float(np.count_nonzero(array == one.value) * volume / 1000)
+            for one in card.labels.labels
+        },
         features=_features(predictor, prepared, probabilities.max(axis=0)),
         change=float(np.mean(list(by_region.values()))) if by_region else None,
         change_in=by_label,
@@ -121,7 +138,9 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 def change_of(before: LabelMap, now: LabelMap, labels: LabelSet) -> tuple[dict[str, float], dict[str, float]]:
     """1 - Dice between two segmentations of a case, by region and by label; 0 where both have nothing."""
     array = before.array
-    if not before.grid.same_as(now.grid):  # another preparation: the older one is brought to the newer one's grid
+    if not before.grid.same_as(
+        now.grid
+    ):  # another preparation: the older one is brought to the newer one's grid
         array = resample(array, before.grid, now.grid, order=0)
     regions = zip(labels.regions, labels.region_masks(array), labels.region_masks(now.array), strict=True)
     return (
@@ -136,8 +155,12 @@ def _unlike(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ensemble(predictor: Predictor, prepared: Prepared, between: Callable[[], None]) -> np.ndarray:
-    """(R, I, J, K) probabilities, the mean over those MIRRORS that may be, whatever the card says of inference."""
-    plain = Predictor(predictor.model, predictor.device, predictor.precision, replace(predictor.inference, mirror=()))
+    """(R, I, J, K) probabilities, the mean over those MIRRORS that may be, whatever the card says of
+    inference.
+    """
+    plain = Predictor(
+        predictor.model, predictor.device, predictor.precision, replace(predictor.inference, mirror=())
+    )
     total = np.zeros((), np.float32)
     mirrors = [axes for axes in MIRRORS if set(axes) <= set(predictor.card.mirrors)]
     for axes in mirrors:
@@ -158,9 +181,13 @@ def _looked_at(array: np.ndarray, probabilities: np.ndarray, voxel_volume: float
 
 
 def _features(predictor: Predictor, prepared: Prepared, likely: np.ndarray) -> np.ndarray:
-    """(2 C,) float32 of the deepest level: its mean, and its mean weighted by the probability of any region."""
+    """(2 C,) float32 of the deepest level: its mean, and its mean weighted by the probability of
+    any region.
+    """
     box = _window(likely, predictor.inference.one_pass, predictor.inference.window)
-    images = torch.from_numpy(np.ascontiguousarray(prepared.images[(slice(None), *box)]))[None].to(predictor.device)  # 1 M I J K
+    images = torch.from_numpy(np.ascontiguousarray(prepared.images[(slice(None), *box)]))[None].to(
+        predictor.device
+    )  # 1 M I J K
     present = torch.from_numpy(prepared.present)[None].to(predictor.device)
     with torch.inference_mode(), predictor.autocast():
         deepest = predictor.network.encoder(images, present)[-1][0].float()  # C i j k
@@ -175,7 +202,13 @@ def _window(likely: np.ndarray, most: int, window: tuple[int, int, int]) -> tupl
     """All of a volume of up to `most` voxels, else a window around what is likely foreground."""
     if likely.size <= most:
         return tuple(slice(0, n) for n in likely.shape)
-    centre = [np.average(np.arange(n), weights=likely.sum(axis=tuple(a for a in range(3) if a != axis)) + 1e-9) for axis, n in enumerate(likely.shape)]
+    centre = [
+        np.average(np.arange(n), weights=likely.sum(axis=tuple(a for a in range(3) if a != axis)) + 1e-9)
+        for axis, n in enumerate(likely.shape)
+    ]
     sizes = [min(size, n) for size, n in zip(window, likely.shape, strict=True)]
-    starts = [int(np.clip(round(c - size / 2), 0, n - size)) for c, size, n in zip(centre, sizes, likely.shape, strict=True)]
+    starts = [
+        int(np.clip(round(c - size / 2), 0, n - size))
+        for c, size, n in zip(centre, sizes, likely.shape, strict=True)
+    ]
     return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))

@@ -1,8 +1,9 @@
 """The strategies: cases in the order in which they should be labelled, each with its reason.
 
-The server and the benchmark both ask `choices`. It gives one case after the other, and each that was given counts as labelled for the next,
-so that several cases chosen together are not all of one kind. A case without measures is never compared with one that has them: cases with
-measures come first, the others after them at random.
+The server and the benchmark both ask `choices`. It gives one case after the other, and each that was given
+counts as labelled for the next, so that several cases chosen together are not all of one kind. A case without
+measures is never compared with one that has them: cases with measures come first, the others after them at
+random.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from slem_app.selection.measures import Measures
 __all__ = ["DEFAULT", "STRATEGIES", "Choice", "Pool", "choices"]
 
 STRATEGIES: Mapping[str, str] = {
-    "balanced": "Uncertain, changed, unlike the labelled cases, and of the classes that are rare among them; the mean of these ranks",
+    "balanced": (
+        "Uncertain, changed, unlike the labelled cases, and of the classes that are rare among "
+        "them; the mean of these ranks"
+    ),
     "uncertainty": "Where the model is least sure of what it finds (entropy over mirrored passes)",
     "disagreement": "Where this model and the one before differ most (1 - Dice)",
     "diverse": "The case that is least like any labelled one (core-set on the network's features)",
@@ -80,11 +84,27 @@ def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[
     strategy, notes = (strategy, ()) if strategy == "random" else _possible(strategy, pool)
     left, taken = dict.fromkeys(pool.candidates), list(pool.taken)
     while left:
-        known = [case for case in left if case in pool.measures and (strategy != "disagreement" or pool.measures[case].change is not None)]
+        known = [
+            case
+            for case in left
+            if case in pool.measures
+            and (strategy != "disagreement" or pool.measures[case].change is not None)
+        ]
         if strategy == "random" or not known:
-            choice = _drawn(list(left), pool, random, notes if strategy == "random" else (*notes, "no case that is left is measured yet: drawn at random"))
+            choice = _drawn(
+                list(left),
+                pool,
+                random,
+                notes
+                if strategy == "random"
+                else (*notes, "no case that is left is measured yet: drawn at random"),
+            )
         else:
-            some = (f"{len(known)} of {len(left)} cases are measured so far: the best of these",) if len(known) < len(left) else ()
+            some = (
+                (f"{len(known)} of {len(left)} cases are measured so far: the best of these",)
+                if len(known) < len(left)
+                else ()
+            )
             choice = ORDERS[strategy](Scene(tuple(known), tuple(taken), pool, random), (*notes, *some))
         del left[choice.case]
         taken.append(choice.case)
@@ -130,7 +150,9 @@ class Scene:
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """(C,) share of each label in what is labelled; what was chosen before counts as predicted. With a millilitre more of each: none is 0."""
+        """(C,) share of each label in what is labelled; what was chosen before counts as predicted. With a
+        millilitre more of each: none is 0.
+        """
         total = np.array([1.0 + self.pool.labelled_ml.get(name, 0.0) for name in self.labels])
         for case in self.taken:
             if case in self.pool.measures and case in self.pool.candidates:
@@ -149,13 +171,17 @@ class Scene:
         return distances(features, np.stack(known) if known else np.empty((0, features.shape[1])))
 
     def rarity(self) -> np.ndarray:
-        """(n,) bits: cross-entropy of the case's predicted labels with those that are labelled; 0 where nothing is predicted."""
+        """(n,) bits: cross-entropy of the case's predicted labels with those that are labelled; 0 where
+        nothing is predicted.
+        """
         found = np.array([[one.volumes_ml[name] for name in self.labels] for one in self.measures])  # n C
         return (found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9)) @ -np.log2(self.shares)
 
     def by_label(self, field_name: str) -> np.ndarray:
         """(n, C) of a measure that is there for each label; 0 where it is not."""
-        return np.array([[getattr(one, field_name).get(name, 0.0) for name in self.labels] for one in self.measures])
+        return np.array(
+            [[getattr(one, field_name).get(name, 0.0) for name in self.labels] for one in self.measures]
+        )
 
     def best(self, scores: np.ndarray) -> int:
         """Where the scores are largest; drawn among equals."""
@@ -166,9 +192,20 @@ def _foreground_random(scene: Scene, notes: tuple[str, ...]) -> Choice:
     """Like the case of a random voxel of all that is predicted."""
     ml = np.array([one.foreground_ml for one in scene.measures])
     if not ml.any():
-        return _drawn(scene.cases, scene.pool, scene.random, (*notes, "the model finds nothing in any case: drawn at random"))
+        return _drawn(
+            scene.cases,
+            scene.pool,
+            scene.random,
+            (*notes, "the model finds nothing in any case: drawn at random"),
+        )
     n = int(scene.random.choice(len(ml), p=ml / ml.sum()))
-    return Choice(scene.cases[n], f"drawn in proportion to the predicted volume, here {ml[n]:.1f} ml", None, {"foreground_ml": float(ml[n])}, notes)
+    return Choice(
+        scene.cases[n],
+        f"drawn in proportion to the predicted volume, here {ml[n]:.1f} ml",
+        None,
+        {"foreground_ml": float(ml[n])},
+        notes,
+    )
 
 
 def _uncertainty(scene: Scene, notes: tuple[str, ...]) -> Choice:
@@ -191,26 +228,51 @@ def _disagreement(scene: Scene, notes: tuple[str, ...]) -> Choice:
 def _diverse(scene: Scene, notes: tuple[str, ...]) -> Choice:
     scores = scene.far()
     n = scene.best(scores)
-    reason = "least like any labelled case" if scores[n] >= 0 else "the most typical case; none that is labelled is measured yet"
+    reason = (
+        "least like any labelled case"
+        if scores[n] >= 0
+        else "the most typical case; none that is labelled is measured yet"
+    )
     return Choice(scene.cases[n], reason, float(scores[n]), notes=notes)
 
 
 def _balanced(scene: Scene, notes: tuple[str, ...]) -> Choice:
-    """Mean of ranks. Uncertainty and change are ranked label by label and weighed by how rare each label is in what is labelled."""
+    """Mean of ranks. Uncertainty and change are ranked label by label and weighed by how rare each label is
+    in what is labelled.
+    """
     by_label = {"uncertainty": scene.by_label("uncertainty_in")}
     if any(one.change is not None for one in scene.measures):
         by_label["change"] = scene.by_label("change_in")
-    ranks = {name: np.stack([_ranks(column) for column in table.T], axis=1) @ scene.weights for name, table in by_label.items()}
+    ranks = {
+        name: np.stack([_ranks(column) for column in table.T], axis=1) @ scene.weights
+        for name, table in by_label.items()
+    }
     ranks |= {"diversity": _ranks(scene.far()), "rarity": _ranks(scene.rarity())}
     scores = np.mean(list(ranks.values()), axis=0)
     n = scene.best(scores)
     found = np.array([scene.measures[n].volumes_ml[name] for name in scene.labels])
-    words = {name: f"{word} {scene.labels[int((table[n] * scene.weights).argmax())]}"
-             for (name, table), word in zip(by_label.items(), ("unsure about", "changed its mind about"))}  # fmt: skip
-    unlike = "unlike the labelled cases" if any(case in scene.pool.measures for case in scene.taken) else "typical of all cases"
-    words |= {"diversity": unlike, "rarity": f"much {scene.labels[int((found * scene.weights).argmax())]}, which is rare in them"}
+    words = {
+        name: f"{word} {scene.labels[int((table[n] * scene.weights).argmax())]}"
+        # fmt: skip
+        for (name, table), word in zip(by_label.items(), ("unsure about", "changed its mind about"))
+    }
+    unlike = (
+        "unlike the labelled cases"
+        if any(case in scene.pool.measures for case in scene.taken)
+        else "typical of all cases"
+    )
+    words |= {
+        "diversity": unlike,
+        "rarity": f"much {scene.labels[int((found * scene.weights).argmax())]}, which is rare in them",
+    }
     first = sorted(ranks, key=lambda name: -ranks[name][n])[:2]
-    return Choice(scene.cases[n], "; ".join(words[name] for name in first), float(scores[n]), {name: round(float(r[n]), 3) for name, r in ranks.items()}, notes)
+    return Choice(
+        scene.cases[n],
+        "; ".join(words[name] for name in first),
+        float(scores[n]),
+        {name: round(float(r[n]), 3) for name, r in ranks.items()},
+        notes,
+    )
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """What a reader has spent on a case since the last version that this reader saved of it.
 
-Clients tell it nowhere, so it is taken from their requests: the first one about a case begins the work, and between two of them the time counts up
-to `pause` (a reader who draws by hand is silent for a while, one who went home for longer). The start outlives the server only where the case was
-leased; what is not known is kept as unknown.
+Clients tell it nowhere, so it is taken from their requests: the first one about a case begins the work, and
+between two of them the time counts up to `pause` (a reader who draws by hand is silent for a while, one who
+went home for longer). The start outlives the server only where the case was leased; what is not known is kept
+as unknown.
 """
 
 from __future__ import annotations
@@ -37,11 +38,17 @@ class Activity:
 
     Args:
         pause: most seconds between two requests that count.
-        since: since when the reader has the case in hand (case, reader), seconds since 1970; None: it was not given out.
+        since: since when the reader has the case in hand (case, reader), seconds since 1970; None: it was not
+            given out.
         clock: seconds since 1970.
     """
 
-    def __init__(self, pause: float, since: Callable[[str, str], float | None] = lambda *_: None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        pause: float,
+        since: Callable[[str, str], float | None] = lambda *_: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.pause, self.since, self.clock = pause, since, clock
         self.works: OrderedDict[tuple[str, str], Spent] = OrderedDict()
         self.guard = threading.Lock()
@@ -51,7 +58,9 @@ class Activity:
         with self.guard:
             now = self.clock()
             work = self._known(case, reader, now) or Spent(now)
-            self._keep(case, reader, Spent(now, 0.0, False, work.prompts) if work.saved else self._until(work, now))
+            self._keep(
+                case, reader, Spent(now, 0.0, False, work.prompts) if work.saved else self._until(work, now)
+            )
 
     def take(self, case: str, reader: str, prompts: int) -> tuple[float | None, int]:
         """The reader saves a version.
@@ -62,7 +71,8 @@ class Activity:
             prompts: how many the reader has placed on the case in all.
 
         Returns:
-            Seconds since the version before, None where they are not known, and the prompts placed since then.
+            Seconds since the version before, None where they are not known, and the prompts placed since
+            then.
         """
         with self.guard:
             now = self.clock()
@@ -77,7 +87,9 @@ class Activity:
         return Spent(min(begun, now)) if begun is not None else work
 
     def _until(self, work: Spent, now: float) -> Spent:
-        return replace(work, last=now, seconds=work.seconds + max(0.0, min(now - work.last, self.pause)), saved=False)
+        return replace(
+            work, last=now, seconds=work.seconds + max(0.0, min(now - work.last, self.pause)), saved=False
+        )
 
     def _keep(self, case: str, reader: str, work: Spent) -> None:
         self.works[case, reader] = work

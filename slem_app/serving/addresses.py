@@ -1,7 +1,9 @@
-"""Addresses inside a PACS's answers, led through this server: RetrieveURL (0008,1190) and BulkDataURI of the DICOM JSON model (PS3.18 annex F).
+"""Addresses inside a PACS's answers, led through this server: RetrieveURL (0008,1190) and BulkDataURI of the
+DICOM JSON model (PS3.18 annex F).
 
-A PACS names itself by whatever it takes for its own host, which a browser need not reach and often cannot. Bodies are changed as they stream: a match is
-never longer than `HOLD`, so that much is held back and no more, and everything else of an answer passes byte for byte.
+A PACS names itself by whatever it takes for its own host, which a browser need not reach and often cannot.
+Bodies are changed as they stream: a match is never longer than `HOLD`, so that much is held back and no more,
+and everything else of an answer passes byte for byte.
 """
 
 from __future__ import annotations
@@ -14,7 +16,12 @@ from urllib.parse import urlsplit
 
 __all__ = ["FIRST", "KINDS", "Addresses", "dicomweb_path"]
 
-FIRST = ("studies", "series", "instances", "bulkdata")  # what a path of DICOMweb begins with; the last is where some servers keep long values
+FIRST = (
+    "studies",
+    "series",
+    "instances",
+    "bulkdata",
+)  # what a path of DICOMweb begins with; the last is where some servers keep long values
 PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._,-]{0,127}")  # a word, a UID, or numbers of frames; none is '..'
 HOLD = 8192
 KINDS = ("application/dicom+json", "application/json")  # the second is what older servers call it
@@ -40,9 +47,11 @@ class Addresses:
     """Where its paths are found here, as the client knows this server."""
 
     def led(self, address: str) -> str:
-        """The same thing through this server; unchanged where it is relative, or nothing that this server would fetch.
+        """The same thing through this server; unchanged where it is relative, or nothing that this server
+        would fetch.
 
-        The host does not count: a PACS behind another name, or one that takes itself for 'localhost', means itself.
+        The host does not count: a PACS behind another name, or one that takes itself for 'localhost', means
+            itself.
         """
         parts, below = urlsplit(address), urlsplit(self.pacs).path + "/"
         if parts.path.startswith(below) and dicomweb_path(parts.path[len(below) :]):

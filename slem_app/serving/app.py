@@ -1,4 +1,5 @@
-"""What the app in `apps/slem` is made of: studies, models, strategies, sessions, and how a request finds its case.
+"""What the app in `apps/slem` is made of: studies, models, strategies, sessions, and how a request finds its
+case.
 
 `Serving` holds everything; the class in `main.py`, which MONAI Label asks, only hands its calls on.
 """
@@ -64,7 +65,10 @@ logger = logging.getLogger(__name__)
 
 NAME = "SLeM Label"
 GIVEN = 256 * 2**20  # bytes of what readers were last given
-DESCRIPTION = "Segmentation of cases of several sequences with missing ones allowed. Research use only, not for diagnostic use."
+DESCRIPTION = (
+    "Segmentation of cases of several sequences with missing ones allowed. Research use only, "
+    "not for diagnostic use."
+)
 
 
 TOOLS = {"clicks": InferType.DEEPEDIT, "scribbles": InferType.SCRIBBLES}
@@ -90,12 +94,16 @@ class Serving:
         self.device = _device(self.settings.device)
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes)
+        self.cache: ByteCache[Prepared] = ByteCache(
+            self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes
+        )
         self.memory = Memory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
-        self.sessions = UploadSessions(monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY)
+        self.sessions = UploadSessions(
+            monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY
+        )
         root = self.settings.store or default_store(studies)
         self.models, self.hands = root / "models", root / "hands"
         self.followers: dict[str, Follower] = {}
@@ -108,9 +116,17 @@ class Serving:
         orders = {name: card.reference_order for name, card in self.cards.items()}
         offered = lambda grouping: fitting(grouping, self.cards)  # noqa: E731
         self.records = Records(self.activity, self.tasks)
-        self.datastore = CaseDatastore(self.cases, root, names, self.records.of, self.settings.experts, offered, orders)
+        self.datastore = CaseDatastore(
+            self.cases, root, names, self.records.of, self.settings.experts, offered, orders
+        )
         if swept := self.datastore.store.sweep():
-            logger.warning("%d unfinished files of processes that were killed are taken away; what they were to replace is as it was", swept)
+            logger.warning(
+                (
+                    "%d unfinished files of processes that were killed are taken away; what they were to "
+                    "replace is as it was"
+                ),
+                swept,
+            )
         self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
         self.results = Results(self.datastore, self.shelf or PacsHome(self.cases.pacs))
         self.courier = Courier(self.results, self.cases.pacs, self.came)
@@ -120,7 +136,9 @@ class Serving:
         self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(dict(conf), configs)
-        self.batches = Batches(self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register)
+        self.batches = Batches(
+            self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register
+        )
         self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
 
     @property
@@ -134,33 +152,51 @@ class Serving:
             return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
         published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
-        self.followers[name] = Follower(published, self.device, lambda: self.scores.wake(), self.hands / f"{name}.json")
-        self.automatic[name] = SegmentationTask(self.followers[name].served, self.cache, self.folder, self.settings.register, self.given)
+        self.followers[name] = Follower(
+            published, self.device, lambda: self.scores.wake(), self.hands / f"{name}.json"
+        )
+        self.automatic[name] = SegmentationTask(
+            self.followers[name].served, self.cache, self.folder, self.settings.register, self.given
+        )
         return self.automatic[name]
 
     def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
-        """The model called `name` as a tool of the clients; None where its weights were never trained with prompts."""
+        """The model called `name` as a tool of the clients; None where its weights were never trained with
+        prompts.
+        """
         automatic = self.segmentation(name)
-        return InteractiveTask(automatic, self.memory, self.starts, kind) if automatic.predictor.card.network.prompts else None
+        return (
+            InteractiveTask(automatic, self.memory, self.starts, kind)
+            if automatic.predictor.card.network.prompts
+            else None
+        )
 
     def training(self, name: str) -> FinetuneTask:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
         return FinetuneTask(self.trainings, self.followers[name])
 
     def saved(self, label_id: str) -> dict[str, Any]:
-        """A client submitted a label: its reader's further clicks change that, the case may be done, and it becomes a DICOM segmentation.
+        """A client submitted a label: its reader's further clicks change that, the case may be done, and it
+        becomes a DICOM segmentation.
 
         Returns:
             For the reply: `dicom`, see `Results.export`; {} where there is none.
         """
         self.chooser.saved(label_id, self.datastore)
         version = self.datastore.kept(label_id)
-        earlier = [one for one in self.datastore.store.history(label_id) if one.folder != version.folder and one.record.ts <= version.record.ts]
+        earlier = [
+            one
+            for one in self.datastore.store.history(label_id)
+            if one.folder != version.folder and one.record.ts <= version.record.ts
+        ]
         sequence, client = version.meta["sequence"], version.meta.get("client_id")
         case = self.cases.find(f"{label_id}/{sequence}", (sequence,))
         array = read_label_file(version.label)[0]
         for task in self.tasks.values():
-            if isinstance(task, InteractiveTask) and tuple(version.meta["label_names"]) == task.predictor.card.labels.names:
+            if (
+                isinstance(task, InteractiveTask)
+                and tuple(version.meta["label_names"]) == task.predictor.card.labels.names
+            ):
                 task.edited(case, array, client)
         if version.tag != FINAL:
             return {}
@@ -168,7 +204,14 @@ class Serving:
             follower.served.submitted(reader_of(client), label_id)
         if case.series.format != "dicom":
             return {}
-        before = next((Making(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?") for one in earlier[::-1] if one.record.model), None)
+        before = next(
+            (
+                Making(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
+                for one in earlier[::-1]
+                if one.record.model
+            ),
+            None,
+        )
         making = self.given.making(reader_of(client), case.id, array, case.series.grid, before)
         return {"dicom": self.results.export(version, case, making)}
 
@@ -198,23 +241,40 @@ class Serving:
         case = self.cases.find(image)
         shown = self.given.last(reader_of(client_id), case.id)
         if shown is None:
-            raise NotFound("there is nothing to save: this server has given you no segmentation of this study (since it was started); run one first")
+            raise NotFound(
+                "there is nothing to save: this server has given you no segmentation of this "
+                "study (since "
+                "it was started); run one first"
+            )
         lying = self.cases.find(f"{case.id}/{shown.image}")
         if not lying.series.grid.same_as(shown.grid):
-            raise BadGrid(f"the image {shown.image} has changed since the segmentation was made: run it again")
+            raise BadGrid(
+                f"the image {shown.image} has changed since the segmentation was made: run it again"
+            )
         labels = self.automatic[shown.making.model].predictor.card.labels
         info = {"client_id": client_id, "model": shown.making.model}
-        record = replace(self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC)  # a reader has looked at it, and so it is his
+        record = replace(
+            self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC
+        )  # a reader has looked at it, and so it is his
         version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
         told = self.saved(case.id).get("dicom", {})
-        return {"case": case.id, "version": version.number, "dicom": told, "message": _message(version.number, told)}
+        return {
+            "case": case.id,
+            "version": version.number,
+            "dicom": told,
+            "message": _message(version.number, told),
+        }
 
     def install(self, instance: MONAILabelApp) -> None:
-        """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then this server answers in its application."""
+        """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then
+        this server answers in its application.
+        """
         if (plain := sys.modules.get("monailabel.app")) is not None:
             plain.app.router.routes[:] = [Everything(build(self, instance))]
             plain.app.user_middleware.clear()
-            plain.app.middleware_stack = None  # built before the start-up event; now it is built again, at the first request
+            plain.app.middleware_stack = (
+                None  # built before the start-up event; now it is built again, at the first request
+            )
         self.scores.start()
         self.courier.start()
         atexit.register(self.courier.stop)
@@ -234,7 +294,9 @@ class Serving:
         return self.tasks[name].served.now.model
 
     def batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of `Batches.start`."""
+        """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of
+        `Batches.start`.
+        """
         return self.batches.result(str(request.get("model")), request)
 
     def strategy_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,14 +344,20 @@ class Serving:
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def case_of(self, request: Mapping[str, Any], likely: Sequence[str] = ()) -> tuple[Case, bool]:
-        """The case that a request is about, and whether it was uploaded for it; an image without a telling name is taken for the first of `likely`.
+        """The case that a request is about, and whether it was uploaded for it; an image without a telling
+        name is taken for the first of `likely`.
 
-        MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this machine from a client. Here
+        MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this
+        machine from a client. Here
         only paths count that it has made itself: of a session, or of a file sent with the request.
         """
         image = str(request.get("image") or "")
         if not image:
-            raise BadSetting("the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there")
+            raise BadSetting(
+                "the request names no image: give `image=ID`, or `session_id=ID` of an upload "
+                "that is still "
+                "there"
+            )
         if not Path(image).is_absolute():
             return self.cases.find(image, likely), False
         session = self.sessions.folder_of(image)
@@ -297,20 +365,34 @@ class Serving:
         if not (session or sent) or not Path(image).exists():
             raise NotFound(f"no case {image!r}: paths of the server are no ids")
         case_id = f"upload {session.name if session else Path(image).name}"
-        grouping, notes = group_upload(case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely)
+        grouping, notes = group_upload(
+            case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely
+        )
         return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False), True
 
-    def _tasks(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, SegmentationTask | InteractiveTask]:
+    def _tasks(
+        self, conf: dict[str, str], configs: Sequence[str]
+    ) -> dict[str, SegmentationTask | InteractiveTask]:
         classes = {path.split(".")[-2]: path for path in configs}
-        if unknown := [name for name in self.settings.models if name not in classes and not self._is_model(name)]:
+        if unknown := [
+            name for name in self.settings.models if name not in classes and not self._is_model(name)
+        ]:
             raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
         tasks = {}
         for name in self.settings.models or [name for name in classes if self._is_model(name)]:
-            task = self._configured(classes[name], name, conf).infer() if name in classes else self._by_card(name)
+            task = (
+                self._configured(classes[name], name, conf).infer()
+                if name in classes
+                else self._by_card(name)
+            )
             if task is not None:
                 tasks[name] = task
             elif name in self.settings.models:
-                raise BadSetting(f"model {name} cannot be served: its weights were never trained with prompts; leave it out of `models`")
+                raise BadSetting(
+                    f"model {name} cannot be served: its weights were never trained with "
+                    f"prompts; leave it "
+                    f"out of `models`"
+                )
         if self.settings.models:
             return tasks
         # viewers begin with the first one that they are told of: the model that knows the most sequences
@@ -326,17 +408,25 @@ class Serving:
     def _is_model(self, name: str) -> bool:
         """Whether there is a card for a model, or tool of a model, of that name."""
         own = self.settings.models_dir
-        return any((own and (own / base / CARD_FILE).is_file()) or base in model_names() for base in (name, _base(name)))
+        return any(
+            (own and (own / base / CARD_FILE).is_file()) or base in model_names()
+            for base in (name, _base(name))
+        )
 
     def _by_card(self, name: str) -> SegmentationTask | InteractiveTask | None:
-        """A model that the app does not configure: its card is enough; NAME_clicks and NAME_scribbles are its tools."""
+        """A model that the app does not configure: its card is enough; NAME_clicks and NAME_scribbles are its
+        tools.
+        """
         kind = TOOLS.get(name.rpartition("_")[2])
         return self.interactive(_base(name), kind) if kind else self.segmentation(name)
 
     def _round_defaults(self, root: Path) -> dict[str, Any]:
         """What the settings say of every learning round."""
         names = ("hold_out_share", "publish", "publish_tolerance", "pacs_cache_mb")
-        return {"hold_out": str(root / "hold_out.yaml"), **{name: getattr(self.settings, name) for name in names}}
+        return {
+            "hold_out": str(root / "hold_out.yaml"),
+            **{name: getattr(self.settings, name) for name in names},
+        }
 
     def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
         """The served models that can learn, by name: only fine-tuning is ever started by a client."""

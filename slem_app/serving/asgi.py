@@ -1,7 +1,9 @@
-"""The ASGI application that `slem serve` starts: `monailabel start_server ... --uvicorn_app slem_app.serving.asgi:app`.
+"""The ASGI application that `slem serve` starts: `monailabel start_server ... --uvicorn_app
+slem_app.serving.asgi:app`.
 
-MONAI Label reads its options and loads the app of `apps/slem`; this application then answers instead of its own. It runs in one process and
-one event loop, never with `--workers` above 1: what readers share lives in its memory.
+MONAI Label reads its options and loads the app of `apps/slem`; this application then answers instead of its
+own. It runs in one process and one event loop, never with `--workers` above 1: what readers share lives in
+its memory.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ __all__ = ["app"]
 
 THREADS = 100  # a thread that waits for a disk or a PACS costs little, and a request without one waits
 
-SWITCH = 0.001  # seconds after which a thread that computes lets others go on, status polls among them; Python's own 5 ms add up
+# seconds after which a thread that computes lets others go on, status polls among them; Python's own 5 ms add
+# up
+SWITCH = 0.001
 
 
 @asynccontextmanager
@@ -39,10 +43,14 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
 
 
 class NoQuery(logging.Filter):
-    """Keeps what viewers search for, a patient's name perhaps, out of uvicorn's log of requests, should somebody switch that on."""
+    """Keeps what viewers search for, a patient's name perhaps, out of uvicorn's log of requests, should
+    somebody switch that on.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.args = tuple(part.partition("?")[0] if isinstance(part, str) else part for part in record.args or ())
+        record.args = tuple(
+            part.partition("?")[0] if isinstance(part, str) else part for part in record.args or ()
+        )
         return True
 
 

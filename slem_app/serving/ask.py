@@ -1,8 +1,9 @@
 """What a reader asks of an interactive model: the fields of either client's request as one typed value.
 
-Clients send all clicks with every request. 3D Slicer (SmartEdit) and OHIF (Point Prompts) list them by label name, `background` among them;
-the older convention sends `foreground` and `background` of the one label named in `label`, and leaves the other labels' clicks unsaid.
-Indices are voxels of the displayed image, the one whose id is in the request.
+Clients send all clicks with every request. 3D Slicer (SmartEdit) and OHIF (Point Prompts) list them by label
+name, `background` among them; the older convention sends `foreground` and `background` of the one label named
+in `label`, and leaves the other labels' clicks unsaid. Indices are voxels of the displayed image, the one
+whose id is in the request.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from slem_app.types import Grid
 
 __all__ = ["SENT_FILE", "Ask", "parse_clicks", "parse_scribbles", "sent_file"]
 
-SENT_FILE = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")  # the names that tempfile gives; MONAI Label puts a file sent with a request there
+SENT_FILE = re.compile(
+    r"tmp[a-z0-9_]{8}(\.[^/]*)?"
+)  # the names that tempfile gives; MONAI Label puts a file sent with a request there
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Ask:
     clicks: tuple[Click, ...] = ()
     """All clicks that the client lists."""
     only: str | None = None
-    """The label that the clicks are about, foreground and background, where the client lists those of one label alone; None: of all labels."""
+    """The label that the clicks are about, foreground and background, where the client lists those of one
+    label alone; None: of all labels.
+    """
     scribbles: tuple[Scribble, ...] | None = None
     """What is painted; None: the client does not say."""
     box: Box | None = None
@@ -50,7 +55,8 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> A
     """The request of a client that clicks.
 
     Args:
-        request: its fields; `label` is the name of the current label, or the path of a segmentation sent along.
+        request: its fields; `label` is the name of the current label, or the path of a segmentation sent
+            along.
         labels: the model's.
         image: grid of the displayed image.
 
@@ -62,10 +68,15 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> A
     mask = None
     if (path := sent_file(request)) is not None:
         array, grid, names = read_label_file(path)
-        mask = Mask(labels.remap(_placed(array, grid, image), value_names(request.get("label_info"), names, labels)), image)
+        mask = Mask(
+            labels.remap(_placed(array, grid, image), value_names(request.get("label_info"), names, labels)),
+            image,
+        )
     return Ask(
         clicks,
-        str(request["label"]) if request.get("foreground") is not None and request.get("label") in labels.names else None,
+        str(request["label"])
+        if request.get("foreground") is not None and request.get("label") in labels.names
+        else None,
         None,
         read_box(request, image),
         mask,
@@ -75,7 +86,8 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> A
 
 
 def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> tuple[Ask, str]:
-    """The request of 3D Slicer's Scribbles: a label map of all segments, two of them painted; and the label that is meant.
+    """The request of 3D Slicer's Scribbles: a label map of all segments, two of them painted; and the label
+    that is meant.
 
     Raises:
         BadPrompt: no label map, or one that does not belong to the image.
@@ -86,7 +98,9 @@ def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -
     path = sent_file(request)
     if path is None:
         if not any(flags.values()):
-            raise BadPrompt("no scribbles came: paint foreground or background, then press the button for the update")
+            raise BadPrompt(
+                "no scribbles came: paint foreground or background, then press the button for the update"
+            )
         return Ask(**flags), label if label in labels.names else ""
     array, grid, names = read_label_file(path)
     names = names or dict(enumerate((str(row.get("name")) for row in request.get("label_info") or []), 1))
@@ -95,7 +109,8 @@ def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -
 
 
 def sent_file(request: Mapping[str, Any]) -> Path | None:
-    """The label file that came with the request, which MONAI Label has put among the temporary files; None where none came.
+    """The label file that came with the request, which MONAI Label has put among the temporary files; None
+    where none came.
 
     Raises:
         NotFound: another path of this machine.

@@ -1,10 +1,12 @@
-"""The audit log: who did what with which case, one JSON object a line, in a file a month that only the server's user may read.
+"""The audit log: who did what with which case, one JSON object a line, in a file a month that only the
+server's user may read.
 
-    {"time": "2026-11-25T20:15:03Z", "user": "ann", "role": "reader", "from": "10.1.2.3", "do": "PUT /datastore/label", "case": "patient-7", "status": 200}
+    {"time": "2026-11-25T20:15:03Z", "user": "ann", "role": "reader", "from": "10.1.2.3", "do": "PUT
+    /datastore/label", "case": "patient-7", "status": 200}
 
-It holds ids of cases, as this server knows them, never a field of a header: a patient's name is in it only where a folder is called so. Reading is
-noted once in ten minutes for a user, a route and a case, because a viewer fetches a study in hundreds of requests; polls and the viewer's own
-files are not noted.
+It holds ids of cases, as this server knows them, never a field of a header: a patient's name is in it only
+where a folder is called so. Reading is noted once in ten minutes for a user, a route and a case, because a
+viewer fetches a study in hundreds of requests; polls and the viewer's own files are not noted.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 AGAIN = 600.0  # seconds after which the same reading is noted again
 REMEMBERED = 10_000
-QUIET = re.compile(r"/|/info/|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/", re.DOTALL)  # when they are read
+QUIET = re.compile(
+    r"/|/info/|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/", re.DOTALL
+)  # when they are read
 ROUTE = re.compile(
     r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth)(?=/|$)"
 )
@@ -41,7 +45,9 @@ CASES: ContextVar[list[str] | None] = ContextVar("cases", default=None)
 
 
 def about(case: str) -> None:
-    """Note that the request that is being answered is about a case; what it is found out to be counts before what was asked for."""
+    """Note that the request that is being answered is about a case; what it is found out to be counts before
+    what was asked for.
+    """
     cases = CASES.get()
     if cases is not None and case not in cases:
         cases.append(case)
@@ -59,7 +65,9 @@ class AuditLog:
         self.guard = threading.Lock()
         self.noted: OrderedDict[tuple[str, ...], float] = OrderedDict()
 
-    def note(self, user: User | None, place: str, do: str, case: str, status: int, once: bool = False) -> None:
+    def note(
+        self, user: User | None, place: str, do: str, case: str, status: int, once: bool = False
+    ) -> None:
         """Add a line.
 
         Args:
@@ -82,8 +90,16 @@ class AuditLog:
             while len(self.noted) > REMEMBERED:
                 self.noted.popitem(last=False)
             when = time.gmtime(now)
-            line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", when), "user": user.name if user else "", "role": user.role if user else "", "from": place}
-            self._append(time.strftime("%Y-%m.jsonl", when), json.dumps({**line, "do": do, "case": case, "status": status}) + "\n")
+            line = {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", when),
+                "user": user.name if user else "",
+                "role": user.role if user else "",
+                "from": place,
+            }
+            self._append(
+                time.strftime("%Y-%m.jsonl", when),
+                json.dumps({**line, "do": do, "case": case, "status": status}) + "\n",
+            )
 
     def _append(self, name: str, line: str) -> None:
         try:
@@ -94,11 +110,15 @@ class AuditLog:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise StorageFailed(f"the audit log in {self.folder} cannot be written: {error.strerror or error}") from error
+            raise StorageFailed(
+                f"the audit log in {self.folder} cannot be written: {error.strerror or error}"
+            ) from error
 
 
 class AuditMiddleware:
-    """Notes every request once it is answered. Where the disk is full, that is said in the server's log, and the work goes on."""
+    """Notes every request once it is answered. Where the disk is full, that is said in the server's log, and
+    the work goes on.
+    """
 
     def __init__(self, app: ASGIApp, log: AuditLog) -> None:
         self.app, self.log = app, log
@@ -129,7 +149,14 @@ class AuditMiddleware:
         name = route[0] if route else "another"
         user = getattr(scope.get("slem.login"), "user", None)
         try:
-            self.log.note(user, (scope.get("client") or ("",))[0], f"{method} {name}", ", ".join(cases) or _asked(scope), status, once=reading)
+            self.log.note(
+                user,
+                (scope.get("client") or ("",))[0],
+                f"{method} {name}",
+                ", ".join(cases) or _asked(scope),
+                status,
+                once=reading,
+            )
         except StorageFailed as error:
             logger.error("%s", error)
 

@@ -11,8 +11,10 @@ from slem_app.users import User
 __all__ = ["logged_in_page", "login_page"]
 
 STYLE = (
-    "body{font:16px system-ui,sans-serif;background:#090c29;color:#e6e6f0;display:grid;place-items:center;min-height:90vh}"
-    "main{width:20rem}label{display:block;margin:.8rem 0}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem}"
+    "body{font:16px "
+    "system-ui,sans-serif;background:#090c29;color:#e6e6f0;display:grid;place-items:center;min-height:90vh}"
+    "main{width:20rem}label{display:block;margin:.8rem "
+    "0}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem}"
     "button{margin-top:.8rem;background:#348cfd;border:0;border-radius:4px;color:#fff}a{color:#7bb2ce}.wrong{color:#ff9b9b}"
 )
 PAGE = (
@@ -28,7 +30,10 @@ THERE = """<p>Logged in as {name} ({role}).</p><p><a href="/ohif/">Studies</a></
 <form method="post" action="/auth/logout"><button>Log out</button></form>"""
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
@@ -48,9 +53,16 @@ def login_page(wanted: str, provider: bool, wrong: str = "", status: int = 200) 
         wanted=escape(wanted, quote=True),
         other=OTHER.format(wanted=escape(wanted, quote=True)) if provider else "",
     )
-    return HTMLResponse(PAGE.format(title="log in", style=STYLE, body=form), status_code=status, headers=HEADERS)
+    return HTMLResponse(
+        PAGE.format(title="log in", style=STYLE, body=form), status_code=status, headers=HEADERS
+    )
 
 
 def logged_in_page(user: User) -> HTMLResponse:
     """Who is logged in, and the way out."""
-    return HTMLResponse(PAGE.format(title="logged in", style=STYLE, body=THERE.format(name=escape(user.name), role=user.role)), headers=HEADERS)
+    return HTMLResponse(
+        PAGE.format(
+            title="logged in", style=STYLE, body=THERE.format(name=escape(user.name), role=user.role)
+        ),
+        headers=HEADERS,
+    )

@@ -1,4 +1,6 @@
-"""Logging in and out: MONAI Label's `/auth/` routes, which 3D Slicer's dialog asks, and a page for browsers."""
+"""Logging in and out: MONAI Label's `/auth/` routes, which 3D Slicer's dialog asks, and a page
+for browsers.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,11 @@ def _for_programs(router: APIRouter, access: Access, desk: Desk) -> None:
 
     @router.get("/", summary="Check If Auth is Enabled")
     async def enabled() -> dict[str, Any]:
-        return {"enabled": access.required, "client_id": "slem-label", "realm": desk.provider.issuer if desk.provider else ""}
+        return {
+            "enabled": access.required,
+            "client_id": "slem-label",
+            "realm": desk.provider.issuer if desk.provider else "",
+        }
 
     @router.post("/token", summary="Fetch new access code/token")
     async def token(request: Request, username: Text, password: Text) -> dict[str, Any]:
@@ -72,7 +78,9 @@ def _for_programs(router: APIRouter, access: Access, desk: Desk) -> None:
     @router.get("/token/valid", summary="Check If current token is Valid")
     async def valid(request: Request) -> dict[str, Any]:
         login = request.scope.get("slem.login")
-        name, roles = (login.user.name, [login.user.role]) if login else ("admin", ["admin"])  # the name that MONAI Label gives to nobody
+        name, roles = (
+            (login.user.name, [login.user.role]) if login else ("admin", ["admin"])
+        )  # the name that MONAI Label gives to nobody
         return {"username": name, "email": None, "name": name, "roles": roles}
 
 
@@ -122,9 +130,19 @@ def _by_provider(router: APIRouter, logins: Logins, provider: Provider) -> None:
 
 
 def _with_cookie(request: Request, wanted: str, token: str, hours: float) -> Response:
-    """On to the wanted page, with the log-in as a cookie that no script can read and that is never sent in the clear where it came encrypted."""
+    """On to the wanted page, with the log-in as a cookie that no script can read and that is never sent in
+    the clear where it came encrypted.
+    """
     answer = RedirectResponse(wanted, status_code=303)
-    answer.set_cookie(COOKIE, token, max_age=int(hours * 3600), path="/", httponly=True, samesite="lax", secure=request.url.scheme == "https")
+    answer.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(hours * 3600),
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
     return answer
 
 

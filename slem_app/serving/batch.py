@@ -1,9 +1,11 @@
-"""Drafts for all cases on a client's request: `slem predict --all` as a process of its own, told in MONAI Label's words.
+"""Drafts for all cases on a client's request: `slem predict --all` as a process of its own, told in MONAI
+Label's words.
 
     <store>/batch/lock, <store>/batch/runs/ID/order.json + progress.json + log.txt (+ stopped)
 
-The server starts the process, reads its small progress file when a client asks, and can end it. So nothing here waits for the network, a batch goes on
-when the server stops, a server that starts finds it, and what was interrupted goes on with the next request, because drafts that are there count.
+The server starts the process, reads its small progress file when a client asks, and can end it. So nothing
+here waits for the network, a batch goes on when the server stops, a server that starts finds it, and what was
+interrupted goes on with the next request, because drafts that are there count.
 """
 
 from __future__ import annotations
@@ -86,9 +88,20 @@ class Batches:
     """
 
     def __init__(
-        self, datastore: CaseDatastore, served: Callable[[str], Model], coding: str | None = None, device: str = "auto", register: bool = False
+        self,
+        datastore: CaseDatastore,
+        served: Callable[[str], Model],
+        coding: str | None = None,
+        device: str = "auto",
+        register: bool = False,
     ) -> None:
-        self.datastore, self.served, self.coding, self.device, self.register = datastore, served, coding, device, register
+        self.datastore, self.served, self.coding, self.device, self.register = (
+            datastore,
+            served,
+            coding,
+            device,
+            register,
+        )
         self.root = datastore.root / "batch"
         self.lock, self.turn = Lock(self.root, "a batch"), threading.RLock()
         self.process: subprocess.Popen | None = None
@@ -98,7 +111,8 @@ class Batches:
 
         Args:
             model: name of a served model.
-            request: MONAI Label's fields: `images` (unlabeled, labeled, all, or ids), `label_tag`, `device`, `multi_gpu`, `gpus`, `max_batch_size`.
+            request: MONAI Label's fields: `images` (unlabeled, labeled, all, or ids), `label_tag`, `device`,
+                `multi_gpu`, `gpus`, `max_batch_size`.
 
         Raises:
             Busy: one is running.
@@ -108,7 +122,10 @@ class Batches:
         """
         with self.turn:
             self.running()
-            command, order = self._command(model, request), {"model": model, "request": dict(request), "started": time()}
+            command, order = (
+                self._command(model, request),
+                {"model": model, "request": dict(request), "started": time()},
+            )
             handle = self.lock.take()
             try:
                 run = self._folder(order)
@@ -128,7 +145,9 @@ class Batches:
             return known[-1] if known and self.lock.held() else None
 
     def stop(self) -> dict[str, Any] | None:
-        """End the batch that runs, with all its processes; returns its task, or None. Drafts that are made stay."""
+        """End the batch that runs, with all its processes; returns its task, or None. Drafts that are made
+        stay.
+        """
         with self.turn:
             run, process = self.running(), self.lock.holder()
             if run is None:
@@ -151,18 +170,30 @@ class Batches:
             sleep(0.1)
 
     def result(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the drafts and wait for the end: case -> its draft, {} where it could not be made; as MONAI Label answers `run_sync`."""
+        """Make the drafts and wait for the end: case -> its draft, {} where it could not be made; as MONAI
+        Label answers `run_sync`.
+        """
         tag = _tag(request)
-        before = {case: len(self.datastore.store.versions(case, tag)) for case in self.datastore.list_images()}
+        before = {
+            case: len(self.datastore.store.versions(case, tag)) for case in self.datastore.list_images()
+        }
         self.start(model, request)
         self.wait()
-        made = {case: {"label": case, "tag": tag} for case, count in before.items() if len(self.datastore.store.versions(case, tag)) > count}
+        made = {
+            case: {"label": case, "tag": tag}
+            for case, count in before.items()
+            if len(self.datastore.store.versions(case, tag)) > count
+        }
         return made | {case: {} for case in self.runs()[-1].progress["skipped"]}
 
     def runs(self) -> list[Run]:
         """All that are known, oldest first."""
         there = self.root / "runs"
-        return [Run(path) for path in sorted(there.iterdir()) if (path / "order.json").is_file()] if there.is_dir() else []
+        return (
+            [Run(path) for path in sorted(there.iterdir()) if (path / "order.json").is_file()]
+            if there.is_dir()
+            else []
+        )
 
     def task(self, run: Run) -> dict[str, Any]:
         """A batch in MONAI Label's words for a background task."""
@@ -180,17 +211,26 @@ class Batches:
             "done": progress["done"],
             "skipped": progress["skipped"],
         }
-        return told | ({"end_ts": _clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {})
+        return told | (
+            {"end_ts": _clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {}
+        )
 
     def _status(self, run: Run, progress: Mapping[str, Any]) -> tuple[str, str]:
         if (now := self.running()) is not None and now.path == run.path:
             return RUNNING, ""
         if run.stopped.exists():
-            return STOPPED, "stopped by a client; the drafts that were made are there, the same request goes on"
+            return (
+                STOPPED,
+                "stopped by a client; the drafts that were made are there, the same request goes on",
+            )
         if progress["ended"]:
-            return DONE, f"{len(progress['skipped'])} cases could not be segmented" if progress["skipped"] else ""
+            return DONE, f"{len(progress['skipped'])} cases could not be segmented" if progress[
+                "skipped"
+            ] else ""
         said = last_lines(run.log)
-        return FAILED, said[-1] if said else "the process was killed; the drafts that were made are there, the same request goes on"
+        return FAILED, said[
+            -1
+        ] if said else "the process was killed; the drafts that were made are there, the same request goes on"
 
     def _command(self, model: str, request: Mapping[str, Any]) -> list[str]:
         """`slem predict --all` as the request wants it."""
@@ -198,13 +238,44 @@ class Batches:
         ids = [self.datastore.cases.split(str(one))[0] for one in images] if isinstance(images, list) else []
         which = "all" if ids else str(getattr(images, "value", images))
         card = served.card
-        Drafts(CaseLabels("", self.datastore.root), card.name, card.version, card.sha256, _tag(request), which)  # says what is wrong with the request
+        Drafts(
+            CaseLabels("", self.datastore.root), card.name, card.version, card.sha256, _tag(request), which
+        )  # says what is wrong with the request
         device = self._device(request)
-        given = ["--all", "--model", str(served.folder.resolve()), "--store", str(self.datastore.root), "--tag", _tag(request), "--images", which]
-        given += ["--device", device, "--processes", str(_processes(request, device)), "--limit", str(_count(request, "max_batch_size"))]
-        given += [*(["--register"] if self.register else []), *(["--coding", self.coding] if self.coding else [])]
+        given = [
+            "--all",
+            "--model",
+            str(served.folder.resolve()),
+            "--store",
+            str(self.datastore.root),
+            "--tag",
+            _tag(request),
+            "--images",
+            which,
+        ]
+        given += [
+            "--device",
+            device,
+            "--processes",
+            str(_processes(request, device)),
+            "--limit",
+            str(_count(request, "max_batch_size")),
+        ]
+        given += [
+            *(["--register"] if self.register else []),
+            *(["--coding", self.coding] if self.coding else []),
+        ]
         nice = ["nice", "-n", str(NICE)] if device == "cpu" and shutil.which("nice") else []
-        return [*nice, sys.executable, "-m", "slem_app.cli", "predict", str(self.datastore.cases.studies), *ids, *given]
+        return [
+            *nice,
+            sys.executable,
+            "-m",
+            "slem_app.cli",
+            "predict",
+            str(self.datastore.cases.studies),
+            *ids,
+            *given,
+        ]
 
     def _device(self, request: Mapping[str, Any]) -> str:
         """The device that is asked for; MONAI Label's own default asks for a GPU wherever it runs."""
@@ -214,11 +285,15 @@ class Batches:
         return "cpu"
 
     def _folder(self, order: Mapping[str, Any]) -> Run:
-        path = self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"  # their order is that of their names
+        path = (
+            self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"
+        )  # their order is that of their names
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            raise StorageFailed(f"{path} cannot be made: {error.strerror or error}: free some space, then ask again") from error
+            raise StorageFailed(
+                f"{path} cannot be made: {error.strerror or error}: free some space, then ask again"
+            ) from error
         with atomic_file(path / "order.json") as file:
             file.write(json.dumps(order, indent=1, default=str).encode())
         for old in self.runs()[:-KEPT]:
@@ -226,12 +301,22 @@ class Batches:
         return Run(path)
 
     def _spawn(self, run: Run, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
-        path = os.pathsep.join(part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part)
+        path = os.pathsep.join(
+            part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part
+        )
         env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
         command = [*command, "--report", str(run.path / "progress.json")]
         with run.log.open("wb") as out:
             # a session of its own: it outlives the server's terminal, and can be ended as a whole
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, pass_fds=[handle], start_new_session=True)
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=[handle],
+                start_new_session=True,
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Routes of batches, in the words of MONAI Label's own, which hold a process of it and load the whole app for it."""
+"""Routes of batches, in the words of MONAI Label's own, which hold a process of it and load the whole app for
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ __all__ = ["batch_router"]
 
 
 def batch_router(batches: Batches) -> APIRouter:
-    """The routes over a server's batches. Waiting is done in threads, so other requests are answered meanwhile."""
+    """The routes over a server's batches. Waiting is done in threads, so other requests are answered
+    meanwhile.
+    """
     router = APIRouter(prefix="/batch", tags=["Infer"])
 
     @router.get("/infer", summary="Get Status of Batch Inference Task")

@@ -1,9 +1,10 @@
 """From any id that a client may send to a case and one of its sequences.
 
-Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as OHIF knows them; the sequence or
-series decides on whose grid the result lies. Besides the studies folder there are the images that clients have uploaded: each is a case of
-one series, as is a session. Listings are never kept longer than a few times what they take to make, and an id that is not known makes a new
-one, so new cases appear by themselves.
+Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as
+    OHIF knows them; the sequence or
+series decides on whose grid the result lies. Besides the studies folder there are the images that clients
+have uploaded: each is a case of one series, as is a session. Listings are never kept longer than a few times
+what they take to make, and an id that is not known makes a new one, so new cases appear by themselves.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ __all__ = ["Case", "Cases", "group_upload"]
 logger = logging.getLogger(__name__)
 
 NIFTI = (".nii.gz", ".nii")
-OPENED = 1000  # cases whose headers are kept, the latest; each takes some 100 KiB, and a PACS has more of them than memory
+# cases whose headers are kept, the latest; each takes some 100 KiB, and a PACS has more of them than memory
+OPENED = 1000
 LISTED = 3.0  # seconds for which a PACS's list of studies is used
-PATIENCE = 10  # a listing is used for this many times as long as it took to make, and as long as the folder itself is as it was
+# a listing is used for this many times as long as it took to make, and as long as the folder itself is as it
+# was
+PATIENCE = 10
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 QUICK = 0.02  # seconds; a listing that takes less may be waited for by a status poll
@@ -107,7 +111,9 @@ class Cases:
             return self.listed
 
     def known(self) -> tuple[str, ...]:
-        """As `ids`, without waiting: where listing takes long, a thread does it, and until then this is what was listed last."""
+        """As `ids`, without waiting: where listing takes long, a thread does it, and until then this is what
+        was listed last.
+        """
         if self.took < QUICK:
             return self.ids()
         if time.monotonic() > self.stale and self.asking.acquire(blocking=False):
@@ -144,7 +150,8 @@ class Cases:
         return case in self.ids() or case in self._list()
 
     def split(self, identifier: str) -> tuple[str, str]:
-        """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs are enough.
+        """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs
+        are enough.
 
         Raises:
             NotFound: no such case.
@@ -160,7 +167,9 @@ class Cases:
         if not self.pacs and UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
             return found
         some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
-        raise NotFound(f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE")
+        raise NotFound(
+            f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE"
+        )
 
     def study(self, case: str) -> Study:
         """A case as it lies on disk.
@@ -176,12 +185,18 @@ class Cases:
         return self.source.uids() if isinstance(self.source, (DicomSource, DicomWebSource)) else {}
 
     def _by_uid(self, uid: str) -> tuple[str, str] | None:
-        """The case of a study, or the case of a series and that series' id; cases that were asked for before are looked at first."""
+        """The case of a study, or the case of a series and that series' id; cases that were asked for before
+        are looked at first.
+        """
         studies = self.dicom_studies()
         if uid in studies:
             return studies[uid], ""
         for lately in (True, False):
-            found = [case for case in studies.values() if (case in self.groupings) is lately and self._holds(case, uid)]
+            found = [
+                case
+                for case in studies.values()
+                if (case in self.groupings) is lately and self._holds(case, uid)
+            ]
             if len(found) > 1:
                 raise BadStudy(f"several cases have a series {uid} ({', '.join(found)}): ask for CASE/SERIES")
             if found:
@@ -196,7 +211,11 @@ class Cases:
 
     def uploaded(self, case: str) -> Path | None:
         """The file of an uploaded image; None if `case` is not one."""
-        found = [path for path in (self.uploads / file_name(case)).glob("*") if path.name.endswith(NIFTI) and not path.name.startswith(".")]
+        found = [
+            path
+            for path in (self.uploads / file_name(case)).glob("*")
+            if path.name.endswith(NIFTI) and not path.name.startswith(".")
+        ]
         return found[0] if found else None
 
     def refresh(self) -> None:
@@ -213,7 +232,9 @@ class Cases:
         if self.pacs:
             self.pacs.refresh()
         elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
-            source = open_source(self.studies, self.coding)  # the layout itself may have come to light only now
+            source = open_source(
+                self.studies, self.coding
+            )  # the layout itself may have come to light only now
         own = frozenset(source.ids() if source else ())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
@@ -224,10 +245,16 @@ class Cases:
 
     def _entries(self) -> tuple[int, ...]:
         """Changes when something comes into the studies or uploads folder, or goes."""
-        return tuple(folder.stat().st_mtime_ns for folder in (*(() if self.pacs else (self.studies,)), self.uploads) if folder.is_dir())
+        return tuple(
+            folder.stat().st_mtime_ns
+            for folder in (*(() if self.pacs else (self.studies,)), self.uploads)
+            if folder.is_dir()
+        )
 
     def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
-        """The case's grouping; kept as long as neither its files nor their folders change. Made by one thread, for which others wait."""
+        """The case's grouping; kept as long as neither its files nor their folders change. Made by one
+        thread, for which others wait.
+        """
         with self.guard:
             mine = self.turns.setdefault(case, threading.Lock())
         with mine:
@@ -247,7 +274,9 @@ class Cases:
         grouped = (group(self._study(case)), ())
         return self._remember(case, files_state(grouped[0].study), grouped)[1]
 
-    def _remember(self, case: str, state: Hashable, made: tuple[Grouping, tuple[str, ...]]) -> tuple[Hashable, tuple[Grouping, tuple[str, ...]]]:
+    def _remember(
+        self, case: str, state: Hashable, made: tuple[Grouping, tuple[str, ...]]
+    ) -> tuple[Hashable, tuple[Grouping, tuple[str, ...]]]:
         """Keep what was made of a case, at the cost of what was made first."""
         with self.guard:
             self.groupings.pop(case, None)
@@ -267,11 +296,13 @@ class Cases:
         return self.source.study(case)
 
 
-def group_upload(case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
+def group_upload(
+    case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()
+) -> tuple[Grouping, tuple[str, ...]]:
     """The grouping of what a client uploaded, with notes.
 
-    A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one the volume is taken for the
-    sequence that is most asked for, and a note says so.
+    A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one
+    the volume is taken for the sequence that is most asked for, and a note says so.
 
     Args:
         case: id for messages.
@@ -285,26 +316,40 @@ def group_upload(case: str, files: Sequence[Path], sequence: str | None = None, 
     study = _upload_study(case, files)
     lone = len(study.series) == 1
     if sequence is not None and not lone:
-        raise BadStudy(f"{case}: the option 'sequence' is for a single volume, {len(study.series)} came: their names must tell which is which")
+        raise BadStudy(
+            f"{case}: the option 'sequence' is for a single volume, {len(study.series)} came: "
+            f"their names "
+            f"must tell which is which"
+        )
     if sequence is not None:
         return group(study, chosen={sequence: study.series[0].id}), ()
     grouping = group(study)
     if grouping.choices or not lone:
         return grouping, ()
     assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
-    note = f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it with the option 'sequence'"
+    note = (
+        f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it "
+        f"with the option 'sequence'"
+    )
     return group(study, chosen={assumed: series.id}), (note,)
 
 
 def _upload_study(case: str, files: Sequence[Path]) -> Study:
     if all(path.name.endswith(NIFTI) for path in files):
-        series = tuple(Series(id=_stem(path), paths=(path,), format="nifti", name=_stem(path)) for path in files)
+        series = tuple(
+            Series(id=_stem(path), paths=(path,), format="nifti", name=_stem(path)) for path in files
+        )
         return Study(id=case, layout="nifti", root=files[0].parent, series=series)
     if len(files) != 1 or not files[0].is_dir():
-        raise BadStudy(f"{case}: the upload holds {', '.join(path.name for path in files)}: send volumes as .nii or .nii.gz, or a folder of DICOM files")
+        raise BadStudy(
+            f"{case}: the upload holds {', '.join(path.name for path in files)}: send volumes as .nii or "
+            f".nii.gz, or a folder of DICOM files"
+        )
     source = open_source(files[0])
     if len(source) != 1:
-        raise BadStudy(f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one")
+        raise BadStudy(
+            f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one"
+        )
     return source.study(source.ids()[0])
 
 

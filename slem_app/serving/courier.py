@@ -1,4 +1,6 @@
-"""In the background: results that could not be stored are sent again, and segmentations that others have stored are fetched."""
+"""In the background: results that could not be stored are sent again, and segmentations that others have
+stored are fetched.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Courier:
                 self.seen.add(series)
 
     def fetch(self, case: str) -> bool:
-        """Make labels of what others have stored for a case; False where that failed and may succeed later."""
+        """Make labels of what others have stored for a case; False where that failed and may
+        succeed later.
+        """
         try:
             if self.results.collect(case):
                 self.came(case)
@@ -84,7 +88,10 @@ class Courier:
         for case, version in self.results.unsent():
             if self.stopping.is_set():
                 return
-            if time.time() - float(version.meta[DICOM].get("at", 0.0)) >= AGAIN and self.results.send(version)["stored"]:
+            if (
+                time.time() - float(version.meta[DICOM].get("at", 0.0)) >= AGAIN
+                and self.results.send(version)["stored"]
+            ):
                 logger.info("version %d of case %s is stored now", version.number, case)
 
     def _work(self) -> None:

@@ -1,7 +1,7 @@
 """MONAI Label's view of a studies folder: one entry a case, any layout, nothing written among the sources.
 
-MONAI Label's own local datastore knows flat files only and rewrites its index as a whole. This one has no index: cases are listed from
-the studies folder, labels from the label store, each time they are asked for.
+MONAI Label's own local datastore knows flat files only and rewrites its index as a whole. This one has no
+index: cases are listed from the studies folder, labels from the label store, each time they are asked for.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ class CaseDatastore(Datastore):
     Args:
         cases: from ids to cases.
         root: folder for labels, uploads and notes, beside the sources.
-        labels: label sets by model name; where a client names no model, that of the first one that the case is for.
+        labels: label sets by model name; where a client names no model, that of the first one that the case
+            is for.
         record: who saves a label of a case, from the case's id and what the client said of it.
         experts: readers whose final label counts before the newest one.
         offered: names of the models that a case is for, the best first; default: all.
-        orders: model -> its sequences, the first being what an uploaded image without a telling name is taken for.
+        orders: model -> its sequences, the first being what an uploaded image without a telling name is taken
+            for.
     """
 
     def __init__(
@@ -64,7 +66,11 @@ class CaseDatastore(Datastore):
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
-        self.record = record or (lambda case, info: Record(time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")))
+        self.record = record or (
+            lambda case, info: Record(
+                time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")
+            )
+        )
         self.experts = tuple(experts)
         self.orders = dict(orders or {})
         self.offered = offered or (lambda grouping: tuple(self.labels))
@@ -95,11 +101,22 @@ class CaseDatastore(Datastore):
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         case = self.cases.find(image_id)
-        chosen = {choice.sequence: {"series": choice.series.id, "reason": choice.reason} for choice in case.grouping.choices}
+        chosen = {
+            choice.sequence: {"series": choice.series.id, "reason": choice.reason}
+            for choice in case.grouping.choices
+        }
         models = list(self.offered(case.grouping))
-        facts = {"name": image_name(case), "sequence": case.sequence, "sequences": chosen, "notes": list(case.notes), "models": models}
+        facts = {
+            "name": image_name(case),
+            "sequence": case.sequence,
+            "sequences": chosen,
+            "notes": list(case.notes),
+            "models": models,
+        }
         if case.series.format == "dicom":  # OHIF opens the next case by them
-            facts |= {key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")}
+            facts |= {
+                key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")
+            }
         return self.image_notes(case.id) | facts
 
     def models_for(self, image_id: str) -> tuple[str, ...]:
@@ -127,13 +144,19 @@ class CaseDatastore(Datastore):
     def remove_image(self, image_id: str) -> None:
         case, _ = self.cases.split(image_id)
         if case in self.cases.own:
-            raise BadSetting(f"case {case!r} lies in the studies folder, where this server removes nothing: remove its files there")
+            raise BadSetting(
+                f"case {case!r} lies in the studies folder, where this server removes nothing: "
+                f"remove its "
+                f"files there"
+            )
         grave = self.root / "removed" / f"{file_name(case)}-image-{uuid.uuid4().hex[:8]}"
         try:
             grave.parent.mkdir(parents=True, exist_ok=True)
             (self.cases.uploads / file_name(case)).rename(grave)
         except OSError as error:
-            raise StorageFailed(f"cannot remove {case!r}: {error.strerror or error}; it is still there") from error
+            raise StorageFailed(
+                f"cannot remove {case!r}: {error.strerror or error}; it is still there"
+            ) from error
         self.cases.refresh()
 
     def _notes(self, case: str) -> Path:
@@ -141,14 +164,17 @@ class CaseDatastore(Datastore):
 
     # labels
 
-    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
         """Keep a label as a new version, in the model's values.
 
         Args:
             image_id: any id of the case.
             label_filename: NIfTI or NRRD on the grid of one of the case's sequences.
             label_tag: e.g. 'final'.
-            label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without it the values are the model's.
+            label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without
+                it the values are the model's.
 
         Returns:
             The case id, which is also the label's.
@@ -166,10 +192,18 @@ class CaseDatastore(Datastore):
         array, grid, names = read_label_file(Path(label_filename))
         image, array = _placed(case, array, grid)
         array = labels.remap(array, value_names(info.get("label_info"), names, labels))
-        self.keep(replace(case, **image), label_tag or FINAL, array, labels, info | self.record(case.id, info).to_meta())
+        self.keep(
+            replace(case, **image),
+            label_tag or FINAL,
+            array,
+            labels,
+            info | self.record(case.id, info).to_meta(),
+        )
         return case.id
 
-    def keep(self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]) -> Version:
+    def keep(
+        self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]
+    ) -> Version:
         """Keep a label map as a new version.
 
         Args:
@@ -189,12 +223,15 @@ class CaseDatastore(Datastore):
             "present": [labels.names[value - 1] for value in np.unique(array) if value],
             "ts": int(time.time()),
         }
-        version = self.store.save(case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about})
+        version = self.store.save(
+            case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about}
+        )
         KEPT.set((case.id, version))
         return version
 
     def kept(self, case: str) -> Version:
-        """The version of the case that this request has saved, whatever others save meanwhile; where it has saved none, the newest.
+        """The version of the case that this request has saved, whatever others save meanwhile; where it has
+        saved none, the newest.
 
         Raises:
             NotFound: there is none.
@@ -245,11 +282,15 @@ class CaseDatastore(Datastore):
 
     # what is done and what is not
 
-    def get_labeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
         there, tag = set(self.cases.ids()), label_tag or FINAL
         return [case for case in self.store.cases() if case in there and self._has(case, tag, labels)]
 
-    def get_unlabeled_images(self, label_tag: str | None = None, labels: Sequence[str] | None = None) -> list[str]:
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
         done = set(self.get_labeled_images(label_tag, labels))
         return [case for case in self.cases.ids() if case not in done]
 
@@ -259,24 +300,39 @@ class CaseDatastore(Datastore):
         return not labels or bool(set(labels) & set(self._latest(case, tag).meta.get("present", ())))
 
     def history(self, case: str) -> list[dict[str, Any]]:
-        """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`: the one that is learnt."""
+        """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`:
+        the one that is learnt.
+        """
         case, _ = self.cases.split(case)
         counting = self.store.counting(case, self.experts).folder if FINAL in self.store.tags(case) else None
         return [_told(case, one, one.folder == counting) for one in self.store.history(case)]
 
     def datalist(self) -> list[dict[str, Any]]:
-        return [{"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)} for case in self.get_labeled_images()]
+        return [
+            {"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)}
+            for case in self.get_labeled_images()
+        ]
 
     def status(self) -> dict[str, Any]:
         there = set(self.cases.known())
         tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
-        return {"total": len(there), "completed": tags.count(FINAL), "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))}}
+        return {
+            "total": len(there),
+            "completed": tags.count(FINAL),
+            "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))},
+        }
 
     def json(self) -> dict[str, Any]:
-        return {"name": self.title, "description": self.about, "objects": {case: self._entry(case) for case in self.cases.ids()}}
+        return {
+            "name": self.title,
+            "description": self.about,
+            "objects": {case: self._entry(case) for case in self.cases.ids()},
+        }
 
     def _entry(self, case: str) -> dict[str, Any]:
-        labels = {tag: {"ext": ".nii.gz", "info": self.get_label_info(case, tag)} for tag in self.store.tags(case)}
+        labels = {
+            tag: {"ext": ".nii.gz", "info": self.get_label_info(case, tag)} for tag in self.store.tags(case)
+        }
         return {"image": {"ext": ".nii.gz", "info": self.image_notes(case)}, "labels": labels}
 
     def refresh(self) -> None:
@@ -308,13 +364,25 @@ class CaseDatastore(Datastore):
 def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
     """A version as clients are told of it."""
     present = version.meta.get("present", [])
-    return {"case": case, "tag": version.tag, "version": version.number, "counts": counts, "present": present, **asdict(version.record)}
+    return {
+        "case": case,
+        "tag": version.tag,
+        "version": version.number,
+        "counts": counts,
+        "present": present,
+        **asdict(version.record),
+    }
 
 
 def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:
-    """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of that grid."""
+    """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of
+    that grid.
+    """
     refusals, names = [], dict.fromkeys((case.sequence, *case.grouping.sequences))
-    for image in (*([{"onto": case.onto}] if case.onto else []), *({"sequence": name, "onto": None} for name in names)):
+    for image in (
+        *([{"onto": case.onto}] if case.onto else []),
+        *({"sequence": name, "onto": None} for name in names),
+    ):
         try:
             return image, place(array, grid, replace(case, **image).series.grid, "the label")
         except BadGrid as error:

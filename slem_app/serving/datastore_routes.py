@@ -1,4 +1,6 @@
-"""Routes of the datastore that MONAI Label's own answer wrongly: whether a client's copy of an image is the same, and notes on images and labels."""
+"""Routes of the datastore that MONAI Label's own answer wrongly: whether a client's copy of an image is the
+same, and notes on images and labels.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,22 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
 
     @router.head("/datastore/image", summary="Check If Image Exists")
     def check(image: str, check_sum: str = "") -> dict[str, str]:
-        """`check_sum` is ALGORITHM:DIGEST in hexadecimal digits, or the digest alone, by SHA256: 404 if the image's is another."""
+        """`check_sum` is ALGORITHM:DIGEST in hexadecimal digits, or the digest alone, by SHA256: 404 if the
+        image's is another.
+        """
         path = datastore.get_image_uri(image)
         if check_sum:
             algorithm, _, digest = check_sum.rpartition(":")
             algorithm = algorithm.upper() or ALGORITHMS[0]
             if algorithm not in ALGORITHMS:
-                raise BadSetting(f"check_sum {check_sum!r}: unknown algorithm {algorithm!r}; use one of {', '.join(ALGORITHMS)}, as in SHA256:DIGEST")
+                raise BadSetting(
+                    f"check_sum {check_sum!r}: unknown algorithm {algorithm!r}; use one of "
+                    f"{', '.join(ALGORITHMS)}, as in SHA256:DIGEST"
+                )
             if digest.lower() != file_checksum(path, algorithm).partition(":")[2]:
-                raise NotFound(f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file")
+                raise NotFound(
+                    f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file"
+                )
         return {}
 
     @router.put("/datastore/image/info", summary="Update Image Info")

@@ -1,6 +1,8 @@
-"""Every error as an HTTP answer: the status that the error carries, and its text as JSON `{"error": kind, "detail": text}`.
+"""Every error as an HTTP answer: the status that the error carries, and its text as JSON `{"error": kind,
+"detail": text}`.
 
-Exceptions that nobody foresaw are told by their kind alone: their text and the traceback go to the server's log.
+Exceptions that nobody foresaw are told by their kind alone: their text and the traceback go to the server's
+log.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ __all__ = ["answer", "install"]
 
 logger = logging.getLogger(__name__)
 
-OF_MONAI_LABEL = {MONAILabelError.INVALID_INPUT: 400, MONAILabelError.APP_INIT_ERROR: 404, MONAILabelError.APP_ERROR: 404}
+OF_MONAI_LABEL = {
+    MONAILabelError.INVALID_INPUT: 400,
+    MONAILabelError.APP_INIT_ERROR: 404,
+    MONAILabelError.APP_ERROR: 404,
+}
 AGAIN = {503: {"Retry-After": "60"}}  # headers by status
 PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method {method}"}
 
@@ -41,7 +47,11 @@ def answer(error: SlemError) -> JSONResponse:
 
 
 def _answer(status: int, kind: str, detail: object, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": kind, "detail": detail}, status_code=status, headers={**AGAIN.get(status, {}), **(headers or {})})
+    return JSONResponse(
+        {"error": kind, "detail": detail},
+        status_code=status,
+        headers={**AGAIN.get(status, {}), **(headers or {})},
+    )
 
 
 async def _ours(request: Request, error: SlemError) -> JSONResponse:
@@ -66,12 +76,23 @@ async def _not_valid(request: Request, error: RequestValidationError) -> JSONRes
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
     detail = error.detail
-    if error.status_code == 500 and str(detail).startswith("Neither Image"):  # MONAI Label's word for a request without an image
+    if error.status_code == 500 and str(detail).startswith(
+        "Neither Image"
+    ):  # MONAI Label's word for a request without an image
         return _answer(400, BadSetting.__name__, detail)
     if detail in ("Not Found", "Method Not Allowed"):  # the framework's own words
         detail = PLAIN[error.status_code].format(method=request.method, path=request.url.path)
-    return _answer(error.status_code, "HTTPException" if error.status_code not in PLAIN else "NotFound", detail, error.headers)
+    return _answer(
+        error.status_code,
+        "HTTPException" if error.status_code not in PLAIN else "NotFound",
+        detail,
+        error.headers,
+    )
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    return _answer(500, "ServerError", f"{request.method} {request.url.path} failed inside the server ({type(error).__name__}): see its log")
+    return _answer(
+        500,
+        "ServerError",
+        f"{request.method} {request.url.path} failed inside the server ({type(error).__name__}): see its log",
+    )

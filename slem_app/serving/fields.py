@@ -43,6 +43,8 @@ def parse_fields(text: str) -> dict[str, Any]:
     """
     fields = json_object(text, "params")
     for name in ("image", "label", "session"):
-        if fields.get(name) is not None and (not isinstance(fields[name], str) or Path(fields[name]).is_absolute()):
+        if fields.get(name) is not None and (
+            not isinstance(fields[name], str) or Path(fields[name]).is_absolute()
+        ):
             raise NotFound(f"no {name} {str(fields[name])[:80]!r}: paths of the server are no ids")
     return fields

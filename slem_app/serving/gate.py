@@ -1,7 +1,8 @@
 """The gate before all routes: who may pass, from where, to do what.
 
-At this machine's own address nobody logs in, unless a setting says so; at any other everybody does. Programs bring their token in the header
-`Authorization`, browsers in a cookie that no script can read and that is used for changes only when a page of this very server asks for them.
+At this machine's own address nobody logs in, unless a setting says so; at any other everybody does. Programs
+bring their token in the header `Authorization`, browsers in a cookie that no script can read and that is used
+for changes only when a page of this very server asks for them.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Access:
         login = self.logins.of(token)
         role = role_of(method, path)
         if not login.user.may(role):
-            raise NotAllowed(f"{method} {path} is for the role {role}; {login.user.name} is a {login.user.role}")
+            raise NotAllowed(
+                f"{method} {path} is for the role {role}; {login.user.name} is a {login.user.role}"
+            )
         return login
 
     def _check_origin(self, scope: Scope, headers: Headers, needed: bool) -> None:
@@ -72,7 +75,9 @@ class Access:
         if origin is None and (not needed or headers.get("sec-fetch-site") == "same-origin"):
             return
         if origin is None or urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-            raise NotAllowed(f"a page of {origin or 'an unknown site'} asked for a change: only pages of this server may")
+            raise NotAllowed(
+                f"a page of {origin or 'an unknown site'} asked for a change: only pages of this server may"
+            )
 
 
 class GateMiddleware:
@@ -128,7 +133,9 @@ def on_this_machine(host: str) -> bool:
         return False
 
 
-def open_access(logins: Logins, login: str, host: str, origins: Sequence[str] = (), provider: bool = False) -> Access:
+def open_access(
+    logins: Logins, login: str, host: str, origins: Sequence[str] = (), provider: bool = False
+) -> Access:
     """Who may come in at `host`.
 
     Args:
@@ -146,29 +153,50 @@ def open_access(logins: Logins, login: str, host: str, origins: Sequence[str] = 
     if required and not provider and not logins.users.users():
         why = "a log-in is required" if local else f"at {host} other machines reach this server"
         raise BadSetting(
-            f"{why}, and nobody can log in: there is no user in {logins.users.path}. Add one (`slem users add NAME --role admin`), "
+            f"{why}, and nobody can log in: there is no user in {logins.users.path}. Add one (`slem users "
+            f"add NAME --role admin`), "
             "or listen at 127.0.0.1, or say `--conf login off` where something else keeps strangers away"
         )
     return Access(logins, required, local and login == "auto", tuple(origins))
 
 
 def _check_local(scope: Scope, headers: Headers) -> None:
-    """Nobody logs in here, so neither another machine nor a page under another name (a rebound one) may come in."""
+    """Nobody logs in here, so neither another machine nor a page under another name (a rebound one) may come
+    in.
+    """
     server = (scope.get("server") or ("127.0.0.1",))[0]
     if not on_this_machine(server):
-        raise NotAllowed(f"this server was started for its own machine and is reached at {server}: start it with --host, so that it asks for a log-in")
-    host = headers.get("host", "localhost").rsplit(":", 1)[0] if not headers.get("host", "").endswith("]") else headers["host"]
+        raise NotAllowed(
+            f"this server was started for its own machine and is reached at {server}: start it with "
+            f"--host, so that it asks for a log-in"
+        )
+    host = (
+        headers.get("host", "localhost").rsplit(":", 1)[0]
+        if not headers.get("host", "").endswith("]")
+        else headers["host"]
+    )
     if not on_this_machine(host) and host.lower() != socket.gethostname().lower():
-        raise NotAllowed(f"this server is not called {host!r}: open it as localhost, or start it with `--conf login off` behind a proxy")
+        raise NotAllowed(
+            f"this server is not called {host!r}: open it as localhost, or start it with `--conf login "
+            f"off` behind a proxy"
+        )
 
 
 def _refusal(scope: Scope, error: SlemError) -> Response:
     """JSON for programs; the log-in page for a person who opens a page."""
     headers = Headers(scope=scope)
-    if isinstance(error, NotLoggedIn) and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+    if (
+        isinstance(error, NotLoggedIn)
+        and scope["method"] == "GET"
+        and "text/html" in headers.get("accept", "")
+    ):
         query = scope.get("query_string", b"").decode("latin-1")
         wanted = scope["path"] + (f"?{query}" if query else "")
-        return RedirectResponse(f"/auth/login?next={quote(wanted, safe='')}", status_code=303, headers={"Cache-Control": "no-store"})
+        return RedirectResponse(
+            f"/auth/login?next={quote(wanted, safe='')}",
+            status_code=303,
+            headers={"Cache-Control": "no-store"},
+        )
     refused: JSONResponse = errors.answer(error)
     if isinstance(error, NotLoggedIn):
         refused.headers["WWW-Authenticate"] = "Bearer"

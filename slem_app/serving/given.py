@@ -1,7 +1,8 @@
-"""What each reader was last given of a case: to save it without sending it back (OHIF cannot), and to tell truly how a saved label came about.
+"""What each reader was last given of a case: to save it without sending it back (OHIF cannot), and to tell
+truly how a saved label came about.
 
-The label maps are kept in memory up to a size; that something was given, and by which model, is kept on disk, so that a label that is submitted after
-a restart is not taken for drawn by hand.
+The label maps are kept in memory up to a size; that something was given, and by which model, is kept on disk,
+so that a label that is submitted after a restart is not taken for drawn by hand.
 """
 
 from __future__ import annotations
@@ -78,10 +79,13 @@ class Given:
         """What the reader sees of a case; None when that is not known any more."""
         return self.shown.get((reader, case), None)
 
-    def making(self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Making | None = None) -> Making:
+    def making(
+        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Making | None = None
+    ) -> Making:
         """How a label that the reader saves came about.
 
-        As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given a segmentation of the case, it is that one,
+        As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given
+            a segmentation of the case, it is that one,
         edited; else drawn by hand.
 
         Args:

@@ -1,7 +1,9 @@
-"""Which case is in which reader's hand, and with what version of the model it was begun: also after the server was started again.
+"""Which case is in which reader's hand, and with what version of the model it was begun: also after the
+server was started again.
 
-One small file a model, replaced whole whenever something in it changes, so a server that is killed leaves the old one or the new one. What cannot be
-read, a version that is there no more, or a case that nobody touched for `DAYS`, is a case in nobody's hand.
+One small file a model, replaced whole whenever something in it changes, so a server that is killed leaves the
+old one or the new one. What cannot be read, a version that is there no more, or a case that nobody touched
+for `DAYS`, is a case in nobody's hand.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ __all__ = ["Hand", "HandFile", "Row"]
 
 logger = logging.getLogger(__name__)
 
-DAYS = 14.0  # after which a case that was begun and never submitted is in nobody's hand any more, once the server starts
+# after which a case that was begun and never submitted is in nobody's hand any more, once the server starts
+DAYS = 14.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +72,15 @@ class HandFile:
         self.rows = self._read()
 
     def write(self, hands: Mapping[tuple[str, str], Hand]) -> None:
-        """Keep these and no others, in their order; where nothing changed but the order, nothing is written."""
+        """Keep these and no others, in their order; where nothing changed but the order, nothing
+        is written.
+        """
         known, now, rows = {(row.reader, row.case): row for row in self.rows}, self.clock(), []
         for (reader, case), hand in hands.items():
             card, old = hand.predictor.card, known.get((reader, case))
-            row = Row(reader, case, card.version, card.sha256, hand.working, hand.submitted, old.at if old else now)
+            row = Row(
+                reader, case, card.version, card.sha256, hand.working, hand.submitted, old.at if old else now
+            )
             rows.append(row if row == old else Row(**asdict(row) | {"at": now}))
         if set(rows) == set(self.rows):
             return
@@ -92,5 +99,7 @@ class HandFile:
         except FileNotFoundError:
             return ()
         except (OSError, ValueError, TypeError) as error:
-            logger.warning("%s cannot be read (%s): readers go on with the version that is served", self.path, error)
+            logger.warning(
+                "%s cannot be read (%s): readers go on with the version that is served", self.path, error
+            )
             return ()

@@ -1,4 +1,6 @@
-"""The image of a case as one 3D file, which is what clients can open: the source itself where it is one, else a copy made once."""
+"""The image of a case as one 3D file, which is what clients can open: the source itself where it is one, else
+a copy made once.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,10 @@ def image_file(case: Case, root: Path) -> Path:
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageFailed(f"cannot make {copy.parent}: {error.strerror or error}; set another folder with `--conf store DIR`") from error
+            raise StorageFailed(
+                f"cannot make {copy.parent}: {error.strerror or error}; set another folder with `--conf "
+                f"store DIR`"
+            ) from error
         for old in copy.parent.glob(f"{case.image}-*"):
             old.unlink(missing_ok=True)
         write_image(volume.array, volume.grid, copy)
@@ -65,16 +70,25 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
         StorageFailed: the disk refused.
     """
     if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,149}", image_id):
-        raise BadSetting(f"{image_id!r} cannot be the id of an image: at most 150 characters, no slash or backslash, and no dot at the start")
+        raise BadSetting(
+            f"{image_id!r} cannot be the id of an image: at most 150 characters, no slash or backslash, "
+            f"and no dot at the start"
+        )
     ending = next((end for end in NIFTI if path.name.endswith(end)), None)
     if ending is None:
-        raise BadVolume(f"image {image_id!r} came as {path.name.partition('.')[2] or 'a file without ending'}: send .nii.gz or .nii")
+        raise BadVolume(
+            f"image {image_id!r} came as {path.name.partition('.')[2] or 'a file without ending'}: send "
+            f".nii.gz or .nii"
+        )
     read(Series(id=image_id, paths=(path,), format="nifti", name=image_id))
     known = cases.uploaded(image_id)
     if known is not None and filecmp.cmp(known, path, shallow=False):
         return
     if known is not None or cases.has(image_id):
-        raise BadSetting(f"there is another image with the id {image_id!r}: rename the volume and send it again; nothing was replaced")
+        raise BadSetting(
+            f"there is another image with the id {image_id!r}: rename the volume and send it again; "
+            f"nothing was replaced"
+        )
     place = cases.uploads / file_name(image_id)
     new = cases.uploads / f".new-{uuid.uuid4().hex[:8]}"
     try:
@@ -84,7 +98,9 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
         os.rename(new, place)
         sync(cases.uploads)
     except OSError as error:
-        raise StorageFailed(f"cannot keep {image_id!r}: {error.strerror or error}; set another folder with `--conf store DIR`") from error
+        raise StorageFailed(
+            f"cannot keep {image_id!r}: {error.strerror or error}; set another folder with `--conf store DIR`"
+        ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     cases.refresh()

@@ -1,4 +1,6 @@
-"""The routes that use the network: requests are read in the event loop, wait for their turn, and are answered by one thread at a time."""
+"""The routes that use the network: requests are read in the event loop, wait for their turn, and are answered
+by one thread at a time.
+"""
 
 from __future__ import annotations
 
@@ -65,22 +67,28 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
         output: Output | None = None,
         compress: bool = True,
     ) -> Response:
-        """Take a reader's last step on an image back, or all (which is a step itself, so that it can be undone too).
+        """Take a reader's last step on an image back, or all (which is a step itself, so that it can be
+        undone too).
 
-        Answers like `/infer/{model}`. `client_id` must be the one that the clicks came with; `compress` is of the label map in itself.
+        Answers like `/infer/{model}`. `client_id` must be the one that the clicks came with; `compress` is of
+        the label map in itself.
         """
         if not image and not session_id:
             raise BadSetting(NO_IMAGE)
         fields = {what: True, "result_compress": compress, **({"client_id": client_id} if client_id else {})}
-        return await Job(serving, {"model": model, "image": image, **fields}, session_id, None, None, output).run(turns, request)
+        return await Job(
+            serving, {"model": model, "image": image, **fields}, session_id, None, None, output
+        ).run(turns, request)
 
     return router
 
 
 def told(params: Mapping[str, Any]) -> str:
-    """What the header SEQUENCES says: the sequences that were used and those that were missing, as JSON, percent-encoded.
+    """What the header SEQUENCES says: the sequences that were used and those that were missing, as JSON,
+    percent-encoded.
 
-    OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the reader this.
+    OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the
+    reader this.
     """
     return quote(json.dumps({name: list(params[name]) for name in ("used", "missing")}))
 
@@ -89,7 +97,13 @@ class Job:
     """One request for the network, from its fields to its answer."""
 
     def __init__(
-        self, serving: Serving, fields: Mapping[str, Any], session_id: str, file: UploadFile | None, label: UploadFile | None, output: Output | None
+        self,
+        serving: Serving,
+        fields: Mapping[str, Any],
+        session_id: str,
+        file: UploadFile | None,
+        label: UploadFile | None,
+        output: Output | None,
     ) -> None:
         self.serving, self.fields, self.session_id = serving, dict(fields), session_id
         self.file, self.label, self.output = file, label, output
@@ -117,7 +131,9 @@ class Job:
         path, headers = Path(result["file"]), {SEQUENCES: told(result["params"])}
         if case is not None:
             try:
-                content = seg_of_reply(case, self.serving.cards[str(request["model"])], path, result["params"])
+                content = seg_of_reply(
+                    case, self.serving.cards[str(request["model"])], path, result["params"]
+                )
             finally:
                 path.unlink(missing_ok=True)
             return Response(content, media_type="application/dicom", headers=headers)
@@ -126,16 +142,27 @@ class Job:
             return Response(json.dumps(result["params"]), media_type="application/json", headers=headers)
         if self.output == "image":
             gone = BackgroundTask(path.unlink, missing_ok=True)
-            return FileResponse(path, media_type="application/octet-stream", filename=path.name, headers=headers, background=gone)
+            return FileResponse(
+                path,
+                media_type="application/octet-stream",
+                filename=path.name,
+                headers=headers,
+                background=gone,
+            )
         with path.open("rb") as file:
-            fields = {"params": (None, json.dumps(result["params"]), "application/json"), "image": (path.name, file, "application/octet-stream")}
+            fields = {
+                "params": (None, json.dumps(result["params"]), "application/json"),
+                "image": (path.name, file, "application/octet-stream"),
+            }
             body = MultipartEncoder(fields=fields)
             content = body.to_string()
         path.unlink()
         return Response(content, media_type=body.content_type, headers=headers)
 
     def _dicom_case(self, request: Mapping[str, Any]) -> Case | None:
-        """The image to which a DICOM segmentation of the answer will refer; None for an unknown model, which is said elsewhere."""
+        """The image to which a DICOM segmentation of the answer will refer; None for an unknown model, which
+        is said elsewhere.
+        """
         card = self.serving.cards.get(str(request.get("model")))
         if card is None:
             return None
@@ -155,7 +182,9 @@ class Job:
         if self.session_id:
             session = self.serving.sessions.get_session(self.session_id)
             if session is None and not request.get("image"):
-                raise NotFound(f"no session {self.session_id!r}: it has expired or was removed; send the volume again")
+                raise NotFound(
+                    f"no session {self.session_id!r}: it has expired or was removed; send the volume again"
+                )
             if session is not None:
                 request["image"] = session.image
         return request

@@ -1,7 +1,10 @@
-"""One model as a MONAI Label inference task: request fields in, a label map on the grid of the requested image out.
+"""One model as a MONAI Label inference task: request fields in, a label map on the grid of the requested
+image out.
 
-MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request costs is in the reply's
-`latencies`: read (files to arrays), prepare (to the network's grid), network, restore (to the image's grid), write. Prepared volumes are
+MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request
+costs is in the reply's
+`latencies`: read (files to arrays), prepare (to the network's grid), network, restore (to the image's grid),
+    write. Prepared volumes are
 kept, so a second request for any sequence of a case is spared read and prepare.
 """
 
@@ -82,7 +85,14 @@ class SegmentationTask(InferTask):
         given: told what each reader is given.
     """
 
-    def __init__(self, served: Served, cache: ByteCache[Prepared], results: Path, register: bool = False, given: Given | None = None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        cache: ByteCache[Prepared],
+        results: Path,
+        register: bool = False,
+        given: Given | None = None,
+    ) -> None:
         card = served.now.card
         super().__init__(
             type=InferType.SEGMENTATION,
@@ -96,7 +106,9 @@ class SegmentationTask(InferTask):
         self.results = results
         self.register = register
         self.given = given
-        self.lock = threading.Lock()  # of the networks: each serves one call at a time, and they share a device
+        self.lock = (
+            threading.Lock()
+        )  # of the networks: each serves one call at a time, and they share a device
 
     @property
     def predictor(self) -> Predictor:
@@ -130,10 +142,21 @@ class SegmentationTask(InferTask):
             prediction = predictor.predict(replace(prepared, reference=case.series.grid))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
-        self.note(request, case, Making(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array)
+        self.note(
+            request, case, Making(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array
+        )
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
-        latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {"total": round(time.perf_counter() - start, 4)}
-        logger.info("%s: %s/%s from %s: %s", predictor.card.name, case.id, case.sequence, ", ".join(prediction.used), latencies)
+        latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
+            "total": round(time.perf_counter() - start, 4)
+        }
+        logger.info(
+            "%s: %s/%s from %s: %s",
+            predictor.card.name,
+            case.id,
+            case.sequence,
+            ", ".join(prediction.used),
+            latencies,
+        )
         return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
 
     def note(self, request: Mapping[str, Any], case: Case, making: Making, array: np.ndarray) -> None:
@@ -142,9 +165,12 @@ class SegmentationTask(InferTask):
             self.given.note(reader_of(request.get("client_id")), case, making, array)
 
     def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
-        """The case as a version's network sees it, and the seconds spent for it; from memory if its files are as they were."""
+        """The case as a version's network sees it, and the seconds spent for it; from memory if its files are
+        as they were.
+        """
         card = predictor.card
-        # registered, the sequences lie where the requested one does; else the network's input is the same for all of them
+        # registered, the sequences lie where the requested one does; else the network's input is the same for
+        # all of them
         key = (case.id, card.sequences, card.preparation, case.sequence if self.register else None)
         kept = self.cache.get(key, case.state)
         if kept is not None:
@@ -157,7 +183,14 @@ class SegmentationTask(InferTask):
         """The result as a file of the wanted type."""
         path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
         if reply.extension == ".nrrd":
-            write_nrrd(prediction.array, prediction.grid, prediction.labels, path, compress=reply.compress, durable=False)
+            write_nrrd(
+                prediction.array,
+                prediction.grid,
+                prediction.labels,
+                path,
+                compress=reply.compress,
+                durable=False,
+            )
         else:
             write_nifti(prediction.array, prediction.grid, prediction.labels, path)
         return path
@@ -177,7 +210,8 @@ class SegmentationTask(InferTask):
 
 
 def results_folder() -> Path:
-    """A folder for results of this process alone: a client on the same machine may write files of the same name into the common one.
+    """A folder for results of this process alone: a client on the same machine may write files of the same
+    name into the common one.
 
     Those of servers that are no more, however they ended, are taken away.
     """

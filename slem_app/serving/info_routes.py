@@ -1,7 +1,9 @@
-"""`/info/`, which every client asks every few seconds: MONAI Label's answer, made anew when something that this server did has changed it, else once a second.
+"""`/info/`, which every client asks every few seconds: MONAI Label's answer, made anew when something that
+this server did has changed it, else once a second.
 
-Making it takes little, but each look at the disk gives Python's one lock away, and on a server that computes it comes back late. An answer that is there
-is given from the event loop, and of polls that come together one makes it and the others wait for that.
+Making it takes little, but each look at the disk gives Python's one lock away, and on a server that computes
+it comes back late. An answer that is there is given from the event loop, and of polls that come together one
+makes it and the others wait for that.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ __all__ = ["Lately", "changes", "info_router"]
 FRESH = 1.0  # seconds; so late is known here what other processes have done
 
 
-def info_router(serving: Serving, make: Callable[[], dict[str, Any]], run: Callable[[Callable[[], bytes]], Awaitable[bytes]]) -> APIRouter:
+def info_router(
+    serving: Serving,
+    make: Callable[[], dict[str, Any]],
+    run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+) -> APIRouter:
     """The route.
 
     Args:
@@ -43,11 +49,17 @@ def info_router(serving: Serving, make: Callable[[], dict[str, Any]], run: Calla
 
 
 def changes(serving: Serving) -> Hashable:
-    """Another value whenever this process has changed what `/info/` tells, or told it elsewhere: labels, cases, versions, a round that began or was seen to
-    have ended. Looks at no disk.
+    """Another value whenever this process has changed what `/info/` tells, or told it elsewhere: labels,
+    cases, versions, a round that began or was seen to have ended. Looks at no disk.
     """
     versions = tuple((follower.number, follower.served.now) for follower in serving.followers.values())
-    return serving.datastore.store.changes, serving.cases.listed, versions, serving.trainings.process, serving.trainings.over
+    return (
+        serving.datastore.store.changes,
+        serving.cases.listed,
+        versions,
+        serving.trainings.process,
+        serving.trainings.over,
+    )
 
 
 class Lately:
@@ -77,7 +89,10 @@ class Lately:
             return known
         async with self.making:
             if (known := self._known()) is None:
-                state, begun = self.state(), self.clock()  # before it is made: a change meanwhile makes it old
+                state, begun = (
+                    self.state(),
+                    self.clock(),
+                )  # before it is made: a change meanwhile makes it old
                 known = await self.run(self.make)
                 self.kept = (state, begun, known)
             return known

@@ -1,11 +1,14 @@
-"""A model that readers correct: clicks, a box or scribbles in, the corrected label map of the whole image out.
+"""A model that readers correct: clicks, a box or scribbles in, the corrected label map of the whole image
+out.
 
-What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are view (what is looked at again), merge (into
-what was there), memory (the way back). Reading, preparing and the pass over the whole volume are done once a case and kept.
+What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are view (what
+is looked at again), merge (into what was there), memory (the way back). Reading, preparing and the pass over
+the whole volume are done once a case and kept.
 
 A case stays with the version of the model that its reader has begun it with (`served`).
 
-Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the network's lock, in this order.
+Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the
+    network's lock, in this order.
 """
 
 from __future__ import annotations
@@ -69,16 +72,24 @@ class InteractiveTask(InferTask):
         kind: which tool.
     """
 
-    def __init__(self, automatic: SegmentationTask, memory: Memory, starts: ByteCache[Start], kind: InferType = CLICKS) -> None:
+    def __init__(
+        self, automatic: SegmentationTask, memory: Memory, starts: ByteCache[Start], kind: InferType = CLICKS
+    ) -> None:
         card = automatic.predictor.card
         labels = {label.name: label.value for label in card.labels.labels}
-        if kind == CLICKS:  # Slicer sends clicks of listed names only; OHIF would show label 0, or one out of order, in place of another
+        if (
+            kind == CLICKS
+            # Slicer sends clicks of listed names only; OHIF would show label 0, or one out of order, in place
+            # of another
+        ):
             labels[BACKGROUND] = len(labels) + 1  # a value that no voxel has
         super().__init__(
             type=kind,
             labels=labels,
             dimension=3,
-            description=f"{card.description} Follows the reader's {'clicks' if kind == CLICKS else 'scribbles'}.",
+            description=(
+                f"{card.description} Follows the reader's {'clicks' if kind == CLICKS else 'scribbles'}."
+            ),
             config={"sequence": ["auto", *card.sequences]},
         )
         self.automatic = automatic
@@ -113,7 +124,8 @@ class InteractiveTask(InferTask):
             The result file, and the reply's JSON.
 
         Raises:
-            SlemError: anything in the request or the case that cannot be used; then everything is as it was before.
+            SlemError: anything in the request or the case that cannot be used; then everything is as it was
+                before.
         """
         begin = time.perf_counter()
         reply, case = parse_reply(request), request["case"]
@@ -121,7 +133,11 @@ class InteractiveTask(InferTask):
         fields, leaked = self.leaks.without(request, reader, _identity(case))
         ask, label = self._ask(fields, image)
         self.leaks.heard(fields, reader, _identity(case))
-        notes = [f"points of {', '.join(leaked)} were left out: they are those of another image"] if leaked else []
+        notes = (
+            [f"points of {', '.join(leaked)} were left out: they are those of another image"]
+            if leaked
+            else []
+        )
         refiner = Refiner(self.served.interactive(reader, case.id))
         key, timings = _key(reader, case, refiner.card), {}
         with self.memory.locked(key):
@@ -129,7 +145,11 @@ class InteractiveTask(InferTask):
                 prepared, start = self._start(case, refiner, timings)
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
-                notes.append(f"nothing of what was done before is known here: the {len(ask.clicks)} clicks were made again, label by label")
+                notes.append(
+                    f"nothing of what was done before is known here: the {len(ask.clicks)} "
+                    f"clicks were made "
+                    f"again, label by label"
+                )
             work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
             with _timed(timings, "memory"):
                 work = self.memory.put(key, case.state, work)
@@ -143,10 +163,22 @@ class InteractiveTask(InferTask):
             facts = self.automatic.facts(case, prediction, refiner.card)
         timings["total"] = time.perf_counter() - begin
         latencies = {step: round(seconds, 4) for step, seconds in timings.items() if step != "automatic"}
-        logger.info("%s: %s/%s, %d prompts: %s", refiner.card.name, case.id, case.sequence, len(work.now.prompts.entries), latencies)
+        logger.info(
+            "%s: %s/%s, %d prompts: %s",
+            refiner.card.name,
+            case.id,
+            case.sequence,
+            len(work.now.prompts.entries),
+            latencies,
+        )
         if label:
             facts["label_names"] = {label: 1}
-        more = {"prompts": len(work.now.prompts.entries), "steps": len(work.past), "notes": [*notes, *facts["notes"]], "latencies": latencies}
+        more = {
+            "prompts": len(work.now.prompts.entries),
+            "steps": len(work.past),
+            "notes": [*notes, *facts["notes"]],
+            "latencies": latencies,
+        }
         return str(path), facts | more
 
     def edited(self, case: Case, array: np.ndarray, client_id: Any) -> None:
@@ -162,17 +194,29 @@ class InteractiveTask(InferTask):
         with self.memory.locked(key):
             work = self.memory.get(key, case.state)
             if work is not None and not np.array_equal(work.array, array):
-                self.memory.put(key, case.state, _sent(work, Mask(np.asfortranarray(array), case.series.grid)))
+                self.memory.put(
+                    key, case.state, _sent(work, Mask(np.asfortranarray(array), case.series.grid))
+                )
 
     def placed(self, reader: str, case: str) -> int:
-        """How many clicks and scribbles the reader has placed on the case with this model, as far as they are remembered."""
+        """How many clicks and scribbles the reader has placed on the case with this model, as far as they are
+        remembered.
+        """
         version = _version(self.served.begun_with(reader, case).card)
-        works = self.memory.find(lambda key: key[0] == reader and key[1 : 1 + len(version)] == version and key[1 + len(version)] == case)
+        works = self.memory.find(
+            lambda key: (
+                key[0] == reader and key[1 : 1 + len(version)] == version and key[1 + len(version)] == case
+            )
+        )
         return sum(work.placed for work in works)
 
     def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[Ask, str]:
         labels = self.predictor.card.labels
-        return (parse_clicks(request, labels, image), "") if self.type == CLICKS else parse_scribbles(request, labels, image)
+        return (
+            (parse_clicks(request, labels, image), "")
+            if self.type == CLICKS
+            else parse_scribbles(request, labels, image)
+        )
 
     def _start(self, case: Case, refiner: Refiner, timings: dict[str, float]) -> tuple[Prepared, Start]:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
@@ -184,7 +228,9 @@ class InteractiveTask(InferTask):
         start = self.starts.get(key, case.state)
         if start is None:
             with _timed(timings, "network"):
-                features = self._features((card.name, card.sha256, registered, case.id), case, prepared, refiner)
+                features = self._features(
+                    (card.name, card.sha256, registered, case.id), case, prepared, refiner
+                )
             result = refiner.start(prepared, features)
             _add(timings, result.prediction.timings)
             start = Start(features, result)
@@ -196,7 +242,15 @@ class InteractiveTask(InferTask):
         known = self.starts.find(lambda other: other[: len(key)] == key, case.state)
         return known.features if known is not None else refiner.features(prepared)
 
-    def _done(self, work: Work, ask: Ask, prepared: Prepared, start: Start, refiner: Refiner, timings: dict[str, float]) -> Work:
+    def _done(
+        self,
+        work: Work,
+        ask: Ask,
+        prepared: Prepared,
+        start: Start,
+        refiner: Refiner,
+        timings: dict[str, float],
+    ) -> Work:
         """The work after the request."""
         if ask.undo:
             return _heard(work.back(), ask)
@@ -211,10 +265,16 @@ class InteractiveTask(InferTask):
             return work.ahead(moment, result.prediction.array)
         changed, single = None, 0
         before = result.prompts.entries
-        # one at a time, as if they had come one by one: then the segmentation does not depend on when they came
+        # one at a time, as if they had come one by one: then the segmentation does not depend on when they
+        # came
         for count in range(len(before) + 1, len(moment.prompts.entries) + 1) or [len(before)]:
             with self.lock:
-                result = refiner.refine(prepared, start.features, result, replace(moment.prompts, entries=moment.prompts.entries[:count]))
+                result = refiner.refine(
+                    prepared,
+                    start.features,
+                    result,
+                    replace(moment.prompts, entries=moment.prompts.entries[:count]),
+                )
             _add(timings, result.prediction.timings)
             changed, single = result.changed, single + 1
         with _timed(timings, "memory"):
@@ -237,12 +297,20 @@ def _identity(case: Case) -> tuple:
 
 
 def _sent(work: Work, mask: Mask) -> Work:
-    """The work with a segmentation from the client in place of its own; all prompts so far are part of that."""
+    """The work with a segmentation from the client in place of its own; all prompts so far are
+    part of that.
+    """
     start = work.now.start
-    result = Result(replace(start.prediction, array=np.asfortranarray(mask.array)), start.probabilities, Prompts(mask=mask))
+    result = Result(
+        replace(start.prediction, array=np.asfortranarray(mask.array)),
+        start.probabilities,
+        Prompts(mask=mask),
+    )
     listed = [click for clicks in work.now.clicks.values() for click in clicks]
     known = tuple(dict.fromkeys((*listed, *work.now.scribbles, *work.now.prompts.entries, *work.now.settled)))
-    return work.ahead(Moment(result, result.prompts, work.now.clicks, work.now.scribbles, known), result.prediction.array)
+    return work.ahead(
+        Moment(result, result.prompts, work.now.clicks, work.now.scribbles, known), result.prediction.array
+    )
 
 
 def _completed(mask: Mask, ask: Ask, shown: np.ndarray) -> Mask:
@@ -259,23 +327,40 @@ def _heard(work: Work, ask: Ask) -> Work:
     if not ask.clicks:
         return work
     new = less(ask.clicks, (*work.now.settled, *work.now.prompts.entries))
-    return replace(work, now=replace(work.now, clicks=_clicks(work.now, ask), settled=(*work.now.settled, *new)))
+    return replace(
+        work, now=replace(work.now, clicks=_clicks(work.now, ask), settled=(*work.now.settled, *new))
+    )
 
 
 def _clicks(moment: Moment, ask: Ask) -> dict:
     """All that clients list by now."""
     if ask.scribbles is not None:
         return dict(moment.clicks)
-    return {None: ask.clicks} if ask.only is None else {**{name: listed for name, listed in moment.clicks.items() if name is not None}, ask.only: ask.clicks}
+    return (
+        {None: ask.clicks}
+        if ask.only is None
+        else {
+            **{name: listed for name, listed in moment.clicks.items() if name is not None},
+            ask.only: ask.clicks,
+        }
+    )
 
 
 def _listed(moment: Moment, ask: Ask) -> Moment:
-    """The moment with the prompts that the client lists now, less those that are settled; they keep their order."""
+    """The moment with the prompts that the client lists now, less those that are settled; they keep their
+    order.
+    """
     clicks = _clicks(moment, ask)
     scribbles = moment.scribbles if ask.scribbles is None else ask.scribbles
     listed = (*dict.fromkeys(click for each in clicks.values() for click in each), *scribbles)
-    # what is painted is sent whole each time, so it holds again; clicks may be listed though they are part of the mask by now
-    effective = less(listed, moment.settled if ask.scribbles is None else [one for one in moment.settled if isinstance(one, Click)])
+    # what is painted is sent whole each time, so it holds again; clicks may be listed though they are part of
+    # the mask by now
+    effective = less(
+        listed,
+        moment.settled
+        if ask.scribbles is None
+        else [one for one in moment.settled if isinstance(one, Click)],
+    )
     settled = less(listed, effective)
     prompts = Prompts(effective, ask.box, moment.start.prompts.mask).ordered_like(moment.prompts)
     return Moment(moment.start, prompts, clicks, scribbles, settled)

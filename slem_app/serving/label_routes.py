@@ -28,7 +28,12 @@ def label_router(datastore: CaseDatastore) -> APIRouter:
         case, _ = datastore.cases.split(image)
         found = [one for one in datastore.store.versions(case, tag) if one.number == version]
         if not found:
-            raise NotFound(f"case {case!r} has no version {version} of a label with tag {tag!r}: GET /slem/labels?image={image} lists those that there are")
-        return FileResponse(found[0].label, media_type="application/gzip", filename=f"label-{tag}-{version}.nii.gz")
+            raise NotFound(
+                f"case {case!r} has no version {version} of a label with tag {tag!r}: GET "
+                f"/slem/labels?image={image} lists those that there are"
+            )
+        return FileResponse(
+            found[0].label, media_type="application/gzip", filename=f"label-{tag}-{version}.nii.gz"
+        )
 
     return router

@@ -1,6 +1,8 @@
-"""Which reader has which case in hand, so that no other is offered it. On disk, so that a restart does not forget it.
+"""Which reader has which case in hand, so that no other is offered it. On disk, so that a restart does not
+forget it.
 
-A lease ends after a while in which its reader does nothing with the case, when the case is labelled, or when its reader takes further cases.
+A lease ends after a while in which its reader does nothing with the case, when the case is labelled, or when
+its reader takes further cases.
 It forbids nothing: whoever opens a case by its name may work on it.
 """
 
@@ -22,7 +24,9 @@ __all__ = ["Lease", "Leases"]
 logger = logging.getLogger(__name__)
 
 MOST = 3  # cases that one reader has in hand: the one on the screen and those that were left aside
-WORTH = 0.1  # share of the time by which a lease must grow for the file to be written anew: not at every click
+WORTH = (
+    0.1  # share of the time by which a lease must grow for the file to be written anew: not at every click
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,9 @@ class Leases:
             return lease.reader if lease and lease.until > self.clock() else None
 
     def since(self, case: str, reader: str) -> float | None:
-        """When the reader was given the case, seconds since 1970; None where this reader does not have it in hand."""
+        """When the reader was given the case, seconds since 1970; None where this reader does not have it in
+        hand.
+        """
         with self.guard:
             return self.leases[case].since if self.holder(case) == reader else None
 
@@ -104,13 +110,19 @@ class Leases:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            logger.warning("%s cannot be read (%s): which reader has which case is forgotten", self.path, error)
+            logger.warning(
+                "%s cannot be read (%s): which reader has which case is forgotten", self.path, error
+            )
             return {}
 
     def _write(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self.path) as file:
-                file.write(json.dumps({case: asdict(lease) for case, lease in self.leases.items()}, indent=1).encode())
+                file.write(
+                    json.dumps(
+                        {case: asdict(lease) for case, lease in self.leases.items()}, indent=1
+                    ).encode()
+                )
         except (OSError, StorageFailed) as error:  # a reader must get the case all the same
             logger.warning("leases are kept until the server stops only: %s", error)

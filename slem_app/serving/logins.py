@@ -1,6 +1,8 @@
-"""Who is logged in: tokens that mean nothing by themselves, each good for a while, until its user leaves or is taken out.
+"""Who is logged in: tokens that mean nothing by themselves, each good for a while, until its user leaves or
+is taken out.
 
-Only hashes of tokens are kept, and only in memory, so all are logged out when the server starts anew. Safe for threads.
+Only hashes of tokens are kept, and only in memory, so all are logged out when the server starts anew. Safe
+for threads.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from slem_app.users import User, UserFile
 __all__ = ["Login", "Logins"]
 
 MINUTES = 5.0  # for which failed attempts count
-OF_NAME, OF_PLACE = 5, 30  # failed attempts in that time: of one name from one place, and of all names from one place
+OF_NAME, OF_PLACE = (
+    5,
+    30,
+)  # failed attempts in that time: of one name from one place, and of all names from one place
 REMEMBERED = 10_000  # log-ins, and places with failed attempts
 
 
@@ -45,7 +50,13 @@ class Logins:
         clock: seconds since some moment.
     """
 
-    def __init__(self, users: UserFile, hours: float = 10.0, idle_minutes: float = 60.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        users: UserFile,
+        hours: float = 10.0,
+        idle_minutes: float = 60.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.users, self.hours, self.idle, self.clock = users, hours, idle_minutes * 60, clock
         self.open: OrderedDict[str, Login] = OrderedDict()
         self.failures: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
@@ -69,9 +80,13 @@ class Logins:
             wait = max(self._wait(keys[0], OF_NAME), self._wait(keys[1], OF_PLACE))
             if wait > 0:
                 raise TooOften(
-                    f"too many failed log-ins: try again in {wait / 60:.0f} min" if wait > 90 else f"too many failed log-ins: try again in {wait:.0f} s"
+                    f"too many failed log-ins: try again in {wait / 60:.0f} min"
+                    if wait > 90
+                    else f"too many failed log-ins: try again in {wait:.0f} s"
                 )
-            for key in keys:  # counted before the password is looked at, so that many attempts at once are no way around it
+            for key in (
+                keys
+            ):  # counted before the password is looked at, so that many attempts at once are no way around it
                 self._failed(key)
         user = self.users.check(name, password)
         if user is None:

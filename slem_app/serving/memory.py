@@ -1,13 +1,16 @@
-"""What a reader has asked for so far: per reader, case and grid, the segmentation that is shown, the prompts behind it, and the way there.
+"""What a reader has asked for so far: per reader, case and grid, the segmentation that is shown, the prompts
+behind it, and the way there.
 
-Clients send their prompts but no segmentation, so the last one must be remembered here. What is shown depends on nothing but the start (the
-automatic result, or a mask that the client sent) and the prompts in the order in which they came. Hence nothing of it is kept on disk: after a
-restart, or when the memory was needed for others, the same prompts, which the client sends again in full, give the same segmentation again. What
-cannot be made again is told in the reply, never guessed: the order of prompts across labels, steps to undo, and a mask that was only sent along
-(a label that was submitted is in the label store). A work is bound to the state of the case's files and, by its key, to the model's weights: when
-either changes it is forgotten.
+Clients send their prompts but no segmentation, so the last one must be remembered here. What is shown depends
+on nothing but the start (the automatic result, or a mask that the client sent) and the prompts in the order
+in which they came. Hence nothing of it is kept on disk: after a restart, or when the memory was needed for
+others, the same prompts, which the client sends again in full, give the same segmentation again. What cannot
+be made again is told in the reply, never guessed: the order of prompts across labels, steps to undo, and a
+mask that was only sent along (a label that was submitted is in the label store). A work is bound to the state
+of the case's files and, by its key, to the model's weights: when either changes it is forgotten.
 
-Concurrency: whoever reads or changes a work holds the lock of its key (`locked`). Works change by whole values at the end of a request, so one
+Concurrency: whoever reads or changes a work holds the lock of its key (`locked`). Works change by whole
+    values at the end of a request, so one
 that fails changes nothing.
 """
 
@@ -85,7 +88,9 @@ class Work:
 
     @property
     def placed(self) -> int:
-        """Prompts that the reader has placed, those that were undone or are part of a mask by now included; not those that the client lists no more."""
+        """Prompts that the reader has placed, those that were undone or are part of a mask by now included;
+        not those that the client lists no more.
+        """
         clicks = [click for listed in self.now.clicks.values() for click in listed]
         return len({*clicks, *self.now.scribbles, *self.now.prompts.entries, *self.now.settled})
 
@@ -124,10 +129,16 @@ class Work:
         return Work(moment, _patched(self.array, step), self.past[:-1])
 
     def nearest(self, prompts: Prompts, start: Result) -> tuple[Result, bool]:
-        """The latest result from which `prompts` are reached by adding only, and whether that is the present one."""
+        """The latest result from which `prompts` are reached by adding only, and whether that is the present
+        one.
+        """
         array, moment = self.array, self.now
         for step in (*reversed(self.past), None):
-            if moment.start is start and prompts.since(moment.prompts) is not None and moment.prompts.box in (None, prompts.box):
+            if (
+                moment.start is start
+                and prompts.since(moment.prompts) is not None
+                and moment.prompts.box in (None, prompts.box)
+            ):
                 return _result(moment, array), array is self.array
             if step is not None:
                 array, moment = _patched(array, step), step.before
@@ -181,7 +192,9 @@ class Memory:
             return tuple(work for key, (_, work) in self.works.items() if match(key))
 
     def put(self, key: Hashable, state: Hashable, work: Work) -> Work:
-        """Remember a work, at the cost of its own oldest steps, then of others; returns what is remembered."""
+        """Remember a work, at the cost of its own oldest steps, then of others; returns what is
+        remembered.
+        """
         work = work.shortened(self.limit)
         with self.guard:
             self.works.pop(key, None)

@@ -1,7 +1,8 @@
-"""MONAI Label's own routes, as they are, in threads: its endpoints are coroutines around blocking code and would stop the event loop.
+"""MONAI Label's own routes, as they are, in threads: its endpoints are coroutines around blocking code and
+would stop the event loop.
 
-Its routers are read and their endpoints put behind routes of the same path, method and description. Those that this server answers itself come
-first in the table of routes, so they win.
+Its routers are read and their endpoints put behind routes of the same path, method and description. Those
+that this server answers itself come first in the table of routes, so they win.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ def monai_router(module: ModuleType) -> APIRouter:
     router = APIRouter()
     for route in module.router.routes:
         if isinstance(route, APIRoute):
-            router.add_api_route(route.path, _in_thread(route.endpoint), response_model=None, **{name: getattr(route, name) for name in KEPT})
+            router.add_api_route(
+                route.path,
+                _in_thread(route.endpoint),
+                response_model=None,
+                **{name: getattr(route, name) for name in KEPT},
+            )
     return router
 
 
 def _in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """An endpoint that never waits for anything in the event loop, as one whose work is done in the threads that all requests share."""
+    """An endpoint that never waits for anything in the event loop, as one whose work is done in the threads
+    that all requests share.
+    """
 
     async def threaded(**fields: Any) -> Any:
         return await to_thread.run_sync(lambda: _result(endpoint(**fields)))

@@ -1,4 +1,6 @@
-"""Which of a server's models a case is for: those that know one of its sequences. No model is known here but by its card."""
+"""Which of a server's models a case is for: those that know one of its sequences. No model is known here but
+by its card.
+"""
 
 from __future__ import annotations
 
@@ -32,5 +34,10 @@ def check(grouping: Grouping, model: str, cards: Mapping[str, Card]) -> None:
     if model in fits:
         return
     there = ", ".join(grouping.sequences) or "no known sequence"
-    instead = f"use {' or '.join(fits)}" if fits else f"none of this server's models ({', '.join(cards)}) is for it"
-    raise BadStudy(f"case {grouping.study.id} is not for {model}, which segments {', '.join(cards[model].sequences)}: it has {there}; {instead}")
+    instead = (
+        f"use {' or '.join(fits)}" if fits else f"none of this server's models ({', '.join(cards)}) is for it"
+    )
+    raise BadStudy(
+        f"case {grouping.study.id} is not for {model}, which segments "
+        f"{', '.join(cards[model].sequences)}: it has {there}; {instead}"
+    )

@@ -1,7 +1,7 @@
 """Log-in by another service, such as a hospital's: OpenID Connect, by authlib.
 
-The service says who somebody is and which roles they have: those called `slem-reader`, `slem-trainer` and `slem-admin` in the claim that a setting
-names. Whoever has none of them is not let in.
+The service says who somebody is and which roles they have: those called `slem-reader`, `slem-trainer` and
+`slem-admin` in the claim that a setting names. Whoever has none of them is not let in.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ class Provider:
         issuer: its address; `/.well-known/openid-configuration` below it describes it.
         client_id: as which this server is known to it.
         claim: where the roles are, parts separated by dots: `roles`, `realm_access.roles`.
-        passwords: users may give their password to this server, which asks the service; 3D Slicer's dialog needs that.
+        passwords: users may give their password to this server, which asks the service; 3D Slicer's dialog
+            needs that.
     """
 
     def __init__(self, issuer: str, client_id: str, claim: str = "roles", passwords: bool = False) -> None:
         if not issuer.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise BadSetting(f"oidc_issuer {issuer!r} is not encrypted: an address that begins with https:// is needed")
+            raise BadSetting(
+                f"oidc_issuer {issuer!r} is not encrypted: an address that begins with https:// is needed"
+            )
         self.issuer, self.claim, self.passwords = issuer.rstrip("/"), claim, passwords
         self.client = OAuth().register(
             "provider",
@@ -60,7 +63,11 @@ class Provider:
         try:
             return await self.client.authorize_redirect(request, str(request.base_url) + "auth/oidc/end")
         except (HTTPError, OAuthError, RuntimeError, ValueError) as error:
-            raise ProviderFailed(f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try again, or tell its keepers") from error
+            raise ProviderFailed(
+                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"again, or "
+                f"tell its keepers"
+            ) from error
 
     async def end(self, request: Request) -> tuple[User, str]:
         """Who came back from the service, and where they wanted to go.
@@ -73,9 +80,16 @@ class Provider:
         try:
             token = await self.client.authorize_access_token(request)
         except (OAuthError, JoseError, KeyError) as error:
-            raise NotLoggedIn(f"the log-in service did not confirm the log-in ({type(error).__name__}): begin again at /auth/login") from error
+            raise NotLoggedIn(
+                f"the log-in service did not confirm the log-in ({type(error).__name__}): begin again at "
+                f"/auth/login"
+            ) from error
         except (HTTPError, RuntimeError, ValueError) as error:
-            raise ProviderFailed(f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try again, or tell its keepers") from error
+            raise ProviderFailed(
+                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"again, or "
+                f"tell its keepers"
+            ) from error
         return self._user(token.get("userinfo")), str(request.session.pop(NEXT, "/"))
 
     async def check(self, name: str, password: str) -> User:
@@ -87,17 +101,25 @@ class Provider:
             ProviderFailed: the service does not answer.
         """
         try:
-            token = await self.client.fetch_access_token(grant_type="password", username=name, password=password)
+            token = await self.client.fetch_access_token(
+                grant_type="password", username=name, password=password
+            )
             claims = await self.client.parse_id_token(token, nonce=None)
         except (OAuthError, JoseError) as error:
             raise NotLoggedIn("no such user, or another password") from error
         except (HTTPError, RuntimeError, ValueError) as error:
-            raise ProviderFailed(f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try again, or tell its keepers") from error
+            raise ProviderFailed(
+                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"again, or "
+                f"tell its keepers"
+            ) from error
         return self._user(claims)
 
     def _user(self, claims: Mapping[str, Any] | None) -> User:
         if not claims:
-            raise NotLoggedIn("the log-in service did not say who this is: the scope `openid` must be granted")
+            raise NotLoggedIn(
+                "the log-in service did not say who this is: the scope `openid` must be granted"
+            )
         name = next((str(claims[key]) for key in NAMES if claims.get(key)), "")
         found: Any = claims
         for part in self.claim.split("."):
@@ -105,5 +127,8 @@ class Provider:
         told = {found} if isinstance(found, str) else set(found) if isinstance(found, list) else set()
         roles = [role for role in ROLES if PREFIX + role in told]
         if not roles:
-            raise NotAllowed(f"{name} has none of the roles {', '.join(PREFIX + role for role in ROLES)} (claim {self.claim})")
+            raise NotAllowed(
+                f"{name} has none of the roles {', '.join(PREFIX + role for role in ROLES)} (claim "
+                f"{self.claim})"
+            )
         return User(name, roles[-1])

@@ -1,9 +1,9 @@
 """Who asks: told apart so that two readers of one case do not share their corrections.
 
-3D Slicer names its reader in `client_id`, but every installation is called 'user-xyz' until somebody changes that; OHIF names nobody. So a
-reader is the client's id together with the user who is logged in, or else the browser, known by a cookie that `/info/` hands out, or else the
-machine that the request comes from.
-Behind a tunnel all readers are one machine: then their ids must differ.
+3D Slicer names its reader in `client_id`, but every installation is called 'user-xyz' until somebody changes
+that; OHIF names nobody. So a reader is the client's id together with the user who is logged in, or else the
+browser, known by a cookie that `/info/` hands out, or else the machine that the request comes from. Behind a
+tunnel all readers are one machine: then their ids must differ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def user_of() -> str:
 
 
 def client_of(fields: Mapping[str, Any]) -> str:
-    """What program sent the request that is being answered: what it says in the field `client`, else what its headers tell; empty: not known.
+    """What program sent the request that is being answered: what it says in the field `client`, else what its
+    headers tell; empty: not known.
 
     3D Slicer's plugin names its reader and sends no User-Agent, which hardly any other program does.
     """
@@ -68,10 +69,18 @@ class ReaderMiddleware:
         known = login.user.name if login else _cookie(headers.get("cookie", ""))
         token = WHERE.set(known or (scope.get("client") or ("",))[0])
         user = USER.set(login.user.name if login else "")
-        agent = AGENT.set(VIEWER if "/ohif/" in headers.get("referer", "") else headers.get("user-agent", "").partition(" ")[0])
+        agent = AGENT.set(
+            VIEWER
+            if "/ohif/" in headers.get("referer", "")
+            else headers.get("user-agent", "").partition(" ")[0]
+        )
 
         async def answer(message: Scope) -> None:
-            if message["type"] == "http.response.start" and not known and scope["path"].rstrip("/") == "/info":
+            if (
+                message["type"] == "http.response.start"
+                and not known
+                and scope["path"].rstrip("/") == "/info"
+            ):
                 given = f"{COOKIE}={uuid.uuid4().hex}; Path=/; HttpOnly; SameSite=Strict"
                 message = {**message, "headers": [*message["headers"], (b"set-cookie", given.encode())]}
             await send(message)

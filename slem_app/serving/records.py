@@ -1,4 +1,6 @@
-"""What is kept of who saves a label: put together from the request, the model that the reader works with, and what the reader has spent on the case."""
+"""What is kept of who saves a label: put together from the request, the model that the reader works with, and
+what the reader has spent on the case.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,16 @@ class Records:
 
         Args:
             case: case id.
-            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count; `params`: a reply that is saved as it is.
+            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count;
+                `params`: a reply that is saved as it is.
 
         Raises:
             BadSetting: figures that are none.
         """
         reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
-        automatic = "params" in info and not info["params"].get("prompts")  # what the model gave: the reader's work is not saved by it
+        automatic = "params" in info and not info["params"].get(
+            "prompts"
+        )  # what the model gave: the reader's work is not saved by it
         model = (str(info.get("model") or ""), "", "")
         if task:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
@@ -47,9 +52,17 @@ class Records:
         if automatic:
             return Record(time.time(), "", client_of(info), *model, automatic=True)
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
-        own_seconds, own_clicks = _figure("seconds", info.get("seconds")), _figure("clicks", info.get("clicks"))
-        seconds, clicks = self.activity.take(case, reader, max((tool.placed(reader, case) for tool in tools), default=0))
-        seconds, clicks = seconds if own_seconds is None else own_seconds, clicks if own_clicks is None else int(own_clicks)
+        own_seconds, own_clicks = (
+            _figure("seconds", info.get("seconds")),
+            _figure("clicks", info.get("clicks")),
+        )
+        seconds, clicks = self.activity.take(
+            case, reader, max((tool.placed(reader, case) for tool in tools), default=0)
+        )
+        seconds, clicks = (
+            seconds if own_seconds is None else own_seconds,
+            clicks if own_clicks is None else int(own_clicks),
+        )
         return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
 
 
@@ -62,5 +75,8 @@ def _figure(name: str, value: Any) -> float | None:
     except (TypeError, ValueError):
         figure = -1.0
     if not 0 <= figure < math.inf:
-        raise BadSetting(f"{name} is {value!r}: a number from 0 on is expected, or nothing, then this server's own count is kept")
+        raise BadSetting(
+            f"{name} is {value!r}: a number from 0 on is expected, or nothing, then this server's own "
+            f"count is kept"
+        )
     return figure

@@ -1,7 +1,9 @@
-"""Labels as DICOM segmentations: every saved version becomes one, in the PACS or on the shelf, and every one that others have stored becomes a version.
+"""Labels as DICOM segmentations: every saved version becomes one, in the PACS or on the shelf, and every one
+that others have stored becomes a version.
 
-The version on disk comes first and never depends on the PACS: its SEG lies beside it (`result.dcm`) before it is sent, and what could not be sent is
-sent again, the same instance, so that nothing is lost or stored twice. What a version's SEG is, and whether it arrived, stands in its meta under `dicom`.
+The version on disk comes first and never depends on the PACS: its SEG lies beside it (`result.dcm`) before it
+is sent, and what could not be sent is sent again, the same instance, so that nothing is lost or stored twice.
+What a version's SEG is, and whether it arrived, stands in its meta under `dicom`.
 """
 
 from __future__ import annotations
@@ -64,7 +66,11 @@ class PacsHome:
         self.source.forget(str(dataset.StudyInstanceUID))
 
     def results(self, study: str) -> list[tuple[str, str]]:
-        return [(series, instance) for series in self.source.segmentations(study) for instance in self.source.pacs.instances(study, series)]
+        return [
+            (series, instance)
+            for series in self.source.segmentations(study)
+            for instance in self.source.pacs.instances(study, series)
+        ]
 
     def get(self, study: str, series: str, instance: str) -> Any:
         return parse_result(self.source.pacs.instance(study, series, instance))
@@ -95,21 +101,33 @@ class Results:
             making: how it came about.
 
         Returns:
-            What is known of it: `instance`, `series`, `description`, `kind`, `stored`, `reason`; {} where the images are not DICOM.
+            What is known of it: `instance`, `series`, `description`, `kind`, `stored`, `reason`; {} where the
+                images are not DICOM.
         """
         if case.series.format != "dicom":
             return {}
-        labels = next(labels for labels in self.datastore.labels.values() if labels.names == tuple(version.meta["label_names"]))
+        labels = next(
+            labels
+            for labels in self.datastore.labels.values()
+            if labels.names == tuple(version.meta["label_names"])
+        )
         about: dict[str, Any] = {"kind": making.kind, "stored": False, "at": time.time()}
         try:
             how = _provenance(version, making)
             array, grid, _ = read_label_file(version.label)
             seg = make_seg(array, grid, labels, case.series, how)
             save_dicom(seg, version.folder / FILE)
-            about |= {"instance": str(seg.SOPInstanceUID), "series": str(seg.SeriesInstanceUID), "description": how.description, "reason": "not sent yet"}
+            about |= {
+                "instance": str(seg.SOPInstanceUID),
+                "series": str(seg.SeriesInstanceUID),
+                "description": how.description,
+                "reason": "not sent yet",
+            }
         except SlemError as error:
             about["reason"] = str(error)
-            logger.warning("version %d of case %s is no DICOM segmentation: %s", version.number, case.id, error)
+            logger.warning(
+                "version %d of case %s is no DICOM segmentation: %s", version.number, case.id, error
+            )
         self.datastore.store.annotate(version, {DICOM: about})
         return self.send(version) if "instance" in about else about
 
@@ -121,7 +139,9 @@ class Results:
             about |= {"stored": True, "reason": "", "at": time.time()}
         except (SlemError, FileNotFoundError) as error:
             about |= {"reason": str(error), "at": time.time()}
-            logger.warning("the segmentation %s is kept here and not stored yet: %s", about["instance"], error)
+            logger.warning(
+                "the segmentation %s is kept here and not stored yet: %s", about["instance"], error
+            )
         self.datastore.store.annotate(version, {DICOM: about})
         return about
 
@@ -150,7 +170,9 @@ class Results:
         uid = str(study.series[0].header.get("StudyInstanceUID", ""))
         count = 0
         with self.taking:
-            known = {version.meta.get(DICOM, {}).get("instance") for version in self.datastore.store.history(case)}
+            known = {
+                version.meta.get(DICOM, {}).get("instance") for version in self.datastore.store.history(case)
+            }
             for series, instance in self.home.results(uid):
                 if instance in known or instance in self.refused:
                     continue
@@ -161,24 +183,52 @@ class Results:
                     if error.status >= 500:  # the PACS's or the disk's trouble, which may pass
                         raise
                     self.refused[instance] = str(error)
-                    logger.warning("the segmentation %s of case %s is no label here: %s", instance, case, error)
+                    logger.warning(
+                        "the segmentation %s of case %s is no label here: %s", instance, case, error
+                    )
         return count
 
     def _take(self, study: Study, uid: str, series: str, instance: str) -> None:
         seg = self.home.get(uid, series, instance)
         names = referenced_series(seg)
-        sources = [one for name in names for one in study.series if name in (one.id, one.header.get("SeriesInstanceUID"))]
+        sources = [
+            one
+            for name in names
+            for one in study.series
+            if name in (one.id, one.header.get("SeriesInstanceUID"))
+        ]
         if not sources:
-            raise BadStudy("it refers to no series of its study: export it from the image that it was drawn on")
+            raise BadStudy(
+                "it refers to no series of its study: export it from the image that it was drawn on"
+            )
         source, array, labels = self._read(seg, sources)
         case = self.datastore.cases.find(f"{study.id}/{source.id}")
         how = made_by(seg)
-        record = Record(time.time(), how.creator, how.software, how.algorithm, how.version, automatic=how.kind == AUTOMATIC)
-        about = {"instance": instance, "series": series, "description": how.description, "kind": how.kind, "stored": True, "reason": "", "at": time.time()}
-        self.datastore.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, {DICOM: about, **record.to_meta()})
+        record = Record(
+            time.time(),
+            how.creator,
+            how.software,
+            how.algorithm,
+            how.version,
+            automatic=how.kind == AUTOMATIC,
+        )
+        about = {
+            "instance": instance,
+            "series": series,
+            "description": how.description,
+            "kind": how.kind,
+            "stored": True,
+            "reason": "",
+            "at": time.time(),
+        }
+        self.datastore.keep(
+            case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, {DICOM: about, **record.to_meta()}
+        )
 
     def _read(self, seg: Any, sources: Sequence[Series]) -> tuple[Series, np.ndarray, LabelSet]:
-        """The label map on the grid of its image (several may have one UID), in the labels of the first model that knows its segments."""
+        """The label map on the grid of its image (several may have one UID), in the labels of the first model
+        that knows its segments.
+        """
         refusals = []
         for source in sources:
             frame = str(source.header.get("FrameOfReferenceUID", ""))
@@ -194,6 +244,17 @@ def _provenance(version: Version, making: Making) -> Provenance:
     """What the SEG tells of itself."""
     name = f"{making.model} {making.version}, " if making.model else ""
     reader = str(version.meta.get("client_id") or "")
-    creator = reader if reader.isprintable() and "\\" not in reader and len(reader) <= 64 and making.kind != AUTOMATIC else ""
+    creator = (
+        reader
+        if reader.isprintable() and "\\" not in reader and len(reader) <= 64 and making.kind != AUTOMATIC
+        else ""
+    )
     description = f"Segmentation {version.number}: {name}{WORDS[making.kind]}"
-    return Provenance(making.kind, making.model, making.version, description, SERIES_NUMBER + version.number, creator=creator)
+    return Provenance(
+        making.kind,
+        making.model,
+        making.version,
+        description,
+        SERIES_NUMBER + version.number,
+        creator=creator,
+    )

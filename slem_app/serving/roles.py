@@ -1,6 +1,7 @@
 """Which role a request needs: a table by method and path, the first row that fits counts.
 
-What is not in the table is read by readers and changed by admins, so a route that somebody adds and forgets here is closed rather than open.
+What is not in the table is read by readers and changed by admins, so a route that somebody adds and forgets
+here is closed rather than open.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ ROWS = (
     ("trainer", "POST|DELETE", r"/(train|batch|scoring)/.*"),
     ("trainer", "POST|PUT|DELETE", r"/slem/versions/.*"),
     ("reader", READ, ".*"),
-    ("reader", "POST", r"/(infer|activelearning)/.*|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)"),
-    ("reader", "POST", r"/(dicom-web|proxy/dicom)/.*"),  # storing of segmentations; what may be stored is checked there
+    (
+        "reader",
+        "POST",
+        r"/(infer|activelearning)/.*|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)",
+    ),
+    (
+        "reader",
+        "POST",
+        r"/(dicom-web|proxy/dicom)/.*",
+    ),  # storing of segmentations; what may be stored is checked there
     ("reader", "PUT", r"/datastore/.*|/session/"),
     ("reader", "DELETE", r"/session/.*"),
     ("admin", ".*", ".*"),

@@ -1,7 +1,10 @@
-"""All routes of the server in one FastAPI application: ours first, then MONAI Label's own in threads, so that its protocol is whole.
+"""All routes of the server in one FastAPI application: ours first, then MONAI Label's own in threads, so that
+its protocol is whole.
 
-Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines that only await. What the network has
-to do waits for its turn (`turns`); status polls have threads of their own, so that nobody's files are in their way.
+Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines
+    that only await. What the network has
+to do waits for its turn (`turns`); status polls have threads of their own, so that nobody's files are in
+their way.
 """
 
 from __future__ import annotations
@@ -61,7 +64,10 @@ __all__ = ["Everything", "build", "complete"]
 STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 POLLS = 8  # threads for status polls
 READING = 3  # requests that read headers at once
-NO_WEIGHTS = "weights come to this server as a folder with a card, named in its settings; a client can neither replace nor remove them"
+NO_WEIGHTS = (
+    "weights come to this server as a folder with a card, named in its settings; a client can "
+    "neither replace nor remove them"
+)
 NO_SLIDES = "whole-slide images are not offered: this server segments MRI, by POST /infer/MODEL"
 NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 
@@ -93,7 +99,9 @@ def gpu() -> PlainTextResponse:
     """What `nvidia-smi` says; MONAI Label's own route fails where there is none."""
     if shutil.which("nvidia-smi") is None:
         raise NotFound("no GPU: there is no nvidia-smi on this machine")
-    return PlainTextResponse(subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout)
+    return PlainTextResponse(
+        subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
+    )
 
 
 def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
@@ -108,10 +116,22 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
         BadSetting: readers must log in here, and none can.
     """
     settings = serving.settings
-    provider = Provider(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords) if settings.oidc_issuer else None
+    provider = (
+        Provider(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords)
+        if settings.oidc_issuer
+        else None
+    )
     logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
-    access = open_access(logins, settings.login, host or listening_at(sys.argv[1:]), _origins(), provider is not None)
-    app = FastAPI(title=instance.name, version=instance.version, openapi_url="/openapi.json", docs_url=None, redoc_url="/docs")
+    access = open_access(
+        logins, settings.login, host or listening_at(sys.argv[1:]), _origins(), provider is not None
+    )
+    app = FastAPI(
+        title=instance.name,
+        version=instance.version,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url="/docs",
+    )
     turns = Turns(settings.queue, settings.queue_seconds, settings.infer_seconds)
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
     app.include_router(auth_router(access, provider))
@@ -135,7 +155,9 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     _pages(app)
     app.dependency_overrides[get_current_user] = _current_user
     complete(app, settings.upload_mb * 2**20)
-    app.add_middleware(CrowdMiddleware, paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES, most=READING)
+    app.add_middleware(
+        CrowdMiddleware, paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES, most=READING
+    )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     return app
 
@@ -146,13 +168,27 @@ def _origins() -> list[str]:
 
 
 def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
-    """Put the gate before all routes, and the audit log before the gate; what is added last is asked first."""
+    """Put the gate before all routes, and the audit log before the gate; what is added last is
+    asked first.
+    """
     if provider:  # remembers, in the browser, what was sent to the service
-        app.add_middleware(SessionMiddleware, secret_key=secrets.token_urlsafe(32), session_cookie="slem_oidc", max_age=600, same_site="lax")
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=secrets.token_urlsafe(32),
+            session_cookie="slem_oidc",
+            max_age=600,
+            same_site="lax",
+        )
     app.add_middleware(GateMiddleware, access=access)
     app.add_middleware(AuditMiddleware, log=log)
     if access.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=access.origins, allow_credentials=True, allow_methods=["*"], allow_headers=["*"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
 
 
 def _current_user(request: Request) -> MonaiUser:
@@ -162,7 +198,8 @@ def _current_user(request: Request) -> MonaiUser:
 
 
 def complete(app: FastAPI, uploads: int = 2**31) -> None:
-    """Give an application that has not started yet the error answers of this server, its limits, and what tells readers apart.
+    """Give an application that has not started yet the error answers of this server, its limits, and what
+    tells readers apart.
 
     Args:
         app: the application.
@@ -188,13 +225,19 @@ class Everything(BaseRoute):
 
 
 class PackMiddleware:
-    """Compresses label maps on their way to clients that say they can read that: OHIF's are raw in themselves."""
+    """Compresses label maps on their way to clients that say they can read that: OHIF's are raw in
+    themselves.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app, self.packed = app, GZipMiddleware(app, minimum_size=1024, compresslevel=1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = scope["type"] == "http" and scope["path"].startswith(("/infer/", "/slem/")) and b"output=image" in scope.get("query_string", b"")
+        raw = (
+            scope["type"] == "http"
+            and scope["path"].startswith(("/infer/", "/slem/"))
+            and b"output=image" in scope.get("query_string", b"")
+        )
         await (self.packed if raw else self.app)(scope, receive, send)
 
 
@@ -203,7 +246,11 @@ def _pages(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def overview() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url=app.openapi_url, title=f"{app.title} - APIs", swagger_ui_parameters={"defaultModelsExpandDepth": -1})
+        return get_swagger_ui_html(
+            openapi_url=app.openapi_url,
+            title=f"{app.title} - APIs",
+            swagger_ui_parameters={"defaultModelsExpandDepth": -1},
+        )
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> FileResponse:

@@ -1,10 +1,13 @@
-"""What the served models say of every case, each of those that it is for, measured in the background and kept on disk, for the choice of the next case.
+"""What the served models say of every case, each of those that it is for, measured in the background and kept
+on disk, for the choice of the next case.
 
-    <store>/scores/<case>/<model>-<sha256>.json + .npz (the segmentation, to compare the next model's with), label.json (volumes of the final label)
+    <store>/scores/<case>/<model>-<sha256>.json + .npz (the segmentation, to compare the next model's with),
+    label.json (volumes of the final label)
 
-One thread measures one case after the other, in a random order, so that those that are measured are at any time a fair sample. It runs with a
-low priority, works for a set share of the time, waits while a request is being answered and some seconds after, and has a copy of the network for
-itself, in which it stops before the next layer when a request comes. A case is measured anew only when the model's weights or the case's files
+One thread measures one case after the other, in a random order, so that those that are measured are at any
+time a fair sample. It runs with a low priority, works for a set share of the time, waits while a request is
+being answered and some seconds after, and has a copy of the network for itself, in which it stops before the
+next layer when a request comes. A case is measured anew only when the model's weights or the case's files
 changed.
 """
 
@@ -46,7 +49,9 @@ logger = logging.getLogger(__name__)
 QUIET = 2.0  # seconds without a request before the work goes on: a reader clicks again
 POLL = 30.0  # seconds between looks for new cases, labels and models
 LONGEST_REST = 60.0
-NICER = 10  # than the server: little beside a training, but with the most it would hardly come on, nor to its end
+NICER = (
+    10  # than the server: little beside a training, but with the most it would hardly come on, nor to its end
+)
 KEPT = 2  # models a case, the latest; the one before is what a new one is compared with
 FORMAT = 1  # of the files; others are measured anew
 
@@ -77,7 +82,8 @@ class Scores:
     Args:
         folder: where they are kept; made with the first one.
         datastore: cases and labels.
-        current: the predictors that are served now, asked for before each case; a case is measured by the one that knows most of its sequences.
+        current: the predictors that are served now, asked for before each case; a case is measured by the one
+            that knows most of its sequences.
         load: share of the time for which the background work may compute; 0 switches it off.
         register: register the sequences of a case first, as the server does.
         seed: of the order of cases.
@@ -92,17 +98,27 @@ class Scores:
         register: bool = False,
         seed: int | None = None,
     ) -> None:
-        self.folder, self.datastore, self.current, self.load, self.register = folder, datastore, current, load, register
+        self.folder, self.datastore, self.current, self.load, self.register = (
+            folder,
+            datastore,
+            current,
+            load,
+            register,
+        )
         self.random = random.Random(seed)
         self.guard = threading.Lock()
         self.entries: dict[str, dict[str, Entry]] = {}  # case -> sha256 -> entry, the latest last
-        self.labels: dict[str, tuple[int, dict[str, float]]] = {}  # case -> version of the final label and its volumes
+        self.labels: dict[
+            str, tuple[int, dict[str, float]]
+        ] = {}  # case -> version of the final label and its volumes
         self.failed: dict[str, tuple[str, str]] = {}  # case -> sha256 and state that could not be measured
         self.queue: list[str] = []  # cases that this round has still to look at
         self.copies: dict[str, Predictor] = {}  # by the model's name
         self.active, self.last = 0, 0.0  # requests under way; when the last one ended
         self.stopping, self.woken = threading.Event(), threading.Event()
-        self.thread: threading.Thread | None = None  # None: steps are asked for one by one, and wait for nothing
+        self.thread: threading.Thread | None = (
+            None  # None: steps are asked for one by one, and wait for nothing
+        )
         self._load_all()
 
     # what requests ask: nothing here waits for the background
@@ -110,10 +126,15 @@ class Scores:
     def models(self, cases: Sequence[str]) -> dict[str, str]:
         """Case -> name of the model that has measured it last, of those that are measured."""
         with self.guard:
-            return {case: list(self.entries[case].values())[-1].model for case in cases if self.entries.get(case)}
+            return {
+                case: list(self.entries[case].values())[-1].model for case in cases if self.entries.get(case)
+            }
 
-    def of(self, cases: Sequence[str], model: str | None = None) -> tuple[dict[str, Measures], tuple[str, ...]]:
-        """Measures by one served model; by an older version of it as long as that knows more of these cases, with a note.
+    def of(
+        self, cases: Sequence[str], model: str | None = None
+    ) -> tuple[dict[str, Measures], tuple[str, ...]]:
+        """Measures by one served model; by an older version of it as long as that knows more of these cases,
+        with a note.
 
         Args:
             cases: those that are asked for.
@@ -121,7 +142,12 @@ class Scores:
         """
         now = {predictor.card.sha256 for predictor in self.current()}
         with self.guard:
-            entries = [(case, entry) for case in cases for entry in self.entries.get(case, {}).values() if model in (None, entry.model)]
+            entries = [
+                (case, entry)
+                for case in cases
+                for entry in self.entries.get(case, {}).values()
+                if model in (None, entry.model)
+            ]
         by_model: dict[str, dict[str, Measures]] = {}
         for case, entry in entries:
             by_model.setdefault(entry.sha256, {})[case] = entry.measures
@@ -129,7 +155,9 @@ class Scores:
             return {}, ()
         best = max(by_model, key=lambda sha: (len(by_model[sha]), sha in now))
         older = bool(now) and best not in now
-        return by_model[best], ("chosen by what an earlier model says: the served one has not measured as many cases yet",) if older else ()
+        return by_model[best], (
+            "chosen by what an earlier model says: the served one has not measured as many cases yet",
+        ) if older else ()
 
     def labelled_ml(self) -> dict[str, float]:
         """Millilitres of each label in all final labels that were looked at."""
@@ -178,7 +206,9 @@ class Scores:
         for case in self.datastore.get_labeled_images(FINAL):
             if self._look_at_label(case):
                 return True
-        return self._next() or self._next()  # the rest of a round may be done, while a new model came since it began
+        return (
+            self._next() or self._next()
+        )  # the rest of a round may be done, while a new model came since it began
 
     def _next(self) -> bool:
         """Measure the first case of the round that needs it; a round goes once through all cases."""
@@ -191,7 +221,9 @@ class Scores:
         return False
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # there a thread has a priority of its own, and those that it starts for the network inherit it
+        if (
+            sys.platform == "linux"
+        ):  # there a thread has a priority of its own, and those that it starts for the network inherit it
             thread = threading.get_native_id()
             os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICER))
         try:
@@ -200,7 +232,12 @@ class Scores:
                 begin = time.monotonic()
                 try:
                     busy = self.step()
-                except (SlemError, OSError, RuntimeError, MemoryError):  # a full disk, a GPU without memory: not for this thread to die of
+                except (
+                    SlemError,
+                    OSError,
+                    RuntimeError,
+                    MemoryError,
+                ):  # a full disk, a GPU without memory: not for this thread to die of
                     logger.exception("measuring cases failed; tried again in %g s", POLL)
                     busy = False
                 if not busy:
@@ -244,7 +281,9 @@ class Scores:
                 logger.warning("case %s cannot be measured: %s", case, error)
                 self.failed[case] = (digest, state)
             return False
-        self._save(case, predictor, Entry(digest, state, time.time(), measures, predictor.card.name), segmentation)
+        self._save(
+            case, predictor, Entry(digest, state, time.time(), measures, predictor.card.name), segmentation
+        )
         return True
 
     def _for(self, grouping: Grouping) -> Predictor | None:
@@ -265,15 +304,26 @@ class Scores:
         if name not in self.copies or self.copies[name].card.sha256 != predictor.card.sha256:
             network = copy.deepcopy(predictor.model.network)
             for module in network.modules():
-                if not any(module.children()):  # between two layers it waits for requests, and ends when the server does
+                if not any(
+                    module.children()
+                ):  # between two layers it waits for requests, and ends when the server does
                     module.register_forward_pre_hook(lambda *_: self._wait())
-            self.copies[name] = Predictor(Model(predictor.card, network, predictor.model.folder), predictor.device, predictor.precision, predictor.inference)
+            self.copies[name] = Predictor(
+                Model(predictor.card, network, predictor.model.folder),
+                predictor.device,
+                predictor.precision,
+                predictor.inference,
+            )
         return self.copies[name]
 
     def _before(self, case: str, predictor: Predictor, state: str) -> LabelMap | None:
         """What the model before made of the same files; None where there is none or it had other labels."""
         with self.guard:
-            others = [entry for sha, entry in self.entries.get(case, {}).items() if sha != predictor.card.sha256 and entry.state == state]
+            others = [
+                entry
+                for sha, entry in self.entries.get(case, {}).items()
+                if sha != predictor.card.sha256 and entry.state == state
+            ]
         names = set(predictor.card.labels.names)
         if not others or set(others[-1].measures.volumes_ml) != names:
             return None
@@ -293,11 +343,17 @@ class Scores:
                     return False
             array, grid, _ = read_label_file(Path(self.datastore.get_label_uri(case, FINAL)))
             names = {str(name): int(value) for name, value in info["label_names"].items()}
-            volumes = {name: float(np.count_nonzero(array == value) * grid.voxel_volume / 1000) for name, value in names.items()}
+            volumes = {
+                name: float(np.count_nonzero(array == value) * grid.voxel_volume / 1000)
+                for name, value in names.items()
+            }
         except (SlemError, KeyError) as error:
             logger.warning("the label of case %s is not counted: %s", case, error)
             return False
-        self._write(self.folder / file_name(case) / "label.json", {"format": FORMAT, "case": case, "version": number, "volumes_ml": volumes})
+        self._write(
+            self.folder / file_name(case) / "label.json",
+            {"format": FORMAT, "case": case, "version": number, "volumes_ml": volumes},
+        )
         with self.guard:
             self.labels[case] = (number, volumes)
         return True
@@ -312,8 +368,16 @@ class Scores:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path.with_suffix(".npz"), durable=False) as file:
             np.savez_compressed(file, array=segmentation.array, affine=segmentation.grid.affine)
-        table = {"format": FORMAT, "case": case, "model": predictor.card.name, "version": predictor.card.version, "sha256": entry.sha256}
-        self._write(path, {**table, "state": entry.state, "ts": entry.ts, "measures": entry.measures.to_table()})
+        table = {
+            "format": FORMAT,
+            "case": case,
+            "model": predictor.card.name,
+            "version": predictor.card.version,
+            "sha256": entry.sha256,
+        }
+        self._write(
+            path, {**table, "state": entry.state, "ts": entry.ts, "measures": entry.measures.to_table()}
+        )
         with self.guard:
             known = self.entries.setdefault(case, {})
             known.pop(entry.sha256, None)
@@ -342,7 +406,18 @@ class Scores:
                 if path.name == "label.json":
                     self.labels[table["case"]] = (int(table["version"]), dict(table["volumes_ml"]))
                 else:
-                    found.append((table["case"], Entry(table["sha256"], table["state"], table["ts"], Measures.from_table(table["measures"]), table["model"])))
+                    found.append(
+                        (
+                            table["case"],
+                            Entry(
+                                table["sha256"],
+                                table["state"],
+                                table["ts"],
+                                Measures.from_table(table["measures"]),
+                                table["model"],
+                            ),
+                        )
+                    )
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s cannot be read (%s): measured anew", path, error)
         for case, entry in sorted(found, key=lambda one: one[1].ts):

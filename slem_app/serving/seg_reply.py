@@ -1,4 +1,6 @@
-"""`output=dicom_seg` of `/infer/`: what a request gives as a DICOM segmentation that is stored nowhere. Saving is `/slem/save`."""
+"""`output=dicom_seg` of `/infer/`: what a request gives as a DICOM segmentation that is stored nowhere.
+Saving is `/slem/save`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ def check_source(case: Case) -> None:
         BadSetting: it is none of a lasting DICOM series.
     """
     if case.series.format != "dicom" or not case.lasting:
-        raise BadSetting(f"output=dicom_seg is for DICOM studies of this server; image {case.id!r} is {case.series.format}: ask for output=image")
+        raise BadSetting(
+            f"output=dicom_seg is for DICOM studies of this server; image {case.id!r} is "
+            f"{case.series.format}: ask for output=image"
+        )
 
 
 def seg_of_reply(case: Case, card: Card, file: Path, params: Mapping[str, Any]) -> bytes:
@@ -41,7 +46,9 @@ def seg_of_reply(case: Case, card: Card, file: Path, params: Mapping[str, Any]) 
         StorageFailed: the disk refused.
     """
     array, grid, _ = read_label_file(file)
-    array = card.labels.remap(array, {value: name for name, value in params["label_names"].items()})  # scribbles answer with one label, as value 1
+    array = card.labels.remap(
+        array, {value: name for name, value in params["label_names"].items()}
+    )  # scribbles answer with one label, as value 1
     kind, version = SEMIAUTOMATIC if params.get("prompts") else AUTOMATIC, str(params["model_version"])
     path = file.with_name(f"{file.name}.dcm")
     try:

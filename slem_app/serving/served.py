@@ -1,11 +1,15 @@
-"""Which version of a model answers whom: the served one, but to a reader at work on a case the one that he began it with.
+"""Which version of a model answers whom: the served one, but to a reader at work on a case the one that he
+began it with.
 
-A case is in a reader's hand from his first request about it until he has submitted its final label and gone on to another one. Only what he
-corrects stays with the version of its beginning, also when the server is started again meanwhile (`hands`); an automatic segmentation is always made by
-the served one, and is what the first click is then about.
+A case is in a reader's hand from his first request about it until he has submitted its final label and gone
+on to another one. Only what he corrects stays with the version of its beginning, also when the server is
+started again meanwhile (`hands`); an automatic segmentation is always made by the served one, and is what the
+first click is then about.
 
-Concurrency: a version is loaded beside the one that serves, by whoever calls `Follower.look` (a thread of its own), and takes its place by one
-assignment. A request uses what `Served` gave it to its end, so a switch changes no request that has begun, and none waits for it.
+Concurrency: a version is loaded beside the one that serves, by whoever calls `Follower.look` (a thread of its
+    own), and takes its place by one
+assignment. A request uses what `Served` gave it to its end, so a switch changes no request that has begun,
+and none waits for it.
 """
 
 from __future__ import annotations
@@ -44,7 +48,12 @@ class Served:
         keep: told all of them when they may have changed.
     """
 
-    def __init__(self, predictor: Predictor, hands: Hands | None = None, keep: Callable[[Hands], None] = lambda hands: None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        hands: Hands | None = None,
+        keep: Callable[[Hands], None] = lambda hands: None,
+    ) -> None:
         self.now = predictor
         self.hands: OrderedDict[tuple[str, str], Hand] = OrderedDict(hands or {})
         self.keep = keep
@@ -84,7 +93,9 @@ class Served:
             return hand.predictor if hand else self.now
 
     def submitted(self, reader: str, case: str) -> None:
-        """The reader has submitted the final label; what he still corrects stays with the version until he goes on to another case."""
+        """The reader has submitted the final label; what he still corrects stays with the version until he
+        goes on to another case.
+        """
         with self.guard:
             if (reader, case) in self.hands:
                 self.hands[reader, case] = replace(self.hands[reader, case], submitted=True)
@@ -92,7 +103,9 @@ class Served:
 
     def _leave(self, reader: str, case: str) -> None:
         """The reader is at another case now: the submitted ones are done."""
-        for key in [key for key, hand in self.hands.items() if key[0] == reader and key[1] != case and hand.submitted]:
+        for key in [
+            key for key, hand in self.hands.items() if key[0] == reader and key[1] != case and hand.submitted
+        ]:
             del self.hands[key]
 
     def _put(self, key: tuple[str, str], hand: Hand) -> None:
@@ -103,7 +116,11 @@ class Served:
     def _trim(self) -> None:
         while len(self.hands) > MOST_HANDS:
             self.hands.popitem(last=False)
-        earlier = list(dict.fromkeys(hand.predictor for hand in reversed(self.hands.values()) if hand.predictor is not self.now))
+        earlier = list(
+            dict.fromkeys(
+                hand.predictor for hand in reversed(self.hands.values()) if hand.predictor is not self.now
+            )
+        )
         for key in [key for key, hand in self.hands.items() if hand.predictor in earlier[MOST_VERSIONS:]]:
             del self.hands[key]
 
@@ -122,7 +139,11 @@ class Follower:
     """
 
     def __init__(
-        self, published: Published, device: str | torch.device = "cpu", switched: Callable[[], None] = lambda: None, hands: Path | None = None
+        self,
+        published: Published,
+        device: str | torch.device = "cpu",
+        switched: Callable[[], None] = lambda: None,
+        hands: Path | None = None,
     ) -> None:
         self.published, self.device, self.switched = published, device, switched
         self.stamp = published.stamp()
@@ -152,7 +173,9 @@ class Follower:
     def start(self) -> None:
         """Look every second, in a thread."""
         if self.thread is None:
-            self.thread = threading.Thread(target=self._run, name=f"versions of {self.published.name}", daemon=True)
+            self.thread = threading.Thread(
+                target=self._run, name=f"versions of {self.published.name}", daemon=True
+            )
             self.thread.start()
 
     def stop(self) -> None:
@@ -165,8 +188,16 @@ class Follower:
         while not self.stopping.wait(POLL):
             try:
                 self.look()
-            except (SlemError, OSError, RuntimeError, MemoryError):  # a GPU without memory for two: the version in memory goes on serving
-                logger.exception("another version of %s is to be served but cannot be loaded; tried again", self.published.name)
+            except (
+                SlemError,
+                OSError,
+                RuntimeError,
+                MemoryError,
+            ):  # a GPU without memory for two: the version in memory goes on serving
+                logger.exception(
+                    "another version of %s is to be served but cannot be loaded; tried again",
+                    self.published.name,
+                )
 
     def _serve(self, now: Predictor, file: HandFile | None) -> Served:
         """The served version, and those that readers had cases in their hands with when the server ended."""
@@ -177,7 +208,9 @@ class Follower:
             if (row.version, row.sha256) not in predictors and len(predictors) <= MOST_VERSIONS:
                 predictors[row.version, row.sha256] = self._earlier(row)
         begun = [(row, predictors.get((row.version, row.sha256))) for row in file.rows]
-        hands = {(row.reader, row.case): Hand(found, row.working, row.submitted) for row, found in begun if found}
+        hands = {
+            (row.reader, row.case): Hand(found, row.working, row.submitted) for row, found in begun if found
+        }
         return Served(now, hands, file.write)
 
     def _earlier(self, row: Row) -> Predictor | None:
@@ -186,11 +219,19 @@ class Follower:
             if one.card and (one.card.version, one.card.sha256) == (row.version, row.sha256):
                 try:
                     return Predictor(self.published.load_version(one.number, self.device), self.device)
-                except (SlemError, RuntimeError, MemoryError) as error:  # a GPU without memory for another one
-                    logger.warning("version %d of %s cannot be loaded again: %s", one.number, self.published.name, error)
+                except (
+                    SlemError,
+                    RuntimeError,
+                    MemoryError,
+                ) as error:  # a GPU without memory for another one
+                    logger.warning(
+                        "version %d of %s cannot be loaded again: %s", one.number, self.published.name, error
+                    )
         return None
 
     def _tell(self) -> None:
         if self.note:
             logger.warning(self.note)
-        logger.info("%s: version %d (%s) is served", self.published.name, self.number, self.served.now.card.version)
+        logger.info(
+            "%s: version %d (%s) is served", self.published.name, self.number, self.served.now.card.version
+        )

@@ -1,6 +1,7 @@
 """Volumes that a client uploads for itself: MONAI Label's sessions, with ids that cannot leave their folder.
 
-MONAI Label joins the client's session id to a path as it comes, and does not start when one session folder lost its metadata.
+MONAI Label joins the client's session id to a path as it comes, and does not start when one session folder
+lost its metadata.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ logger = logging.getLogger(__name__)
 class UploadSessions(Sessions):
     """Sessions by id; an id is what `add_session` gave out."""
 
-    def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None) -> tuple[str, SessionInfo]:
-        """Keep a volume under an id that nobody can guess; MONAI Label's own tells the time and the machine."""
+    def add_session(
+        self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: str | None = None
+    ) -> tuple[str, SessionInfo]:
+        """Keep a volume under an id that nobody can guess; MONAI Label's own tells the time and
+        the machine.
+        """
         return super().add_session(data_file, expiry, uncompress, session_id or str(uuid.uuid4()))
 
-    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
+    def get_session(
+        self, session_id: str, update_ts: bool = True, fetch_cache: bool = True
+    ) -> SessionInfo | None:
         """The session, or None if it does not exist any more or lost its metadata.
 
         Raises:

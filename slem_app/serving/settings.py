@@ -21,11 +21,14 @@ class Settings:
     """How one server behaves; every field is a key of `--conf`."""
 
     models: tuple[str, ...] = ()
-    """Served models, separated by commas; empty: all that the app configures and whose weights are there, those that know most sequences first."""
+    """Served models, separated by commas; empty: all that the app configures and whose weights are there,
+    those that know most sequences first.
+    """
     models_dir: Path | None = None
     """Folder in which models are looked for before the bundled ones."""
     store: Path | None = None
-    """Where labels, uploads and what is known of the images are kept; default: `.slem` in the studies folder."""
+    """Where labels, uploads and what is known of the images are kept; default: `.slem` in the studies folder.
+    """
     coding: str | None = None
     """Label coding of the studies, where it cannot be decided."""
     device: str = "auto"
@@ -35,27 +38,38 @@ class Settings:
     cache_mb: int = 512
     """Memory for prepared volumes, MiB."""
     memory_mb: int = 1024
-    """Memory for readers' corrections with the way back, and as much again for what their first click made of a case, MiB."""
+    """Memory for readers' corrections with the way back, and as much again for what their first click made of
+    a case, MiB.
+    """
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""
     hold_out_share: float = 0.2
     """Share of the labelled cases that a training does not learn but is measured on."""
     publish: str = "better"
-    """Which newly trained models are served by themselves: 'better', those that are not worse on the hold-out; 'always', all; 'never'."""
+    """Which newly trained models are served by themselves: 'better', those that are not worse on the
+    hold-out; 'always', all; 'never'.
+    """
     publish_tolerance: float = 0.0
     """With 'better': how much worse in mean Dice one may be."""
     score_load: float = 0.5
-    """Share of the time for which cases are measured in the background, for the choice of the next one: 0 (never) to 1."""
+    """Share of the time for which cases are measured in the background, for the choice of the next one: 0
+    (never) to 1.
+    """
     pacs_query: str = "ModalitiesInStudy=MR"
-    """Which studies of a PACS are listed, as QIDO-RS asks for them, e.g. `ModalitiesInStudy=MR&StudyDate=20250101-`; empty: all."""
+    """Which studies of a PACS are listed, as QIDO-RS asks for them, e.g.
+    `ModalitiesInStudy=MR&StudyDate=20250101-`; empty: all.
+    """
     pacs_cache_mb: int = 20_000
     """Disk space for images of a PACS, MiB; those not used for longest are given up first."""
     pacs_timeout: float = 30.0
     """Seconds without a byte after which a request to the PACS has failed."""
     lease_minutes: float = 30.0
-    """How long a case that was given to a reader is offered to no other, from that reader's last request on."""
+    """How long a case that was given to a reader is offered to no other, from that reader's last request on.
+    """
     experts: tuple[str, ...] = ()
-    """Readers (client ids, separated by commas) whose final label counts before all others', the first one's first; empty: the newest counts."""
+    """Readers (client ids, separated by commas) whose final label counts before all others', the first one's
+    first; empty: the newest counts.
+    """
     queue: int = 64
     """Requests that may wait for the network, half of them of one reader; more are told to come again."""
     queue_seconds: float = 120.0
@@ -65,7 +79,9 @@ class Settings:
     upload_mb: int = 2048
     """The largest file that a client may send, MiB."""
     login: str = "auto"
-    """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off': nowhere."""
+    """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off':
+    nowhere.
+    """
     users: Path | None = None
     """The user file; default: where `slem users` keeps it."""
     login_hours: float = 10.0
@@ -75,7 +91,8 @@ class Settings:
     oidc_issuer: str = ""
     """Address of an OpenID Connect service that says who somebody is; empty: none."""
     oidc_client_id: str = "slem-label"
-    """As which this server is known to it; the secret is read from the environment variable SLEM_OIDC_SECRET."""
+    """As which this server is known to it; the secret is read from the environment variable SLEM_OIDC_SECRET.
+    """
     oidc_claim: str = "roles"
     """The claim with the roles slem-reader, slem-trainer, slem-admin; parts of its path separated by dots."""
     oidc_passwords: bool = False
@@ -84,22 +101,32 @@ class Settings:
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
             amounts = f"{self.threads}, {self.cache_mb}, {self.memory_mb} and {self.pacs_cache_mb}"
-            raise BadSetting(f"threads, cache_mb, memory_mb and pacs_cache_mb must not be negative, got {amounts}")
+            raise BadSetting(
+                f"threads, cache_mb, memory_mb and pacs_cache_mb must not be negative, got {amounts}"
+            )
         if not 0 < self.pacs_timeout < float("inf"):
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
         if self.login not in ("auto", "required", "off"):
             raise BadSetting(f"login cannot be {self.login!r}: auto, required or off")
         if not (self.login_hours > 0 and self.idle_minutes > 0):
             raise BadSetting("login_hours and idle_minutes must be positive")
-        if not (self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1):
+        if not (
+            self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1
+        ):
             raise BadSetting("queue, queue_seconds, infer_seconds and upload_mb must be positive")
-        if self.publish not in POLICIES or not (0 <= self.hold_out_share <= 1 and 0 <= self.publish_tolerance <= 1):
+        if self.publish not in POLICIES or not (
+            0 <= self.hold_out_share <= 1 and 0 <= self.publish_tolerance <= 1
+        ):
             raise BadSetting(
-                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie between 0 and 1, "
+                f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie "
+                f"between 0 and 1, "
                 f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
             )
         if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
-            raise BadSetting(f"score_load must lie between 0 and 1, and lease_minutes not be negative, got {self.score_load} and {self.lease_minutes}")
+            raise BadSetting(
+                f"score_load must lie between 0 and 1, and lease_minutes not be negative, got "
+                f"{self.score_load} and {self.lease_minutes}"
+            )
 
 
 def parse_settings(conf: Mapping[str, str]) -> Settings:

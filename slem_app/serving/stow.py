@@ -1,4 +1,6 @@
-"""Storing of segmentations over the web (STOW-RS, PS3.18 section 10.5) where there is no PACS: they go to the server's shelf."""
+"""Storing of segmentations over the web (STOW-RS, PS3.18 section 10.5) where there is no PACS: they go to the
+server's shelf.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from requests_toolbelt.multipart.decoder import ImproperBodyPartContentException, MultipartDecoder, NonMultipartContentTypeException
+from requests_toolbelt.multipart.decoder import (
+    ImproperBodyPartContentException,
+    MultipartDecoder,
+    NonMultipartContentTypeException,
+)
 
 from slem_app.errors import BadSetting, SlemError
 from slem_app.formats.shelf import Shelf, parse_result
@@ -44,7 +50,9 @@ def stow_router(cases: Cases, shelf: Shelf, stored: Callable[[str], None]) -> AP
         async for chunk in request.stream():
             body += chunk
             if len(body) > LARGEST:
-                raise BadSetting(f"more than {LARGEST // 2**20} MiB in one request: store fewer instances at a time")
+                raise BadSetting(
+                    f"more than {LARGEST // 2**20} MiB in one request: store fewer instances at a time"
+                )
         kind, study = request.headers.get("content-type", ""), request.path_params.get("study", "")
         return await run_in_threadpool(desk.answer, bytes(body), kind, study, request.url.path)
 
@@ -85,7 +93,11 @@ class Desk:
         for case in sorted(cases):
             self.stored(case)
         answer: dict[str, Any] = elements({"RetrieveURL": [path]}) if study else {}
-        answer |= {tag: {"vr": "SQ", "Value": found} for tag, found in ((REFERENCED, done), (FAILED, failed)) if found}
+        answer |= {
+            tag: {"vr": "SQ", "Value": found}
+            for tag, found in ((REFERENCED, done), (FAILED, failed))
+            if found
+        }
         return JSONResponse(answer, 200 if not failed else 202 if done else 409, media_type=JSON)
 
     def _take(self, content: bytes, study: str) -> tuple[dict[str, Any], str | int]:
@@ -95,11 +107,22 @@ class Desk:
         except SlemError as error:
             logger.warning("nothing stored: %s", error)
             return {}, UNKNOWN_CLASS
-        reference = elements({"ReferencedSOPClassUID": [str(dataset.SOPClassUID)], "ReferencedSOPInstanceUID": [str(dataset.get("SOPInstanceUID", ""))]})
+        reference = elements(
+            {
+                "ReferencedSOPClassUID": [str(dataset.SOPClassUID)],
+                "ReferencedSOPInstanceUID": [str(dataset.get("SOPInstanceUID", ""))],
+            }
+        )
         own = str(dataset.get("StudyInstanceUID", ""))
         case = self.cases.dicom_studies().get(own)
         if case is None or study not in ("", own) or self._patient(case) != str(dataset.get("PatientID", "")):
-            logger.warning("not stored: a segmentation of study %s, which is not served here, or of another patient than its study", own)
+            logger.warning(
+                (
+                    "not stored: a segmentation of study %s, which is not served here, or of another patient "
+                    "than its study"
+                ),
+                own,
+            )
             return reference, WRONG_STUDY
         try:
             self.shelf.put(dataset)
@@ -122,5 +145,15 @@ def _parts(body: bytes, kind: str) -> list[bytes]:
         if kind.partition(";")[0].strip().lower() != "multipart/related":
             raise NonMultipartContentTypeException(kind)
         return [part.content for part in MultipartDecoder(body, kind).parts]
-    except (NonMultipartContentTypeException, ImproperBodyPartContentException, KeyError, AttributeError, ValueError) as error:
-        raise BadSetting(f"expected multipart/related with parts of type application/dicom (PS3.18 section 8.6.1), got {kind or 'nothing'!r}") from error
+    except (
+        NonMultipartContentTypeException,
+        ImproperBodyPartContentException,
+        KeyError,
+        AttributeError,
+        ValueError,
+    ) as error:
+        raise BadSetting(
+            f"expected multipart/related with parts of type application/dicom (PS3.18 section "
+            f"8.6.1), got "
+            f"{kind or 'nothing'!r}"
+        ) from error

@@ -1,7 +1,8 @@
-"""Which case comes next: MONAI Label's strategies over `slem_app.selection`, with leases, so that two readers are not offered the same.
+"""Which case comes next: MONAI Label's strategies over `slem_app.selection`, with leases, so that two readers
+are not offered the same.
 
-A request is answered at once with what is known by then (`scores` measures in the background). A case that cannot be shown is passed over, with a
-line in the log; one with a final label is never offered.
+A request is answered at once with what is known by then (`scores` measures in the background). A case that
+cannot be shown is passed over, with a line in the log; one with a final label is never offered.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Chooser:
         models: names of those that readers may choose cases for.
     """
 
-    def __init__(self, scores: Scores, leases: Leases, seed: int | None = None, models: Sequence[str] = ()) -> None:
+    def __init__(
+        self, scores: Scores, leases: Leases, seed: int | None = None, models: Sequence[str] = ()
+    ) -> None:
         self.scores, self.leases, self.models = scores, leases, tuple(models)
         self.random = np.random.default_rng(seed)
 
@@ -46,11 +49,14 @@ class Chooser:
         """All strategies by name, the default first."""
         return {name: NextCase(name, about, self) for name, about in STRATEGIES.items()}
 
-    def next(self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any] | None:
+    def next(
+        self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore
+    ) -> dict[str, Any] | None:
         """The next case for the reader who asks, which is leased to that reader; None when there is none.
 
         Returns:
-            `id`; `reason`, `score` and `details` of the choice, `strategy_notes`, and `leased_until` (seconds since 1970).
+            `id`; `reason`, `score` and `details` of the choice, `strategy_notes`, and `leased_until` (seconds
+            since 1970).
         """
         reader, model = reader_of(request.get("client_id")), _asked(request.get("model"))
         if model and model not in datastore.labels:
@@ -58,7 +64,11 @@ class Chooser:
         with self.leases.guard:
             labelled = datastore.get_labeled_images(FINAL)
             done = set(labelled)
-            left = [case for case in datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels")) if case not in done]
+            left = [
+                case
+                for case in datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
+                if case not in done
+            ]
             for choice in self._choices(strategy, reader, left, labelled, datastore, model):
                 try:
                     models = datastore.models_for(choice.case)
@@ -81,11 +91,18 @@ class Chooser:
         return None
 
     def _choices(
-        self, strategy: str, reader: str, left: Sequence[str], labelled: Sequence[str], datastore: CaseDatastore, model: str | None
+        self,
+        strategy: str,
+        reader: str,
+        left: Sequence[str],
+        labelled: Sequence[str],
+        datastore: CaseDatastore,
+        model: str | None,
     ) -> Iterator[Choice]:
         """Cases that nobody has in hand, then those that this reader has, the longest held first.
 
-        What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's come after.
+        What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's
+            come after.
         """
         holders = {case: self.leases.holder(case) for case in left}
         own = () if strategy == "first" else tuple(case for case in self.leases.of(reader) if case in holders)
@@ -93,16 +110,33 @@ class Chooser:
         measured = self.scores.models(free)
         names = sorted(set(measured.values()))
         if model is None and len(names) > 1 and strategy not in ("first", "random"):
-            model = names[self.random.choice(len(names), p=np.array([list(measured.values()).count(name) for name in names]) / len(measured))]
+            model = names[
+                self.random.choice(
+                    len(names),
+                    p=np.array([list(measured.values()).count(name) for name in names]) / len(measured),
+                )
+            ]
         later = tuple(case for case in free if model and measured.get(case, model) != model)
         if model and strategy not in ("first", "random"):
             free = tuple(case for case in free if case not in later)
         measures, notes = self.scores.of((*left, *labelled), model)
         taken = (*labelled, *(case for case in left if case not in free))
-        pool = Pool(free, measures, taken, self.scores.labelled_ml(), {case: _idle(datastore, case) for case in free})
+        pool = Pool(
+            free, measures, taken, self.scores.labelled_ml(), {case: _idle(datastore, case) for case in free}
+        )
         for choice in choices(strategy, pool, self.random):
-            yield Choice(choice.case, choice.reason, choice.score, choice.details, (*notes, *choice.notes) if choice.score is not None else choice.notes)
-        yield from (Choice(case, f"a case of another model; all of {model} are taken") for case in later if case not in free)
+            yield Choice(
+                choice.case,
+                choice.reason,
+                choice.score,
+                choice.details,
+                (*notes, *choice.notes) if choice.score is not None else choice.notes,
+            )
+        yield from (
+            Choice(case, f"a case of another model; all of {model} are taken")
+            for case in later
+            if case not in free
+        )
         yield from (Choice(case, "you have this one in hand; no other is free") for case in own)
 
     def active(self, case: str, request: Mapping[str, Any]) -> None:

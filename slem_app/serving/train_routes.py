@@ -1,4 +1,6 @@
-"""Routes of the Train buttons. They answer in MONAI Label's words, but hold no process of it; only fine-tuning can be started by them."""
+"""Routes of the Train buttons. They answer in MONAI Label's words, but hold no process of it; only
+fine-tuning can be started by them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["train_router"]
 
 
 def train_router(trainings: Trainings, trainers: Mapping[str, FinetuneTask]) -> APIRouter:
-    """The routes over a server's trainers. Waiting is done in threads, so other requests are answered meanwhile."""
+    """The routes over a server's trainers. Waiting is done in threads, so other requests are answered
+    meanwhile.
+    """
     router = APIRouter(prefix="/train", tags=["Train"])
 
     @router.get("/", summary="Get Status of Training Task")
@@ -27,9 +31,13 @@ def train_router(trainings: Trainings, trainers: Mapping[str, FinetuneTask]) -> 
         return _run_all(trainings, trainers, params or {}, run_sync)
 
     @router.post("/{model}", summary="Run Training Task for specific model")
-    def run_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> Any:
+    def run_model(
+        model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False
+    ) -> Any:
         if model not in trainers:
-            raise NotFound(f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}")
+            raise NotFound(
+                f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}"
+            )
         if enqueue:
             trainings.wait()
         return _begin(trainers[model], params or {}, run_sync)
@@ -51,7 +59,9 @@ def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:
     return tasks if every and not only_running else tasks[-1]
 
 
-def _run_all(trainings: Trainings, trainers: Mapping[str, FinetuneTask], params: Mapping[str, Any], wait: bool) -> dict[str, Any]:
+def _run_all(
+    trainings: Trainings, trainers: Mapping[str, FinetuneTask], params: Mapping[str, Any], wait: bool
+) -> dict[str, Any]:
     """Every model that has labels, one after the other: the first begins, the others wait for their turn.
 
     Raises:
@@ -63,7 +73,9 @@ def _run_all(trainings: Trainings, trainers: Mapping[str, FinetuneTask], params:
         try:
             told[model] = {"result": _begin(trainer, request, wait), "detail": None}
         except Busy as error:
-            if any(one["result"] for one in told.values()):  # of this request: another's round is not waited for
+            if any(
+                one["result"] for one in told.values()
+            ):  # of this request: another's round is not waited for
                 trainings.later(trainer.follower, request)
                 told[model] = {"result": None, "detail": f"begins when the round before has ended ({error})"}
             else:

@@ -1,7 +1,8 @@
 """The clients' Train buttons: a learning round as a process of its own, told in MONAI Label's words.
 
-The server starts the process, reads its small status file when a client asks, and can end it. It holds nothing else of it, so a round goes on
-when the server stops, and a server that starts finds a round that runs, and one that died meanwhile.
+The server starts the process, reads its small status file when a client asks, and can end it. It holds
+nothing else of it, so a round goes on when the server stops, and a server that starts finds a round that
+runs, and one that died meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ import torch
 from monailabel.interfaces.tasks.train import TrainTask
 
 from slem_app.errors import BadSetting, SlemError
-from slem_app.finetune.job import DONE, FAILED, RUNNING, STOPPED, Job, Labelled, Lock, RoundFolder, latest_round, rounds
+from slem_app.finetune.job import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Job,
+    Labelled,
+    Lock,
+    RoundFolder,
+    latest_round,
+    rounds,
+)
 from slem_app.predict import Predictor
 from slem_app.serving.datastore import FINAL, CaseDatastore
 from slem_app.serving.gpus import first_of, visible_gpus
@@ -34,7 +46,13 @@ __all__ = ["FinetuneTask", "Trainings"]
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
-FIELDS = ("name", "device", "max_epochs", "epoch_steps", "early_stop_patience")  # of a job that clients may set
+FIELDS = (
+    "name",
+    "device",
+    "max_epochs",
+    "epoch_steps",
+    "early_stop_patience",
+)  # of a job that clients may set
 ERRORS = ("Error", "Exception", "Killed", "ERROR")
 
 
@@ -47,13 +65,17 @@ class Trainings:
         defaults: changes of a job's fields.
     """
 
-    def __init__(self, datastore: CaseDatastore, coding: str | None = None, defaults: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, datastore: CaseDatastore, coding: str | None = None, defaults: Mapping[str, Any] | None = None
+    ) -> None:
         self.datastore, self.coding, self.defaults = datastore, coding or "", dict(defaults or {})
         self.root = datastore.root / "training"
         self.lock, self.turn = Lock(self.root), threading.RLock()
         self.process: subprocess.Popen | None = None
         self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
-        self.waiting: list[tuple[Follower, Mapping[str, Any]]] = []  # rounds that begin when the one that runs has ended
+        self.waiting: list[
+            tuple[Follower, Mapping[str, Any]]
+        ] = []  # rounds that begin when the one that runs has ended
         self.waiter: threading.Thread | None = None
         self.over = ""  # id of the newest round, once it was seen here that it has ended
 
@@ -77,7 +99,13 @@ class Trainings:
                 self.lock.name(handle, self.process.pid)
             finally:
                 os.close(handle)  # the process holds it now
-        log.info("round %s of %s started: process %d, %d labelled cases", folder.id, job.model, self.process.pid, len(job.cases))
+        log.info(
+            "round %s of %s started: process %d, %d labelled cases",
+            folder.id,
+            job.model,
+            self.process.pid,
+            len(job.cases),
+        )
         return self.task(folder)
 
     def later(self, follower: Follower, request: Mapping[str, Any]) -> None:
@@ -85,12 +113,16 @@ class Trainings:
         with self.turn:
             self.waiting.append((follower, request))
             if self.waiter is None or not self.waiter.is_alive():
-                self.waiter = threading.Thread(target=self._start_waiting, name="rounds that wait", daemon=True)
+                self.waiter = threading.Thread(
+                    target=self._start_waiting, name="rounds that wait", daemon=True
+                )
                 self.waiter.start()
 
     def _start_waiting(self) -> None:
         while True:
-            while self.running() is not None or self.lock.held():  # a process that is done lets go of the lock a moment later
+            while (
+                self.running() is not None or self.lock.held()
+            ):  # a process that is done lets go of the lock a moment later
                 sleep(0.2)
             with self.turn:
                 if not self.waiting:
@@ -100,7 +132,9 @@ class Trainings:
                 try:
                     self.start(follower, request)
                 except SlemError as error:  # another client's round began, or the labels are gone
-                    log.warning("the round of %s that waited does not begin: %s", follower.published.name, error)
+                    log.warning(
+                        "the round of %s that waited does not begin: %s", follower.published.name, error
+                    )
 
     def running(self) -> RoundFolder | None:
         """The round that runs, or None; one that died is noted as failed."""
@@ -129,7 +163,13 @@ class Trainings:
                 log.info("round %s had ended just then", folder.id)
             self._let_go()
             if folder.status().status == RUNNING:
-                folder.change(status=STOPPED, stage="stopped", reason="stopped by a client; nothing was published", ended=time(), seconds_left=0.0)
+                folder.change(
+                    status=STOPPED,
+                    stage="stopped",
+                    reason="stopped by a client; nothing was published",
+                    ended=time(),
+                    seconds_left=0.0,
+                )
             self.over = folder.id
             return self.task(folder)
 
@@ -170,7 +210,9 @@ class Trainings:
         return [self.task(folder) for folder in rounds(self.root)]
 
     def stats(self, model: str) -> dict[str, Any]:
-        """Figures of a model's newest round, as the clients show them; `total_time` is empty until it has ended."""
+        """Figures of a model's newest round, as the clients show them; `total_time` is empty until it has
+        ended.
+        """
         self.running()
         mine = [folder for folder in rounds(self.root) if folder.job().model == model]
         if not mine:
@@ -200,17 +242,30 @@ class Trainings:
         predictor, published = follower.served.now, follower.published
         asked = {key: first_of(value) for key, value in request.items()}
         kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
-        values = {key: _read(key, asked[key], kind) for key, kind in kinds.items() if asked.get(key) not in (None, "")}
+        values = {
+            key: _read(key, asked[key], kind)
+            for key, kind in kinds.items()
+            if asked.get(key) not in (None, "")
+        }
         device, processes = _device(str(values.pop("device", "auto"))), 1
         if device == "cuda" and str(asked.get("multi_gpu", True)).lower() not in ("false", "0", "no"):
-            processes = len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
+            processes = (
+                len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
+            )
         settings = dict(self.defaults.get("settings", {}))
         if asked.get("train_batch_size") not in (None, ""):
             settings["batch"] = max(1, _read("train_batch_size", asked["train_batch_size"], int)) * processes
         cases = self._labelled(predictor)
         if not cases:
             raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
-        own = {"processes": processes, "device": device, "coding": self.coding, **self.defaults, **values, "settings": settings}
+        own = {
+            "processes": processes,
+            "device": device,
+            "coding": self.coding,
+            **self.defaults,
+            **values,
+            "settings": settings,
+        }
         return Job(
             model=published.name,
             served=str(predictor.model.folder.resolve()),
@@ -231,26 +286,57 @@ class Trainings:
             if tuple(meta.get("label_names", ())) != predictor.card.labels.names:
                 continue
             upload = self.datastore.cases.uploaded(case) if case not in self.datastore.cases.own else None
-            found.append(Labelled(case, str(version.label), str(meta["sequence"]), f"{FINAL} {version.number}", str(upload or "")))
+            found.append(
+                Labelled(
+                    case,
+                    str(version.label),
+                    str(meta["sequence"]),
+                    f"{FINAL} {version.number}",
+                    str(upload or ""),
+                )
+            )
         return tuple(found)
 
     def _spawn(self, folder: RoundFolder, job: Job, handle: int, gpus: str) -> subprocess.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"] if job.processes > 1 else []
+        launcher = (
+            ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
+            if job.processes > 1
+            else []
+        )
         command = [sys.executable, *launcher, "-m", "slem_app.finetune.worker", str(folder.path), str(handle)]
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
         env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
         with folder.log.open("wb") as out:
             # a session of its own: it outlives the server's terminal, and can be ended as a whole
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, pass_fds=[handle], start_new_session=True)
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=[handle],
+                start_new_session=True,
+            )
 
     def _died(self, folder: RoundFolder) -> None:
-        """Note what became of a round whose process ended without saying so: it may have done so after it had published."""
+        """Note what became of a round whose process ended without saying so: it may have done so after it had
+        published.
+        """
         made = folder.job().published.of_round(folder.id)
         if made is None:
-            folder.change(status=FAILED, stage="failed", reason=self._why(folder), ended=time(), seconds_left=0.0)
+            folder.change(
+                status=FAILED, stage="failed", reason=self._why(folder), ended=time(), seconds_left=0.0
+            )
         else:
-            folder.change(status=DONE, stage="done", reason=made.record.reason, published=max(0, made.number), ended=time(), seconds_left=0.0)
+            folder.change(
+                status=DONE,
+                stage="done",
+                reason=made.record.reason,
+                published=max(0, made.number),
+                ended=time(),
+                seconds_left=0.0,
+            )
         log.error("round %s died: %s", folder.id, folder.status().reason)
 
     def _why(self, folder: RoundFolder) -> str:
@@ -258,9 +344,20 @@ class Trainings:
         lines = folder.tail(200)
         if found := [line for line in lines if line.split(":")[0].endswith(ERRORS) or " ERROR " in line]:
             return found[-1]
-        code = self.process.returncode if self.process is not None and self.process.pid == self.lock.holder() else None
-        killed = f"signal {-code}" if code is not None and code < 0 else "from outside, or by the system for want of memory"
-        return f"the training process was killed ({killed}); nothing was published, train again to go on from its last checkpoint"
+        code = (
+            self.process.returncode
+            if self.process is not None and self.process.pid == self.lock.holder()
+            else None
+        )
+        killed = (
+            f"signal {-code}"
+            if code is not None and code < 0
+            else "from outside, or by the system for want of memory"
+        )
+        return (
+            f"the training process was killed ({killed}); nothing was published, train again to go on "
+            f"from its last checkpoint"
+        )
 
 
 class FinetuneTask(TrainTask):
@@ -272,14 +369,22 @@ class FinetuneTask(TrainTask):
     """
 
     def __init__(self, trainings: Trainings, follower: Follower) -> None:
-        super().__init__(f"Goes on training {follower.published.name} with all final labels; old ones are learnt again beside new ones")
+        super().__init__(
+            f"Goes on training {follower.published.name} with all final labels; old ones are "
+            f"learnt again "
+            f"beside new ones"
+        )
         self.trainings, self.follower = trainings, follower
 
     def info(self) -> dict[str, Any]:
         return {**super().info(), "labels": list(self.follower.served.now.card.labels.names)}
 
     def config(self) -> dict[str, Any]:
-        devices = ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"] if torch.cuda.is_available() else ["auto", "cpu"]
+        devices = (
+            ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"]
+            if torch.cuda.is_available()
+            else ["auto", "cpu"]
+        )
         own = {field.name: field.default for field in fields(Job) if field.name in FIELDS}
         return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
 
@@ -301,7 +406,9 @@ def _read(key: str, value: Any, kind: type) -> Any:
     try:
         return kind(value)
     except (TypeError, ValueError) as error:
-        raise BadSetting(f"{key} cannot be {value!r}: expected {'a whole number' if kind is int else 'text'}") from error
+        raise BadSetting(
+            f"{key} cannot be {value!r}: expected {'a whole number' if kind is int else 'text'}"
+        ) from error
 
 
 def _device(wanted: str) -> str:

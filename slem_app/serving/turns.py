@@ -1,11 +1,14 @@
 """Whose turn it is at the network: readers one after the other, each with the first of their own requests.
 
-Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done in a thread. A request waits at
-most `patience` seconds, the queue holds at most `most` of them and at most half as many of one reader, and one whose client has gone is dropped
-when its turn has not come yet. Work that has begun runs to its end, whatever its client does: a network cannot be stopped half-way.
+Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done
+    in a thread. A request waits at
+most `patience` seconds, the queue holds at most `most` of them and at most half as many of one reader, and
+one whose client has gone is dropped when its turn has not come yet. Work that has begun runs to its end,
+whatever its client does: a network cannot be stopped half-way.
 
-All work is done by one and the same thread: PyTorch and the C library keep memory for every thread that has ever computed (20 cases in 12 threads took
-2.6 GiB, in one 0.65 GiB), and never give it back while the thread lives.
+All work is done by one and the same thread: PyTorch and the C library keep memory for every thread that has
+ever computed (20 cases in 12 threads took 2.6 GiB, in one 0.65 GiB), and never give it back while the thread
+lives.
 """
 
 from __future__ import annotations
@@ -45,7 +48,9 @@ class Turns:
         """How many wait."""
         return sum(len(own) for own in self.waiting.values())
 
-    async def run(self, reader: str, work: Callable[[], T], gone: Coroutine[Any, Any, None] | None = None) -> T:
+    async def run(
+        self, reader: str, work: Callable[[], T], gone: Coroutine[Any, Any, None] | None = None
+    ) -> T:
         """Do `work` in the queue's thread when it is this reader's turn.
 
         Args:
@@ -69,19 +74,30 @@ class Turns:
         task.add_done_callback(self._end)
         done, _ = await asyncio.wait({task}, timeout=self.longest)
         if not done:
-            raise TookTooLong(f"this took more than {self.longest:g} s and is still not done: try again later; the setting `infer_seconds` allows more")
+            raise TookTooLong(
+                f"this took more than {self.longest:g} s and is still not done: try again later; the "
+                f"setting `infer_seconds` allows more"
+            )
         return task.result()
 
     async def _wait(self, reader: str, leaving: asyncio.Future | None) -> None:
         """Until it is this reader's turn."""
         mine = len(self.waiting.get(reader, ()))
         if self.length >= self.most or mine >= max(1, self.most // 2):
-            raise TooMany(f"{self.length} requests wait for the network already, {mine} of them yours: try again in a minute")
+            raise TooMany(
+                f"{self.length} requests wait for the network already, {mine} of them yours: try "
+                f"again in a "
+                f"minute"
+            )
         turn = asyncio.get_running_loop().create_future()
         self.waiting.setdefault(reader, deque()).append(turn)
         self._next()
         try:
-            await asyncio.wait({turn, leaving} if leaving else {turn}, timeout=self.patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {turn, leaving} if leaving else {turn},
+                timeout=self.patience,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         except asyncio.CancelledError:
             self._give_up(reader, turn)
             raise
@@ -90,7 +106,10 @@ class Turns:
             raise Gone("the client went before its turn came")
         if not turn.done():
             self._give_up(reader, turn)
-            raise TooMany(f"no turn came within {self.patience:g} s, {self.length} requests still wait for the network: try again in a minute")
+            raise TooMany(
+                f"no turn came within {self.patience:g} s, {self.length} requests still wait for the "
+                f"network: try again in a minute"
+            )
 
     def _next(self) -> None:
         if self.busy or not self.waiting:
@@ -124,7 +143,8 @@ class Turns:
 class CrowdMiddleware:
     """Lets a few requests of one kind be worked on at once; the others wait in the order in which they came.
 
-    Reading headers is work for Python's one lock: a viewer that asks for hundreds of frames at once would hold everybody else up.
+    Reading headers is work for Python's one lock: a viewer that asks for hundreds of frames at once would
+    hold everybody else up.
 
     Args:
         app: the application.

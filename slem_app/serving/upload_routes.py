@@ -1,4 +1,6 @@
-"""The routes that take files which stay: images, labels, and sessions. They answer as MONAI Label's own do."""
+"""The routes that take files which stay: images, labels, and sessions. They answer as MONAI
+Label's own do.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
 
     @router.put("/datastore/", include_in_schema=False, deprecated=True)
     @router.put("/datastore/image", summary="Upload new Image", tags=["Datastore"])
-    def add_image(user: Asking, image: str | None = None, params: Fields = "{}", *, file: Annotated[UploadFile, File()]) -> dict[str, Any]:
+    def add_image(
+        user: Asking, image: str | None = None, params: Fields = "{}", *, file: Annotated[UploadFile, File()]
+    ) -> dict[str, Any]:
         fields = parse_fields(params) | {"user": user.username}
         path = keep(file, IMAGES)
         try:
@@ -36,7 +40,14 @@ def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
             path.unlink(missing_ok=True)
 
     @router.put("/datastore/label", summary="Save Finished Label", tags=["Datastore"])
-    def save_label(user: Asking, image: str, params: Fields = "{}", tag: str = FINAL, *, label: Annotated[UploadFile, File()]) -> dict[str, Any]:
+    def save_label(
+        user: Asking,
+        image: str,
+        params: Fields = "{}",
+        tag: str = FINAL,
+        *,
+        label: Annotated[UploadFile, File()],
+    ) -> dict[str, Any]:
         fields = parse_fields(params) | {"user": user.username}
         path = keep(label, LABELS)
         try:
@@ -46,7 +57,9 @@ def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
         return {**(instance.on_save_label(image, saved) or {}), "image": image, "label": saved}
 
     @router.put("/session/", summary="Create new session with Image", tags=["Session"])
-    def create_session(files: Annotated[list[UploadFile], File()], uncompress: bool = False, expiry: int = 0) -> dict[str, Any]:
+    def create_session(
+        files: Annotated[list[UploadFile], File()], uncompress: bool = False, expiry: int = 0
+    ) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, "volume")
             folder.mkdir()

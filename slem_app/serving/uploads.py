@@ -1,4 +1,6 @@
-"""Files that clients send: limited in size before they are read, in kind by their name, and kept under names that are not the client's."""
+"""Files that clients send: limited in size before they are read, in kind by their name, and kept under names
+that are not the client's.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def keep_all(uploads: Sequence[UploadFile], endings: Sequence[str], folder: Path
     for number, upload in enumerate(uploads, 1):
         name = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
         if name.startswith(".") or not name.isprintable() or len(os.fsencode(name)) > 200:
-            raise BadVolume(f"file {number} is called {name[:60]!r}: send it under a plain name of at most 200 bytes")
+            raise BadVolume(
+                f"file {number} is called {name[:60]!r}: send it under a plain name of at most 200 bytes"
+            )
         _ending(name, endings)
         path = folder / (name or f"image{number}.nii.gz")
         if path.exists():
@@ -75,7 +79,10 @@ def unpack(path: Path, folder: Path, limit: int) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
             if size > limit:
-                raise TooLarge(f"the archive holds {size // 2**20} MiB, the limit is {limit // 2**20} (setting `upload_mb`)")
+                raise TooLarge(
+                    f"the archive holds {size // 2**20} MiB, the limit is {limit // 2**20} (setting "
+                    f"`upload_mb`)"
+                )
             archive.extractall(folder)  # it strips roots and '..' from names
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise BadVolume(f"the archive cannot be unpacked: {error}; send a plain .zip") from error
@@ -85,7 +92,9 @@ def _ending(name: str, endings: Sequence[str]) -> str:
     found = next((end for end in endings if end and name.lower().endswith(end)), None)
     if found is None and ("" not in endings or Path(name).suffix.lower().lstrip(".").isalpha()):
         known = ", ".join(end for end in endings if end)
-        raise BadVolume(f"a file came as {Path(name).suffix[:20] or 'one without ending'!r}: this route takes {known}")
+        raise BadVolume(
+            f"a file came as {Path(name).suffix[:20] or 'one without ending'!r}: this route takes {known}"
+        )
     return found or ""
 
 
@@ -129,5 +138,11 @@ class LimitMiddleware:
 
 
 def _refusal(limit: int) -> JSONResponse:
-    detail = f"the request is longer than {limit // 2**20} MiB" + ("" if limit == WORDS else ": the setting `upload_mb` allows more")
-    return JSONResponse({"error": TooLarge.__name__, "detail": detail}, status_code=TooLarge.status, headers={"Connection": "close"})
+    detail = f"the request is longer than {limit // 2**20} MiB" + (
+        "" if limit == WORDS else ": the setting `upload_mb` allows more"
+    )
+    return JSONResponse(
+        {"error": TooLarge.__name__, "detail": detail},
+        status_code=TooLarge.status,
+        headers={"Connection": "close"},
+    )

@@ -1,4 +1,5 @@
-"""Routes that tell which versions of a model there are, and serve another one: what `slem models` does, for whoever has no shell on the server.
+"""Routes that tell which versions of a model there are, and serve another one: what `slem models` does, for
+whoever has no shell on the server.
 
 - GET /slem/versions/{model}                    all versions and the refused candidates, with their figures
 - POST /slem/versions/{model}/serve?number=N    serve version N; without a number the one that was served before
@@ -55,8 +56,23 @@ def _told(follower: Follower) -> dict[str, Any]:
 
 def _row(one: Version) -> dict[str, Any]:
     record = one.record
-    row: dict[str, Any] = {"number": one.number, "version": one.card.version if one.card else "", "served": one.served, "problem": one.problem}
+    row: dict[str, Any] = {
+        "number": one.number,
+        "version": one.card.version if one.card else "",
+        "served": one.served,
+        "problem": one.problem,
+    }
     if record is not None:
-        row |= {"created": record.created, "parent": record.parent, "figures": dict(record.figures), "before": dict(record.before)}
-        row |= {"trusted": record.trusted, "reason": record.reason, "labels": len(record.labels), "held_out": len(record.held_out)}
+        row |= {
+            "created": record.created,
+            "parent": record.parent,
+            "figures": dict(record.figures),
+            "before": dict(record.before),
+        }
+        row |= {
+            "trusted": record.trusted,
+            "reason": record.reason,
+            "labels": len(record.labels),
+            "held_out": len(record.held_out),
+        }
     return row

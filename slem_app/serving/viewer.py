@@ -1,7 +1,8 @@
-"""The OHIF viewer that MONAI Label ships, as its files are: MONAI Label's own route joins their paths wrongly and answers with the start page.
+"""The OHIF viewer that MONAI Label ships, as its files are: MONAI Label's own route joins their paths wrongly
+and answers with the start page.
 
-The start page gets one script of ours, with which a reader saves (`assets/save.js`). The viewer's server box is filled through the cookie in which it
-keeps it, for its own guess is always port 8000.
+The start page gets one script of ours, with which a reader saves (`assets/save.js`). The viewer's server box
+is filled through the cookie in which it keeps it, for its own guess is always port 8000.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ router = APIRouter()
 @router.get("/ohif-save.js", include_in_schema=False)
 def save_bar() -> FileResponse:
     """The bar with which a reader saves in the viewer."""
-    return FileResponse(ASSETS / "save.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+    return FileResponse(
+        ASSETS / "save.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"}
+    )
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
 def ohif(request: Request, path: str = "") -> Response:
-    """A file of the viewer; its start page for the addresses of its own making, such as `monai-label?StudyInstanceUIDs=...`.
+    """A file of the viewer; its start page for the addresses of its own making, such as
+    `monai-label?StudyInstanceUIDs=...`.
 
     Raises:
         NotFound: no such file, or one outside the viewer's folder.
@@ -48,6 +52,9 @@ def ohif(request: Request, path: str = "") -> Response:
         return FileResponse(file)
     if not there and mimetypes.guess_type(path)[0]:
         raise NotFound(f"the viewer has no file {path!r}")
-    page = HTMLResponse((FOLDER / "index.html").read_text(encoding="utf-8").replace("</head>", f"{SAVE_BAR}</head>", 1), headers={"Cache-Control": "no-cache"})
+    page = HTMLResponse(
+        (FOLDER / "index.html").read_text(encoding="utf-8").replace("</head>", f"{SAVE_BAR}</head>", 1),
+        headers={"Cache-Control": "no-cache"},
+    )
     page.set_cookie(COOKIE, quote(str(request.base_url), safe=""), path="/ohif", samesite="strict")
     return page

@@ -1,4 +1,6 @@
-"""Prepared volumes kept in memory, the least recently used given up first, measured in bytes. Safe for threads."""
+"""Prepared volumes kept in memory, the least recently used given up first, measured in bytes. Safe for
+threads.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,14 @@ class ByteCache(Generic[T]):
     def find(self, wanted: Callable[[Hashable], bool], state: Hashable) -> T | None:
         """The latest value whose key is `wanted` and that was made from `state`."""
         with self.guard:
-            return next((self.get(key, state) for key in reversed(list(self.values)) if wanted(key) and self.values[key][0] == state), None)
+            return next(
+                (
+                    self.get(key, state)
+                    for key in reversed(list(self.values))
+                    if wanted(key) and self.values[key][0] == state
+                ),
+                None,
+            )
 
     def put(self, key: Hashable, state: Hashable, value: T) -> None:
         """Keep a value, giving up the least recently used ones."""

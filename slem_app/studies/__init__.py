@@ -1,4 +1,6 @@
-"""Where cases come from: folders of NIfTI files or DICOM series, seen as studies of series. Names and headers only, never pixels."""
+"""Where cases come from: folders of NIfTI files or DICOM series, seen as studies of series. Names and headers
+only, never pixels.
+"""
 
 from slem_app.studies.open import LAYOUTS, open_source
 from slem_app.studies.series import Series, Study

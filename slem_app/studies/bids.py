@@ -28,7 +28,9 @@ def is_bids(root: Path) -> bool:
 def _sessions(subject: Path) -> list[tuple[str, ...]]:
     """Folder names from the subject to the parent of each `anat`: () or ('ses-1',)."""
     folders = visible_folders(subject)[0]
-    with_anat = [(name,) for name in folders if name.startswith("ses-") and (subject / name / "anat").is_dir()]
+    with_anat = [
+        (name,) for name in folders if name.startswith("ses-") and (subject / name / "anat").is_dir()
+    ]
     return [()] * ("anat" in folders) + with_anat
 
 
@@ -41,7 +43,11 @@ class BidsSource(StudySource):
         if self.root.name.startswith("ses-"):
             return {f"{self.root.parent.name}_{self.root.name}": ()}
         subjects = [name for name in visible_folders(self.root)[0] if name.startswith("sub-")]
-        return {"_".join((name, *session)): (name, *session) for name in subjects for session in _sessions(self.root / name)}
+        return {
+            "_".join((name, *session)): (name, *session)
+            for name in subjects
+            for session in _sessions(self.root / name)
+        }
 
     def _open(self, id: str, entry: tuple[str, ...]) -> Study:
         folder = self.root.joinpath(*entry)
@@ -49,7 +55,9 @@ class BidsSource(StudySource):
         series = [Series(stem(path.name), (path,), "nifti", WHO.sub("", stem(path.name))) for path in images]
         labels = [entry for entry in series if is_label(entry.name)] or self._derived(entry)
         label = labels[0] if len(labels) == 1 else None
-        return Study(id, self.layout, folder, tuple(one for one in series if one is not label), label, self.coding)
+        return Study(
+            id, self.layout, folder, tuple(one for one in series if one is not label), label, self.coding
+        )
 
     def _derived(self, entry: tuple[str, ...]) -> list[Series]:
         """Label maps of the case in derivatives/PIPELINE/sub-*/[ses-*/]anat."""
@@ -57,5 +65,9 @@ class BidsSource(StudySource):
         found = []
         for pipeline in visible_folders(top)[0]:
             folder = top.joinpath(pipeline, *entry, "anat")
-            found += [folder / name for name in visible_folders(folder)[1] if is_nifti(name) and is_label(stem(name))]
+            found += [
+                folder / name
+                for name in visible_folders(folder)[1]
+                if is_nifti(name) and is_label(stem(name))
+            ]
         return [Series(stem(path.name), (path,), "nifti", WHO.sub("", stem(path.name))) for path in found]

@@ -1,8 +1,10 @@
-"""CHAOS, abdominal MR as the challenge hands it out: MR/<patient>/{T1DUAL,T2SPIR}/DICOM_anon/... with Ground/*.png beside it.
+"""CHAOS, abdominal MR as the challenge hands it out: MR/<patient>/{T1DUAL,T2SPIR}/DICOM_anon/... with
+Ground/*.png beside it.
 
-A series is a folder: the files' UIDs do not tell the images apart (in- and out-phase share theirs, and some copies of the set have others in
-every file). T1-DUAL and T2-SPIR were taken in breath-holds of their own and have a truth each, so a patient is one case with the truth of
-T1-DUAL, and the other sequences that have a truth are its `Study.parts`.
+A series is a folder: the files' UIDs do not tell the images apart (in- and out-phase share theirs, and some
+    copies of the set have others in
+every file). T1-DUAL and T2-SPIR were taken in breath-holds of their own and have a truth each, so a patient
+is one case with the truth of T1-DUAL, and the other sequences that have a truth are its `Study.parts`.
 """
 
 from __future__ import annotations
@@ -30,11 +32,17 @@ PEEKED = 50
 
 
 def is_chaos(root: Path) -> bool:
-    """True if `root` holds patients of CHAOS's MR part, or is one, and nothing beside them that would be overlooked."""
+    """True if `root` holds patients of CHAOS's MR part, or is one, and nothing beside them that would be
+    overlooked.
+    """
     if _is_patient(root):
         return True
     folders = visible_folders(root)[0][:PEEKED]
-    return bool(folders) and all(name in AROUND or _is_patient(root / name) for name in folders) and next(_patients(root), None) is not None
+    return (
+        bool(folders)
+        and all(name in AROUND or _is_patient(root / name) for name in folders)
+        and next(_patients(root), None) is not None
+    )
 
 
 def _is_patient(folder: Path) -> bool:
@@ -59,23 +67,34 @@ class ChaosSource(StudySource):
         found = list(_patients(self.root))
         names = [where[-1] if where else self.root.name for where in found]
         doubled = {name for name, count in Counter(names).items() if count > 1}
-        return {plain_id("_".join(where) if name in doubled else name): where for name, where in zip(names, found, strict=True)}
+        return {
+            plain_id("_".join(where) if name in doubled else name): where
+            for name, where in zip(names, found, strict=True)
+        }
 
     def _open(self, id: str, entry: tuple[str, ...]) -> Study:
         folder = self.root.joinpath(*entry)
         tops = [name for name in visible_folders(folder)[0] if (folder / name / IMAGES).is_dir()]
         series = {top: _named(_images(folder / top, top)) for top in tops}
         everything = tuple(one for top in tops for one in series[top])
-        labels = {top: label for top in tops if series[top] and (label := _truth(folder / top, top, series[top])) is not None}
+        labels = {
+            top: label
+            for top in tops
+            if series[top] and (label := _truth(folder / top, top, series[top])) is not None
+        }
         first = next((top for top in tops if series[top]), None)
         parts = tuple(
-            Study(f"{id}_{plain_id(top)}", self.layout, folder / top, series[top], label, self.coding) for top, label in labels.items() if top != first
+            Study(f"{id}_{plain_id(top)}", self.layout, folder / top, series[top], label, self.coding)
+            for top, label in labels.items()
+            if top != first
         )
         return Study(id, self.layout, folder, everything, labels.get(first or ""), self.coding, parts=parts)
 
 
 def _images(top: Path, name: str) -> list[Series]:
-    """The series of T1DUAL, T2SPIR or any other sequence's folder: one a folder of files, or several where slices lie twice in one place."""
+    """The series of T1DUAL, T2SPIR or any other sequence's folder: one a folder of files, or several where
+    slices lie twice in one place.
+    """
     found = []
     for folder in (top / IMAGES, *(top / IMAGES / below for below in visible_folders(top / IMAGES)[0])):
         slices = [part for file in visible_folders(folder)[1] for part in _slices(folder / file)]
@@ -102,13 +121,23 @@ def _named(series: list[Series]) -> tuple[Series, ...]:
     ids = unique([one.id for one in series])
     if len(set(ids)) == len(series) and ids == [one.id for one in series]:
         return tuple(series)
-    return tuple(Series.described(id, one.name, one.header, one.paths) for id, one in zip(ids, series, strict=True))
+    return tuple(
+        Series.described(id, one.name, one.header, one.paths) for id, one in zip(ids, series, strict=True)
+    )
 
 
 def _truth(top: Path, name: str, series: tuple[Series, ...]) -> Series | None:
-    """The stack of PNG files drawn on the series: on the in-phase of T1-DUAL, with which the out-phase is in register."""
+    """The stack of PNG files drawn on the series: on the in-phase of T1-DUAL, with which the out-phase is in
+    register.
+    """
     files = [file for file in visible_folders(top / TRUTH)[1] if re.search(r"\.png$", file, re.IGNORECASE)]
     if not files:
         return None
     image = next((one for one in series if "inphase" in one.name.lower()), series[0])
-    return Series(f"{plain_id(name)}_{TRUTH}", tuple(top / TRUTH / file for file in files), "png", f"{name} {TRUTH}", on=image)
+    return Series(
+        f"{plain_id(name)}_{TRUTH}",
+        tuple(top / TRUTH / file for file in files),
+        "png",
+        f"{name} {TRUTH}",
+        on=image,
+    )

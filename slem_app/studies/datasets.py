@@ -1,4 +1,6 @@
-"""Data sets described by a dataset.json: Medical Segmentation Decathlon (one 4D file a case) and nnU-Net raw (CASE_0000.nii.gz)."""
+"""Data sets described by a dataset.json: Medical Segmentation Decathlon (one 4D file a case) and nnU-Net raw
+(CASE_0000.nii.gz).
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,22 @@ def description(root: Path) -> Mapping[str, object]:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise BadStudy(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("channel_names", content.get("modality")), dict):
-        raise BadStudy(f"{path} must be an object with 'channel_names' (nnU-Net) or 'modality' (Decathlon): a table from number to name")
+    if not isinstance(content, dict) or not isinstance(
+        content.get("channel_names", content.get("modality")), dict
+    ):
+        raise BadStudy(
+            f"{path} must be an object with 'channel_names' (nnU-Net) or 'modality' (Decathlon): a table "
+            f"from number to name"
+        )
     return content
 
 
 def layout_of(root: Path) -> str:
-    """'nnunet' if files are numbered by channel, else 'msd', or 'msd-other' where the labels are not named as in Task01_BrainTumour.
+    """'nnunet' if files are numbered by channel, else 'msd', or 'msd-other' where the labels are not named as
+    in Task01_BrainTumour.
 
-    The last matters because the coding of labels follows from the layout: other tasks use the same values for other things.
+    The last matters because the coding of labels follows from the layout: other tasks use the same values for
+    other things.
     """
     content = description(root)
     names = [name for folder in IMAGES for name in visible_folders(root / folder)[1] if is_nifti(name)]
@@ -51,7 +60,9 @@ def layout_of(root: Path) -> str:
 
 
 class DatasetSource(StudySource):
-    """Cases of imagesTr, imagesTs and imagesVal with their labels; sequences are known by the names in dataset.json, never by number."""
+    """Cases of imagesTr, imagesTs and imagesVal with their labels; sequences are known by the names in
+    dataset.json, never by number.
+    """
 
     def _list(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
         index: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -67,7 +78,10 @@ class DatasetSource(StudySource):
     def _open(self, id: str, entry: tuple[str, tuple[str, ...]]) -> Study:
         folder, names = entry
         content = description(self.root)
-        channels = {int(number): str(name) for number, name in content.get("channel_names", content.get("modality")).items()}
+        channels = {
+            int(number): str(name)
+            for number, name in content.get("channel_names", content.get("modality")).items()
+        }
         build = self._numbered if self.layout == "nnunet" else self._stacked
         series = build(self.root / folder, names, channels)
         case = id.removeprefix(f"{folder}_")
@@ -91,6 +105,8 @@ class DatasetSource(StudySource):
         """One file a case, its channels on the fourth axis."""
         ids = [plain_id(name) for name in channels.values()]
         return tuple(
-            Series(id if ids.count(id) == 1 else f"{id}_{channel}", (folder / names[0],), "nifti", name, channel)
+            Series(
+                id if ids.count(id) == 1 else f"{id}_{channel}", (folder / names[0],), "nifti", name, channel
+            )
             for id, (channel, name) in zip(ids, sorted(channels.items()), strict=True)
         )

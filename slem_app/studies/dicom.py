@@ -1,8 +1,9 @@
 """Folders of DICOM files: any number of patients, studies and series, in any arrangement of folders.
 
-Listing reads only the StudyInstanceUID, and of a folder with many files only a few of them, evenly spread; a folder in which
-these differ is read file by file. Opening a case reads all headers of its folders. Should a file of an unknown study turn up
-there, its folder is read in full when ids are next asked for, so that nothing stays hidden.
+Listing reads only the StudyInstanceUID, and of a folder with many files only a few of them, evenly spread; a
+folder in which these differ is read file by file. Opening a case reads all headers of its folders. Should a
+file of an unknown study turn up there, its folder is read in full when ids are next asked for, so that
+nothing stays hidden.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ __all__ = ["DicomSource"]
 
 PROBES = 8
 OTHER_ENDINGS = re.compile(
-    r"\.(nii|gz|json|ya?ml|txt|csv|tsv|xml|html?|pdf|png|jpe?g|bmp|tiff?|zip|tar|nrrd|mha|bval|bvec|md|py|exe|inf|mp4|db)$", re.IGNORECASE
+    r"\.(nii|gz|json|ya?ml|txt|csv|tsv|xml|html?|pdf|png|jpe?g|bmp|tiff?|zip|tar|nrrd|mha|bval|bvec|md|py|exe|inf|mp4|db)$",
+    re.IGNORECASE,
 )
 Places = Mapping[str, tuple[str, ...]]  # StudyInstanceUID -> folders below the root
 
 
 class DicomSource(StudySource):
-    """One case a StudyInstanceUID; its id is the name of its folder where that is unambiguous, else its path, else the UID."""
+    """One case a StudyInstanceUID; its id is the name of its folder where that is unambiguous, else its path,
+    else the UID.
+    """
 
     def __init__(self, root: Path, layout: str, coding: str | None = None) -> None:
         super().__init__(root, layout, coding)
@@ -52,7 +56,11 @@ class DicomSource(StudySource):
     def _studies_in(self, folder: str, files: list[str]) -> set[str]:
         """StudyInstanceUIDs of a folder's own files."""
         here = Path(self.root, folder)
-        picked = files if folder in self._mixed or len(files) <= PROBES else [files[k * (len(files) - 1) // (PROBES - 1)] for k in range(PROBES)]
+        picked = (
+            files
+            if folder in self._mixed or len(files) <= PROBES
+            else [files[k * (len(files) - 1) // (PROBES - 1)] for k in range(PROBES)]
+        )
         found = {probe(here / name) for name in picked}
         if len(found) > 1 and len(picked) < len(files):
             found = {probe(here / name) for name in files}
@@ -69,7 +77,9 @@ class DicomSource(StudySource):
             NotFound: no such case.
         """
         index = self._index()
-        return super().study(next((name for name, (uid, _) in index.items() if uid == id), id) if id not in index else id)
+        return super().study(
+            next((name for name, (uid, _) in index.items() if uid == id), id) if id not in index else id
+        )
 
     def _open(self, id: str, entry: tuple[str, tuple[str, ...]]) -> Study:
         uid, folders = entry
@@ -79,11 +89,18 @@ class DicomSource(StudySource):
                 if part.get("StudyInstanceUID") == uid:
                     slices.append(part)
         if not slices:
-            raise NotFound(f"no readable DICOM file of case {id!r} is left in {self.root}: it was moved or deleted after listing")
-        return Study(id, self.layout, Path(self.root, os.path.commonpath(folders)), assemble(slices), None, self.coding)
+            raise NotFound(
+                f"no readable DICOM file of case {id!r} is left in {self.root}: it was moved or deleted "
+                f"after listing"
+            )
+        return Study(
+            id, self.layout, Path(self.root, os.path.commonpath(folders)), assemble(slices), None, self.coding
+        )
 
     def _read(self, folder: str) -> Iterator[Header]:
-        """The slices of a folder's own files; other files are passed over, damaged ones leave a gap that the grid reports."""
+        """The slices of a folder's own files; other files are passed over, damaged ones leave a gap that the
+        grid reports.
+        """
         known = {uid for uid, _ in self._index().values()}
         for name in _candidates(visible_folders(Path(self.root, folder))[1]):
             try:
@@ -115,7 +132,9 @@ def _names(places: Places, root_name: str) -> dict[str, str]:
     common = {uid: Path(os.path.commonpath(folders)).parts for uid, folders in places.items()}
     if len(places) == 1 and not next(iter(common.values())):
         return {uid: plain_id(root_name) for uid in places}
-    inside = Counter(parts[:k] for parts in common.values() for k in range(1, len(parts) + 1))  # studies in or below each folder
+    inside = Counter(
+        parts[:k] for parts in common.values() for k in range(1, len(parts) + 1)
+    )  # studies in or below each folder
     names = {}
     for uid, parts in common.items():
         if parts and inside[parts[:1]] == 1:

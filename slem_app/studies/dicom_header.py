@@ -1,6 +1,8 @@
-"""What the headers of DICOM files say: the fields the rules read, the order of the slices and their grid (PS3.3 C.7.6.2).
+"""What the headers of DICOM files say: the fields the rules read, the order of the slices and their grid
+(PS3.3 C.7.6.2).
 
-pydicom speaks LPS; only here it becomes RAS. Pixel data is never read. Enhanced multi-frame files count as one slice a frame.
+pydicom speaks LPS; only here it becomes RAS. Pixel data is never read. Enhanced multi-frame files count as
+one slice a frame.
 """
 
 from __future__ import annotations
@@ -23,45 +25,129 @@ from pydicom.uid import UID
 from slem_app.errors import BadVolume
 from slem_app.types import Grid
 
-# Of values that break the standard pydicom quotes what they are, a patient's name perhaps, in warnings and in its log: what counts is told here.
+# Of values that break the standard pydicom quotes what they are, a patient's name perhaps, in warnings and in
+# its log: what counts is told here.
 config.settings.reading_validation_mode = config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
-__all__ = ["BROKEN", "Header", "grid", "in_order", "json_slices", "position", "probe", "read_slices", "reason", "summary"]
+__all__ = [
+    "BROKEN",
+    "Header",
+    "grid",
+    "in_order",
+    "json_slices",
+    "position",
+    "probe",
+    "read_slices",
+    "reason",
+    "summary",
+]
 
 Header = Mapping[str, object]
-"""Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in the file the pixels begin)."""
+"""Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in
+the file the pixels begin).
+"""
 
-GEOMETRY = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
+GEOMETRY = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+)
 TAGS = (
     *GEOMETRY,
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "PatientID", "StudyDate"),
-    *("Modality", "Manufacturer", "BodyPartExamined", "SeriesDescription", "ProtocolName", "SequenceName", "SeriesNumber"),
-    *("ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "ImageType", "ContrastBolusAgent"),
-    *("EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "EchoNumbers", "DiffusionBValue", "TriggerTime", "MagneticFieldStrength"),
+    *(
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "FrameOfReferenceUID",
+        "PatientID",
+        "StudyDate",
+    ),
+    *(
+        "Modality",
+        "Manufacturer",
+        "BodyPartExamined",
+        "SeriesDescription",
+        "ProtocolName",
+        "SequenceName",
+        "SeriesNumber",
+    ),
+    *(
+        "ScanningSequence",
+        "SequenceVariant",
+        "ScanOptions",
+        "MRAcquisitionType",
+        "ImageType",
+        "ContrastBolusAgent",
+    ),
+    *(
+        "EchoTime",
+        "RepetitionTime",
+        "InversionTime",
+        "FlipAngle",
+        "EchoNumbers",
+        "DiffusionBValue",
+        "TriggerTime",
+        "MagneticFieldStrength",
+    ),
     *("InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "AcquisitionTime"),
     *("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames"),
 )
 LENGTHS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
-WHOLE = frozenset({"SeriesNumber", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", *TAGS[-5:]})
-REAL = frozenset({*GEOMETRY, "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "DiffusionBValue", "TriggerTime", "MagneticFieldStrength"})
+WHOLE = frozenset(
+    {"SeriesNumber", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", *TAGS[-5:]}
+)
+REAL = frozenset(
+    {
+        *GEOMETRY,
+        "EchoTime",
+        "RepetitionTime",
+        "InversionTime",
+        "FlipAngle",
+        "DiffusionBValue",
+        "TriggerTime",
+        "MagneticFieldStrength",
+    }
+)
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 WANTED = {Tag(key): key for key in TAGS}
 STUDY_UID = Tag("StudyInstanceUID")
-STUDY_UID_BYTES = re.compile(rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL)  # explicit or implicit VR, length
+STUDY_UID_BYTES = re.compile(
+    rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL
+)  # explicit or implicit VR, length
 OTHER_STUDIES = b"\x08\x00\x00\x12"  # a sequence before it that may hold other studies' UIDs
 PROBED = 8192
 BROKEN = (
-    *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, OverflowError),
+    *(
+        InvalidDicomError,
+        BytesLengthException,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+    ),
     *(NotImplementedError, RecursionError, struct.error),
 )
 """What pydicom raises for files that are damaged or break the standard."""
-TELLING = (InvalidDicomError, EOFError, NotImplementedError, RuntimeError)  # their texts hold nothing of the header
+TELLING = (
+    InvalidDicomError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)  # their texts hold nothing of the header
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def reason(error: BaseException) -> str:
-    """Why a file cannot be read, without a value of its header: those of others may quote a patient's name."""
+    """Why a file cannot be read, without a value of its header: those of others may quote a
+    patient's name.
+    """
     if isinstance(error, TELLING) and str(error):
         return str(error).splitlines()[0][:300]  # pydicom puts whole tracebacks into some
     return getattr(error, "strerror", None) or f"a value of its header is none ({type(error).__name__})"
@@ -70,8 +156,9 @@ def reason(error: BaseException) -> str:
 def probe(path: Path) -> str | None:
     """The file's StudyInstanceUID, reading no further than that; None if it is not a DICOM image of a study.
 
-    Looks for the element's bytes first, ten times quicker than parsing what comes before it, which is what makes a folder of
-    10,000 studies list in seconds; a file in which they are not there exactly once, or could lie in a sequence, is parsed.
+    Looks for the element's bytes first, ten times quicker than parsing what comes before it, which is what
+    makes a folder of 10,000 studies list in seconds; a file in which they are not there exactly once, or
+    could lie in a sequence, is parsed.
     """
     try:
         with path.open("rb") as file:
@@ -83,7 +170,9 @@ def probe(path: Path) -> str | None:
                 length = (found[0][1] or found[0][2])[0]
                 return start[found[0].end() :][:length].rstrip(b"\0 ").decode()
             file.seek(0)
-            dataset = read_partial(file, stop_when=lambda tag, vr, length: tag > STUDY_UID, specific_tags=[STUDY_UID])
+            dataset = read_partial(
+                file, stop_when=lambda tag, vr, length: tag > STUDY_UID, specific_tags=[STUDY_UID]
+            )
         return str(dataset.StudyInstanceUID) or None
     except BROKEN:  # any other file may lie in the folder
         return None
@@ -100,9 +189,18 @@ def read_slices(path: Path) -> list[Header]:
             dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*WANTED, *FUNCTIONAL_GROUPS])
             pixels_at = file.tell()
         meta = getattr(dataset, "file_meta", Dataset())
-        return _slices(dataset, {"path": path, "pixels_at": pixels_at, "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", ""))})
+        return _slices(
+            dataset,
+            {
+                "path": path,
+                "pixels_at": pixels_at,
+                "TransferSyntaxUID": str(meta.get("TransferSyntaxUID", "")),
+            },
+        )
     except BROKEN as error:
-        raise BadVolume(f"{path} is not a readable DICOM file: {reason(error)}. Copy or export it again") from error
+        raise BadVolume(
+            f"{path} is not a readable DICOM file: {reason(error)}. Copy or export it again"
+        ) from error
 
 
 def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> list[Header]:
@@ -120,7 +218,9 @@ def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> l
         kept = {tag: _without_bulk(element) for tag, element in attributes.items() if tag.upper() in wanted}
         return _slices(Dataset.from_json(kept), {"path": path})
     except BROKEN as error:
-        raise BadVolume(f"the header of image {path.stem} is not readable: {reason(error)}. Send it to the PACS again") from error
+        raise BadVolume(
+            f"the header of image {path.stem} is not readable: {reason(error)}. Send it to the PACS again"
+        ) from error
 
 
 def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
@@ -128,7 +228,10 @@ def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
     values = element.get("Value")
     if element.get("vr") != "SQ" or not isinstance(values, list):
         return {"vr": element["vr"]} if {"BulkDataURI", "InlineBinary"} & set(element) else element
-    return {"vr": "SQ", "Value": [{tag: _without_bulk(inner) for tag, inner in item.items()} for item in values if item]}
+    return {
+        "vr": "SQ",
+        "Value": [{tag: _without_bulk(inner) for tag, inner in item.items()} for item in values if item],
+    }
 
 
 def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
@@ -136,18 +239,26 @@ def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
     base = _fields(dataset) | about | {"frame": 0}
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
-    return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [base]
+    return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [
+        base
+    ]
 
 
 def _fields(dataset: Dataset) -> dict[str, object]:
     """The wanted fields that are there and not empty; a number that is none counts as not there."""
     values = ((WANTED[tag], dataset[tag].value) for tag in dataset.keys() & WANTED.keys())
     found = {key: plain(value) for key, value in values if value not in (None, "")}
-    return {key: value for key, value in ((key, _number(key, value)) for key, value in found.items()) if value is not None}
+    return {
+        key: value
+        for key, value in ((key, _number(key, value)) for key, value in found.items())
+        if value is not None
+    }
 
 
 def _number(key: str, value: object) -> object:
-    """The value as it is, where the field is a number as one; None if it is none, or not as many as the field has."""
+    """The value as it is, where the field is a number as one; None if it is none, or not as many as the field
+    has.
+    """
     if key not in WHOLE and key not in REAL:
         return value
     several = isinstance(value, tuple)
@@ -159,7 +270,9 @@ def _number(key: str, value: object) -> object:
         numbers = [float(part) for part in (value if several else (value,))]
     except (TypeError, ValueError):
         return None
-    if not all(math.isfinite(number) for number in numbers) or (key in WHOLE and any(number != int(number) for number in numbers)):
+    if not all(math.isfinite(number) for number in numbers) or (
+        key in WHOLE and any(number != int(number) for number in numbers)
+    ):
         return None
     return tuple(numbers) if several else int(numbers[0]) if key in WHOLE else numbers[0]
 
@@ -187,9 +300,16 @@ def plain(value: object) -> object:
 
 
 def position(header: Header) -> tuple[float, ...] | None:
-    """ImageOrientationPatient and ImagePositionPatient, rounded so that equal slices compare equal; None without them."""
+    """ImageOrientationPatient and ImagePositionPatient, rounded so that equal slices compare equal; None
+    without them.
+    """
     orientation, origin = header.get("ImageOrientationPatient"), header.get("ImagePositionPatient")
-    if not isinstance(orientation, tuple) or not isinstance(origin, tuple) or len(orientation) != 6 or len(origin) != 3:
+    if (
+        not isinstance(orientation, tuple)
+        or not isinstance(origin, tuple)
+        or len(orientation) != 6
+        or len(origin) != 3
+    ):
         return None
     return tuple(round(float(n), 3) for n in (*orientation, *origin))
 
@@ -206,7 +326,11 @@ def in_order(slices: Sequence[Header]) -> tuple[Header, ...]:
     if not slices or any(position(part) is None for part in slices):
         return tuple(sorted(slices, key=lambda part: (int(part.get("InstanceNumber", 0)), part["frame"])))
     across = normal(slices[0])
-    return tuple(sorted(slices, key=lambda part: float(across @ np.array(part["ImagePositionPatient"], dtype=np.float64))))
+    return tuple(
+        sorted(
+            slices, key=lambda part: float(across @ np.array(part["ImagePositionPatient"], dtype=np.float64))
+        )
+    )
 
 
 def summary(slices: Sequence[Header]) -> Header:
@@ -218,23 +342,32 @@ def summary(slices: Sequence[Header]) -> Header:
 
 
 def grid(slices: Sequence[Header], what: str) -> Grid:
-    """The grid of slices that are already in order: I along a row, J down a column, K from slice to slice, RAS mm.
+    """The grid of slices that are already in order: I along a row, J down a column, K from slice to slice,
+    RAS mm.
 
     Args:
         slices: headers, see `in_order`.
         what: name of the series, for messages.
 
     Raises:
-        BadVolume: no geometry, several orientations or sizes, two slices in one place, a missing slice, a truncated file.
+        BadVolume: no geometry, several orientations or sizes, two slices in one place, a missing slice, a
+            truncated file.
     """
     places = [position(part) for part in slices]
     if None in places or any(len(part.get("PixelSpacing", ())) != 2 for part in slices):
-        raise BadVolume(f"{what} is not a volume: a file without ImagePositionPatient, ImageOrientationPatient or PixelSpacing (a screenshot?)")
+        raise BadVolume(
+            f"{what} is not a volume: a file without ImagePositionPatient, ImageOrientationPatient or "
+            f"PixelSpacing (a screenshot?)"
+        )
     if any(not part.get(key) for part in slices for key in ("Rows", "Columns")):
-        raise BadVolume(f"{what} is not a volume: a file does not say how many rows and columns it has. Export it again")
+        raise BadVolume(
+            f"{what} is not a volume: a file does not say how many rows and columns it has. Export it again"
+        )
     for key in ("Rows", "Columns", "PixelSpacing"):
         if len(values := {part.get(key) for part in slices}) > 1:
-            raise BadVolume(f"{what} is not one volume: its slices differ in {key}, {sorted(map(str, values))}")
+            raise BadVolume(
+                f"{what} is not one volume: its slices differ in {key}, {sorted(map(str, values))}"
+            )
     orientations = np.array([place[:6] for place in places])
     if np.abs(orientations - orientations[0]).max() > 0.01:
         raise BadVolume(f"{what} is not one volume: its slices have several orientations (a localiser?)")
@@ -262,21 +395,35 @@ def _step(slices: Sequence[Header], what: str) -> np.ndarray:
     usual = float(np.median(gaps))
     if gaps.min() < 0.01:
         twice = int((gaps < 0.01).sum())
-        raise BadVolume(f"{what} holds {twice} slices twice in one place: several images under one SeriesInstanceUID (echoes, phases, times)")
+        raise BadVolume(
+            f"{what} holds {twice} slices twice in one place: several images under one SeriesInstanceUID "
+            f"(echoes, phases, times)"
+        )
     if (odd := np.abs(gaps - usual) > max(0.1 * usual, 0.02)).any():
         k = int(np.flatnonzero(odd)[0])
-        raise BadVolume(f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of {len(slices)} where {usual:.2f} mm is usual. Export it again")
+        raise BadVolume(
+            f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of "
+            f"{len(slices)} where "
+            f"{usual:.2f} mm is usual. Export it again"
+        )
     return (origins[-1] - origins[0]) / (len(slices) - 1)
 
 
 def _check_file_size(part: Header) -> None:
-    """Refuse an uncompressed file that is too short for its pixels; one that is not here yet is checked when it comes."""
+    """Refuse an uncompressed file that is too short for its pixels; one that is not here yet is checked when
+    it comes.
+    """
     if "pixels_at" not in part:
         return
-    if (syntax := str(part.get("TransferSyntaxUID", ""))) and (UID(syntax).is_private or (UID(syntax).is_transfer_syntax and UID(syntax).is_compressed)):
+    if (syntax := str(part.get("TransferSyntaxUID", ""))) and (
+        UID(syntax).is_private or (UID(syntax).is_transfer_syntax and UID(syntax).is_compressed)
+    ):
         return
     needed = int(part.get("Rows", 0)) * int(part.get("Columns", 0)) * int(part.get("BitsAllocated", 16)) // 8
     needed *= int(part.get("SamplesPerPixel", 1)) * int(part.get("NumberOfFrames", 1))
     size = part["path"].stat().st_size - int(part["pixels_at"]) - 8  # tag, VR and length
     if size < needed:
-        raise BadVolume(f"{part['path']} is truncated: {max(size, 0)} bytes of pixels where {needed} are promised. Export it again")
+        raise BadVolume(
+            f"{part['path']} is truncated: {max(size, 0)} bytes of pixels where {needed} are promised. "
+            f"Export it again"
+        )

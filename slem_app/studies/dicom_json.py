@@ -1,6 +1,8 @@
-"""A DICOM file as DICOMweb hands it out: its header in the DICOM JSON model (PS3.18 annex F) and the bytes of its frames.
+"""A DICOM file as DICOMweb hands it out: its header in the DICOM JSON model (PS3.18 annex F) and the bytes of
+its frames.
 
-Nothing is decoded: frames keep the transfer syntax of the file, which is told with them. Pixels are never part of a header here.
+Nothing is decoded: frames keep the transfer syntax of the file, which is told with them. Pixels are never
+    part of a header here.
 """
 
 from __future__ import annotations
@@ -24,13 +26,24 @@ from pydicom.uid import ExplicitVRLittleEndian
 from slem_app.errors import BadSetting, BadVolume, NotFound
 from slem_app.studies.dicom_header import BROKEN, reason
 
-__all__ = ["Attributes", "Instance", "elements", "keyword", "read_frames", "read_instance", "selected", "texts", "value_kind"]
+__all__ = [
+    "Attributes",
+    "Instance",
+    "elements",
+    "keyword",
+    "read_frames",
+    "read_instance",
+    "selected",
+    "texts",
+    "value_kind",
+]
 
 Attributes = Mapping[str, Mapping[str, Any]]
 """DICOM JSON: eight hexadecimal digits of a tag -> {'vr': ..., 'Value': [...]}."""
 BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 DIGITS = re.compile(r"[0-9A-Fa-f]{8}")
-LONGEST = 1024  # bytes of a binary element that still goes into JSON; scanners' private ones have hundreds of kilobytes
+# bytes of a binary element that still goes into JSON; scanners' private ones have hundreds of kilobytes
+LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -60,9 +73,15 @@ def read_instance(path: Path) -> Instance:
         dataset = dcmread(path, stop_before_pixels=True)
         dataset.walk(_without_long_ones)
         attributes = dataset.to_json_dict(suppress_invalid_tags=True)
-        return Instance(path, str(dataset.SOPInstanceUID), {tag: element for tag, element in attributes.items() if _finite(element)})
+        return Instance(
+            path,
+            str(dataset.SOPInstanceUID),
+            {tag: element for tag, element in attributes.items() if _finite(element)},
+        )
     except BROKEN as error:
-        raise BadVolume(f"{path.name} is not a readable DICOM file: {reason(error)}. Copy or export it again") from error
+        raise BadVolume(
+            f"{path.name} is not a readable DICOM file: {reason(error)}. Copy or export it again"
+        ) from error
 
 
 def _without_long_ones(dataset: Dataset, element: DataElement) -> None:
@@ -94,7 +113,9 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
         dataset = dcmread(path)
         count = int(dataset.get("NumberOfFrames") or 1)
         if not numbers or min(numbers) < 1 or max(numbers) > count:
-            raise NotFound(f"{path.name} has {count} frames, counted from 1; asked for {', '.join(map(str, numbers))}")
+            raise NotFound(
+                f"{path.name} has {count} frames, counted from 1; asked for {', '.join(map(str, numbers))}"
+            )
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_encapsulated:
             every = list(generate_pixel_data_frame(dataset.PixelData, count))
@@ -103,7 +124,9 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
         pixels = memoryview(dataset.PixelData)
         frames = [bytes(pixels[(number - 1) * size : number * size]) for number in numbers]
     except BROKEN as error:
-        raise BadVolume(f"{path.name} has no readable pixels: {reason(error)}. Copy or export it again") from error
+        raise BadVolume(
+            f"{path.name} has no readable pixels: {reason(error)}. Copy or export it again"
+        ) from error
     if any(len(frame) < size for frame in frames):
         raise BadVolume(f"{path.name} is truncated: a frame of {size} bytes is not whole. Export it again")
     if not syntax.is_little_endian and dataset.BitsAllocated == 16:
@@ -122,9 +145,15 @@ def keyword(name: str) -> str:
         'PatientID'
     """
     try:
-        return name if tag_for_keyword(name) is not None else dictionary_keyword(Tag(int(DIGITS.fullmatch(name)[0], 16)))
+        return (
+            name
+            if tag_for_keyword(name) is not None
+            else dictionary_keyword(Tag(int(DIGITS.fullmatch(name)[0], 16)))
+        )
     except (KeyError, TypeError) as error:
-        raise BadSetting(f"DICOM has no attribute {name!r}: name it by its keyword (PatientID) or eight digits (00100020)") from error
+        raise BadSetting(
+            f"DICOM has no attribute {name!r}: name it by its keyword (PatientID) or eight digits (00100020)"
+        ) from error
 
 
 def value_kind(name: str) -> str:
@@ -145,7 +174,11 @@ def elements(values: Mapping[str, Sequence[str | int]]) -> dict[str, Mapping[str
 def texts(attributes: Attributes, name: str) -> list[str]:
     """The values of an attribute, by keyword, as texts; of a name its alphabetic group."""
     values = attributes.get(_digits(name), {}).get("Value") or []
-    return [str(value.get("Alphabetic", "")) if isinstance(value, Mapping) else str(value) for value in values if value is not None]
+    return [
+        str(value.get("Alphabetic", "")) if isinstance(value, Mapping) else str(value)
+        for value in values
+        if value is not None
+    ]
 
 
 def _digits(name: str) -> str:

@@ -1,6 +1,8 @@
-"""Queries as DICOMweb asks them (QIDO-RS, PS3.18 section 8.3.4), and which attributes fit them (PS3.4 section C.2.2.2).
+"""Queries as DICOMweb asks them (QIDO-RS, PS3.18 section 8.3.4), and which attributes fit them (PS3.4 section
+C.2.2.2).
 
-A filter that is not understood is an error: passed over, it would show one patient's viewer the studies of others.
+A filter that is not understood is an error: passed over, it would show one patient's viewer the studies of
+others.
 """
 
 from __future__ import annotations
@@ -18,15 +20,47 @@ __all__ = ["LEVELS", "Query"]
 OPTIONS = frozenset({"includefield", "limit", "offset", "fuzzymatching"})
 LEVELS = {
     "study": (
-        *("StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyDescription"),
-        *("AccessionNumber", "ReferringPhysicianName", "StudyID", "SpecificCharacterSet", "ModalitiesInStudy"),
+        *(
+            "StudyInstanceUID",
+            "PatientID",
+            "PatientName",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyTime",
+            "StudyDescription",
+        ),
+        *(
+            "AccessionNumber",
+            "ReferringPhysicianName",
+            "StudyID",
+            "SpecificCharacterSet",
+            "ModalitiesInStudy",
+        ),
         *("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"),
     ),
     "series": (
-        *("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "SeriesDate", "SeriesTime", "BodyPartExamined", "ProtocolName"),
+        *(
+            "SeriesInstanceUID",
+            "Modality",
+            "SeriesNumber",
+            "SeriesDescription",
+            "SeriesDate",
+            "SeriesTime",
+            "BodyPartExamined",
+            "ProtocolName",
+        ),
         *("FrameOfReferenceUID", "NumberOfSeriesRelatedInstances"),
     ),
-    "instance": ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
+    "instance": (
+        "SOPInstanceUID",
+        "SOPClassUID",
+        "InstanceNumber",
+        "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+    ),
 }
 """What a query of each level answers, and with the levels above it what it may ask for."""
 
@@ -65,7 +99,11 @@ class Query:
 
     def matches(self, attributes: Attributes, only: Sequence[str]) -> bool:
         """True where the filters on the attributes `only` fit."""
-        return all(_fits(wanted, texts(attributes, name), name, self.fuzzy) for name, wanted in self.filters.items() if name in only)
+        return all(
+            _fits(wanted, texts(attributes, name), name, self.fuzzy)
+            for name, wanted in self.filters.items()
+            if name in only
+        )
 
     def page(self, found: Iterator[Attributes]) -> list[Attributes]:
         """The part of what was found that was asked for."""
@@ -79,7 +117,9 @@ class Query:
 
 
 def _fits(wanted: str, values: Sequence[str], name: str, fuzzy: bool) -> bool:
-    """Attribute matching, PS3.4 C.2.2.2: nothing asked, lists of UIDs, ranges of dates and times, wildcards, names in any case."""
+    """Attribute matching, PS3.4 C.2.2.2: nothing asked, lists of UIDs, ranges of dates and times, wildcards,
+    names in any case.
+    """
     kind = value_kind(name)
     if wanted in ("", "*"):
         return True
@@ -87,7 +127,10 @@ def _fits(wanted: str, values: Sequence[str], name: str, fuzzy: bool) -> bool:
         return bool(set(re.split(r"[,\\]", wanted)) & set(values))
     if kind in ("DA", "TM") and "-" in wanted:
         first, _, last = wanted.partition("-")
-        return any((not first or value >= first) and (not last or value <= last + "9" * (14 - len(last))) for value in values)
+        return any(
+            (not first or value >= first) and (not last or value <= last + "9" * (14 - len(last)))
+            for value in values
+        )
     flags = re.IGNORECASE if kind == "PN" else 0
     pattern = f"*{wanted}*" if fuzzy and kind == "PN" else wanted
     # brackets are no wildcards in DICOM

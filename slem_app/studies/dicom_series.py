@@ -1,7 +1,9 @@
-"""DICOM files to series: by SeriesInstanceUID, and further where one UID holds volumes that lie differently, or several images of the same slices.
+"""DICOM files to series: by SeriesInstanceUID, and further where one UID holds volumes that lie differently,
+or several images of the same slices.
 
-Some data sets give one UID to several images: CHAOS's in- and out-phase, multi-echo, magnitude and phase, dynamic series. So a
-group whose slice positions repeat is split by the first property below that tells its images apart. A group whose positions do
+Some data sets give one UID to several images: CHAOS's in- and out-phase, multi-echo, magnitude and phase,
+dynamic series. So a group whose slice positions repeat is split by the first property below that tells its
+images apart. A group whose positions do
 not repeat is never split: discs spread the slices of one image over many folders.
 """
 
@@ -57,9 +59,16 @@ def assemble(slices: Iterable[Header], origins: Mapping[str, Origin] | None = No
         groups[str(part.get("SeriesInstanceUID", ""))].append(part)
     found: list[tuple[int, Series]] = []
     for uid, group in groups.items():
-        parts = [((*plane, *words), part) for plane, aligned in by_orientation(group) for words, part in split(aligned)]
+        parts = [
+            ((*plane, *words), part)
+            for plane, aligned in by_orientation(group)
+            for words, part in split(aligned)
+        ]
         ids = unique(["_".join([uid, *words]) for words, _ in parts])
-        found += [(int(group[0].get("SeriesNumber", 0)), _series(id, words, part, (origins or {}).get(uid))) for id, (words, part) in zip(ids, parts)]
+        found += [
+            (int(group[0].get("SeriesNumber", 0)), _series(id, words, part, (origins or {}).get(uid)))
+            for id, (words, part) in zip(ids, parts)
+        ]
     return tuple(series for _, series in sorted(found, key=lambda pair: (pair[0], pair[1].id)))
 
 
@@ -72,20 +81,34 @@ def _series(id: str, words: Sequence[str], group: Sequence[Header], origin: Orig
 
 
 def by_orientation(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
-    """(plane, its slices) of the volumes under one UID that lie differently, each of `VOLUME` slices at least.
+    """(plane, its slices) of the volumes under one UID that lie differently, each of `VOLUME` slices at
+    least.
 
-    One volume with a few slices beside it that lie differently, such as a localiser's, is that volume, and the few are a part of their own, which
-    is no volume. A group that is a localiser altogether stays whole, so that it is known as one.
+    One volume with a few slices beside it that lie differently, such as a localiser's, is that volume, and
+    the few are a part of their own, which is no volume. A group that is a localiser altogether stays whole,
+    so that it is known as one.
     """
     lying: dict[tuple[float, ...] | None, list[Header]] = defaultdict(list)
     for part in group:
         place = position(part)
         direction = None if place is None else tuple(place[:6])
-        known = next((one for one in lying if one and direction and max(abs(a - b) for a, b in zip(one, direction)) < SAME_DIRECTION), direction)
+        known = next(
+            (
+                one
+                for one in lying
+                if one and direction and max(abs(a - b) for a, b in zip(one, direction)) < SAME_DIRECTION
+            ),
+            direction,
+        )
         lying[known].append(part)
     volumes = [direction for direction, slices in lying.items() if direction and len(slices) >= VOLUME]
     rest = [part for direction, slices in lying.items() if direction not in volumes for part in slices]
-    if len(lying) < 2 or not volumes or len(rest) > len(group) / 4 or any(position(part) is None for part in rest):
+    if (
+        len(lying) < 2
+        or not volumes
+        or len(rest) > len(group) / 4
+        or any(position(part) is None for part in rest)
+    ):
         return [((), group)]
     found = [((_plane(direction),) if len(volumes) > 1 else (), lying[direction]) for direction in volumes]
     return [*found, *([(("other planes",), rest)] if rest else [])]
@@ -97,7 +120,9 @@ def _plane(direction: Sequence[float]) -> str:
 
 
 def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Header]]]:
-    """(what tells it apart from the rest, its slices) of every image in the group; what nothing tells apart stays together."""
+    """(what tells it apart from the rest, its slices) of every image in the group; what nothing tells apart
+    stays together.
+    """
     repeats = _repeats(group)
     if repeats < 2:
         return [((), group)]
@@ -116,13 +141,18 @@ def split(group: Sequence[Header]) -> list[tuple[tuple[str, ...], Sequence[Heade
     kept = _without_copies(best[1])
     if len(kept) == 1:
         return split(next(iter(kept.values())))
-    return [((plain_id(Path(word).name), *more), part) for word, members in kept.items() for more, part in split(members)]
+    return [
+        ((plain_id(Path(word).name), *more), part)
+        for word, members in kept.items()
+        for more, part in split(members)
+    ]
 
 
 def _without_copies(parts: Mapping[str, list[Header]]) -> dict[str, list[Header]]:
     """The parts without those that only repeat files of a larger one (a folder that was copied).
 
-    Whole parts, not single slices: two images may well have the same slice of empty air, and some data sets reuse even the
+    Whole parts, not single slices: two images may well have the same slice of empty air, and some data sets
+        reuse even the
     SOPInstanceUID for other pixels.
     """
     kept: dict[str, list[Header]] = {}
@@ -144,7 +174,11 @@ def _without_twins(group: Sequence[Header]) -> list[Header]:
 
 def _twin(part: Header, others: Sequence[Header]) -> bool:
     """Whether one of the others is the same file, byte for byte."""
-    alike = (one for one in others if one.get("SOPInstanceUID") == part.get("SOPInstanceUID") and one["path"] != part["path"])
+    alike = (
+        one
+        for one in others
+        if one.get("SOPInstanceUID") == part.get("SOPInstanceUID") and one["path"] != part["path"]
+    )
     return any(filecmp.cmp(one["path"], part["path"], shallow=False) for one in alike)
 
 

@@ -1,7 +1,8 @@
-"""Studies of a PACS: listed by QIDO-RS, grouped from the headers that WADO-RS hands out, pixels fetched only when they are read.
+"""Studies of a PACS: listed by QIDO-RS, grouped from the headers that WADO-RS hands out, pixels fetched only
+when they are read.
 
-A case's id is its StudyInstanceUID. Series objects point to where their files will lie in a cache on disk, and `Series.files` brings them there, in
-parallel, whole or not at all.
+A case's id is its StudyInstanceUID. Series objects point to where their files will lie in a cache on disk,
+and `Series.files` brings them there, in parallel, whole or not at all.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class PacsSeries:
             yield self.folder
 
     def _fetch(self, missing: list[str]) -> None:
-        """Fetch files; after the first that cannot be had no further one is asked for, and those that came are kept for the next time."""
+        """Fetch files; after the first that cannot be had no further one is asked for, and those that came
+        are kept for the next time.
+        """
         failed = threading.Event()
 
         def fetch(uid: str) -> None:
@@ -96,7 +99,11 @@ class PacsSeries:
             for one in running:
                 one.result()
         except NotFound as error:
-            raise NotFound(f"series {self.uid} has lost images since it was listed ({error}): see in the PACS whether it is still being sent") from error
+            raise NotFound(
+                f"series {self.uid} has lost images since it was listed ({error}): see in the "
+                f"PACS whether "
+                f"it is still being sent"
+            ) from error
         finally:
             for one in running:
                 one.exception()
@@ -147,7 +154,8 @@ class DicomWebSource(StudySource):
         self._entries = {uid: uid for uid in sorted(listed) if self._one in (None, uid)}
 
     def listing(self, study: str) -> list[Attributes]:
-        """The series of a study as the PACS lists them, results too; not asked for again within `FRESH` seconds.
+        """The series of a study as the PACS lists them, results too; not asked for again within `FRESH`
+        seconds.
 
         While the PACS does not answer, what it has said before holds.
 
@@ -184,7 +192,14 @@ class DicomWebSource(StudySource):
 
     def study_of(self, series: str) -> str | None:
         """StudyInstanceUID of a series; None where no listed study has it."""
-        known = next((study for study, (_, found) in list(self.said.items()) if any(text(one, "0020000E") == series for one in found)), None)
+        known = next(
+            (
+                study
+                for study, (_, found) in list(self.said.items())
+                if any(text(one, "0020000E") == series for one in found)
+            ),
+            None,
+        )
         study = known or self.pacs.study_of(series)
         return study if study in self._index() else None
 
@@ -202,15 +217,23 @@ class DicomWebSource(StudySource):
     def _open(self, id: str, entry: str) -> Study:
         series = [text(one, "0020000E") for one in self._images(id)]
         if not series:
-            raise NotFound(f"study {id} has no series of modality {', '.join(sorted(IMAGES))} in the PACS (any more)")
-        with ThreadPoolExecutor(max_workers=PARALLEL) as pool:  # its own: files may be waited for in the common one
+            raise NotFound(
+                f"study {id} has no series of modality {', '.join(sorted(IMAGES))} in the PACS (any more)"
+            )
+        with ThreadPoolExecutor(
+            max_workers=PARALLEL
+        ) as pool:  # its own: files may be waited for in the common one
             headers = list(pool.map(lambda uid: self.pacs.metadata(id, uid), series))
         origins: dict[str, PacsSeries] = {}
         slices: list[Header] = []
         for uid, found in zip(series, headers, strict=True):
             names = tuple(sorted({text(one, "00080018") for one in found}))
             origins[uid] = PacsSeries(self.pacs, self.cache, self.pool, id, uid, names)
-            slices += [part for one in found for part in json_slices(one, origins[uid].folder / f"{text(one, '00080018')}.dcm")]
+            slices += [
+                part
+                for one in found
+                for part in json_slices(one, origins[uid].folder / f"{text(one, '00080018')}.dcm")
+            ]
         if not slices:
             raise PacsFailed(f"the PACS lists series of study {id} but hands out no header: see its log")
         return Study(id, self.layout, self.cache.root / id, assemble(slices, origins), None, self.coding)

@@ -1,6 +1,8 @@
-"""Files that were fetched from elsewhere, on disk up to a size: one folder a series, the one not used for longest given up first.
+"""Files that were fetched from elsewhere, on disk up to a size: one folder a series, the one not used for
+longest given up first.
 
-A file appears by one rename, whole. A folder in use is never given up, so the limit may be passed while more than that is needed at once. Several
+A file appears by one rename, whole. A folder in use is never given up, so the limit may be passed while more
+than that is needed at once. Several
 processes may share a cache: one of them may give up what another has fetched, which is then fetched again.
 """
 
@@ -65,14 +67,20 @@ class FileCache:
             new.write_bytes(content)
             os.replace(new, path)
         except OSError as error:
-            raise StorageFailed(f"cannot keep what came from the PACS in {self.root}: {error.strerror or error}; free some space") from error
+            raise StorageFailed(
+                f"cannot keep what came from the PACS in {self.root}: {error.strerror or error}; "
+                f"free some "
+                f"space"
+            ) from error
         finally:
             new.unlink(missing_ok=True)
 
     def shrink(self) -> None:
         """Give up folders until the limit is kept."""
         with self.guard:
-            folders = sorted(((_size(folder), folder) for folder in self._folders()), key=lambda pair: pair[0][1])
+            folders = sorted(
+                ((_size(folder), folder) for folder in self._folders()), key=lambda pair: pair[0][1]
+            )
             total = sum(size for (size, _), _ in folders)
             for (size, _), folder in folders:
                 if total <= self.limit:

@@ -15,11 +15,15 @@ from slem_app.studies.source import StudySource
 __all__ = ["FolderSource", "visible_folders"]
 
 DEPTH = 3  # root/HGG/patient/nifti
-NO_CASES = frozenset({"labels", "labelsTr", "labelsTs", "derivatives"})  # results and truths, some of them written by servers
+NO_CASES = frozenset(
+    {"labels", "labelsTr", "labelsTs", "derivatives"}
+)  # results and truths, some of them written by servers
 
 
 def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
-    """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where there is none or it may not be read."""
+    """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where there is
+    none or it may not be read.
+    """
     folders, files = [], []
     try:
         with os.scandir(folder) as entries:
@@ -32,7 +36,9 @@ def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
 
 
 class FolderSource(StudySource):
-    """Cases that are folders of NIfTI files, or NIfTI files that share the beginning of their names, up to three folders down."""
+    """Cases that are folders of NIfTI files, or NIfTI files that share the beginning of their names, up to
+    three folders down.
+    """
 
     def _list(self) -> Mapping[str, CaseFiles]:
         found = [(where, name, files) for where, cases in self._walk() for name, files in cases.items()]

@@ -1,4 +1,5 @@
-"""File names of NIfTI cases: which files belong to one case, which naming scheme they follow, which of them is the label map.
+"""File names of NIfTI cases: which files belong to one case, which naming scheme they follow, which of them
+is the label map.
 
 This is about files, not about sequences: which series is which sequence is for `grouping` to say.
 """
@@ -17,9 +18,12 @@ from slem_app.studies.series import Series, Study
 __all__ = ["CaseFiles", "cases_in", "is_label", "plain_id", "scheme", "study_of", "unique"]
 
 ENDING = re.compile(
-    r"^(?P<case>.+)[_\-.](?P<suffix>(?:t1|t2)[a-z]*|flair|fla|flr|pdw?|dwi|adc|swi|seg(?:mentation)?|labels?|mask|gt|\d{4})$", re.IGNORECASE
+    r"^(?P<case>.+)[_\-.](?P<suffix>(?:t1|t2)[a-z]*|flair|fla|flr|pdw?|dwi|adc|swi|seg(?:mentation)?|labels?|mask|gt|\d{4})$",
+    re.IGNORECASE,
 )  # CASE_SEQ: how files of many cases lie beside each other
-NO_CASE = re.compile(r"(?:(?:pre|post|ax|axial|tra|sag|cor|2d|3d|mri?|raw|t1|t2|flair)\w?[_\-. ]*)+", re.IGNORECASE)  # says nothing of a patient
+NO_CASE = re.compile(
+    r"(?:(?:pre|post|ax|axial|tra|sag|cor|2d|3d|mri?|raw|t1|t2|flair)\w?[_\-. ]*)+", re.IGNORECASE
+)  # says nothing of a patient
 BRATS = {
     "brats2018": re.compile(r"^(?P<case>.+)_(?P<suffix>t1|t1ce|t2|flair|seg)$", re.IGNORECASE),
     "brats2023": re.compile(r"^(?P<case>.+)-(?P<suffix>t1n|t1c|t2w|t2f|seg)$", re.IGNORECASE),
@@ -29,7 +33,9 @@ LABEL = re.compile(
     r"|consensus|lesions?|tumou?r|annotations?|rois?|mask)(?![a-z0-9])",
     re.IGNORECASE,
 )
-NOT_LABEL = re.compile(r"(?<![a-z0-9])(brain[ _-]?mask|mask[ _-]?brain|brain|skull|head|deface\w*)(?![a-z0-9])", re.IGNORECASE)
+NOT_LABEL = re.compile(
+    r"(?<![a-z0-9])(brain[ _-]?mask|mask[ _-]?brain|brain|skull|head|deface\w*)(?![a-z0-9])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,11 @@ class CaseFiles:
 
 
 def cases_in(folder: Path, names: Sequence[str]) -> dict[str, CaseFiles]:
-    """The cases of a folder's own NIfTI files, by case name: the folder's name if all are one case, else the shared prefix of each case's files.
+    """The cases of a folder's own NIfTI files, by case name: the folder's name if all are one case, else the
+    shared prefix of each case's files.
 
-    Files are many cases beside each other if they end in sequence words and prefixes repeat (`A_t1 A_t2 B_t1 B_t2`), or if all
-    end in the same word (`A_t1 B_t1`). Anything else is one case: `MR_FLAIR_fla, MR_T2_t2`.
+    Files are many cases beside each other if they end in sequence words and prefixes repeat (`A_t1 A_t2 B_t1
+    B_t2`), or if all end in the same word (`A_t1 B_t1`). Anything else is one case: `MR_FLAIR_fla, MR_T2_t2`.
     """
     names = sorted(names)
     split = {name: match for name in names if (match := ENDING.match(stem(name)))}
@@ -56,7 +63,11 @@ def cases_in(folder: Path, names: Sequence[str]) -> dict[str, CaseFiles]:
     for case in [case for case, n in counts.items() if n == 1 and counts[_longest_start(case, counts)] > 1]:
         del counts[case]  # a_1_brain of a_1_brain_mask, beside a_1_t1 and a_1_t2
     suffixes = {match["suffix"].lower() for match in split.values()}
-    repeated = len(counts) > 1 and (max(counts.values()) > 1 or len(suffixes) == 1) and 2 * sum(counts.values()) > len(names)
+    repeated = (
+        len(counts) > 1
+        and (max(counts.values()) > 1 or len(suffixes) == 1)
+        and 2 * sum(counts.values()) > len(names)
+    )
     if not repeated:
         common = next(iter(counts)) if len(counts) == 1 and len(split) > 1 else folder.name
         return {folder.name: CaseFiles(folder, tuple(names), common)}
@@ -77,8 +88,8 @@ def _longest_start(name: str, cases: Counter[str]) -> str:
 def scheme(stems: Sequence[str], default: str = "nifti") -> str:
     """The naming scheme of one case: 'brats2018', 'brats2023', or 'nifti' where the names only look alike.
 
-    `_t1 _t2 _flair _seg` are common words and decide how label values are read, so they count as BraTS only with `_t1ce`, with a
-    case name that says BraTS, or in a folder of BraTS cases (`default`).
+    `_t1 _t2 _flair _seg` are common words and decide how label values are read, so they count as BraTS only
+    with `_t1ce`, with a case name that says BraTS, or in a folder of BraTS cases (`default`).
     """
     for layout, pattern in BRATS.items():
         found = [pattern.match(name) for name in stems]
@@ -117,13 +128,22 @@ def unique(ids: Sequence[str]) -> list[str]:
 
 
 def study_of(id: str, files: CaseFiles, layout: str, coding: str | None) -> Study:
-    """The study of one case's files; two label maps or more stay among the series, for nobody has said which one counts."""
+    """The study of one case's files; two label maps or more stay among the series, for nobody has said which
+    one counts.
+    """
     layout = scheme([stem(name) for name in files.names], layout)
     full = [stem(name) for name in files.names]
-    short = [name[len(files.prefix) :].lstrip("_-. ") if name.lower().startswith(files.prefix.lower()) else name for name in full]
+    short = [
+        name[len(files.prefix) :].lstrip("_-. ") if name.lower().startswith(files.prefix.lower()) else name
+        for name in full
+    ]
     names = [cut or name for cut, name in zip(short, full)]
     ids = unique([plain_id(name) for name in names])
-    series = [Series(id, (files.folder / file,), "nifti", name) for id, file, name in zip(ids, files.names, names)]
+    series = [
+        Series(id, (files.folder / file,), "nifti", name) for id, file, name in zip(ids, files.names, names)
+    ]
     labels = [entry for entry in series if is_label(entry.name)]
     label = labels[0] if len(labels) == 1 and len(series) > 1 else None
-    return Study(id, layout, files.folder, tuple(entry for entry in series if entry is not label), label, coding)
+    return Study(
+        id, layout, files.folder, tuple(entry for entry in series if entry is not label), label, coding
+    )

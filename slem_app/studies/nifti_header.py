@@ -1,4 +1,6 @@
-"""What the header of a NIfTI file says: its grid, whether the file is whole, and the fields of the JSON file beside it."""
+"""What the header of a NIfTI file says: its grid, whether the file is whole, and the fields of the JSON file
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,20 @@ from slem_app.types import Grid
 __all__ = ["ENDINGS", "grid", "is_nifti", "sidecar", "stem"]
 
 ENDINGS = (".nii.gz", ".nii")
-BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error, struct.error)  # what a damaged file makes nibabel raise
-SECONDS = ("EchoTime", "RepetitionTime", "InversionTime")  # BIDS and dcm2niix write seconds where DICOM has milliseconds
+BROKEN = (
+    ImageFileError,
+    HeaderDataError,
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    struct.error,
+)  # what a damaged file makes nibabel raise
+SECONDS = (
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+)  # BIDS and dcm2niix write seconds where DICOM has milliseconds
 
 
 def is_nifti(name: str) -> bool:
@@ -69,11 +83,15 @@ def grid(path: Path, channel: int | None = None) -> Grid:
 
 
 def _check_size(path: Path, expected: int) -> None:
-    """Refuse a file that holds less than `expected` bytes; a compressed one is unpacked only if its last bytes look wrong."""
+    """Refuse a file that holds less than `expected` bytes; a compressed one is unpacked only if its last
+    bytes look wrong.
+    """
     size = path.stat().st_size
     if not path.name.lower().endswith(".gz"):
         if size < expected:
-            raise BadVolume(f"{path} is truncated: {size} bytes where its header promises {expected}. Copy it again")
+            raise BadVolume(
+                f"{path} is truncated: {size} bytes where its header promises {expected}. Copy it again"
+            )
         return
     with path.open("rb") as file:
         file.seek(-4, 2)
@@ -86,18 +104,27 @@ def _check_size(path: Path, expected: int) -> None:
     except (EOFError, OSError, zlib.error) as error:
         raise BadVolume(f"{path} is truncated or damaged: {error}. Copy it again") from error
     if found < expected:
-        raise BadVolume(f"{path} is truncated: {found} bytes unpacked where its header promises {expected}. Copy it again")
+        raise BadVolume(
+            f"{path} is truncated: {found} bytes unpacked where its header promises {expected}. Copy it again"
+        )
 
 
 def sidecar(path: Path) -> Mapping[str, object]:
-    """Fields of the JSON file of the same name, as dcm2niix and BIDS write it, by DICOM keyword and with times in ms; {} without one."""
+    """Fields of the JSON file of the same name, as dcm2niix and BIDS write it, by DICOM keyword and with
+    times in ms; {} without one.
+    """
     beside = path.with_name(f"{stem(path.name)}.json")
     if not beside.is_file():
         return {}
     try:
         fields = json.loads(beside.read_text())
     except ValueError as error:
-        raise BadVolume(f"{beside}, beside the image of that name, is not JSON: {error}. Mend or remove it") from error
+        raise BadVolume(
+            f"{beside}, beside the image of that name, is not JSON: {error}. Mend or remove it"
+        ) from error
     if not isinstance(fields, dict):
         return {}
-    return {key: value * 1000 if key in SECONDS and isinstance(value, (int, float)) else value for key, value in fields.items()}
+    return {
+        key: value * 1000 if key in SECONDS and isinstance(value, (int, float)) else value
+        for key, value in fields.items()
+    }

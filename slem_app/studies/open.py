@@ -1,4 +1,6 @@
-"""Open a folder as studies: the naming scheme is recognised from names, or declared in `slem.yaml` in that folder."""
+"""Open a folder as studies: the naming scheme is recognised from names, or declared in `slem.yaml` in that
+folder.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ LOOKED_AT = 2000  # folders and files that are tried before giving up
 
 
 def open_source(path: Path | str, coding: str | None = None) -> StudySource:
-    """The studies in a folder; a folder (or NIfTI file) that is itself one case opens as a source of that one case.
+    """The studies in a folder; a folder (or NIfTI file) that is itself one case opens as a source of that one
+    case.
 
     Args:
         path: the folder.
@@ -83,7 +86,11 @@ def _declared(root: Path) -> dict[str, str]:
     except yaml.YAMLError as error:
         raise BadSetting(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules"}):
-        raise BadSetting(f"{path}: unknown keys {sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, layout, rules")
+        raise BadSetting(
+            f"{path}: unknown keys "
+            f"{sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, "
+            f"layout, rules"
+        )
     if content.get("layout", "nifti") not in LAYOUTS:
         raise BadSetting(f"{path}: unknown layout {content['layout']!r}; known are {', '.join(LAYOUTS)}")
     return content
@@ -113,13 +120,17 @@ def _detect(root: Path) -> str:
         todo += [folder / name for name in folders[:50]]
     if dicom:
         return "dicom"
-    raise BadStudy(f"no studies found in {root}: seen {', '.join(examples[:6]) or 'an empty folder'}; {EXPECTED}")
+    raise BadStudy(
+        f"no studies found in {root}: seen {', '.join(examples[:6]) or 'an empty folder'}; {EXPECTED}"
+    )
 
 
 def _open_file(path: Path, coding: str | None) -> StudySource:
     """The one case that a NIfTI file is, or belongs to in a data set with dataset.json."""
     if not is_nifti(path.name):
-        raise BadStudy(f"{path} is a file that is not named like NIfTI (.nii, .nii.gz): give the folder of the case")
+        raise BadStudy(
+            f"{path} is a file that is not named like NIfTI (.nii, .nii.gz): give the folder of the case"
+        )
     source = open_source(path.parent, coding)
     holding = [study.id for study in source if any(path in series.paths for series in study.series)]
     if not holding:

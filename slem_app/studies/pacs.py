@@ -1,7 +1,8 @@
 """A PACS as its DICOMweb server shows it (PS3.18: QIDO-RS, WADO-RS, STOW-RS), by dicomweb-client.
 
-Whatever only reads is tried again where the reason may pass: no answer, a cut connection, a status of 429 or 5xx, an image that came incomplete. So is
-storing, for an instance that is already there is stored once. Errors never hold more of a patient than UIDs.
+Whatever only reads is tried again where the reason may pass: no answer, a cut connection, a status of 429 or
+5xx, an image that came incomplete. So is storing, for an instance that is already there is stored once.
+Errors never hold more of a patient than UIDs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ MOST = 100_000  # studies that are listed
 PASSING = frozenset({408, 429, 500, 502, 503, 504})  # a status that may be another one the next time
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
-ANY_SYNTAX = (("application/dicom", "*"),)  # as it is stored: a PACS that cannot transcode has no other, and nothing is lost on the way
+ANY_SYNTAX = (
+    ("application/dicom", "*"),
+)  # as it is stored: a PACS that cannot transcode has no other, and nothing is lost on the way
 
 
 class _Incomplete(Exception):
@@ -46,7 +49,17 @@ class _Incomplete(Exception):
 
 
 UNUSABLE = (
-    *(requests.RequestException, _Incomplete, ValueError, KeyError, IndexError, AttributeError, TypeError, EOFError, OSError),
+    *(
+        requests.RequestException,
+        _Incomplete,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        EOFError,
+        OSError,
+    ),
     *(NotImplementedError, StopIteration),
 )
 """What reading an answer may raise that is no answer."""
@@ -91,17 +104,24 @@ class Pacs:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise BadSetting(
-                "the address of the PACS must be http://HOST:PORT/PATH or https://, without a query, user or password in it: "
-                "filter with `--conf pacs_query`, and give the user in MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD"
+                "the address of the PACS must be http://HOST:PORT/PATH or https://, without a query, user "
+                "or password in it: "
+                "filter with `--conf pacs_query`, and give the user in MONAI_LABEL_DICOMWEB_USERNAME and "
+                "MONAI_LABEL_DICOMWEB_PASSWORD"
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if self.query and not parse_qsl(self.query, strict_parsing=False):
-            raise BadSetting(f"pacs_query {self.query!r} is no query: use KEYWORD=VALUE&KEYWORD=VALUE, e.g. ModalitiesInStudy=MR&StudyDate=20250101-")
+            raise BadSetting(
+                f"pacs_query {self.query!r} is no query: use KEYWORD=VALUE&KEYWORD=VALUE, e.g. "
+                f"ModalitiesInStudy=MR&StudyDate=20250101-"
+            )
 
     @classmethod
     def from_environment(cls, url: str, **settings: Any) -> Pacs:
         """A PACS, with the user and password that MONAI Label too reads from the environment."""
-        user, password = (os.environ.get(f"MONAI_LABEL_DICOMWEB_{key}", "") for key in ("USERNAME", "PASSWORD"))
+        user, password = (
+            os.environ.get(f"MONAI_LABEL_DICOMWEB_{key}", "") for key in ("USERNAME", "PASSWORD")
+        )
         return cls(url, user=user, password=password, **settings)
 
     @cached_property
@@ -126,11 +146,19 @@ class Pacs:
         filters = dict(parse_qsl(self.query))
         found: dict[str, None] = {}
         while len(found) < MOST:
-            ask = partial(self.client.search_for_studies, search_filters=filters, limit=PAGE, offset=len(found))
+            ask = partial(
+                self.client.search_for_studies, search_filters=filters, limit=PAGE, offset=len(found)
+            )
             page = self._ask("its studies", ask, 1 if once else self.attempts)
-            new = [uid for uid in (text(one, "0020000D") for one in page) if UID.fullmatch(uid) and uid not in found]
+            new = [
+                uid
+                for uid in (text(one, "0020000D") for one in page)
+                if UID.fullmatch(uid) and uid not in found
+            ]
             found |= dict.fromkeys(new)
-            if len(page) < PAGE or not new:  # some servers know no offset and answer with the first page for ever
+            if (
+                len(page) < PAGE or not new
+            ):  # some servers know no offset and answer with the first page for ever
                 break
         return list(found)
 
@@ -142,12 +170,25 @@ class Pacs:
             once: do not try again.
         """
         fields = ["SeriesDescription", "NumberOfSeriesRelatedInstances", "SeriesNumber"]
-        found = self._ask(f"the series of study {study}", lambda: self.client.search_for_series(study, fields=fields), 1 if once else self.attempts)
-        return [one for one in found if UID.fullmatch(text(one, "0020000E")) and text(one, "0020000D") in ("", study)]
+        found = self._ask(
+            f"the series of study {study}",
+            lambda: self.client.search_for_series(study, fields=fields),
+            1 if once else self.attempts,
+        )
+        return [
+            one
+            for one in found
+            if UID.fullmatch(text(one, "0020000E")) and text(one, "0020000D") in ("", study)
+        ]
 
     def study_of(self, series: str) -> str | None:
-        """StudyInstanceUID of a series; None where the PACS has no such series, or several studies have it."""
-        found = self._ask(f"series {series}", lambda: self.client.search_for_series(search_filters={"SeriesInstanceUID": series}))
+        """StudyInstanceUID of a series; None where the PACS has no such series, or several
+        studies have it.
+        """
+        found = self._ask(
+            f"series {series}",
+            lambda: self.client.search_for_series(search_filters={"SeriesInstanceUID": series}),
+        )
         studies = {text(one, "0020000D") for one in found if text(one, "0020000E") == series}
         return studies.pop() if len(studies) == 1 else None
 
@@ -159,11 +200,15 @@ class Pacs:
         """
         ask = partial(self.client.search_for_series, search_filters={"Modality": "SEG"}, limit=MOST)
         found = self._ask("its segmentations", ask, 1)
-        return [(text(one, "0020000D"), text(one, "0020000E")) for one in found if text(one, "00080060") == "SEG"]
+        return [
+            (text(one, "0020000D"), text(one, "0020000E")) for one in found if text(one, "00080060") == "SEG"
+        ]
 
     def instances(self, study: str, series: str) -> list[str]:
         """SOPInstanceUIDs of a series."""
-        found = self._ask(f"the images of series {series}", lambda: self.client.search_for_instances(study, series))
+        found = self._ask(
+            f"the images of series {series}", lambda: self.client.search_for_instances(study, series)
+        )
         return [uid for uid in (text(one, "00080018") for one in found) if UID.fullmatch(uid)]
 
     def metadata(self, study: str, series: str) -> list[Attributes]:
@@ -177,7 +222,9 @@ class Pacs:
         def ask() -> list[Attributes]:
             found = self.client.retrieve_series_metadata(study, series)
             for one in found:
-                if (text(one, "0020000D"), text(one, "0020000E")) != (study, series) or not UID.fullmatch(text(one, "00080018")):
+                if (text(one, "0020000D"), text(one, "0020000E")) != (study, series) or not UID.fullmatch(
+                    text(one, "00080018")
+                ):
                     raise _Incomplete("headers of another series")
             return found
 
@@ -211,7 +258,10 @@ class Pacs:
         def ask() -> None:
             answer = self.client.store_instances([dataset], study_instance_uid=study)
             for failed in answer.get("FailedSOPSequence") or ():
-                raise PacsFailed(f"the PACS at {self.url} did not take {instance}: reason {int(failed.get('FailureReason', 0)):#06x} of DICOM PS3.18 I.2.2")
+                raise PacsFailed(
+                    f"the PACS at {self.url} did not take {instance}: reason "
+                    f"{int(failed.get('FailureReason', 0)):#06x} of DICOM PS3.18 I.2.2"
+                )
 
         self._ask(f"storing {instance}", ask)
 
@@ -229,10 +279,18 @@ class Pacs:
             status = error.response.status_code if error.response is not None else 0
             if status == 404:
                 raise NotFound(f"the PACS has nothing at {what}") from error
-            hint = "check the user in MONAI_LABEL_DICOMWEB_USERNAME and its password" if status in (401, 403) else "see its log, and try again"
+            hint = (
+                "check the user in MONAI_LABEL_DICOMWEB_USERNAME and its password"
+                if status in (401, 403)
+                else "see its log, and try again"
+            )
             raise PacsFailed(f"the PACS at {self.url} answers {status} to {what}: {hint}") from error
         except UNUSABLE as error:
-            raise PacsFailed(f"the PACS at {self.url} gives no usable answer to {what} ({_reason(error)}): see that it runs, and try again") from error
+            raise PacsFailed(
+                f"the PACS at {self.url} gives no usable answer to {what} ({_reason(error)}): "
+                f"see that it "
+                f"runs, and try again"
+            ) from error
 
 
 def text(attributes: Attributes, tag: str) -> str:
@@ -244,7 +302,13 @@ def text(attributes: Attributes, tag: str) -> str:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, requests.HTTPError):
         return error.response is not None and error.response.status_code in PASSING
-    cut = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, JSONDecodeError, StopIteration)
+    cut = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        JSONDecodeError,
+        StopIteration,
+    )
     return isinstance(error, (*cut, _Incomplete))
 
 
@@ -261,7 +325,9 @@ def _reason(error: BaseException) -> str:
 
 def _check(dataset: Dataset, wanted: tuple[str, str, str]) -> None:
     """Refuse an instance that is another one, or not whole."""
-    found = tuple(str(dataset.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"))
+    found = tuple(
+        str(dataset.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    )
     if found != wanted:
         raise _Incomplete("another image than was asked for, or a part of one")
     if "PixelData" not in dataset:
@@ -270,7 +336,12 @@ def _check(dataset: Dataset, wanted: tuple[str, str, str]) -> None:
     if syntax is None:
         raise _Incomplete("a file that does not tell its transfer syntax")
     if syntax in UNCOMPRESSED:
-        bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel", 1)) * int(dataset.BitsAllocated)
+        bits = (
+            int(dataset.Rows)
+            * int(dataset.Columns)
+            * int(dataset.get("SamplesPerPixel", 1))
+            * int(dataset.BitsAllocated)
+        )
         needed = (bits * int(dataset.get("NumberOfFrames") or 1) + 7) // 8
         if len(dataset.PixelData) < needed:
             raise _Incomplete(f"{len(dataset.PixelData)} bytes of pixels where {needed} are promised")

@@ -1,4 +1,6 @@
-"""Where studies are: a folder, or the address of a PACS; and where a server keeps what is its own if nobody says."""
+"""Where studies are: a folder, or the address of a PACS; and where a server keeps what is its own if nobody
+says.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def is_address(studies: str) -> bool:
 
 
 def default_store(studies: str) -> Path:
-    """Where labels are kept: beside a folder's images; for a PACS in the user's data folder, one folder a PACS.
+    """Where labels are kept: beside a folder's images; for a PACS in the user's data folder, one folder a
+    PACS.
 
     Example:
         >>> str(default_store("/data/studies"))

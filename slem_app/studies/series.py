@@ -32,7 +32,8 @@ class Origin(Protocol):
 
 @dataclass(frozen=True)
 class Series:
-    """One 3D image: a NIfTI file, a channel of a 4D NIfTI file, the files of a DICOM series, or a stack of PNG files drawn on one.
+    """One 3D image: a NIfTI file, a channel of a 4D NIfTI file, the files of a DICOM series, or a stack of
+    PNG files drawn on one.
 
     Example:
         >>> Series("t1ce", (Path("case_t1ce.nii.gz"),), "nifti", "t1ce").format
@@ -40,9 +41,13 @@ class Series:
     """
 
     id: str
-    """Unique in its study: a suffix ('t1ce', '0000'), a file name without its ending, or the SeriesInstanceUID."""
+    """Unique in its study: a suffix ('t1ce', '0000'), a file name without its ending, or the
+    SeriesInstanceUID.
+    """
     paths: tuple[Path, ...]
-    """The NIfTI file, the DICOM files in the order of the grid's K axis, or the PNG files in the order of their names."""
+    """The NIfTI file, the DICOM files in the order of the grid's K axis, or the PNG files in the order of
+    their names.
+    """
     format: str
     """'nifti', 'dicom' or 'png'."""
     name: str
@@ -66,7 +71,8 @@ class Series:
     ) -> Series:
         """A DICOM series whose headers have been read already, from files or from a PACS.
 
-        Of the slices only their order and their grid are kept, or what is wrong with them, so that a server can hold thousands of series.
+        Of the slices only their order and their grid are kept, or what is wrong with them, so that a server
+        can hold thousands of series.
         """
         series = cls(id, paths, "dicom", name, origin=origin)
         known: dict[str, object] = {"header": dict(header)}
@@ -93,11 +99,14 @@ class Series:
         Raises:
             BadVolume: a file that is not DICOM.
         """
-        return tuple((part["path"], part["frame"]) for part in self._slices()) if self.format == "dicom" else ()
+        return (
+            tuple((part["path"], part["frame"]) for part in self._slices()) if self.format == "dicom" else ()
+        )
 
     @cached_property
     def header(self) -> Mapping[str, object]:
-        """Header fields by their DICOM keywords, times in ms; of a NIfTI file those of the JSON file beside it, if there is one.
+        """Header fields by their DICOM keywords, times in ms; of a NIfTI file those of the JSON file beside
+        it, if there is one.
 
         NumberOfSlices and NumberOfOrientations are counted over the files.
 
@@ -178,7 +187,9 @@ class Study:
     rules: Path | None = None
     """The rules file of grouping that the studies folder declares."""
     parts: tuple[Study, ...] = ()
-    """Some of the series with a segmentation of their own, each as a study: those that were taken in another breath-hold."""
+    """Some of the series with a segmentation of their own, each as a study: those that were taken in another
+    breath-hold.
+    """
 
     def find(self, id: str) -> Series | None:
         """The series called `id`, or None."""

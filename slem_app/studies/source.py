@@ -71,9 +71,19 @@ class StudySource(ABC):
         index = self._index()
         if id in index:
             study = self._open(id, index[id])
-            return replace(study, rules=self.rules, parts=tuple(replace(part, rules=self.rules) for part in study.parts)) if self.rules else study
+            return (
+                replace(
+                    study,
+                    rules=self.rules,
+                    parts=tuple(replace(part, rules=self.rules) for part in study.parts),
+                )
+                if self.rules
+                else study
+            )
         if "/" in id or "\\" in id or id in (".", "..", ""):
-            raise NotFound(f"case id {id!r} is a path: ids are plain names and never lead out of the studies folder")
+            raise NotFound(
+                f"case id {id!r} is a path: ids are plain names and never lead out of the studies folder"
+            )
         some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
         raise NotFound(f"no case {id!r} in {self.root}: it has {len(index)} cases ({some})")
 
@@ -90,14 +100,20 @@ def folders_of(study: Study) -> list[Path]:
 
 
 def files_state(study: Study) -> Hashable:
-    """Changes when a file of the study, or an entry of their folders, comes, goes or changes; () when one is gone.
+    """Changes when a file of the study, or an entry of their folders, comes, goes or changes; () when one is
+    gone.
 
-    Of DICOM all files of the folders count: one that could not be read, because it was still being copied, may be whole by now.
+    Of DICOM all files of the folders count: one that could not be read, because it was still being copied,
+        may be whole by now.
     """
     try:
         folders = folders_of(study)
         dicom = any(series.format == "dicom" for series in study.series)
-        files = tuple(_files(folder) for folder in folders) if dicom else tuple(series.state for series in study.series)
+        files = (
+            tuple(_files(folder) for folder in folders)
+            if dicom
+            else tuple(series.state for series in study.series)
+        )
         return tuple(folder.stat().st_mtime_ns for folder in folders), files
     except (FileNotFoundError, NotFound):
         return ()

@@ -1,4 +1,6 @@
-"""What every training shares, self-supervised or supervised: the loop, its state on disk, rates, averages and processes."""
+"""What every training shares, self-supervised or supervised: the loop, its state on disk, rates, averages and
+processes.
+"""
 
 from slem_app.training.loop import Numbered, Outcome, Plan, TrainingFailed, fit
 from slem_app.training.ranks import (

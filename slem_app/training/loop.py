@@ -1,8 +1,10 @@
-"""The loop that pretext and fine-tuning share: AdamW, warm-up and cosine, moving average, checkpoints; one process or many by torchrun.
+"""The loop that pretext and fine-tuning share: AdamW, warm-up and cosine, moving average, checkpoints; one
+process or many by torchrun.
 
-A run killed at any moment continues from its last checkpoint as if nothing had happened: samples are numbered, so the state is the
-weights, their average, the optimizer and the step. Step s of W processes with a global batch of B uses samples s B to s B + B - 1 whatever
-W is; a loss that is a mean over samples therefore gives the same curve on any number of processes.
+A run killed at any moment continues from its last checkpoint as if nothing had happened: samples are
+numbered, so the state is the weights, their average, the optimizer and the step. Step s of W processes with a
+global batch of B uses samples s B to s B + B - 1 whatever W is; a loss that is a mean over samples therefore
+gives the same curve on any number of processes.
 """
 
 from __future__ import annotations
@@ -79,7 +81,10 @@ class Outcome:
         """'12.3 volumes/s, 4 % of the time waiting for data'."""
         if not self.samples:
             return "nothing left to do"
-        return f"{self.samples / self.seconds:.2f} volumes/s, {100 * self.waited / self.seconds:.0f} % of the time waiting for data"
+        return (
+            f"{self.samples / self.seconds:.2f} volumes/s, {100 * self.waited / self.seconds:.0f} % of "
+            f"the time waiting for data"
+        )
 
 
 def fit(
@@ -102,7 +107,8 @@ def fit(
 
     Args:
         network: what is trained, averaged and saved.
-        losses: holds `network`; its forward takes one batch and returns (n,) losses, one a sample, or (1,) for the batch.
+        losses: holds `network`; its forward takes one batch and returns (n,) losses, one a sample, or (1,)
+            for the batch.
         samples: data by number, `steps * batch` of them.
         plan: steps, batch, rates.
         state: checkpoint and folder.
@@ -111,13 +117,16 @@ def fit(
         progress: show a bar with the time left.
         factor: factor of the learning rate by a parameter's name.
         on_gradients: called with the step after the gradients are there, before they are clipped and used.
-        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it returns True all processes stop.
+        on_checkpoint: called by rank 0 with the step and the averaged network after each checkpoint; where it
+            returns True all processes stop.
         unused: weights may take no part in a step; several processes must know.
 
     Raises:
-        BadSetting: the folder holds a run with other settings, or the batch does not split among the processes.
+        BadSetting: the folder holds a run with other settings, or the batch does not split among the
+            processes.
         BadWeights: the checkpoint is damaged.
-        TrainingFailed: the loss became NaN, in which case the cases are named, or no gradient is finite any more.
+        TrainingFailed: the loss became NaN, in which case the cases are named, or no gradient is finite any
+            more.
         StorageFailed: a checkpoint could not be written.
     """
     rank, world = ranks()
@@ -126,7 +135,9 @@ def fit(
     torch.manual_seed(plan.seed)
     losses.to(device, memory_format=torch.channels_last_3d).train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(plan.average))
-    optimizer = torch.optim.AdamW(parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99)
+    )
     step = first = state.resume(network, average, optimizer, device) if state.exists() else 0
     if rank == 0:
         state.begin()
@@ -139,11 +150,17 @@ def fit(
             each = model(_to(batch, device))
             loss = float(mean_of_all(each.mean()))
             if not math.isfinite(loss):
-                raise TrainingFailed(_failure(f"the loss is {loss}", step, rate, _guilty(each, step, samples, plan, rank, world)))
+                raise TrainingFailed(
+                    _failure(
+                        f"the loss is {loss}", step, rate, _guilty(each, step, samples, plan, rank, world)
+                    )
+                )
             norm = _descend(model, optimizer, each, plan.clip, on_gradients, step)
             skipped = 0 if math.isfinite(norm) else skipped + 1
             if skipped >= MOST_SKIPPED:
-                raise TrainingFailed(_failure(f"no gradient of the last {skipped} steps was finite", step, rate, ""))
+                raise TrainingFailed(
+                    _failure(f"no gradient of the last {skipped} steps was finite", step, rate, "")
+                )
             average.update_parameters(network)
             step += 1
             pen.note(step, loss, rate, norm)
@@ -159,7 +176,12 @@ def fit(
 
 
 def _descend(
-    model: nn.Module, optimizer: torch.optim.Optimizer, each: torch.Tensor, clip: float, on_gradients: Callable[[int], None] | None, step: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    each: torch.Tensor,
+    clip: float,
+    on_gradients: Callable[[int], None] | None,
+    step: int,
 ) -> float:
     """One step against the gradient of the mean loss; returns the gradient's norm."""
     optimizer.zero_grad(set_to_none=True)
@@ -179,10 +201,18 @@ def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
     return rate
 
 
-def _loader(samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int, device: str) -> DataLoader:
+def _loader(
+    samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int, device: str
+) -> DataLoader:
     """Batches of this process from `step` on: samples n with n % world == rank."""
     mine = Subset(samples, range(step * plan.batch + rank, plan.steps * plan.batch, world))
-    return DataLoader(mine, batch_size=plan.batch // world, num_workers=workers, drop_last=True, pin_memory=device.startswith("cuda"))
+    return DataLoader(
+        mine,
+        batch_size=plan.batch // world,
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=device.startswith("cuda"),
+    )
 
 
 def _timed(loader: DataLoader) -> Iterator[tuple[Any, float]]:
@@ -222,7 +252,10 @@ def _guilty(each: torch.Tensor, step: int, samples: Numbered, plan: Plan, rank: 
 
 def _failure(what: str, step: int, rate: float, cases: str) -> str:
     look = f"case {cases}" if cases else "the cases"
-    return f"{what} at step {step + 1}: the checkpoint before it is kept; lower the rate (now {rate:g}) or look at {look}"
+    return (
+        f"{what} at step {step + 1}: the checkpoint before it is kept; lower the rate (now {rate:g}) "
+        f"or look at {look}"
+    )
 
 
 class _Pen:
@@ -233,7 +266,14 @@ class _Pen:
         if first:
             self.curve = Curve(state.folder / "losses.csv", ("step", "loss", "rate", "gradient_norm"), step)
             self.writer = SummaryWriter(state.folder / "tensorboard", purge_step=step)
-            self.bar = tqdm(total=plan.steps, initial=step, desc=state.folder.name, unit="step", disable=not progress, mininterval=5)
+            self.bar = tqdm(
+                total=plan.steps,
+                initial=step,
+                desc=state.folder.name,
+                unit="step",
+                disable=not progress,
+                mininterval=5,
+            )
 
     def __enter__(self) -> _Pen:
         return self

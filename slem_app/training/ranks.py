@@ -1,4 +1,6 @@
-"""The processes of one training: this one's number, joining them, their devices. One process needs none of it and gets the same answers."""
+"""The processes of one training: this one's number, joining them, their devices. One process needs none of it
+and gets the same answers.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +43,20 @@ def ranks() -> tuple[int, int]:
 def join_processes(device: str) -> None:
     """Join the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs."""
     if device.startswith("cuda"):
-        torch.cuda.set_device(device)  # NCCL talks over the current GPU, which is the first one of all until told otherwise
+        torch.cuda.set_device(
+            device
+        )  # NCCL talks over the current GPU, which is the first one of all until told otherwise
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        # DistributedDataParallel imports torch._dynamo, which keeps whatever group there is at that time alive for good, and the group its threads
+        # DistributedDataParallel imports torch._dynamo, which keeps whatever group there is at that time
+        # alive for good, and the group its threads
         importlib.import_module("torch._dynamo")
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
 
 
 def end_with_launcher() -> None:
-    """Have the kernel end this process when the launcher of its group dies: else it would go on without whoever started the group."""
+    """Have the kernel end this process when the launcher of its group dies: else it would go on without
+    whoever started the group.
+    """
     if "LOCAL_RANK" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
@@ -67,8 +74,9 @@ def of_all(value: object) -> list:
 def leave_processes() -> None:
     """Part from them again; the group's threads have ended afterwards.
 
-    A gloo thread that still runs when the interpreter ends, with a tensor of Python's in hand, aborts the process (SIGABRT, "terminate called
-    without an active exception"), and with it a run that was done (pytorch pull request 179291 describes it). They end with the group's last holder.
+    A gloo thread that still runs when the interpreter ends, with a tensor of Python's in hand, aborts the
+    process (SIGABRT, "terminate called without an active exception"), and with it a run that was done
+    (pytorch pull request 179291 describes it). They end with the group's last holder.
     """
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

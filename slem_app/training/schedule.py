@@ -12,7 +12,8 @@ __all__ = ["averaging", "parameter_groups", "rate_at"]
 
 
 def rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
-    """Learning rate: a rise over the share `warmup` of the steps, then half a cosine to zero (Loshchilov & Hutter 2017, eq. 5, one period).
+    """Learning rate: a rise over the share `warmup` of the steps, then half a cosine to zero (Loshchilov &
+    Hutter 2017, eq. 5, one period).
 
     Example:
         >>> [round(rate_at(step, 10, 1.0, 0.2), 2) for step in (0, 1, 2, 6)]
@@ -26,7 +27,9 @@ def rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
 
 
 def averaging(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
-    """Exponential moving average that follows closely at first: min(decay, (1 + n) / (10 + n)). For AveragedModel's `multi_avg_fn`: all at once."""
+    """Exponential moving average that follows closely at first: min(decay, (1 + n) / (10 + n)). For
+    AveragedModel's `multi_avg_fn`: all at once.
+    """
 
     @torch.no_grad()
     def average(means: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor | int) -> None:
@@ -35,8 +38,11 @@ def averaging(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor],
     return average
 
 
-def parameter_groups(network: nn.Module, decay: float, factor: Callable[[str], float] | None = None) -> list[dict]:
-    """Groups for AdamW: no weight decay on norms and biases; the rate of a group is multiplied by its `factor`.
+def parameter_groups(
+    network: nn.Module, decay: float, factor: Callable[[str], float] | None = None
+) -> list[dict]:
+    """Groups for AdamW: no weight decay on norms and biases; the rate of a group is multiplied by its
+    `factor`.
 
     Args:
         network: whose parameters.
@@ -50,5 +56,10 @@ def parameter_groups(network: nn.Module, decay: float, factor: Callable[[str], f
         key = (factor(name) if factor else 1.0, parameter.ndim >= 2)
         found.setdefault(key, []).append(parameter)
     return [
-        {"params": several, "weight_decay": decay if deep else 0.0, **({"factor": scale} if scale != 1 else {})} for (scale, deep), several in found.items()
+        {
+            "params": several,
+            "weight_decay": decay if deep else 0.0,
+            **({"factor": scale} if scale != 1 else {}),
+        }
+        for (scale, deep), several in found.items()
     ]

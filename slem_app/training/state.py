@@ -1,7 +1,7 @@
 """A run on disk: checkpoint.pt, settings.json and the curves.
 
-A checkpoint is written beside its place and renamed, so a run killed at any moment keeps the one before. Its settings are compared on
-resume; a setting that is younger than the checkpoint counts as its default.
+A checkpoint is written beside its place and renamed, so a run killed at any moment keeps the one before. Its
+settings are compared on resume; a setting that is younger than the checkpoint counts as its default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ __all__ = ["Curve", "State"]
 log = logging.getLogger(__name__)
 
 # what a spoilt file makes torch.load raise
-DAMAGED = (EOFError, OSError, RuntimeError, UnpicklingError, BadZipFile, LookupError, AttributeError, TypeError, ValueError)
+DAMAGED = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    UnpicklingError,
+    BadZipFile,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)
 
 
 class State:
@@ -58,9 +68,14 @@ class State:
                 rest.unlink(missing_ok=True)
             (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1))
         except OSError as error:
-            raise StorageFailed(f"{self.folder} cannot be written: {error.strerror or error}: choose another folder, or free space") from error
+            raise StorageFailed(
+                f"{self.folder} cannot be written: {error.strerror or error}: choose another folder, or "
+                f"free space"
+            ) from error
 
-    def resume(self, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, device: str) -> int:
+    def resume(
+        self, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, device: str
+    ) -> int:
         """Load the checkpoint; returns its step.
 
         Raises:
@@ -72,27 +87,44 @@ class State:
             saved = torch.load(self.path, map_location=device, weights_only=True)
             there, step = _filled(saved["settings"], self.defaults), saved["step"]
         except DAMAGED as error:
-            raise BadWeights(f"{self.path} is damaged ({error}): delete it to start the run again, or choose another folder") from error
+            raise BadWeights(
+                f"{self.path} is damaged ({error}): delete it to start the run again, or choose another "
+                f"folder"
+            ) from error
         if there != self.settings:
             changed = dict(sorted(_differences(there, self.settings).items()))
-            raise BadSetting(f"{run} holds a run with other settings (there, here): {changed}: choose another folder, or the same settings")
+            raise BadSetting(
+                f"{run} holds a run with other settings (there, here): {changed}: choose another "
+                f"folder, or "
+                f"the same settings"
+            )
         try:
             network.load_state_dict(saved["network"])
             average.load_state_dict(saved["average"])
             optimizer.load_state_dict(saved["optimizer"])
         except (RuntimeError, ValueError) as error:
-            raise BadSetting(f"{run} holds a run of another network than this recipe's: choose another folder, or the same recipe") from error
+            raise BadSetting(
+                f"{run} holds a run of another network than this recipe's: choose another folder, or the "
+                f"same recipe"
+            ) from error
         log.info("continuing %s at step %d", run, step)
         return step
 
-    def save(self, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self, step: int, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Replace the checkpoint.
 
         Raises:
             StorageFailed: the disk refused; the one before is kept.
         """
         new = self.path.with_suffix(f".{os.getpid()}")
-        state = {"step": step, "network": network.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {
+            "step": step,
+            "network": network.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         try:
             with new.open("wb") as file:
                 torch.save({**state, "settings": self.settings}, file)
@@ -101,7 +133,11 @@ class State:
             os.replace(new, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             new.unlink(missing_ok=True)
-            raise StorageFailed(f"the checkpoint at step {step} could not be written ({error}): free space on the disk; the one before it is kept") from error
+            raise StorageFailed(
+                f"the checkpoint at step {step} could not be written ({error}): free space on "
+                f"the disk; the "
+                f"one before it is kept"
+            ) from error
 
 
 class Curve:
@@ -118,7 +154,9 @@ class Curve:
     def add(self, **values: float) -> None:
         """Append one row; columns without a value stay empty."""
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns, lineterminator="\n").writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(
+                {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()}
+            )
 
     @staticmethod
     def read(path: Path) -> list[dict[str, str]]:
@@ -130,7 +168,10 @@ class Curve:
 def _filled(saved: Mapping, defaults: Mapping) -> dict:
     """`saved` with what it lacks taken from `defaults`, nested tables too."""
     both = {**defaults, **saved}
-    return {k: _filled(v, defaults[k]) if isinstance(v, Mapping) and isinstance(defaults.get(k), Mapping) else v for k, v in both.items()}
+    return {
+        k: _filled(v, defaults[k]) if isinstance(v, Mapping) and isinstance(defaults.get(k), Mapping) else v
+        for k, v in both.items()
+    }
 
 
 def _differences(old: Mapping, new: Mapping, above: str = "") -> dict[str, tuple[object, object]]:

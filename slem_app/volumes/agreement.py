@@ -1,8 +1,9 @@
-"""Whether the sequences of a study lie on each other, told from their contents: says when registration is needed, moves nothing.
+"""Whether the sequences of a study lie on each other, told from their contents: says when registration is
+needed, moves nothing.
 
-Mutual information (Maes et al., IEEE TMI 1997) of coarse images is compared where they are and a little displaced. A hint, no proof: of 18
-public studies in register none is named; one whose head really moved by 16 mm is; of single sequences moved by 7 to 16 mm about half are,
-the others having too little contrast to tell.
+Mutual information (Maes et al., IEEE TMI 1997) of coarse images is compared where they are and a little
+displaced. A hint, no proof: of 18 public studies in register none is named; one whose head really moved by 16
+mm is; of single sequences moved by 7 to 16 mm about half are, the others having too little contrast to tell.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ COARSE = 6.0  # mm of the blocks that are compared, and of the smallest displace
 STEPS = (-2, -1, 1, 2)  # displacements along each axis, in blocks
 LEVELS = 16  # of intensity; 0 is outside the head
 LEAST_VOXELS = 200  # blocks that both sequences must share
-BETTER = 1.2  # times as much information displaced as in place; pairs of poor contrast reach it by chance, but never all pairs of a sequence
+# times as much information displaced as in place; pairs of poor contrast reach it by chance, but never all
+# pairs of a sequence
+BETTER = 1.2
 
 
 def displacement(images: Mapping[str, np.ndarray], spacing: Sequence[float]) -> dict[str, tuple[float, str]]:
@@ -28,7 +31,8 @@ def displacement(images: Mapping[str, np.ndarray], spacing: Sequence[float]) -> 
         spacing: mm of that grid.
 
     Returns:
-        Sequence -> (about how many mm, name of the first sequence); empty where all is well or nothing can be told.
+        Sequence -> (about how many mm, name of the first sequence); empty where all is well or nothing can be
+        told.
     """
     size = [max(1, round(COARSE / step)) for step in spacing]
     levels = {name: _levels(image, size) for name, image in images.items()}
@@ -48,14 +52,21 @@ def displacement(images: Mapping[str, np.ndarray], spacing: Sequence[float]) -> 
 
 
 def _best(fixed: np.ndarray, moving: np.ndarray) -> tuple[float, int, int]:
-    """The best displacement: information relative to that in place (0 where nothing can be told), axis, blocks."""
+    """The best displacement: information relative to that in place (0 where nothing can be told), axis,
+    blocks.
+    """
     here = _information(fixed, moving, 0, 0)
-    value, axis, step = max(((_information(fixed, moving, axis, step), axis, step) for axis in range(3) for step in STEPS), key=lambda row: row[0])
+    value, axis, step = max(
+        ((_information(fixed, moving, axis, step), axis, step) for axis in range(3) for step in STEPS),
+        key=lambda row: row[0],
+    )
     return value / here if here > 0 else 0.0, axis, step
 
 
 def _levels(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(I', J', K') level of intensity, 1 .. LEVELS - 1, of each block of `size` voxels; 0 where less than all of it is head."""
+    """(I', J', K') level of intensity, 1 .. LEVELS - 1, of each block of `size` voxels; 0 where less than all
+    of it is head.
+    """
     shape = [n // s for n, s in zip(image.shape, size, strict=True)]
     blocks = image[tuple(slice(n * s) for n, s in zip(shape, size, strict=True))]
     blocks = blocks.reshape(shape[0], size[0], shape[1], size[1], shape[2], size[2])
@@ -68,7 +79,9 @@ def _levels(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _information(fixed: np.ndarray, moving: np.ndarray, axis: int, step: int) -> float:
-    """Mutual information, nats, of the blocks inside both heads, `moving` displaced by `step` blocks; 0 where too few are shared."""
+    """Mutual information, nats, of the blocks inside both heads, `moving` displaced by `step` blocks; 0 where
+    too few are shared.
+    """
     n = fixed.shape[axis]
     if abs(step) >= n:
         return 0.0

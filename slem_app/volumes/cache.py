@@ -1,6 +1,7 @@
 """Prepared cases on disk for training: memory-mapped, so memory does not grow with their number.
 
-One folder a case: images.npy (float16), regions.npy (uint8, 255 = wholly inside), meta.json. A folder is written beside its place
+One folder a case: images.npy (float16), regions.npy (uint8, 255 = wholly inside), meta.json. A folder is
+    written beside its place
 and renamed, so a half-written case is never read.
 """
 
@@ -58,13 +59,20 @@ class CaseCache:
 
     def ids(self) -> tuple[str, ...]:
         """Cases that are there, sorted."""
-        return tuple(sorted(p.parent.name for p in self.folder.glob("*/meta.json") if not p.parent.name.startswith(".")))
+        return tuple(
+            sorted(
+                p.parent.name for p in self.folder.glob("*/meta.json") if not p.parent.name.startswith(".")
+            )
+        )
 
     def has(self, case_id: str, key: str) -> bool:
         """True when the case is there and was made from what `key` stands for."""
         try:
             return json.loads((self.folder / case_id / "meta.json").read_text()).get("key") == key
-        except (FileNotFoundError, ValueError):  # not there, or spoilt by a power failure: to be prepared again
+        except (
+            FileNotFoundError,
+            ValueError,
+        ):  # not there, or spoilt by a power failure: to be prepared again
             return False
 
     def add(self, case_id: str, prepared: Prepared, regions: np.ndarray | None, key: str) -> None:
@@ -87,17 +95,24 @@ class CaseCache:
             self._put(new, self.folder / case_id)
         except OSError as error:
             reason = error.strerror or error
-            raise StorageFailed(f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: free space on the disk") from error
+            raise StorageFailed(
+                f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: "
+                f"free space on "
+                f"the disk"
+            ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
     def evict(self, keep: Collection[str], most: int) -> tuple[str, ...]:
-        """Remove cases until the cache takes at most `most` bytes, those prepared longest ago first; returns their names.
+        """Remove cases until the cache takes at most `most` bytes, those prepared longest ago first; returns
+        their names.
 
         Cases of `keep` stay, whatever they take.
         """
         sizes = {case: sum(f.stat().st_size for f in (self.folder / case).iterdir()) for case in self.ids()}
-        spare = sorted(set(sizes) - set(keep), key=lambda case: (self.folder / case / "meta.json").stat().st_mtime_ns)
+        spare = sorted(
+            set(sizes) - set(keep), key=lambda case: (self.folder / case / "meta.json").stat().st_mtime_ns
+        )
         gone = []
         while spare and sum(sizes.values()) > most:
             gone.append(spare.pop(0))
@@ -107,7 +122,10 @@ class CaseCache:
 
     @staticmethod
     def _write(new: Path, prepared: Prepared, regions: np.ndarray | None, key: str) -> None:
-        np.save(new / "images.npy", np.where(prepared.present[:, None, None, None], prepared.images, 0).astype(np.float16))
+        np.save(
+            new / "images.npy",
+            np.where(prepared.present[:, None, None, None], prepared.images, 0).astype(np.float16),
+        )
         anchors = []
         if regions is not None:
             np.save(new / "regions.npy", np.round(regions * 255).astype(np.uint8))
@@ -149,9 +167,15 @@ class CaseCache:
             images = np.load(folder / "images.npy", mmap_mode="r")
             regions = np.load(truth, mmap_mode="r") if truth.exists() else None
         except FileNotFoundError as error:
-            raise NotFound(f"case {case_id!r} is not in the cache {self.folder.name}: prepare it first") from error
+            raise NotFound(
+                f"case {case_id!r} is not in the cache {self.folder.name}: prepare it first"
+            ) from error
         except (ValueError, EOFError) as error:
-            raise BadVolume(f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete its folder, and it is prepared again") from error
+            raise BadVolume(
+                f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete "
+                f"its folder, "
+                f"and it is prepared again"
+            ) from error
         return CachedCase(
             id=case_id,
             images=images,

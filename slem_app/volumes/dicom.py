@@ -1,4 +1,6 @@
-"""Pixels of a DICOM series, slice by slice in the order of its grid; modality rescaling applied (PS3.3 C.11.1)."""
+"""Pixels of a DICOM series, slice by slice in the order of its grid; modality rescaling applied (PS3.3
+C.11.1).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
         (I, J, K) float32, I along a row, J down a column, K from slice to slice, and the grid in RAS mm.
 
     Raises:
-        BadVolume: a file without readable pixels, in colour or of another size, or slices that make no volume.
+        BadVolume: a file without readable pixels, in colour or of another size, or slices that make no
+            volume.
     """
     grid = series.grid
     array = np.empty(grid.shape, dtype=np.float32)
@@ -36,7 +39,8 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
         frames = opened[1]
         if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
             raise BadVolume(
-                f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where {grid.shape[1]}x{grid.shape[0]} are announced: export it again"
+                f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where "
+                f"{grid.shape[1]}x{grid.shape[0]} are announced: export it again"
             )
         array[:, :, k] = frames[frame].T
     return array, grid
@@ -47,18 +51,32 @@ def _frames(path: Path, name: str) -> np.ndarray:
     try:
         dataset = dcmread(path)
         if dataset.get("SamplesPerPixel", 1) != 1:
-            raise BadVolume(f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose another series")
+            raise BadVolume(
+                f"series {name!r}: {path.name} is a colour image; a sequence has one value a "
+                f"voxel: choose "
+                f"another series"
+            )
         pixels = dataset.pixel_array
         pixels = pixels.reshape(-1, *pixels.shape[-2:])
         return np.stack([apply_modality_lut(frame, _rescaling(dataset, n)) for n, frame in enumerate(pixels)])
     except UNREADABLE as error:
         raise BadVolume(
-            f"series {name!r}: the pixels of {path.name} cannot be decoded ({reason(error)}): export it again, uncompressed if the transfer syntax is unusual"
+            f"series {name!r}: the pixels of {path.name} cannot be decoded ({reason(error)}): export it "
+            f"again, uncompressed if the transfer syntax is unusual"
         ) from error
 
 
 def _rescaling(dataset: Dataset, frame: int) -> Dataset:
-    """What holds the modality rescaling of one frame: enhanced files keep it in a functional group, unlike from frame to frame."""
+    """What holds the modality rescaling of one frame: enhanced files keep it in a functional group, unlike
+    from frame to frame.
+    """
     own = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     groups = [*own[frame : frame + 1], *(dataset.get("SharedFunctionalGroupsSequence") or ())]
-    return next((group.PixelValueTransformationSequence[0] for group in groups if group.get("PixelValueTransformationSequence")), dataset)
+    return next(
+        (
+            group.PixelValueTransformationSequence[0]
+            for group in groups
+            if group.get("PixelValueTransformationSequence")
+        ),
+        dataset,
+    )

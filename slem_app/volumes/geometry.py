@@ -1,7 +1,8 @@
-"""Resampling between grids, by their affines alone. Numpy and scipy only, since the results' side of the house has no torch.
+"""Resampling between grids, by their affines alone. Numpy and scipy only, since the results' side of the
+house has no torch.
 
-Where two grids share their axes (up to order and direction) an array is resampled axis by axis, which is exact on a shared lattice
-and fast; any other pair goes through scipy's affine transform.
+Where two grids share their axes (up to order and direction) an array is resampled axis by axis, which is
+exact on a shared lattice and fast; any other pair goes through scipy's affine transform.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from slem_app.types import Grid
 
 __all__ = ["check_grid", "lattice", "occupied", "overlap", "resample"]
 
-SHEAR_LIMIT = 0.02  # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays far below)
+# cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays
+# far below)
+SHEAR_LIMIT = 0.02
 LARGEST = 2**27  # voxels of a lattice: 0.5 GB a sequence, a cube of 77 cm at 1.5 mm
-ALIGNED = 1e-3  # voxels by which an index may be off at the far end for two grids to count as sharing their axes
+ALIGNED = (
+    1e-3  # voxels by which an index may be off at the far end for two grids to count as sharing their axes
+)
 
 
 def check_grid(grid: Grid, what: str) -> None:
@@ -31,14 +36,21 @@ def check_grid(grid: Grid, what: str) -> None:
     """
     matrix = grid.affine[:3, :3]
     if not np.isfinite(grid.affine).all():
-        raise BadGrid(f"{what}: its affine holds values that are not finite: export the image again with a valid header")
+        raise BadGrid(
+            f"{what}: its affine holds values that are not finite: export the image again with a valid header"
+        )
     if (grid.spacing < 1e-4).any() or abs(np.linalg.det(matrix)) < 1e-9:
-        raise BadGrid(f"{what}: its affine has a zero axis (spacing {np.round(grid.spacing, 4).tolist()} mm): export the image again with a valid header")
+        raise BadGrid(
+            f"{what}: its affine has a zero axis (spacing {np.round(grid.spacing, 4).tolist()} mm): "
+            f"export the image again with a valid header"
+        )
     cosine = np.abs(grid.axes.T @ grid.axes - np.eye(3)).max()
     if cosine > SHEAR_LIMIT:
         raise BadGrid(
-            f"{what}: its axes are sheared (largest cosine between two axes {cosine:.3f}, at most {SHEAR_LIMIT} is read): "
-            "resample it to a rectangular grid first (gantry tilt, or an affine registration written into the header)"
+            f"{what}: its axes are sheared (largest cosine between two axes {cosine:.3f}, at most "
+            f"{SHEAR_LIMIT} is read): "
+            "resample it to a rectangular grid first (gantry tilt, or an affine registration written "
+            "into the header)"
         )
 
 
@@ -59,12 +71,16 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
     matrix = source.inverse @ target.affine  # target index -> source index
     sources = _shared_axes(matrix, target.shape)
     if sources is None:
-        result = ndimage.affine_transform(array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="nearest")
+        result = ndimage.affine_transform(
+            array, matrix[:3, :3], matrix[:3, 3], target.shape, order=order, mode="nearest"
+        )
         result[_outside(matrix, source.shape, target.shape)] = fill
         return result
     result = array.transpose(sources)  # its axes now run in the target's order
     stored = np.argsort([-abs(stride) for stride in result.strides], kind="stable")
-    result = result.transpose(stored)  # slowest axis first: numpy would copy a NIfTI's Fortran order at every step
+    result = result.transpose(
+        stored
+    )  # slowest axis first: numpy would copy a NIfTI's Fortran order at every step
     for place, axis in enumerate(stored):
         along = sources[axis]
         positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
@@ -73,7 +89,9 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
 
 
 def occupied(labels: np.ndarray) -> tuple[slice, slice, slice]:
-    """The smallest box of an (I, J, K) array outside which all is zero; empty if all is. Much faster than looking for each value on its own."""
+    """The smallest box of an (I, J, K) array outside which all is zero; empty if all is. Much faster than
+    looking for each value on its own.
+    """
     stored = np.argsort([-abs(stride) for stride in labels.strides], kind="stable")
     whole = labels.transpose(stored)  # slowest axis first
     slabs = _ends(whole.any(axis=(1, 2)))
@@ -89,7 +107,9 @@ def _ends(there: np.ndarray) -> slice:
 
 
 def _outside(matrix: np.ndarray, source: tuple[int, int, int], target: tuple[int, int, int]) -> np.ndarray:
-    """(I, J, K) bool, target voxels whose centre lies in no source voxel; scipy would cut half a voxel earlier, half a thick slice."""
+    """(I, J, K) bool, target voxels whose centre lies in no source voxel; scipy would cut half a voxel
+    earlier, half a thick slice.
+    """
     i, j, k = np.ogrid[tuple(slice(n) for n in target)]
     result = np.zeros(target, dtype=bool)
     for row, size in zip(matrix[:3], source, strict=True):
@@ -112,7 +132,9 @@ def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill
     outside = (positions < -0.5) | (positions > last + 0.5)
     shape = [1, 1, 1]
     shape[axis] = len(positions)
-    rounded = np.floor(positions + 0.5)  # as scipy does; numpy would round halves to even, by turns up and down
+    rounded = np.floor(
+        positions + 0.5
+    )  # as scipy does; numpy would round halves to even, by turns up and down
     if order == 0 or np.abs(positions - rounded).max() < ALIGNED:
         result = array.take(np.clip(rounded, 0, last).astype(np.intp), axis=axis)
     else:
@@ -129,7 +151,8 @@ def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill
 def lattice(grids: list[Grid], spacing: tuple[float, float, float]) -> Grid:
     """The RAS grid of `spacing` mm, on whole multiples of it in the world, that covers every grid.
 
-    It depends on where the voxels lie, not on how they are stored: the same study stored LPS or sagittal gives the same lattice.
+    It depends on where the voxels lie, not on how they are stored: the same study stored LPS or sagittal
+    gives the same lattice.
 
     Raises:
         BadGrid: a field of view too large for an image of the body.
@@ -141,7 +164,8 @@ def lattice(grids: list[Grid], spacing: tuple[float, float, float]) -> Grid:
     shape = high - low + 1
     if shape.prod() > LARGEST:
         raise BadGrid(
-            f"the images span {' x '.join(f'{n:.0f}' for n in shape * step)} mm, too much for a grid of {' x '.join(f'{n:g}' for n in step)} mm: "
+            f"the images span {' x '.join(f'{n:.0f}' for n in shape * step)} mm, too much for a grid of "
+            f"{' x '.join(f'{n:g}' for n in step)} mm: "
             "are their headers in millimetres, and are all sequences of one examination?"
         )
     affine = np.diag([*step, 1.0])

@@ -1,4 +1,6 @@
-"""A truth that was drawn slice by slice and saved as PNG files, as CHAOS does: grey values, one file a slice of a DICOM series."""
+"""A truth that was drawn slice by slice and saved as PNG files, as CHAOS does: grey values, one file a slice
+of a DICOM series.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,20 @@ from slem_app.types import Grid
 
 __all__ = ["read_png"]
 
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)  # what Pillow raises for damaged files
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+)  # what Pillow raises for damaged files
 GREY = ("1", "L", "P", "I", "I;16")
 
 
 def read_png(series: Series) -> tuple[np.ndarray, Grid]:
     """Read a stack of PNG files onto the grid of the series that it was drawn on.
 
-    A file belongs to the slice whose DICOM file has its name; where no name is shared, the numbers in the names tell the order.
+    A file belongs to the slice whose DICOM file has its name; where no name is shared, the numbers in the
+    names tell the order.
 
     Returns:
         (I, J, K) float32 grey values, and the grid of `series.on`.
@@ -37,8 +45,10 @@ def read_png(series: Series) -> tuple[np.ndarray, Grid]:
         plane = _plane(path, series.id)
         if plane.shape != (grid.shape[1], grid.shape[0]):
             raise BadLabel(
-                f"{series.id}: {path.name} has {plane.shape[1]}x{plane.shape[0]} pixels, but the slices of {series.on.name} have "
-                f"{grid.shape[0]}x{grid.shape[1]}: was it drawn on another series, or exported with another size?"
+                f"{series.id}: {path.name} has {plane.shape[1]}x{plane.shape[0]} pixels, but the slices of "
+                f"{series.on.name} have "
+                f"{grid.shape[0]}x{grid.shape[1]}: was it drawn on another series, or exported with another "
+                f"size?"
             )
         array[:, :, k] = plane.T
     return array, grid
@@ -56,14 +66,18 @@ def _in_order(series: Series, slices: Sequence[Path]) -> list[Path]:
         missing = [path.name for path in slices if path.stem.lower() not in by_name]
         spare = sorted(by_name[name].name for name in by_name.keys() - set(names))
         if missing or spare:
-            without = f"{len(missing)} of {len(slices)} slices have no PNG file ({', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''})"
+            without = (
+                f"{len(missing)} of {len(slices)} slices have no PNG file "
+                f"({', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''})"
+            )
             beside = f"{len(spare)} files belong to no slice ({', '.join(spare[:4])})"
             wrong = " and ".join([without] * bool(missing) + [beside] * bool(spare))
             raise BadLabel(f"{series.id}: {wrong}: add or remove files; an empty slice needs a black one")
         return [by_name[name] for name in names]
     if len(series.paths) != len(slices):
         raise BadLabel(
-            f"{series.id}: {len(series.paths)} PNG files for the {len(slices)} slices of {series.on.name}, and their names do not tell which is which: "
+            f"{series.id}: {len(series.paths)} PNG files for the {len(slices)} slices of "
+            f"{series.on.name}, and their names do not tell which is which: "
             "name each as its slice's DICOM file, or give one a slice"
         )
     order = {path: place for place, path in enumerate(sorted(slices, key=_number))}
@@ -83,7 +97,12 @@ def _plane(path: Path, what: str) -> np.ndarray:
         with Image.open(path) as image:
             mode, plane = image.mode, np.array(image)
     except UNREADABLE as error:
-        raise BadVolume(f"{what}: {path.name} is no readable PNG file ({error}): copy or export it again") from error
+        raise BadVolume(
+            f"{what}: {path.name} is no readable PNG file ({error}): copy or export it again"
+        ) from error
     if mode not in GREY:
-        raise BadVolume(f"{what}: {path.name} is a picture in colour ({mode}): a truth has one grey value a pixel; save it as 8 bit grey")
+        raise BadVolume(
+            f"{what}: {path.name} is a picture in colour ({mode}): a truth has one grey value a pixel; "
+            f"save it as 8 bit grey"
+        )
     return plane.astype(np.float32)

@@ -1,7 +1,8 @@
-"""One way from the sequences of a study to what the network sees; pretext, training, validation and serving all pass here.
+"""One way from the sequences of a study to what the network sees; pretext, training, validation and serving
+all pass here.
 
-The network's grid is an RAS lattice of the card's spacing in world space, cropped to the head, so it does not depend on how the
-study is stored nor on which sequence the reader looks at.
+The network's grid is an RAS lattice of the card's spacing in world space, cropped to the head, so it does not
+depend on how the study is stored nor on which sequence the reader looks at.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ __all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normali
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
 LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
-CONSTANT_SHARE = 0.2  # share of voxels of one same value from which that value may be a background that was cut away
-COMPACT = 0.2  # changes a voxel, along a line, between background and the rest: a brain has few, speckles in air many
+CONSTANT_SHARE = (
+    0.2  # share of voxels of one same value from which that value may be a background that was cut away
+)
+# changes a voxel, along a line, between background and the rest: a brain has few, speckles in air many
+COMPACT = 0.2
 ROUNDING = 1e-6  # of the range of intensities
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[:, :, None]  # neighbours along I and J
 HEAD_LEVEL = 0.12  # where a head in air begins, between the dark and the bright end of its intensities
@@ -50,14 +54,24 @@ class Preparation:
     margin: float = 4.0
     """mm kept around the foreground."""
     clip: tuple[float, float] = (0.5, 99.5)
-    """Percentiles of the foreground to which intensities are clipped before mean and standard deviation are taken."""
+    """Percentiles of the foreground to which intensities are clipped before mean and standard deviation are
+    taken.
+    """
     stripped: bool = True
-    """The network learns from images around which all but the organ was cut away (skull-stripped): where it was not, a note says so."""
+    """The network learns from images around which all but the organ was cut away (skull-stripped): where it
+    was not, a note says so.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", tuple(float(s) for s in self.spacing))
         object.__setattr__(self, "clip", tuple(float(c) for c in self.clip))
-        if len(self.spacing) != 3 or min(self.spacing) <= 0 or self.multiple < 1 or self.margin < 0 or not 0 <= self.clip[0] < self.clip[1] <= 100:
+        if (
+            len(self.spacing) != 3
+            or min(self.spacing) <= 0
+            or self.multiple < 1
+            or self.margin < 0
+            or not 0 <= self.clip[0] < self.clip[1] <= 100
+        ):
             raise ValueError(f"impossible preparation {self}")
 
 
@@ -66,7 +80,9 @@ class Prepared:
     """A study as the network sees it."""
 
     images: np.ndarray
-    """(M, I, J, K) float32: mean 0, sd 1 in each sequence's foreground, 0 outside; a missing sequence's channel means nothing."""
+    """(M, I, J, K) float32: mean 0, sd 1 in each sequence's foreground, 0 outside; a missing sequence's
+    channel means nothing.
+    """
     present: np.ndarray
     """(M,) bool."""
     sequences: tuple[str, ...]
@@ -89,7 +105,12 @@ class Prepared:
         return tuple(s for s, here in zip(self.sequences, self.present, strict=True) if not here)
 
 
-def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: Preparation, reference: Grid | None = None) -> Prepared:
+def prepare(
+    volumes: Mapping[str, Volume],
+    sequences: Sequence[str],
+    settings: Preparation,
+    reference: Grid | None = None,
+) -> Prepared:
     """Bring the sequences of one study onto the network's grid.
 
     Args:
@@ -105,8 +126,13 @@ def prepare(volumes: Mapping[str, Volume], sequences: Sequence[str], settings: P
     """
     here = [s for s in sequences if s in volumes]
     if not here:
-        raise BadStudy(f"none of the sequences {', '.join(sequences)} is in this study (it has {', '.join(volumes) or 'none'})")
-    grids = {f"sequence {name}": volumes[name].grid for name in here} | ({"the reference": reference} if reference else {})
+        raise BadStudy(
+            f"none of the sequences {', '.join(sequences)} is in this study (it has "
+            f"{', '.join(volumes) or 'none'})"
+        )
+    grids = {f"sequence {name}": volumes[name].grid for name in here} | (
+        {"the reference": reference} if reference else {}
+    )
     for what, grid in grids.items():
         check_grid(grid, what)
     _check_overlap(grids)
@@ -137,28 +163,43 @@ class Levels:
     background: float
     """Value of voxels outside the head, and outside the field of view."""
     head: float | None
-    """Intensity from which a voxel belongs to the head; None where all that differs from `background` does (skull-stripped)."""
+    """Intensity from which a voxel belongs to the head; None where all that differs from `background` does
+    (skull-stripped).
+    """
     tolerance: float
-    """Difference from `background` that is only rounding: positions on a border come out a hair apart when voxels are stored otherwise."""
+    """Difference from `background` that is only rounding: positions on a border come out a hair apart when
+    voxels are stored otherwise.
+    """
 
     @classmethod
     def of(cls, array: np.ndarray, what: str) -> Levels:
-        """Look at a volume before it is resampled, since the field of view of other sequences must not change the answer.
+        """Look at a volume before it is resampled, since the field of view of other sequences must not change
+        the answer.
 
-        A constant background need not be the smallest value: bias correction and z-scores leave negative brain around zeros.
+        A constant background need not be the smallest value: bias correction and z-scores leave negative
+        brain around zeros.
 
         Raises:
             BadVolume: NaN or infinite values, one value everywhere, or two.
         """
         low, high = float(array.min()), float(array.max())
         if not np.isfinite([low, high]).all():
-            raise BadVolume(f"{what}: some voxels are NaN or infinite: export the image again, or replace them by the background value")
+            raise BadVolume(
+                f"{what}: some voxels are NaN or infinite: export the image again, or replace "
+                f"them by the "
+                f"background value"
+            )
         if low == high:
             raise BadVolume(f"{what}: every voxel has the value {low:g}: the image is empty or constant")
         corners, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
-        shares = {value: np.count_nonzero(array == value) / array.size for value in {low, 0.0, float(corners[counts.argmax()])}}
+        shares = {
+            value: np.count_nonzero(array == value) / array.size
+            for value in {low, 0.0, float(corners[counts.argmax()])}
+        }
         if np.count_nonzero(array == low) + np.count_nonzero(array == high) == array.size:
-            raise BadVolume(f"{what}: it holds the values {low:g} and {high:g} only: it is a mask, not an image")
+            raise BadVolume(
+                f"{what}: it holds the values {low:g} and {high:g} only: it is a mask, not an image"
+            )
         background = max(shares, key=lambda value: (shares[value], -value))
         if shares[background] >= CONSTANT_SHARE and _compact(array != background):
             return cls(background, None, ROUNDING * (high - low))
@@ -171,15 +212,20 @@ def _compact(mask: np.ndarray) -> bool:
     ratios = []
     for axis in range(3):
         planes = np.moveaxis(mask, axis, 0)[:: max(1, mask.shape[axis] // 16)]
-        changes = np.count_nonzero(planes[:, 1:] != planes[:, :-1]) + np.count_nonzero(planes[:, :, 1:] != planes[:, :, :-1])
+        changes = np.count_nonzero(planes[:, 1:] != planes[:, :-1]) + np.count_nonzero(
+            planes[:, :, 1:] != planes[:, :, :-1]
+        )
         ratios.append(changes / 2 / max(1, np.count_nonzero(planes)))
-    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3))  # a small head is nearly all surface
+    return float(np.median(ratios)) < max(
+        COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3)
+    )  # a small head is nearly all surface
 
 
 def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
     """Where the head is: (I, J, K) bool.
 
-    In a skull-stripped volume all that differs from its constant background; else the largest part above `levels.head`, with what it
+    In a skull-stripped volume all that differs from its constant background; else the largest part above
+    `levels.head`, with what it
     encloses in an axial plane: dark fluid in an image that ends at the neck is open to below.
 
     Raises:
@@ -194,7 +240,11 @@ def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
             mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
         mask = ndimage.binary_fill_holes(mask, IN_PLANE)
     if mask.sum() < 64:
-        raise BadVolume(f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): is it an empty or constant image?")
+        raise BadVolume(
+            f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): "
+            f"is it an "
+            f"empty or constant image?"
+        )
     return mask
 
 
@@ -214,19 +264,29 @@ def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) ->
 def _resample(volume: Volume, target: Grid, levels: Levels) -> np.ndarray:
     """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing.
 
-    Only the part of the volume that holds anything is looked at: the rest would give the background, and cost most of the time.
+    Only the part of the volume that holds anything is looked at: the rest would give the background, and cost
+    most of the time.
     """
-    along = np.abs(target.affine[:3, :3].T @ volume.grid.axes)  # mm of each target step along each source axis
-    sigma = np.where(along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0)
+    along = np.abs(
+        target.affine[:3, :3].T @ volume.grid.axes
+    )  # mm of each target step along each source axis
+    sigma = np.where(
+        along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0
+    )
     part = _content(volume, levels, np.ceil(4 * sigma).astype(int) + 1)
     array = ndimage.gaussian_filter(part.array, sigma) if sigma.any() else part.array
-    ends = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.grid.shape) - 0.5
+    ends = (
+        np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.grid.shape)
+        - 0.5
+    )
     index = target.to_index(part.grid.to_world(ends))
     low = np.maximum(np.floor(index.min(axis=0)).astype(int), 0)
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, target.shape)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     result = np.full(target.shape, levels.background, dtype=np.float32)
-    result[box] = resample(array, part.grid, target.crop(tuple(low), tuple(high - low)), order=1, fill=levels.background)
+    result[box] = resample(
+        array, part.grid, target.crop(tuple(low), tuple(high - low)), order=1, fill=levels.background
+    )
     return result
 
 
@@ -238,7 +298,10 @@ def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
     start = [max(0, s.start - m) for s, m in zip(there, margin, strict=True)]
     stop = [min(n, s.stop + m) for s, m, n in zip(there, margin, volume.array.shape, strict=True)]
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    return Volume(volume.array[box], volume.grid.crop(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))))
+    return Volume(
+        volume.array[box],
+        volume.grid.crop(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True))),
+    )
 
 
 def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -256,8 +319,12 @@ def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int]
 def _box(array: np.ndarray, start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
     """The box of `shape` at `start`, zero where it leaves `array`."""
     result = np.zeros(shape, dtype=array.dtype)
-    into = tuple(slice(max(0, -s), min(n, size - s)) for s, n, size in zip(start, shape, array.shape, strict=True))
-    origin = tuple(slice(max(0, s), min(size, s + n)) for s, n, size in zip(start, shape, array.shape, strict=True))
+    into = tuple(
+        slice(max(0, -s), min(n, size - s)) for s, n, size in zip(start, shape, array.shape, strict=True)
+    )
+    origin = tuple(
+        slice(max(0, s), min(size, s + n)) for s, n, size in zip(start, shape, array.shape, strict=True)
+    )
     result[into] = array[origin]
     return result
 
@@ -269,18 +336,33 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
         if share < LEAST_OVERLAP:
             raise BadGrid(
                 f"{first} and {name} do not overlap in space ({share:.0%} of the smaller field of view): "
-                "they are of different positions or patients; take them out, or register them first (--register)"
+                "they are of different positions or patients; take them out, or register them first "
+                "(--register)"
             )
 
 
 def _stripping_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
     heads = [name for name, level in levels.items() if level.head is not None]
-    return (f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark skull and skin",) if heads else ()
+    return (
+        (
+            (
+                f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark "
+                f"skull and skin"
+            ),
+        )
+        if heads
+        else ()
+    )
 
 
-def _displacement_notes(images: Mapping[str, np.ndarray], here: Sequence[str], settings: Preparation) -> tuple[str, ...]:
+def _displacement_notes(
+    images: Mapping[str, np.ndarray], here: Sequence[str], settings: Preparation
+) -> tuple[str, ...]:
     found = displacement({name: images[name] for name in here}, settings.spacing)
-    text = "{} seems displaced against {} by some {:.0f} mm: did the patient move between them? --register may help"
+    text = (
+        "{} seems displaced against {} by some {:.0f} mm: did the patient move between them? "
+        "--register may help"
+    )
     return tuple(text.format(name, first, mm) for name, (mm, first) in found.items())
 
 
@@ -296,10 +378,16 @@ def _compare(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
         shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
         if shared < LEAST_SHARED * min(sizes):
             raise BadGrid(
-                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of the smaller foreground): "
-                "they are of different positions or patients; take them out, or register them first (--register)"
+                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of "
+                f"the smaller foreground): "
+                "they are of different positions or patients; take them out, or register them first "
+                "(--register)"
             )
         dice = 2 * shared / sum(sizes)
         if dice < LEAST_AGREEMENT:
-            notes.append(f"{first} and {name} cover different tissue (Dice of their foregrounds {dice:.2f}): one may be truncated, or --register may be needed")
+            notes.append(
+                f"{first} and {name} cover different tissue (Dice of their foregrounds "
+                f"{dice:.2f}): one may "
+                f"be truncated, or --register may be needed"
+            )
     return tuple(notes)

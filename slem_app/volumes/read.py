@@ -20,7 +20,13 @@ from slem_app.volumes.prepare import Volume
 
 __all__ = ["read", "read_all", "read_labels"]
 
-UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, ValueError)  # what nibabel raises for damaged files
+UNREADABLE = (
+    ImageFileError,
+    EOFError,
+    OSError,
+    zlib.error,
+    ValueError,
+)  # what nibabel raises for damaged files
 
 
 def read(series: Series) -> Volume:
@@ -35,7 +41,10 @@ def read(series: Series) -> Volume:
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
-        raise BadVolume(f"{series.id}: {bad} of {array.size} voxels are NaN or infinite: export the image again, or replace them by the background value")
+        raise BadVolume(
+            f"{series.id}: {bad} of {array.size} voxels are NaN or infinite: export the image again, or "
+            f"replace them by the background value"
+        )
     if array.min() == array.max():
         raise BadVolume(f"{series.id}: every voxel has the value {array.flat[0]:g}: the image is empty")
     return Volume(array, grid)
@@ -62,7 +71,11 @@ def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
     array, grid = _pixels(series)
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= 255) or not np.array_equal(labels := array.astype(np.int16), array):
-        raise BadVolume(f"{series.id}: a label map holds whole numbers from 0 to 255, this file has values {low:g} to {high:g}, or fractions, or NaN")
+        raise BadVolume(
+            f"{series.id}: a label map holds whole numbers from 0 to 255, this file has values "
+            f"{low:g} to "
+            f"{high:g}, or fractions, or NaN"
+        )
     return labels, grid
 
 
@@ -79,7 +92,9 @@ def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
     try:
         array = np.array(nib.load(path).dataobj)  # a copy: nothing stays mapped to a file that may change
     except UNREADABLE as error:
-        raise BadVolume(f"{path.name}: not a readable NIfTI image, or truncated ({error}): copy or export it again") from error
+        raise BadVolume(
+            f"{path.name}: not a readable NIfTI image, or truncated ({error}): copy or export it again"
+        ) from error
     return array.reshape(*grid.shape, -1)[..., series.channel or 0] if array.ndim > 3 else array, grid
 
 

@@ -1,4 +1,5 @@
-"""Rigid registration of a study's sequences, by SimpleITK. Off unless asked for: it moves images that the scanner had placed.
+"""Rigid registration of a study's sequences, by SimpleITK. Off unless asked for: it moves images that the
+scanner had placed.
 
 Only the affine of a moved sequence changes; its voxels stay as they are, so nothing is interpolated twice.
 """
@@ -74,7 +75,9 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image, seed: int, name: str) -> np.nd
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(0.05, seed + 1)  # a seed of zero means the clock
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(learningRate=1.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=1.0, minStep=1e-3, numberOfIterations=150, relaxationFactor=0.6
+    )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel([4, 2, 1])
     method.SetSmoothingSigmasPerLevel([3, 1.5, 0])
@@ -85,13 +88,22 @@ def _rigid(fixed: sitk.Image, moving: sitk.Image, seed: int, name: str) -> np.nd
         method.SetInitialTransform(start, inPlace=True)
         method.Execute(fixed, moving)
     except RuntimeError as error:
-        raise BadGrid(f"sequence {name} could not be registered ({str(error).strip().splitlines()[-1]}): leave it out, or register it by hand") from error
+        raise BadGrid(
+            f"sequence {name} could not be registered ({str(error).strip().splitlines()[-1]}): leave it "
+            f"out, or register it by hand"
+        ) from error
     return _matrix(start)
 
 
-def _start(method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk.Image) -> sitk.VersorRigid3DTransform:
-    """Where the scanner put the image, or centre of mass on centre of mass: whichever agrees better (a truncated image has its mass elsewhere)."""
-    moments = sitk.CenteredTransformInitializer(fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS)
+def _start(
+    method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk.Image
+) -> sitk.VersorRigid3DTransform:
+    """Where the scanner put the image, or centre of mass on centre of mass: whichever agrees better (a
+    truncated image has its mass elsewhere).
+    """
+    moments = sitk.CenteredTransformInitializer(
+        fixed, moving, sitk.VersorRigid3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
+    )
     moments = sitk.VersorRigid3DTransform(moments)
     stay = sitk.VersorRigid3DTransform()
     stay.SetCenter(moments.GetCenter())
@@ -109,6 +121,8 @@ def _matrix(transform: sitk.Transform) -> np.ndarray:
     """(4, 4) RAS matrix of an LPS transform."""
     origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
-    matrix[:3, :3] = np.column_stack([np.array(transform.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)])
+    matrix[:3, :3] = np.column_stack(
+        [np.array(transform.TransformPoint(tuple(axis))) - origin for axis in np.eye(3)]
+    )
     matrix[:3, 3] = origin
     return FLIP @ matrix @ FLIP

@@ -2,7 +2,15 @@
 
 from slem_app.weights.card import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Inference, card_text, load_card
 from slem_app.weights.store import Model, find, load_model, model_names, save_model
-from slem_app.weights.transfer import EncoderCard, Pretrained, Transfer, load_parent, load_pretrained, save_pretrained, transfer
+from slem_app.weights.transfer import (
+    EncoderCard,
+    Pretrained,
+    Transfer,
+    load_parent,
+    load_pretrained,
+    save_pretrained,
+    transfer,
+)
 
 __all__ = [
     "BRAIN_LABELS",

@@ -1,7 +1,9 @@
-"""The card of a model, `card.yaml`: what it segments, from which sequences, how its input is prepared, whence it comes.
+"""The card of a model, `card.yaml`: what it segments, from which sequences, how its input is prepared, whence
+it comes.
 
-All that a program needs to use the weights stands in the card and nowhere else. A key that nobody knows, or one that is missing, is an error:
-a card that is read wrongly would give a wrong segmentation that looks right.
+All that a program needs to use the weights stands in the card and nowhere else. A key that nobody knows, or
+one that is missing, is an error: a card that is read wrongly would give a wrong segmentation that looks
+right.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Inference:
     """How the network is run over a prepared volume."""
 
     one_pass: int = 6_000_000
-    """Voxels up to which the whole volume is segmented at once; a larger one by windows (a head at 1 mm has about 4 million)."""
+    """Voxels up to which the whole volume is segmented at once; a larger one by windows (a head at 1 mm has
+    about 4 million).
+    """
     window: tuple[int, int, int] = (128, 128, 128)
     """Voxels of a sliding window, multiples of the network's."""
     overlap: float = 0.5
@@ -57,7 +61,10 @@ class Inference:
 
     def __post_init__(self) -> None:
         if self.one_pass < 0 or min(self.window) < 1 or not 0 <= self.overlap < 1:
-            raise ValueError(f"one_pass must be >= 0, window positive, overlap in [0, 1), got {self.one_pass}, {self.window}, {self.overlap}")
+            raise ValueError(
+                f"one_pass must be >= 0, window positive, overlap in [0, 1), got {self.one_pass}, "
+                f"{self.window}, {self.overlap}"
+            )
         if len(set(self.mirror)) < len(self.mirror) or not set(self.mirror) <= {0, 1, 2}:
             raise ValueError(f"mirror must hold axes out of 0, 1, 2, each once, got {self.mirror}")
 
@@ -91,7 +98,9 @@ class Card:
     inference: Inference = Inference()
     """How it is run."""
     mirrors: tuple[int, ...] = (0, 1, 2)
-    """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and ensembles mirror along no other."""
+    """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and
+    ensembles mirror along no other.
+    """
     data: str = ""
     """What it was trained on, e.g. '16 cases of BraTS 2018 (...)'."""
     terms: str = ""
@@ -112,36 +121,65 @@ class Card:
     def __post_init__(self) -> None:
         m, r = len(self.sequences), len(self.labels.regions)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise BadCard(f"model name {self.name!r} may hold letters, digits and _ . - only, and must begin with a letter or digit")
-        if m != self.network.sequences or len(set(self.sequences)) != m:
-            raise BadCard(f"the network has {self.network.sequences} sequence slots, the card names {m}: {', '.join(self.sequences)}; each slot needs one name")
-        if r != self.network.regions:
-            raise BadCard(f"the network has {self.network.regions} region channels, the card names {r}: {', '.join(x.name for x in self.labels.regions)}")
-        if not self.reference_order or set(self.reference_order) - set(self.sequences):
-            raise BadCard(f"reference_order {list(self.reference_order)} must name some of the sequences {list(self.sequences)}")
-        if self.preparation.multiple % self.network.multiple or any(n % self.network.multiple for n in self.inference.window):
             raise BadCard(
-                f"preparation.multiple {self.preparation.multiple} and inference.window {list(self.inference.window)} "
+                f"model name {self.name!r} may hold letters, digits and _ . - only, and must "
+                f"begin with a "
+                f"letter or digit"
+            )
+        if m != self.network.sequences or len(set(self.sequences)) != m:
+            raise BadCard(
+                f"the network has {self.network.sequences} sequence slots, the card names {m}: "
+                f"{', '.join(self.sequences)}; each slot needs one name"
+            )
+        if r != self.network.regions:
+            raise BadCard(
+                f"the network has {self.network.regions} region channels, the card names {r}: "
+                f"{', '.join(x.name for x in self.labels.regions)}"
+            )
+        if not self.reference_order or set(self.reference_order) - set(self.sequences):
+            raise BadCard(
+                f"reference_order {list(self.reference_order)} must name some of the sequences "
+                f"{list(self.sequences)}"
+            )
+        if self.preparation.multiple % self.network.multiple or any(
+            n % self.network.multiple for n in self.inference.window
+        ):
+            raise BadCard(
+                f"preparation.multiple {self.preparation.multiple} and inference.window "
+                f"{list(self.inference.window)} "
                 f"must be multiples of the network's {self.network.multiple} voxels"
             )
         self.postprocess.check(self.labels)
         self._check_mirrors()
-        if (self.file or self.sha256) and (Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
-            raise BadCard(f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, {self.sha256!r}")
+        if (self.file or self.sha256) and (
+            Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)
+        ):
+            raise BadCard(
+                f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, "
+                f"{self.sha256!r}"
+            )
 
     def _check_mirrors(self) -> None:
         if len(set(self.mirrors)) < len(self.mirrors) or not set(self.mirrors) <= {0, 1, 2}:
             raise BadCard(f"mirrors must hold axes out of 0, 1, 2, each once, got {list(self.mirrors)}")
         if self.labels.sided and 0 in self.mirrors:
             sides = ", ".join(label.name for label in self.labels.labels if label.laterality)
-            raise BadCard(f"mirrors must not hold axis 0 (R-L): it would turn right into left, and the labels {sides} have a side")
+            raise BadCard(
+                f"mirrors must not hold axis 0 (R-L): it would turn right into left, and the "
+                f"labels {sides} "
+                f"have a side"
+            )
         if not set(self.inference.mirror) <= set(self.mirrors):
-            raise BadCard(f"inference.mirror {list(self.inference.mirror)} must lie among mirrors {list(self.mirrors)}")
+            raise BadCard(
+                f"inference.mirror {list(self.inference.mirror)} must lie among mirrors {list(self.mirrors)}"
+            )
 
 
 def card_text(card: Card) -> str:
     """`card.yaml` of a card; reading it gives an equal card."""
-    return yaml.safe_dump(to_table(card), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None)
+    return yaml.safe_dump(
+        to_table(card), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None
+    )
 
 
 def load_card(folder: Path | str) -> Card:

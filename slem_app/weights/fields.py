@@ -1,6 +1,8 @@
-"""Dataclasses to plain tables and back, strictly: every key must be there, none may be unknown, every value has its field's type.
+"""Dataclasses to plain tables and back, strictly: every key must be there, none may be unknown, every value
+has its field's type.
 
-Understands dataclasses, `tuple[T, ...]`, `tuple[T, U]`, `Mapping[str, T]`, str, int, float and bool, nested at will.
+Understands dataclasses, `tuple[T, ...]`, `tuple[T, U]`, `Mapping[str, T]`, str, int, float and bool, nested
+at will.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> di
         raise BadSetting(f"{where}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(base)}")
     both = dict(base)
     for key, value in changes.items():
-        both[key] = merge(base[key], value, f"{where}.{key}") if isinstance(base[key], dict) and base[key] else value
+        both[key] = (
+            merge(base[key], value, f"{where}.{key}") if isinstance(base[key], dict) and base[key] else value
+        )
     return both
 
 
@@ -82,7 +86,12 @@ def _dataclass(kind: type[T], table: Any, where: str) -> T:
         defaults = [f"{name!r}{_default(fields[name])}" for name in missing]
         raise BadCard(f"{where}: missing key {', '.join(defaults)}; known: {', '.join(fields)}")
     hints = typing.get_type_hints(kind)
-    values = {name: from_table(hints[name], table[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}") for name in fields}
+    values = {
+        name: from_table(
+            hints[name], table[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}"
+        )
+        for name in fields
+    }
     try:
         return kind(**values)
     except (SlemError, ValueError) as error:
@@ -101,4 +110,7 @@ def _tuple(inner: tuple[Any, ...], table: Any, where: str) -> tuple:
     kinds = [inner[0]] * len(table) if inner[-1] is Ellipsis else list(inner)
     if len(kinds) != len(table):
         raise BadCard(f"{where}: {len(kinds)} entries are needed, got {len(table)}: {table!r}")
-    return tuple(from_table(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, table, strict=True)))
+    return tuple(
+        from_table(kind, item, f"{where}[{i}]")
+        for i, (kind, item) in enumerate(zip(kinds, table, strict=True))
+    )

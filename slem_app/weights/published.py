@@ -1,11 +1,14 @@
-"""Versions of a model that learns: each in a folder that is never changed, and a small file that names the one that is served.
+"""Versions of a model that learns: each in a folder that is never changed, and a small file that names the
+one that is served.
 
     <root>/<name>/000001/    card, weights and record.json of version 1; version 0 is the bundled model
     <root>/<name>/refused/   candidates that were not good enough, with their figures and the reason; the last ten
     <root>/<name>/served.json
 
-Invariant: at every moment, kill -9, power failure and a full disk included, `served.json` names a complete version or is not there, which means
-version 0. A version is made in a hidden folder, brought to the disk, read back and renamed; only then is `served.json` replaced.
+Invariant: at every moment, kill -9, power failure and a full disk included, `served.json` names a complete
+    version or is not there, which means
+version 0. A version is made in a hidden folder, brought to the disk, read back and renamed; only then is
+`served.json` replaced.
 """
 
 from __future__ import annotations
@@ -72,7 +75,9 @@ class Published:
         return self.folder(self.served_number())
 
     def stamp(self) -> tuple[int, int] | None:
-        """Changes whenever another version is to be served; None while `served.json` is not there. Costs one look at the folder."""
+        """Changes whenever another version is to be served; None while `served.json` is not there. Costs one
+        look at the folder.
+        """
         try:
             found = (self.path / POINTER).stat()
         except OSError:
@@ -90,7 +95,8 @@ class Published:
         return int(folder.name) if ours else 0
 
     def load(self, device: str | torch.device = "cpu") -> Loaded:
-        """The served version; where that cannot be read the one before it, else the bundled one, with the reason.
+        """The served version; where that cannot be read the one before it, else the bundled one, with the
+        reason.
 
         Raises:
             NotFound, BadCard, BadWeights: not even the bundled model can be used.
@@ -119,8 +125,12 @@ class Published:
             BadCard, BadWeights: it is damaged, or clients would not know its labels.
         """
         folder = self.folder(number)
-        if number < 0 or not (folder / CARD_FILE).is_file():  # else the name might be looked up among the bundled ones
-            raise NotFound(f"{self.name} has no version {number}; there are {', '.join(map(str, self.numbers()))}")
+        if (
+            number < 0 or not (folder / CARD_FILE).is_file()
+        ):  # else the name might be looked up among the bundled ones
+            raise NotFound(
+                f"{self.name} has no version {number}; there are {', '.join(map(str, self.numbers()))}"
+            )
         model = load_model(folder, device)
         self._check_fit(model.card)
         return model
@@ -140,10 +150,14 @@ class Published:
             served = self.served_number()
         except BadWeights:
             served = 0
-        return tuple(read_version(self.folder(number), number, number == served, check) for number in self.numbers())
+        return tuple(
+            read_version(self.folder(number), number, number == served, check) for number in self.numbers()
+        )
 
     def learnt(self, number: int) -> dict[str, str]:
-        """Case -> version of its label, for all labels that a version and those it comes from were trained on."""
+        """Case -> version of its label, for all labels that a version and those it comes from were trained
+        on.
+        """
         found: dict[str, str] = {}
         seen: set[int] = set()
         while number and number not in seen:
@@ -157,14 +171,17 @@ class Published:
     def of_round(self, round: str) -> Version | None:
         """What came of a round of learning, published or refused; None: it got no such far."""
         every = (*self.refused(), *self.versions())
-        return next((one for one in reversed(every) if one.record is not None and one.record.round == round), None)
+        return next(
+            (one for one in reversed(every) if one.record is not None and one.record.round == round), None
+        )
 
     def refused(self) -> tuple[Version, ...]:
         """Candidates that were refused and are still kept, oldest first."""
         return tuple(read_version(path, -1) for path in self._refused())
 
     def serve(self, number: int) -> None:
-        """Have another version served from the next request on; with a number that was served before: roll back.
+        """Have another version served from the next request on; with a number that was served before: roll
+        back.
 
         Raises:
             NotFound: there is none of that number.
@@ -220,10 +237,18 @@ class Published:
             standing = self.load()
             self._check_fit(card)
             parent = standing.number if parent is None else parent
-            good, reason = (True, chosen) if chosen else _verdict(figures, before, metric, tolerance, policy, parent, standing.number)
+            good, reason = (
+                (True, chosen)
+                if chosen
+                else _verdict(figures, before, metric, tolerance, policy, parent, standing.number)
+            )
             number = max(self.numbers()) + 1
             base = standing.model.card
-            version = f"{base.version.partition('+')[0]}+{number}" if good else f"{card.version.partition('+')[0]}+refused"
+            version = (
+                f"{base.version.partition('+')[0]}+{number}"
+                if good
+                else f"{card.version.partition('+')[0]}+refused"
+            )
             source = base.version if parent == standing.number else f"version {parent}"
             card = replace(card, version=version, parent=f"{self.name} {source}", file="", sha256="")
             created = datetime.now(timezone.utc)
@@ -262,7 +287,10 @@ class Published:
         except FileNotFoundError:
             return 0, 0
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadWeights(f"{path} cannot be read ({error}): choose the version to serve with `slem models --serve NUMBER`") from error
+            raise BadWeights(
+                f"{path} cannot be read ({error}): choose the version to serve with `slem models --serve "
+                f"NUMBER`"
+            ) from error
 
     def _point(self, number: int) -> None:
         try:
@@ -274,8 +302,13 @@ class Published:
         try:
             write_file(self.path / POINTER, json.dumps({"number": number, "before": before}).encode())
         except OSError as error:
-            if self.served_number() != number:  # else only the last step failed, which makes it outlast a power cut
-                raise StorageFailed(f"{self.path / POINTER} could not be written: {error.strerror or error}; version {before} is still served") from error
+            if (
+                self.served_number() != number
+            ):  # else only the last step failed, which makes it outlast a power cut
+                raise StorageFailed(
+                    f"{self.path / POINTER} could not be written: {error.strerror or error}; version "
+                    f"{before} is still served"
+                ) from error
 
     def _add(self, place: Path, card: Card, network: torch.nn.Module, record: Record) -> None:
         """Make a version's folder: all of it or nothing."""
@@ -291,7 +324,11 @@ class Published:
                 _sync(folder)
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
-            raise StorageFailed(f"cannot keep {card.name} in {self.path}: {error.strerror or error}; what was served still is: free space") from error
+            raise StorageFailed(
+                f"cannot keep {card.name} in {self.path}: {error.strerror or error}; what was "
+                f"served still "
+                f"is: free space"
+            ) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)
 
@@ -302,19 +339,29 @@ class Published:
     def _check_fit(self, card: Card) -> None:
         """What clients were told when they connected must hold for every version."""
         first = load_card(self.bundled)
-        unlike = [name for name in ("name", "labels", "sequences") if getattr(card, name) != getattr(first, name)]
+        unlike = [
+            name for name in ("name", "labels", "sequences") if getattr(card, name) != getattr(first, name)
+        ]
         unlike += ["prompts"] if bool(card.network.prompts) != bool(first.network.prompts) else []
         if unlike:
-            raise BadCard(f"this model cannot take the place of {first.name} {first.version}: it differs in {', '.join(unlike)}; serve it under another name")
+            raise BadCard(
+                f"this model cannot take the place of {first.name} {first.version}: it differs in "
+                f"{', '.join(unlike)}; serve it under another name"
+            )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One writer at a time, over all processes; what a killed one has left is taken away. The lock is the kernel's, so none is ever stale."""
+        """One writer at a time, over all processes; what a killed one has left is taken away. The lock is the
+        kernel's, so none is ever stale.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageFailed(f"{self.path} cannot be written: {error.strerror or error}: give a store that may be written to") from error
+            raise StorageFailed(
+                f"{self.path} cannot be written: {error.strerror or error}: give a store that may be "
+                f"written to"
+            ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             for left in self.path.glob(f"{MAKING}*"):
@@ -325,21 +372,49 @@ class Published:
 
 
 def _verdict(
-    figures: Mapping[str, float], before: Mapping[str, float], metric: str, tolerance: float, policy: str, parent: int, served: int
+    figures: Mapping[str, float],
+    before: Mapping[str, float],
+    metric: str,
+    tolerance: float,
+    policy: str,
+    parent: int,
+    served: int,
 ) -> tuple[bool, str]:
     """Whether a candidate may be served, and why."""
     if parent != served:
-        return False, f"refused: it was trained from version {parent} and compared with it, but meanwhile version {served} is served: train again"
+        return (
+            False,
+            (
+                f"refused: it was trained from version {parent} and compared with it, but meanwhile version "
+                f"{served} is served: train again"
+            ),
+        )
     if bad := [name for name, value in {**before, **figures}.items() if not math.isfinite(value)]:
         return False, f"refused: {', '.join(bad)} is not a number"
     measured = metric in figures and metric in before
-    told = f"{metric} {figures[metric]:.4f} on the hold-out, version {served} has {before[metric]:.4f}" if measured else "no labelled case is held out"
+    told = (
+        f"{metric} {figures[metric]:.4f} on the hold-out, version {served} has {before[metric]:.4f}"
+        if measured
+        else "no labelled case is held out"
+    )
     if policy == "always":
         return True, f"{told}; every model is published here"
     if policy == "never":
-        return False, f"kept apart: {told}; no model is published by itself here: choose with `slem models` and `slem publish`"
+        return (
+            False,
+            (
+                f"kept apart: {told}; no model is published by itself here: choose with `slem models` and "
+                f"`slem publish`"
+            ),
+        )
     if not measured:
-        return False, f"refused: {told}, so it cannot be compared with version {served}: label more cases, or choose it yourself with `slem publish`"
+        return (
+            False,
+            (
+                f"refused: {told}, so it cannot be compared with version {served}: label more cases, or "
+                f"choose it yourself with `slem publish`"
+            ),
+        )
     if figures[metric] < before[metric] - tolerance:
         return False, f"refused: {told}" + (f", and only {tolerance:g} less is allowed" if tolerance else "")
     return True, told

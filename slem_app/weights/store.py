@@ -1,7 +1,9 @@
-"""Where models live: a folder with `card.yaml` and one safetensors file in half precision that the card names by its sha256.
+"""Where models live: a folder with `card.yaml` and one safetensors file in half precision that the card names
+by its sha256.
 
-Saving writes the new weights beside the old ones, under a name made of their sha256, and only then replaces the card. So at every instant,
-a power cut included, the card names a complete file: the old pair or the new one.
+Saving writes the new weights beside the old ones, under a name made of their sha256, and only then replaces
+the card. So at every instant, a power cut included, the card names a complete file: the old pair or the new
+one.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Model:
 
 
 def shelves() -> tuple[Path, ...]:
-    """Folders that hold models, in order of precedence: those of the environment variable SLEM_MODELS, then the bundled ones."""
+    """Folders that hold models, in order of precedence: those of the environment variable SLEM_MODELS, then
+    the bundled ones.
+    """
     return (*(Path(part) for part in os.environ.get("SLEM_MODELS", "").split(os.pathsep) if part), PRETRAINED)
 
 
@@ -58,7 +62,10 @@ def find(name: str) -> Path:
         for shelf in shelves():
             if (shelf / name / CARD_FILE).is_file():
                 return shelf / name
-    raise NotFound(f"no model {name!r}; known: {', '.join(model_names()) or 'none'} (looked in {', '.join(map(str, shelves()))}; more folders: SLEM_MODELS)")
+    raise NotFound(
+        f"no model {name!r}; known: {', '.join(model_names()) or 'none'} (looked in "
+        f"{', '.join(map(str, shelves()))}; more folders: SLEM_MODELS)"
+    )
 
 
 def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -> Model:
@@ -103,7 +110,8 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
         The card as written.
 
     Raises:
-        BadWeights: weights that do not fit the card, are not finite in half precision, or make a file above 16 MiB.
+        BadWeights: weights that do not fit the card, are not finite in half precision, or make a file above
+            16 MiB.
         StorageFailed: the disk refused; the model that was there is untouched.
     """
     folder = Path(folder)
@@ -112,7 +120,10 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     data = safetensors.torch.save(state, metadata={"model": card.name, "version": card.version})
     if len(data) > LARGEST:
         size = len(data) / 2**20
-        raise BadWeights(f"the weights of {card.name} take {size:.1f} MiB in half precision, the limit is {LARGEST / 2**20:.0f}: use fewer channels")
+        raise BadWeights(
+            f"the weights of {card.name} take {size:.1f} MiB in half precision, the limit is "
+            f"{LARGEST / 2**20:.0f}: use fewer channels"
+        )
     digest = hashlib.sha256(data).hexdigest()
     card = replace(card, file=f"{card.name}-{digest[:12]}.safetensors", sha256=digest)
     try:
@@ -120,7 +131,10 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
         write_file(folder / card.file, data)
         write_file(folder / CARD_FILE, card_text(card).encode("utf-8"))
     except OSError as error:
-        raise StorageFailed(f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is unchanged") from error
+        raise StorageFailed(
+            f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is "
+            f"unchanged"
+        ) from error
     for old in folder.glob(f"{card.name}-*.safetensors*"):
         if old.name != card.file:
             with contextlib.suppress(OSError):  # a leftover does no harm
@@ -132,25 +146,36 @@ def read_weights(folder: Path, card: Card) -> bytes:
     """The bytes of the file that a card (of a model or an encoder) names, checked against it."""
     path = folder / card.file
     if not card.file or not path.is_file():
-        raise BadWeights(f"the card in {folder} names the weight file {card.file!r}, which is not there: fetch or train it again")
+        raise BadWeights(
+            f"the card in {folder} names the weight file {card.file!r}, which is not there: fetch or "
+            f"train it again"
+        )
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
-        raise BadWeights(f"{path} is damaged or of another model: sha256 {digest[:12]}... but the card says {card.sha256[:12]}...; fetch it again")
+        raise BadWeights(
+            f"{path} is damaged or of another model: sha256 {digest[:12]}... but the card says "
+            f"{card.sha256[:12]}...; fetch it again"
+        )
     return data
 
 
 def renewed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights under their present names.
 
-    Before `gain` and `shift` the fusion had a `substitute` for each missing sequence, a constant that the norm behind it took out again: it did
-    nothing, and is replaced by a gain and shift that do nothing. Every other name that the network does not know is left to fail.
+    Before `gain` and `shift` the fusion had a `substitute` for each missing sequence, a constant that the
+    norm behind it took out again: it did nothing, and is replaced by a gain and shift that do nothing. Every
+    other name that the network does not know is left to fail.
     """
     old = state.get("encoder.fusion.substitute")
     if old is None:
         return state
     rest = {name: tensor for name, tensor in state.items() if name != "encoder.fusion.substitute"}
-    return {**rest, "encoder.fusion.gain": torch.zeros_like(old), "encoder.fusion.shift": torch.zeros_like(old)}
+    return {
+        **rest,
+        "encoder.fusion.gain": torch.zeros_like(old),
+        "encoder.fusion.shift": torch.zeros_like(old),
+    }
 
 
 def _check(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
@@ -160,7 +185,10 @@ def _check(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path
         raise BadWeights(f"{path} lacks weights that the card's network has: {_some(missing)}")
     for name, tensor in wanted.items():
         if state[name].shape != tensor.shape:
-            raise BadWeights(f"{path}: {name} has shape {tuple(state[name].shape)}, the card's network needs {tuple(tensor.shape)}")
+            raise BadWeights(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, the card's network needs "
+                f"{tuple(tensor.shape)}"
+            )
 
 
 def _some(names: list[str]) -> str:
@@ -173,7 +201,9 @@ def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_floating_point():
         tensor = tensor.half()
         if not torch.isfinite(tensor).all():
-            raise BadWeights(f"{name} is not finite in half precision (NaN, or above 65504): the training has diverged")
+            raise BadWeights(
+                f"{name} is not finite in half precision (NaN, or above 65504): the training has diverged"
+            )
     return tensor.contiguous()
 
 

@@ -1,8 +1,9 @@
 """Pre-trained encoders on disk, `encoder.yaml` and its weights, and how they become part of a segmenter.
 
-A pretext encoder takes either one image (a collage of sequences, slot 0) or every sequence in a slot of its own. Stem, levels and
-contextual blocks have the same names and shapes in both and in the segmenter and are taken one to one. The fusion's projection of one slot
-is given to every sequence at 1/M of its size, so that M equal images are fused to what one image was. What is not in the map fails.
+A pretext encoder takes either one image (a collage of sequences, slot 0) or every sequence in a slot of its
+own. Stem, levels and contextual blocks have the same names and shapes in both and in the segmenter and are
+taken one to one. The fusion's projection of one slot is given to every sequence at 1/M of its size, so that M
+equal images are fused to what one image was. What is not in the map fails.
 """
 
 from __future__ import annotations
@@ -24,9 +25,28 @@ from slem_app.network import Segmenter, SegmenterConfig
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights.card import NOT_DIAGNOSTIC
 from slem_app.weights.fields import from_table, to_table
-from slem_app.weights.store import LARGEST, Model, half, load_model, read_weights, renewed, shelves, write_file
+from slem_app.weights.store import (
+    LARGEST,
+    Model,
+    half,
+    load_model,
+    read_weights,
+    renewed,
+    shelves,
+    write_file,
+)
 
-__all__ = ["ENCODER_FILE", "PARTS", "EncoderCard", "Pretrained", "Transfer", "load_parent", "load_pretrained", "save_pretrained", "transfer"]
+__all__ = [
+    "ENCODER_FILE",
+    "PARTS",
+    "EncoderCard",
+    "Pretrained",
+    "Transfer",
+    "load_parent",
+    "load_pretrained",
+    "save_pretrained",
+    "transfer",
+]
 
 ENCODER_FILE = "encoder.yaml"
 PROJECT = "encoder.fusion.project"
@@ -40,7 +60,13 @@ PARTS = {
 }
 """Parts of the network by the beginnings of their weights' names."""
 ALWAYS_NEW = ("head.", "deep_heads.", "encoder.prompt.")  # no pretext has them
-FREE = ("sequences", "regions", "prompts", "deep_supervision", "prior")  # may differ between pretext and segmenter
+FREE = (
+    "sequences",
+    "regions",
+    "prompts",
+    "deep_supervision",
+    "prior",
+)  # may differ between pretext and segmenter
 
 
 @dataclass(frozen=True)
@@ -86,14 +112,24 @@ class EncoderCard:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise BadCard(f"encoder name {self.name!r} may hold letters, digits and _ . - only, and must begin with a letter or digit")
+            raise BadCard(
+                f"encoder name {self.name!r} may hold letters, digits and _ . - only, and must "
+                f"begin with a "
+                f"letter or digit"
+            )
         if self.slots not in (1, len(self.sequences)) or self.network.sequences != len(self.sequences):
             raise BadCard(
-                f"an encoder of the {len(self.sequences)} sequences {', '.join(self.sequences)} has 1 slot or one for each, and a network of as many: "
+                f"an encoder of the {len(self.sequences)} sequences {', '.join(self.sequences)} has 1 slot "
+                f"or one for each, and a network of as many: "
                 f"got {self.slots} slots and a network of {self.network.sequences}"
             )
-        if (self.file or self.sha256) and (Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)):
-            raise BadCard(f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, {self.sha256!r}")
+        if (self.file or self.sha256) and (
+            Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)
+        ):
+            raise BadCard(
+                f"file must be a bare file name and sha256 its 64 hexadecimal digits, got {self.file!r}, "
+                f"{self.sha256!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +155,8 @@ class Transfer:
 
 
 def save_pretrained(folder: Path | str, card: EncoderCard, network: torch.nn.Module) -> EncoderCard:
-    """Write encoder (and decoder, if the card says so) and card, replacing one that is there; the task's own heads are left out.
+    """Write encoder (and decoder, if the card says so) and card, replacing one that is there; the task's own
+    heads are left out.
 
     Returns:
         The card as written.
@@ -130,20 +167,30 @@ def save_pretrained(folder: Path | str, card: EncoderCard, network: torch.nn.Mod
     """
     folder = Path(folder)
     wanted = ("encoder.", "decoder.") if card.decoder else ("encoder.",)
-    state = {name: half(name, tensor) for name, tensor in network.state_dict().items() if name.startswith(wanted)}
+    state = {
+        name: half(name, tensor) for name, tensor in network.state_dict().items() if name.startswith(wanted)
+    }
     data = safetensors.torch.save(state, metadata={"encoder": card.name, "version": card.version})
     if len(data) > LARGEST:
         size = len(data) / 2**20
-        raise BadWeights(f"the weights of {card.name} take {size:.1f} MiB in half precision, the limit is {LARGEST / 2**20:.0f}: use fewer channels")
+        raise BadWeights(
+            f"the weights of {card.name} take {size:.1f} MiB in half precision, the limit is "
+            f"{LARGEST / 2**20:.0f}: use fewer channels"
+        )
     digest = hashlib.sha256(data).hexdigest()
     card = replace(card, file=f"{card.name}-{digest[:12]}.safetensors", sha256=digest)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / card.file, data)
-        text = yaml.safe_dump(to_table(card), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None)
+        text = yaml.safe_dump(
+            to_table(card), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None
+        )
         write_file(folder / ENCODER_FILE, text.encode("utf-8"))
     except OSError as error:
-        raise StorageFailed(f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is unchanged") from error
+        raise StorageFailed(
+            f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is "
+            f"unchanged"
+        ) from error
     for old in folder.glob(f"{card.name}-*.safetensors"):
         if old.name != card.file:
             old.unlink(missing_ok=True)
@@ -184,7 +231,9 @@ def load_parent(folder_or_name: Path | str) -> Model | Pretrained:
         return load_model(folder_or_name)
 
 
-def transfer(parent: Pretrained, network: Segmenter, sequences: Sequence[str], fresh: Sequence[str] = ()) -> Transfer:
+def transfer(
+    parent: Pretrained, network: Segmenter, sequences: Sequence[str], fresh: Sequence[str] = ()
+) -> Transfer:
     """Give a segmenter the weights of a pre-trained encoder.
 
     Args:
@@ -194,32 +243,60 @@ def transfer(parent: Pretrained, network: Segmenter, sequences: Sequence[str], f
         fresh: parts out of `PARTS` that keep the segmenter's own weights, e.g. ('context',).
 
     Raises:
-        BadWeights: an unknown part; networks that do not fit; a weight that the map does not know, on either side.
+        BadWeights: an unknown part; networks that do not fit; a weight that the map does not know, on either
+            side.
     """
     _check_parts(fresh)
     _check_fit(parent.card, network.config, fresh)
     left_out = tuple(prefix for part in fresh for prefix in PARTS[part])
-    state = {name: tensor for name, tensor in parent.state.items() if not name.startswith(left_out)} if left_out else dict(parent.state)
+    state = (
+        {name: tensor for name, tensor in parent.state.items() if not name.startswith(left_out)}
+        if left_out
+        else dict(parent.state)
+    )
     wanted = network.state_dict()
     if PROJECT in state:
         state |= _slots(parent.card, state, wanted, tuple(sequences))
     if parent.card.slots == 1:
-        state = {name: tensor for name, tensor in state.items() if name not in MISSING}  # of a slot that is never missing
-    may_be_new = (*ALWAYS_NEW, *left_out, *(() if parent.card.decoder else PARTS["decoder"]), *(MISSING if parent.card.slots == 1 else ()))
+        state = {
+            name: tensor for name, tensor in state.items() if name not in MISSING
+        }  # of a slot that is never missing
+    may_be_new = (
+        *ALWAYS_NEW,
+        *left_out,
+        *(() if parent.card.decoder else PARTS["decoder"]),
+        *(MISSING if parent.card.slots == 1 else ()),
+    )
     where = f"{parent.card.name} {parent.card.version}"
     if surprise := sorted(set(state) - set(wanted)):
-        raise BadWeights(f"{where} holds weights that the segmenter does not have: {_some(surprise)}; if they are to be left out, name their part as fresh")
+        raise BadWeights(
+            f"{where} holds weights that the segmenter does not have: {_some(surprise)}; if they are to "
+            f"be left out, name their part as fresh"
+        )
     if missing := sorted(name for name in set(wanted) - set(state) if not name.startswith(may_be_new)):
-        raise BadWeights(f"{where} lacks weights that the segmenter needs: {_some(missing)}; if they are to start anew, name their part as fresh")
+        raise BadWeights(
+            f"{where} lacks weights that the segmenter needs: {_some(missing)}; if they are to start "
+            f"anew, name their part as fresh"
+        )
     for name, tensor in state.items():
         if tensor.shape != wanted[name].shape:
-            raise BadWeights(f"{where}: {name} has shape {tuple(tensor.shape)}, the segmenter needs {tuple(wanted[name].shape)}")
+            raise BadWeights(
+                f"{where}: {name} has shape {tuple(tensor.shape)}, the segmenter needs "
+                f"{tuple(wanted[name].shape)}"
+            )
     network.load_state_dict(wanted | state)
     return Transfer(tuple(sorted(state)), tuple(sorted(set(wanted) - set(state))))
 
 
-def _slots(card: EncoderCard, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], sequences: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Projection, gain and shift for the segmenter's slots; a sequence that the encoder does not know gets the mean of its slots."""
+def _slots(
+    card: EncoderCard,
+    state: Mapping[str, torch.Tensor],
+    wanted: Mapping[str, torch.Tensor],
+    sequences: tuple[str, ...],
+) -> dict[str, torch.Tensor]:
+    """Projection, gain and shift for the segmenter's slots; a sequence that the encoder does not know gets
+    the mean of its slots.
+    """
     project = state[PROJECT]  # slots C' C
     if card.slots == 1:
         return {PROJECT: project.expand(len(sequences), -1, -1) / len(sequences)}
@@ -233,15 +310,24 @@ def _slots(card: EncoderCard, state: Mapping[str, torch.Tensor], wanted: Mapping
 
 def _check_parts(fresh: Sequence[str]) -> None:
     if unknown := [part for part in fresh if part not in PARTS]:
-        raise BadWeights(f"unknown part {', '.join(map(repr, unknown))} of a network: choose out of {', '.join(PARTS)}")
+        raise BadWeights(
+            f"unknown part {', '.join(map(repr, unknown))} of a network: choose out of {', '.join(PARTS)}"
+        )
 
 
 def _check_fit(card: EncoderCard, config: SegmenterConfig, fresh: Sequence[str]) -> None:
     """Settings that do not show in the weights' shapes, such as dilations, must be the same too."""
     ignored = {*FREE, *(("context", "context_levels", "context_dilations") if "context" in fresh else ())}
-    pairs = [(f.name, getattr(card.network, f.name), getattr(config, f.name)) for f in dataclasses.fields(SegmenterConfig) if f.name not in ignored]
+    pairs = [
+        (f.name, getattr(card.network, f.name), getattr(config, f.name))
+        for f in dataclasses.fields(SegmenterConfig)
+        if f.name not in ignored
+    ]
     if unlike := [f"{name}: {theirs} there, {ours} here" for name, theirs, ours in pairs if theirs != ours]:
-        raise BadWeights(f"{card.name} was trained for another network ({'; '.join(unlike)}): use its recipe's network, or pre-train again")
+        raise BadWeights(
+            f"{card.name} was trained for another network ({'; '.join(unlike)}): use its recipe's "
+            f"network, or pre-train again"
+        )
 
 
 def _folder(folder_or_name: Path | str) -> Path:
@@ -253,7 +339,10 @@ def _folder(folder_or_name: Path | str) -> Path:
         for shelf in shelves():
             if (shelf / name / ENCODER_FILE).is_file():
                 return shelf / name
-    raise NotFound(f"no pre-trained encoder {name!r}: give a folder that holds {ENCODER_FILE}, or the name of one in {', '.join(map(str, shelves()))}")
+    raise NotFound(
+        f"no pre-trained encoder {name!r}: give a folder that holds {ENCODER_FILE}, or the name of "
+        f"one in {', '.join(map(str, shelves()))}"
+    )
 
 
 def _some(names: Sequence[str]) -> str:

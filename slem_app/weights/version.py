@@ -12,7 +12,16 @@ from slem_app.errors import BadCard, SlemError
 from slem_app.weights.card import Card, load_card
 from slem_app.weights.store import Model, read_weights, write_file
 
-__all__ = ["RECORD_FILE", "Decision", "Loaded", "Record", "Version", "read_record", "read_version", "write_record"]
+__all__ = [
+    "RECORD_FILE",
+    "Decision",
+    "Loaded",
+    "Record",
+    "Version",
+    "read_record",
+    "read_version",
+    "write_record",
+]
 
 RECORD_FILE = "record.json"
 

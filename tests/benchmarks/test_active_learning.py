@@ -1,4 +1,6 @@
-"""The active-learning benchmark in its smallest setting, in pieces, on phantoms; its arithmetic on made-up rows."""
+"""The active-learning benchmark in its smallest setting, in pieces, on phantoms; its arithmetic on made-up
+rows.
+"""
 
 import json
 import sys
@@ -26,7 +28,9 @@ def module():
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for number in range(6):
-        phantom.write_nifti(phantom.make(seed=number, shape=(32, 40, 32), spacing=(5.0, 5.0, 5.0)), folder, f"case{number}")
+        phantom.write_nifti(
+            phantom.make(seed=number, shape=(32, 40, 32), spacing=(5.0, 5.0, 5.0)), folder, f"case{number}"
+        )
     return folder
 
 
@@ -34,15 +38,36 @@ def rows_of(module, areas: dict[str, list[float]]) -> list[dict[str, str]]:
     """Runs whose Dice never changes, so that their area is that Dice."""
     shared = {"setting": "smoke", "fold": "0", "case": "a", "train_s": "2", "measure_s": "1", "chosen": "b"}
     return [
-        {**shared, "strategy": name, "seed": str(seed), "round": str(n), "labelled": str(n + 1), "wt": str(v), "tc": str(v), "et": str(v)}
+        {
+            **shared,
+            "strategy": name,
+            "seed": str(seed),
+            "round": str(n),
+            "labelled": str(n + 1),
+            "wt": str(v),
+            "tc": str(v),
+            "et": str(v),
+        }
         for name, values in areas.items()
         for seed, v in enumerate(values)
         for n in range(3)
     ]
 
 
-def test_it_runs_in_pieces_and_repeats_nothing(module, studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    call = ["--setting", "smoke", "--runs", str(tmp_path), "--strategies", "random", "balanced", "--folds", "0"]
+def test_it_runs_in_pieces_and_repeats_nothing(
+    module, studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    call = [
+        "--setting",
+        "smoke",
+        "--runs",
+        str(tmp_path),
+        "--strategies",
+        "random",
+        "balanced",
+        "--folds",
+        "0",
+    ]
     module.main([*call, "--data", str(studies), "--minutes", "0"])
     assert "call again to continue" in capsys.readouterr().out
     module.main([*call, "--strategies", "random"])
@@ -55,7 +80,10 @@ def test_it_runs_in_pieces_and_repeats_nothing(module, studies: Path, tmp_path: 
     measures = json.loads((tmp_path / "smoke/balanced-seed0-fold0/round1/measures.json").read_text())
     assert len(measures) == 3
     assert all(one["change"] is not None for one in measures.values())  # against the round before
-    first = [json.loads((tmp_path / f"smoke/start-seed0-fold0/round0/{name}.json").read_text()) for name in ("random", "balanced")]
+    first = [
+        json.loads((tmp_path / f"smoke/start-seed0-fold0/round0/{name}.json").read_text())
+        for name in ("random", "balanced")
+    ]
     assert first[0]["scores"] == first[1]["scores"]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     module.main(call)
@@ -78,7 +106,15 @@ def test_the_area_is_that_under_the_curve(module) -> None:
 
 def test_differences_are_paired_by_run_and_the_verdict_is_plain(module) -> None:
     base = [0.1, 0.5, 0.9, 0.3]
-    rows = rows_of(module, {"foreground_random": base, "random": base, "balanced": [v + 0.05 for v in base], "diverse": [0.2, 0.4, 0.8, 0.4]})
+    rows = rows_of(
+        module,
+        {
+            "foreground_random": base,
+            "random": base,
+            "balanced": [v + 0.05 for v in base],
+            "diverse": [0.2, 0.4, 0.8, 0.4],
+        },
+    )
     found = module.areas(rows, 3)
     difference = module.against(found, "balanced", "foreground_random")
     assert (difference["mean"], difference["low"], difference["high"]) == pytest.approx((0.05, 0.05, 0.05))

@@ -1,4 +1,6 @@
-"""The benchmark of missing sequences in its smallest setting: every stage on phantoms, in pieces; its arithmetic on made-up rows."""
+"""The benchmark of missing sequences in its smallest setting: every stage on phantoms, in pieces; its
+arithmetic on made-up rows.
+"""
 
 import csv
 import itertools
@@ -24,8 +26,21 @@ def bench(monkeypatch: pytest.MonkeyPatch):
 def test_every_stage_in_pieces(bench, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     missing, _ = bench
     for n in range(3):
-        phantom.write_nifti(phantom.make(seed=n, shape=(32, 40, 28), spacing=(6.0, 6.0, 6.0)), tmp_path / "studies", f"case{n}")
-    shared = ["--setting", "smoke", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path), "--device", "cpu"]
+        phantom.write_nifti(
+            phantom.make(seed=n, shape=(32, 40, 28), spacing=(6.0, 6.0, 6.0)),
+            tmp_path / "studies",
+            f"case{n}",
+        )
+    shared = [
+        "--setting",
+        "smoke",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--results",
+        str(tmp_path),
+        "--device",
+        "cpu",
+    ]
     torch.set_num_threads(1)
     missing.main(["prepare", *shared, "--data", str(tmp_path / "studies")])
     missing.main(["train", *shared, "--minutes", "0"])
@@ -37,7 +52,11 @@ def test_every_stage_in_pieces(bench, tmp_path: Path, capsys: pytest.CaptureFixt
     rows = list(csv.DictReader((tmp_path / "missing.csv").read_text().splitlines()))
     assert len(rows) == 3 * 3 * 15
     assert {row["case"]: row["fold"] for row in rows} == {"case0": "0", "case1": "1", "case2": "0"}
-    full = {(row["arm"], row["case"]): (row["WT"], row["TC"], row["ET"]) for row in rows if row["subset"] == missing.FULL}
+    full = {
+        (row["arm"], row["case"]): (row["WT"], row["TC"], row["ET"])
+        for row in rows
+        if row["subset"] == missing.FULL
+    }
     for case in ("case0", "case1", "case2"):
         assert full["zeros", case] == full["complete", case]  # one model, nothing missing
     missing.main(["table", *shared])
@@ -60,19 +79,36 @@ def rows(bench, values: dict[str, tuple[float, float]]) -> list[dict[str, str]]:
     return [
         {"setting": "made", "arm": arm, "seed": "0", "fold": "0", "case": case, "subset": subset}
         | dict.fromkeys(("WT", "TC", "ET"), str(full if subset == bench[0].FULL else fewer))
-        for (arm, (full, fewer)), case, (subset, _) in itertools.product(values.items(), "abc", bench[0].subsets(("t1n", "t1c", "t2w", "t2f")))
+        for (arm, (full, fewer)), case, (subset, _) in itertools.product(
+            values.items(), "abc", bench[0].subsets(("t1n", "t1c", "t2w", "t2f"))
+        )
     ]
 
 
 def test_targets_are_said_plainly(bench) -> None:
-    good = bench[1].text(rows(bench, {"dropping": (0.9, 0.85), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b", 2)
+    good = bench[1].text(
+        rows(bench, {"dropping": (0.9, 0.85), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}),
+        "made",
+        "a",
+        "b",
+        2,
+    )
     assert "Folds scored: 0 (1 of 2); the cases of the others were not measured" in good
     assert "`zeros` differs from `complete` by at most 30.0 points" in good
     assert "under the full set for WT: reached, 4.7 points under it" in good
     assert "lower than without dropping: reached for the mean of the regions, WT reached" in good
-    assert "| dropping | WT | 90.0 (0.0, 90.0 to 90.0) | 85.3 (0.0, 85.3 to 85.3) | -4.7 (-4.7 to -4.7) |" in good
+    assert (
+        "| dropping | WT | 90.0 (0.0, 90.0 to 90.0) | 85.3 (0.0, 85.3 to 85.3) | -4.7 (-4.7 to -4.7) |"
+        in good
+    )
     assert "WT +32.7 (+32.7 to +32.7) over `complete` and +60.7 (+60.7 to +60.7) over `zeros`" in good
-    bad = bench[1].text(rows(bench, {"dropping": (0.88, 0.7), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}), "made", "a", "b", 2)
+    bad = bench[1].text(
+        rows(bench, {"dropping": (0.88, 0.7), "complete": (0.9, 0.5), "zeros": (0.9, 0.2)}),
+        "made",
+        "a",
+        "b",
+        2,
+    )
     assert "for WT: NOT reached, 16.8 points under it" in bad
     assert "NOT reached for the mean of the regions" in bad
 

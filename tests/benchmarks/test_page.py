@@ -16,7 +16,12 @@ def test_what_people_wrote_stays_behind_what_is_made_anew(tmp_path: Path) -> Non
 
 
 def test_a_table_is_markdown() -> None:
-    assert table(("", "first"), [("a", "1"), ("b", "")]) == ["|  | first |", "| --- | --- |", "| a | 1 |", "| b |  |"]
+    assert table(("", "first"), [("a", "1"), ("b", "")]) == [
+        "|  | first |",
+        "| --- | --- |",
+        "| a | 1 |",
+        "| b |  |",
+    ]
 
 
 def test_a_page_says_where_it_was_made() -> None:

@@ -13,7 +13,9 @@ from slem_app.weights import BRAIN_LABELS
 SMALL = ["--shape", "40", "48", "36"]
 
 
-def test_writes_labelled_studies_and_keeps_those_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_writes_labelled_studies_and_keeps_those_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main(["demo", str(tmp_path / "demo"), "--cases", "2", *SMALL]) == 0
     assert "2 studies with segmentations" in capsys.readouterr().out
     source = open_source(tmp_path / "demo")
@@ -45,4 +47,9 @@ def test_abdomens_lie_in_the_folders_of_chaos_and_prostates_as_nifti(tmp_path: P
     assert (source.layout, source.ids(), len(source.study("1").parts)) == ("chaos", ("1",), 1)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["MR"]
     assert main(["demo", str(tmp_path / "p"), "--body", "prostate", "--cases", "1", "--coarse", "8"]) == 0
-    assert sorted(path.name for path in (tmp_path / "p/demo-1").iterdir()) == ["adc.nii.gz", "dwi.nii.gz", "seg.nii.gz", "t2_spir.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "p/demo-1").iterdir()) == [
+        "adc.nii.gz",
+        "dwi.nii.gz",
+        "seg.nii.gz",
+        "t2_spir.nii.gz",
+    ]

@@ -19,7 +19,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_nifti(phantom, folder, "BraTS-GLI-00001-000")
     write_nifti(phantom, folder, "BraTS-GLI-00002-000", labels=False)
     (folder / "unknown").mkdir()
-    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), folder / "unknown" / "scan7.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), folder / "unknown" / "scan7.nii.gz"
+    )
     return folder
 
 
@@ -28,7 +30,9 @@ def table(capsys: pytest.CaptureFixture[str], folder: Path, **options: object) -
     return code, capsys.readouterr().out.splitlines()
 
 
-def test_shows_every_case_with_sequences_grids_and_reasons(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shows_every_case_with_sequences_grids_and_reasons(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, lines = table(capsys, studies)
     assert code == 0
     assert lines[0] == f"{studies.resolve()}: 3 cases, layout brats2023, label coding not declared"
@@ -50,7 +54,9 @@ def test_limit_and_coding(studies: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert lines[-1].startswith("1 shown:")
 
 
-def test_own_rules_name_what_was_unknown(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_rules_name_what_was_unknown(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "rules.yaml").write_text("base: default\nwords: {t1: scan7}\n")
     _, lines = table(capsys, studies / "unknown", rules=tmp_path / "rules.yaml")
     assert "name 'scan7' says 'scan7'" in lines[2]
@@ -59,16 +65,22 @@ def test_own_rules_name_what_was_unknown(studies: Path, tmp_path: Path, capsys: 
         Inspect(studies, rules=tmp_path / "rules.yaml").run()
 
 
-def test_a_folder_without_a_usable_case_ends_with_1(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_usable_case_ends_with_1(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _ = table(capsys, studies / "unknown")
     assert code == 1
 
 
-def test_a_damaged_file_is_shown_and_the_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_is_shown_and_the_table_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "T1.nii.gz").write_bytes(b"nonsense")
-        nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / name / "T2.nii.gz")
+        nibabel.save(
+            nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / name / "T2.nii.gz"
+        )
     code, lines = table(capsys, tmp_path)
     assert code == 0
     assert "BAD: " in lines[2]
@@ -78,10 +90,15 @@ def test_a_damaged_file_is_shown_and_the_table_goes_on(tmp_path: Path, capsys: p
 
 
 def test_dicom_series_show_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_dicom(make(seed=1, shape=(12, 14, 10), spacing=(12.0, 12.0, 14.0)), tmp_path, "patient1", extras=True)
+    write_dicom(
+        make(seed=1, shape=(12, 14, 10), spacing=(12.0, 12.0, 14.0)), tmp_path, "patient1", extras=True
+    )
     _, lines = table(capsys, tmp_path)
     assert any("t1c" in line and "name 'AX T1 SE POST GAD' says 't1', 'post gad'" in line for line in lines)
-    assert any("(derived)" in line and "a localiser: ImageType is ORIGINAL\\PRIMARY\\LOCALIZER" in line for line in lines)
+    assert any(
+        "(derived)" in line and "a localiser: ImageType is ORIGINAL\\PRIMARY\\LOCALIZER" in line
+        for line in lines
+    )
 
 
 def test_is_a_command(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +108,9 @@ def test_is_a_command(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no studies found in" in capsys.readouterr().err
 
 
-def test_an_affine_that_no_image_can_have_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_affine_that_no_image_can_have_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, affine in (
         ("T1", np.diag([1.0, 0.0, 1.0, 1.0])),
         ("T1_b", np.eye(4)),

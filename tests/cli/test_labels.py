@@ -27,18 +27,32 @@ def studies(tmp_path: Path) -> Path:
     nothing = Record(1e9, "", "slem predict", "slem_brain", "2", automatic=True)
     for case, tag, array, record in (
         ("A", "original", 0 * HEAD.labels, nothing),
-        ("A", "final", HEAD.labels, Record(1e9 + 60, "eva@x", "3D Slicer", "slem_brain", "2", seconds=312.4, clicks=5)),
+        (
+            "A",
+            "final",
+            HEAD.labels,
+            Record(1e9 + 60, "eva@x", "3D Slicer", "slem_brain", "2", seconds=312.4, clicks=5),
+        ),
         ("A", "final", half, Record(1e9 + 120, "tom@x", "OHIF", "slem_brain", "2")),
         ("B", "original", 0 * HEAD.labels, nothing),
     ):
-        meta = {"sequence": "t1c", "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)}, **record.to_meta()}
-        store.save(case, tag, lambda path, array=array: write_nifti(array, HEAD.grid, BRAIN_LABELS, path), meta)
+        meta = {
+            "sequence": "t1c",
+            "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)},
+            **record.to_meta(),
+        }
+        store.save(
+            case, tag, lambda path, array=array: write_nifti(array, HEAD.grid, BRAIN_LABELS, path), meta
+        )
     return tmp_path / "studies"
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     """The lines, cut where there are two blanks."""
-    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in capsys.readouterr().out.splitlines()]
+    return [
+        [cell.strip() for cell in line.split("  ") if cell.strip()]
+        for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 def test_list_and_history(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,14 +64,33 @@ def test_list_and_history(studies: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert last == [f"2 cases with labels in {studies}/.slem, 1 with a final one"]
     assert main(["labels", "history", str(studies), "--case", "A", "--experts", "eva"]) == 0
     rows = printed(capsys)[1:]
-    assert [row[1:4] for row in rows] == [["original", "1", rows[0][3]], ["final", "1", "yes"], ["final", "2", rows[2][3]]]
+    assert [row[1:4] for row in rows] == [
+        ["original", "1", rows[0][3]],
+        ["final", "1", "yes"],
+        ["final", "2", rows[2][3]],
+    ]
     assert rows[1][-4:] == ["3D Slicer", "slem_brain 2", "312", "5"]
     assert main(["labels", "history", str(studies), "--case", "C"]) == 2
     assert "case 'C' is neither in" in capsys.readouterr().err
 
 
 def test_export(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["labels", "export", str(studies), "--layout", "nnunet", "-o", str(tmp_path / "Dataset007_Heads"), "--experts", "eva"]) == 0
+    assert (
+        main(
+            [
+                "labels",
+                "export",
+                str(studies),
+                "--layout",
+                "nnunet",
+                "-o",
+                str(tmp_path / "Dataset007_Heads"),
+                "--experts",
+                "eva",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out.splitlines() == [f"1 cases in {tmp_path}/Dataset007_Heads"]
     assert (tmp_path / "Dataset007_Heads/labelsTr/A.nii.gz").is_file()
     (studies / "A/A-t2w.nii.gz").unlink()
@@ -69,7 +102,9 @@ def test_agreement(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["labels", "agreement", str(studies), "--csv", str(tmp_path / "new/agreement.csv")]) == 0
     table = printed(capsys)
     assert [row[0] for row in table[1:-1]] == ["necrosis", "edema", "enhancing tumor", "WT", "TC"]
-    rows = {row["part"]: row for row in csv.DictReader((tmp_path / "new/agreement.csv").read_text().splitlines())}
+    rows = {
+        row["part"]: row for row in csv.DictReader((tmp_path / "new/agreement.csv").read_text().splitlines())
+    }
     whole = HEAD.labels > 0
     half = int(whole[whole.shape[0] // 2 :].sum())
     assert float(rows["WT"]["dice"]) == pytest.approx(2 * half / (int(whole.sum()) + half))
@@ -80,7 +115,9 @@ def test_agreement(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert np.isfinite(float(rows["WT"]["hd95"]))
 
 
-def test_import_takes_what_is_beside_the_images_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_takes_what_is_beside_the_images_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     studies, store = tmp_path / "studies", LabelStore(tmp_path / "studies/.slem")
     phantom.write_nifti(HEAD, studies, "A")
     phantom.write_nifti(HEAD, studies, "B", labels=False)
@@ -88,7 +125,11 @@ def test_import_takes_what_is_beside_the_images_once(tmp_path: Path, capsys: pyt
     assert main(call) == 0
     assert capsys.readouterr().out == "1 imported\n"
     version = store.counting("A")
-    assert (version.record.who, version.record.client, version.meta["sequence"]) == ("eva", "slem labels import", "t1c")
+    assert (version.record.who, version.record.client, version.meta["sequence"]) == (
+        "eva",
+        "slem labels import",
+        "t1c",
+    )
     np.testing.assert_array_equal(read_label_file(version.label)[0], HEAD.labels)
     assert main(call) == 0
     assert capsys.readouterr().out == "1 were there already\n"

@@ -30,7 +30,10 @@ def test_without_a_command_tells_how_to_use_it(capsys: pytest.CaptureFixture[str
 
 
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
-    code = "import sys; from slem_app.cli import main; main(['--help']); sys.exit(bool({'torch', 'nibabel', 'monai', 'scipy'} & set(sys.modules)))"
+    code = (
+        "import sys; from slem_app.cli import main; main(['--help']); sys.exit(bool({'torch', "
+        "'nibabel', 'monai', 'scipy'} & set(sys.modules)))"
+    )
     start = time.perf_counter()
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True).returncode == 0
     assert time.perf_counter() - start < 5  # seconds on a busy machine; 0.2 on an idle one
@@ -41,7 +44,9 @@ def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[s
     assert "unknown command 'predlct'; there are: " in capsys.readouterr().err
 
 
-def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "fail_here.py").write_text(
         '"""A command."""\n'
         "from dataclasses import dataclass\n"
@@ -50,7 +55,8 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyP
         '    """Fail."""\n\n'
         '    how: str = "badly"\n'
         '    """In which manner."""\n\n'
-        '    def run(self):\n        raise BadStudy(f"went {self.how}") if self.how != "stop" else KeyboardInterrupt\n'
+        '    def run(self):\n        raise BadStudy(f"went {self.how}") if self.how != "stop" else '
+        "KeyboardInterrupt\n"
     )
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
@@ -71,6 +77,8 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_module_runs_as_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "slem_app.cli", "nothing"], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "slem_app.cli", "nothing"], cwd=PROJECT, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "unknown command 'nothing'" in done.stderr

@@ -1,4 +1,6 @@
-"""`slem models` and `slem publish`: what was published is listed and compared, served, taken back, and a refused candidate chosen."""
+"""`slem models` and `slem publish`: what was published is listed and compared, served, taken back, and a
+refused candidate chosen.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -39,20 +41,28 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
     return one
 
 
-def test_lists_versions_and_refused_candidates(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_lists_versions_and_refused_candidates(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert main(["models", str(tmp_path / "studies")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"small in {published.path}"
     assert lines[2].split() == ["0", "bundled:", "small", "1"]
     first, second, refused = (line.split() for line in lines[3:6])
-    assert (first[0], first[2:7], first[-5:]) == ("1", ["0", "3", "1", "0.5000", "0.4000"], ["0.4000", "(not", "trusted:", "few", "labels)"])
+    assert (first[0], first[2:7], first[-5:]) == (
+        "1",
+        ["0", "3", "1", "0.5000", "0.4000"],
+        ["0.4000", "(not", "trusted:", "few", "labels)"],
+    )
     assert (second[:2], second[3:8]) == (["2", "yes"], ["1", "4", "1", "0.7500", "0.4000"])
     assert "refused: mean 0.2500" in lines[5]
     assert refused[0] == published.refused()[0].folder.name
     assert len(lines) == 6
 
 
-def test_serves_takes_back_and_tells_what_there_is_not(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_serves_takes_back_and_tells_what_there_is_not(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     store = str(tmp_path / "studies" / ".slem")
     assert main(["models", store, "--back"]) == 0
     assert published.served_number() == 1
@@ -74,7 +84,9 @@ def test_compares_two_versions(published: Published, tmp_path: Path, capsys: pyt
     assert main(["models", str(tmp_path / "studies"), "--compare", "1", "9"]) == 2
 
 
-def test_a_damaged_version_is_told(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_damaged_version_is_told(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (weights,) = published.folder(1).glob("*.safetensors")
     weights.write_bytes(b"x")
     assert main(["models", str(tmp_path / "studies")]) == 0
@@ -82,17 +94,26 @@ def test_a_damaged_version_is_told(published: Published, tmp_path: Path, capsys:
     assert "is damaged or of another model" in capsys.readouterr().out
 
 
-def test_a_refused_candidate_can_be_chosen(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_refused_candidate_can_be_chosen(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     candidate = published.refused()[0]
     published.serve(1)
     assert main(["publish", str(candidate.folder), "--store", str(tmp_path / "studies")]) == 0
     assert capsys.readouterr().out.splitlines() == ["small: version 3 is served from now on"]
     record = published.versions()[3].record
-    assert (published.served_number(), record.parent, record.figures, record.labels) == (3, 2, {"mean": 0.25}, candidate.record.labels)
+    assert (published.served_number(), record.parent, record.figures, record.labels) == (
+        3,
+        2,
+        {"mean": 0.25},
+        candidate.record.labels,
+    )
     assert record.reason.startswith("chosen by a person: refused: mean 0.2500")
 
 
-def test_a_model_of_ones_own_can_be_chosen_unless_clients_would_not_know_it(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_model_of_ones_own_can_be_chosen_unless_clients_would_not_know_it(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     save_model(tmp_path / "run", dataclasses.replace(CARD, training="at home"), build(CARD.network))
     assert main(["publish", str(tmp_path / "run"), "--store", str(tmp_path / "studies")]) == 0
     assert published.versions()[3].record.reason == "chosen by a person: at home"
@@ -103,7 +124,9 @@ def test_a_model_of_ones_own_can_be_chosen_unless_clients_would_not_know_it(publ
     assert "cannot take the place of small 1: it differs in sequences" in capsys.readouterr().err
 
 
-def test_says_where_nothing_was_published(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_says_where_nothing_was_published(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["models", str(tmp_path / "empty")]) == 2
     assert "nothing was published in" in capsys.readouterr().err

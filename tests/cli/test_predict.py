@@ -38,7 +38,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "small"
 
 
-def test_writes_the_label_map_and_tells_volumes_sequences_and_times(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_the_label_map_and_tells_volumes_sequences_and_times(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", str(studies / "case-1"), "-o", str(tmp_path / "out"), "--model", "small"]) == 0
     image = nib.load(tmp_path / "out" / "case-1.nii.gz")
     assert image.shape == CASE.grids["t1c"].shape
@@ -51,15 +53,34 @@ def test_writes_the_label_map_and_tells_volumes_sequences_and_times(studies: Pat
     assert "sequences  t1n t1c t2w t2f\n" in out
     for label in BRAIN_LABELS.labels:
         line = next(line for line in out.splitlines() if line.strip().startswith(label.name))
-        assert float(line.split()[-2]) == pytest.approx((array == label.value).sum() * CASE.grids["t1c"].voxel_volume / 1000, abs=0.006)
+        assert float(line.split()[-2]) == pytest.approx(
+            (array == label.value).sum() * CASE.grids["t1c"].voxel_volume / 1000, abs=0.006
+        )
         assert line.endswith(" ml")
     for step in ("read", "prepare", "network", "restore", "write"):
         assert f"{step} " in out
 
 
-def test_one_file_another_reference_and_a_missing_sequence(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_file_another_reference_and_a_missing_sequence(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "result.nii"
-    assert main(["predict", str(studies), "case-2", "-o", str(target), "--model", str(tmp_path / "models" / "small"), "--reference", "t2f"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                str(studies),
+                "case-2",
+                "-o",
+                str(target),
+                "--model",
+                str(tmp_path / "models" / "small"),
+                "--reference",
+                "t2f",
+            ]
+        )
+        == 0
+    )
     assert nib.load(target).shape == CASE.grids["t2f"].shape
     assert "sequences  t1c t2w t2f; missing: t1n" in capsys.readouterr().out
 
@@ -76,32 +97,49 @@ def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) 
     assert nib.load(tmp_path / "b.nii").shape == CASE.grids["t2f"].shape
 
 
-def test_dicom_results_refer_to_the_series_of_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dicom_results_refer_to_the_series_of_the_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     phantom.write_dicom(CASE, tmp_path / "dicom", "case-1")
     case = ["predict", str(tmp_path / "dicom"), "case-1", "--model", "small", "--reference", "t2f"]
     assert main([*case, "-o", str(tmp_path / "a.nii")]) == 0
     assert main([*case, "-o", str(tmp_path / "a.dcm")]) == 0
     assert main([*case, "-o", str(tmp_path), "--format", "rtstruct"]) == 0
     assert f"case-1: {tmp_path / 'case-1.rtstruct.dcm'}" in capsys.readouterr().out
-    series = next(one for one in open_source(tmp_path / "dicom").study("case-1").series if "FLAIR" in one.name)
+    series = next(
+        one for one in open_source(tmp_path / "dicom").study("case-1").series if "FLAIR" in one.name
+    )
     image = nib.load(tmp_path / "a.nii")
     assert referenced_series(tmp_path / "a.dcm") == (series.id,)
-    np.testing.assert_array_equal(read_seg(tmp_path / "a.dcm", Grid(image.shape, image.affine), BRAIN_LABELS), np.asarray(image.dataobj))
+    np.testing.assert_array_equal(
+        read_seg(tmp_path / "a.dcm", Grid(image.shape, image.affine), BRAIN_LABELS), np.asarray(image.dataobj)
+    )
     seg = dcmread(tmp_path / "a.dcm")
     assert seg.SeriesDescription == "small 1 automatic"
     assert seg.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
-    assert [item.ROIName for item in dcmread(tmp_path / "case-1.rtstruct.dcm").StructureSetROISequence] == list(BRAIN_LABELS.names)
+    assert [
+        item.ROIName for item in dcmread(tmp_path / "case-1.rtstruct.dcm").StructureSetROISequence
+    ] == list(BRAIN_LABELS.names)
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["{studies}/case-1", "-o", "{studies}/a.dcm"], "case-1: t1c is a nifti file, to which no DICOM SEG can refer: use --format nifti"),
-        (["{studies}/case-1", "-o", "{studies}/a.nii", "--format", "seg"], "a.nii does not end as a file of --format seg does"),
+        (
+            ["{studies}/case-1", "-o", "{studies}/a.dcm"],
+            "case-1: t1c is a nifti file, to which no DICOM SEG can refer: use --format nifti",
+        ),
+        (
+            ["{studies}/case-1", "-o", "{studies}/a.nii", "--format", "seg"],
+            "a.nii does not end as a file of --format seg does",
+        ),
         (["{studies}"], "holds 2 cases (case-1, case-2): name those to segment, or `all`"),
         (["{studies}", "case-3"], "case-3"),
         (["{studies}", "../case-1"], "../case-1"),
-        (["{studies}", "all", "-o", "{studies}/a.nii"], "is one file but 2 cases are to be segmented: give a folder"),
+        (
+            ["{studies}", "all", "-o", "{studies}/a.nii"],
+            "is one file but 2 cases are to be segmented: give a folder",
+        ),
         (["{studies}/case-1", "--model", "large"], "no model 'large'; known: "),
         (["{studies}/case-1", "--reference", "swi"], "swi"),
         (["{studies}/case-1", "--precision", "int4"], "unknown precision 'int4'"),
@@ -110,7 +148,9 @@ def test_dicom_results_refer_to_the_series_of_the_reference(tmp_path: Path, caps
         (["{studies}/case-1", "-o", "{studies}/case-1/case-1-t1c.nii.gz/out"], "cannot make the folder"),
     ],
 )
-def test_a_mistake_is_one_clear_line(studies: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str) -> None:
+def test_a_mistake_is_one_clear_line(
+    studies: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
     given = [part.format(studies=studies) for part in arguments]
     if "--model" not in given:
         given += ["--model", "small"]
@@ -122,7 +162,11 @@ def test_a_mistake_is_one_clear_line(studies: Path, capsys: pytest.CaptureFixtur
     assert out == ""
 
 
-def test_registration_is_refused_or_told(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_registration_is_refused_or_told(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("SimpleITK")
-    assert main(["predict", str(studies), "case-1", "-o", str(tmp_path), "--model", "small", "--register"]) == 0
+    assert (
+        main(["predict", str(studies), "case-1", "-o", str(tmp_path), "--model", "small", "--register"]) == 0
+    )
     assert "was moved by" in capsys.readouterr().out

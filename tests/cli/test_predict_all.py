@@ -49,8 +49,14 @@ def new_model(tmp_path: Path, seed: int) -> None:
 
 
 def submit(studies: Path, case: str, tag: str, record: Record) -> None:
-    meta = {"sequence": "t1c", "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)}, **record.to_meta()}
-    LabelStore(studies / ".slem").save(case, tag, lambda path: write_nifti(HEAD.labels, HEAD.grid, BRAIN_LABELS, path), meta)
+    meta = {
+        "sequence": "t1c",
+        "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)},
+        **record.to_meta(),
+    }
+    LabelStore(studies / ".slem").save(
+        case, tag, lambda path: write_nifti(HEAD.labels, HEAD.grid, BRAIN_LABELS, path), meta
+    )
 
 
 def versions(studies: Path, tag: str = "original") -> dict[str, int]:
@@ -58,7 +64,9 @@ def versions(studies: Path, tag: str = "original") -> dict[str, int]:
     return {case: len(store.versions(case, tag)) for case in CASES}
 
 
-def test_what_awaits_a_draft_gets_one_and_readers_work_is_left_alone(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_awaits_a_draft_gets_one_and_readers_work_is_left_alone(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     submit(studies, "case-0", "final", Record(1.0, "eva@x"))
     submit(studies, "case-1", "original", Record(1.0, "tom@x"))  # a reader's own draft
     (studies / "case-2/case-2-t1c.nii.gz").write_bytes(b"broken")
@@ -71,14 +79,27 @@ def test_what_awaits_a_draft_gets_one_and_readers_work_is_left_alone(studies: Pa
     assert versions(studies) == {"case-0": 0, "case-1": 1, "case-2": 0, "case-3": 1, "case-4": 1, "case-5": 1}
     assert versions(studies, "final")["case-0"] == 1
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["total"], report["done"], list(report["skipped"]), report["ended"]) == (4, 4, ["case-2"], True)
+    assert (report["total"], report["done"], list(report["skipped"]), report["ended"]) == (
+        4,
+        4,
+        ["case-2"],
+        True,
+    )
     draft = LabelStore(studies / ".slem").latest("case-3", "original")
-    assert (draft.record.automatic, draft.record.who, draft.record.client) == (True, "small 1.0", "slem predict")
+    assert (draft.record.automatic, draft.record.who, draft.record.client) == (
+        True,
+        "small 1.0",
+        "slem predict",
+    )
     assert main(["predict", str(studies / "case-3"), "--model", "small", "-o", str(tmp_path / "out")]) == 0
-    np.testing.assert_array_equal(read_label_file(draft.label)[0], read_label_file(tmp_path / "out/case-3.nii.gz")[0])
+    np.testing.assert_array_equal(
+        read_label_file(draft.label)[0], read_label_file(tmp_path / "out/case-3.nii.gz")[0]
+    )
 
 
-def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(studies: Path, tmp_path: Path) -> None:
+def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(
+    studies: Path, tmp_path: Path
+) -> None:
     call = ["predict", str(studies), "--all", "--model", "small"]
     assert main([*call, "--limit", "2"]) == 0
     assert sum(versions(studies).values()) == 2
@@ -89,14 +110,45 @@ def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(stu
     submit(studies, "case-0", "final", Record(1.0, "eva@x"))
     assert main(call) == 0
     assert versions(studies) == {**dict.fromkeys(CASES, 2), "case-0": 1}
-    assert main(["predict", str(studies), "case-0", "--all", "--model", "small", "--images", "labeled", "--tag", "second"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                str(studies),
+                "case-0",
+                "--all",
+                "--model",
+                "small",
+                "--images",
+                "labeled",
+                "--tag",
+                "second",
+            ]
+        )
+        == 0
+    )
     assert versions(studies, "second") == {**dict.fromkeys(CASES, 0), "case-0": 1}
 
 
 def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies: Path) -> None:
     """Through torchrun, on the CPU."""
-    call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small", "--device", "cpu", "--processes", "2"]
-    first = subprocess.Popen(call, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    call = [
+        sys.executable,
+        "-m",
+        "slem_app.cli",
+        "predict",
+        str(studies),
+        "--all",
+        "--model",
+        "small",
+        "--device",
+        "cpu",
+        "--processes",
+        "2",
+    ]
+    first = subprocess.Popen(
+        call, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     wait_until(lambda: any(versions(studies).values()) or first.poll() is not None, 120, pause=0.02)
     os.killpg(first.pid, signal.SIGKILL)  # the launcher; its processes end with it
     first.communicate(timeout=60)
@@ -116,9 +168,14 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
 def test_a_case_of_another_model_is_left_to_that(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (studies / "case-5").iterdir():
         path.unlink()
-    phantom.write_nifti(phantom.make_abdomen(seed=1, spacing=(8.0, 8.0, 12.0)), studies, "case-5", layout="nifti")
+    phantom.write_nifti(
+        phantom.make_abdomen(seed=1, spacing=(8.0, 8.0, 12.0)), studies, "case-5", layout="nifti"
+    )
     assert main(["predict", str(studies), "--all", "--model", "small"]) == 0
-    assert "1 cases have none of the sequences of small and are left to other models: case-5" in capsys.readouterr().out
+    assert (
+        "1 cases have none of the sequences of small and are left to other models: case-5"
+        in capsys.readouterr().out
+    )
     assert versions(studies) == {**dict.fromkeys(CASES, 1), "case-5": 0}
 
 
@@ -132,7 +189,9 @@ def test_a_case_that_another_process_has_is_left_to_it(studies: Path) -> None:
         assert ours
 
 
-def test_the_cases_of_a_pacs_get_drafts_and_can_be_exported(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cases_of_a_pacs_get_drafts_and_can_be_exported(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     phantom.write_dicom(HEAD, tmp_path / "dicom", "ann")
     with running(FakePacs(tmp_path / "dicom", tmp_path / "pacs")) as pacs:
         call = ["predict", pacs.url, "--all", "--model", "small", "--store", str(tmp_path / "store")]
@@ -142,7 +201,22 @@ def test_the_cases_of_a_pacs_get_drafts_and_can_be_exported(studies: Path, tmp_p
         (case,) = store.cases()
         (draft,) = store.history(case)
         store.save(case, "final", lambda path: shutil.copy(draft.label, path), draft.meta)  # a reader agrees
-        assert main(["labels", "export", pacs.url, "--store", str(tmp_path / "store"), "--layout", "bids", "-o", str(tmp_path / "bids")]) == 0
+        assert (
+            main(
+                [
+                    "labels",
+                    "export",
+                    pacs.url,
+                    "--store",
+                    str(tmp_path / "store"),
+                    "--layout",
+                    "bids",
+                    "-o",
+                    str(tmp_path / "bids"),
+                ]
+            )
+            == 0
+        )
     assert len(list((tmp_path / "bids").rglob("*.nii.gz"))) == 5
     assert f"1 cases in {tmp_path}/bids" in capsys.readouterr().out
 
@@ -155,14 +229,18 @@ def test_the_cases_of_a_pacs_get_drafts_and_can_be_exported(studies: Path, tmp_p
         (["--device", "abacus"], "unknown device 'abacus'"),
     ],
 )
-def test_bad_options_are_told(studies: Path, capsys: pytest.CaptureFixture[str], more: list[str], text: str) -> None:
+def test_bad_options_are_told(
+    studies: Path, capsys: pytest.CaptureFixture[str], more: list[str], text: str
+) -> None:
     assert main(["predict", str(studies), "--all", "--model", "small", *more]) == 2
     assert text in capsys.readouterr().err
     with pytest.raises(BadSetting, match="images must be one of unlabeled, labeled, all, got 'some'"):
         Drafts(CaseLabels(str(studies), studies / ".slem"), "small", "1", "ab", which="some")
 
 
-def test_an_unknown_case_is_told_and_a_cpu_is_one_process(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_case_is_told_and_a_cpu_is_one_process(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", str(studies), "case-9", "--all", "--model", "small"]) == 2
     assert "case 'case-9' is neither in" in capsys.readouterr().err
     assert (processes_for(0, "cpu"), processes_for(3, "cpu")) == (1, 3)
@@ -173,6 +251,9 @@ def test_drafts_are_made_by_the_version_that_the_server_serves(studies: Path, tm
     model = load_model("small")
     published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
     store = LabelStore(studies / ".slem")
-    for case, version, wanted in (("case-0", "1.0+1", "small"), ("case-1", "1.0", str(tmp_path / "models" / "small"))):
+    for case, version, wanted in (
+        ("case-0", "1.0+1", "small"),
+        ("case-1", "1.0", str(tmp_path / "models" / "small")),
+    ):
         assert main(["predict", str(studies), case, "--all", "--model", wanted]) == 0
         assert store.latest(case, "original").record.model_version == version

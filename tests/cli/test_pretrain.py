@@ -24,13 +24,34 @@ settings: {steps: 2, batch: 2, measured: 2, view: {shape: [32, 32, 32]}}
 def studies(tmp_path: Path) -> Path:
     torch.set_num_threads(1)
     for seed in range(2):
-        phantom.write_nifti(phantom.make(seed=seed, shape=(36, 40, 36), spacing=(4.0, 4.0, 4.0)), tmp_path / "studies", f"case{seed}", labels=False)
+        phantom.write_nifti(
+            phantom.make(seed=seed, shape=(36, 40, 36), spacing=(4.0, 4.0, 4.0)),
+            tmp_path / "studies",
+            f"case{seed}",
+            labels=False,
+        )
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     return tmp_path / "studies"
 
 
 def test_trains_and_reports_throughput(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["pretrain", "--data", str(studies), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "tiny.yaml"), "--about", "data", "phantoms"]) == 0
+    assert (
+        main(
+            [
+                "pretrain",
+                "--data",
+                str(studies),
+                "-o",
+                str(tmp_path / "run"),
+                "--recipe",
+                str(tmp_path / "tiny.yaml"),
+                "--about",
+                "data",
+                "phantoms",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "tiny (slem): 2 cases, 2 steps" in printed
     assert "volumes/s" in printed
@@ -39,17 +60,45 @@ def test_trains_and_reports_throughput(studies: Path, tmp_path: Path, capsys: py
 
 
 def test_preview_writes_a_picture_and_stops(studies: Path, tmp_path: Path) -> None:
-    assert main(["pretrain", "--data", str(studies), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "tiny.yaml"), "--preview"]) == 0
+    assert (
+        main(
+            [
+                "pretrain",
+                "--data",
+                str(studies),
+                "-o",
+                str(tmp_path / "run"),
+                "--recipe",
+                str(tmp_path / "tiny.yaml"),
+                "--preview",
+            ]
+        )
+        == 0
+    )
     picture = np.asarray(Image.open(tmp_path / "run" / "preview.png"))
     assert picture.shape[0] >= 8 * 64
     assert picture.std() > 20
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def test_says_how_many_studies_were_left_out(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_says_how_many_studies_were_left_out(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     for sequence in ("t1n", "t1c", "t2w"):
         (studies / "case1" / f"case1-{sequence}.nii.gz").unlink()
-    main(["pretrain", "--data", str(studies), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "tiny.yaml"), "--steps", "1"])
+    main(
+        [
+            "pretrain",
+            "--data",
+            str(studies),
+            "-o",
+            str(tmp_path / "run"),
+            "--recipe",
+            str(tmp_path / "tiny.yaml"),
+            "--steps",
+            "1",
+        ]
+    )
     assert "left out 1 of 2 studies" in capsys.readouterr().out
 
 

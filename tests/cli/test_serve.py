@@ -37,7 +37,9 @@ def port() -> int:
 
 
 def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
-    command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(str(tmp_path))
+    command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(
+        str(tmp_path)
+    )
     assert command[:4] == [sys.executable, "-m", "monailabel.main", "start_server"]
     pairs = dict(zip(command[4::2], command[5::2]))
     assert Path(pairs["--app"]).joinpath("main.py").is_file()
@@ -51,13 +53,18 @@ def test_a_pacs_is_given_on_as_its_address(monkeypatch: pytest.MonkeyPatch, tmp_
     address = "http://pacs:8042/dicom-web"
     command = Serve(studies=address).command(address)
     assert command[command.index("--studies") + 1] == address
-    assert str(tmp_path / "slem-label/pacs%3A8042%2Fdicom-web") in Serve(studies=address).advice(address, {"datastore": {"total": 1}, "models": {}})
+    assert str(tmp_path / "slem-label/pacs%3A8042%2Fdicom-web") in Serve(studies=address).advice(
+        address, {"datastore": {"total": 1}, "models": {}}
+    )
 
 
 def test_certificate_and_key_go_to_uvicorn(tmp_path: Path) -> None:
     serve = Serve(host="0.0.0.0", ssl_certfile=tmp_path / "cert.pem", ssl_keyfile=tmp_path / "key.pem")
     pairs = dict(zip(serve.command(str(tmp_path))[4::2], serve.command(str(tmp_path))[5::2]))
-    assert (pairs["--ssl_certfile"], pairs["--ssl_keyfile"]) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+    assert (pairs["--ssl_certfile"], pairs["--ssl_keyfile"]) == (
+        str(tmp_path / "cert.pem"),
+        str(tmp_path / "key.pem"),
+    )
     assert serve.url == "https://127.0.0.1:8000"
 
 
@@ -87,14 +94,22 @@ def test_the_server_finds_the_package_and_does_not_track(monkeypatch: pytest.Mon
 def test_says_what_to_do_next(tmp_path: Path) -> None:
     info = {"datastore": {"total": 1}, "models": {"slem_brain": {}}}
     text = Serve().advice(str(tmp_path), info)
-    for word in ("http://127.0.0.1:8000 with 1 case, models: slem_brain", "'Next Sample'", "'Submit Label'", str(tmp_path / ".slem"), "not for diagnostic use"):
+    for word in (
+        "http://127.0.0.1:8000 with 1 case, models: slem_brain",
+        "'Next Sample'",
+        "'Submit Label'",
+        str(tmp_path / ".slem"),
+        "not for diagnostic use",
+    ):
         assert word in text
     assert "asks for no password" not in text
     assert "asks for no password" in Serve(host="0.0.0.0").advice(str(tmp_path), info)
     text = Serve(host="0.0.0.0").advice(str(tmp_path), None)
     assert "ready at http://127.0.0.1:8000, readers log in." in text
     assert "travel unencrypted" in text
-    assert "unencrypted" not in Serve(host="0.0.0.0", ssl_certfile=tmp_path / "c.pem").advice(str(tmp_path), None)
+    assert "unencrypted" not in Serve(host="0.0.0.0", ssl_certfile=tmp_path / "c.pem").advice(
+        str(tmp_path), None
+    )
     assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(str(tmp_path), info)
 
 
@@ -102,11 +117,17 @@ def test_says_what_to_do_next(tmp_path: Path) -> None:
 def small_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     head, abdomen = phantom.make, phantom.make_abdomen
-    monkeypatch.setattr(phantom, "make", lambda **options: head(shape=(24, 28, 24), spacing=(6.0, 6.0, 6.0), **options))
-    monkeypatch.setattr(phantom, "make_abdomen", lambda **options: abdomen(spacing=(12.0, 12.0, 14.0), **options))
+    monkeypatch.setattr(
+        phantom, "make", lambda **options: head(shape=(24, 28, 24), spacing=(6.0, 6.0, 6.0), **options)
+    )
+    monkeypatch.setattr(
+        phantom, "make_abdomen", lambda **options: abdomen(spacing=(12.0, 12.0, 14.0), **options)
+    )
 
 
-def test_makes_each_demo_study_once(small_demo: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_makes_each_demo_study_once(
+    small_demo: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     folder = demo_studies()
     assert open_source(folder).ids() == ("demo-1", "demo-2", "demo-abdomen")
     assert "Making demo-1, demo-2, demo-abdomen in" in capsys.readouterr().out
@@ -119,7 +140,9 @@ def test_makes_each_demo_study_once(small_demo: None, monkeypatch: pytest.Monkey
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
 
 
-@pytest.mark.parametrize(("case", "model"), [("demo-1", "slem_brain"), ("demo-2", "slem_brain"), ("demo-abdomen", "slem_abdomen")])
+@pytest.mark.parametrize(
+    ("case", "model"), [("demo-1", "slem_brain"), ("demo-2", "slem_brain"), ("demo-abdomen", "slem_abdomen")]
+)
 def test_each_demo_study_is_for_one_bundled_model(small_demo: None, case: str, model: str) -> None:
     found = set(group(open_source(demo_studies()).study(case)).sequences)
     cards = {name: load_card(find(name)) for name in ("slem_brain", "slem_abdomen")}
@@ -136,10 +159,15 @@ def test_waits_until_the_server_answers(port: int) -> None:
 
 
 def test_a_server_that_ends_is_told_with_its_reason(port: int, tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("Traceback ...\nslem_app.errors.BadStudy: no studies found in x: seen holiday.txt\nApplication startup failed\n")
+    (tmp_path / "log").write_text(
+        "Traceback ...\nslem_app.errors.BadStudy: no studies found in x: seen "
+        "holiday.txt\nApplication startup failed\n"
+    )
     with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as server:
         server.wait()
-        with pytest.raises(SlemError, match="the server ended while starting: no studies found in x: seen holiday.txt"):
+        with pytest.raises(
+            SlemError, match="the server ended while starting: no studies found in x: seen holiday.txt"
+        ):
             wait_until_ready(server, f"http://127.0.0.1:{port}", log=tmp_path / "log")
 
 
@@ -161,7 +189,10 @@ def test_the_reason_without_an_error_of_ours_is_the_end_of_the_log(tmp_path: Pat
 def test_a_port_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(BadSetting, match=f"cannot listen at 127.0.0.1:{port}: Address already in use; choose another with --port"):
+        with pytest.raises(
+            BadSetting,
+            match=f"cannot listen at 127.0.0.1:{port}: Address already in use; choose another with --port",
+        ):
             Serve(port=port).run()
 
 
@@ -171,6 +202,9 @@ def test_a_folder_that_is_not_there_is_told(port: int, tmp_path: Path) -> None:
 
 
 def test_never_imports_monai_label() -> None:
-    code = "import sys, json, slem_app.cli.serve; print(json.dumps([name for name in sys.modules if name.split('.')[0] in ('monailabel', 'torch', 'fastapi')]))"
+    code = (
+        "import sys, json, slem_app.cli.serve; print(json.dumps([name for name in sys.modules if "
+        "name.split('.')[0] in ('monailabel', 'torch', 'fastapi')]))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []

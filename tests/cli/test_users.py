@@ -24,7 +24,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_users_are_added_listed_changed_and_removed(run, tmp_path: Path) -> None:
     file = tmp_path / "slem-label/users.json"
-    assert run("add", "ann", "--role", "trainer", says="a long secret\n") == (0, f"ann may log in as trainer ({file})\n")
+    assert run("add", "ann", "--role", "trainer", says="a long secret\n") == (
+        0,
+        f"ann may log in as trainer ({file})\n",
+    )
     assert run("list") == (0, f"ann\ttrainer\n1 in {file}\n")
     assert run("password", "ann", says="another secret\n")[0] == 0
     assert UserFile(file).check("ann", "another secret").role == "trainer"
@@ -33,6 +36,9 @@ def test_users_are_added_listed_changed_and_removed(run, tmp_path: Path) -> None
 
 
 def test_mistakes_are_told_in_a_line(run) -> None:
-    assert run("add", "ann", says="short\n") == (2, "slem users: a password needs 10 characters or more (at most 1024); this one has 5\n")
+    assert run("add", "ann", says="short\n") == (
+        2,
+        "slem users: a password needs 10 characters or more (at most 1024); this one has 5\n",
+    )
     assert run("add") == (2, "slem users: whom? slem users add NAME\n")
     assert run("remove", "ben")[0] == 2

@@ -1,4 +1,6 @@
-"""A real server process for the end-to-end tests, started as the README and MONAI Label's own command line start it."""
+"""A real server process for the end-to-end tests, started as the README and MONAI Label's own command line
+start it.
+"""
 
 import dataclasses
 import os
@@ -52,36 +54,59 @@ class Server:
 
 @pytest.fixture(scope="session")
 def click_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundled model, made to take prompts: it segments as before, and follows clicks by what they claim."""
+    """A folder with the bundled model, made to take prompts: it segments as before, and follows clicks by
+    what they claim.
+    """
     folder, model = tmp_path_factory.mktemp("click_models"), load_model("slem_brain")
     config = dataclasses.replace(model.card.network, prompts=channel_count(model.card.labels))
     network = build(config)
     network.load_state_dict(model.network.state_dict(), strict=model.card.network.prompts > 0)
-    save_model(folder / "slem_brain", dataclasses.replace(model.card, network=config, file="", sha256=""), network)
+    save_model(
+        folder / "slem_brain", dataclasses.replace(model.card, network=config, file="", sha256=""), network
+    )
     return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """Children can be interrupted as by Ctrl+C, even where a script in the background has started the tests and so made all ignore SIGINT."""
+    """Children can be interrupted as by Ctrl+C, even where a script in the background has started the tests
+    and so made all ignore SIGINT.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """`start_server(studies, *options)`: a server of this project on that folder; all are stopped after the module's tests."""
+    """`start_server(studies, *options)`: a server of this project on that folder; all are stopped after the
+    module's tests.
+    """
     running = []
 
     def start(studies: Path, *options: str) -> Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", "apps/slem", "--studies", str(studies)]
+        command = [
+            sys.executable,
+            "-m",
+            "monailabel.main",
+            "start_server",
+            "--app",
+            "apps/slem",
+            "--studies",
+            str(studies),
+        ]
         command += ["--host", "127.0.0.1", "--port", str(port), *options]
         log = tmp_path_factory.mktemp("server") / "log.txt"
         with log.open("w") as stream:
-            process = subprocess.Popen(command, cwd=PROJECT, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+            process = subprocess.Popen(
+                command,
+                cwd=PROJECT,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": str(PROJECT)},
+            )
         running.append(Server(process, f"http://127.0.0.1:{port}", log))
         running[-1].wait()
         return running[-1]
@@ -108,5 +133,14 @@ def world(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> W
     options = () if BUNDLED else ("--conf", "models_dir", str(untrained(folder / "models")))
     server = start_server(studies, "--conf", "models", "slem_brain", *options)
     module = load_client()
-    client = module.MONAILabelClient(server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader")
-    return World(client, module.MONAILabelClientException, server.url, studies, phantoms, find("slem_brain") if BUNDLED else folder / "models/slem_brain")
+    client = module.MONAILabelClient(
+        server.url, tmpdir=str(tmp_path_factory.mktemp("client")), client_id="reader"
+    )
+    return World(
+        client,
+        module.MONAILabelClientException,
+        server.url,
+        studies,
+        phantoms,
+        find("slem_brain") if BUNDLED else folder / "models/slem_brain",
+    )

@@ -1,4 +1,6 @@
-"""The OHIF viewer of MONAI Label's wheel in a headless Chromium, driven with the mouse, and what it shows read back."""
+"""The OHIF viewer of MONAI Label's wheel in a headless Chromium, driven with the mouse, and what it shows
+read back.
+"""
 
 import base64
 import importlib.util
@@ -13,12 +15,24 @@ import pytest
 
 from slem_app.types import Grid
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-TOOLS = (("chromium: apt-get install chromium", CHROMIUM), ("playwright: pip install -e '.[test]'", importlib.util.find_spec("playwright")))
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+TOOLS = (
+    ("chromium: apt-get install chromium", CHROMIUM),
+    ("playwright: pip install -e '.[test]'", importlib.util.find_spec("playwright")),
+)
 MISSING = next((text for text, there in TOOLS if not there), "")
 NEEDED = pytest.mark.skipif(bool(MISSING), reason=f"no {MISSING}")
 FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ),
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
 PATIENCE = 120_000  # ms until a page must have reacted; it takes seconds on a quiet machine
@@ -68,37 +82,63 @@ class Viewer:
         """Load a study and wait until its first image is on the screen."""
         self.page.goto(f"{self.url}/ohif/monai-label?StudyInstanceUIDs={study}", wait_until="commit")
         self.page.wait_for_selector("#monailabelServerURL")
-        self.page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+        self.page.wait_for_function(
+            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
+        )
 
     def show(self, description: str) -> None:
         """Bring a series into the viewport: a double click on its picture."""
-        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=description).first.dblclick()
-        self.page.wait_for_function(f"wanted => ({VIEWPORT})().set.SeriesDescription === wanted && ({VIEWPORT})().viewport.getImageData?.()", arg=description)
+        self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(
+            has_text=description
+        ).first.dblclick()
+        self.page.wait_for_function(
+            (
+                f"wanted => ({VIEWPORT})().set.SeriesDescription === wanted && "
+                f"({VIEWPORT})().viewport.getImageData?.()"
+            ),
+            arg=description,
+        )
 
     def save(self) -> str:
         """Press the bar's button; what it says then."""
         self.page.click("#slem-save button")
-        self.page.wait_for_function("() => /aved/.test(document.querySelector('#slem-save span').textContent)")
+        self.page.wait_for_function(
+            "() => /aved/.test(document.querySelector('#slem-save span').textContent)"
+        )
         return self.page.inner_text("#slem-save span")
 
     def sequences(self) -> str:
-        """What the bar says about the sequences that the segmentation was made from; '' if it does not show anything."""
-        return self.page.locator("#slem-save output").inner_text() if self.page.locator("#slem-save output").is_visible() else ""
+        """What the bar says about the sequences that the segmentation was made from; '' if it does not show
+        anything.
+        """
+        return (
+            self.page.locator("#slem-save output").inner_text()
+            if self.page.locator("#slem-save output").is_visible()
+            else ""
+        )
 
     def edit(self, study: str, segmentation: str, label: str, name: str) -> None:
-        """In the mode *Segmentation*: load a stored segmentation, paint a stroke of one label with the mouse, and export it under a name."""
+        """In the mode *Segmentation*: load a stored segmentation, paint a stroke of one label with the mouse,
+        and export it under a name.
+        """
         page = self.page
         page.goto(f"{self.url}/ohif/segmentation?StudyInstanceUIDs={study}", wait_until="commit")
-        page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+        page.wait_for_function(
+            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
+        )
         page.get_by_text("Confirm and Hide").click()
         page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=segmentation).first.dblclick()
         page.get_by_text("Yes", exact=True).click()
         page.wait_for_function("() => window.services.segmentationService.getSegmentations().length")
         page.get_by_text(label, exact=True).click()
         tools = page.get_by_text("Segmentation Tools", exact=True).bounding_box()
-        page.mouse.click(tools["x"] + 11, tools["y"] + tools["height"] / 2 + 43)  # the brush, the first of the icons below
+        page.mouse.click(
+            tools["x"] + 11, tools["y"] + tools["height"] / 2 + 43
+        )  # the brush, the first of the icons below
         page.get_by_text("Radius (mm)").wait_for()
-        box = page.evaluate(f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}")
+        box = page.evaluate(
+            f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}"
+        )
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
         page.mouse.move(x, y)
         for _ in range(11):  # the first slices are empty
@@ -109,7 +149,9 @@ class Viewer:
             page.mouse.move(x + 4 * step, y)
             page.wait_for_timeout(50)
         page.mouse.up()
-        page.evaluate(FORGET)  # as on a slow line: the viewer by itself exports nothing then, and does not say so
+        page.evaluate(
+            FORGET
+        )  # as on a slow line: the viewer by itself exports nothing then, and does not say so
         title = page.get_by_text(segmentation).last.bounding_box()
         page.mouse.click(title["x"] - 25, title["y"] + title["height"] / 2)  # the three dots before it
         page.get_by_role("menuitem", name="Export & Download").click()
@@ -123,7 +165,10 @@ class Viewer:
     def connect(self) -> None:
         """Press the button beside the server's address."""
         self.page.click(".settingsTable button.actionButton")
-        self.page.wait_for_function("() => { try { return window.services.segmentationService.getLabelmapVolume('1') } catch { return false } }")
+        self.page.wait_for_function(
+            "() => { try { return window.services.segmentationService.getLabelmapVolume('1') } catch { "
+            "return false } }"
+        )
 
     def tab(self, name: str) -> None:
         self.page.click(f"label.tab-label:text-is('{name}')")
@@ -158,12 +203,16 @@ class Viewer:
 
     def descriptions(self) -> list[str]:
         """The series that the viewer has found."""
-        return self.page.evaluate("() => window.services.displaySetService.getActiveDisplaySets().map(set => set.SeriesDescription)")
+        return self.page.evaluate(
+            "() => window.services.displaySetService.getActiveDisplaySets().map(set => set.SeriesDescription)"
+        )
 
     def click(self, world: np.ndarray, within: float = 0.1) -> np.ndarray:
-        """Scroll to the slice of a point (RAS mm) and click on it with the mouse; the point that was really clicked on.
+        """Scroll to the slice of a point (RAS mm) and click on it with the mouse; the point that was really
+        clicked on.
 
-        `within`: how far off that slice may be, mm; slices that the viewer computes lie between those of the series.
+        `within`: how far off that slice may be, mm; slices that the viewer computes lie between those of the
+            series.
         """
         point = (LPS_TO_RAS[:3, :3] @ world).tolist()
         self._scroll(point, within)
@@ -183,7 +232,8 @@ class Viewer:
             }}""",
             [x, y],
         )
-        # the viewer waits for a second click before it takes the first one for a point, and only then draws it
+        # the viewer waits for a second click before it takes the first one for a point, and only then draws
+        # it
         self.page.wait_for_function(
             f"""([x, y]) => {{
                 const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect();
@@ -230,7 +280,9 @@ class Viewer:
         for index, name in raw["names"]:
             table[index] = "" if name == "background" else name
         lps = np.eye(4)
-        lps[:3, :3] = np.array(raw["direction"]).reshape(3, 3).T * np.array(raw["spacing"])  # vtk lists axis by axis
+        lps[:3, :3] = np.array(raw["direction"]).reshape(3, 3).T * np.array(
+            raw["spacing"]
+        )  # vtk lists axis by axis
         lps[:3, 3] = raw["origin"]
         return Shown(table[values], Grid(tuple(raw["size"]), LPS_TO_RAS @ lps))
 
@@ -241,11 +293,15 @@ def browser_page() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS), timeout=PATIENCE)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=list(FLAGS), timeout=PATIENCE
+        )
         try:
             context = browser.new_context(viewport={"width": 1400, "height": 820}, service_workers="block")
             context.set_default_timeout(PATIENCE)
-            context.route("**/fonts.googleapis.com/**", lambda route: route.abort())  # nothing of the test leaves the machine
+            context.route(
+                "**/fonts.googleapis.com/**", lambda route: route.abort()
+            )  # nothing of the test leaves the machine
             yield context.new_page()
         finally:
             browser.close()

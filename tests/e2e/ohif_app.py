@@ -1,6 +1,8 @@
-"""An OHIF that is not MONAI Label's: `@ohif/app` as its makers publish it, over a PACS, in a headless Chromium; what it makes of a stored segmentation.
+"""An OHIF that is not MONAI Label's: `@ohif/app` as its makers publish it, over a PACS, in a headless
+Chromium; what it makes of a stored segmentation.
 
-`make e2e` fetches it into `.ohif`. It reaches the PACS as a hospital's viewer would through this project: by the proxy, from the viewer's own address.
+`make e2e` fetches it into `.ohif`. It reaches the PACS as a hospital's viewer would through this project: by
+the proxy, from the viewer's own address.
 """
 
 import base64
@@ -23,13 +25,41 @@ from tests.serving.conftest import served
 
 FOLDER = Path(__file__).parents[2] / ".ohif"
 ROOT = "/proxy/dicom"
-SOURCE = {"friendlyName": "PACS", "name": "PACS", "wadoUriRoot": ROOT, "qidoRoot": ROOT, "wadoRoot": ROOT, "qidoSupportsIncludeField": True}
-SOURCE |= {"imageRendering": "wadors", "thumbnailRendering": "wadors", "enableStudyLazyLoad": True, "bulkDataURI": {"enabled": True}}
-SETTINGS: dict[str, Any] = {"routerBasename": None, "extensions": [], "modes": [], "customizationService": {}, "showStudyList": True}
-SETTINGS |= {"showLoadingIndicator": True, "strictZSpacingForVolumeViewport": True, "investigationalUseDialog": {"option": "never"}}
+SOURCE = {
+    "friendlyName": "PACS",
+    "name": "PACS",
+    "wadoUriRoot": ROOT,
+    "qidoRoot": ROOT,
+    "wadoRoot": ROOT,
+    "qidoSupportsIncludeField": True,
+}
+SOURCE |= {
+    "imageRendering": "wadors",
+    "thumbnailRendering": "wadors",
+    "enableStudyLazyLoad": True,
+    "bulkDataURI": {"enabled": True},
+}
+SETTINGS: dict[str, Any] = {
+    "routerBasename": None,
+    "extensions": [],
+    "modes": [],
+    "customizationService": {},
+    "showStudyList": True,
+}
+SETTINGS |= {
+    "showLoadingIndicator": True,
+    "strictZSpacingForVolumeViewport": True,
+    "investigationalUseDialog": {"option": "never"},
+}
 SETTINGS |= {
     "defaultDataSourceName": "dicomweb",
-    "dataSources": [{"namespace": "@ohif/extension-default.dataSourcesModule.dicomweb", "sourceName": "dicomweb", "configuration": SOURCE}],
+    "dataSources": [
+        {
+            "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
+            "sourceName": "dicomweb",
+            "configuration": SOURCE,
+        }
+    ],
 }
 LOADED = """() => {
     const [one] = window.services.segmentationService.getSegmentations(), images = one?.representationData?.Labelmap?.imageIds;
@@ -97,25 +127,42 @@ class IndependentViewer:
         page.on("request", lambda request: self.asked.append(request.url))
 
     def load(self, study: str, series: str) -> Loaded:
-        """Open a study in the mode *Segmentation*, then a stored segmentation by a double click on its name."""
+        """Open a study in the mode *Segmentation*, then a stored segmentation by a double click
+        on its name.
+        """
         page = self.page
         page.goto(f"{self.url}/segmentation?StudyInstanceUIDs={study}", wait_until="commit")
-        page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+        page.wait_for_function(
+            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
+        )
         page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
         page.get_by_text("Yes", exact=True).click()
         page.wait_for_function(LOADED)
         raw = page.evaluate(READ)
-        return Loaded(raw["label"], tuple(_segment(one, raw["planes"]) for one in sorted(raw["segments"], key=lambda one: one["number"])))
+        return Loaded(
+            raw["label"],
+            tuple(
+                _segment(one, raw["planes"]) for one in sorted(raw["segments"], key=lambda one: one["number"])
+            ),
+        )
 
 
 def _segment(raw: dict[str, Any], planes: list[dict[str, Any]]) -> Segment:
     world = [np.zeros((0, 3))]
     for plane in planes:
-        values = np.frombuffer(base64.b64decode(plane["values"]), np.uint8).reshape(plane["rows"], plane["columns"])
+        values = np.frombuffer(base64.b64decode(plane["values"]), np.uint8).reshape(
+            plane["rows"], plane["columns"]
+        )
         down, across = np.nonzero(values == raw["number"])
-        world.append(np.array(plane["position"]) + across[:, None] * np.array(plane["across"]) + down[:, None] * np.array(plane["down"]))
+        world.append(
+            np.array(plane["position"])
+            + across[:, None] * np.array(plane["across"])
+            + down[:, None] * np.array(plane["down"])
+        )
     ras = np.concatenate(world) @ LPS_TO_RAS[:3, :3]
-    return Segment(raw["name"], raw["type"], raw["algorithm"], tuple(round(part) for part in raw["color"][:3]), ras)
+    return Segment(
+        raw["name"], raw["type"], raw["algorithm"], tuple(round(part) for part in raw["color"][:3]), ras
+    )
 
 
 @contextmanager

@@ -19,7 +19,15 @@ from slem_app import phantom
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MISSING = next(
-    (text for text, there in (("orthanc orthanc-dicomweb", shutil.which("Orthanc") and PLUGIN.exists()), ("gcc", shutil.which("gcc"))) if not there), ""
+    (
+        text
+        for text, there in (
+            ("orthanc orthanc-dicomweb", shutil.which("Orthanc") and PLUGIN.exists()),
+            ("gcc", shutil.which("gcc")),
+        )
+        if not there
+    ),
+    "",
 )
 NEEDED = pytest.mark.skipif(bool(MISSING), reason=f"no PACS: apt-get install {MISSING}")
 HERE = Path(__file__).parent
@@ -34,18 +42,41 @@ class Orthanc:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/dicom-web"
-        web = {"Enable": True, "Root": "/dicom-web/", "Host": f"127.0.0.1:{self.port}", "StudiesMetadata": "Full", "SeriesMetadata": "Full"}
-        settings = {"StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "Plugins": [str(PLUGIN)], "HttpPort": self.port}
-        settings |= {"DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomWeb": web}
+        web = {
+            "Enable": True,
+            "Root": "/dicom-web/",
+            "Host": f"127.0.0.1:{self.port}",
+            "StudiesMetadata": "Full",
+            "SeriesMetadata": "Full",
+        }
+        settings = {
+            "StorageDirectory": str(folder / "db"),
+            "IndexDirectory": str(folder / "db"),
+            "Plugins": [str(PLUGIN)],
+            "HttpPort": self.port,
+        }
+        settings |= {
+            "DicomServerEnabled": False,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomWeb": web,
+        }
         (folder / "orthanc.json").write_text(json.dumps(settings))
-        subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "loopbind.so", HERE / "loopbind.c", "-ldl"], check=True)
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", "-o", folder / "loopbind.so", HERE / "loopbind.c", "-ldl"], check=True
+        )
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         """Until it answers."""
         with (self.folder / "log.txt").open("a") as log:
             environment = os.environ | {"LD_PRELOAD": str(self.folder / "loopbind.so")}
-            self.process = subprocess.Popen(["Orthanc", self.folder / "orthanc.json"], env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                ["Orthanc", self.folder / "orthanc.json"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
@@ -86,5 +117,7 @@ def orthanc_with(studies: Path, folder: Path) -> Iterator[Orthanc]:
 
 
 def oblique_head() -> phantom.Phantom:
-    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each series has another spacing."""
+    """A head that lies oblique; T1 is sagittal, FLAIR's instance numbers run against its slices, and each
+    series has another spacing.
+    """
     return phantom.make(seed=2, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5), oblique=True, own_grids=True)

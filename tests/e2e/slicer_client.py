@@ -31,8 +31,16 @@ def load_client() -> ModuleType:
 
 
 def untrained(folder: Path) -> Path:
-    """A model that was never trained: its threshold is the share that it starts from, so that its labels are noise, and many."""
-    card = small_card(3.0, name="slem_brain", version="test", description="untrained", postprocess=PostProcess(threshold=SMALL.prior))
+    """A model that was never trained: its threshold is the share that it starts from, so that its labels are
+    noise, and many.
+    """
+    card = small_card(
+        3.0,
+        name="slem_brain",
+        version="test",
+        description="untrained",
+        postprocess=PostProcess(threshold=SMALL.prior),
+    )
     save_model(folder / "slem_brain", card, noisy())
     return folder
 
@@ -57,7 +65,9 @@ class World:
         return sitk.ReadImage(str(path))
 
     def infer(self, key: str, **options: object) -> tuple[sitk.Image, dict]:
-        file, params = self.client.infer("slem_brain", key, {"result_extension": ".nrrd", "result_dtype": "uint8", **options})
+        file, params = self.client.infer(
+            "slem_brain", key, {"result_extension": ".nrrd", "result_dtype": "uint8", **options}
+        )
         return sitk.ReadImage(file), params
 
     def refusal(self, method: str, path: str, **arguments: object) -> tuple[int, str]:

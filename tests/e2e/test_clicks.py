@@ -1,4 +1,6 @@
-"""Clicks over HTTP, as OHIF and 3D Slicer send them: the reply, undo and starting over, refusals, two browsers."""
+"""Clicks over HTTP, as OHIF and 3D Slicer send them: the reply, undo and starting over, refusals, two
+browsers.
+"""
 
 import json
 from collections.abc import Callable
@@ -16,7 +18,12 @@ from slem_app.formats import read_label_file
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NAMES = ["necrosis", "edema", "enhancing tumor"]
-OHIF = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+OHIF = {
+    "result_extension": ".nrrd",
+    "result_dtype": "uint8",
+    "result_compress": False,
+    "restore_label_idx": False,
+}
 SLICER = {"result_extension": ".nrrd", "result_dtype": "uint8"}
 
 
@@ -31,11 +38,22 @@ class Browser:
 
     def clicks(self, image: str, model: str = "slem_brain_clicks", **params: object) -> np.ndarray:
         """As OHIF: the reply's body is the label map."""
-        return self.read(self.http.post(f"{self.url}/infer/{model}", params={"image": image, "output": "image"}, data=form(OHIF | params), timeout=300))
+        return self.read(
+            self.http.post(
+                f"{self.url}/infer/{model}",
+                params={"image": image, "output": "image"},
+                data=form(OHIF | params),
+                timeout=300,
+            )
+        )
 
     def goes(self, where: str, image: str) -> np.ndarray:
         return self.read(
-            self.http.post(f"{self.url}/slem/{where}/slem_brain_clicks", params={"image": image, "output": "image", "compress": False}, timeout=300)
+            self.http.post(
+                f"{self.url}/slem/{where}/slem_brain_clicks",
+                params={"image": image, "output": "image", "compress": False},
+                timeout=300,
+            )
         )
 
     def read(self, answer: requests.Response) -> np.ndarray:
@@ -54,8 +72,18 @@ def form(params: dict) -> dict:
 def url(click_models: Path, start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
     studies = tmp_path_factory.mktemp("studies")
     for name, seed in (("one", 1), ("two", 2)):
-        phantom.write_nifti(phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name)
-    return start_server(studies, "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles").url
+        phantom.write_nifti(
+            phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name
+        )
+    return start_server(
+        studies,
+        "--conf",
+        "models_dir",
+        str(click_models),
+        "--conf",
+        "models",
+        "slem_brain,slem_brain_clicks,slem_brain_scribbles",
+    ).url
 
 
 @pytest.fixture
@@ -106,13 +134,20 @@ def test_two_browsers_do_not_mix(browser: Callable) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(url: str, params: dict, status: int, text: str) -> None:
-    answer = requests.post(f"{url}/infer/slem_brain_clicks", params={"image": "one"}, data=form(SLICER | params), timeout=300)
+    answer = requests.post(
+        f"{url}/infer/slem_brain_clicks", params={"image": "one"}, data=form(SLICER | params), timeout=300
+    )
     assert answer.status_code == status
     assert text in answer.json()["detail"]
 
 
 def test_nan_is_refused(url: str) -> None:
-    answer = requests.post(f"{url}/infer/slem_brain_clicks", params={"image": "one"}, data={"params": '{"edema": [[NaN, 1, 1]]}'}, timeout=300)
+    answer = requests.post(
+        f"{url}/infer/slem_brain_clicks",
+        params={"image": "one"},
+        data={"params": '{"edema": [[NaN, 1, 1]]}'},
+        timeout=300,
+    )
     assert (answer.status_code, "three whole numbers" in answer.text) == (422, True)
 
 
@@ -122,10 +157,21 @@ def test_undo_without_an_image_is_refused(url: str) -> None:
 
 
 def test_slicers_reply_is_compressed_and_says_what_it_cost(url: str) -> None:
-    params = SLICER | {"client_id": "ann", "label": "edema", "edema": [[20, 20, 20]], "necrosis": [], "enhancing tumor": [], "background": []}
-    answer = requests.post(f"{url}/infer/slem_brain_clicks", params={"image": "one"}, data=form(params), timeout=300)
+    params = SLICER | {
+        "client_id": "ann",
+        "label": "edema",
+        "edema": [[20, 20, 20]],
+        "necrosis": [],
+        "enhancing tumor": [],
+        "background": [],
+    }
+    answer = requests.post(
+        f"{url}/infer/slem_brain_clicks", params={"image": "one"}, data=form(params), timeout=300
+    )
     parts = MultipartDecoder.from_response(answer).parts
-    reply = json.loads(next(part.text for part in parts if b'name="params"' in part.headers[b"Content-Disposition"]))
+    reply = json.loads(
+        next(part.text for part in parts if b'name="params"' in part.headers[b"Content-Disposition"])
+    )
     image = next(part.content for part in parts if b'name="image"' in part.headers[b"Content-Disposition"])
     assert b"encoding: gzip" in image.partition(b"\n\n")[0]
     assert reply["label_names"] == {name: value for value, name in enumerate(NAMES, 1)}
@@ -133,22 +179,39 @@ def test_slicers_reply_is_compressed_and_says_what_it_cost(url: str) -> None:
     assert {"view", "network", "merge", "write", "total"} <= set(reply["latencies"])
 
 
-def test_a_submitted_label_is_what_the_next_click_changes(url: str, browser: Callable, tmp_path: Path) -> None:
+def test_a_submitted_label_is_what_the_next_click_changes(
+    url: str, browser: Callable, tmp_path: Path
+) -> None:
     ohif = browser()
     params = {"client_id": "cleo", **SLICER, "edema": [[20, 20, 20]]}
 
     def ask(**more: object) -> np.ndarray:
-        return ohif.read(ohif.http.post(f"{url}/infer/slem_brain_clicks", params={"image": "two", "output": "image"}, data=form(params | more), timeout=300))
+        return ohif.read(
+            ohif.http.post(
+                f"{url}/infer/slem_brain_clicks",
+                params={"image": "two", "output": "image"},
+                data=form(params | more),
+                timeout=300,
+            )
+        )
 
     shown = ask()
     header, _, _ = (tmp_path / "reply.nrrd").read_bytes().partition(b"\n\n")
     edited = np.zeros_like(shown, order="F")
     edited[5:15, 5:15, 5:15] = 3
     path = tmp_path / "edited.nrrd"
-    path.write_bytes(header.replace(b"encoding: gzip", b"encoding: raw") + b"\n\n" + edited.tobytes(order="F"))
+    path.write_bytes(
+        header.replace(b"encoding: gzip", b"encoding: raw") + b"\n\n" + edited.tobytes(order="F")
+    )
     with path.open("rb") as file:
         info = {"client_id": "cleo", "model": "slem_brain_clicks"}
-        answer = ohif.http.put(f"{url}/datastore/label", params={"image": "two"}, data=form(info), files={"label": (path.name, file)}, timeout=60)
+        answer = ohif.http.put(
+            f"{url}/datastore/label",
+            params={"image": "two"},
+            data=form(info),
+            files={"label": (path.name, file)},
+            timeout=60,
+        )
     assert answer.ok, answer.text
     np.testing.assert_array_equal(ask(), edited)
     after = ask(background=[[10, 10, 10]])

@@ -1,4 +1,6 @@
-"""Requests that nobody would send, made by schemathesis from the server's own description, against a real server: none is answered by a failure."""
+"""Requests that nobody would send, made by schemathesis from the server's own description, against a real
+server: none is answered by a failure.
+"""
 
 import json
 import sys
@@ -41,7 +43,9 @@ def url(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.mark.timeout(3600)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("count", [pytest.param(500, marks=pytest.mark.e2e), pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count", [pytest.param(500, marks=pytest.mark.e2e), pytest.param(5000, marks=pytest.mark.slow)]
+)
 def test_no_request_is_answered_by_a_failure(url: str, count: int) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]
@@ -52,8 +56,16 @@ def test_no_request_is_answered_by_a_failure(url: str, count: int) -> None:
         each = -(-count // len(operations))
 
         @seed(number)
-        @settings(max_examples=each, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-        @given(case=operation.as_strategy(), real=st.sets(st.sampled_from(sorted(REAL))), pick=st.integers(0, 5))
+        @settings(
+            max_examples=each,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        )
+        @given(
+            case=operation.as_strategy(), real=st.sets(st.sampled_from(sorted(REAL))), pick=st.integers(0, 5)
+        )
         def ask(case: schemathesis.Case, real: set[str], pick: int) -> None:
             for name in real:  # some of the fields are right, so that the others are looked at
                 for fields in (case.path_parameters, case.query):
@@ -62,7 +74,9 @@ def test_no_request_is_answered_by_a_failure(url: str, count: int) -> None:
             start = time.monotonic()
             answer = case.call(timeout=2 * SLOW)
             told[answer.status_code] = told.get(answer.status_code, 0) + 1
-            assert answer.status_code < 500 or answer.status_code in CAUSES, f"{case.method} {case.formatted_path} {case.query}: {answer.text}"
+            assert answer.status_code < 500 or answer.status_code in CAUSES, (
+                f"{case.method} {case.formatted_path} {case.query}: {answer.text}"
+            )
             assert time.monotonic() - start < SLOW
             if answer.status_code >= 400 and case.method.upper() != "HEAD":
                 assert set(json.loads(answer.text)) == {"error", "detail"}

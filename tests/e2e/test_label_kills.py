@@ -1,4 +1,6 @@
-"""The server is killed while readers save, again and again: what was acknowledged is there, all of it is readable, and nothing half written is left."""
+"""The server is killed while readers save, again and again: what was acknowledged is there, all of it is
+readable, and nothing half written is left.
+"""
 
 import gzip
 import os
@@ -24,12 +26,17 @@ READERS = ("eva", "tom")
 
 def save_until_it_dies(url: str, reader: str, done: list[str]) -> None:
     """Submit labels of one case, one after the other."""
-    noise = np.random.default_rng(READERS.index(reader)).integers(0, 4, HEAD.grid.shape, dtype=np.uint8)  # large, so that a save takes a while
+    noise = np.random.default_rng(READERS.index(reader)).integers(
+        0, 4, HEAD.grid.shape, dtype=np.uint8
+    )  # large, so that a save takes a while
     file = gzip.compress(nibabel.Nifti1Image(noise, HEAD.grid.affine).to_bytes(), 1)
     while True:
         try:
             answer = requests.put(
-                f"{url}/datastore/label?image=A", data={"params": f'{{"client_id": "{reader}"}}'}, files={"label": ("label.nii.gz", file)}, timeout=60
+                f"{url}/datastore/label?image=A",
+                data={"params": f'{{"client_id": "{reader}"}}'},
+                files={"label": ("label.nii.gz", file)},
+                timeout=60,
             )
         except requests.RequestException:
             return
@@ -43,14 +50,22 @@ def test_kills_during_saves_lose_no_label(start_server: Callable, tmp_path: Path
     for _ in range(3):
         server = start_server(tmp_path / "studies", "--conf", "score_load", "0")
         versions = requests.get(f"{server.url}/slem/labels", timeout=60).json()
-        assert acknowledged <= len(versions) <= acknowledged + 2 * len(READERS)  # those under way may have been saved, too
+        assert (
+            acknowledged <= len(versions) <= acknowledged + 2 * len(READERS)
+        )  # those under way may have been saved, too
         assert not [*store.rglob(".new-*"), *store.rglob(".*.part")]  # taken away at the start
         for one in versions[-4:]:
-            file = requests.get(f"{server.url}/slem/labels/file", params={"image": "A", "tag": one["tag"], "version": one["version"]}, timeout=60)
+            file = requests.get(
+                f"{server.url}/slem/labels/file",
+                params={"image": "A", "tag": one["tag"], "version": one["version"]},
+                timeout=60,
+            )
             assert len(np.unique(np.frombuffer(gzip.decompress(file.content)[352:], np.uint8))) == 4
         assert all(one["reader"].partition("@")[0] in READERS for one in versions)
         done: list[str] = []
-        threads = [threading.Thread(target=save_until_it_dies, args=(server.url, reader, done)) for reader in READERS]
+        threads = [
+            threading.Thread(target=save_until_it_dies, args=(server.url, reader, done)) for reader in READERS
+        ]
         for thread in threads:
             thread.start()
         while len(done) < 4:

@@ -1,4 +1,6 @@
-"""The learning loop by the wheel's own client for 3D Slicer against a real server: label, train, watch, see the new model in use, take it back."""
+"""The learning loop by the wheel's own client for 3D Slicer against a real server: label, train, watch, see
+the new model in use, take it back.
+"""
 
 import contextlib
 import os
@@ -28,8 +30,12 @@ LABELS = {"label_info": [{"name": name, "idx": value} for value, name in enumera
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
-    pytest.mark.skipif(not CLIENT.is_file(), reason="this MONAI Label was installed without its Slicer plugin"),
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # the client leaves its sockets to the garbage collector
+    pytest.mark.skipif(
+        not CLIENT.is_file(), reason="this MONAI Label was installed without its Slicer plugin"
+    ),
 ]
 
 
@@ -48,7 +54,10 @@ def start(start_server: Callable, heads: dict, tmp_path: Path) -> Callable:
     """A server on them that keeps everything in one store."""
     models = untrained(tmp_path / "models")
     options = {"models_dir": models, "models": "slem_brain", "store": tmp_path / "store", "score_load": 0.05}
-    return lambda: start_server(tmp_path / "studies", *(part for key, value in options.items() for part in ("--conf", key, str(value))))
+    return lambda: start_server(
+        tmp_path / "studies",
+        *(part for key, value in options.items() for part in ("--conf", key, str(value))),
+    )
 
 
 def segmentation(client: object, case: str) -> tuple[np.ndarray, str]:
@@ -96,7 +105,9 @@ def test_label_train_watch_go_on_with_the_new_model_and_take_it_back(start: Call
     told = [poll["best_metric"] for poll in polls]
     assert told == sorted(told)
     stats, done = polls[-1], client.train_status(check_if_running=False)
-    assert (done["status"], stats["epoch"], stats["skipped"], stats["trusted"]) == ("DONE", 3, {}, False), done
+    assert (done["status"], stats["epoch"], stats["skipped"], stats["trusted"]) == ("DONE", 3, {}, False), (
+        done
+    )
     assert any("not to be trusted yet" in note for note in stats["notes"])
     figures = stats["eval"]["mean_dice"]
     assert figures[-1] > figures[0] + 0.01
@@ -116,7 +127,9 @@ def test_label_train_watch_go_on_with_the_new_model_and_take_it_back(start: Call
 
 
 class Turmoil:
-    """Clients that save labels of their cases and change the served version, without a pause, until the server is gone."""
+    """Clients that save labels of their cases and change the served version, without a pause, until the
+    server is gone.
+    """
 
     def __init__(self, published: Published, labels: dict[str, Path]) -> None:
         self.published, self.labels, self.model = published, labels, load_model(published.bundled)
@@ -134,28 +147,45 @@ class Turmoil:
             thread.join()
 
     def save(self, url: str, case: str) -> None:
-        with contextlib.suppress(requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        with contextlib.suppress(
+            requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError
+        ):
             while True:
                 with self.labels[case].open("rb") as file:
-                    answer = requests.put(f"{url}/datastore/label", params={"image": case}, files={"label": (f"{case}.nii.gz", file)}, timeout=60)
+                    answer = requests.put(
+                        f"{url}/datastore/label",
+                        params={"image": case},
+                        files={"label": (f"{case}.nii.gz", file)},
+                        timeout=60,
+                    )
                 assert answer.ok, answer.text
                 self.acknowledged[case] += 1
 
     def change(self, url: str) -> None:
-        with contextlib.suppress(requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        with contextlib.suppress(
+            requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError
+        ):
             while True:
                 self.published.publish(self.model.card, self.model.network, {"mean": 1.0}, {"mean": 1.0})
                 requests.post(f"{url}/slem/versions/slem_brain/serve", timeout=60)
 
 
-def test_a_server_killed_while_labels_are_saved_and_versions_change_loses_nothing(start: Callable, heads: dict, tmp_path: Path) -> None:
+def test_a_server_killed_while_labels_are_saved_and_versions_change_loses_nothing(
+    start: Callable, heads: dict, tmp_path: Path
+) -> None:
     published = Published(tmp_path / "store" / "models", "slem_brain", tmp_path / "models" / "slem_brain")
     turmoil, store = None, LabelStore(tmp_path / "store")
     for turn in range(3):
         server = start()
         told = requests.get(f"{server.url}/slem/versions/slem_brain", timeout=60).json()
-        assert (told["served"], told["note"], [one["problem"] for one in told["versions"] if one["problem"]]) == (published.served_number(), "", [])
-        turmoil = turmoil or Turmoil(published, {case: tmp_path / f"{case}.nii.gz" for case in ("case1", "case2", "case3")})
+        assert (
+            told["served"],
+            told["note"],
+            [one["problem"] for one in told["versions"] if one["problem"]],
+        ) == (published.served_number(), "", [])
+        turmoil = turmoil or Turmoil(
+            published, {case: tmp_path / f"{case}.nii.gz" for case in ("case1", "case2", "case3")}
+        )
         turmoil.until_killed(server, 2 + turn)
         assert published.load().note == ""
     for case, count in turmoil.acknowledged.items():

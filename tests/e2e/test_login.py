@@ -1,4 +1,6 @@
-"""Log-in with the real clients: 3D Slicer's library with user and password, refused without, expired and back; OHIF behind the log-in page."""
+"""Log-in with the real clients: 3D Slicer's library with user and password, refused without, expired and
+back; OHIF behind the log-in page.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ SECRET = "a long secret"
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # the client leaves its sockets to the garbage collector
 ]
 
 
@@ -40,7 +44,12 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(users: UserFile, studies: Path, start_server: Callable, click_models: Path) -> Server:
     conf = {"users": str(users.path), "login": "required", "models_dir": str(click_models), "score_load": "0"}
-    return start_server(studies, "--uvicorn_app", "slem_app.serving.asgi:app", *(part for pair in conf.items() for part in ("--conf", *pair)))
+    return start_server(
+        studies,
+        "--uvicorn_app",
+        "slem_app.serving.asgi:app",
+        *(part for pair in conf.items() for part in ("--conf", *pair)),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,9 @@ class Plugin:
         return one
 
 
-def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(library: ModuleType, server: Server, users: UserFile, tmp_path: Path) -> None:
+def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(
+    library: ModuleType, server: Server, users: UserFile, tmp_path: Path
+) -> None:
     stranger = library.MONAILabelClient(server.url, str(tmp_path), "user-xyz")
     with pytest.raises(library.MONAILabelClientException) as refused:
         stranger.info()
@@ -79,7 +90,9 @@ def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(librar
     assert b"no such user, or another password" in refused.value.response
     assert "slem_brain" in plugin.client().info()["models"]
     sample = plugin.client().next_sample("first", {})
-    file, params = plugin.client().infer("slem_brain", sample["id"], {"result_extension": ".nii.gz", "result_dtype": "uint8"})
+    file, params = plugin.client().infer(
+        "slem_brain", sample["id"], {"result_extension": ".nii.gz", "result_dtype": "uint8"}
+    )
     info = [{"name": name} for name in params["label_names"]]
     saved = plugin.client().save_label(sample["id"], file, params={"label_info": info, "model": "slem_brain"})
     assert saved["label"] == sample["id"]
@@ -93,7 +106,9 @@ def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(librar
     assert plugin.dialogs == 3
 
 
-def test_a_log_in_ends_by_itself(library: ModuleType, users: UserFile, studies: Path, start_server: Callable, tmp_path: Path) -> None:
+def test_a_log_in_ends_by_itself(
+    library: ModuleType, users: UserFile, studies: Path, start_server: Callable, tmp_path: Path
+) -> None:
     conf = {"users": str(users.path), "login": "required", "login_hours": "0.002", "score_load": "0"}
     server = start_server(studies, *(part for pair in conf.items() for part in ("--conf", *pair)))
     plugin = Plugin(library, server.url, tmp_path)
@@ -114,8 +129,12 @@ def viewer(server: Server) -> Iterator:
 
 @ohif.NEEDED
 def test_ohif_opens_after_the_log_in_page(viewer, server: Server) -> None:
-    token = requests.post(f"{server.url}/auth/token", data={"username": "rea", "password": SECRET}, timeout=60).json()["access_token"]
-    [study] = requests.get(f"{server.url}/dicom-web/studies", headers={"Authorization": f"bearer {token}"}, timeout=60).json()
+    token = requests.post(
+        f"{server.url}/auth/token", data={"username": "rea", "password": SECRET}, timeout=60
+    ).json()["access_token"]
+    [study] = requests.get(
+        f"{server.url}/dicom-web/studies", headers={"Authorization": f"bearer {token}"}, timeout=60
+    ).json()
     page, wanted = viewer.page, f"/ohif/monai-label?StudyInstanceUIDs={study['0020000D']['Value'][0]}"
     page.goto(server.url + wanted, wait_until="commit")
     page.fill("input[name=username]", "rea")
@@ -127,7 +146,9 @@ def test_ohif_opens_after_the_log_in_page(viewer, server: Server) -> None:
     page.click("button")
     page.wait_for_selector("#monailabelServerURL")
     assert page.url == server.url + wanted
-    page.wait_for_function("() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()")
+    page.wait_for_function(
+        "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
+    )
     viewer.connect()
     viewer.tab("Auto-Segmentation")
     viewer.run("Segmentation")

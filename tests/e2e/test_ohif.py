@@ -1,4 +1,6 @@
-"""The real OHIF, in a browser, on a study of four series beside another patient's: what it lists, shows and corrects by mouse clicks."""
+"""The real OHIF, in a browser, on a study of four series beside another patient's: what it lists, shows and
+corrects by mouse clicks.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -29,11 +31,24 @@ DESCRIPTIONS = {"AX T1 SE", "AX T1 SE POST GAD", "AX T2 TSE", "AX T2 FLAIR"}
 def url(click_models: Path, start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
     studies = tmp_path_factory.mktemp("studies")
     for name, seed in (("ann", 1), ("ben", 2)):
-        phantom.write_dicom(phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name)
+        phantom.write_dicom(
+            phantom.make(seed=seed, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5)), studies, name
+        )
     head = phantom.make(seed=3, shape=(64, 72, 56), spacing=(2.5, 2.5, 2.5))
-    two = {name: {sequence: what[sequence] for sequence in ("t1n", "t2f")} for name, what in (("images", head.images), ("grids", head.grids))}
+    two = {
+        name: {sequence: what[sequence] for sequence in ("t1n", "t2f")}
+        for name, what in (("images", head.images), ("grids", head.grids))
+    }
     phantom.write_dicom(dataclasses.replace(head, **two), studies, "two")
-    return start_server(studies, "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles").url
+    return start_server(
+        studies,
+        "--conf",
+        "models_dir",
+        str(click_models),
+        "--conf",
+        "models",
+        "slem_brain,slem_brain_clicks,slem_brain_scribbles",
+    ).url
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +61,12 @@ def viewer(url: str) -> Iterator:
 
 def served(url: str, series: str, path: Path) -> tuple[np.ndarray, Grid]:
     """The automatic segmentation of a series as label names, asked for as OHIF does, and its grid."""
-    answer = requests.post(f"{url}/infer/slem_brain", params={"image": series, "output": "image"}, data={"params": '{"result_compress": false}'}, timeout=300)
+    answer = requests.post(
+        f"{url}/infer/slem_brain",
+        params={"image": series, "output": "image"},
+        data={"params": '{"result_compress": false}'},
+        timeout=300,
+    )
     assert answer.ok, answer.text
     path.write_bytes(answer.content)
     array, grid, _ = read_label_file(path)
@@ -82,7 +102,10 @@ def test_clicks_in_the_viewer_change_what_it_shows_where_they_are(viewer, url: s
     clicked = viewer.shown()
     assert clicked.names[voxel] == "edema"
     changed = np.argwhere(clicked.names != automatic.names)
-    assert np.linalg.norm(clicked.grid.to_world(changed.mean(axis=0)) - grid.to_world(np.array(voxel)), axis=-1) < 10  # mm
+    assert (
+        np.linalg.norm(clicked.grid.to_world(changed.mean(axis=0)) - grid.to_world(np.array(voxel)), axis=-1)
+        < 10
+    )  # mm
     kept = np.isin(automatic.names, ["necrosis", "enhancing tumor"])
     np.testing.assert_array_equal(clicked.names[kept], automatic.names[kept])
 
@@ -104,7 +127,9 @@ def test_clicks_in_the_viewer_change_what_it_shows_where_they_are(viewer, url: s
     np.testing.assert_array_equal(read_by_highdicom(seg, corrected.grid), corrected.names)
 
 
-def test_a_study_of_two_sequences_is_segmented_clicked_and_the_missing_ones_are_told(viewer, url: str, tmp_path: Path) -> None:
+def test_a_study_of_two_sequences_is_segmented_clicked_and_the_missing_ones_are_told(
+    viewer, url: str, tmp_path: Path
+) -> None:
     [study] = requests.get(f"{url}/dicom-web/studies", params={"PatientID": "two"}, timeout=60).json()
     viewer.open(study["0020000D"]["Value"][0])
     assert set(viewer.descriptions()) == {"AX T1 SE", "AX T2 FLAIR"}

@@ -1,4 +1,6 @@
-"""What this server stores in a PACS, under the eyes of an OHIF that knows nothing of it: names, colours, counts and every voxel's place."""
+"""What this server stores in a PACS, under the eyes of an OHIF that knows nothing of it: names, colours,
+counts and every voxel's place.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +24,9 @@ pytestmark = [
     pytest.mark.timeout(600),
     NEEDED,
     ohif.NEEDED,
-    pytest.mark.skipif(not (FOLDER / "index.html").is_file(), reason="no viewer in .ohif: `make e2e` fetches it"),
+    pytest.mark.skipif(
+        not (FOLDER / "index.html").is_file(), reason="no viewer in .ohif: `make e2e` fetches it"
+    ),
 ]
 NAMES = np.array(["", *BRAIN_LABELS.names])
 
@@ -41,7 +45,9 @@ def pacs(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def server(pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def server(
+    pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
     return start_server(pacs.url, "--conf", "store", str(tmp_path_factory.mktemp("store")))
 
 
@@ -59,7 +65,9 @@ def study(pacs: Orthanc) -> str:
 def segment(server: Server, image: str, path: Path) -> tuple[np.ndarray, Grid]:
     """The automatic segmentation of an image, as a client gets it."""
     fields = {"params": json.dumps({"client_id": "eva"})}
-    answer = requests.post(f"{server.url}/infer/slem_brain", params={"image": image, "output": "image"}, data=fields, timeout=300)
+    answer = requests.post(
+        f"{server.url}/infer/slem_brain", params={"image": image, "output": "image"}, data=fields, timeout=300
+    )
     assert answer.ok, answer.text
     path.write_bytes(answer.content)
     array, grid, _ = read_label_file(path)
@@ -68,29 +76,47 @@ def segment(server: Server, image: str, path: Path) -> tuple[np.ndarray, Grid]:
 
 def save(server: Server, study: str) -> dict:
     """Save what was given last, as OHIF's bar does."""
-    told = requests.post(f"{server.url}/slem/save", params={"image": study, "client_id": "eva"}, timeout=300).json()
+    told = requests.post(
+        f"{server.url}/slem/save", params={"image": study, "client_id": "eva"}, timeout=300
+    ).json()
     assert told["dicom"]["stored"], told
     return told["dicom"]
 
 
 def submit(server: Server, image: str, label: Path) -> dict:
     """Send a label, as 3D Slicer does."""
-    params = {"label_info": [{"name": name, "idx": k} for k, name in enumerate(BRAIN_LABELS.names, 1)], "model": "slem_brain", "client_id": "eva"}
+    params = {
+        "label_info": [{"name": name, "idx": k} for k, name in enumerate(BRAIN_LABELS.names, 1)],
+        "model": "slem_brain",
+        "client_id": "eva",
+    }
     with label.open("rb") as file:
-        fields = {"params": (None, json.dumps(params), "application/json"), "label": (label.name, file, "application/octet-stream")}
-        answer = requests.put(f"{server.url}/datastore/label", params={"image": image}, files=fields, timeout=300)
+        fields = {
+            "params": (None, json.dumps(params), "application/json"),
+            "label": (label.name, file, "application/octet-stream"),
+        }
+        answer = requests.put(
+            f"{server.url}/datastore/label", params={"image": image}, files=fields, timeout=300
+        )
     assert answer.json()["dicom"]["stored"], answer.text
     return answer.json()["dicom"]
 
 
 @pytest.mark.parametrize("sequence", ["t1n", "t2w", "t2f"])
 def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
-    viewer: IndependentViewer, server: Server, study: str, head: phantom.Phantom, tmp_path: Path, sequence: str
+    viewer: IndependentViewer,
+    server: Server,
+    study: str,
+    head: phantom.Phantom,
+    tmp_path: Path,
+    sequence: str,
 ) -> None:
     array, grid = segment(server, f"{study}/{sequence}", tmp_path / "given.nrrd")
     if sequence == "t2w":  # a class that is absent, in the middle of the numbers
         array[array == BRAIN_LABELS.value("edema")] = 0
-        told = submit(server, f"{study}/{sequence}", write_nifti(array, grid, BRAIN_LABELS, tmp_path / "edited.nii.gz"))
+        told = submit(
+            server, f"{study}/{sequence}", write_nifti(array, grid, BRAIN_LABELS, tmp_path / "edited.nii.gz")
+        )
     else:
         told = save(server, study)
     loaded = viewer.load(study, told["description"])
@@ -100,16 +126,24 @@ def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
     assert [one.type for one in loaded.segments] == [label.type.meaning for label in BRAIN_LABELS.labels]
     assert {one.algorithm for one in loaded.segments} == {told["kind"]}
     for one, label in zip(loaded.segments, BRAIN_LABELS.labels):
-        assert np.abs(np.subtract(one.color, label.color)).max() <= 2, f"{one.name}: {one.color}, not {label.color}"  # on its way through CIELab
+        assert np.abs(np.subtract(one.color, label.color)).max() <= 2, (
+            f"{one.name}: {one.color}, not {label.color}"
+        )  # on its way through CIELab
         assert len(one.world) == (array == label.value).sum()
     np.testing.assert_array_equal(loaded.names(grid), NAMES[array])
     # by the geometry of the phantom, which neither the server nor the viewer has made
     truth = head.grid.to_world(np.argwhere(head.labels).mean(axis=0))
-    assert np.linalg.norm(np.concatenate([one.world for one in loaded.segments]).mean(axis=0) - truth) < 3 * max(head.grids[sequence].spacing)
-    assert {address.split("/")[2] for address in viewer.asked if address.startswith("http")} == {viewer.url.split("/")[2]}  # the proxy is enough
+    assert np.linalg.norm(
+        np.concatenate([one.world for one in loaded.segments]).mean(axis=0) - truth
+    ) < 3 * max(head.grids[sequence].spacing)
+    assert {address.split("/")[2] for address in viewer.asked if address.startswith("http")} == {
+        viewer.url.split("/")[2]
+    }  # the proxy is enough
 
 
-def test_no_answer_through_the_proxy_names_the_pacs(viewer: IndependentViewer, pacs: Orthanc, study: str) -> None:
+def test_no_answer_through_the_proxy_names_the_pacs(
+    viewer: IndependentViewer, pacs: Orthanc, study: str
+) -> None:
     own = f":{pacs.port}/"  # with its colon: the figures alone stand in many a UID
     found = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/series", timeout=60)
     metadata = requests.get(f"{viewer.url}/proxy/dicom/studies/{study}/metadata", timeout=60)

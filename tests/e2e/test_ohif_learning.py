@@ -1,4 +1,6 @@
-"""The learning loop by OHIF's panel in Chromium: one click on Update Model is one fine-tuning, the new model then answers, and is taken back."""
+"""The learning loop by OHIF's panel in Chromium: one click on Update Model is one fine-tuning, the new model
+then answers, and is taken back.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,17 +28,34 @@ pytestmark = [
 
 @pytest.fixture
 def url(start_server: Callable, tmp_path: Path) -> str:
-    """A server on four DICOM studies, three of which a reader has labelled: OHIF itself cannot submit a label."""
-    heads = {name: phantom.make(seed=seed, **SMALL) for seed, name in enumerate(("ann", "ben", "cid", "dan"), 1)}
+    """A server on four DICOM studies, three of which a reader has labelled: OHIF itself cannot submit a
+    label.
+    """
+    heads = {
+        name: phantom.make(seed=seed, **SMALL) for seed, name in enumerate(("ann", "ben", "cid", "dan"), 1)
+    }
     for name, head in heads.items():
         phantom.write_dicom(head, tmp_path / "studies", name)
-    options = {"models_dir": untrained(tmp_path / "models"), "models": "slem_brain", "store": tmp_path / "store", "score_load": 0}
-    address = start_server(tmp_path / "studies", *(part for key, value in options.items() for part in ("--conf", key, str(value)))).url
+    options = {
+        "models_dir": untrained(tmp_path / "models"),
+        "models": "slem_brain",
+        "store": tmp_path / "store",
+        "score_load": 0,
+    }
+    address = start_server(
+        tmp_path / "studies",
+        *(part for key, value in options.items() for part in ("--conf", key, str(value))),
+    ).url
     for name in ("ann", "ben", "cid"):
         path = tmp_path / f"{name}.nii.gz"
         write_nifti(heads[name].labels, heads[name].grid, BRAIN_LABELS, path)
         with path.open("rb") as file:
-            answer = requests.put(f"{address}/datastore/label", params={"image": name}, files={"label": (path.name, file)}, timeout=120)
+            answer = requests.put(
+                f"{address}/datastore/label",
+                params={"image": name},
+                files={"label": (path.name, file)},
+                timeout=120,
+            )
         assert answer.ok, answer.text
     return address
 
@@ -64,7 +83,14 @@ def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_
         before = segmented(viewer)
 
         sent: list[str] = []
-        viewer.page.on("request", lambda request: sent.append(f"{request.method} {request.url.removeprefix(url)}") if "/train" in request.url else None)
+        viewer.page.on(
+            "request",
+            lambda request: (
+                sent.append(f"{request.method} {request.url.removeprefix(url)}")
+                if "/train" in request.url
+                else None
+            ),
+        )
         viewer.set_options("train", "slem_brain", max_epochs=2, epoch_steps=8)
         viewer.tab("Active Learning")
         viewer.press("Update Model")
@@ -72,7 +98,14 @@ def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_
         assert sent.count("POST /train/") == 1
         [task] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
         assert (task["request"]["model"], task["request"]["max_epochs"]) == ("slem_brain", 2)
-        wait_until(lambda: requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).status_code == 404, PATIENCE, pause=0.3)
+        wait_until(
+            lambda: (
+                requests.get(f"{url}/train/", params={"check_if_running": True}, timeout=60).status_code
+                == 404
+            ),
+            PATIENCE,
+            pause=0.3,
+        )
         [done] = requests.get(f"{url}/train/", params={"all": True}, timeout=60).json()
         assert (done["status"], done["published"]) == ("DONE", 1), done
         wait_until(lambda: info(url)["models"]["slem_brain"]["version"] == "test+1", PATIENCE, pause=0.3)
@@ -86,7 +119,9 @@ def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_
 
         viewer.tab("Active Learning")
         viewer.press("Next Sample")
-        viewer.page.wait_for_selector(f".nextSampleForm >> text='{study_of(url, 'dan')}'")  # the only one without a label
+        viewer.page.wait_for_selector(
+            f".nextSampleForm >> text='{study_of(url, 'dan')}'"
+        )  # the only one without a label
         viewer.page.keyboard.press("Escape")
         viewer.page.wait_for_selector(".nextSampleForm", state="detached")
 

@@ -1,4 +1,6 @@
-"""Orthanc, this server over it, OHIF in Chromium: four series on grids of their own, clicks by mouse, results in the PACS, the PACS gone for a while."""
+"""Orthanc, this server over it, OHIF in Chromium: four series on grids of their own, clicks by mouse, results
+in the PACS, the PACS gone for a while.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +41,9 @@ def pacs(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def server(pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def server(
+    pacs: Orthanc, start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
     return start_server(pacs.url, "--conf", "store", str(tmp_path_factory.mktemp("store")))
 
 
@@ -59,18 +63,26 @@ def segmentations(pacs: Orthanc, study: str) -> list[Dataset]:
 def healthy(head: phantom.Phantom, shown: ohif.Shown) -> np.ndarray:
     """Index of a voxel near the middle of the head that is neither tumour nor shown as such."""
     index = np.argwhere(shown.names == "")
-    there = np.round(head.grid.to_index(shown.grid.to_world(index))).astype(int).clip(0, np.array(head.grid.shape) - 1)
+    there = (
+        np.round(head.grid.to_index(shown.grid.to_world(index)))
+        .astype(int)
+        .clip(0, np.array(head.grid.shape) - 1)
+    )
     index = index[head.labels[tuple(there.T)] == 0]
     middle = head.grid.to_world((np.array(head.grid.shape) - 1) / 2)
     return index[np.linalg.norm(shown.grid.to_world(index) - middle, axis=1).argmin()]
 
 
 @pytest.mark.parametrize("sequence", ["t1n", "t2w", "t2f"])
-def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Viewer, pacs: Orthanc, head: phantom.Phantom, sequence: str) -> None:
+def test_each_series_is_segmented_clicked_and_saved_in_its_place(
+    viewer: ohif.Viewer, pacs: Orthanc, head: phantom.Phantom, sequence: str
+) -> None:
     study = pacs.study_of("ann")
     before = len(segmentations(pacs, study))
     viewer.open(study)
-    assert sorted(one for one in viewer.descriptions() if not one.startswith("Segmentation")) == sorted(SERIES.values())  # none of the other patient's
+    assert sorted(one for one in viewer.descriptions() if not one.startswith("Segmentation")) == sorted(
+        SERIES.values()
+    )  # none of the other patient's
     viewer.show(SERIES[sequence])
     viewer.connect()
     viewer.tab("Auto-Segmentation")
@@ -78,7 +90,9 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Vi
     automatic = viewer.shown()
     grid = head.grids[sequence]
     step = max(grid.spacing)
-    corners = np.linalg.norm(np.sort(automatic.grid.corners(), axis=0) - np.sort(grid.corners(), axis=0), axis=1)
+    corners = np.linalg.norm(
+        np.sort(automatic.grid.corners(), axis=0) - np.sort(grid.corners(), axis=0), axis=1
+    )
     assert corners.max() < 0.5 * min(grid.spacing)  # K may run the other way
     truth = head.grid.to_world(np.argwhere(head.labels).mean(axis=0))
     found = automatic.grid.to_world(np.argwhere(automatic.names != "").mean(axis=0))
@@ -101,10 +115,17 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(viewer: ohif.Vi
     assert viewer.save().endswith(f"in the study as {name!r}.")
     found = segmentations(pacs, study)
     assert len(found) == before + 1
-    assert (found[-1].PatientID, {one.SegmentAlgorithmType for one in found[-1].SegmentSequence}) == ("ann", {"SEMIAUTOMATIC"})
+    assert (found[-1].PatientID, {one.SegmentAlgorithmType for one in found[-1].SegmentSequence}) == (
+        "ann",
+        {"SEMIAUTOMATIC"},
+    )
     saved = read_by_highdicom(found[-1], clicked.grid)
     assert saved[tuple(corner)] == "edema"
-    stale = saved != clicked.names  # OHIF redraws the labels that have points over the others as they were, so a few voxels between two labels differ
+    stale = (
+        saved != clicked.names
+        # OHIF redraws the labels that have points over the others as they were, so a few voxels between two
+        # labels differ
+    )
     assert stale.mean() < 0.001
     assert np.isin(clicked.names[stale], ["", *automatic.names[stale]]).all()
     assert segmentations(pacs, pacs.study_of("ben")) == []
@@ -116,7 +137,9 @@ def test_an_edit_in_the_viewer_becomes_a_version(viewer: ohif.Viewer, server: Se
     before = requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()
     viewer.edit(study, f"{last.SeriesDescription}"[:30], "edema", "Edited in OHIF")
     end = time.monotonic() + 60
-    while len(after := requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()) == len(before):
+    while len(
+        after := requests.get(f"{server.url}/slem/labels", params={"image": study}, timeout=60).json()
+    ) == len(before):
         assert time.monotonic() < end, server.log.read_text()[-3000:]
         time.sleep(0.5)
     assert len(after) == len(before) + 1
@@ -130,16 +153,27 @@ def test_while_the_pacs_is_gone_nothing_is_lost(server: Server, pacs: Orthanc) -
 
     def infer() -> requests.Response:
         fields = {"params": '{"client_id": "eva"}'}
-        return requests.post(f"{server.url}/infer/slem_brain", params={"image": f"{study}/t2f", "output": "json"}, data=fields, timeout=300)
+        return requests.post(
+            f"{server.url}/infer/slem_brain",
+            params={"image": f"{study}/t2f", "output": "json"},
+            data=fields,
+            timeout=300,
+        )
 
     assert infer().ok
     pacs.stop()
     try:
         assert infer().ok  # from what was fetched
-        told = requests.post(f"{server.url}/slem/save", params={"image": study, "client_id": "eva"}, timeout=300).json()
+        told = requests.post(
+            f"{server.url}/slem/save", params={"image": study, "client_id": "eva"}, timeout=300
+        ).json()
         assert not told["dicom"]["stored"]
         assert "it is sent again by itself" in told["message"]
-        new = requests.post(f"{server.url}/infer/slem_brain", params={"image": study_of_memory(server, study), "output": "json"}, timeout=300)
+        new = requests.post(
+            f"{server.url}/infer/slem_brain",
+            params={"image": study_of_memory(server, study), "output": "json"},
+            timeout=300,
+        )
         assert (new.status_code, new.json()["error"]) == (502, "PacsFailed")
     finally:
         pacs.start()

@@ -1,6 +1,8 @@
-"""DICOM results under other people's eyes: dciodvfy (dicom3tools) finds no error, dcmqi reads the same voxels, names and colours.
+"""DICOM results under other people's eyes: dciodvfy (dicom3tools) finds no error, dcmqi reads the same
+voxels, names and colours.
 
-Needs `dciodvfy` (Debian and Ubuntu: dicom3tools) and `segimage2itkimage` (dcmqi in .venv-slicer, made by `make e2e`).
+Needs `dciodvfy` (Debian and Ubuntu: dicom3tools) and `segimage2itkimage` (dcmqi in .venv-slicer, made by
+`make e2e`).
 """
 
 import dataclasses
@@ -38,7 +40,9 @@ KINDS = {  # the labels that are there, and how they came about
 
 pytestmark = pytest.mark.e2e
 validated = pytest.mark.skipif(DCIODVFY is None, reason="no dciodvfy: apt-get install dicom3tools")
-converted = pytest.mark.skipif(DCMQI is None, reason="no segimage2itkimage of dcmqi: `make e2e` installs it into .venv-slicer")
+converted = pytest.mark.skipif(
+    DCMQI is None, reason="no segimage2itkimage of dcmqi: `make e2e` installs it into .venv-slicer"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Case:
 
 @pytest.fixture(scope="module", params=["axial-oblique", "reversed", "sagittal", "coronal"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    whole = phantom.make(seed=5, shape=(37, 45, 30), spacing=(1.25, 1.0, 1.5), oblique=request.param == "axial-oblique")  # odd: frames end inside a byte
+    whole = phantom.make(
+        seed=5, shape=(37, 45, 30), spacing=(1.25, 1.0, 1.5), oblique=request.param == "axial-oblique"
+    )  # odd: frames end inside a byte
     code = {"reversed": "LPI", "sagittal": "PIL", "coronal": "LIP"}.get(request.param)
     made = phantom.reorient_phantom(whole, code) if code else whole
     folder = tmp_path_factory.mktemp("studies")
@@ -61,15 +67,22 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def errors_of(path: Path) -> list[str]:
     told = subprocess.run([DCIODVFY, str(path)], capture_output=True, text=True, timeout=120, check=False)
     assert Path(path).is_file()
-    assert any(iod in told.stderr for iod in ("Segmentation", "RTStructureSet")), f"dciodvfy did not know what {path.name} is: {told.stderr}"
+    assert any(iod in told.stderr for iod in ("Segmentation", "RTStructureSet")), (
+        f"dciodvfy did not know what {path.name} is: {told.stderr}"
+    )
     return [line for line in told.stderr.splitlines() if line.startswith("Error")]
 
 
 @validated
 @pytest.mark.parametrize(("kept", "provenance"), KINDS.values(), ids=KINDS)
-def test_dciodvfy_finds_no_error_in_a_segmentation(case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance) -> None:
+def test_dciodvfy_finds_no_error_in_a_segmentation(
+    case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance
+) -> None:
     array = np.where(np.isin(case.array, kept), case.array, 0).astype(np.uint8)
-    assert errors_of(write_seg(array, case.grid, BRAIN_LABELS, case.series, provenance, tmp_path / "a.dcm")) == []
+    assert (
+        errors_of(write_seg(array, case.grid, BRAIN_LABELS, case.series, provenance, tmp_path / "a.dcm"))
+        == []
+    )
 
 
 @validated
@@ -83,24 +96,46 @@ def test_dciodvfy_would_find_one(case: Case, tmp_path: Path) -> None:
 
 @validated
 @pytest.mark.parametrize(("kept", "provenance"), KINDS.values(), ids=KINDS)
-def test_dciodvfy_finds_no_error_in_a_structure_set(case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance) -> None:
+def test_dciodvfy_finds_no_error_in_a_structure_set(
+    case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance
+) -> None:
     array = np.where(np.isin(case.array, kept), case.array, 0).astype(np.uint8)
-    assert errors_of(write_rtstruct(array, case.grid, BRAIN_LABELS, case.series, provenance, tmp_path / "a.dcm")) == []
+    assert (
+        errors_of(write_rtstruct(array, case.grid, BRAIN_LABELS, case.series, provenance, tmp_path / "a.dcm"))
+        == []
+    )
 
 
 @converted
 @pytest.mark.parametrize(("kept", "provenance"), KINDS.values(), ids=KINDS)
-def test_dcmqi_reads_the_same_voxels_names_and_colours(case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance) -> None:
+def test_dcmqi_reads_the_same_voxels_names_and_colours(
+    case: Case, tmp_path: Path, kept: tuple[int, ...], provenance: Provenance
+) -> None:
     array = np.where(np.isin(case.array, kept), case.array, 0).astype(np.uint8)
     path = write_seg(array, case.grid, BRAIN_LABELS, case.series, provenance, tmp_path / "a.dcm")
-    command = [DCMQI, "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nii", "--mergeSegments"]
+    command = [
+        DCMQI,
+        "--inputDICOM",
+        path,
+        "--outputDirectory",
+        tmp_path,
+        "--outputType",
+        "nii",
+        "--mergeSegments",
+    ]
     told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
     image = nibabel.load(tmp_path / "1.nii.gz")
     values = np.asarray(image.dataobj).astype(np.uint8)
-    np.testing.assert_array_equal(place(values, Grid(values.shape, image.affine), case.grid, "dcmqi's"), array)
+    np.testing.assert_array_equal(
+        place(values, Grid(values.shape, image.affine), case.grid, "dcmqi's"), array
+    )
     segments = json.loads((tmp_path / "meta.json").read_text())["segmentAttributes"][0]
     for one, label in zip(segments, BRAIN_LABELS.labels, strict=True):
-        assert (one["labelID"], one["SegmentLabel"], tuple(one["recommendedDisplayRGBValue"])) == (label.value, label.name, label.color)
+        assert (one["labelID"], one["SegmentLabel"], tuple(one["recommendedDisplayRGBValue"])) == (
+            label.value,
+            label.name,
+            label.color,
+        )
         assert one["SegmentedPropertyTypeCodeSequence"]["CodeValue"] == label.type.value
         assert one["SegmentAlgorithmType"] == provenance.kind

@@ -14,7 +14,11 @@ import requests
 PROJECT = Path(__file__).parents[2]
 BUNDLED = (PROJECT / "pretrained/slem_brain/card.yaml").is_file()
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.skipif(not BUNDLED, reason="no bundled weights")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not BUNDLED, reason="no bundled weights"),
+]
 
 
 def command(*options: str) -> tuple[list[str], int]:
@@ -27,7 +31,9 @@ def command(*options: str) -> tuple[list[str], int]:
 def test_without_studies_it_serves_a_demo_and_says_what_to_do_next(tmp_path: Path) -> None:
     words, port = command()
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(words, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        words, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         said = ""
         while "Ctrl+C" not in said:
             line = process.stdout.readline()
@@ -35,17 +41,35 @@ def test_without_studies_it_serves_a_demo_and_says_what_to_do_next(tmp_path: Pat
             said += line
         assert "Making demo-1, demo-2, demo-abdomen in" in said
         assert f"ready at http://127.0.0.1:{port} with 3 cases, models: " in said
-        assert {"slem_brain", "slem_abdomen"} <= set(said.partition("models: ")[2].partition(".")[0].split(", "))
+        assert {"slem_brain", "slem_abdomen"} <= set(
+            said.partition("models: ")[2].partition(".")[0].split(", ")
+        )
         assert requests.get(f"http://127.0.0.1:{port}/info/", timeout=60).json()["datastore"]["total"] == 3
-        for case, model, other in (("demo-1", "slem_brain", ""), ("demo-2", "slem_brain", "slem_abdomen"), ("demo-abdomen", "slem_abdomen", "slem_brain")):
-            given = requests.post(f"http://127.0.0.1:{port}/infer/{model}", params={"image": case, "output": "image"}, timeout=300)
+        for case, model, other in (
+            ("demo-1", "slem_brain", ""),
+            ("demo-2", "slem_brain", "slem_abdomen"),
+            ("demo-abdomen", "slem_abdomen", "slem_brain"),
+        ):
+            given = requests.post(
+                f"http://127.0.0.1:{port}/infer/{model}",
+                params={"image": case, "output": "image"},
+                timeout=300,
+            )
             assert given.content.startswith(b"NRRD")
             if other:
-                refused = requests.post(f"http://127.0.0.1:{port}/infer/{other}", params={"image": case, "output": "image"}, timeout=60)
+                refused = requests.post(
+                    f"http://127.0.0.1:{port}/infer/{other}",
+                    params={"image": case, "output": "image"},
+                    timeout=60,
+                )
                 assert refused.status_code == 422
                 assert f"is not for {other}" in refused.text
         for model, cases in (("slem_brain", {"demo-1", "demo-2"}), ("slem_abdomen", {"demo-abdomen"})):
-            first = requests.post(f"http://127.0.0.1:{port}/activelearning/balanced", json={"model": model, "client_id": model}, timeout=60).json()
+            first = requests.post(
+                f"http://127.0.0.1:{port}/activelearning/balanced",
+                json={"model": model, "client_id": model},
+                timeout=60,
+            ).json()
             assert first["id"] in cases
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)

@@ -1,4 +1,6 @@
-"""The wheel's own client for 3D Slicer against a real server on phantoms: ask, download, segment, save; what goes wrong: `test_slicer_refusals.py`."""
+"""The wheel's own client for 3D Slicer against a real server on phantoms: ask, download, segment, save; what
+goes wrong: `test_slicer_refusals.py`.
+"""
 
 import gzip
 import itertools
@@ -23,14 +25,20 @@ from tests.e2e.slicer_client import BUNDLED, NAMES, SEQUENCES, World, load_clien
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # the client leaves its sockets to the garbage collector
 ]
 
 
 def assert_same_grid(result: sitk.Image, image: sitk.Image) -> None:
     assert result.GetSize() == image.GetSize()
     for corner in ((0, 0, 0), tuple(n - 1 for n in image.GetSize())):
-        np.testing.assert_allclose(result.TransformIndexToPhysicalPoint(corner), image.TransformIndexToPhysicalPoint(corner), atol=1e-3)
+        np.testing.assert_allclose(
+            result.TransformIndexToPhysicalPoint(corner),
+            image.TransformIndexToPhysicalPoint(corner),
+            atol=1e-3,
+        )
     np.testing.assert_allclose(result.GetDirection(), image.GetDirection(), atol=1e-5)
 
 
@@ -52,7 +60,15 @@ def test_info_lists_models_labels_and_strategies(world: World) -> None:
     assert sorted(model["labels"], key=model["labels"].get) == NAMES
     assert model["config"] == {"sequence": ["auto", *SEQUENCES]}
     assert info["labels"] == NAMES  # OHIF needs a list
-    assert set(info["strategies"]) == {"balanced", "uncertainty", "disagreement", "diverse", "foreground_random", "random", "first"}
+    assert set(info["strategies"]) == {
+        "balanced",
+        "uncertainty",
+        "disagreement",
+        "diverse",
+        "foreground_random",
+        "random",
+        "first",
+    }
     assert list(info["trainers"]) == ["slem_brain"]  # pre-training is no button of a client
     assert info["datastore"] == {"total": 4, "completed": 0, "label_tags": {}}
     assert set(world.client.datastore()["objects"]) == set(world.phantoms)
@@ -79,7 +95,10 @@ def test_every_case_is_segmented_on_its_image_grid_with_the_right_names(world: W
         assert params["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
         assert set(np.unique(voxels(result))) <= {0, 1, 2, 3}
         assert set(params["latencies"]) == {"read", "prepare", "network", "restore", "write", "total"}
-        assert sum(params["latencies"][step] for step in params["latencies"] if step != "total") <= params["latencies"]["total"] + 0.01
+        assert (
+            sum(params["latencies"][step] for step in params["latencies"] if step != "total")
+            <= params["latencies"]["total"] + 0.01
+        )
         assert params["missing"] == (["t1c"] if case == "without-contrast" else [])
         np.testing.assert_array_equal(voxels(result), expected(world, case, params["sequence"]))
         for name, value in params["label_names"].items():
@@ -100,19 +119,33 @@ def test_any_sibling_gives_the_result_on_its_own_grid(world: World, tmp_path: Pa
         assert_same_grid(result, world.image(f"own-grids/{sequence}", tmp_path))
         assert result.GetSize() == world.phantoms["own-grids"].grids[sequence].shape
         assert params["sequence"] == sequence
-        assert params["latencies"]["read"] == params["latencies"]["prepare"] == 0.0  # prepared when the case was asked for before
+        assert (
+            params["latencies"]["read"] == params["latencies"]["prepare"] == 0.0
+        )  # prepared when the case was asked for before
         np.testing.assert_array_equal(voxels(result), expected(world, "own-grids", sequence))
 
 
 def test_a_series_may_be_named_as_its_file_is(world: World) -> None:
     by_series, _ = world.infer("case one/t2f")
     by_case, _ = world.infer("case one")
-    np.testing.assert_array_equal(voxels(by_series), voxels(by_case))  # on one grid all siblings give the same
+    np.testing.assert_array_equal(
+        voxels(by_series), voxels(by_case)
+    )  # on one grid all siblings give the same
 
 
 def test_ohif_gets_raw_voxels(world: World) -> None:
-    params = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
-    answer = requests.post(f"{world.url}/infer/slem_brain", params={"image": "case one", "output": "image"}, data={"params": json.dumps(params)}, timeout=120)
+    params = {
+        "result_extension": ".nrrd",
+        "result_dtype": "uint8",
+        "result_compress": False,
+        "restore_label_idx": False,
+    }
+    answer = requests.post(
+        f"{world.url}/infer/slem_brain",
+        params={"image": "case one", "output": "image"},
+        data={"params": json.dumps(params)},
+        timeout=120,
+    )
     answer.raise_for_status()
     header, _, body = answer.content.partition(b"\n\n")
     assert b"encoding: raw" in header
@@ -130,7 +163,9 @@ def test_an_uploaded_volume_is_segmented_alone(world: World, tmp_path: Path) -> 
     file, params = world.client.infer("slem_brain", "MRHead", {"sequence": "t2f"}, session_id=session)
     assert_same_grid(sitk.ReadImage(file), sitk.ReadImage(str(path)))
     assert (params["used"], params["notes"]) == (["t2f"], [])
-    _, params = world.client.infer("slem_brain", "MRHead", {"sequence": ["auto", *SEQUENCES]}, session_id=session)
+    _, params = world.client.infer(
+        "slem_brain", "MRHead", {"sequence": ["auto", *SEQUENCES]}, session_id=session
+    )
     assert params["used"] == ["t1c"]
     assert "does not tell which sequence" in params["notes"][0]
     world.client.remove_session(session)
@@ -146,7 +181,9 @@ def test_an_upload_of_several_sequences_uses_what_its_names_tell(world: World) -
 
 
 def test_a_file_sent_with_the_request_is_segmented(world: World) -> None:
-    file, params = world.client.infer("slem_brain", "", {"sequence": "t1c"}, file=str(world.studies / "case one/case one-t1c.nii.gz"))
+    file, params = world.client.infer(
+        "slem_brain", "", {"sequence": "t1c"}, file=str(world.studies / "case one/case one-t1c.nii.gz")
+    )
     assert voxels(sitk.ReadImage(file)).shape == world.phantoms["case one"].grid.shape
     assert params["used"] == ["t1c"]
 
@@ -160,9 +197,13 @@ def test_an_uploaded_image_becomes_a_case_that_takes_labels(world: World, tmp_pa
     assert params["used"] == ["t2w"]
     path = tmp_path / "label.nii.gz"
     sitk.WriteImage(result, str(path))
-    world.client.save_label("Reader's scan_t2w", str(path), params={"label_info": [{"name": name} for name in NAMES]})
+    world.client.save_label(
+        "Reader's scan_t2w", str(path), params={"label_info": [{"name": name} for name in NAMES]}
+    )
     other = (world.studies / "sagittal/sagittal-t2w.nii.gz").read_bytes()
-    status, text = world.refusal("PUT", "/datastore/?image=Reader's scan_t2w", files={"file": ("x.nii.gz", other)})
+    status, text = world.refusal(
+        "PUT", "/datastore/?image=Reader's scan_t2w", files={"file": ("x.nii.gz", other)}
+    )
     assert status == 400
     assert "another image with the id" in text
     requests.delete(f"{world.url}/datastore/?id=Reader's scan_t2w", timeout=60).raise_for_status()
@@ -175,10 +216,16 @@ def test_an_uploaded_image_becomes_a_case_that_takes_labels(world: World, tmp_pa
 def test_a_saved_label_is_renumbered_by_name_and_comes_back(world: World, tmp_path: Path) -> None:
     case = "own-grids"
     truth = world.phantoms[case]
-    file_values = np.array([0, 3, 1, 2], np.uint8)[truth.labels]  # the reader's segments: edema, enhancing tumor, necrosis
+    file_values = np.array([0, 3, 1, 2], np.uint8)[
+        truth.labels
+    ]  # the reader's segments: edema, enhancing tumor, necrosis
     path = tmp_path / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(file_values, truth.grid.affine), path)
-    info = [{"name": "edema", "idx": 2}, {"name": "enhancing tumor", "idx": 3}, {"name": "necrosis", "idx": 4}]  # idx counts a background
+    info = [
+        {"name": "edema", "idx": 2},
+        {"name": "enhancing tumor", "idx": 3},
+        {"name": "necrosis", "idx": 4},
+    ]  # idx counts a background
     before = world.client.info()["datastore"]["completed"]
     assert world.client.save_label(case, str(path), params={"label_info": info})["label"] == case
     assert world.client.info()["datastore"]["completed"] == before + 1
@@ -196,9 +243,15 @@ def test_every_version_of_a_label_is_kept_beside_the_sources(world: World, tmp_p
     for value in (1, 2, 3):
         path = tmp_path / f"{value}.nii.gz"
         nibabel.save(nibabel.Nifti1Image(np.full(grid.shape, value, np.uint8), grid.affine), path)
-        world.client.save_label(case, str(path), tag="draft", params={"label_info": [{"name": name} for name in NAMES]})
+        world.client.save_label(
+            case, str(path), tag="draft", params={"label_info": [{"name": name} for name in NAMES]}
+        )
     versions = sorted((world.studies / ".slem/labels" / case / "draft").iterdir())
-    assert [np.asarray(nibabel.load(version / "label.nii.gz").dataobj).max() for version in versions] == [1, 2, 3]
+    assert [np.asarray(nibabel.load(version / "label.nii.gz").dataobj).max() for version in versions] == [
+        1,
+        2,
+        3,
+    ]
     assert sorted(path.name for path in (world.studies / case).iterdir()) == sources
 
 
@@ -206,7 +259,9 @@ def test_a_label_on_another_grid_is_refused_and_nothing_lost(world: World, tmp_p
     path = tmp_path / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.diag([3.3, 3.3, 3.3, 1])), path)
     with pytest.raises(world.error) as refused:
-        world.client.save_label("case one", str(path), tag="strange", params={"label_info": [{"name": "edema"}]})
+        world.client.save_label(
+            "case one", str(path), tag="strange", params={"label_info": [{"name": "edema"}]}
+        )
     assert "Status: 422" in refused.value.msg
     assert "nothing was saved" in refused.value.msg
     assert "strange" not in world.client.datastore()["objects"]["case one"]["labels"]
@@ -219,20 +274,32 @@ def test_a_label_of_unknown_names_is_refused(world: World, tmp_path: Path) -> No
     with pytest.raises(world.error) as refused:
         world.client.save_label("case one", str(path), params={"label_info": [{"name": "liver"}]})
     assert "Status: 422" in refused.value.msg
-    assert "unknown label 'liver': this model has necrosis, edema, enhancing tumor" in json.loads(refused.value.msg.partition("Response: ")[2])["detail"]
+    assert (
+        "unknown label 'liver': this model has necrosis, edema, enhancing tumor"
+        in json.loads(refused.value.msg.partition("Response: ")[2])["detail"]
+    )
 
 
 def test_a_label_file_that_is_none_is_refused(world: World) -> None:
-    status, text = world.refusal("PUT", "/datastore/label?image=case one", files={"label": ("label.nii.gz", gzip.compress(b"no image"))})
+    status, text = world.refusal(
+        "PUT",
+        "/datastore/label?image=case one",
+        files={"label": ("label.nii.gz", gzip.compress(b"no image"))},
+    )
     assert status == 422
     assert "cannot be read as NIfTI" in text
 
 
 def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
     """In a process of its own; again it makes only what is missing."""
-    requests.post(f"{world.url}/batch/infer/slem_brain?images=all", json={"label_tag": "original"}, timeout=60).raise_for_status()
+    requests.post(
+        f"{world.url}/batch/infer/slem_brain?images=all", json={"label_tag": "original"}, timeout=60
+    ).raise_for_status()
     end = time.monotonic() + 300
-    while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < end:
+    while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())["status"] in (
+        "SUBMITTED",
+        "RUNNING",
+    ) and time.monotonic() < end:
         time.sleep(1)
     assert task["status"] == "DONE", task
     objects = world.client.datastore()["objects"]
@@ -243,10 +310,18 @@ def test_batch_inference_saves_labels_of_all_cases(world: World) -> None:
     assert info["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
     assert (info["record"]["automatic"], info["record"]["client"]) == (True, "slem predict")
     before = len(requests.get(f"{world.url}/slem/labels", timeout=60).json())
-    requests.post(f"{world.url}/batch/infer/slem_brain?images=unlabeled", timeout=60).raise_for_status()  # MONAI Label's own defaults
-    while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())["status"] == "RUNNING" and time.monotonic() < end:
+    requests.post(
+        f"{world.url}/batch/infer/slem_brain?images=unlabeled", timeout=60
+    ).raise_for_status()  # MONAI Label's own defaults
+    while (task := requests.get(f"{world.url}/batch/infer", timeout=60).json())[
+        "status"
+    ] == "RUNNING" and time.monotonic() < end:
         time.sleep(1)
-    assert (task["status"], task["total"], len(requests.get(f"{world.url}/slem/labels", timeout=60).json())) == ("DONE", 0, before)  # made once
+    assert (
+        task["status"],
+        task["total"],
+        len(requests.get(f"{world.url}/slem/labels", timeout=60).json()),
+    ) == ("DONE", 0, before)  # made once
 
 
 def test_a_submitted_label_tells_who_made_it_with_what_and_in_what_time(world: World, tmp_path: Path) -> None:
@@ -256,22 +331,41 @@ def test_a_submitted_label_tells_who_made_it_with_what_and_in_what_time(world: W
     for reader in ("eva", "tom"):
         client = load_client().MONAILabelClient(world.url, tmpdir=str(tmp_path), client_id=reader)
         client.infer("slem_brain", "case one", {"result_extension": ".nrrd"})
-        client.save_label("case one", str(path), tag="look", params={"label_info": [{"name": name} for name in NAMES], "model": "slem_brain"})
-    looks = [one for one in requests.get(f"{world.url}/slem/labels", params={"image": "case one"}, timeout=60).json() if one["tag"] == "look"]
-    assert [(one["version"], one["reader"].partition("@")[0], one["client"], one["model"]) for one in looks] == [
+        client.save_label(
+            "case one",
+            str(path),
+            tag="look",
+            params={"label_info": [{"name": name} for name in NAMES], "model": "slem_brain"},
+        )
+    looks = [
+        one
+        for one in requests.get(f"{world.url}/slem/labels", params={"image": "case one"}, timeout=60).json()
+        if one["tag"] == "look"
+    ]
+    assert [
+        (one["version"], one["reader"].partition("@")[0], one["client"], one["model"]) for one in looks
+    ] == [
         (1, "eva", "3D Slicer", "slem_brain"),
         (2, "tom", "3D Slicer", "slem_brain"),
     ]
     assert all(0 < one["seconds"] < 60 and one["clicks"] == 0 and not one["automatic"] for one in looks)
-    file = requests.get(f"{world.url}/slem/labels/file", params={"image": "case one", "tag": "look", "version": 1}, timeout=60)
+    file = requests.get(
+        f"{world.url}/slem/labels/file", params={"image": "case one", "tag": "look", "version": 1}, timeout=60
+    )
     (tmp_path / "first.nii.gz").write_bytes(file.content)
-    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "first.nii.gz").dataobj), world.phantoms["case one"].labels)
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.load(tmp_path / "first.nii.gz").dataobj), world.phantoms["case one"].labels
+    )
 
 
 @pytest.mark.skipif(not BUNDLED, reason="no bundled weights: an untrained model takes no clicks")
-def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(world: World, start_server: Callable, tmp_path: Path) -> None:
+def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(
+    world: World, start_server: Callable, tmp_path: Path
+) -> None:
     """With the tools for clicks as well, which the other tests' server does not offer."""
-    client = load_client().MONAILabelClient(start_server(tmp_path / "studies").url, tmpdir=str(tmp_path), client_id="reader")
+    client = load_client().MONAILabelClient(
+        start_server(tmp_path / "studies").url, tmpdir=str(tmp_path), client_id="reader"
+    )
     ask = lambda model, case, **more: client.infer(model, case, {"result_extension": ".nrrd", **more})  # noqa: E731
     place = [int(v) for v in np.argwhere(world.phantoms["case one"].labels == 0).mean(axis=0).round()]
     sets = [kept for count in range(1, 5) for kept in itertools.combinations(SEQUENCES, count)]
@@ -280,7 +374,10 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(world:
         case = "only " + " ".join(kept)
         (tmp_path / "studies" / case).mkdir(parents=True)
         for name in kept:
-            shutil.copy(world.studies / f"case one/case one-{name}.nii.gz", tmp_path / "studies" / case / f"{case}-{name}.nii.gz")
+            shutil.copy(
+                world.studies / f"case one/case one-{name}.nii.gz",
+                tmp_path / "studies" / case / f"{case}-{name}.nii.gz",
+            )
         file, params = ask("slem_brain", case)
         result, told = voxels(sitk.ReadImage(file)), (sorted(kept), sorted(set(SEQUENCES) - set(kept)))
         assert (sorted(params["used"]), sorted(params["missing"])) == told

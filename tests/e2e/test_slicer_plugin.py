@@ -1,4 +1,6 @@
-"""The plugin of 3D Slicer as the wheel ships it, on Slicer's own C++, against a running server: what a reader sees and saves."""
+"""The plugin of 3D Slicer as the wheel ships it, on Slicer's own C++, against a running server: what a reader
+sees and saves.
+"""
 
 import json
 import subprocess
@@ -42,8 +44,13 @@ class Session:
 
     def reply(self, folder: Path) -> dict[str, tuple[int, np.ndarray]]:
         """Voxels and centre (RAS mm) of each label in the server's own reply, read without Slicer."""
-        address, wanted = f"{self.server}/infer/{self.seen['model']}", json.dumps({"result_extension": ".nrrd"})
-        answer = requests.post(address, params={"image": self.key, "output": "image"}, data={"params": wanted}, timeout=300)
+        address, wanted = (
+            f"{self.server}/infer/{self.seen['model']}",
+            json.dumps({"result_extension": ".nrrd"}),
+        )
+        answer = requests.post(
+            address, params={"image": self.key, "output": "image"}, data={"params": wanted}, timeout=300
+        )
         answer.raise_for_status()
         path = folder / "reply.nrrd"
         path.write_bytes(answer.content)
@@ -69,7 +76,9 @@ def cases() -> dict[str, phantom.Phantom]:
 
 
 @pytest.fixture(scope="module")
-def server(cases: dict[str, phantom.Phantom], start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> object:
+def server(
+    cases: dict[str, phantom.Phantom], start_server: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> object:
     """A server with the two cases and the automatic model alone."""
     studies = tmp_path_factory.mktemp("studies")
     for name, case in cases.items():
@@ -79,8 +88,21 @@ def server(cases: dict[str, phantom.Phantom], start_server: Callable, tmp_path_f
 
 def drive(server: object, folder: Path, *options: str) -> dict:
     """What the reader saw, without any error box."""
-    command = [SLICER, PROJECT / "tests/e2e/slicer/drive.py", "--plugin", PLUGIN, "--server", server.url, "--folder", folder, "--out", folder / "seen.json"]
-    ended = subprocess.run([str(word) for word in [*command, *options]], capture_output=True, text=True, timeout=400, check=False)
+    command = [
+        SLICER,
+        PROJECT / "tests/e2e/slicer/drive.py",
+        "--plugin",
+        PLUGIN,
+        "--server",
+        server.url,
+        "--folder",
+        folder,
+        "--out",
+        folder / "seen.json",
+    ]
+    ended = subprocess.run(
+        [str(word) for word in [*command, *options]], capture_output=True, text=True, timeout=400, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     seen = json.loads((folder / "seen.json").read_text())
     assert seen["errors"] == [], f"{seen['errors']}\n{server.log.read_text()[-4000:]}"
@@ -88,9 +110,15 @@ def drive(server: object, folder: Path, *options: str) -> dict:
 
 
 @pytest.fixture(scope="module", params=["path", "download"])
-def session(request: pytest.FixtureRequest, server: object, cases: dict, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """A reader takes the next case, segments it and saves; the image comes by a path of the same disk, the next reader's by download."""
-    seen = drive(server, tmp_path_factory.mktemp("slicer"), *(["--elsewhere"] if request.param == "download" else []))
+def session(
+    request: pytest.FixtureRequest, server: object, cases: dict, tmp_path_factory: pytest.TempPathFactory
+) -> Session:
+    """A reader takes the next case, segments it and saves; the image comes by a path of the same disk, the
+    next reader's by download.
+    """
+    seen = drive(
+        server, tmp_path_factory.mktemp("slicer"), *(["--elsewhere"] if request.param == "download" else [])
+    )
     return Session(seen, server.url, cases[seen["sample"]["id"]])
 
 
@@ -107,7 +135,9 @@ def test_shows_the_reference_sequence_where_it_lies(session: Session) -> None:
 
 
 def test_begins_with_an_empty_segment_a_label(session: Session) -> None:
-    assert [(segment["name"], segment["voxels"]) for segment in session.seen["before"]] == [(name, 0) for name in NAMES]
+    assert [(segment["name"], segment["voxels"]) for segment in session.seen["before"]] == [
+        (name, 0) for name in NAMES
+    ]
 
 
 def test_shows_three_named_segments_as_the_server_sent_them(session: Session, tmp_path: Path) -> None:
@@ -121,7 +151,11 @@ def test_shows_three_named_segments_as_the_server_sent_them(session: Session, tm
 
 def test_shows_the_tumour_where_it_is(session: Session) -> None:
     segments = session.seen["segments"]
-    shown = np.average([segment["centre"] for segment in segments], axis=0, weights=[segment["voxels"] for segment in segments])
+    shown = np.average(
+        [segment["centre"] for segment in segments],
+        axis=0,
+        weights=[segment["voxels"] for segment in segments],
+    )
     truth = session.case.grid.to_world(np.argwhere(session.case.labels > 0)).mean(0)
     assert np.linalg.norm(shown - truth) < 10, f"shown at {shown}, the tumour is at {truth}"
 
@@ -130,7 +164,9 @@ def test_saves_the_label_by_name_and_lists_it(session: Session, tmp_path: Path) 
     listed = session.seen["datastore"]["objects"][session.key]["labels"]
     assert "final" in listed
     path = tmp_path / "final.nii.gz"
-    answer = requests.get(f"{session.server}/datastore/label", params={"label": session.key, "tag": "final"}, timeout=60)
+    answer = requests.get(
+        f"{session.server}/datastore/label", params={"label": session.key, "tag": "final"}, timeout=60
+    )
     answer.raise_for_status()
     path.write_bytes(answer.content)
     image = nibabel.load(path)
@@ -138,31 +174,61 @@ def test_saves_the_label_by_name_and_lists_it(session: Session, tmp_path: Path) 
     for value, segment in enumerate(session.seen["segments"], 1):
         voxels = np.argwhere(array == value)
         assert len(voxels) == segment["voxels"], segment["name"]
-        np.testing.assert_allclose(nibabel.affines.apply_affine(image.affine, voxels).mean(0), segment["centre"], atol=CLOSE)
+        np.testing.assert_allclose(
+            nibabel.affines.apply_affine(image.affine, voxels).mean(0), segment["centre"], atol=CLOSE
+        )
 
 
 def test_segments_and_saves_a_volume_that_is_not_on_the_server(server: object, tmp_path: Path) -> None:
-    """As a session: one sequence, sent up by the plugin; the label then belongs to a new case of that name."""
+    """As a session: one sequence, sent up by the plugin; the label then belongs to a new case of
+    that name.
+    """
     case = phantom.make(seed=5)
     own = phantom.write_nifti(case, tmp_path, "guest", labels=False) / "guest-t1c.nii.gz"
     seen = drive(server, tmp_path, "--volume", str(own))
     assert [segment["name"] for segment in seen["segments"]] == NAMES
     assert tuple(seen["volume"]["shape"]) == case.grids["t1c"].shape
     listed = seen["datastore"]["objects"]
-    assert [name for name, entry in listed.items() if name not in CASES and "final" in entry["labels"]] == ["guest-t1c"]
+    assert [name for name, entry in listed.items() if name not in CASES and "final" in entry["labels"]] == [
+        "guest-t1c"
+    ]
 
 
 @pytest.fixture(scope="module")
-def clicked(cases: dict[str, phantom.Phantom], click_models: Path, start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """A reader segments the oblique case, then places landmarks with SmartEdit: two labels, nothing, and takes the last one away."""
+def clicked(
+    cases: dict[str, phantom.Phantom],
+    click_models: Path,
+    start_server: Callable,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict:
+    """A reader segments the oblique case, then places landmarks with SmartEdit: two labels, nothing, and
+    takes the last one away.
+    """
     studies, case = tmp_path_factory.mktemp("click_studies"), cases["Oblique"]
     phantom.write_nifti(case, studies, "Oblique", labels=False)
     grid = case.grids["t1c"]
-    places = [grid.to_world(np.floor(np.array(grid.shape) * share)).tolist() for share in ((0.3, 0.5, 0.5), (0.65, 0.45, 0.5), (0.5, 0.3, 0.5))]
-    clicks = [{"label": name, "ras": ras} for name, ras in zip(["edema", "enhancing tumor", "background"], places)]
+    places = [
+        grid.to_world(np.floor(np.array(grid.shape) * share)).tolist()
+        for share in ((0.3, 0.5, 0.5), (0.65, 0.45, 0.5), (0.5, 0.3, 0.5))
+    ]
+    clicks = [
+        {"label": name, "ras": ras} for name, ras in zip(["edema", "enhancing tumor", "background"], places)
+    ]
     back = {"remove": "enhancing tumor"}
-    options = "--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks,slem_brain_scribbles"
-    return drive(start_server(studies, *options), tmp_path_factory.mktemp("slicer"), "--clicks", json.dumps([*clicks, back]))
+    options = (
+        "--conf",
+        "models_dir",
+        str(click_models),
+        "--conf",
+        "models",
+        "slem_brain,slem_brain_clicks,slem_brain_scribbles",
+    )
+    return drive(
+        start_server(studies, *options),
+        tmp_path_factory.mktemp("slicer"),
+        "--clicks",
+        json.dumps([*clicks, back]),
+    )
 
 
 def test_smart_edit_offers_the_labels_and_the_background(clicked: dict) -> None:
@@ -180,6 +246,9 @@ def test_a_landmark_shows_its_label_where_it_lies(clicked: dict) -> None:
 
 def test_a_landmark_taken_away_takes_its_label_with_it(clicked: dict) -> None:
     assert clicked["clicks"][3]["at"] == []
-    voxels = [next(one["voxels"] for one in click["segments"] if one["name"] == "enhancing tumor") for click in clicked["clicks"]]
+    voxels = [
+        next(one["voxels"] for one in click["segments"] if one["name"] == "enhancing tumor")
+        for click in clicked["clicks"]
+    ]
     assert voxels[1] > voxels[0]
     assert voxels[3] < voxels[2]

@@ -1,4 +1,6 @@
-"""What goes wrong between the wheel's own client for 3D Slicer and a real server: it is told in plain words, and the server lives on."""
+"""What goes wrong between the wheel's own client for 3D Slicer and a real server: it is told in plain words,
+and the server lives on.
+"""
 
 import shutil
 
@@ -10,7 +12,9 @@ from tests.waiting import wait_until
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client leaves its sockets to the garbage collector
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),  # the client leaves its sockets to the garbage collector
 ]
 
 
@@ -30,7 +34,12 @@ pytestmark = [
         ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
         ("POST", "/infer/slem_brain?image=&session_id=gone", 404, "no session 'gone'"),
         ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
-        ("POST", "/activelearning/oracle", 404, "no strategy 'oracle'; this server has balanced, uncertainty"),
+        (
+            "POST",
+            "/activelearning/oracle",
+            404,
+            "no strategy 'oracle'; this server has balanced, uncertainty",
+        ),
         ("POST", "/train/pretraining", 404, "those that can: slem_brain"),
         ("POST", "/train/slem_brain_clicks", 404, "those that can: slem_brain"),
         ("PUT", "/model/slem_brain", 501, "can neither replace nor remove them"),
@@ -38,7 +47,9 @@ pytestmark = [
         ("DELETE", "/datastore/?id=case one", 400, "this server removes nothing"),
     ],
 )
-def test_a_bad_request_gets_a_plain_answer(world: World, method: str, path: str, status: int, text: str) -> None:
+def test_a_bad_request_gets_a_plain_answer(
+    world: World, method: str, path: str, status: int, text: str
+) -> None:
     got, detail = world.refusal(method, path)
     assert (got, text in detail) == (status, True), detail
 
@@ -57,10 +68,15 @@ def test_bad_fields_get_a_plain_answer(world: World, fields: str, status: int, t
     assert (got, text in detail) == (status, True), detail
 
 
-@pytest.mark.parametrize(("name", "text"), [("../../evil", "cannot be the id of an image"), (".hidden", "cannot be the id of an image")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("../../evil", "cannot be the id of an image"), (".hidden", "cannot be the id of an image")],
+)
 def test_an_upload_cannot_leave_its_folder(world: World, name: str, text: str) -> None:
     body = (world.studies / "case one/case one-t1c.nii.gz").read_bytes()
-    got, detail = world.refusal("PUT", "/datastore/", params={"image": name}, files={"file": ("x.nii.gz", body)})
+    got, detail = world.refusal(
+        "PUT", "/datastore/", params={"image": name}, files={"file": ("x.nii.gz", body)}
+    )
     assert (got, text in detail) == (400, True), detail
 
 
@@ -75,7 +91,9 @@ def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World)
     unknown.mkdir()
     shutil.copy(world.studies / "case one/case one-t1c.nii.gz", unknown / "Aunknown-zzz.nii.gz")
     try:
-        wait_until(lambda: world.client.info()["datastore"]["total"] == total + 2, 10, pause=0.2)  # what others do to its folder is known a second later
+        wait_until(
+            lambda: world.client.info()["datastore"]["total"] == total + 2, 10, pause=0.2
+        )  # what others do to its folder is known a second later
         assert world.refusal("POST", "/infer/slem_brain?image=broken")[0] == 422
         status, detail = world.refusal("POST", "/infer/slem_brain?image=Aunknown")
         assert status == 422

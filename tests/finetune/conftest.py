@@ -17,7 +17,9 @@ from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Preparation, Volume, prepare
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES
 
-TINY = SegmenterConfig(channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+TINY = SegmenterConfig(
+    channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0
+)
 COARSE = Preparation(spacing=(4.0, 4.0, 4.0), multiple=8)
 PLAIN = AugmentSettings(flip=0, spatial=0, gain=0, shift=0, gamma=0, noise=0, blur=0, keep_sequence=1)
 
@@ -33,7 +35,12 @@ def _one_thread() -> Iterator[None]:
 def add(cache: CaseCache, name: str, case: Phantom) -> None:
     prepared = prepare({n: Volume(i, case.grids[n]) for n, i in case.images.items()}, BRAIN_SEQUENCES, COARSE)
     masks = BRAIN_LABELS.region_masks(case.labels)
-    cache.add(name, prepared, np.stack([resample(m.astype(np.float32), case.grid, prepared.grid, 1) for m in masks]), "test")
+    cache.add(
+        name,
+        prepared,
+        np.stack([resample(m.astype(np.float32), case.grid, prepared.grid, 1) for m in masks]),
+        "test",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +61,18 @@ def settings():
     """Quick settings, changed as told."""
 
     def quick(**changes) -> FinetuneSettings:
-        return FinetuneSettings(**{"steps": 4, "batch": 2, "patch": (16, 16, 16), "save_every": 2, "rate": 5e-3, **changes})
+        return FinetuneSettings(
+            **{"steps": 4, "batch": 2, "patch": (16, 16, 16), "save_every": 2, "rate": 5e-3, **changes}
+        )
 
     return quick
 
 
 def varied(patches: Patches, *numbers: int) -> tuple[torch.Tensor, ...]:
     """A batch as the losses get it: images, present, regions, numbers."""
-    return Varied(patches, torch.nn.Identity()).vary(next(iter(DataLoader(Subset(patches, numbers), batch_size=len(numbers)))))
+    return Varied(patches, torch.nn.Identity()).vary(
+        next(iter(DataLoader(Subset(patches, numbers), batch_size=len(numbers))))
+    )
 
 
 def checkpoint(folder: Path) -> dict:

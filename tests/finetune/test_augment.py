@@ -1,4 +1,6 @@
-"""Variation of patches: drawn apart from being applied, repeatable, the air stays air, at least one sequence stays."""
+"""Variation of patches: drawn apart from being applied, repeatable, the air stays air, at least one sequence
+stays.
+"""
 
 from dataclasses import replace
 
@@ -38,7 +40,9 @@ def test_no_variation_changes_nothing():
 def test_the_same_seed_gives_the_same_result_and_the_input_is_left_alone():
     images, regions = patch()
     kept = images.clone()
-    one, other, third = (apply(images, regions, draw(np.random.default_rng(seed), 4, ALWAYS)) for seed in (5, 5, 6))
+    one, other, third = (
+        apply(images, regions, draw(np.random.default_rng(seed), 4, ALWAYS)) for seed in (5, 5, 6)
+    )
     torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert not torch.equal(one[0], third[0])
     torch.testing.assert_close(images, kept, rtol=0, atol=0)
@@ -63,7 +67,9 @@ def test_the_air_stays_zero():
 
 
 def test_all_air_stays_all_air():
-    result, _ = apply(torch.zeros(4, 16, 16, 16), torch.zeros(3, 16, 16, 16), draw(np.random.default_rng(0), 4, ALWAYS))
+    result, _ = apply(
+        torch.zeros(4, 16, 16, 16), torch.zeros(3, 16, 16, 16), draw(np.random.default_rng(0), 4, ALWAYS)
+    )
     assert not result.any()
 
 

@@ -42,9 +42,13 @@ def test_regions_lie_where_the_labels_are(two, tmp_path, phantoms):
     case = cache.load("good")
     assert case.present.all()
     for region, mask in zip(case.regions, BRAIN_LABELS.region_masks(phantoms[0].labels)):
-        assert region.sum(dtype=float) / 255 == pytest.approx(mask.sum(), rel=0.02)  # voxels of one size on both grids
+        assert region.sum(dtype=float) / 255 == pytest.approx(
+            mask.sum(), rel=0.02
+        )  # voxels of one size on both grids
         middle = case.grid.to_world(np.argwhere(region > 0)).T @ region[region > 0] / region.sum(dtype=float)
-        np.testing.assert_allclose(middle, phantoms[0].grid.to_world(np.argwhere(mask)).mean(axis=0), atol=0.2)
+        np.testing.assert_allclose(
+            middle, phantoms[0].grid.to_world(np.argwhere(mask)).mean(axis=0), atol=0.2
+        )
 
 
 def test_truth_is_in_the_models_values(two, phantoms):
@@ -58,7 +62,9 @@ def test_a_second_time_nothing_is_prepared_until_a_file_changes(two, tmp_path, m
     caching(two, cache)
     added = []
     add = CaseCache.add
-    monkeypatch.setattr(CaseCache, "add", lambda self, case, *rest: added.append(case) or add(self, case, *rest))
+    monkeypatch.setattr(
+        CaseCache, "add", lambda self, case, *rest: added.append(case) or add(self, case, *rest)
+    )
     assert caching(two, cache).ready == ("good", "other")
     assert added == []
     relabel(two / "other", lambda a: np.where(a == 4, 1, a))
@@ -82,14 +88,33 @@ def damaged(case: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda case: relabel(case, lambda a: np.where(a == 4, 3, a)), r"coding cannot be decided: values \[1, 2, 3\].*--coding NAME"),
-        (lambda case: relabel(case, lambda a: np.where(a == 4, 9, a)), r"coding cannot be decided: values \[1, 2, 9\]"),
+        (
+            lambda case: relabel(case, lambda a: np.where(a == 4, 3, a)),
+            r"coding cannot be decided: values \[1, 2, 3\].*--coding NAME",
+        ),
+        (
+            lambda case: relabel(case, lambda a: np.where(a == 4, 9, a)),
+            r"coding cannot be decided: values \[1, 2, 9\]",
+        ),
         (lambda case: relabel(case, lambda a: a.astype(np.float32) / 2), "label map holds whole numbers"),
         (lambda case: next(case.glob("*seg.nii.gz")).unlink(), "no segmentation"),
         (damaged, "t1ce.*(truncated|not a readable)"),
-        (lambda case: [p.unlink() for p in case.glob("*") if "seg" not in p.name and "_t1" not in p.name] and damaged(case), "t1ce"),
+        (
+            lambda case: (
+                [p.unlink() for p in case.glob("*") if "seg" not in p.name and "_t1" not in p.name]
+                and damaged(case)
+            ),
+            "t1ce",
+        ),
     ],
-    ids=["coding of another year", "unknown value", "fractions", "no truth", "damaged image", "damaged image among two"],
+    ids=[
+        "coding of another year",
+        "unknown value",
+        "fractions",
+        "no truth",
+        "damaged image",
+        "damaged image among two",
+    ],
 )
 def test_a_case_that_cannot_be_used_is_left_out_with_its_reason(two, tmp_path, spoil, reason):
     spoil(two / "other")

@@ -1,4 +1,6 @@
-"""The challenge's metrics, on masks whose distances are known and on a set in CHAOS's folders; what such a set may have wrong."""
+"""The challenge's metrics, on masks whose distances are known and on a set in CHAOS's folders; what such a
+set may have wrong.
+"""
 
 import re
 import shutil
@@ -56,8 +58,13 @@ def test_a_shifted_box_has_the_distances_that_one_can_count() -> None:
     assert surface_distances(box(4, 12), box(4, 12), (1.5, 1.0, 1.0)) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("mine", "right", "ravd"), [((4, 12), (4, 8), 100.0), ((4, 8), (4, 12), 50.0), ((4, 4), (4, 4), 0.0), ((4, 4), (4, 8), 100.0)])
-def test_volume_difference_is_relative_to_the_truth(mine: tuple[int, int], right: tuple[int, int], ravd: float) -> None:
+@pytest.mark.parametrize(
+    ("mine", "right", "ravd"),
+    [((4, 12), (4, 8), 100.0), ((4, 8), (4, 12), 50.0), ((4, 4), (4, 4), 0.0), ((4, 4), (4, 8), 100.0)],
+)
+def test_volume_difference_is_relative_to_the_truth(
+    mine: tuple[int, int], right: tuple[int, int], ravd: float
+) -> None:
     assert volume_difference(box(*mine), box(*right)) == pytest.approx(ravd)
 
 
@@ -67,7 +74,9 @@ def test_an_organ_that_only_one_of_both_has_is_infinitely_far() -> None:
     assert volume_difference(box(4, 8), box(4, 4)) == np.inf
 
 
-def test_both_truths_are_cached_as_cases_of_one_patient(root: Path, tmp_path: Path, case: BodyPhantom) -> None:
+def test_both_truths_are_cached_as_cases_of_one_patient(
+    root: Path, tmp_path: Path, case: BodyPhantom
+) -> None:
     cache, report = cached(root, tmp_path)
     assert report.ready == ("7", "7_T2SPIR")
     assert report.patients == {"7": "7", "7_T2SPIR": "7"}
@@ -75,7 +84,9 @@ def test_both_truths_are_cached_as_cases_of_one_patient(root: Path, tmp_path: Pa
     assert (whole.present.tolist(), part.present.tolist()) == ([True] * 3, [False, False, True])
     for one, name in ((whole, "t1_in"), (part, "t2")):
         ml = [(case.truths[name] == v).sum() * case.grids[name].voxel_volume for v in range(1, 5)]
-        assert [r.sum(dtype=float) / 255 * one.grid.voxel_volume for r in one.regions] == pytest.approx(ml, rel=0.2)
+        assert [r.sum(dtype=float) / 255 * one.grid.voxel_volume for r in one.regions] == pytest.approx(
+            ml, rel=0.2
+        )
 
 
 def spoil_size(root: Path) -> None:
@@ -115,7 +126,9 @@ def spoil_place(root: Path) -> None:
         (spoil_place, "sequence t1_in and sequence t2 do not overlap in space"),
     ],
 )
-def test_a_spoilt_case_is_left_out_with_its_reason_and_the_other_truth_still_counts(spoil, reason: str, root: Path, tmp_path: Path) -> None:
+def test_a_spoilt_case_is_left_out_with_its_reason_and_the_other_truth_still_counts(
+    spoil, reason: str, root: Path, tmp_path: Path
+) -> None:
     spoil(root)
     _, report = cached(root, tmp_path)
     assert re.search(reason, report.skipped["7"])
@@ -126,7 +139,15 @@ class Oracle(Predictor):
     """Answers with the truth of the case, displaced by one voxel along I."""
 
     def __init__(self, source: StudySource, case: BodyPhantom) -> None:
-        network = SegmenterConfig(sequences=3, regions=4, channels=(8, 16), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+        network = SegmenterConfig(
+            sequences=3,
+            regions=4,
+            channels=(8, 16),
+            stem_channels=8,
+            blocks=(1, 1),
+            context_levels=(1,),
+            deep_supervision=0,
+        )
         card = replace(load_recipe("chaos").card, network=network, preparation=COARSE)
         super().__init__(Model(card, build(network), source.root), "cpu")
         self.case = case
@@ -134,14 +155,18 @@ class Oracle(Predictor):
     def predict(self, prepared) -> Prediction:
         name = next(name for name, grid in self.case.grids.items() if grid.same_as(prepared.reference))
         array = np.roll(self.case.truths[name], 1, axis=0)
-        return Prediction(array, prepared.reference, self.card.labels, prepared.used, prepared.missing, {}, ())
+        return Prediction(
+            array, prepared.reference, self.card.labels, prepared.used, prepared.missing, {}, ()
+        )
 
 
 def test_every_truth_of_a_patient_is_compared_on_its_own_grid(root: Path, case: BodyPhantom) -> None:
     source = open_source(root)
     found = evaluate(Oracle(source, case), source, source.ids())
     assert [(row.case, row.region, row.reference) for row in found.rows] == [
-        (one, name, sequence) for one, sequence in (("7", "t1_in"), ("7_T2SPIR", "t2")) for name in LABELS.names
+        (one, name, sequence)
+        for one, sequence in (("7", "t1_in"), ("7_T2SPIR", "t2"))
+        for name in LABELS.names
     ]
     assert [row.sequences for row in found.rows[::4]] == ["t1_in t1_out t2", "t2"]
     for row in found.rows:
@@ -149,12 +174,22 @@ def test_every_truth_of_a_patient_is_compared_on_its_own_grid(root: Path, case: 
         assert row.ravd == 0
         assert 0 < row.assd < row.mssd
     assert [row.mssd for row in found.rows[:4]] == pytest.approx([16.0] * 4, abs=1)
-    assert found.mean("liver", "dice") == pytest.approx(np.mean([row.dice for row in found.rows if row.region == "liver"]))
-    assert [line.split()[0] for line in found.table().splitlines()] == ["region", "liver", "right", "left", "spleen"]
+    assert found.mean("liver", "dice") == pytest.approx(
+        np.mean([row.dice for row in found.rows if row.region == "liver"])
+    )
+    assert [line.split()[0] for line in found.table().splitlines()] == [
+        "region",
+        "liver",
+        "right",
+        "left",
+        "spleen",
+    ]
     assert found.csv().splitlines()[0] == "case,region,dice,ravd,assd,mssd,reference,sequences"
 
 
-def test_a_case_without_truth_is_told_and_an_organ_not_found_is_counted(root: Path, case: BodyPhantom) -> None:
+def test_a_case_without_truth_is_told_and_an_organ_not_found_is_counted(
+    root: Path, case: BodyPhantom
+) -> None:
     shutil.rmtree(root / "MR/7/T1DUAL/Ground")
     shutil.rmtree(root / "MR/7/T2SPIR/Ground")
     source = open_source(root)

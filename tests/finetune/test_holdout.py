@@ -1,4 +1,6 @@
-"""The hold-out: decided once a case, the same everywhere, never moved by other cases, and the user has the last word."""
+"""The hold-out: decided once a case, the same everywhere, never moved by other cases, and the user has the
+last word.
+"""
 
 import itertools
 import json
@@ -36,9 +38,13 @@ def test_about_the_share_validates_and_every_case_is_on_one_side() -> None:
 
 
 def test_is_the_same_in_another_process_and_whatever_the_order(file: Path) -> None:
-    code = f"from slem_app.finetune.holdout import split; print(*split({MANY[::-1]!r}, None).validate, sep='|')"
+    code = (
+        f"from slem_app.finetune.holdout import split; print(*split({MANY[::-1]!r}, None).validate, sep='|')"
+    )
     env = {**os.environ, "PYTHONHASHSEED": "5"}
-    told = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=env, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=env, capture_output=True, text=True, check=True
+    ).stdout
     assert tuple(told.strip().split("|")) == split(MANY, file).validate
 
 
@@ -51,11 +57,16 @@ def test_never_drifts_when_cases_come_and_go(file: Path) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(TRAINS[:3])))
-def test_one_of_two_that_come_one_by_one_is_held_out_and_none_that_was_trained_on(file: Path, order: tuple[str, ...]) -> None:
+def test_one_of_two_that_come_one_by_one_is_held_out_and_none_that_was_trained_on(
+    file: Path, order: tuple[str, ...]
+) -> None:
     first, second, _ = order
     assert split([first], file) == HoldOut((first,), (), False, split([first], file).note)
     assert "no labelled case is held out" in split([first], file).note
-    assert (split([first, second], file).train, split([first, second], file).validate) == ((first,), (second,))
+    assert (split([first, second], file).train, split([first, second], file).validate) == (
+        (first,),
+        (second,),
+    )
     assert split(order, file).validate == (second,)
 
 
@@ -84,7 +95,11 @@ def test_no_case_that_was_trained_on_is_moved_to_validate(file: Path) -> None:
 def test_fewer_than_five_are_not_trusted(file: Path, count: int, trusted: bool) -> None:
     found = split(list("abcdefg")[:count], file)
     assert found.trusted == trusted
-    assert found.note == ("" if trusted else f"the metric is of 1 of {count} labelled cases: it is not to be trusted yet (from 5 on)")
+    assert found.note == (
+        ""
+        if trusted
+        else f"the metric is of 1 of {count} labelled cases: it is not to be trusted yet (from 5 on)"
+    )
 
 
 def test_the_user_has_the_last_word(file: Path) -> None:
@@ -94,7 +109,10 @@ def test_the_user_has_the_last_word(file: Path) -> None:
     assert (found.train, found.validate, found.note) == (("a", "b", "c", "d"), ("f", "g", "h"), "")
     file.write_text("validate: [a]\n")
     found = split([*TRAINS, *VALIDATES], file)
-    assert (found.train, found.validate) == (("b", "c", "d", "h"), ("a", "f", "g"))  # b was trained on, h is decided by its hash
+    assert (found.train, found.validate) == (
+        ("b", "c", "d", "h"),
+        ("a", "f", "g"),
+    )  # b was trained on, h is decided by its hash
     assert found.note == "a validates now but may have been trained on before: the metric flatters"
 
 

@@ -33,16 +33,30 @@ def fresh(config: SegmenterConfig = TINY):
 def python(code: str, *arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, *(launcher or ("-c", code)), *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 def test_a_phantom_is_learnt_by_heart(cache, settings, tmp_path):
-    quick = settings(steps=120, batch=1, patch=(32, 32, 32), rate=1e-2, augment=PLAIN, foreground=1.0, average=0.9, save_every=120)
+    quick = settings(
+        steps=120,
+        batch=1,
+        patch=(32, 32, 32),
+        rate=1e-2,
+        augment=PLAIN,
+        foreground=1.0,
+        average=0.9,
+        save_every=120,
+    )
     trained = train(fresh(), cache, ["case0"], quick, tmp_path / "run", progress=False)
     case = cache.load("case0")
     images = torch.from_numpy(case.images[None].astype(np.float32))
     with torch.inference_mode():
-        before, after = (net(images, torch.from_numpy(case.present[None])).sigmoid()[0].numpy() > 0.5 for net in (fresh().eval(), trained))
+        before, after = (
+            net(images, torch.from_numpy(case.present[None])).sigmoid()[0].numpy() > 0.5
+            for net in (fresh().eval(), trained)
+        )
     truth = case.regions[:] > 127
     assert dice(before[0], truth[0]) < 0.2
     assert dice(after[0], truth[0]) > 0.6
@@ -52,12 +66,23 @@ def test_a_phantom_is_learnt_by_heart(cache, settings, tmp_path):
 def test_what_a_run_leaves_behind(cache, settings, tmp_path):
     seen = []
     quick = settings(steps=10, save_every=4)
-    trained = train(fresh(), cache, cache.ids(), quick, tmp_path / "run", progress=False, on_checkpoint=lambda step, net: seen.append((step, net)))
+    trained = train(
+        fresh(),
+        cache,
+        cache.ids(),
+        quick,
+        tmp_path / "run",
+        progress=False,
+        on_checkpoint=lambda step, net: seen.append((step, net)),
+    )
     assert [step for step, _ in seen] == [4, 8, 10]
     assert not trained.training
     saved = checkpoint(tmp_path / "run")
     assert saved["step"] == 10
-    assert_same({f"module.{k}": v for k, v in trained.state_dict().items()}, {k: v for k, v in saved["average"].items() if k != "n_averaged"})
+    assert_same(
+        {f"module.{k}": v for k, v in trained.state_dict().items()},
+        {k: v for k, v in saved["average"].items() if k != "n_averaged"},
+    )
     written = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert written["steps"] == 10
     assert written["cases"] == ["case0", "case1"]
@@ -70,7 +95,9 @@ def test_what_a_run_leaves_behind(cache, settings, tmp_path):
 def test_the_kept_weights_are_an_average(cache, settings, tmp_path):
     train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False)
     saved = checkpoint(tmp_path)
-    assert any(not torch.equal(value, saved["average"][f"module.{name}"]) for name, value in saved["network"].items())
+    assert any(
+        not torch.equal(value, saved["average"][f"module.{name}"]) for name, value in saved["network"].items()
+    )
 
 
 def test_the_same_settings_give_the_same_weights(cache, settings, tmp_path):
@@ -114,7 +141,10 @@ def test_a_killed_run_continues_bit_for_bit(cache, settings, tmp_path):
 def test_a_finished_run_is_not_run_again(cache, settings, tmp_path, monkeypatch):
     trained = train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False)
     monkeypatch.setattr(loop, "_descend", None)
-    assert_same(train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False).state_dict(), trained.state_dict())
+    assert_same(
+        train(fresh(), cache, cache.ids(), settings(), tmp_path, progress=False).state_dict(),
+        trained.state_dict(),
+    )
 
 
 SHARED = """
@@ -142,7 +172,10 @@ def test_two_processes_learn_as_one_does(cache, tmp_path):
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
     curves = {}
-    for name, launcher in (("one", (str(script),)), ("two", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)))):
+    for name, launcher in (
+        ("one", (str(script),)),
+        ("two", ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script))),
+    ):
         done = python("", cache.folder, tmp_path / name, launcher=launcher)
         assert done.returncode == 0, done.stderr
         curves[name] = np.array([float(row["loss"]) for row in Curve.read(tmp_path / name / "losses.csv")])
@@ -157,7 +190,13 @@ def test_two_processes_learn_as_one_does(cache, tmp_path):
 def test_other_settings_are_refused_by_name_and_change_nothing(cache, settings, tmp_path):
     train(fresh(), cache, cache.ids(), settings(), tmp_path / "run", progress=False)
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
-    with pytest.raises(BadSetting, match=r"run holds a run with other settings \(there, here\): \{'rate': \(0.005, 0.001\), 'steps': \(4, 9\)\}"):
+    with pytest.raises(
+        BadSetting,
+        match=(
+            r"run holds a run with other settings \(there, here\): \{'rate': \(0.005, 0.001\), 'steps': "
+            r"\(4, 9\)\}"
+        ),
+    ):
         train(fresh(), cache, cache.ids(), settings(rate=1e-3, steps=9), tmp_path / "run", progress=False)
     with pytest.raises(BadSetting, match=r"'cases': \(\['case0', 'case1'\], \['case0'\]\)"):
         train(fresh(), cache, ["case0"], settings(), tmp_path / "run", progress=False)
@@ -166,7 +205,9 @@ def test_other_settings_are_refused_by_name_and_change_nothing(cache, settings, 
 
 def test_another_network_is_refused(cache, settings, tmp_path):
     train(fresh(), cache, cache.ids(), settings(), tmp_path / "run", progress=False)
-    wider = SegmenterConfig(channels=(8, 24), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+    wider = SegmenterConfig(
+        channels=(8, 24), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0
+    )
     with pytest.raises(BadSetting, match="run holds a run of another network"):
         train(fresh(wider), cache, cache.ids(), settings(), tmp_path / "run", progress=False)
 
@@ -186,7 +227,9 @@ def test_a_damaged_checkpoint_is_refused(cache, settings, tmp_path, content):
         ({"deep_weights": ()}, r"deep_weights \(\): this network has 1 heads"),
     ],
 )
-def test_settings_that_do_not_fit_the_network_are_refused_before_anything_is_written(cache, settings, tmp_path, changes, text):
+def test_settings_that_do_not_fit_the_network_are_refused_before_anything_is_written(
+    cache, settings, tmp_path, changes, text
+):
     with pytest.raises(BadSetting, match=text):
         train(fresh(), cache, cache.ids(), settings(**changes), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
@@ -203,7 +246,9 @@ def test_no_case_is_refused(cache, settings, tmp_path):
         train(fresh(), cache, [], settings(), tmp_path, progress=False)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(cache, settings, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(
+    cache, settings, tmp_path, monkeypatch
+):
     read = Patches.__getitem__
 
     def spoilt(self, n):
@@ -211,17 +256,26 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(cache, s
         return images * (torch.nan if n == 6 else 1), *others
 
     monkeypatch.setattr(Patches, "__getitem__", spoilt)
-    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 4: the checkpoint before it is kept; lower the rate \(now"):
+    with pytest.raises(
+        TrainingFailed,
+        match=r"the loss is nan at step 4: the checkpoint before it is kept; lower the rate \(now",
+    ):
         train(fresh(), cache, cache.ids(), settings(steps=8), tmp_path, progress=False)
     saved = checkpoint(tmp_path)
     assert saved["step"] == 2
     assert all(torch.isfinite(value).all() for value in saved["network"].values())
 
 
-def test_one_gradient_that_overflows_is_passed_over_and_many_end_the_run(cache, settings, tmp_path, monkeypatch):
+def test_one_gradient_that_overflows_is_passed_over_and_many_end_the_run(
+    cache, settings, tmp_path, monkeypatch
+):
     clip = torch.nn.utils.clip_grad_norm_
     steps = iter(range(100))
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: clip(*a) if next(steps) != 1 else torch.tensor(torch.inf))
+    monkeypatch.setattr(
+        torch.nn.utils,
+        "clip_grad_norm_",
+        lambda *a: clip(*a) if next(steps) != 1 else torch.tensor(torch.inf),
+    )
     train(fresh(), cache, cache.ids(), settings(), tmp_path / "one", progress=False)
     assert checkpoint(tmp_path / "one")["step"] == 4
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(torch.inf))
@@ -237,11 +291,15 @@ def test_a_full_disk_keeps_the_older_checkpoint(cache, settings, tmp_path, monke
     def full(state, file):
         if state["step"] > 2:
             file.write(b"half of it")
-            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # how torch says ENOSPC
+            raise RuntimeError(
+                "[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"
+            )  # how torch says ENOSPC
         save(state, file)
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(StorageFailed, match="the checkpoint at step 4 could not be written .*the one before it is kept"):
+    with pytest.raises(
+        StorageFailed, match="the checkpoint at step 4 could not be written .*the one before it is kept"
+    ):
         train(fresh(), cache, cache.ids(), settings(), tmp_path / "run", progress=False)
     assert checkpoint(tmp_path / "run")["step"] == 2
     assert not list((tmp_path / "run").glob("checkpoint.*[0-9]"))
@@ -258,7 +316,9 @@ def test_a_folder_that_cannot_be_made_is_refused(cache, settings, tmp_path):
 
 def test_workers_change_nothing(cache, settings, tmp_path):
     for workers in (0, 2):
-        train(fresh(), cache, cache.ids(), settings(), tmp_path / str(workers), workers=workers, progress=False)
+        train(
+            fresh(), cache, cache.ids(), settings(), tmp_path / str(workers), workers=workers, progress=False
+        )
     assert_same(checkpoint(tmp_path / "0"), checkpoint(tmp_path / "2"))
 
 
@@ -277,7 +337,15 @@ def moved(folder: Path, network: torch.nn.Module) -> set[str]:
     return {".".join(name.split(".")[: 2 if name.startswith("encoder") else 1]) for name in changed}
 
 
-ALL = {"encoder.stem", "encoder.fusion", "encoder.down", "encoder.levels", "encoder.context", "decoder", "head"}
+ALL = {
+    "encoder.stem",
+    "encoder.fusion",
+    "encoder.down",
+    "encoder.levels",
+    "encoder.context",
+    "decoder",
+    "head",
+}
 TRUNK = {"encoder.stem", "encoder.down", "encoder.levels", "encoder.context"}
 
 
@@ -286,7 +354,15 @@ def test_a_frozen_trunk_learns_later_or_never(cache, settings, tmp_path):
     for name, frozen in (("plain", 0.0), ("half", 0.5), ("probe", 1.0)):
         seen = []
         quick = settings(frozen=frozen, save_every=1, weight_decay=0.1)
-        train(fresh(), cache, cache.ids(), quick, tmp_path / name, progress=False, on_checkpoint=lambda *_: seen.append(moved(tmp_path / name, start)))  # noqa: B023
+        train(
+            fresh(),
+            cache,
+            cache.ids(),
+            quick,
+            tmp_path / name,
+            progress=False,
+            on_checkpoint=lambda *_: seen.append(moved(tmp_path / name, start)),
+        )
         assert len(seen) == 4
         assert seen[1] == (ALL if frozen == 0 else ALL - TRUNK)
         assert seen[3] == (ALL - TRUNK if frozen == 1 else ALL)
@@ -319,8 +395,17 @@ def test_lower_levels_learn_slower(settings):
     network = fresh()  # two levels
     quick = settings(layer_decay=0.5, encoder_rate=0.4)
     factor = finetune_loop._factors(network, quick, finetune_loop._trunk(network, quick))
-    names = ["head.weight", "decoder.up.0.weight", "encoder.fusion.project", "encoder.context.1.expand.weight", "encoder.levels.1.0.first.0.weight",
-             "encoder.down.1.weight", "encoder.levels.0.0.first.0.weight", "encoder.stem.conv.0.weight"]  # fmt: skip
+    names = [
+        "head.weight",
+        "decoder.up.0.weight",
+        "encoder.fusion.project",
+        "encoder.context.1.expand.weight",
+        "encoder.levels.1.0.first.0.weight",
+        # fmt: skip
+        "encoder.down.1.weight",
+        "encoder.levels.0.0.first.0.weight",
+        "encoder.stem.conv.0.weight",
+    ]
     assert set(names) <= set(network.state_dict())
     assert [factor(name) for name in names] == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.1, 0.05])
     assert finetune_loop._factors(network, settings(), {}) is None
@@ -335,10 +420,15 @@ def test_checkpoints_from_before_these_settings_continue(cache, settings, tmp_pa
     torch.save(saved, tmp_path / "new" / "checkpoint.pt")
     train(fresh(), cache, cache.ids(), quick, tmp_path / "new", progress=False)
     with pytest.raises(BadSetting, match=r"\{'frozen': \(0.0, 0.5\)\}"):
-        train(fresh(), cache, cache.ids(), settings(save_every=2, frozen=0.5), tmp_path / "new", progress=False)
+        train(
+            fresh(), cache, cache.ids(), settings(save_every=2, frozen=0.5), tmp_path / "new", progress=False
+        )
 
 
 @pytest.mark.parametrize("changes", [{"frozen": 1.5}, {"encoder_rate": -1.0}, {"layer_decay": 0.0}])
 def test_impossible_rates_are_refused(settings, changes):
-    with pytest.raises(BadSetting, match="frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0"):
+    with pytest.raises(
+        BadSetting,
+        match="frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0",
+    ):
         settings(**changes)

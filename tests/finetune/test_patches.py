@@ -68,7 +68,9 @@ def test_every_case_comes_once_a_round(cache, settings, monkeypatch):
 def test_foreground_decides_how_often_there_is_tumour(cache, settings):
     shares = []
     for foreground in (0.0, 1.0):
-        patches = Patches(cache, cache.ids(), settings(steps=20, foreground=foreground, augment=PLAIN, patch=(8, 8, 8)))
+        patches = Patches(
+            cache, cache.ids(), settings(steps=20, foreground=foreground, augment=PLAIN, patch=(8, 8, 8))
+        )
         shares.append(np.mean([float(patches[n][2].max()) > 127 for n in range(40)]))
     assert shares[1] > 0.9
     assert shares[0] < shares[1] - 0.2
@@ -124,7 +126,9 @@ def test_no_case_is_refused(cache, settings):
 
 def anonymous_memory() -> int:
     """kB of this process that belong to no file."""
-    return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("RssAnon"))
+    return next(
+        int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("RssAnon")
+    )
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="memory is measured as Linux tells it")

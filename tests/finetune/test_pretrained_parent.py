@@ -26,7 +26,10 @@ def encoder(tmp_path):
 
 @pytest.fixture
 def recipe(settings) -> Recipe:
-    return Recipe(replace(load_recipe("brain").card, name="tiny", network=TINY, preparation=COARSE), settings(steps=1, rate=1e-9, frozen=1.0))
+    return Recipe(
+        replace(load_recipe("brain").card, name="tiny", network=TINY, preparation=COARSE),
+        settings(steps=1, rate=1e-9, frozen=1.0),
+    )
 
 
 def test_the_encoder_is_where_it_starts(cache, recipe, encoder, tmp_path):
@@ -36,18 +39,27 @@ def test_the_encoder_is_where_it_starts(cache, recipe, encoder, tmp_path):
     for name, tensor in encoder.state.items():
         if name.startswith(("encoder.stem", "encoder.levels", "encoder.context")):
             torch.testing.assert_close(network.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(network.encoder.fusion.project.data[2], encoder.state["encoder.fusion.project"][0] / 4, rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(
+        network.encoder.fusion.project.data[2],
+        encoder.state["encoder.fusion.project"][0] / 4,
+        rtol=1e-2,
+        atol=1e-4,
+    )
 
 
 def test_parts_may_start_anew(cache, recipe, encoder, tmp_path):
     other = replace(recipe, settings=replace(recipe.settings, fresh=("context",)))
     finetune(other, cache, cache.ids(), tmp_path / "run", encoder, progress=False)
     name = "encoder.context.1.reduce.0.weight"
-    assert not torch.allclose(load_model(tmp_path / "run" / "model").network.state_dict()[name], encoder.state[name], atol=1e-3)
+    assert not torch.allclose(
+        load_model(tmp_path / "run" / "model").network.state_dict()[name], encoder.state[name], atol=1e-3
+    )
 
 
 def test_an_encoder_of_another_network_is_refused(cache, recipe, encoder, tmp_path):
     wider = replace(recipe, card=replace(recipe.card, network=replace(TINY, stem_channels=4)))
-    with pytest.raises(BadWeights, match="tiny_ssl was trained for another network .stem_channels: 8 there, 4 here."):
+    with pytest.raises(
+        BadWeights, match="tiny_ssl was trained for another network .stem_channels: 8 there, 4 here."
+    ):
         finetune(wider, cache, cache.ids(), tmp_path / "run", encoder, progress=False)
     assert not (tmp_path / "run").exists()

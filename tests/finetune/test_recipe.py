@@ -38,7 +38,10 @@ def test_the_chaos_recipes_make_four_organs_that_exclude_each_other(name):
 
 def test_a_model_that_tells_sides_apart_is_never_mirrored_across():
     card = load_recipe("chaos").card
-    with pytest.raises(BadCard, match=r"mirrors must not hold axis 0 \(R-L\).*the labels right kidney, left kidney have a side"):
+    with pytest.raises(
+        BadCard,
+        match=r"mirrors must not hold axis 0 \(R-L\).*the labels right kidney, left kidney have a side",
+    ):
         replace(card, mirrors=(0,))
     with pytest.raises(BadCard, match=r"inference.mirror \[1\] must lie among mirrors \[\]"):
         replace(card, inference=replace(card.inference, mirror=(1,)))
@@ -50,7 +53,11 @@ def test_a_model_that_tells_sides_apart_is_never_mirrored_across():
 def written(tmp_path):
     def write(settings: object, card: dict | None = None, **more: object) -> str:
         path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump({"card": card or to_table(load_recipe("brain").card), "settings": settings, **more}))
+        path.write_text(
+            yaml.safe_dump(
+                {"card": card or to_table(load_recipe("brain").card), "settings": settings, **more}
+            )
+        )
         return str(path)
 
     return write

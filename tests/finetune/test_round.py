@@ -76,7 +76,13 @@ def job(labelled, served, tmp_path):
     def made(**changes) -> Job:
         studies, cases = labelled
         own = {"max_epochs": 2, "epoch_steps": 2, "device": "cpu", "settings": QUICK, "cases": cases}
-        place = {"served": str(served), "bundled": str(served), "models": str(tmp_path / "models"), "root": str(tmp_path / "training"), "studies": str(studies)}
+        place = {
+            "served": str(served),
+            "bundled": str(served),
+            "models": str(tmp_path / "models"),
+            "root": str(tmp_path / "training"),
+            "studies": str(studies),
+        }
         return Job(model="slem_brain", **{**place, **own, **changes})
 
     return made
@@ -96,27 +102,44 @@ def test_a_round_tells_how_it_goes_and_publishes_what_is_not_worse(job) -> None:
     assert 0 <= status.best_metric <= 1
     assert len(status.history) == 3
     assert status.skipped == {}
-    assert re.fullmatch(r"version 1 is served: mean 0\.\d{4} on the hold-out, version 0 has 0\.\d{4}", status.reason)
+    assert re.fullmatch(
+        r"version 1 is served: mean 0\.\d{4} on the hold-out, version 0 has 0\.\d{4}", status.reason
+    )
     version = order.published.versions(check=True)[1]
-    assert (version.served, version.problem, version.record.round, version.record.parent) == (True, "", folder.id, 0)
+    assert (version.served, version.problem, version.record.round, version.record.parent) == (
+        True,
+        "",
+        folder.id,
+        0,
+    )
     assert sorted({**version.record.labels, **version.record.held_out}) == ["A", "B", "C"]
     assert len(version.record.held_out) == 1
     assert version.record.settings["steps"] == 4
-    assert version.card.figures.keys() == {"hold-out dice WT", "hold-out dice TC", "hold-out dice ET", "hold-out dice mean"}
+    assert version.card.figures.keys() == {
+        "hold-out dice WT",
+        "hold-out dice TC",
+        "hold-out dice ET",
+        "hold-out dice mean",
+    }
     assert sorted(path.name for path in folder.path.iterdir()) == ["job.json", "reserve", "status.json"]
 
 
 def test_few_labels_are_not_trusted_and_that_is_said(job) -> None:
     status = run(job()).status()
     assert not status.trusted
-    assert tuple(status.notes) == ("the metric is of 1 of 3 labelled cases: it is not to be trusted yet (from 5 on)",)
+    assert tuple(status.notes) == (
+        "the metric is of 1 of 3 labelled cases: it is not to be trusted yet (from 5 on)",
+    )
 
 
 def test_a_single_label_is_learnt_but_what_it_makes_is_not_served(job, labelled) -> None:
     order = job(cases=labelled[1][:1], publish_tolerance=1.0)
     status = run(order).status()
     assert (status.status, status.published) == (DONE, 0)
-    assert "no labelled case is held out, so it cannot be compared with version 0: label more cases" in status.reason
+    assert (
+        "no labelled case is held out, so it cannot be compared with version 0: label more cases"
+        in status.reason
+    )
     assert "no labelled case is held out, so the metric is of cases that were trained on" in status.notes[0]
     assert order.published.served_number() == 0
     assert run(job(cases=labelled[1][:1], publish="always")).status().published == 1
@@ -124,14 +147,18 @@ def test_a_single_label_is_learnt_but_what_it_makes_is_not_served(job, labelled)
 
 def test_a_worse_model_is_not_served(job) -> None:
     run(job(max_epochs=3, epoch_steps=20, settings=QUICKEST))
-    order = job(served=str(job().published.served()), settings={**QUICK, "rate": 1.0, "clip": 1e9, "average": 0.0})
+    order = job(
+        served=str(job().published.served()), settings={**QUICK, "rate": 1.0, "clip": 1e9, "average": 0.0}
+    )
     status = run(order).status()
     assert (status.status, status.published, order.published.served_number()) == (DONE, 0, 1)
     assert status.reason.startswith("refused: mean")
     assert order.published.refused()[0].record.labels
 
 
-def test_the_next_round_learns_what_is_new_beside_what_the_served_model_knows(job, labelled, tmp_path, caplog) -> None:
+def test_the_next_round_learns_what_is_new_beside_what_the_served_model_knows(
+    job, labelled, tmp_path, caplog
+) -> None:
     caplog.set_level("INFO")
     (tmp_path / "hold_out.yaml").write_text("train: [C]\n")
     run(job(cases=labelled[1][:2], publish="always"))
@@ -164,16 +191,23 @@ def test_the_metric_rises(job) -> None:
 
 
 def test_it_stops_when_it_no_longer_gets_better(job) -> None:
-    status = run(job(max_epochs=5, epoch_steps=1, early_stop_patience=1, settings={**QUICK, "rate": 1e-12})).status()
+    status = run(
+        job(max_epochs=5, epoch_steps=1, early_stop_patience=1, settings={**QUICK, "rate": 1e-12})
+    ).status()
     assert (status.status, status.epoch) == (DONE, 2)
 
 
-def test_labels_that_cannot_be_used_are_left_out_by_name_and_the_round_goes_on(job, labelled, tmp_path) -> None:
+def test_labels_that_cannot_be_used_are_left_out_by_name_and_the_round_goes_on(
+    job, labelled, tmp_path
+) -> None:
     good, grid, values = labelled[1]
     image = nib.load(grid.label)
     other, unknown = tmp_path / "other.nii.gz", tmp_path / "unknown.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:-1], image.affine), other)
-    nib.save(nib.Nifti1Image((np.asarray(nib.load(values.label).dataobj) * 50).astype(np.uint8), image.affine), unknown)
+    nib.save(
+        nib.Nifti1Image((np.asarray(nib.load(values.label).dataobj) * 50).astype(np.uint8), image.affine),
+        unknown,
+    )
     gone = replace(good, case="D")
     cases = (good, replace(grid, label=str(other)), replace(values, label=str(unknown)), gone)
     status = run(job(cases=cases)).status()
@@ -186,13 +220,17 @@ def test_labels_that_cannot_be_used_are_left_out_by_name_and_the_round_goes_on(j
 
 def test_without_a_usable_label_it_says_so(job, labelled) -> None:
     folder = RoundFolder.make(job(cases=(replace(labelled[1][0], label="/nowhere/label.nii.gz"),)), {})
-    with pytest.raises(BadStudy, match="no labelled case to train on .left out A: A: its label nowhere/label.nii.gz is gone"):
+    with pytest.raises(
+        BadStudy, match="no labelled case to train on .left out A: A: its label nowhere/label.nii.gz is gone"
+    ):
         Round(folder, "cpu").run()
     assert folder.status().status == FAILED
 
 
 def test_nan_stops_it_and_names_the_case(job, monkeypatch) -> None:
-    monkeypatch.setattr("slem_app.finetune.loop.deep_loss", lambda outputs, *_: outputs[0].sum() * float("nan"))
+    monkeypatch.setattr(
+        "slem_app.finetune.loop.deep_loss", lambda outputs, *_: outputs[0].sum() * float("nan")
+    )
     folder = RoundFolder.make(job(), {})
     with pytest.raises(TrainingFailed):
         Round(folder, "cpu").run()
@@ -266,11 +304,18 @@ def test_settings_follow_the_order(job, served) -> None:
 
 def spawn(folder: RoundFolder) -> subprocess.Popen:
     with folder.log.open("wb") as out:
-        return subprocess.Popen([sys.executable, "-m", "slem_app.finetune.worker", str(folder.path)], stdout=out, stderr=out, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "slem_app.finetune.worker", str(folder.path)],
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
 
 
 def killed(order: Job, moment) -> bool:
-    """A round in a process of its own, killed once `moment(folder)` is true; False where it had ended by then."""
+    """A round in a process of its own, killed once `moment(folder)` is true; False where it had ended by
+    then.
+    """
     folder = RoundFolder.make(order, {})
     process = spawn(folder)
     while process.poll() is None and not moment(folder):
@@ -281,12 +326,16 @@ def killed(order: Job, moment) -> bool:
 
 
 def assert_no_harm(order: Job, bundled: dict[str, bytes]) -> None:
-    """A valid model is served, the bundled one is as it was, and the next round comes to its end and leaves no rest."""
+    """A valid model is served, the bundled one is as it was, and the next round comes to its end and leaves
+    no rest.
+    """
     assert {path.name: path.read_bytes() for path in Path(order.bundled).iterdir()} == bundled
     assert not Lock(Path(order.root)).held()
     loaded = order.published.load()
     assert (loaded.number, loaded.note) == (order.published.served_number(), "")
-    assert [one.problem for one in order.published.versions(check=True)] == [""] * len(order.published.numbers())
+    assert [one.problem for one in order.published.versions(check=True)] == [""] * len(
+        order.published.numbers()
+    )
     again = replace(order, served=str(order.published.served()))
     status = run(again).status()
     assert status.status == DONE
@@ -316,7 +365,10 @@ def test_killed_at_ten_random_moments_it_leaves_no_harm(job, served) -> None:
     assert order.published.served_number() == 1
     kills = 0
     while kills < 10:
-        order, end = replace(order, served=str(order.published.served())), time.monotonic() + draw.uniform(0.2, 1) * length
+        order, end = (
+            replace(order, served=str(order.published.served())),
+            time.monotonic() + draw.uniform(0.2, 1) * length,
+        )
         if killed(order, lambda _, end=end: time.monotonic() >= end):
             kills += 1
             assert_no_harm(order, before)
@@ -324,7 +376,9 @@ def test_killed_at_ten_random_moments_it_leaves_no_harm(job, served) -> None:
             length *= 0.8  # the machine has become faster
 
 
-def test_a_full_disk_at_publishing_leaves_the_served_model_and_the_next_round_goes_on(job, monkeypatch) -> None:
+def test_a_full_disk_at_publishing_leaves_the_served_model_and_the_next_round_goes_on(
+    job, monkeypatch
+) -> None:
     real = published_module.write_record
 
     def full(folder: Path, record) -> None:
@@ -336,13 +390,19 @@ def test_a_full_disk_at_publishing_leaves_the_served_model_and_the_next_round_go
     with pytest.raises(StorageFailed):
         Round(folder, "cpu").run()
     assert (folder.status().status, "No space left on device" in folder.status().reason) == (FAILED, True)
-    assert (order.published.served_number(), order.published.numbers(), list(order.published.path.glob(".new-*"))) == (0, (0,), [])
+    assert (
+        order.published.served_number(),
+        order.published.numbers(),
+        list(order.published.path.glob(".new-*")),
+    ) == (0, (0,), [])
     monkeypatch.setattr(published_module, "write_record", real)
     status = run(order).status()
     assert (status.status, status.published, len(status.history)) == (DONE, 1, 3)
 
 
-def test_a_case_that_is_deleted_while_it_is_trained_on_takes_part_to_the_end(job, labelled, tmp_path, monkeypatch) -> None:
+def test_a_case_that_is_deleted_while_it_is_trained_on_takes_part_to_the_end(
+    job, labelled, tmp_path, monkeypatch
+) -> None:
     studies, cases = tmp_path / "studies", []
     shutil.copytree(labelled[0], studies)
     for one in labelled[1]:
@@ -362,8 +422,16 @@ def test_a_case_that_is_deleted_while_it_is_trained_on_takes_part_to_the_end(job
 
 
 def test_the_process_does_not_import_monailabel() -> None:
-    code = "import sys, slem_app.finetune.worker; print(*(m for m in ('monailabel', 'fastapi', 'monai') if m in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    code = (
+        "import sys, slem_app.finetune.worker; print(*(m for m in ('monailabel', 'fastapi', 'monai') "
+        "if m in sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )
 
 
 def test_an_order_survives_its_file(job, tmp_path) -> None:

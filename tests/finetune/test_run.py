@@ -41,7 +41,10 @@ def test_it_leaves_a_model_that_loads(cache, recipe, tmp_path):
 def test_each_of_the_15_sets_of_sequences_is_trained_on(phantoms, recipe, tmp_path):
     """Missing ones stay flags on the way from the files to the network, and the model takes each set."""
     for lacking in (lacking for count in range(4) for lacking in combinations(BRAIN_SEQUENCES, count)):
-        kept = replace(phantoms[0], images={name: image for name, image in phantoms[0].images.items() if name not in lacking})
+        kept = replace(
+            phantoms[0],
+            images={name: image for name, image in phantoms[0].images.items() if name not in lacking},
+        )
         write_nifti(kept, tmp_path / "studies", "without-" + "-".join(lacking))
     cache = CaseCache(tmp_path / "cache")
     report = cache_cases(open_source(tmp_path / "studies"), cache, BRAIN_SEQUENCES, COARSE, BRAIN_LABELS)
@@ -54,13 +57,27 @@ def test_each_of_the_15_sets_of_sequences_is_trained_on(phantoms, recipe, tmp_pa
     predictor = Predictor(load_model(tmp_path / "run" / "model"))
     for case in report.ready:
         cached = cache.load(case)
-        found = predictor.predict(Prepared(np.array(cached.images, dtype=np.float32), cached.present, BRAIN_SEQUENCES, cached.grid, cached.grid))
+        found = predictor.predict(
+            Prepared(
+                np.array(cached.images, dtype=np.float32),
+                cached.present,
+                BRAIN_SEQUENCES,
+                cached.grid,
+                cached.grid,
+            )
+        )
         assert found.missing == tuple(name for name in BRAIN_SEQUENCES if name in case)
 
 
 def test_the_seed_decides_the_weights(cache, recipe, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        finetune(replace(recipe, settings=replace(recipe.settings, seed=seed)), cache, cache.ids(), tmp_path / name, progress=False)
+        finetune(
+            replace(recipe, settings=replace(recipe.settings, seed=seed)),
+            cache,
+            cache.ids(),
+            tmp_path / name,
+            progress=False,
+        )
     a, b, c = (load_model(tmp_path / name / "model").network.state_dict() for name in "abc")
     assert_same(a, b)
     assert not torch.equal(a["head.weight"], c["head.weight"])
@@ -83,13 +100,23 @@ def test_a_parent_of_another_network_is_refused(cache, recipe, tmp_path):
     other = replace(recipe.card, network=replace(TINY, channels=(8, 24)))
     save_model(tmp_path / "parent", other, build(other.network))
     with pytest.raises(BadWeights, match="tiny has another network than the recipe"):
-        finetune(recipe, cache, cache.ids(), tmp_path / "run", load_model(tmp_path / "parent"), progress=False)
+        finetune(
+            recipe, cache, cache.ids(), tmp_path / "run", load_model(tmp_path / "parent"), progress=False
+        )
 
 
 def test_a_network_too_large_to_be_saved_is_refused_before_it_is_trained(cache, recipe, tmp_path):
-    wide = SegmenterConfig(channels=(64, 512), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0)
+    wide = SegmenterConfig(
+        channels=(64, 512), stem_channels=8, blocks=(1, 1), context_levels=(1,), deep_supervision=0
+    )
     with pytest.raises(BadWeights, match="makes a file above 16 MiB: use fewer channels"):
-        finetune(replace(recipe, card=replace(recipe.card, network=wide)), cache, cache.ids(), tmp_path / "run", progress=False)
+        finetune(
+            replace(recipe, card=replace(recipe.card, network=wide)),
+            cache,
+            cache.ids(),
+            tmp_path / "run",
+            progress=False,
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -25,7 +25,9 @@ def test_dice_by_hand_and_of_empty_masks():
 def test_hausdorff_of_a_shift_is_the_shift_in_mm():
     assert hausdorff95(block(4, 8), block(7, 11), (2.0, 1.0, 1.0)) == pytest.approx(6.0)
     assert hausdorff95(block(4, 8), block(4, 8), (2.0, 1.0, 1.0)) == 0
-    assert hausdorff95(block(0, 2), block(0, 3), (1.0, 1.0, 1.0)) == pytest.approx(1.0)  # at the border of the image
+    assert hausdorff95(block(0, 2), block(0, 3), (1.0, 1.0, 1.0)) == pytest.approx(
+        1.0
+    )  # at the border of the image
 
 
 def test_hausdorff_of_empty_masks():
@@ -41,12 +43,16 @@ def test_regions_of_a_label_map():
     predicted[predicted == 3] = 1
     scores = region_scores(predicted, truth, Grid(truth.shape, np.eye(4)), BRAIN_LABELS)
     assert scores == {"WT": 1, "TC": 1, "ET": 0, "hd95_WT": 0, "hd95_TC": 0, "hd95_ET": 374}
-    assert set(region_scores(predicted, truth, Grid(truth.shape, np.eye(4)), BRAIN_LABELS, surface=False)) == {"WT", "TC", "ET"}
+    assert set(
+        region_scores(predicted, truth, Grid(truth.shape, np.eye(4)), BRAIN_LABELS, surface=False)
+    ) == {"WT", "TC", "ET"}
 
 
 def test_unlike_shapes_are_refused():
     with pytest.raises(BadGrid, match=r"\(2, 2, 2\) voxels, the truth \(2, 2, 3\)"):
-        region_scores(np.zeros((2, 2, 2), int), np.zeros((2, 2, 3), int), Grid((2, 2, 2), np.eye(4)), BRAIN_LABELS)
+        region_scores(
+            np.zeros((2, 2, 2), int), np.zeros((2, 2, 3), int), Grid((2, 2, 2), np.eye(4)), BRAIN_LABELS
+        )
 
 
 def test_bootstrap_holds_the_mean_and_repeats():

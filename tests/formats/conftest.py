@@ -27,5 +27,11 @@ def labels() -> LabelSet:
 @pytest.fixture(scope="session", params=["LPS", "RAS", "PIL", "oblique"])
 def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, Grid]:
     """A label map and its grid, of three unlike side lengths and spacings."""
-    made = phantom.make(seed=3, shape=(40, 48, 36), spacing=(1.0, 1.25, 1.5), oblique=request.param == "oblique")
-    return (made.labels, made.grid) if request.param == "oblique" else phantom.reorient(made.labels, made.grid, request.param)
+    made = phantom.make(
+        seed=3, shape=(40, 48, 36), spacing=(1.0, 1.25, 1.5), oblique=request.param == "oblique"
+    )
+    return (
+        (made.labels, made.grid)
+        if request.param == "oblique"
+        else phantom.reorient(made.labels, made.grid, request.param)
+    )

@@ -52,7 +52,9 @@ def test_the_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, step, full_disk)
@@ -73,7 +75,10 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StorageFailed, match="No such file or directory"), atomic_file(tmp_path / "no" / "a.bin") as file:
+    with (
+        pytest.raises(StorageFailed, match="No such file or directory"),
+        atomic_file(tmp_path / "no" / "a.bin") as file,
+    ):
         file.write(b"new")
 
 
@@ -87,7 +92,9 @@ def test_kill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
         "    file.write(b'half'); file.flush(); print('written', flush=True); time.sleep(60)\n"
     )
     root = Path(__file__).parents[2]
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=root) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, cwd=root
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)
@@ -100,7 +107,9 @@ def test_kill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.seg.nrrd", "a.json"])
-def test_every_writer_survives_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: LabelSet, name: str) -> None:
+def test_every_writer_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: LabelSet, name: str
+) -> None:
     path, grid = tmp_path / name, Grid((3, 4, 5), np.eye(4))
 
     def write(array: np.ndarray) -> None:
@@ -120,9 +129,13 @@ def test_every_writer_survives_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("writer", [write_nifti, write_nrrd])
 @pytest.mark.parametrize("compress", [True, False])
-def test_a_whole_head_is_written_in_a_fraction_of_a_second(tmp_path: Path, labels: LabelSet, writer: object, compress: bool) -> None:
+def test_a_whole_head_is_written_in_a_fraction_of_a_second(
+    tmp_path: Path, labels: LabelSet, writer: object, compress: bool
+) -> None:
     array = np.zeros((240, 240, 155), np.uint8, order="F")
-    array[60:140, 80:150, 40:100] = np.random.default_rng(0).integers(0, 4, (20, 14, 12)).repeat(4, 0).repeat(5, 1).repeat(5, 2)
+    array[60:140, 80:150, 40:100] = (
+        np.random.default_rng(0).integers(0, 4, (20, 14, 12)).repeat(4, 0).repeat(5, 1).repeat(5, 2)
+    )
     grid, times = Grid(array.shape, np.diag([-1.0, -1.0, 1.0, 1.0])), []
     for _ in range(3):
         start = time.process_time()
@@ -149,7 +162,10 @@ with atomic_file(Path(sys.argv[1]) / "a.bin") as file:
 def test_parts_of_killed_processes_are_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for folder in (tmp_path, tmp_path / "deep"):
-        assert subprocess.run([sys.executable, "-c", DIE, str(folder)], timeout=60, check=False).returncode == -signal.SIGKILL
+        assert (
+            subprocess.run([sys.executable, "-c", DIE, str(folder)], timeout=60, check=False).returncode
+            == -signal.SIGKILL
+        )
     elsewhere = [tmp_path / f".b.bin.00000000-1-{name}.part" for name in ("0a", "0b")]  # another machine's
     for path in elsewhere:
         path.write_bytes(b"")

@@ -12,7 +12,13 @@ def test_is_read_back_as_it_was_kept() -> None:
 
 def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
     record = Record.of({"ts": 12, "client_id": "eva", "model": "slem_brain"})
-    assert (record.ts, record.who, record.model, record.seconds, record.clicks) == (12.0, "eva", "slem_brain", None, None)
+    assert (record.ts, record.who, record.model, record.seconds, record.clicks) == (
+        12.0,
+        "eva",
+        "slem_brain",
+        None,
+        None,
+    )
     assert Record.of({"record": {"reader": "eva@x", "from a later version": 1}}).reader == "eva@x"
 
 
@@ -22,9 +28,15 @@ def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
         (Record(reader="eva@10.0.0.1"), "eva"),
         (Record(reader="user-xyz@10.0.0.1"), "user-xyz@10.0.0.1"),  # what Slicer calls everybody
         (Record(reader="@8f3a"), "@8f3a"),  # a browser
-        (Record(reader="eva@tom", user="tom"), "tom"),  # a client may call itself what it likes, a user who is logged in not
+        (
+            Record(reader="eva@tom", user="tom"),
+            "tom",
+        ),  # a client may call itself what it likes, a user who is logged in not
         (Record(model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
-        (Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True), "eva"),  # she has accepted it
+        (
+            Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True),
+            "eva",
+        ),  # she has accepted it
         (Record(), "unknown"),
     ],
 )

@@ -94,7 +94,12 @@ def test_removed_labels_can_still_be_found_by_a_person(tmp_path: Path) -> None:
 def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: Path) -> None:
     store = LabelStore(tmp_path)
     save(store, "one")
-    store.save("case 1", "final", lambda path: path.write_text("two"), {"text": "two", **Record(1.0, "eva@x").to_meta()})
+    store.save(
+        "case 1",
+        "final",
+        lambda path: path.write_text("two"),
+        {"text": "two", **Record(1.0, "eva@x").to_meta()},
+    )
     store.annotate(store.latest("case 1", "final"), {"remark": "good", "record": {"reader": "tom@y"}})
     first, second = store.versions("case 1", "final")
     assert first.meta == {"text": "one"}
@@ -102,7 +107,9 @@ def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: 
 
 
 def by(store: LabelStore, reader: str, ts: float, tag: str = "final", automatic: bool = False) -> None:
-    record = Record(ts, f"{reader}@place" if reader else "", model="m", model_version="1", automatic=automatic)
+    record = Record(
+        ts, f"{reader}@place" if reader else "", model="m", model_version="1", automatic=automatic
+    )
     store.save("case 1", tag, lambda path: path.write_text(reader), {"text": reader, **record.to_meta()})
 
 
@@ -159,7 +166,9 @@ def test_threads_of_two_processes_save_at_once_and_nothing_is_lost(tmp_path: Pat
     versions = LabelStore(tmp_path).versions("case 1", "final")
     assert [version.number for version in versions] == list(range(1, 81))
     assert all(version.label.read_text() == version.meta["text"] * 1000 for version in versions)
-    assert {version.meta["text"] for version in versions} == {f"{p}-{k}-{n}" for p in "ab" for k in range(4) for n in range(10)}
+    assert {version.meta["text"] for version in versions} == {
+        f"{p}-{k}-{n}" for p in "ab" for k in range(4) for n in range(10)
+    }
 
 
 SAVE_AND_DIE = """
@@ -203,8 +212,16 @@ print("saved")
 
 
 def test_kill_at_any_point_loses_nothing_and_leaves_nothing_half(tmp_path: Path) -> None:
-    """The saving process is killed before its first, second, third ... call that touches the disk, until it gets through."""
-    run = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    """The saving process is killed before its first, second, third ... call that touches the disk, until it
+    gets through.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", SAVE_AND_DIE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert run.stdout == "saved\n"
     seen = []
     for calls in range(len(list(tmp_path.iterdir()))):

@@ -16,20 +16,43 @@ from slem_app.formats import place, read_label_file, write_nifti, write_nrrd
 from slem_app.labels import LabelSet, codings
 from slem_app.types import Grid
 
-SPACES = [("right-anterior-superior", (1, 1, 1)), ("RAS", (1, 1, 1)), ("left-anterior-superior", (-1, 1, 1)), ("LPS", (-1, -1, 1))]
+SPACES = [
+    ("right-anterior-superior", (1, 1, 1)),
+    ("RAS", (1, 1, 1)),
+    ("left-anterior-superior", (-1, 1, 1)),
+    ("LPS", (-1, -1, 1)),
+]
 
 
 def save_nrrd(path: Path, array: np.ndarray, **fields: object) -> Path:
     """As another program would write it; only `array` and the header's geometry are given."""
-    lines = {"space": "left-posterior-superior", "space directions": "(1,0,0) (0,1,0) (0,0,1)", "space origin": "(0,0,0)", **fields}
-    head = ["NRRD0004", f"type: {array.dtype}", f"dimension: {array.ndim}", f"sizes: {' '.join(map(str, array.shape))}", "endian: little", "encoding: raw"]
-    head += [f"{key}{':=' if key.startswith('Segment') else ': '}{value}" for key, value in lines.items() if value is not None]
+    lines = {
+        "space": "left-posterior-superior",
+        "space directions": "(1,0,0) (0,1,0) (0,0,1)",
+        "space origin": "(0,0,0)",
+        **fields,
+    }
+    head = [
+        "NRRD0004",
+        f"type: {array.dtype}",
+        f"dimension: {array.ndim}",
+        f"sizes: {' '.join(map(str, array.shape))}",
+        "endian: little",
+        "encoding: raw",
+    ]
+    head += [
+        f"{key}{':=' if key.startswith('Segment') else ': '}{value}"
+        for key, value in lines.items()
+        if value is not None
+    ]
     path.write_bytes("\n".join([*head, "", ""]).encode() + array.tobytes(order="F"))
     return path
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.seg.nrrd"])
-def test_what_was_written_is_read_back(tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet, name: str) -> None:
+def test_what_was_written_is_read_back(
+    tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet, name: str
+) -> None:
     array, grid = case
     writer = write_nrrd if name.endswith("nrrd") else write_nifti
     read, where, names = read_label_file(writer(array, grid, labels, tmp_path / name))
@@ -55,13 +78,23 @@ def test_reads_what_itk_writes(tmp_path: Path, case: tuple[np.ndarray, Grid]) ->
 
 @pytest.mark.parametrize(("space", "factors"), SPACES)
 def test_every_patient_space_ends_in_ras(tmp_path: Path, space: str, factors: tuple[int, int, int]) -> None:
-    _, grid, _ = read_label_file(save_nrrd(tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8), space=space, **{"space origin": "(5,6,7)"}))
+    _, grid, _ = read_label_file(
+        save_nrrd(
+            tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8), space=space, **{"space origin": "(5,6,7)"}
+        )
+    )
     assert np.allclose(grid.affine[:3, 3], np.array([5, 6, 7]) * factors)
     assert np.allclose(np.diag(grid.affine)[:3], factors)
 
 
 def test_names_come_with_the_values_that_slicer_gave_them(tmp_path: Path) -> None:
-    fields = {"Segment0_Name": "enhancing tumor", "Segment0_LabelValue": 3, "Segment1_Name": "œdème", "Segment1_LabelValue": 1, "Segment1_Layer": 0}
+    fields = {
+        "Segment0_Name": "enhancing tumor",
+        "Segment0_LabelValue": 3,
+        "Segment1_Name": "œdème",
+        "Segment1_LabelValue": 1,
+        "Segment1_Layer": 0,
+    }
     _, _, names = read_label_file(save_nrrd(tmp_path / "a.seg.nrrd", np.ones((2, 3, 4), np.uint8), **fields))
     assert names == {3: "enhancing tumor", 1: "œdème"}
 
@@ -77,7 +110,13 @@ def test_one_layer_in_four_dimensions_is_a_label_map(tmp_path: Path) -> None:
 def test_overlapping_layers_are_refused(tmp_path: Path) -> None:
     fields = {"kinds": "list domain domain domain", "space directions": "none (1,0,0) (0,1,0) (0,0,1)"}
     path = save_nrrd(tmp_path / "a.seg.nrrd", np.ones((2, 2, 3, 4), np.uint8), **fields)
-    with pytest.raises(BadVolume, match="a.seg.nrrd: a segmentation in 2 layers, that is with overlapping segments, cannot be read: remove the overlap"):
+    with pytest.raises(
+        BadVolume,
+        match=(
+            "a.seg.nrrd: a segmentation in 2 layers, that is with overlapping segments, cannot be read: "
+            "remove the overlap"
+        ),
+    ):
         read_label_file(path)
 
 
@@ -85,7 +124,9 @@ def test_a_trailing_axis_of_one_is_dropped_and_a_longer_one_refused(tmp_path: Pa
     nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4, 1), np.uint8), np.eye(4)), tmp_path / "a.nii.gz")
     assert read_label_file(tmp_path / "a.nii.gz")[0].shape == (2, 3, 4)
     nibabel.save(nibabel.Nifti1Image(np.ones((2, 3, 4, 2), np.uint8), np.eye(4)), tmp_path / "b.nii.gz")
-    with pytest.raises(BadVolume, match=re.escape("b.nii.gz: a label map must have three dimensions, got (2, 3, 4, 2)")):
+    with pytest.raises(
+        BadVolume, match=re.escape("b.nii.gz: a label map must have three dimensions, got (2, 3, 4, 2)")
+    ):
         read_label_file(tmp_path / "b.nii.gz")
 
 
@@ -119,12 +160,16 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.mha", "a.txt", "a.nhdr"])
 def test_another_kind_of_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(BadVolume, match=re.escape(f"{name}: a label file must be .nii, .nii.gz, .nrrd or .seg.nrrd")):
+    with pytest.raises(
+        BadVolume, match=re.escape(f"{name}: a label file must be .nii, .nii.gz, .nrrd or .seg.nrrd")
+    ):
         read_label_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd"])
-@pytest.mark.parametrize("content", [b"", b"hello", gzip.compress(b"hello"), b"NRRD0005\ntype: uint8\n", b"\0" * 400])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", gzip.compress(b"hello"), b"NRRD0005\ntype: uint8\n", b"\0" * 400]
+)
 def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadVolume, match=re.escape(f"{name}: ")):
@@ -136,7 +181,11 @@ def test_what_is_no_image_is_refused(tmp_path: Path, name: str, content: bytes) 
 def test_a_truncated_file_is_refused(tmp_path: Path, labels: LabelSet, name: str, share: float) -> None:
     array = np.random.default_rng(0).integers(0, 4, (20, 20, 20)).astype(np.uint8)
     grid = Grid(array.shape, np.eye(4))
-    path = write_nifti(array, grid, labels, tmp_path / name) if ".nii" in name else write_nrrd(array, grid, labels, tmp_path / name, name != "raw.nrrd")
+    path = (
+        write_nifti(array, grid, labels, tmp_path / name)
+        if ".nii" in name
+        else write_nrrd(array, grid, labels, tmp_path / name, name != "raw.nrrd")
+    )
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(BadVolume, match="truncated"):
         read_label_file(path)
@@ -145,7 +194,13 @@ def test_a_truncated_file_is_refused(tmp_path: Path, labels: LabelSet, name: str
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"space": "scanner-xyz"}, "its space must be one of left-posterior-superior, right-anterior-superior, left-anterior-superior, got 'scanner-xyz'"),
+        (
+            {"space": "scanner-xyz"},
+            (
+                "its space must be one of left-posterior-superior, right-anterior-superior, "
+                "left-anterior-superior, got 'scanner-xyz'"
+            ),
+        ),
         ({"space": None, "space dimension": 3}, "got 'none'"),
         ({"space directions": None}, "holds no space directions or space origin"),
         ({"space directions": "(1,0,0) (0,1,0) (0,0,0)"}, "zero axis"),
@@ -153,14 +208,18 @@ def test_a_truncated_file_is_refused(tmp_path: Path, labels: LabelSet, name: str
         ({"space directions": "(1,0,0) (0,1,0) none"}, "must hold three vectors of three numbers"),
     ],
 )
-def test_a_label_without_a_usable_place_is_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
+def test_a_label_without_a_usable_place_is_refused(
+    tmp_path: Path, fields: dict[str, object], message: str
+) -> None:
     with pytest.raises(BadGrid, match=re.escape(message)):
         read_label_file(save_nrrd(tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8), **fields))
 
 
 def test_a_header_that_names_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.raw").write_bytes(b"\1" * 24)
-    path = save_nrrd(tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8), **{"data file": str(tmp_path / "secret.raw")})
+    path = save_nrrd(
+        tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8), **{"data file": str(tmp_path / "secret.raw")}
+    )
     assert nrrd.read_header(str(path))["data file"] == str(tmp_path / "secret.raw")
     with pytest.raises(BadVolume, match="its voxels lie in another file: save it as one .nrrd file"):
         read_label_file(path)
@@ -169,8 +228,14 @@ def test_a_header_that_names_another_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"Segment0_Name": "a", "Segment0_LabelValue": 1, "Segment1_Name": "b", "Segment1_LabelValue": 1}, "the segments 'a' and 'b' share the label value 1"),
-        ({"Segment0_Name": "a", "Segment0_LabelValue": "one"}, "segment 'a' has the label value 'one', a whole number was expected"),
+        (
+            {"Segment0_Name": "a", "Segment0_LabelValue": 1, "Segment1_Name": "b", "Segment1_LabelValue": 1},
+            "the segments 'a' and 'b' share the label value 1",
+        ),
+        (
+            {"Segment0_Name": "a", "Segment0_LabelValue": "one"},
+            "segment 'a' has the label value 'one', a whole number was expected",
+        ),
     ],
 )
 def test_names_that_contradict_are_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
@@ -193,7 +258,12 @@ def test_a_cropped_or_reordered_label_is_placed_on_its_image(case: tuple[np.ndar
 
 def test_a_label_of_other_voxels_is_refused() -> None:
     made, other = (phantom.make(seed=3, shape=(40, 48, 36), oblique=oblique) for oblique in (False, True))
-    with pytest.raises(BadGrid, match=re.escape("a.nii: the label lies on another grid (40x48x36 @ 1.00x1.00x1.00 mm LPS) than its image (")):
+    with pytest.raises(
+        BadGrid,
+        match=re.escape(
+            "a.nii: the label lies on another grid (40x48x36 @ 1.00x1.00x1.00 mm LPS) than its image ("
+        ),
+    ):
         place(made.labels, made.grid, other.grid, "a.nii")
     shifted = made.grid.affine.copy()
     shifted[0, 3] += 0.4
@@ -213,7 +283,9 @@ def test_labels_outside_the_image_are_refused_not_lost() -> None:
 
 
 @pytest.mark.parametrize("name", ["Brats18_2013_3_1", "BraTS2021_01477"])
-def test_a_real_label_goes_through_nrrd_unchanged(tmp_path: Path, real_data: Path, labels: LabelSet, name: str) -> None:
+def test_a_real_label_goes_through_nrrd_unchanged(
+    tmp_path: Path, real_data: Path, labels: LabelSet, name: str
+) -> None:
     """The second case has no enhancing tumor: an absent class keeps its name."""
     array, grid, _ = read_label_file(real_data / "brats" / name / f"{name}_seg.nii.gz")
     named = labels.remap(array, codings()["brats2018"].values)

@@ -15,7 +15,9 @@ from slem_app.types import Grid
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_nibabel_finds_values_and_world_positions(tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet, name: str) -> None:
+def test_nibabel_finds_values_and_world_positions(
+    tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet, name: str
+) -> None:
     array, grid = case
     image = nibabel.load(write_nifti(array, grid, labels, tmp_path / name))
     assert image.get_data_dtype() == np.uint8
@@ -26,7 +28,9 @@ def test_nibabel_finds_values_and_world_positions(tmp_path: Path, case: tuple[np
     assert image.header.get_xyzt_units()[0] == "mm"
 
 
-def test_itk_finds_the_same_world_positions(tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet) -> None:
+def test_itk_finds_the_same_world_positions(
+    tmp_path: Path, case: tuple[np.ndarray, Grid], labels: LabelSet
+) -> None:
     array, grid = case
     image = SimpleITK.ReadImage(str(write_nifti(array, grid, labels, tmp_path / "a.nii.gz")))
     assert (SimpleITK.GetArrayFromImage(image).transpose(2, 1, 0) == array).all()
@@ -37,7 +41,10 @@ def test_itk_finds_the_same_world_positions(tmp_path: Path, case: tuple[np.ndarr
 
 def test_the_same_result_gives_the_same_file(tmp_path: Path, labels: LabelSet) -> None:
     array, grid = np.ones((3, 4, 5), np.int64), Grid((3, 4, 5), np.eye(4))
-    assert write_nifti(array, grid, labels, tmp_path / "a.nii.gz").read_bytes() == write_nifti(array, grid, labels, tmp_path / "b.nii.gz").read_bytes()
+    assert (
+        write_nifti(array, grid, labels, tmp_path / "a.nii.gz").read_bytes()
+        == write_nifti(array, grid, labels, tmp_path / "b.nii.gz").read_bytes()
+    )
 
 
 def test_refuses_another_ending(tmp_path: Path, labels: LabelSet) -> None:
@@ -49,13 +56,17 @@ def test_refuses_another_ending(tmp_path: Path, labels: LabelSet) -> None:
 def test_refuses_a_value_without_a_label(tmp_path: Path, labels: LabelSet, value: int) -> None:
     array = np.zeros((3, 4, 5), np.int16)
     array[0, 0, 0] = value
-    with pytest.raises(BadLabel, match=re.escape("label values must lie in 0..3 (necrosis, edema, enhancing tumor), got")):
+    with pytest.raises(
+        BadLabel, match=re.escape("label values must lie in 0..3 (necrosis, edema, enhancing tumor), got")
+    ):
         write_nifti(array, Grid((3, 4, 5), np.eye(4)), labels, tmp_path / "a.nii")
     assert not list(tmp_path.iterdir())
 
 
 def test_refuses_a_label_map_of_another_grid(tmp_path: Path, labels: LabelSet) -> None:
-    with pytest.raises(BadGrid, match=re.escape("a label map of (5, 4, 3) voxels came with a grid of (3, 4, 5)")):
+    with pytest.raises(
+        BadGrid, match=re.escape("a label map of (5, 4, 3) voxels came with a grid of (3, 4, 5)")
+    ):
         write_nifti(np.zeros((5, 4, 3), np.uint8), Grid((3, 4, 5), np.eye(4)), labels, tmp_path / "a.nii")
 
 

@@ -30,7 +30,10 @@ def test_holds_names_sequences_times_volumes_and_notes(labels: LabelSet) -> None
 
 
 def test_a_total_that_was_measured_is_kept_and_none_is_made_up(labels: LabelSet) -> None:
-    assert result_json(labels, timings={"read": 1.0, "total": 3.0})["latencies"] == {"read": 1.0, "total": 3.0}
+    assert result_json(labels, timings={"read": 1.0, "total": 3.0})["latencies"] == {
+        "read": 1.0,
+        "total": 3.0,
+    }
     assert result_json(labels)["latencies"] == {}
 
 

@@ -32,7 +32,9 @@ class Case:
 @pytest.fixture(scope="module", params=["axial-oblique", "reversed", "sagittal"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """With unlike pixel spacings, so that rows and columns cannot be taken for each other."""
-    whole = phantom.make(seed=3, shape=(32, 40, 28), spacing=(1.25, 1.0, 1.5), oblique=request.param == "axial-oblique")
+    whole = phantom.make(
+        seed=3, shape=(32, 40, 28), spacing=(1.25, 1.0, 1.5), oblique=request.param == "axial-oblique"
+    )
     code = {"reversed": "LPI", "sagittal": "PIL"}.get(request.param)
     made = phantom.reorient_phantom(whole, code) if code else whole
     folder = tmp_path_factory.mktemp("studies")
@@ -41,7 +43,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def filled(rois: Dataset, case: Case) -> np.ndarray:
-    """The voxels whose centres lie in the contours, found from the images alone as PS3.3 C.7.6.2.1.1 tells."""
+    """The voxels whose centres lie in the contours, found from the images alone as PS3.3
+    C.7.6.2.1.1 tells.
+    """
     images = {image.SOPInstanceUID: image for image in (dcmread(path) for path in case.series.paths)}
     result = np.zeros(case.grid.shape, np.uint8)
     for roi in rois.ROIContourSequence:
@@ -53,7 +57,9 @@ def filled(rois: Dataset, case: Case) -> np.ndarray:
             origin = np.array(image.ImagePositionPatient, dtype=float)
             assert np.abs((points - origin) @ np.cross(row, column)).max() < 0.01
             between_rows, between_columns = map(float, image.PixelSpacing)
-            corners = np.stack([(points - origin) @ column / between_rows, (points - origin) @ row / between_columns], axis=1)
+            corners = np.stack(
+                [(points - origin) @ column / between_rows, (points - origin) @ row / between_columns], axis=1
+            )
             inside = grid_points_in_poly((image.Rows, image.Columns), corners)
             r, c = np.nonzero(inside)
             lps = origin + c[:, None] * between_columns * row + r[:, None] * between_rows * column
@@ -74,15 +80,23 @@ def test_it_tells_what_it_is_and_whose(case: Case, labels: LabelSet, tmp_path: P
     rois = dcmread(write_rtstruct(array, case.grid, labels, case.series, AUTOMATIC, tmp_path / "a.dcm"))
     for key in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert rois[key].value == source[key].value
-    assert (rois.Modality, rois.SeriesDescription, rois.SeriesNumber) == ("RTSTRUCT", "SLeM slem_brain v3", 77)
-    assert [(item.ROINumber, item.ROIName, item.ROIGenerationAlgorithm) for item in rois.StructureSetROISequence] == [
-        (label.value, label.name, "AUTOMATIC") for label in labels.labels
+    assert (rois.Modality, rois.SeriesDescription, rois.SeriesNumber) == (
+        "RTSTRUCT",
+        "SLeM slem_brain v3",
+        77,
+    )
+    assert [
+        (item.ROINumber, item.ROIName, item.ROIGenerationAlgorithm) for item in rois.StructureSetROISequence
+    ] == [(label.value, label.name, "AUTOMATIC") for label in labels.labels]
+    assert [tuple(item.ROIDisplayColor) for item in rois.ROIContourSequence] == [
+        label.color for label in labels.labels
     ]
-    assert [tuple(item.ROIDisplayColor) for item in rois.ROIContourSequence] == [label.color for label in labels.labels]
     assert ["ContourSequence" in item for item in rois.ROIContourSequence] == [True, False, True]
     codes = [item.RTROIIdentificationCodeSequence[0].CodeValue for item in rois.RTROIObservationsSequence]
     assert codes == [label.type.value for label in labels.labels]
-    series = rois.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
+    series = (
+        rois.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
+    )
     assert series.SeriesInstanceUID == source.SeriesInstanceUID
     assert len(series.ContourImageSequence) == case.grid.shape[2]
 
@@ -95,7 +109,9 @@ def test_an_empty_label_map_names_every_label(case: Case, labels: LabelSet) -> N
 
 def test_another_grid_or_source_is_refused(case: Case, labels: LabelSet) -> None:
     with pytest.raises(BadGrid, match="not the grid of the source series"):
-        make_rtstruct(case.array[1:], case.grid.crop((1, 0, 0), case.array[1:].shape), labels, case.series, AUTOMATIC)
+        make_rtstruct(
+            case.array[1:], case.grid.crop((1, 0, 0), case.array[1:].shape), labels, case.series, AUTOMATIC
+        )
     with pytest.raises(BadStudy, match="no DICOM images"):
         make_rtstruct(case.array, case.grid, labels, [], AUTOMATIC)
 
@@ -115,5 +131,9 @@ def test_a_contour_has_only_its_corners() -> None:
     mask[3:17, 5:25] = True
     mask[8:12, 10:15] = False
     (ring,) = rings(mask)
-    assert len(ring) == 8 + 8 + 3  # an octagon, a hole of the same kind, and both ends of the channel (one end is a corner of the hole already)
+    assert (
+        len(ring) == 8 + 8 + 3
+        # an octagon, a hole of the same kind, and both ends of the channel (one end is a corner of the hole
+        # already)
+    )
     assert not rings(np.zeros((4, 4), bool))

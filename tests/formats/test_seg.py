@@ -1,4 +1,6 @@
-"""DICOM SEG: the right pixels on the right images, names that never move, and back without loss, from other software too."""
+"""DICOM SEG: the right pixels on the right images, names that never move, and back without loss, from other
+software too.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +20,9 @@ from slem_app.labels import Code, Label, LabelSet, Region
 from slem_app.studies import Series, open_source
 from slem_app.types import Grid
 
-AUTOMATIC = Provenance("AUTOMATIC", "slem_brain", "1.2", "SLeM slem_brain v3", series_number=77, creator="Müller")
+AUTOMATIC = Provenance(
+    "AUTOMATIC", "slem_brain", "1.2", "SLeM slem_brain v3", series_number=77, creator="Müller"
+)
 ORIENTATIONS = ("axial-oblique", "reversed", "sagittal", "coronal")
 
 
@@ -36,7 +40,9 @@ class Case:
 
 
 def made(folder: Path, orientation: str, seed: int = 3) -> Case:
-    whole = phantom.make(seed=seed, shape=(32, 40, 28), spacing=(1.25, 1.0, 1.5), oblique=orientation == "axial-oblique")
+    whole = phantom.make(
+        seed=seed, shape=(32, 40, 28), spacing=(1.25, 1.0, 1.5), oblique=orientation == "axial-oblique"
+    )
     code = {"reversed": "LPI", "sagittal": "PIL", "coronal": "LIP"}.get(orientation)
     case = phantom.reorient_phantom(whole, code) if code else whole
     phantom.write_dicom(dataclasses.replace(case, images={"t1c": case.images["t1c"]}), folder, f"case{seed}")
@@ -54,7 +60,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def enhanced(case: Case, path: Path, twice: bool = False) -> Path:
-    """The series as one multi-frame file, frames in the order of the files; `twice`: a second echo behind it."""
+    """The series as one multi-frame file, frames in the order of the files; `twice`: a second
+    echo behind it.
+    """
     parts = [dcmread(file) for file in case.files]
     whole = dcmread(case.files[0])
     whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -64,8 +72,15 @@ def enhanced(case: Case, path: Path, twice: bool = False) -> Path:
     groups = []
     for echo, part in [(echo, part) for echo in range(1 + twice) for part in parts]:
         group, place, plane, measures, times = (Dataset() for _ in range(5))
-        place.ImagePositionPatient, plane.ImageOrientationPatient = part.ImagePositionPatient, part.ImageOrientationPatient
-        measures.PixelSpacing, measures.SliceThickness, times.EffectiveEchoTime = part.PixelSpacing, part.SliceThickness, 10.0 + 70 * echo
+        place.ImagePositionPatient, plane.ImageOrientationPatient = (
+            part.ImagePositionPatient,
+            part.ImageOrientationPatient,
+        )
+        measures.PixelSpacing, measures.SliceThickness, times.EffectiveEchoTime = (
+            part.PixelSpacing,
+            part.SliceThickness,
+            10.0 + 70 * echo,
+        )
         group.PlanePositionSequence, group.PlaneOrientationSequence = [place], [plane]
         group.PixelMeasuresSequence, group.MREchoSequence = [measures], [times]
         groups.append(group)
@@ -77,9 +92,16 @@ def enhanced(case: Case, path: Path, twice: bool = False) -> Path:
 
 def planes_by_image(case: Case) -> dict[str, np.ndarray]:
     """SOPInstanceUID -> (rows, columns) labels, from how the phantom was written: slice k is one image."""
-    places = {tuple(np.round(case.grid.to_world([0, 0, k]) * [-1, -1, 1], 3)): k for k in range(case.grid.shape[2])}
+    places = {
+        tuple(np.round(case.grid.to_world([0, 0, k]) * [-1, -1, 1], 3)): k for k in range(case.grid.shape[2])
+    }
     images = map(dcmread, case.files)
-    return {image.SOPInstanceUID: case.array[:, :, places[tuple(np.round([float(v) for v in image.ImagePositionPatient], 3))]].T for image in images}
+    return {
+        image.SOPInstanceUID: case.array[
+            :, :, places[tuple(np.round([float(v) for v in image.ImagePositionPatient], 3))]
+        ].T
+        for image in images
+    }
 
 
 def test_every_label_is_on_the_pixels_of_its_image(each: Case, labels: LabelSet, tmp_path: Path) -> None:
@@ -87,7 +109,9 @@ def test_every_label_is_on_the_pixels_of_its_image(each: Case, labels: LabelSet,
     path = write_seg(each.array, each.grid, labels, each.series, AUTOMATIC, tmp_path / "a.dcm")
     expected = planes_by_image(each)
     seg = highdicom.seg.segread(path)
-    pixels = seg.get_pixels_by_source_instance(list(expected), combine_segments=True, assert_missing_frames_are_empty=True)
+    pixels = seg.get_pixels_by_source_instance(
+        list(expected), combine_segments=True, assert_missing_frames_are_empty=True
+    )
     assert set(np.unique(pixels)) == {0, 1, 2, 3}
     np.testing.assert_array_equal(pixels, np.stack(list(expected.values())))
 
@@ -104,12 +128,19 @@ def test_it_is_read_back_without_loss(each: Case, labels: LabelSet, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kept", [(1, 3), (2,), ()], ids=["one absent", "only one there", "empty"])
-def test_an_absent_label_shifts_no_name(one: Case, labels: LabelSet, tmp_path: Path, kept: tuple[int, ...]) -> None:
+def test_an_absent_label_shifts_no_name(
+    one: Case, labels: LabelSet, tmp_path: Path, kept: tuple[int, ...]
+) -> None:
     array = np.where(np.isin(one.array, kept), one.array, 0).astype(np.uint8)
     path = write_seg(array, one.grid, labels, one.series, AUTOMATIC, tmp_path / "a.dcm")
     seg = dcmread(path)
-    assert [(int(item.SegmentNumber), item.SegmentLabel) for item in seg.SegmentSequence] == list(enumerate(labels.names, 1))
-    with_frames = {int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for frame in seg.PerFrameFunctionalGroupsSequence}
+    assert [(int(item.SegmentNumber), item.SegmentLabel) for item in seg.SegmentSequence] == list(
+        enumerate(labels.names, 1)
+    )
+    with_frames = {
+        int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        for frame in seg.PerFrameFunctionalGroupsSequence
+    }
     assert with_frames == (set(kept) or {1, 2, 3})
     np.testing.assert_array_equal(read_seg(path, one.grid, labels), array)
     assert seg.NumberOfFrames == (sum(int((array == value).any(axis=(0, 1)).sum()) for value in kept) or 6)
@@ -118,23 +149,47 @@ def test_an_absent_label_shifts_no_name(one: Case, labels: LabelSet, tmp_path: P
 def test_it_tells_what_it_is_and_whose(one: Case, labels: LabelSet, tmp_path: Path) -> None:
     source = dcmread(one.files[0])
     seg = dcmread(write_seg(one.array, one.grid, labels, one.series, AUTOMATIC, tmp_path / "a.dcm"))
-    for key in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyID", "FrameOfReferenceUID"):
+    for key in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyInstanceUID",
+        "StudyDate",
+        "StudyID",
+        "FrameOfReferenceUID",
+    ):
         assert seg[key].value == source[key].value, key
-    assert (seg.Modality, seg.SegmentationType, seg.SeriesDescription, seg.SeriesNumber) == ("SEG", "BINARY", "SLeM slem_brain v3", 77)
+    assert (seg.Modality, seg.SegmentationType, seg.SeriesDescription, seg.SeriesNumber) == (
+        "SEG",
+        "BINARY",
+        "SLeM slem_brain v3",
+        77,
+    )
     assert str(seg.ContentCreatorName) == "Müller^"
     assert seg.SeriesInstanceUID not in ("", source.SeriesInstanceUID)
     assert referenced_series(seg) == (source.SeriesInstanceUID,)
-    referred = {item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    referred = {
+        item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    }
     assert referred == {dcmread(file).SOPInstanceUID for file in one.files}
     for item, label in zip(seg.SegmentSequence, labels.labels):
         coded = item.SegmentedPropertyTypeCodeSequence[0]
-        assert (coded.CodeValue, coded.CodingSchemeDesignator, coded.CodeMeaning) == (label.type.value, "SCT", label.type.meaning)
+        assert (coded.CodeValue, coded.CodingSchemeDesignator, coded.CodeMeaning) == (
+            label.type.value,
+            "SCT",
+            label.type.meaning,
+        )
         assert item.SegmentedPropertyCategoryCodeSequence[0].CodeValue == label.category.value
         assert (item.SegmentAlgorithmType, item.SegmentAlgorithmName) == ("AUTOMATIC", "slem_brain")
         assert item.SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion == "1.2"
-    in_red = LabelSet((dataclasses.replace(labels.labels[0], color=(255, 0, 0)), *labels.labels[1:]), labels.regions)
+    in_red = LabelSet(
+        (dataclasses.replace(labels.labels[0], color=(255, 0, 0)), *labels.labels[1:]), labels.regions
+    )
     red = make_seg(one.array, one.grid, in_red, one.series, AUTOMATIC)
-    assert red.SegmentSequence[0].RecommendedDisplayCIELabValue == pytest.approx([34888, 53494, 50171], abs=40)  # L 53.24, a 80.09, b 67.20
+    assert red.SegmentSequence[0].RecommendedDisplayCIELabValue == pytest.approx(
+        [34888, 53494, 50171], abs=40
+    )  # L 53.24, a 80.09, b 67.20
 
 
 def test_a_manual_one_names_no_algorithm(one: Case, labels: LabelSet) -> None:
@@ -145,7 +200,9 @@ def test_a_manual_one_names_no_algorithm(one: Case, labels: LabelSet) -> None:
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["one volume", "a second echo in the file"])
-def test_it_refers_to_the_frames_of_a_multi_frame_file(one: Case, labels: LabelSet, tmp_path: Path, twice: bool) -> None:
+def test_it_refers_to_the_frames_of_a_multi_frame_file(
+    one: Case, labels: LabelSet, tmp_path: Path, twice: bool
+) -> None:
     (tmp_path / "case").mkdir()
     path = enhanced(one, tmp_path / "case" / "x.dcm", twice)
     series = open_source(tmp_path / "case").study("case").series[-1]
@@ -156,17 +213,25 @@ def test_it_refers_to_the_frames_of_a_multi_frame_file(one: Case, labels: LabelS
     for n, frame in enumerate(seg.PerFrameFunctionalGroupsSequence):
         reference = frame.DerivationImageSequence[0].SourceImageSequence[0]
         assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
-        place = source.PerFrameFunctionalGroupsSequence[reference.ReferencedFrameNumber - 1].PlanePositionSequence[0].ImagePositionPatient
+        place = (
+            source.PerFrameFunctionalGroupsSequence[reference.ReferencedFrameNumber - 1]
+            .PlanePositionSequence[0]
+            .ImagePositionPatient
+        )
         assert place == frame.PlanePositionSequence[0].ImagePositionPatient, n
         assert (reference.ReferencedFrameNumber > one.grid.shape[2]) == twice
     if twice:
         with pytest.raises(BadStudy, match="two slices in one place"):
             make_seg(one.array, one.grid, labels, [path], AUTOMATIC)
     else:
-        np.testing.assert_array_equal(read_seg(make_seg(one.array * 0, one.grid, labels, [path], AUTOMATIC), one.grid, labels), 0)
+        np.testing.assert_array_equal(
+            read_seg(make_seg(one.array * 0, one.grid, labels, [path], AUTOMATIC), one.grid, labels), 0
+        )
 
 
-def test_headers_that_lack_fields_or_hold_other_alphabets_do(one: Case, labels: LabelSet, tmp_path: Path) -> None:
+def test_headers_that_lack_fields_or_hold_other_alphabets_do(
+    one: Case, labels: LabelSet, tmp_path: Path
+) -> None:
     images = [dcmread(file, stop_before_pixels=True) for file in one.files]
     for image in images:
         del image.AccessionNumber, image.PatientBirthDate, image.SliceThickness, image.ReferringPhysicianName
@@ -177,7 +242,13 @@ def test_headers_that_lack_fields_or_hold_other_alphabets_do(one: Case, labels: 
     assert (seg.PatientSex, seg.AccessionNumber, seg.PatientBirthDate) == ("", "", "")
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SpacingBetweenSlices == pytest.approx(one.grid.spacing[2])
-    assert seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0].SpatialLocationsPreserved == "YES"
+    assert (
+        seg.PerFrameFunctionalGroupsSequence[0]
+        .DerivationImageSequence[0]
+        .SourceImageSequence[0]
+        .SpatialLocationsPreserved
+        == "YES"
+    )
     np.testing.assert_array_equal(read_seg(seg, one.grid, labels), one.array)
 
 
@@ -188,18 +259,46 @@ def moved(grid: Grid, by: float) -> Grid:
 
 
 WRONG: dict[str, tuple[Callable[[Case], tuple[np.ndarray, Grid, object]], type[Exception], str]] = {
-    "half a voxel aside": (lambda c: (c.array, moved(c.grid, 0.5), c.files), BadGrid, "not the grid of the source series"),
-    "a whole voxel aside": (lambda c: (c.array, moved(c.grid, 1), c.files), BadGrid, "not the grid of the source series"),
-    "cropped": (lambda c: (c.array[1:], c.grid.crop((1, 0, 0), (31, 40, 28)), c.files), BadGrid, "not the grid of the source series"),
-    "a slice too many": (lambda c: (np.pad(c.array, ((0, 0), (0, 0), (0, 1))), c.grid.crop((0, 0, 0), (32, 40, 29)), c.files), BadGrid, "28 source images"),
+    "half a voxel aside": (
+        lambda c: (c.array, moved(c.grid, 0.5), c.files),
+        BadGrid,
+        "not the grid of the source series",
+    ),
+    "a whole voxel aside": (
+        lambda c: (c.array, moved(c.grid, 1), c.files),
+        BadGrid,
+        "not the grid of the source series",
+    ),
+    "cropped": (
+        lambda c: (c.array[1:], c.grid.crop((1, 0, 0), (31, 40, 28)), c.files),
+        BadGrid,
+        "not the grid of the source series",
+    ),
+    "a slice too many": (
+        lambda c: (np.pad(c.array, ((0, 0), (0, 0), (0, 1))), c.grid.crop((0, 0, 0), (32, 40, 29)), c.files),
+        BadGrid,
+        "28 source images",
+    ),
     "an image missing": (lambda c: (c.array, c.grid, c.files[1:]), BadGrid, "give every image"),
-    "an image twice": (lambda c: (c.array, c.grid, [*c.files, c.files[0]]), BadStudy, "two slices in one place"),
+    "an image twice": (
+        lambda c: (c.array, c.grid, [*c.files, c.files[0]]),
+        BadStudy,
+        "two slices in one place",
+    ),
     "another value": (lambda c: (c.array * 2, c.grid, c.files), BadLabel, "label values must lie in 0..3"),
     "another shape": (lambda c: (c.array[1:], c.grid, c.files), BadGrid, "31, 40, 28"),
     "no images": (lambda c: (c.array, c.grid, []), BadStudy, "no DICOM images"),
     "a file that is gone": (lambda c: (c.array, c.grid, [Path("/nowhere/x.dcm")]), NotFound, "x.dcm"),
-    "no DICOM": (lambda c: (c.array, c.grid, [Path(__file__)]), BadVolume, "test_seg.py is not a readable DICOM file"),
-    "NIfTI": (lambda c: (c.array, c.grid, Series("t1c", (Path("t1c.nii"),), "nifti", "t1c")), BadStudy, "is a nifti file"),
+    "no DICOM": (
+        lambda c: (c.array, c.grid, [Path(__file__)]),
+        BadVolume,
+        "test_seg.py is not a readable DICOM file",
+    ),
+    "NIfTI": (
+        lambda c: (c.array, c.grid, Series("t1c", (Path("t1c.nii"),), "nifti", "t1c")),
+        BadStudy,
+        "is a nifti file",
+    ),
 }
 
 
@@ -212,7 +311,9 @@ def test_what_is_not_of_the_series_is_refused(one: Case, labels: LabelSet, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_images_of_two_series_or_without_a_frame_of_reference_are_refused(one: Case, labels: LabelSet) -> None:
+def test_images_of_two_series_or_without_a_frame_of_reference_are_refused(
+    one: Case, labels: LabelSet
+) -> None:
     images = [dcmread(file, stop_before_pixels=True) for file in one.files]
     images[3].SeriesInstanceUID = generate_uid()
     with pytest.raises(BadStudy, match="must share one SeriesInstanceUID, found 2"):
@@ -253,8 +354,12 @@ def old_code(item: Dataset, value: str) -> None:
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SRT", "as before 2018"
 
 
-def test_segments_of_other_software_are_known_by_name_or_code(foreign: Dataset, one: Case, labels: LabelSet) -> None:
-    """Other numbers, other names, SNOMED-RT codes, no references to images, no SegmentIdentificationSequence order."""
+def test_segments_of_other_software_are_known_by_name_or_code(
+    foreign: Dataset, one: Case, labels: LabelSet
+) -> None:
+    """Other numbers, other names, SNOMED-RT codes, no references to images, no SegmentIdentificationSequence
+    order.
+    """
     first, second, third = foreign.SegmentSequence
     first.SegmentLabel, second.SegmentLabel, third.SegmentLabel = "Segment 1", "Segment 2", " Enhancing Tumor"
     old_code(second, "M-36300")
@@ -271,30 +376,54 @@ def test_segments_of_other_software_are_known_by_name_or_code(foreign: Dataset, 
 
 def test_two_segments_of_one_label_are_united(foreign: Dataset, one: Case, labels: LabelSet) -> None:
     first, _, third = foreign.SegmentSequence
-    first.SegmentLabel, first.SegmentedPropertyTypeCodeSequence = third.SegmentLabel, third.SegmentedPropertyTypeCodeSequence
+    first.SegmentLabel, first.SegmentedPropertyTypeCodeSequence = (
+        third.SegmentLabel,
+        third.SegmentedPropertyTypeCodeSequence,
+    )
     np.testing.assert_array_equal(read_seg(foreign, one.grid, labels), np.array([0, 3, 2, 3])[one.array])
 
 
-def test_an_unknown_segment_is_refused_by_name_but_not_where_it_is_empty(foreign: Dataset, one: Case, labels: LabelSet) -> None:
+def test_an_unknown_segment_is_refused_by_name_but_not_where_it_is_empty(
+    foreign: Dataset, one: Case, labels: LabelSet
+) -> None:
     cyst = foreign.SegmentSequence[1]
     cyst.SegmentLabel, cyst.SegmentedPropertyTypeCodeSequence[0].CodeValue = "cyst", "441457006"
-    with pytest.raises(BadLabel, match="segment 2, 'cyst', coded 441457006 'Edema', is none of the labels necrosis, edema, enhancing tumor"):
+    with pytest.raises(
+        BadLabel,
+        match=(
+            "segment 2, 'cyst', coded 441457006 'Edema', is none of the labels necrosis, edema, "
+            "enhancing tumor"
+        ),
+    ):
         read_seg(foreign, one.grid, labels)
     without = make_seg(np.where(one.array == 2, 0, one.array), one.grid, labels, one.series, AUTOMATIC)
-    without.SegmentSequence[1].SegmentLabel, without.SegmentSequence[1].SegmentedPropertyTypeCodeSequence = "cyst", []
+    without.SegmentSequence[1].SegmentLabel, without.SegmentSequence[1].SegmentedPropertyTypeCodeSequence = (
+        "cyst",
+        [],
+    )
     assert set(np.unique(read_seg(without, one.grid, labels))) == {0, 1, 3}
 
 
-def test_a_name_and_a_code_that_contradict_each_other_are_refused(foreign: Dataset, one: Case, labels: LabelSet) -> None:
+def test_a_name_and_a_code_that_contradict_each_other_are_refused(
+    foreign: Dataset, one: Case, labels: LabelSet
+) -> None:
     foreign.SegmentSequence[0].SegmentLabel = "edema"
-    with pytest.raises(BadLabel, match="segment 1 is called 'edema' but its type is coded as that of 'necrosis'"):
+    with pytest.raises(
+        BadLabel, match="segment 1 is called 'edema' but its type is coded as that of 'necrosis'"
+    ):
         read_seg(foreign, one.grid, labels)
 
 
 def test_overlapping_segments_are_refused(foreign: Dataset, one: Case, labels: LabelSet) -> None:
     frames = foreign.PerFrameFunctionalGroupsSequence
-    edema = [n for n, frame in enumerate(frames) if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 2]
-    other = next(frame for frame in frames if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 3)
+    edema = [
+        n
+        for n, frame in enumerate(frames)
+        if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 2
+    ]
+    other = next(
+        frame for frame in frames if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 3
+    )
     other.PlanePositionSequence = frames[edema[0]].PlanePositionSequence
     bits = np.unpackbits(np.frombuffer(foreign.PixelData, np.uint8), bitorder="little")
     size = foreign.Rows * foreign.Columns
@@ -316,7 +445,10 @@ def test_a_label_map_segmentation_is_read(foreign: Dataset, one: Case, labels: L
         place.ImagePositionPatient = places[uid]
         group.PlanePositionSequence = [place]
         groups.append(group)
-    foreign.PerFrameFunctionalGroupsSequence, foreign.PixelData = groups, b"".join(np.ascontiguousarray(plane).tobytes() for _, plane in images)
+    foreign.PerFrameFunctionalGroupsSequence, foreign.PixelData = (
+        groups,
+        b"".join(np.ascontiguousarray(plane).tobytes() for _, plane in images),
+    )
     np.testing.assert_array_equal(read_seg(foreign, one.grid, labels), one.array)
 
 
@@ -327,10 +459,14 @@ def test_a_segmentation_of_another_image_is_refused(foreign: Dataset, one: Case,
         read_seg(foreign, one.grid.crop((0, 0, 0), (16, 40, 28)), labels)
     with pytest.raises(BadGrid, match="another frame of reference"):
         read_seg(foreign, one.grid, labels, frame_of_reference="1.2.3")
-    np.testing.assert_array_equal(read_seg(foreign, one.grid, labels, frame_of_reference=foreign.FrameOfReferenceUID), one.array)
+    np.testing.assert_array_equal(
+        read_seg(foreign, one.grid, labels, frame_of_reference=foreign.FrameOfReferenceUID), one.array
+    )
 
 
-def test_what_is_no_segmentation_is_refused(foreign: Dataset, one: Case, labels: LabelSet, tmp_path: Path) -> None:
+def test_what_is_no_segmentation_is_refused(
+    foreign: Dataset, one: Case, labels: LabelSet, tmp_path: Path
+) -> None:
     with pytest.raises(NotFound, match="gone.dcm"):
         read_seg(tmp_path / "gone.dcm", one.grid, labels)
     with pytest.raises(BadVolume, match="is no DICOM segmentation"):
@@ -351,7 +487,10 @@ def test_what_is_no_segmentation_is_refused(foreign: Dataset, one: Case, labels:
 
 KIDNEY, ORGAN = Code("64033007", "Kidney"), Code("123037004", "Anatomical Structure")
 SIDES = LabelSet(
-    tuple(Label(f"{side} kidney", n, KIDNEY, ORGAN, laterality=side) for n, side in enumerate(("right", "left"), 1)),
+    tuple(
+        Label(f"{side} kidney", n, KIDNEY, ORGAN, laterality=side)
+        for n, side in enumerate(("right", "left"), 1)
+    ),
     tuple(Region(side, (f"{side} kidney",)) for side in ("right", "left")),
 )
 
@@ -368,7 +507,9 @@ def test_a_side_is_coded_and_read_again_whatever_the_segment_is_called(one: Case
         item.SegmentLabel = f"Segment_{item.SegmentNumber}"
     assert np.array_equal(read_seg(seg, one.grid, SIDES), array)
     seg.SegmentSequence[0].SegmentLabel = "left kidney"
-    with pytest.raises(BadLabel, match="is called 'left kidney' but its type is coded as that of 'right kidney'"):
+    with pytest.raises(
+        BadLabel, match="is called 'left kidney' but its type is coded as that of 'right kidney'"
+    ):
         read_seg(seg, one.grid, SIDES)
     for item in seg.SegmentSequence:
         del item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence

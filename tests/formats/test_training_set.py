@@ -27,7 +27,10 @@ SMALL = {"shape": (24, 30, 26), "spacing": (6.0, 6.0, 6.0)}
 
 @pytest.fixture(scope="module")
 def heads() -> dict[str, phantom.Phantom]:
-    return {"A-1": phantom.make(seed=1, **SMALL), "A_1": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL)}
+    return {
+        "A-1": phantom.make(seed=1, **SMALL),
+        "A_1": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL),
+    }
 
 
 def label_grid(head: phantom.Phantom) -> Grid:
@@ -41,10 +44,19 @@ def map_of(head: phantom.Phantom) -> np.ndarray:
     return resample(head.labels, head.grid, label_grid(head), order=0)
 
 
-def submit(store: CaseLabels, case: str, array: np.ndarray, grid: Grid, labels: LabelSet = BRAIN_LABELS, reader: str = "eva") -> None:
+def submit(
+    store: CaseLabels,
+    case: str,
+    array: np.ndarray,
+    grid: Grid,
+    labels: LabelSet = BRAIN_LABELS,
+    reader: str = "eva",
+) -> None:
     meta = {"sequence": "t1c", "label_names": {name: value for value, name in enumerate(labels.names, 1)}}
     record = Record(1000.0, f"{reader}@here", "3D Slicer", "slem_brain", "2", seconds=60, clicks=4)
-    store.store.save(case, "final", lambda path: write_nifti(array, grid, labels, path), {**meta, **record.to_meta()})
+    store.store.save(
+        case, "final", lambda path: write_nifti(array, grid, labels, path), {**meta, **record.to_meta()}
+    )
 
 
 @pytest.fixture
@@ -62,7 +74,9 @@ def cases(labels: CaseLabels) -> list[LabelledCase]:
 
 
 def read_back(folder: Path, heads: dict) -> dict[str, dict[str, Grid]]:
-    """Open the set as any user would; labels must be those that were saved. Returns the grids of the images, by the seed's case."""
+    """Open the set as any user would; labels must be those that were saved. Returns the grids of the images,
+    by the seed's case.
+    """
     source, found = open_source(folder), {}
     assert len(source) == len(heads)
     for study, (name, head) in zip(source, sorted(heads.items()), strict=True):
@@ -74,8 +88,12 @@ def read_back(folder: Path, heads: dict) -> dict[str, dict[str, Grid]]:
     return found
 
 
-@pytest.mark.parametrize(("coding", "values", "words"), [("", {1, 2, 3}, "-t1c"), ("brats2018", {1, 2, 4}, "_t1ce")])
-def test_brats(labels: CaseLabels, heads: dict, tmp_path: Path, coding: str, values: set[int], words: str) -> None:
+@pytest.mark.parametrize(
+    ("coding", "values", "words"), [("", {1, 2, 3}, "-t1c"), ("brats2018", {1, 2, 4}, "_t1ce")]
+)
+def test_brats(
+    labels: CaseLabels, heads: dict, tmp_path: Path, coding: str, values: set[int], words: str
+) -> None:
     report = export(cases(labels), "brats", tmp_path / "out", coding)
     assert (report.written, dict(report.skipped)) == (("A-1", "A_1"), {})
     grids = read_back(tmp_path / "out", heads)
@@ -85,11 +103,16 @@ def test_brats(labels: CaseLabels, heads: dict, tmp_path: Path, coding: str, val
         seg = np.asarray(nibabel.load(next((tmp_path / "out" / name).glob("*seg.nii.gz"))).dataobj)
         assert set(np.unique(seg)) - {0} == values
     source = tmp_path / "studies/A-1/A-1-t2f.nii.gz"
-    assert (tmp_path / "out/A-1" / f"A-1{'-t2f' if not coding else '_flair'}.nii.gz").read_bytes() == source.read_bytes()  # nothing to resample: as it was
+    assert (
+        tmp_path / "out/A-1" / f"A-1{'-t2f' if not coding else '_flair'}.nii.gz"
+    ).read_bytes() == source.read_bytes()  # nothing to resample: as it was
     assert set(report.resampled) == {"A_1"}
     assert "t1c" not in report.resampled["A_1"]
     rows = list(csv.DictReader((tmp_path / "out/labels.csv").read_text().splitlines()))
-    assert [(row["case"], row["reader"], row["seconds"], row["clicks"]) for row in rows] == [("A-1", "eva", "60", "4"), ("A_1", "eva", "60", "4")]
+    assert [(row["case"], row["reader"], row["seconds"], row["clicks"]) for row in rows] == [
+        ("A-1", "eva", "60", "4"),
+        ("A_1", "eva", "60", "4"),
+    ]
 
 
 def test_nnunet(labels: CaseLabels, heads: dict, tmp_path: Path) -> None:
@@ -117,22 +140,39 @@ def test_bids_keeps_every_image_as_it_is(labels: CaseLabels, heads: dict, tmp_pa
     grids = read_back(folder, heads)
     assert not grids["A_1"]["t2f"].same_as(label_grid(heads["A_1"]))
     copied = {path.name: path for path in folder.rglob("*.nii.gz")}
-    assert copied["sub-A1n1_ce-gadolinium_T1w.nii.gz"].read_bytes() == (tmp_path / "studies/A-1/A-1-t1c.nii.gz").read_bytes()
-    assert re.fullmatch(r"sub-A1n2/anat/sub-A1n2_FLAIR.nii.gz", str(copied["sub-A1n2_FLAIR.nii.gz"].relative_to(folder)))
+    assert (
+        copied["sub-A1n1_ce-gadolinium_T1w.nii.gz"].read_bytes()
+        == (tmp_path / "studies/A-1/A-1-t1c.nii.gz").read_bytes()
+    )
+    assert re.fullmatch(
+        r"sub-A1n2/anat/sub-A1n2_FLAIR.nii.gz", str(copied["sub-A1n2_FLAIR.nii.gz"].relative_to(folder))
+    )
     derived = folder / "derivatives/slem"
     sidecar = json.loads((derived / "sub-A1n1/anat/sub-A1n1_ce-gadolinium_space-orig_dseg.json").read_text())
     assert (sidecar["Reader"], sidecar["Case"], sidecar["Manual"]) == ("eva", "A-1", True)
     assert (folder / sidecar["Sources"][0].removeprefix("bids:raw:")).is_file()
     assert json.loads((folder / "dataset_description.json").read_text())["DatasetType"] == "raw"
-    assert json.loads((derived / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"] == "SLeM Label"
+    assert (
+        json.loads((derived / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"]
+        == "SLeM Label"
+    )
     assert (derived / "dseg.tsv").read_text().splitlines()[4] == "3\tenhancing tumor"
-    assert (folder / "participants.tsv").read_text().splitlines() == ["participant_id\tcase", "sub-A1n1\tA-1", "sub-A1n2\tA_1"]
+    assert (folder / "participants.tsv").read_text().splitlines() == [
+        "participant_id\tcase",
+        "sub-A1n1\tA-1",
+        "sub-A1n2\tA_1",
+    ]
 
 
-def test_a_case_that_cannot_be_exported_is_left_out_whole_with_its_reason(labels: CaseLabels, heads: dict, tmp_path: Path) -> None:
+def test_a_case_that_cannot_be_exported_is_left_out_whole_with_its_reason(
+    labels: CaseLabels, heads: dict, tmp_path: Path
+) -> None:
     (tmp_path / "studies/A-1/A-1-t2f.nii.gz").unlink()
     report = export(cases(labels), "brats", tmp_path / "out")
-    assert (report.written, dict(report.skipped)) == (("A_1",), {"A-1": "A-1: the layout demands t2f, which this case does not have"})
+    assert (report.written, dict(report.skipped)) == (
+        ("A_1",),
+        {"A-1": "A-1: the layout demands t2f, which this case does not have"},
+    )
     assert not list((tmp_path / "out").glob("A-1/*"))
     report = export(cases(labels), "nnunet", tmp_path / "Dataset001_X")  # three channels are there in both
     assert report.written == ("A-1", "A_1")
@@ -151,7 +191,9 @@ def test_the_label_that_counts_is_exported(labels: CaseLabels, heads: dict, tmp_
     assert np.asarray(nibabel.load(tmp_path / "expert/A-1/A-1-seg.nii.gz").dataobj).any()
 
 
-def test_what_cannot_be_exported_at_all_is_refused_before_anything_is_written(labels: CaseLabels, heads: dict, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_at_all_is_refused_before_anything_is_written(
+    labels: CaseLabels, heads: dict, tmp_path: Path
+) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full/note").touch()
     for layout, folder, coding, error, text in (

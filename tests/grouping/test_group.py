@@ -18,7 +18,10 @@ def from_json(path: Path) -> tuple[Study, list[dict]]:
     content = json.loads(path.read_text())
     series = []
     for number, row in enumerate(content["series"], 1):
-        header = {**content.get("common", {}), **{key: value for key, value in row.items() if key not in ("is", "because")}}
+        header = {
+            **content.get("common", {}),
+            **{key: value for key, value in row.items() if key not in ("is", "because")},
+        }
         header = {key: tuple(value) if isinstance(value, list) else value for key, value in header.items()}
         series.append(Series.described(f"1.2.3.{number}", str(header.get("SeriesDescription", "")), header))
     return Study(path.stem, "dicom", Path(), tuple(series)), content["series"]
@@ -75,7 +78,9 @@ def test_leaves_out_what_is_no_sequence(name: str, what: str) -> None:
 def test_finds_sequences_by_name_whatever_their_order() -> None:
     one, other = group(named("flair", "t1", "t1ce", "t2")), group(named("t2", "t1ce", "flair", "t1"))
     assert list(one.sequences) == list(other.sequences) == ["t1n", "t1c", "t2w", "t2f"]
-    assert {name: series.id for name, series in one.sequences.items()} == {name: series.id for name, series in other.sequences.items()}
+    assert {name: series.id for name, series in one.sequences.items()} == {
+        name: series.id for name, series in other.sequences.items()
+    }
 
 
 def test_a_name_that_says_two_things_is_a_tie() -> None:
@@ -86,7 +91,10 @@ def test_a_name_that_says_two_things_is_a_tie() -> None:
 
 def test_the_users_choice_wins_over_every_rule() -> None:
     grouping = group(named("T1 AX a", "T1 AX b", "ADC"), chosen={"t1n": "T1 AX b", "t2w": "ADC"})
-    assert {name: series.id for name, series in grouping.sequences.items()} == {"t1n": "T1 AX b", "t2w": "ADC"}
+    assert {name: series.id for name, series in grouping.sequences.items()} == {
+        "t1n": "T1 AX b",
+        "t2w": "ADC",
+    }
     assert [choice.reason for choice in grouping.choices] == ["chosen by the user"] * 2
     assert grouping.leftovers[0].kind == "duplicate"
 
@@ -106,7 +114,10 @@ def test_the_reference_is_the_first_of_the_order_that_is_there() -> None:
 
 
 def test_a_case_without_a_known_sequence_says_what_was_seen() -> None:
-    with pytest.raises(BadStudy, match="case 'case' has no known sequence .*'XK-17': no rule knows 'XK-17'.*'ADC': an ADC map"):
+    with pytest.raises(
+        BadStudy,
+        match="case 'case' has no known sequence .*'XK-17': no rule knows 'XK-17'.*'ADC': an ADC map",
+    ):
         group(named("XK-17", "ADC")).reference()
     with pytest.raises(BadStudy, match="it has no images"):
         group(named()).reference()

@@ -15,7 +15,9 @@ from slem_app.studies import Series, Study
         "base: default\ncolour: red\n": "unknown keys \\['colour'\\]; the keys are base, order",
         "words: {}\n": "missing keys .* begin the file with `base: default`",
         "base: other\n": "'base' can only be 'default'",
-        "base: default\nexcluded: [{reason: x, wrds: y}]\n": "own.yaml, excluded 1: unknown keys \\['wrds'\\]; known are reason, words, header",
+        "base: default\nexcluded: [{reason: x, wrds: y}]\n": (
+            "own.yaml, excluded 1: unknown keys \\['wrds'\\]; known are reason, words, header"
+        ),
         "base: default\nexcluded: [{words: y}]\n": "lacks reason",
         "base: default\nwords: {t1: '(a'}\n": "own.yaml, words, t1: '\\(a' is not a regular expression",
         "base: default\nsequences: [{sequence: t1n, strength: 1, words: [wood]}]\n": "words that are not under 'words': \\['wood'\\]",
@@ -39,7 +41,8 @@ def test_refuses_a_rules_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_users_rules_may_add_a_sequence(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
-        "base: default\norder: [pd]\nwords: {protondense: 'xpd'}\nsequences: [{sequence: pd, strength: 3, words: [protondense]}]\ntelling: [protondense]\n"
+        "base: default\norder: [pd]\nwords: {protondense: 'xpd'}\nsequences: [{sequence: pd, "
+        "strength: 3, words: [protondense]}]\ntelling: [protondense]\n"
     )
     rules = load_rules(tmp_path / "own.yaml")
     assert rules.order[-1] == "pd"
@@ -60,7 +63,9 @@ def test_a_users_rules_may_add_a_sequence(tmp_path: Path) -> None:
         (HeaderTest("x", min=10), "many", False),
     ],
 )
-def test_header_tests_read_missing_fields_as_documented(test: HeaderTest, value: object, passes: bool) -> None:
+def test_header_tests_read_missing_fields_as_documented(
+    test: HeaderTest, value: object, passes: bool
+) -> None:
     assert test.passes(value) is passes
 
 
@@ -82,11 +87,16 @@ def test_normalises_texts(text: str, read: str) -> None:
 
 def test_a_folder_may_declare_rules_that_allow_what_is_left_out_elsewhere(tmp_path):
     (tmp_path / "own.yaml").write_text(
-        "base: default\norder: [adc]\nallowed: ['an ADC map']\nwords: {adc: adc}\ntelling: [adc]\nsequences: [{sequence: adc, strength: 3, words: [adc]}]\n"
+        "base: default\norder: [adc]\nallowed: ['an ADC map']\nwords: {adc: adc}\ntelling: "
+        "[adc]\nsequences: [{sequence: adc, strength: 3, words: [adc]}]\n"
     )
     series = (Series.described("1", "ADC", {}),)
     assert group(Study("x", "nifti", tmp_path, series)).leftovers[0].reason.startswith("an ADC map")
-    assert list(group(Study("x", "nifti", tmp_path, series, rules=tmp_path / "own.yaml")).sequences) == ["adc"]
+    assert list(group(Study("x", "nifti", tmp_path, series, rules=tmp_path / "own.yaml")).sequences) == [
+        "adc"
+    ]
     (tmp_path / "own.yaml").write_text("base: default\nallowed: ['a cat']\n")
-    with pytest.raises(BadSetting, match=r"'allowed' names reasons that are not under 'excluded': \['a cat'\]"):
+    with pytest.raises(
+        BadSetting, match=r"'allowed' names reasons that are not under 'excluded': \['a cat'\]"
+    ):
         load_rules(tmp_path / "own.yaml")

@@ -22,7 +22,13 @@ def small():
     """Settings of a network of three levels, changed as told."""
 
     def config(**changes) -> SegmenterConfig:
-        settings = {"channels": (8, 12, 16), "stem_channels": 4, "blocks": (1, 1, 1), "context_levels": (2,), "deep_supervision": 1}
+        settings = {
+            "channels": (8, 12, 16),
+            "stem_channels": 4,
+            "blocks": (1, 1, 1),
+            "context_levels": (2,),
+            "deep_supervision": 1,
+        }
         return SegmenterConfig(**{**settings, **changes})
 
     return config

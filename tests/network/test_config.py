@@ -26,7 +26,13 @@ def test_impossible_settings_are_refused(changes, text):
 
 
 def test_lists_become_tuples_and_sizes_follow_the_levels():
-    config = SegmenterConfig(channels=[8, 16], blocks=[1, 1], context_levels=[1], deep_supervision=0, stem_stride=4)
+    config = SegmenterConfig(
+        channels=[8, 16], blocks=[1, 1], context_levels=[1], deep_supervision=0, stem_stride=4
+    )
     assert config.channels == (8, 16)
     assert config.multiple == 8
-    assert hash(config) == hash(SegmenterConfig(channels=(8, 16), blocks=(1, 1), context_levels=(1,), deep_supervision=0, stem_stride=4))
+    assert hash(config) == hash(
+        SegmenterConfig(
+            channels=(8, 16), blocks=(1, 1), context_levels=(1,), deep_supervision=0, stem_stride=4
+        )
+    )

@@ -37,11 +37,18 @@ def test_sizes_are_kept(kind, size, kernel):
 
 
 def reach(kind: str, wide: bool = True) -> int:
-    """How many voxels away along I the output at the centre still depends on the input, but for what reaches all voxels alike."""
+    """How many voxels away along I the output at the centre still depends on the input, but for what reaches
+    all voxels alike.
+    """
     block = awake(kind, 8).double()
     block.last = nn.Identity()  # norms look at the whole map: taken out, to see the convolutions
     for module in block.modules():
-        if isinstance(module, nn.Sequential) and len(module) > 1 and hasattr(module[1], "weight") and module[1].weight.ndim == 1:
+        if (
+            isinstance(module, nn.Sequential)
+            and len(module) > 1
+            and hasattr(module[1], "weight")
+            and module[1].weight.ndim == 1
+        ):
             module[1] = nn.Identity()
     x = torch.randn(1, 8, 41, 3, 3, dtype=torch.double, requires_grad=True)
     block(x)[:, :, 20].sum().backward()
@@ -64,7 +71,12 @@ def test_the_cfb_sees_the_whole_map_where_a_plain_block_does_not():
         block = awake(kind, 8)
         block.last = nn.Identity()
         for module in block.modules():
-            if isinstance(module, nn.Sequential) and len(module) > 1 and hasattr(module[1], "weight") and module[1].weight.ndim == 1:
+            if (
+                isinstance(module, nn.Sequential)
+                and len(module) > 1
+                and hasattr(module[1], "weight")
+                and module[1].weight.ndim == 1
+            ):
                 module[1] = nn.Identity()
         x = torch.randn(1, 8, 41, 3, 3, requires_grad=True)
         block(x)[:, :, 20].sum().backward()
@@ -83,10 +95,15 @@ def test_the_choice_among_branches_is_made_at_every_voxel():
 
 
 def test_the_control_costs_about_as_much_as_the_cfb():
-    weights = [sum(p.numel() for p in context_block(kind, 128, (1, 2, 3), (3, 3, 3)).parameters()) for kind in ("cfb", "plain")]
+    weights = [
+        sum(p.numel() for p in context_block(kind, 128, (1, 2, 3), (3, 3, 3)).parameters())
+        for kind in ("cfb", "plain")
+    ]
     assert 0.9 < weights[0] / weights[1] < 1.15
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="unknown contextual block 'xyz': choose cfb, dac, aspp, plain or none"):
+    with pytest.raises(
+        ValueError, match="unknown contextual block 'xyz': choose cfb, dac, aspp, plain or none"
+    ):
         context_block("xyz", 8, (1,), (3, 3, 3))

@@ -32,18 +32,27 @@ def test_a_missing_sequence_is_left_out():
     features = torch.randn(1, 3, 4, 2, 2, 2)
     with torch.no_grad():
         fewer.project.copy_(fusion.project[[0, 2]])
-    torch.testing.assert_close(fusion(features, torch.tensor([[True, False, True]])), fewer(features[:, [0, 2]], torch.tensor([[True, True]])))
+    torch.testing.assert_close(
+        fusion(features, torch.tensor([[True, False, True]])),
+        fewer(features[:, [0, 2]], torch.tensor([[True, True]])),
+    )
 
 
 def test_what_is_missing_changes_gain_and_shift_behind_the_norm():
     fusion = SequenceFusion(3, 4, 6)
-    features, here, lacking = torch.randn(1, 3, 4, 2, 2, 2), torch.tensor([[True, True, True]]), torch.tensor([[False, True, False]])
+    features, here, lacking = (
+        torch.randn(1, 3, 4, 2, 2, 2),
+        torch.tensor([[True, True, True]]),
+        torch.tensor([[False, True, False]]),
+    )
     complete, before = fusion(features, here), undo(fusion(features, lacking))
     torch.nn.init.normal_(fusion.gain)
     torch.nn.init.normal_(fusion.shift)
     torch.testing.assert_close(fusion(features, here), complete, rtol=0, atol=0)
     gain, shift = ((table[0] + table[2])[:, None, None, None] for table in (fusion.gain, fusion.shift))
-    torch.testing.assert_close(undo(fusion(features, lacking)), before * (1 + gain) + shift, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        undo(fusion(features, lacking)), before * (1 + gain) + shift, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_what_is_missing_is_learned_from_the_start():

@@ -31,7 +31,10 @@ def test_any_number_of_sequences(small, sequences):
 @pytest.mark.parametrize("contents", [math.nan, math.inf, 1e30, 0.0])
 def test_the_contents_of_a_missing_sequence_do_not_matter(small, contents):
     network = shaken(small())
-    images, present = torch.randn(2, 4, 16, 16, 8), torch.tensor([[True, False, True, True], [False, True, True, False]])
+    images, present = (
+        torch.randn(2, 4, 16, 16, 8),
+        torch.tensor([[True, False, True, True], [False, True, True, False]]),
+    )
     with torch.inference_mode():
         expected = network(images, present)
         images[~present] = contents
@@ -61,7 +64,9 @@ def test_slots_may_be_permuted_together_with_their_weights(small):
         fusion.project.copy_(fusion.project[order].clone())
         fusion.gain.copy_(fusion.gain[order].clone())
         fusion.shift.copy_(fusion.shift[order].clone())
-        torch.testing.assert_close(network(images[:, order], present[:, order]), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            network(images[:, order], present[:, order]), expected, atol=1e-4, rtol=1e-4
+        )
 
 
 def test_prompts_change_nothing_at_the_start(small):
@@ -102,7 +107,9 @@ def test_a_contextual_block_changes_nothing_at_the_start(small, kind):
 
 
 def test_heads_of_the_coarser_levels_halve_the_size(small):
-    network = build(small(channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), context_levels=(3,), deep_supervision=2))
+    network = build(
+        small(channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), context_levels=(3,), deep_supervision=2)
+    )
     outputs = network.deep(torch.randn(1, 4, 32, 48, 16), ALL(1, 4))
     assert [tuple(out.shape[2:]) for out in outputs] == [(32, 48, 16), (8, 12, 4), (4, 6, 2)]
 
@@ -114,7 +121,17 @@ def test_the_result_has_the_inputs_size_at_any_stem_stride(small, stride):
 
 
 def test_flat_kernels_do_not_look_along_k(small):
-    network = build(small(kernel=(3, 3, 1), stem_stride=1, context="none", channels=(4, 4), blocks=(1, 1), deep_supervision=0, context_levels=())).eval()
+    network = build(
+        small(
+            kernel=(3, 3, 1),
+            stem_stride=1,
+            context="none",
+            channels=(4, 4),
+            blocks=(1, 1),
+            deep_supervision=0,
+            context_levels=(),
+        )
+    ).eval()
     assert all(conv.kernel_size[2] <= 2 for conv in network.modules() if isinstance(conv, nn.Conv3d))
     assert network(torch.randn(1, 4, 8, 8, 8), ALL(1, 4)).shape == (1, 3, 8, 8, 8)
 
@@ -129,11 +146,16 @@ def test_the_first_guess_is_the_prior(small):
 
 def test_a_batch_is_its_samples(small):
     network = shaken(small())
-    images, present = torch.randn(2, 4, 16, 16, 16), torch.tensor([[True, True, True, True], [True, False, True, True]])
+    images, present = (
+        torch.randn(2, 4, 16, 16, 16),
+        torch.tensor([[True, True, True, True], [True, False, True, True]]),
+    )
     with torch.inference_mode():
         both = network(images, present)
         for n in range(2):
-            torch.testing.assert_close(both[n : n + 1], network(images[n : n + 1], present[n : n + 1]), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                both[n : n + 1], network(images[n : n + 1], present[n : n + 1]), atol=1e-4, rtol=1e-4
+            )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +178,9 @@ def test_flags_and_prompts_that_do_not_fit_are_refused(small):
         network(images, ALL(1, 3))
     with pytest.raises(ValueError, match="torch.float32: bool"):
         network(images, torch.ones(1, 4))
-    with pytest.raises(ValueError, match=r"prompts of shape \(1, 1, 16, 16, 16\): \(1, 2, 16, 16, 16\) is needed"):
+    with pytest.raises(
+        ValueError, match=r"prompts of shape \(1, 1, 16, 16, 16\): \(1, 2, 16, 16, 16\) is needed"
+    ):
         network(images, ALL(1, 4), torch.zeros(1, 1, 16, 16, 16))
 
 

@@ -9,7 +9,9 @@ from tests.untrained import noisy, small_card
 
 
 class Thresholds(nn.Module):
-    """Stands in for a trained network: bright on FLAIR is tumour, bright on contrast-enhanced T1 therein is its core, brighter enhancing."""
+    """Stands in for a trained network: bright on FLAIR is tumour, bright on contrast-enhanced T1 therein is
+    its core, brighter enhancing.
+    """
 
     def __init__(self) -> None:
         super().__init__()

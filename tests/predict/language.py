@@ -1,4 +1,6 @@
-"""The small language in which corrections are told: a `Reader` says positive("edema", (i, j, k)), negative((i, j, k)), undo() and looks at the result."""
+"""The small language in which corrections are told: a `Reader` says positive("edema", (i, j, k)),
+negative((i, j, k)), undo() and looks at the result.
+"""
 
 import numpy as np
 
@@ -11,9 +13,13 @@ Voxel = tuple[int, int, int]
 
 
 class Reader:
-    """Someone before a screen: what is said goes to the refiner, `shown` is the label map on the displayed image."""
+    """Someone before a screen: what is said goes to the refiner, `shown` is the label map on the displayed
+    image.
+    """
 
-    def __init__(self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None, keep: bool = True) -> None:
+    def __init__(
+        self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None, keep: bool = True
+    ) -> None:
         self.refiner, self.prepared = refiner, prepared
         self.features = refiner.features(prepared) if keep else None
         self.history = [refiner.start(prepared, self.features, mask)]

@@ -13,9 +13,14 @@ EDEMA, CORE = 2, 1
 
 @pytest.fixture
 def tissue() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two sequences, what is shown, the network's log-odds for edema: core shown from I = 15 on, though it looks like edema up to I = 22."""
+    """Two sequences, what is shown, the network's log-odds for edema: core shown from I = 15 on, though it
+    looks like edema up to I = 22.
+    """
     rng = np.random.default_rng(0)
-    images = rng.normal(0, 0.3, (2, *GRID.shape)).astype(np.float32) + np.array([1.0, 1.0], np.float32)[:, None, None, None]
+    images = (
+        rng.normal(0, 0.3, (2, *GRID.shape)).astype(np.float32)
+        + np.array([1.0, 1.0], np.float32)[:, None, None, None]
+    )
     images[0, 22:] += 2
     shown = np.full(GRID.shape, EDEMA)
     shown[15:] = CORE
@@ -23,7 +28,12 @@ def tissue() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return images, shown, margin
 
 
-def looks(tissue: tuple[np.ndarray, ...], voxel: tuple[int, int, int] = (18, 15, 10), value: int = EDEMA, **changes: float) -> np.ndarray | None:
+def looks(
+    tissue: tuple[np.ndarray, ...],
+    voxel: tuple[int, int, int] = (18, 15, 10),
+    value: int = EDEMA,
+    **changes: float,
+) -> np.ndarray | None:
     images, shown, margin = tissue
     click = Click("edema" if value else BACKGROUND, tuple(GRID.to_world(np.array(voxel, dtype=float))))
     return evidence(click, value, GRID, images, shown, margin, AppearanceSettings(**changes))
@@ -86,12 +96,32 @@ def test_what_only_the_network_tells_apart_is_told_apart(tissue) -> None:
     values = rng.normal(0, 0.3, (3, 24, 16, 12)).astype(np.float32)
     values[1, 13:] += 2  # I = 22 of the crop, which begins at (4, 2, 4), is theirs from 13 on
     click = Click("edema", tuple(GRID.to_world(np.array([18.0, 15.0, 10.0]))))
-    told = evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50, deep=1), Maps(values, 2, (4, 2, 4)))
+    told = evidence(
+        click,
+        EDEMA,
+        GRID,
+        alike,
+        shown,
+        margin,
+        AppearanceSettings(against=50, support=50, deep=1),
+        Maps(values, 2, (4, 2, 4)),
+    )
     assert told[23:].mean() < told[15:22].mean() - 3
     assert told[18, 15, 10] == 0
-    untold = evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50, deep=0), Maps(values, 2, (4, 2, 4)))
+    untold = evidence(
+        click,
+        EDEMA,
+        GRID,
+        alike,
+        shown,
+        margin,
+        AppearanceSettings(against=50, support=50, deep=0),
+        Maps(values, 2, (4, 2, 4)),
+    )
     assert abs(untold[23:].mean() - untold[15:22].mean()) < 0.5
-    np.testing.assert_array_equal(untold, evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50)))
+    np.testing.assert_array_equal(
+        untold, evidence(click, EDEMA, GRID, alike, shown, margin, AppearanceSettings(against=50, support=50))
+    )
 
 
 def test_maps_are_read_at_voxels_as_they_are_mixed_everywhere() -> None:

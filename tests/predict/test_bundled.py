@@ -1,4 +1,6 @@
-"""The bundled weights on a real case: a sanity check of the whole way, not a measure of quality (they were trained on these cases)."""
+"""The bundled weights on a real case: a sanity check of the whole way, not a measure of quality (they were
+trained on these cases).
+"""
 
 from pathlib import Path
 
@@ -35,18 +37,25 @@ def test_finds_the_tumour_on_the_grid_of_the_case(bundled: Model, case: Grouping
     assert result.grid.same_as(grid)
     assert dice(result.array > 0, truth > 0) > 0.75
     assert result.labels.names == ("necrosis", "edema", "enhancing tumor")
-    assert sum(result.volumes_ml()[name] for name in result.labels.names) == pytest.approx((result.array > 0).sum() * grid.voxel_volume / 1000)
+    assert sum(result.volumes_ml()[name] for name in result.labels.names) == pytest.approx(
+        (result.array > 0).sum() * grid.voxel_volume / 1000
+    )
 
 
 def test_half_precision_arithmetic_changes_next_to_nothing(bundled: Model, case: Grouping) -> None:
-    single, half = (Predictor(bundled, precision=precision).predict_case(case).array for precision in ("float32", "bfloat16"))
+    single, half = (
+        Predictor(bundled, precision=precision).predict_case(case).array
+        for precision in ("float32", "bfloat16")
+    )
     for value in (1, 2, 3):
         assert dice(single == value, half == value) > 0.98
 
 
 def test_one_sequence_is_enough_for_an_answer(bundled: Model, case: Grouping) -> None:
     alone = group(case.study, chosen={"t2f": case.sequences["t2f"].id})
-    lone = Grouping(alone.study, tuple(choice for choice in alone.choices if choice.sequence == "t2f"), alone.leftovers)
+    lone = Grouping(
+        alone.study, tuple(choice for choice in alone.choices if choice.sequence == "t2f"), alone.leftovers
+    )
     result = Predictor(bundled).predict_case(lone)
     assert result.missing == ("t1n", "t1c", "t2w")
     truth, _ = read_labels(case.study.label)

@@ -1,4 +1,6 @@
-"""However a case is stored, the reader gets the same result in world space. With the bundled weights, on phantoms and on a real case."""
+"""However a case is stored, the reader gets the same result in world space. With the bundled weights, on
+phantoms and on a real case.
+"""
 
 from pathlib import Path
 
@@ -55,22 +57,31 @@ def oblique(volumes: dict[str, Volume]) -> dict[str, Volume]:
     shape = np.array(grid.shape) + 24
     affine[:3, 3] = grid.to_world((np.array(grid.shape) - 1) / 2) - affine[:3, :3] @ ((shape - 1) / 2)
     turned = Grid(tuple(shape), affine)
-    return {name: Volume(resample(v.array, v.grid, turned, order=1, fill=float(v.array.min())), turned) for name, v in volumes.items()}
+    return {
+        name: Volume(resample(v.array, v.grid, turned, order=1, fill=float(v.array.min())), turned)
+        for name, v in volumes.items()
+    }
 
 
 def agreement(result: Prediction, expected: Prediction) -> tuple[float, float]:
     """Share of voxels with the same label, and Dice of the whole tumour, on the expected result's grid."""
     there = resample(result.array, result.grid, expected.grid, order=0)
     same = float((there == expected.array).mean())
-    return same, 2 * float(((there > 0) & (expected.array > 0)).sum()) / float((there > 0).sum() + (expected.array > 0).sum())
+    return same, 2 * float(((there > 0) & (expected.array > 0)).sum()) / float(
+        (there > 0).sum() + (expected.array > 0).sum()
+    )
 
 
 @pytest.mark.parametrize("code", ["LPS", "RAS", "PIL"])
-def test_axes_swapped_or_flipped_change_nothing(predictor: Predictor, head: dict[str, Volume], code: str) -> None:
+def test_axes_swapped_or_flipped_change_nothing(
+    predictor: Predictor, head: dict[str, Volume], code: str
+) -> None:
     stored = {name: Volume(*phantom.reorient(v.array, v.grid, code)) for name, v in head.items()}
     expected = segment(predictor, head)
     assert (expected.array > 0).sum() > 1000
-    assert min(agreement(segment(predictor, stored), expected)) > 0.9995  # rounding alone: axes are interpolated in the order of memory
+    assert (
+        min(agreement(segment(predictor, stored), expected)) > 0.9995
+    )  # rounding alone: axes are interpolated in the order of memory
 
 
 def test_oblique_storage_gives_the_same_tumour(predictor: Predictor, head: dict[str, Volume]) -> None:
@@ -80,8 +91,16 @@ def test_oblique_storage_gives_the_same_tumour(predictor: Predictor, head: dict[
 
 
 @pytest.mark.parametrize("storage", ["RAS", "PIL", "oblique"])
-def test_a_real_case_keeps_its_tumour_in_any_storage(predictor: Predictor, real: dict[str, Volume], storage: str) -> None:
-    stored = oblique(real) if storage == "oblique" else {name: Volume(*phantom.reorient(v.array, v.grid, storage)) for name, v in real.items()}
+def test_a_real_case_keeps_its_tumour_in_any_storage(
+    predictor: Predictor, real: dict[str, Volume], storage: str
+) -> None:
+    stored = (
+        oblique(real)
+        if storage == "oblique"
+        else {name: Volume(*phantom.reorient(v.array, v.grid, storage)) for name, v in real.items()}
+    )
     same, dice = agreement(segment(predictor, stored), segment(predictor, real))
     assert same >= 0.99
-    assert dice >= (0.92 if storage == "oblique" else 0.9995)  # the oblique copy is interpolated once more, and so smoother
+    assert dice >= (
+        0.92 if storage == "oblique" else 0.9995
+    )  # the oblique copy is interpolated once more, and so smoother

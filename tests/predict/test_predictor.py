@@ -48,7 +48,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 def test_one_pass_is_the_network_itself(fresh: Model) -> None:
     study = prepared()
     got = Predictor(fresh, precision="float32").probabilities(study)
-    want = torch.sigmoid(fresh.network(torch.from_numpy(study.images)[None], torch.ones(1, 4, dtype=torch.bool)))[0]
+    want = torch.sigmoid(
+        fresh.network(torch.from_numpy(study.images)[None], torch.ones(1, 4, dtype=torch.bool))
+    )[0]
     assert got.shape == (3, 32, 40, 24)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, want.detach().numpy(), atol=1e-6)
@@ -57,13 +59,17 @@ def test_one_pass_is_the_network_itself(fresh: Model) -> None:
 def test_windows_agree_with_one_pass_where_the_network_is_local(thresholds: Model) -> None:
     study = prepared((40, 56, 32))
     whole = Predictor(thresholds, precision="float32").probabilities(study)
-    windows = Predictor(thresholds, precision="float32", inference=Inference(one_pass=0, window=(16, 24, 64))).probabilities(study)
+    windows = Predictor(
+        thresholds, precision="float32", inference=Inference(one_pass=0, window=(16, 24, 64))
+    ).probabilities(study)
     np.testing.assert_allclose(windows, whole, atol=1e-5)
 
 
 def test_windows_of_a_real_network_cover_the_volume(fresh: Model) -> None:
     study = prepared((40, 56, 32), missing=(0,))
-    windows = Predictor(fresh, precision="float32", inference=replace(fresh.card.inference, one_pass=1000)).probabilities(study)
+    windows = Predictor(
+        fresh, precision="float32", inference=replace(fresh.card.inference, one_pass=1000)
+    ).probabilities(study)
     whole = Predictor(fresh, precision="float32").probabilities(study)
     assert windows.shape == whole.shape
     assert np.isfinite(windows).all()
@@ -73,9 +79,13 @@ def test_windows_of_a_real_network_cover_the_volume(fresh: Model) -> None:
 def test_mirrored_passes_are_averaged(fresh: Model) -> None:
     study = prepared()
     plain = Predictor(fresh, precision="float32")
-    both = Predictor(fresh, precision="float32", inference=replace(fresh.card.inference, mirror=(0,))).probabilities(study)
+    both = Predictor(
+        fresh, precision="float32", inference=replace(fresh.card.inference, mirror=(0,))
+    ).probabilities(study)
     flipped = replace(study, images=study.images[:, ::-1].copy())
-    np.testing.assert_allclose(both, (plain.probabilities(study) + plain.probabilities(flipped)[:, ::-1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        both, (plain.probabilities(study) + plain.probabilities(flipped)[:, ::-1]) / 2, atol=1e-6
+    )
     assert np.abs(both - plain.probabilities(study)).max() > 1e-3
 
 
@@ -84,8 +94,15 @@ def test_a_missing_sequence_is_never_looked_at(fresh: Model) -> None:
     rubbish = study.images.copy()
     rubbish[2] = 1e4
     predictor = Predictor(fresh, precision="float32")
-    np.testing.assert_array_equal(predictor.probabilities(study), predictor.probabilities(replace(study, images=rubbish)))
-    assert np.abs(predictor.probabilities(study) - predictor.probabilities(replace(study, present=np.ones(4, bool)))).max() > 1e-3
+    np.testing.assert_array_equal(
+        predictor.probabilities(study), predictor.probabilities(replace(study, images=rubbish))
+    )
+    assert (
+        np.abs(
+            predictor.probabilities(study) - predictor.probabilities(replace(study, present=np.ones(4, bool)))
+        ).max()
+        > 1e-3
+    )
 
 
 def test_bfloat16_agrees_with_single_precision(fresh: Model) -> None:
@@ -109,7 +126,9 @@ def test_the_gpu_agrees_with_the_processor(fresh: Model) -> None:
     assert ((processor > 0.5) == (gpu > 0.5)).mean() > 0.97
 
 
-def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(fresh: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(
+    fresh: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictor = Predictor(fresh)
 
     def full(*_: object) -> torch.Tensor:
@@ -117,7 +136,9 @@ def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(fresh: Model, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(predictor, "_run", full)
-        with pytest.raises(NoMemory, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"):
+        with pytest.raises(
+            NoMemory, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"
+        ):
             predictor.probabilities(prepared())
         patched.setattr(predictor.network, "decoded", full)
         with pytest.raises(NoMemory, match="use the device cpu"):
@@ -130,10 +151,14 @@ def test_volumes_are_counted_by_the_voxel_of_the_result() -> None:
     array[0], array[1, :5], array[2, 0, 0] = 2, 1, 3
     grid = Grid(array.shape, np.array([[0, 0.5, 0, 9], [1, 0, 0, 9], [0, 0, 4.0, 9], [0, 0, 0, 1]]))
     got = Prediction(array, grid, BRAIN_LABELS, ("t1c",), ()).volumes_ml()
-    assert got == pytest.approx({"necrosis": 0.1, "edema": 0.2, "enhancing tumor": 0.002, "WT": 0.302, "TC": 0.102})
+    assert got == pytest.approx(
+        {"necrosis": 0.1, "edema": 0.2, "enhancing tumor": 0.002, "WT": 0.302, "TC": 0.102}
+    )
 
 
-def test_a_case_comes_back_on_the_grid_of_its_reference(thresholds: Model, case: phantom.Phantom, tmp_path: Path) -> None:
+def test_a_case_comes_back_on_the_grid_of_its_reference(
+    thresholds: Model, case: phantom.Phantom, tmp_path: Path
+) -> None:
     own = phantom.make(seed=3, shape=SHAPE, spacing=(2.0, 2.0, 2.0), own_grids=True, oblique=True)
     path = folder(own, tmp_path)
     result = segment(thresholds, path)
@@ -151,7 +176,9 @@ def test_a_case_comes_back_on_the_grid_of_its_reference(thresholds: Model, case:
     assert other.volumes_ml()["WT"] == pytest.approx(result.volumes_ml()["WT"], rel=0.1)
 
 
-def test_missing_sequences_are_told_and_done_without(fresh: Model, case: phantom.Phantom, tmp_path: Path) -> None:
+def test_missing_sequences_are_told_and_done_without(
+    fresh: Model, case: phantom.Phantom, tmp_path: Path
+) -> None:
     result = segment(fresh, folder(case, tmp_path, drop=("t1c", "t1n")))
     assert result.used == ("t2w", "t2f")
     assert result.missing == ("t1n", "t1c")
@@ -159,7 +186,9 @@ def test_missing_sequences_are_told_and_done_without(fresh: Model, case: phantom
 
 
 @pytest.mark.parametrize("code", ["RAS", "PIL", "SAR"])
-def test_storage_order_does_not_change_the_result(thresholds: Model, case: phantom.Phantom, tmp_path: Path, code: str) -> None:
+def test_storage_order_does_not_change_the_result(
+    thresholds: Model, case: phantom.Phantom, tmp_path: Path, code: str
+) -> None:
     turned = phantom.reorient_phantom(case, code)
     first = segment(thresholds, folder(case, tmp_path / "a"))
     second = segment(thresholds, folder(turned, tmp_path / "b"))
@@ -171,10 +200,14 @@ def test_storage_order_does_not_change_the_result(thresholds: Model, case: phant
     assert dice(back > 0, first.array > 0) > 0.99
 
 
-def test_refuses_a_case_without_a_known_sequence_and_an_unknown_reference(thresholds: Model, case: phantom.Phantom, tmp_path: Path) -> None:
+def test_refuses_a_case_without_a_known_sequence_and_an_unknown_reference(
+    thresholds: Model, case: phantom.Phantom, tmp_path: Path
+) -> None:
     path = folder(case, tmp_path, drop=("t2w",))
     with pytest.raises((NotFound, BadStudy), match="t2w"):
         segment(thresholds, path, reference="t2w")
-    stranger = replace(thresholds, card=replace(thresholds.card, sequences=("a", "b", "c", "d"), reference_order=("a",)))
+    stranger = replace(
+        thresholds, card=replace(thresholds.card, sequences=("a", "b", "c", "d"), reference_order=("a",))
+    )
     with pytest.raises(BadStudy, match="a"):
         segment(stranger, path)

@@ -57,7 +57,9 @@ def refiner(model: Model) -> Refiner:
 
 
 def reader(model: Model, case: Phantom, reference: str = "t1c", mask: Mask | None = None) -> Reader:
-    return Reader(refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse"))
+    return Reader(
+        refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse")
+    )
 
 
 def middle(case: Phantom, value: int) -> Voxel:
@@ -96,7 +98,14 @@ def test_clicks_are_obeyed_whatever_the_network_says(model: Model, case: Phantom
 
 def test_neighbouring_clicks_of_other_labels_all_hold(model: Model, case: Phantom) -> None:
     who, (i, j, k) = reader(model, case), middle(case, EDEMA)
-    said = {(i, j, k): EDEMA, (i + 1, j, k): NECROSIS, (i, j + 1, k): 0, (i, j, k + 1): ENHANCING, (i - 1, j, k): 0, (i, j - 1, k): EDEMA}
+    said = {
+        (i, j, k): EDEMA,
+        (i + 1, j, k): NECROSIS,
+        (i, j + 1, k): 0,
+        (i, j, k + 1): ENHANCING,
+        (i - 1, j, k): 0,
+        (i, j - 1, k): EDEMA,
+    }
     for voxel, value in said.items():
         who.positive(BRAIN_LABELS.names[value - 1] if value else BACKGROUND, voxel)
     assert {v: int(who.shown[v]) for v in said} == said
@@ -113,7 +122,11 @@ def test_on_one_voxel_the_later_click_holds(model: Model, case: Phantom) -> None
 
 def test_nothing_changes_outside_the_box_that_is_told(model: Model, case: Phantom) -> None:
     who = reader(model, case)
-    for label, voxel in [("enhancing tumor", middle(case, NECROSIS)), ("edema", (20, 20, 20)), (BACKGROUND, middle(case, EDEMA))]:
+    for label, voxel in [
+        ("enhancing tumor", middle(case, NECROSIS)),
+        ("edema", (20, 20, 20)),
+        (BACKGROUND, middle(case, EDEMA)),
+    ]:
         who.positive(label, voxel)
         outside = np.ones(who.shown.shape, bool)
         outside[who.result.changed] = False
@@ -139,11 +152,17 @@ def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Mo
     assert set(who.before[tuple(far.T)]) <= {corrected}
 
 
-def test_in_the_ball_around_a_click_only_its_core_follows_against_all_odds(thresholds: Model, case: Phantom) -> None:
+def test_in_the_ball_around_a_click_only_its_core_follows_against_all_odds(
+    thresholds: Model, case: Phantom
+) -> None:
     voxel, taken = middle(case, EDEMA), []
     for refused in (np.inf, 0.0):
         claim = ClaimSettings(core=2.5, ball=9.0, refused=refused)
-        who = Reader(Refiner(Predictor(thresholds, precision="float32"), RefineSettings(claim=claim)), prepared(case, thresholds.card), keep=False)
+        who = Reader(
+            Refiner(Predictor(thresholds, precision="float32"), RefineSettings(claim=claim)),
+            prepared(case, thresholds.card),
+            keep=False,
+        )
         who.negative(voxel)
         taken.append(who.shown == 0)
     grid = who.prepared.reference
@@ -171,7 +190,9 @@ def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, cas
     shown = []
     for settings in (AppearanceSettings(against=0, support=0), AppearanceSettings(against=8, support=8)):
         who = Reader(
-            Refiner(Predictor(model, precision="float32"), RefineSettings(appearance=settings)), prepared(case, model.card), keep=hasattr(model.network, "fuse")
+            Refiner(Predictor(model, precision="float32"), RefineSettings(appearance=settings)),
+            prepared(case, model.card),
+            keep=hasattr(model.network, "fuse"),
         )
         first, second = middle(case, EDEMA), middle(case, NECROSIS)
         who.positive("necrosis", first)
@@ -218,13 +239,21 @@ def test_replay_without_a_click_is_as_if_it_had_never_been(model: Model, case: P
     start = who.history[0]
     who.negative(middle(case, ENHANCING))
     left = who.result.prompts.without(who.result.prompts.clicks[0])
-    np.testing.assert_array_equal(who.refiner.replay(who.prepared, who.features, start, left).prediction.array, other.shown)
+    np.testing.assert_array_equal(
+        who.refiner.replay(who.prepared, who.features, start, left).prediction.array, other.shown
+    )
 
 
 def test_refuses_to_forget_a_click_by_itself(thresholds: Model, case: Phantom) -> None:
     who = reader(thresholds, case)
     who.positive("necrosis", middle(case, EDEMA))
-    with pytest.raises(BadPrompt, match="earlier prompts are gone: a correction cannot take them back; go back to the result before them, or replay"):
+    with pytest.raises(
+        BadPrompt,
+        match=(
+            "earlier prompts are gone: a correction cannot take them back; go back to the result before "
+            "them, or replay"
+        ),
+    ):
         who.say(Prompts())
 
 
@@ -232,14 +261,18 @@ def test_refuses_an_unknown_label_and_a_click_of_another_image(thresholds: Model
     who = reader(thresholds, case)
     with pytest.raises(BadPrompt, match="a click names the unknown label 'cyst'"):
         who.say(Prompts((Click("cyst", (0, 0, 0)),)))
-    with pytest.raises(BadPrompt, match=r"a click of 'edema' at \[900.0, 0.0, 0.0\] mm lies outside the image 64x72x56"):
+    with pytest.raises(
+        BadPrompt, match=r"a click of 'edema' at \[900.0, 0.0, 0.0\] mm lies outside the image 64x72x56"
+    ):
         who.say(Prompts((Click("edema", (900.0, 0, 0)),)))
     assert len(who.history) == 1
 
 
 def test_refuses_a_network_whose_prompt_channels_are_not_its_labels(card: Card, tmp_path) -> None:
     odd = replace(card, network=replace(card.network, prompts=5))
-    with pytest.raises(BadCard, match="the network has 5 prompt channels; its 3 labels need 8, or 0 for none"):
+    with pytest.raises(
+        BadCard, match="the network has 5 prompt channels; its 3 labels need 8, or 0 for none"
+    ):
         refiner(Model(odd, build(odd.network), tmp_path))
 
 
@@ -282,13 +315,17 @@ def test_a_patient_reader_gets_nearer_to_the_truth(thresholds: Model, case: Phan
 
 
 @pytest.mark.parametrize("code", ["RAS", "PIL", "SAR"])
-def test_the_same_clicks_on_a_turned_image_give_the_same_result(thresholds: Model, case: Phantom, code: str) -> None:
+def test_the_same_clicks_on_a_turned_image_give_the_same_result(
+    thresholds: Model, case: Phantom, code: str
+) -> None:
     turned = reorient_phantom(case, code)
     plain, other = reader(thresholds, case), reader(thresholds, turned)
     for label, value in [("necrosis", ENHANCING), ("edema", NECROSIS), (BACKGROUND, EDEMA)]:
         voxel = middle(case, value)
         plain.positive(label, voxel)
-        other.positive(label, tuple(int(v) for v in np.round(turned.grid.to_index(case.grid.to_world(np.array(voxel))))))
+        other.positive(
+            label, tuple(int(v) for v in np.round(turned.grid.to_index(case.grid.to_world(np.array(voxel)))))
+        )
     back = moved(other.shown, turned.grid, case.grid, order=0)
     assert (plain.shown != plain.history[0].prediction.array).sum() > 50
     assert (back == plain.shown).mean() > 0.999
@@ -304,7 +341,10 @@ def test_clicks_on_any_sequence_are_obeyed_on_its_own_grid(model: Model, referen
         voxel = Click(label, tuple(own.grid.to_world(np.array(middle(own, value))))).voxel(grid)
         who.positive(label, voxel)
         assert who.shown[voxel] == (BRAIN_LABELS.value(label) if label else 0)
-    assert all(who.shown[c.voxel(grid)] == (BRAIN_LABELS.value(c.label) if c.label else 0) for c in who.result.prompts.clicks)
+    assert all(
+        who.shown[c.voxel(grid)] == (BRAIN_LABELS.value(c.label) if c.label else 0)
+        for c in who.result.prompts.clicks
+    )
 
 
 def test_every_painted_voxel_is_obeyed(model: Model, case: Phantom) -> None:
@@ -333,8 +373,14 @@ def test_a_box_keeps_labels_inside_from_then_on(model: Model, case: Phantom) -> 
 def test_a_box_for_one_label_leaves_the_others(thresholds: Model, case: Phantom) -> None:
     who = reader(thresholds, case, mask=Mask(case.labels, case.grid))
     index = np.argwhere(case.labels == ENHANCING)
-    who.limit(tuple(np.median(index, axis=0).astype(int).tolist()), tuple(index.max(axis=0).tolist()), "enhancing tumor")
-    np.testing.assert_array_equal(np.isin(who.shown, (NECROSIS, EDEMA)), np.isin(who.before, (NECROSIS, EDEMA)))
+    who.limit(
+        tuple(np.median(index, axis=0).astype(int).tolist()),
+        tuple(index.max(axis=0).tolist()),
+        "enhancing tumor",
+    )
+    np.testing.assert_array_equal(
+        np.isin(who.shown, (NECROSIS, EDEMA)), np.isin(who.before, (NECROSIS, EDEMA))
+    )
     assert 0 < (who.shown == ENHANCING).sum() < (who.before == ENHANCING).sum()
 
 
@@ -343,7 +389,9 @@ def test_features_that_were_kept_give_what_fresh_ones_give(listening: Model, cas
     kept = maker.features(study)
     assert isinstance(kept, Features)
     assert kept.nbytes == kept.fused.nbytes + kept.decoded.nbytes
-    np.testing.assert_array_equal(maker.start(study, kept).probabilities, maker.start(study, None).probabilities)
+    np.testing.assert_array_equal(
+        maker.start(study, kept).probabilities, maker.start(study, None).probabilities
+    )
     small = replace(maker.predictor.inference, one_pass=10)
     assert Refiner(Predictor(listening, inference=small)).features(study) is None
 
@@ -358,7 +406,11 @@ def test_what_the_network_sees_counts_in_the_looks(listening: Model, case: Phant
     shown = []
     for deep in (0.0, 4.0):
         who = Reader(
-            Refiner(Predictor(listening, precision="float32"), RefineSettings(appearance=AppearanceSettings(deep=deep))), prepared(case, listening.card)
+            Refiner(
+                Predictor(listening, precision="float32"),
+                RefineSettings(appearance=AppearanceSettings(deep=deep)),
+            ),
+            prepared(case, listening.card),
         )
         who.positive("necrosis", middle(case, EDEMA))
         shown.append(who.shown)

@@ -50,4 +50,7 @@ def test_a_view_may_be_a_cube_so_that_few_shapes_occur(cube: bool, sizes: list[i
 
 def test_far_prompts_are_looked_at_one_by_one() -> None:
     near, far = Click("edema", (10.0, 0, 0)), Click("edema", (90.0, 0, 0))
-    assert groups([Click("edema", (0.0, 0, 0)), near, far], 60) == [[Click("edema", (0.0, 0, 0)), near], [far]]
+    assert groups([Click("edema", (0.0, 0, 0)), near, far], 60) == [
+        [Click("edema", (0.0, 0, 0)), near],
+        [far],
+    ]

@@ -15,11 +15,20 @@ from slem_app.volumes.prepare import Preparation, Volume, prepare
 from slem_app.weights import BRAIN_SEQUENCES
 
 PREPARATION = Preparation(spacing=(4.0, 4.0, 4.0), multiple=8, margin=0.0)
-NETWORK = {"channels": [8, 16], "blocks": [1, 1], "stem_channels": 8, "context_levels": [1], "context_dilations": [1, 2], "deep_supervision": 0}
+NETWORK = {
+    "channels": [8, 16],
+    "blocks": [1, 1],
+    "stem_channels": 8,
+    "context_levels": [1],
+    "context_dilations": [1, 2],
+    "deep_supervision": 0,
+}
 
 
 def prepared(case: Phantom, without: tuple[str, ...] = ()):
-    volumes = {name: Volume(image, case.grids[name]) for name, image in case.images.items() if name not in without}
+    volumes = {
+        name: Volume(image, case.grids[name]) for name, image in case.images.items() if name not in without
+    }
     return prepare(volumes, BRAIN_SEQUENCES, PREPARATION)
 
 
@@ -39,9 +48,21 @@ def cache(phantoms: list[Phantom], tmp_path: Path) -> CaseCache:
 @pytest.fixture
 def recipe() -> Callable[..., Recipe]:
     def make(name: str = "slem", **changes: object) -> Recipe:
-        settings = {"steps": 4, "batch": 2, "precision": "float32", "measured": 4, "save_every": 2, "view": {"shape": [32, 32, 32], "spatial": 0.0}} | changes
+        settings = {
+            "steps": 4,
+            "batch": 2,
+            "precision": "float32",
+            "measured": 4,
+            "save_every": 2,
+            "view": {"shape": [32, 32, 32], "spatial": 0.0},
+        } | changes
         network = NETWORK | settings.pop("network", {})
-        return load_recipe(name, network=network, preparation={"spacing": [4.0, 4.0, 4.0], "multiple": 8, "margin": 0.0}, **settings)
+        return load_recipe(
+            name,
+            network=network,
+            preparation={"spacing": [4.0, 4.0, 4.0], "multiple": 8, "margin": 0.0},
+            **settings,
+        )
 
     return make
 

@@ -1,4 +1,6 @@
-"""From studies of any layout to the cache: labels are not needed, as many sequences as the task asks for are."""
+"""From studies of any layout to the cache: labels are not needed, as many sequences as the task
+asks for are.
+"""
 
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from slem_app.weights import BRAIN_SEQUENCES
 from tests.pretext.conftest import PREPARATION
 
 
-def test_studies_without_labels_and_with_missing_sequences_are_taken(phantoms: list[Phantom], tmp_path: Path) -> None:
+def test_studies_without_labels_and_with_missing_sequences_are_taken(
+    phantoms: list[Phantom], tmp_path: Path
+) -> None:
     write_nifti(phantoms[0], tmp_path / "a", "whole", labels=False)
     thin = write_nifti(phantoms[1], tmp_path / "a", "thin", labels=False)
     for sequence in ("t1n", "t1c", "t2w"):
@@ -24,7 +28,11 @@ def test_studies_without_labels_and_with_missing_sequences_are_taken(phantoms: l
     assert sorted(found.ready) == ["partial", "whole"]
     assert list(found.skipped) == ["thin"]
     assert "has 1 of the sequences t1n, t1c, t2w, t2f, this pretext needs at least 2" in found.skipped["thin"]
-    assert sorted(gather(open_source(tmp_path / "a"), cache, BRAIN_SEQUENCES, PREPARATION, 1).ready) == ["partial", "thin", "whole"]
+    assert sorted(gather(open_source(tmp_path / "a"), cache, BRAIN_SEQUENCES, PREPARATION, 1).ready) == [
+        "partial",
+        "thin",
+        "whole",
+    ]
     case = cache.load("partial")
     assert case.present.tolist() == [False, True, True, True]
     assert not np.any(case.images[0])
@@ -46,6 +54,8 @@ def test_a_damaged_file_costs_its_own_case_only(phantoms: list[Phantom], tmp_pat
     write_nifti(phantoms[0], tmp_path / "a", "good", labels=False)
     bad = write_nifti(phantoms[1], tmp_path / "a", "bad", labels=False)
     (bad / "bad-t2f.nii.gz").write_bytes((bad / "bad-t2f.nii.gz").read_bytes()[:2000])
-    found = gather(open_source(tmp_path / "a"), CaseCache(tmp_path / "cache"), BRAIN_SEQUENCES, PREPARATION, 2)
+    found = gather(
+        open_source(tmp_path / "a"), CaseCache(tmp_path / "cache"), BRAIN_SEQUENCES, PREPARATION, 2
+    )
     assert found.ready == ("good",)
     assert "bad-t2f.nii.gz" in found.skipped["bad"]

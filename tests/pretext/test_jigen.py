@@ -16,10 +16,20 @@ from slem_app.pretext.tiles import assemble, far_orders, split, tile_cells
 def test_tiles_of_a_hand_worked_image() -> None:
     image = np.arange(16).reshape(4, 4, 1)
     tiles = split(image, (2, 2, 1))
-    assert tiles[:, :, :, 0].tolist() == [[[0, 1], [4, 5]], [[2, 3], [6, 7]], [[8, 9], [12, 13]], [[10, 11], [14, 15]]]
+    assert tiles[:, :, :, 0].tolist() == [
+        [[0, 1], [4, 5]],
+        [[2, 3], [6, 7]],
+        [[8, 9], [12, 13]],
+        [[10, 11], [14, 15]],
+    ]
     swapped = assemble(tiles[[3, 1, 2, 0]], (2, 2, 1), (4, 4, 1))
     assert swapped[:, :, 0].tolist() == [[10, 11, 2, 3], [14, 15, 6, 7], [8, 9, 0, 1], [12, 13, 4, 5]]
-    assert tile_cells((4, 4, 1), (2, 2, 1))[:, :, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert tile_cells((4, 4, 1), (2, 2, 1))[:, :, 0].tolist() == [
+        [1, 1, 2, 2],
+        [1, 1, 2, 2],
+        [3, 3, 4, 4],
+        [3, 3, 4, 4],
+    ]
 
 
 def test_voxels_left_over_stay_empty() -> None:
@@ -30,7 +40,9 @@ def test_voxels_left_over_stay_empty() -> None:
 
 
 def test_orders_are_as_far_from_each_other_as_can_be() -> None:
-    """Of three tiles: beside the identity the two orders that move every tile; they also differ from each other everywhere."""
+    """Of three tiles: beside the identity the two orders that move every tile; they also differ from each
+    other everywhere.
+    """
     assert sorted(map(tuple, far_orders(3, 2)[1:].tolist())) == [(1, 2, 0), (2, 0, 1)]
     table = far_orders(9, 30)
     assert table.shape == (31, 9)
@@ -68,4 +80,7 @@ def test_loss_and_metric_of_a_hand_worked_example(recipe: Callable[..., Recipe])
 def test_refuses_what_cannot_be_cut() -> None:
     with pytest.raises(BadSetting, match="at least two tiles"):
         Jigen(grid=(1, 1, 1))
-    assert Jigen().refuse((32, 20, 32), np.ones(4, bool)) == "too small for tiles of 8 voxels: 20 voxels for 3 tiles"
+    assert (
+        Jigen().refuse((32, 20, 32), np.ones(4, bool))
+        == "too small for tiles of 8 voxels: 20 voxels for 3 tiles"
+    )

@@ -23,11 +23,17 @@ def test_four_sequences_in_four_blocks(kind: str, classes: int, least: int) -> N
     assert distance(table) == least
 
 
-@pytest.mark.parametrize(("sequences", "blocks"), [(2, 4), (3, 4), (3, 8), (4, 4), (4, 2), (5, 4), (4, 8), (2, 2)])
+@pytest.mark.parametrize(
+    ("sequences", "blocks"), [(2, 4), (3, 4), (3, 8), (4, 4), (4, 2), (5, 4), (4, 8), (2, 2)]
+)
 def test_permutations_use_sequences_as_evenly_as_blocks_allow(sequences: int, blocks: int) -> None:
     table = words("permutations", blocks, tuple(range(sequences)))
     wanted = min(sequences, blocks)
-    assert len(table) == word_count("permutations", blocks, sequences) == sum(len(set(w)) == wanted for w in product(range(sequences), repeat=blocks))
+    assert (
+        len(table)
+        == word_count("permutations", blocks, sequences)
+        == sum(len(set(w)) == wanted for w in product(range(sequences), repeat=blocks))
+    )
     assert all(len(set(word)) == wanted for word in table.tolist())
 
 
@@ -62,7 +68,10 @@ def test_all_combinations_are_drawn_without_listing_them(rng: np.random.Generato
 def test_refuses_what_does_not_exist() -> None:
     with pytest.raises(BadSetting, match="unknown label set 'odd': choose permutations, all, even, mds"):
         words("odd", 4, FOUR)
-    with pytest.raises(BadSetting, match="even permutations need as many blocks as sequences, at least 3: got 8 blocks and 4 sequences"):
+    with pytest.raises(
+        BadSetting,
+        match="even permutations need as many blocks as sequences, at least 3: got 8 blocks and 4 sequences",
+    ):
         words("even", 8, FOUR)
     with pytest.raises(BadSetting, match="the MDS code needs 2, 3, 4, 5, 7 or 8 sequences"):
         words("mds", 4, tuple(range(6)))

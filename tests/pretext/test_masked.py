@@ -22,7 +22,11 @@ def test_cubes_are_hidden_in_each_sequence_by_itself(rng: np.random.Generator) -
 def test_dropped_sequences_are_flags_and_are_restored_too(rng: np.random.Generator) -> None:
     images = rng.uniform(1, 2, (4, 8, 8, 8)).astype(np.float32)
     images[3] = 0
-    view, task, dropped = View(images, np.array([True, True, True, False])), Masked(cube=4, share=0.5, drop=0.5), 0
+    view, task, dropped = (
+        View(images, np.array([True, True, True, False])),
+        Masked(cube=4, share=0.5, drop=0.5),
+        0,
+    )
     for _ in range(20):
         sample = task.sample(view, rng, 4)
         present, where = sample.inputs["present"], sample.targets["where"]

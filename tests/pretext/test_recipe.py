@@ -12,10 +12,17 @@ from slem_app.pretext.tasks import TASKS
 from slem_app.weights.fields import to_table
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if load_recipe(name).sequences == load_recipe("slem").sequences])
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if load_recipe(name).sequences == load_recipe("slem").sequences]
+)
 def test_recipes_of_one_organ_differ_by_their_task_alone(name: str) -> None:
     recipe, slem = load_recipe(name), load_recipe("slem")
-    assert (recipe.network, recipe.preparation, recipe.settings, recipe.sequences) == (slem.network, slem.preparation, slem.settings, slem.sequences)
+    assert (recipe.network, recipe.preparation, recipe.settings, recipe.sequences) == (
+        slem.network,
+        slem.preparation,
+        slem.settings,
+        slem.sequences,
+    )
     assert recipe.card().task == recipe.task.name
 
 
@@ -33,7 +40,9 @@ def test_changes_go_over_the_recipe() -> None:
 
 
 def test_a_recipe_may_build_on_another_file(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("base: slem\nname: mine\nsequences: [t1_in, t1_out, t2]\nnetwork: {sequences: 3}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "base: slem\nname: mine\nsequences: [t1_in, t1_out, t2]\nnetwork: {sequences: 3}\n"
+    )
     (tmp_path / "more.yaml").write_text("base: mine\nname: more\nsettings: {rate: 0.01}\n")
     recipe = load_recipe(tmp_path / "more.yaml")
     assert recipe.sequences == ("t1_in", "t1_out", "t2")
@@ -45,13 +54,21 @@ def test_a_recipe_may_build_on_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        ("base: slem\noptions: {blocks: 4}", BadSetting, "options: unknown key 'blocks'; known: grid, labels"),
+        (
+            "base: slem\noptions: {blocks: 4}",
+            BadSetting,
+            "options: unknown key 'blocks'; known: grid, labels",
+        ),
         ("base: slem\nsettings: {view: {sahpe: 3}}", BadSetting, "settings.view: unknown key 'sahpe'"),
         ("base: slem\ntsak: slem", BadSetting, "unknown key 'tsak'; known: base, name"),
         ("base: slem\ntask: rotation", NotFound, "no pretext task 'rotation': choose one of slem, jigen"),
         ("base: slem\nsettings: {steps: many}", BadCard, "int is needed, got 'many'"),
         ("base: slem\nsettings: {steps: 0}", BadCard, "must be positive"),
-        ("base: slem\nsettings: {view: {shape: [96, 100, 96]}}", BadSetting, "must hold multiples of the network's 16 voxels"),
+        (
+            "base: slem\nsettings: {view: {shape: [96, 100, 96]}}",
+            BadSetting,
+            "must hold multiples of the network's 16 voxels",
+        ),
         ("base: slem\nsequences: [t1n]", BadSetting, "two or more sequences"),
         ("base: mine", BadSetting, "its own base"),
         ("- 1", BadSetting, "a table with the keys"),
@@ -66,7 +83,9 @@ def test_says_what_is_wrong(text: str, error: type[Exception], words: str, tmp_p
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
-    with pytest.raises(NotFound, match="no recipe 'slam': give a .yaml file, or one of chaos_slem, jigen, masked"):
+    with pytest.raises(
+        NotFound, match="no recipe 'slam': give a .yaml file, or one of chaos_slem, jigen, masked"
+    ):
         load_recipe("slam")
 
 
@@ -78,4 +97,7 @@ def test_the_abdomens_recipe_puts_three_sequences_into_four_blocks():
     assert len(classes) == 36
     assert all(set(word) == {0, 1, 2} for word in classes)
     card = load_finetune("chaos").card
-    assert (recipe.preparation, replace(recipe.network, prior=card.network.prior)) == (card.preparation, card.network)  # so that it can be its parent
+    assert (recipe.preparation, replace(recipe.network, prior=card.network.prior)) == (
+        card.preparation,
+        card.network,
+    )  # so that it can be its parent

@@ -53,7 +53,9 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_every_task_trains_saves_and_is_measured(name: str, cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_every_task_trains_saves_and_is_measured(
+    name: str, cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     options = {"supervoxel": {"count": 20}, "masked": {"cube": 8}}.get(name, {})
     made = recipe(name, steps=2, options=options)
     ids = cache.ids()
@@ -75,20 +77,30 @@ def test_every_task_trains_saves_and_is_measured(name: str, cache: CaseCache, re
 
 
 def test_the_task_is_learned(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    """Two sequences that differ in anatomy's look, plain blocks: the loss falls well below that of blind guessing."""
-    made = recipe("slem", steps=30, rate=1e-2, average=0.9, options={"appearance": {"intensity": "none"}, "jitter": 0.0})
+    """Two sequences that differ in anatomy's look, plain blocks: the loss falls well below that of blind
+    guessing.
+    """
+    made = recipe(
+        "slem", steps=30, rate=1e-2, average=0.9, options={"appearance": {"intensity": "none"}, "jitter": 0.0}
+    )
     pretrain(made, cache, cache.ids(), tmp_path / "run", progress=False)
     curve = losses(tmp_path / "run")
     assert np.mean(curve[:5]) > 2.5  # log 24 = 3.2
     assert np.mean(curve[-8:]) < 0.75 * np.mean(curve[:5])
 
 
-def test_a_killed_run_continues_as_if_nothing_had_happened(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_killed_run_continues_as_if_nothing_had_happened(
+    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     recipe_file = write_recipe(tmp_path, recipe("slem", steps=12, save_every=4))
     command = [sys.executable, "-c", RUN, str(recipe_file), str(cache.folder), str(tmp_path / "killed")]
     process = subprocess.Popen(command, cwd=PROJECT, env=environment())
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not (tmp_path / "killed" / "checkpoint.pt").exists()
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -100,16 +112,34 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(cache: CaseCache, rec
     second = pretrain(made, cache, cache.ids(), tmp_path / "whole", progress=False)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 12
-    for (name, a), b in zip(first.outcome.network.state_dict().items(), second.outcome.network.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        first.outcome.network.state_dict().items(), second.outcome.network.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
 
 
-def test_two_processes_draw_the_curve_of_one(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_two_processes_draw_the_curve_of_one(
+    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     made = recipe("slem", steps=5, batch=4)
     recipe_file = write_recipe(tmp_path, made)
     (tmp_path / "train.py").write_text(RUN)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "train.py")]
-    subprocess.run([*torchrun, str(recipe_file), str(cache.folder), str(tmp_path / "two")], cwd=PROJECT, env=environment(), check=True, timeout=240)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "train.py"),
+    ]
+    subprocess.run(
+        [*torchrun, str(recipe_file), str(cache.folder), str(tmp_path / "two")],
+        cwd=PROJECT,
+        env=environment(),
+        check=True,
+        timeout=240,
+    )
     pretrain(made, cache, cache.ids(), tmp_path / "one", progress=False)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert len(losses(tmp_path / "two")) == 5
@@ -117,7 +147,9 @@ def test_two_processes_draw_the_curve_of_one(cache: CaseCache, recipe: Callable[
     assert all(torch.allclose(a[name], b[name], atol=2e-3) for name in a)
 
 
-def test_other_settings_are_refused_and_listed(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_listed(
+    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     pretrain(recipe("slem", steps=2), cache, cache.ids(), tmp_path / "run", progress=False)
     changed = recipe("slem", steps=2, rate=5e-4, options={"labels": "all"})
     with pytest.raises(BadSetting, match="holds a run with other settings") as error:
@@ -128,7 +160,9 @@ def test_other_settings_are_refused_and_listed(cache: CaseCache, recipe: Callabl
         pretrain(recipe("slem", steps=2), cache, cache.ids()[:3], tmp_path / "run", progress=False)
 
 
-def test_the_table_of_classes_is_kept_with_the_checkpoint(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_the_table_of_classes_is_kept_with_the_checkpoint(
+    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     pretrain(recipe("slem", steps=1), cache, cache.ids(), tmp_path / "run", progress=False)
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["settings"]
     assert len(kept["classes"]) == 24
@@ -144,23 +178,32 @@ def test_a_loss_that_is_no_number_stops_the_run_names_the_case_and_keeps_the_che
     images = np.load(cache.folder / victim / "images.npy")
     images[:, ::3] = np.where(images[:, ::3] != 0, np.nan, 0)
     np.save(cache.folder / victim / "images.npy", images)
-    with pytest.raises(TrainingFailed, match=rf"the loss is nan at step 4: the checkpoint before it is kept; .* look at case {victim}"):
+    with pytest.raises(
+        TrainingFailed,
+        match=rf"the loss is nan at step 4: the checkpoint before it is kept; .* look at case {victim}",
+    ):
         pretrain(made, cache, cache.ids(), tmp_path / "run", progress=False)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 3
 
 
-def test_cases_that_cannot_be_used_are_left_out_with_the_reason(cache: CaseCache, phantoms: list[Phantom]) -> None:
+def test_cases_that_cannot_be_used_are_left_out_with_the_reason(
+    cache: CaseCache, phantoms: list[Phantom]
+) -> None:
     cache.add("single", prepared(phantoms[0], without=("t1n", "t1c", "t2w")), None, "k")
     cache.add("three", prepared(phantoms[0], without=("t1n",)), None, "k")
     used, skipped = usable(cache, cache.ids(), Slem(), ("t1n", "t1c", "t2w", "t2f"))
     assert "three" in used
     assert skipped == {"single": "has 1 of the recipe's sequences, slem needs at least 2"}
-    with pytest.raises(BadStudy, match="none of 7 cases can be used for slem .*too small for blocks of 8 voxels"):
+    with pytest.raises(
+        BadStudy, match="none of 7 cases can be used for slem .*too small for blocks of 8 voxels"
+    ):
         usable(cache, [*cache.ids()[:6], "single"], Slem(grid=(8, 1, 1)), ("t1n", "t1c", "t2w", "t2f"))
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(
+    name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     """All 15 sets of the four, but single ones where the task is to tell sequences apart."""
     cache = CaseCache(tmp_path / "cache")
     for lacking in (lacking for count in range(4) for lacking in combinations(BRAIN_SEQUENCES, count)):
@@ -169,12 +212,17 @@ def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(name: str, pha
     made = recipe(name, steps=8, options=options)
     report = pretrain(made, cache, cache.ids(), tmp_path / "run", cache.ids(), progress=False)
     assert len(report.used) == (15 if made.task.least == 1 else 11)
-    assert all(f"has 1 of the recipe's sequences, {name} needs at least 2" == reason for reason in report.skipped.values())
+    assert all(
+        f"has 1 of the recipe's sequences, {name} needs at least 2" == reason
+        for reason in report.skipped.values()
+    )
     assert np.isfinite(losses(tmp_path / "run")).all()
     assert all(np.isfinite(value) for value in report.measured.figures.values())
 
 
-def test_a_sequence_that_no_case_has_is_an_error(cache: CaseCache, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_sequence_that_no_case_has_is_an_error(
+    cache: CaseCache, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     other = CaseCache(tmp_path / "other")
     for n in range(2):
         other.add(f"case{n}", prepared(phantoms[n], without=("t1c",)), None, "k")
@@ -184,7 +232,9 @@ def test_a_sequence_that_no_case_has_is_an_error(cache: CaseCache, phantoms: lis
         usable(cache, cache.ids(), Slem(), ("t1n", "t1c", "t2w"))
 
 
-def test_memory_does_not_grow_with_the_number_of_cases(cache: CaseCache, recipe: Callable[..., Recipe]) -> None:
+def test_memory_does_not_grow_with_the_number_of_cases(
+    cache: CaseCache, recipe: Callable[..., Recipe]
+) -> None:
     made = recipe("slem")
 
     def peak(ids: tuple[str, ...]) -> int:
@@ -217,7 +267,9 @@ def test_histograms_of_real_heads_do_not_name_collages(real_data: Path, tmp_path
     from slem_app.studies import open_source
 
     made, cache = load_recipe("slem"), CaseCache(tmp_path / "cache")
-    ids = gather(list(open_source(real_data / "brats"))[:12], cache, made.sequences, made.preparation, made.task.least).ready
+    ids = gather(
+        list(open_source(real_data / "brats"))[:12], cache, made.sequences, made.preparation, made.task.least
+    ).ready
     probe = histogram_probe(cache, ids[:8], ids[8:], made.task, made.settings.view, samples=120, measured=80)
     assert probe.accuracy < 0.15
 

@@ -21,16 +21,23 @@ from slem_app.volumes.cache import CaseCache
 PLAIN = AppearanceSettings(intensity="none", noise=0.0, bias=0.0, blur=0.0, coarse=0.0)
 
 
-def view(shape: tuple[int, int, int] = (32, 32, 16), present: tuple[bool, ...] = (True,) * 4, seed: int = 0) -> View:
+def view(
+    shape: tuple[int, int, int] = (32, 32, 16), present: tuple[bool, ...] = (True,) * 4, seed: int = 0
+) -> View:
     """A solid box of tissue; sequence s has values around 100 s, so that a voxel tells where it is from."""
     images = np.zeros((len(present), *shape), np.float32)
     inner = (slice(None), slice(2, -2), slice(2, -2), slice(2, -2))
-    images[inner] = np.random.default_rng(seed).uniform(1, 2, images[inner].shape) + 100 * np.arange(len(present))[:, None, None, None]
+    images[inner] = (
+        np.random.default_rng(seed).uniform(1, 2, images[inner].shape)
+        + 100 * np.arange(len(present))[:, None, None, None]
+    )
     images[~np.array(present)] = 0
     return View(images, np.array(present))
 
 
-def test_a_collage_shows_in_each_block_the_sequence_of_its_word(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collage_shows_in_each_block_the_sequence_of_its_word(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("slem_app.pretext.slem.vary", lambda image, tissue, rng, settings: image)
     seen = view()
     for grid in ((2, 2, 1), (2, 2, 2)):
@@ -75,7 +82,12 @@ def test_each_block_is_standardised_so_its_range_says_nothing(rng: np.random.Gen
 def test_the_remap_never_swaps_two_intensities(rng: np.random.Generator) -> None:
     image = rng.normal(size=(12, 12, 12)).astype(np.float32)
     for intensity in ("remap", "rank"):
-        varied = vary(image, np.ones_like(image, bool), rng, AppearanceSettings(intensity=intensity, noise=0.0, bias=0.0, blur=0.0, coarse=0.0))
+        varied = vary(
+            image,
+            np.ones_like(image, bool),
+            rng,
+            AppearanceSettings(intensity=intensity, noise=0.0, bias=0.0, blur=0.0, coarse=0.0),
+        )
         assert (np.diff(varied.ravel()[np.argsort(image.ravel())]) >= 0).all()
         assert not np.allclose(varied, image, atol=0.1)
 
@@ -92,14 +104,20 @@ def test_cells_and_coverage_of_a_hand_worked_cut(rng: np.random.Generator) -> No
 
 
 def test_the_factorised_class_probability_of_a_hand_worked_example() -> None:
-    """Two sequences, two blocks: p(block 0 is a) = 0.8, p(block 1 is a) = 0.4. Permutations: ab 0.8 x 0.6, ba 0.2 x 0.4."""
+    """Two sequences, two blocks: p(block 0 is a) = 0.8, p(block 1 is a) = 0.4. Permutations: ab 0.8 x 0.6, ba
+    0.2 x 0.4.
+    """
     logits = torch.log(torch.tensor([[0.8, 0.2], [0.4, 0.6]]))
     task = Slem(grid=(2, 1, 1))
     table = np.array([[0, 1], [1, 0]])
     assert word_scores(logits[None], table).exp()[0].tolist() == pytest.approx([0.48, 0.08])
     targets = {"word": torch.tensor([[0, 1]]), "present": torch.ones(1, 2, dtype=torch.bool)}
     assert task.losses({"blocks": logits[None]}, targets).item() == pytest.approx(-np.log(0.48 / 0.56))
-    assert task.metrics({"blocks": logits[None]}, targets) == {"score": torch.ones(1), "blocks": torch.ones(1), "chance": torch.tensor([0.5])}
+    assert task.metrics({"blocks": logits[None]}, targets) == {
+        "score": torch.ones(1),
+        "blocks": torch.ones(1),
+        "chance": torch.tensor([0.5]),
+    }
 
 
 def test_with_all_combinations_the_class_loss_is_the_sum_of_the_blocks() -> None:
@@ -107,10 +125,15 @@ def test_with_all_combinations_the_class_loss_is_the_sum_of_the_blocks() -> None
     logits, word = torch.randn(1, 4, 4), torch.tensor([[3, 3, 0, 1]])
     targets = {"word": word, "present": torch.ones(1, 4, dtype=torch.bool)}
     log = logits.log_softmax(dim=2)
-    listed = word_scores(log, np.array(list(np.ndindex(4, 4, 4, 4)))).logsumexp(dim=1) - word_scores(log, word.numpy())[:, 0]
+    listed = (
+        word_scores(log, np.array(list(np.ndindex(4, 4, 4, 4)))).logsumexp(dim=1)
+        - word_scores(log, word.numpy())[:, 0]
+    )
     loss = Slem(labels="all").losses({"blocks": logits}, targets)[0]
     assert loss.item() == pytest.approx(listed.item(), rel=1e-5)
-    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits[0], word[0], reduction="sum").item(), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        torch.nn.functional.cross_entropy(logits[0], word[0], reduction="sum").item(), rel=1e-5
+    )
 
 
 def test_a_block_of_which_nothing_is_known_is_decoded_from_the_others() -> None:
@@ -127,9 +150,13 @@ def test_an_absent_sequence_is_never_named() -> None:
     present = torch.tensor([[True, True, False, True]])
     for labels in ("permutations", "mds", "all"):
         task = Slem(labels=labels)
-        named = task.named({"blocks": logits}, {"word": torch.zeros(1, 4, dtype=torch.long), "present": present})
+        named = task.named(
+            {"blocks": logits}, {"word": torch.zeros(1, 4, dtype=torch.long), "present": present}
+        )
         assert 2 not in named.tolist()[0]
-        assert torch.isfinite(task.losses({"blocks": logits}, {"word": torch.tensor([[0, 1, 3, 0]]), "present": present})).all()
+        assert torch.isfinite(
+            task.losses({"blocks": logits}, {"word": torch.tensor([[0, 1, 3, 0]]), "present": present})
+        ).all()
 
 
 def test_samples_of_a_case_that_lacks_a_sequence(rng: np.random.Generator) -> None:
@@ -146,7 +173,9 @@ def test_pooled_features_are_means_over_the_block() -> None:
 
 
 def test_only_a_head_that_keeps_the_place_of_blocks_can_learn() -> None:
-    """Features that show in each block which sequence fills it: the block head names every class, a mean over the map none."""
+    """Features that show in each block which sequence fills it: the block head names every class, a mean over
+    the map none.
+    """
     torch.manual_seed(0)
     task = Slem()
     table = torch.from_numpy(np.array(list(permutations(range(4)))))
@@ -169,7 +198,9 @@ def test_only_a_head_that_keeps_the_place_of_blocks_can_learn() -> None:
 
 
 def test_histograms_tell_plain_blocks_but_not_guarded_ones(cache: CaseCache) -> None:
-    """Without the guards a linear classifier of histograms is far above the chance of 1/24; with them it is near it."""
+    """Without the guards a linear classifier of histograms is far above the chance of 1/24; with them it is
+    near it.
+    """
     ids, look = cache.ids(), ViewSettings(shape=(32, 32, 32), spatial=0.0)
     plain = histogram_probe(cache, ids[:4], ids[4:], Slem(appearance=PLAIN), look, samples=48, measured=48)
     guarded = histogram_probe(cache, ids[:4], ids[4:], Slem(), look, samples=48, measured=48)
@@ -183,7 +214,10 @@ def test_the_mlp_head_names_classes(recipe: Callable[..., Recipe], rng: np.rando
     head = made.task.head(made.network)
     outputs = head(Features([torch.randn(2, 16, 4, 4, 4)], None), {"coverage": torch.rand(2, 4, 4, 4, 4)})
     assert outputs["words"].shape == (2, 24)
-    targets = {"word": torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]), "present": torch.ones(2, 4, dtype=torch.bool)}
+    targets = {
+        "word": torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]),
+        "present": torch.ones(2, 4, dtype=torch.bool),
+    }
     certain = {"words": torch.nn.functional.one_hot(torch.tensor([0, 23]), 24) * 50.0}
     assert made.task.losses(certain, targets).tolist() == pytest.approx([0, 0], abs=1e-5)
     assert made.task.metrics(certain, targets)["score"].tolist() == [1, 1]
@@ -191,7 +225,9 @@ def test_the_mlp_head_names_classes(recipe: Callable[..., Recipe], rng: np.rando
 
 
 def test_the_confusion_counts_blocks_by_the_class_that_is_named() -> None:
-    """Sequences 0 and 1 are taken for each other; a constant on one sequence's logits, which no class notices, changes nothing."""
+    """Sequences 0 and 1 are taken for each other; a constant on one sequence's logits, which no class
+    notices, changes nothing.
+    """
     logits = torch.eye(4)[None] * 5
     logits[0, :2] = logits[0, [1, 0]]
     targets = {"word": torch.tensor([[0, 1, 2, 3]]), "present": torch.ones(1, 4, dtype=torch.bool)}
@@ -215,4 +251,7 @@ def test_refuses_impossible_options() -> None:
         Slem(labels="some")
     with pytest.raises(BadSetting, match="intensity 'invert': choose remap, rank or none"):
         AppearanceSettings(intensity="invert")
-    assert Slem().refuse((32, 12, 32), np.ones(4, bool)) == "too small for blocks of 8 voxels: 12 voxels for 2 blocks"
+    assert (
+        Slem().refuse((32, 12, 32), np.ones(4, bool))
+        == "too small for blocks of 8 voxels: 12 voxels for 2 blocks"
+    )

@@ -30,7 +30,9 @@ def test_the_loss_is_the_class_and_twice_the_absolute_error() -> None:
     assert set(task.metrics(outputs, targets)) == {"score", "blocks", "chance", "explained"}
 
 
-def test_every_sequence_is_restored_as_it_was_not_as_the_collage_shows_it(cache: CaseCache, recipe: Callable[..., Recipe]) -> None:
+def test_every_sequence_is_restored_as_it_was_not_as_the_collage_shows_it(
+    cache: CaseCache, recipe: Callable[..., Recipe]
+) -> None:
     made = recipe("slem_restore")
     inputs, targets = Samples(cache, cache.ids(), made.task, made.settings.view, 4, 1)[0]
     assert inputs["images"].shape == (1, 32, 32, 32)
@@ -42,7 +44,9 @@ def test_every_sequence_is_restored_as_it_was_not_as_the_collage_shows_it(cache:
         SlemRestore(weight=0.0)
 
 
-def test_placebo_shows_the_same_collages_under_other_labels(cache: CaseCache, recipe: Callable[..., Recipe]) -> None:
+def test_placebo_shows_the_same_collages_under_other_labels(
+    cache: CaseCache, recipe: Callable[..., Recipe]
+) -> None:
     real, fake = recipe("slem"), recipe("placebo")
     assert isinstance(fake.task, Placebo)
     both = [Samples(cache, cache.ids(), made.task, made.settings.view, 4, 24) for made in (real, fake)]

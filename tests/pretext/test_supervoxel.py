@@ -46,7 +46,9 @@ def test_loss_and_metric_of_a_hand_worked_example() -> None:
     assert masked_error(restored, truth, where, 2).tolist() == [0.5]
     assert masked_error(restored, truth, where, 1).tolist() == [0.5]
     assert explained(restored, truth, where).tolist() == [0.5]  # squared error 1 of the mean's 2
-    assert explained(restored, truth, where, among=truth != 0).tolist() == pytest.approx([1 - 0.5 / (104 / 9)])  # variance of 1, 3, 9
+    assert explained(restored, truth, where, among=truth != 0).tolist() == pytest.approx(
+        [1 - 0.5 / (104 / 9)]
+    )  # variance of 1, 3, 9
     assert masked_error(restored, truth, torch.zeros_like(where), 2).tolist() == [0]
     assert Supervoxel().losses({"restored": restored}, {"truth": truth, "where": where}).tolist() == [0.5]
 
@@ -54,12 +56,16 @@ def test_loss_and_metric_of_a_hand_worked_example() -> None:
 def test_a_uniform_supervoxel_is_scored_by_the_head_it_lies_in() -> None:
     truth = torch.tensor([-1.0, 1.0, 0.5, 0.5]).reshape(1, 1, 4, 1, 1)
     where = torch.tensor([False, False, True, True]).reshape(1, 1, 4, 1, 1)
-    figures = Supervoxel().metrics({"restored": torch.full_like(truth, 0.25)}, {"truth": truth, "where": where})
+    figures = Supervoxel().metrics(
+        {"restored": torch.full_like(truth, 0.25)}, {"truth": truth, "where": where}
+    )
     assert figures["score"].tolist() == pytest.approx([1 - 0.0625 / 0.5625])
     assert figures["chance"].tolist() == [0]
 
 
-def test_supervoxels_are_made_once_and_kept_beside_the_case(cache: CaseCache, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_supervoxels_are_made_once_and_kept_beside_the_case(
+    cache: CaseCache, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = recipe("supervoxel", options={"count": 30})
     ids = cache.ids()[:2]
     annotate(cache, ids, made.task)
@@ -79,5 +85,11 @@ def test_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(BadSetting, match="supervoxels need scikit-image: pip install scikit-image, or fill the cache on a machine that has it"):
+    with pytest.raises(
+        BadSetting,
+        match=(
+            "supervoxels need scikit-image: pip install scikit-image, or fill the cache on a machine "
+            "that has it"
+        ),
+    ):
         supervoxels(np.ones((1, 4, 4, 4)), np.ones((4, 4, 4), bool), 2, 0.1)

@@ -40,9 +40,13 @@ def test_notes_are_cut_mirrored_and_turned_with_the_images(rng: np.random.Genera
 
 def test_measuring_looks_at_cases_as_they_are() -> None:
     turning = ViewSettings(shape=(16, 16, 16), flip=1.0, spatial=1.0)
-    plain = [make_view(case(), None, np.random.default_rng(seed), turning, plain=True).images for seed in (0, 1)]
+    plain = [
+        make_view(case(), None, np.random.default_rng(seed), turning, plain=True).images for seed in (0, 1)
+    ]
     np.testing.assert_array_equal(plain[0], plain[1])
-    np.testing.assert_array_equal(plain[0], make_view(case(), None, np.random.default_rng(2), AS_IT_IS).images)
+    np.testing.assert_array_equal(
+        plain[0], make_view(case(), None, np.random.default_rng(2), AS_IT_IS).images
+    )
 
 
 def test_refuses_impossible_settings() -> None:

@@ -18,7 +18,9 @@ def test_no_prompt_is_all_zero() -> None:
     assert not channels.any()
 
 
-@pytest.mark.parametrize(("label", "channel"), [("necrosis", 0), ("edema", 1), ("enhancing tumor", 2), (BACKGROUND, 3)])
+@pytest.mark.parametrize(
+    ("label", "channel"), [("necrosis", 0), ("edema", 1), ("enhancing tumor", 2), (BACKGROUND, 3)]
+)
 def test_each_label_has_its_channel(label: str, channel: int) -> None:
     channels = encode(Prompts().with_click(Click.on(GRID, (10, 11, 12), label)), GRID, BRAIN_LABELS)
     assert channels[channel, 10, 11, 12] == 1
@@ -27,7 +29,9 @@ def test_each_label_has_its_channel(label: str, channel: int) -> None:
 
 
 def test_a_click_is_a_small_gaussian_ball_in_millimetres() -> None:
-    ball = encode(Prompts().with_click(Click.on(GRID, (12, 12, 12), "edema")), GRID, BRAIN_LABELS, sigma=3.0)[1]
+    ball = encode(Prompts().with_click(Click.on(GRID, (12, 12, 12), "edema")), GRID, BRAIN_LABELS, sigma=3.0)[
+        1
+    ]
     assert ball[14, 12, 12] == pytest.approx(np.exp(-0.5))  # 3 mm away
     assert ball[12, 12, 16] == pytest.approx(np.exp(-2))  # 6 mm away
     assert ball[12, 12, 19] == 0  # 10.5 mm away
@@ -46,9 +50,17 @@ def test_the_ball_does_not_depend_on_the_image_that_was_clicked(grids: dict[str,
 
 
 def test_a_crop_holds_the_same_values(case) -> None:
-    prompts = Prompts().with_click(Click.on(GRID, (3, 4, 5), "edema")).with_click(Click.on(GRID, (20, 20, 20), BACKGROUND))
+    prompts = (
+        Prompts()
+        .with_click(Click.on(GRID, (3, 4, 5), "edema"))
+        .with_click(Click.on(GRID, (20, 20, 20), BACKGROUND))
+    )
     part = GRID.crop((2, 2, 2), (8, 10, 12))
-    np.testing.assert_allclose(encode(prompts, part, BRAIN_LABELS), encode(prompts, GRID, BRAIN_LABELS)[:, 2:10, 2:12, 2:14], atol=1e-6)
+    np.testing.assert_allclose(
+        encode(prompts, part, BRAIN_LABELS),
+        encode(prompts, GRID, BRAIN_LABELS)[:, 2:10, 2:12, 2:14],
+        atol=1e-6,
+    )
 
 
 def test_thick_slices_still_see_the_click() -> None:
@@ -60,7 +72,11 @@ def test_thick_slices_still_see_the_click() -> None:
 def test_scribbles_current_and_box_have_their_channels() -> None:
     painted, current = np.zeros(GRID.shape, bool), np.zeros(GRID.shape, np.uint8)
     painted[5, 5, 2:9], current[1:3], current[5:7] = True, 3, 1
-    prompts = Prompts().with_scribble(Scribble.of("necrosis", painted, GRID)).with_box(Box.on(GRID, (2, 2, 2), (9, 9, 9)))
+    prompts = (
+        Prompts()
+        .with_scribble(Scribble.of("necrosis", painted, GRID))
+        .with_box(Box.on(GRID, (2, 2, 2), (9, 9, 9)))
+    )
     channels = encode(prompts, GRID, BRAIN_LABELS, current)
     np.testing.assert_array_equal(channels[0] > 0, painted)
     np.testing.assert_array_equal(channels[4], current == 1)

@@ -24,7 +24,9 @@ def test_a_click_lies_where_its_voxel_lies(grids: dict[str, Grid], name: str) ->
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_a_click_on_any_image_hits_the_same_tissue_on_every_other(case: Phantom, grids: dict[str, Grid], name: str) -> None:
+def test_a_click_on_any_image_hits_the_same_tissue_on_every_other(
+    case: Phantom, grids: dict[str, Grid], name: str
+) -> None:
     middle = np.median(np.argwhere(case.labels == 1), axis=0)
     world = case.grid.to_world(middle)
     seen = grids[name]
@@ -32,7 +34,11 @@ def test_a_click_on_any_image_hits_the_same_tissue_on_every_other(case: Phantom,
     for other in grids.values():
         voxel = click.voxel(other)
         assert voxel is not None
-        np.testing.assert_allclose(other.to_world(np.array(voxel)), world, atol=0.5 * (seen.spacing.max() + other.spacing.max()) * 3**0.5)
+        np.testing.assert_allclose(
+            other.to_world(np.array(voxel)),
+            world,
+            atol=0.5 * (seen.spacing.max() + other.spacing.max()) * 3**0.5,
+        )
         assert truth(case.head, other)[voxel] == 1
 
 
@@ -44,7 +50,10 @@ def test_a_click_outside_another_image_has_no_voxel_there(image: Grid) -> None:
 @pytest.mark.parametrize(
     ("index", "text"),
     [
-        ((20, 0, 0), r"at \[20, 0, 0\] lies outside the image of 20x24x16 voxels \(indices 0 to 19, 23, 15\)"),
+        (
+            (20, 0, 0),
+            r"at \[20, 0, 0\] lies outside the image of 20x24x16 voxels \(indices 0 to 19, 23, 15\)",
+        ),
         ((0, -1, 0), r"at \[0, -1, 0\] lies outside"),
         ((0, 0, float("nan")), "three whole numbers are needed"),
         ((0, 0, float("inf")), "three whole numbers are needed"),
@@ -64,7 +73,13 @@ def test_refuses_a_click_that_is_no_voxel_of_the_image(image: Grid, index: objec
 
 
 def test_refuses_an_unknown_label(image: Grid) -> None:
-    with pytest.raises(BadPrompt, match="the click of 'tumour' names the unknown label 'tumour': this model has necrosis, edema, enhancing tumor"):
+    with pytest.raises(
+        BadPrompt,
+        match=(
+            "the click of 'tumour' names the unknown label 'tumour': this model has necrosis, edema, "
+            "enhancing tumor"
+        ),
+    ):
         Click.on(image, (1, 1, 1), "tumour", BRAIN_LABELS)
     with pytest.raises(BadPrompt, match="a click names the unknown label 'cyst'"):
         Prompts((Click("cyst", (0, 0, 0)),)).check(BRAIN_LABELS)
@@ -113,7 +128,9 @@ def test_another_mask_is_another_start(image: Grid) -> None:
 
 
 def test_clicks_sent_by_label_take_the_order_in_which_they_were_made() -> None:
-    a, b, c, d = (Click(label, (float(n), 0, 0)) for n, label in enumerate(["edema", BACKGROUND, "necrosis", "edema"]))
+    a, b, c, d = (
+        Click(label, (float(n), 0, 0)) for n, label in enumerate(["edema", BACKGROUND, "necrosis", "edema"])
+    )
     made, sent = Prompts((a, b, c)), Prompts((c, a, d, b))
     assert sent.ordered_like(made).entries == (a, b, c, d)
     assert Prompts((c, d)).ordered_like(made).entries == (c, d)
@@ -139,7 +156,9 @@ def test_scribbles_are_equal_by_what_they_paint(image: Grid) -> None:
 
 
 @pytest.mark.parametrize("name", ["t1n", "t2w", "t2f", "RAS", "PIL"])
-def test_a_scribble_covers_the_same_tissue_on_every_image(case: Phantom, grids: dict[str, Grid], name: str) -> None:
+def test_a_scribble_covers_the_same_tissue_on_every_image(
+    case: Phantom, grids: dict[str, Grid], name: str
+) -> None:
     grid = grids[name]
     painted = truth(case.head, grid) == 1
     scribble = Scribble.of("necrosis", painted, grid)
@@ -160,7 +179,9 @@ def test_a_thin_scribble_survives_thick_slices(image: Grid) -> None:
 def test_refuses_an_empty_scribble_and_one_of_another_size(image: Grid) -> None:
     with pytest.raises(BadPrompt, match="the scribble of 'edema' paints no voxel"):
         Scribble.of("edema", np.zeros(image.shape, bool), image)
-    with pytest.raises(BadPrompt, match="the scribble of 'background' has .2, 2, 2. voxels, the image 20x24x16"):
+    with pytest.raises(
+        BadPrompt, match="the scribble of 'background' has .2, 2, 2. voxels, the image 20x24x16"
+    ):
         Scribble.of(BACKGROUND, np.ones((2, 2, 2), bool), image)
 
 
@@ -174,7 +195,9 @@ def test_a_box_is_the_same_whatever_the_order_of_its_corners(image: Grid) -> Non
 
 def test_a_box_that_leaves_the_image_is_cut_and_one_outside_refused(image: Grid) -> None:
     assert Box.on(image, (-5, 0, 0), (50, 3, 3)) == Box.on(image, (0, 0, 0), (19, 3, 3))
-    with pytest.raises(BadPrompt, match=r"the box \[30, 0, 0\] to \[40, 3, 3\] lies outside the image of 20x24x16"):
+    with pytest.raises(
+        BadPrompt, match=r"the box \[30, 0, 0\] to \[40, 3, 3\] lies outside the image of 20x24x16"
+    ):
         Box.on(image, (40, 0, 0), (30, 3, 3))
     with pytest.raises(BadPrompt, match="a corner of the box"):
         Box.on(image, (float("nan"), 0, 0), (3, 3, 3))
@@ -193,7 +216,9 @@ def test_a_box_turns_with_its_image(grids: dict[str, Grid], name: str) -> None:
 def test_a_click_against_the_box_is_refused_unless_it_is_background(image: Grid) -> None:
     box = Box.on(image, (0, 0, 0), (5, 5, 5))
     Prompts(box=box).with_click(Click.on(image, (9, 9, 9), BACKGROUND))
-    Prompts(box=Box.on(image, (0, 0, 0), (5, 5, 5), ["necrosis"])).with_click(Click.on(image, (9, 9, 9), "edema"))
+    Prompts(box=Box.on(image, (0, 0, 0), (5, 5, 5), ["necrosis"])).with_click(
+        Click.on(image, (9, 9, 9), "edema")
+    )
     with pytest.raises(BadPrompt, match="a click of 'edema' lies outside the box"):
         Prompts(box=box).with_click(Click.on(image, (9, 9, 9), "edema"))
     with pytest.raises(BadPrompt, match="a click of 'edema' lies outside the box"):

@@ -11,7 +11,9 @@ ONE = np.ones(3)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """Truth and what is shown: edema missing in a large cube, necrosis shown as edema in a small one, false edema in a middling one."""
+    """Truth and what is shown: edema missing in a large cube, necrosis shown as edema in a small one, false
+    edema in a middling one.
+    """
     truth, shown = np.zeros((40, 40, 40), np.uint8), np.zeros((40, 40, 40), np.uint8)
     truth[2:16, 2:16, 2:16] = 2
     truth[25:30, 25:30, 25:30], shown[25:30, 25:30, 25:30] = 1, 2
@@ -61,7 +63,9 @@ def test_every_click_lies_in_an_error_and_names_the_truth() -> None:
 def test_millimetres_count_not_voxels() -> None:
     truth, shown = np.zeros((30, 30, 9), np.uint8), np.zeros((30, 30, 9), np.uint8)
     truth[5:25, 5:25, 3:6] = 2
-    depth = reader(jitter=0).shots(truth, shown, np.array([1.0, 1.0, 10.0]), np.random.default_rng(0))[0].index
+    depth = (
+        reader(jitter=0).shots(truth, shown, np.array([1.0, 1.0, 10.0]), np.random.default_rng(0))[0].index
+    )
     assert depth[2] in (3, 4, 5)
     assert all(13 <= v <= 16 for v in depth[:2])
 
@@ -80,7 +84,9 @@ def test_small_errors_are_let_be() -> None:
 
 def test_the_same_seed_gives_the_same_clicks() -> None:
     truth, shown = scene()
-    first, second, third = (reader().shots(truth, shown, ONE, np.random.default_rng(seed), 6) for seed in (5, 5, 6))
+    first, second, third = (
+        reader().shots(truth, shown, ONE, np.random.default_rng(seed), 6) for seed in (5, 5, 6)
+    )
     assert first == second
     assert first != third
 

@@ -12,34 +12,58 @@ from slem_app.weights import BRAIN_LABELS
 
 
 def said(params: dict, image: Grid) -> list[tuple[str, tuple[int, int, int] | None]]:
-    return [(click.label, click.voxel(image)) for click in read_clicks(json.loads(json.dumps(params)), BRAIN_LABELS, image)]
+    return [
+        (click.label, click.voxel(image))
+        for click in read_clicks(json.loads(json.dumps(params)), BRAIN_LABELS, image)
+    ]
 
 
 def test_slicer_sends_every_label_by_name(image: Grid) -> None:
-    params = {"necrosis": [], "edema": [[1, 2, 3], [4, 5, 6]], "enhancing tumor": [[7, 8, 9]], "label": "edema", "result_extension": ".nrrd", "client_id": "c"}
+    params = {
+        "necrosis": [],
+        "edema": [[1, 2, 3], [4, 5, 6]],
+        "enhancing tumor": [[7, 8, 9]],
+        "label": "edema",
+        "result_extension": ".nrrd",
+        "client_id": "c",
+    }
     assert said(params, image) == [("edema", (1, 2, 3)), ("edema", (4, 5, 6)), ("enhancing tumor", (7, 8, 9))]
 
 
 def test_ohif_sends_background_beside(image: Grid) -> None:
-    assert said({"edema": [[1, 2, 3]], "background": [[0, 0, 0]]}, image) == [("edema", (1, 2, 3)), (BACKGROUND, (0, 0, 0))]
+    assert said({"edema": [[1, 2, 3]], "background": [[0, 0, 0]]}, image) == [
+        ("edema", (1, 2, 3)),
+        (BACKGROUND, (0, 0, 0)),
+    ]
     assert said({"edema": [], "background": []}, image) == []
 
 
 def test_deepgrow_sends_one_label(image: Grid) -> None:
     params = {"label": "necrosis", "foreground": [[1, 1, 1]], "background": [[2, 2, 2]]}
     assert said(params, image) == [("necrosis", (1, 1, 1)), (BACKGROUND, (2, 2, 2))]
-    with pytest.raises(BadPrompt, match="foreground clicks came for the label 'tumour': give `label`, one of necrosis, edema"):
+    with pytest.raises(
+        BadPrompt, match="foreground clicks came for the label 'tumour': give `label`, one of necrosis, edema"
+    ):
         said({**params, "label": "tumour"}, image)
 
 
 @pytest.mark.parametrize(
     ("params", "text"),
     [
-        ({"edema": [[1, 2, 3], [1, 2, 99]]}, r"click 2 of 'edema' at \[1, 2, 99\] lies outside the image of 20x24x16 voxels"),
+        (
+            {"edema": [[1, 2, 3], [1, 2, 99]]},
+            r"click 2 of 'edema' at \[1, 2, 99\] lies outside the image of 20x24x16 voxels",
+        ),
         ({"background": [[1, 2, None]]}, "click 1 of 'background' is .1, 2, None.: three whole numbers"),
         ({"edema": [1, 2, 3]}, "click 1 of 'edema' is 1: three whole numbers"),
         ({"edema": "1,2,3"}, r"the clicks of 'edema' are '1,2,3': a list of \[i, j, k\] is needed"),
-        ({"oedema": [[1, 2, 3]]}, "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor and background"),
+        (
+            {"oedema": [[1, 2, 3]]},
+            (
+                "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor "
+                "and background"
+            ),
+        ),
     ],
 )
 def test_refuses_clicks_that_cannot_be_meant(image: Grid, params: dict, text: str) -> None:

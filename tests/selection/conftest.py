@@ -16,7 +16,9 @@ from tests.untrained import noisy, small_card
 @pytest.fixture(scope="session")
 def prepared() -> Prepared:
     head = phantom.make(seed=1, shape=(40, 48, 40), spacing=(4.0, 4.0, 4.0))
-    volumes = {name: Volume(image.astype(np.float32), head.grids[name]) for name, image in head.images.items()}
+    volumes = {
+        name: Volume(image.astype(np.float32), head.grids[name]) for name, image in head.images.items()
+    }
     return prepare(volumes, BRAIN_SEQUENCES, Preparation(spacing=(4.0, 4.0, 4.0), multiple=8))
 
 

@@ -19,7 +19,9 @@ def test_without_a_centre_the_middle_comes_first() -> None:
 
 def test_it_covers_clusters() -> None:
     rng = np.random.default_rng(0)
-    clusters = np.repeat(np.array([[0, 0], [50, 0], [0, 50], [50, 50]]), 10, axis=0) + rng.normal(size=(40, 2))
+    clusters = np.repeat(np.array([[0, 0], [50, 0], [0, 50], [50, 50]]), 10, axis=0) + rng.normal(
+        size=(40, 2)
+    )
     assert {n // 10 for n in k_centre(clusters, np.empty((0, 2)), 4 + 1)} == {0, 1, 2, 3}
 
 

@@ -32,8 +32,12 @@ def test_measures_are_of_the_labels_that_are_found(predictor: Predictor, prepare
     assert measures.change is None
 
 
-def test_the_ensemble_is_the_same_for_a_case_and_its_mirror_image(predictor: Predictor, prepared: Prepared) -> None:
-    """Of one axis the passes are each other's mirror images, so all but the other axes' passes agree: with all eight it would be exact."""
+def test_the_ensemble_is_the_same_for_a_case_and_its_mirror_image(
+    predictor: Predictor, prepared: Prepared
+) -> None:
+    """Of one axis the passes are each other's mirror images, so all but the other axes' passes agree: with
+    all eight it would be exact.
+    """
     once, _ = measure(predictor, prepared)
     again, _ = measure(predictor, prepared)
     assert once.uncertainty == again.uncertainty
@@ -87,7 +91,9 @@ def test_it_can_be_interrupted_before_each_pass(predictor: Predictor, prepared: 
 
 
 def test_a_large_volume_is_looked_at_by_windows(predictor: Predictor, prepared: Prepared) -> None:
-    small = Predictor(predictor.model, inference=replace(predictor.inference, one_pass=0, window=(24, 24, 24)))
+    small = Predictor(
+        predictor.model, inference=replace(predictor.inference, one_pass=0, window=(24, 24, 24))
+    )
     assert measure(small, prepared)[0].features.shape == (12,)
 
 

@@ -12,7 +12,12 @@ from slem_app.selection import DEFAULT, STRATEGIES, Choice, Measures, Pool, choi
 NAMES = ("necrosis", "edema", "enhancing tumor")
 
 
-def measures(uncertainty: float = 0.1, ml: tuple[float, ...] = (1.0, 1.0, 1.0), at: float = 0.0, change: float | None = None) -> Measures:
+def measures(
+    uncertainty: float = 0.1,
+    ml: tuple[float, ...] = (1.0, 1.0, 1.0),
+    at: float = 0.0,
+    change: float | None = None,
+) -> Measures:
     return Measures(
         uncertainty=uncertainty,
         uncertainty_in=dict.fromkeys(NAMES, uncertainty),
@@ -70,13 +75,19 @@ def test_disagreement_of_one_model_is_uncertainty_and_says_so() -> None:
 
 
 def test_diverse_goes_away_from_what_is_labelled_and_from_its_own_choices() -> None:
-    known = {name: measures(at=at) for name, at in {"done": 0.0, "near": 1.0, "far": 10.0, "far too": 9.9}.items()}
+    known = {
+        name: measures(at=at) for name, at in {"done": 0.0, "near": 1.0, "far": 10.0, "far too": 9.9}.items()
+    }
     given = order("diverse", pool(known, candidates=("near", "far", "far too"), taken=("done",)))
     assert given == ["far", "near", "far too"]
 
 
 def test_foreground_random_follows_the_predicted_volume() -> None:
-    known = {"large": measures(ml=(0, 30, 0)), "small": measures(ml=(0, 10, 0)), "none": measures(ml=(0, 0, 0))}
+    known = {
+        "large": measures(ml=(0, 30, 0)),
+        "small": measures(ml=(0, 10, 0)),
+        "none": measures(ml=(0, 0, 0)),
+    }
     drawn = Counter(first("foreground_random", pool(known), seed).case for seed in range(400))
     assert drawn["none"] == 0
     assert 0.65 < drawn["large"] / 400 < 0.85
@@ -111,7 +122,10 @@ def test_unmeasured_cases_are_drawn_evenly() -> None:
 
 def test_balanced_prefers_the_class_that_is_rare_among_the_labelled() -> None:
     known = {"edema": measures(ml=(0, 20, 0)), "necrosis": measures(ml=(20, 0, 0))}
-    for rare, labelled in (("necrosis", {"edema": 50.0, "enhancing tumor": 50.0}), ("edema", {"necrosis": 50.0, "enhancing tumor": 50.0})):
+    for rare, labelled in (
+        ("necrosis", {"edema": 50.0, "enhancing tumor": 50.0}),
+        ("edema", {"necrosis": 50.0, "enhancing tumor": 50.0}),
+    ):
         choice = first("balanced", pool(known, labelled_ml=labelled))
         assert choice.case == rare
         assert f"much {rare}, which is rare" in choice.reason
@@ -126,10 +140,17 @@ def test_balanced_weighs_uncertainty_by_how_rare_the_class_is() -> None:
 
 
 def test_balanced_counts_each_measure_alike() -> None:
-    known = {"plain": measures(0.1, at=0.0, change=0.0), "all": measures(0.9, at=9.0, change=0.5), "sure": measures(0.05, at=1.0, change=0.1)}
+    known = {
+        "plain": measures(0.1, at=0.0, change=0.0),
+        "all": measures(0.9, at=9.0, change=0.5),
+        "sure": measures(0.05, at=1.0, change=0.1),
+    }
     choice = first("balanced", pool(known, taken=("done",)))
     assert choice.case == "all"
     assert set(choice.details) == {"uncertainty", "change", "diversity", "rarity"}
     assert choice.score == pytest.approx(np.mean(list(choice.details.values())), abs=1e-3)
-    without = {name: Measures(one.uncertainty, one.uncertainty_in, one.volumes_ml, one.features) for name, one in known.items()}
+    without = {
+        name: Measures(one.uncertainty, one.uncertainty_in, one.volumes_ml, one.features)
+        for name, one in known.items()
+    }
     assert set(first("balanced", pool(without)).details) == {"uncertainty", "diversity", "rarity"}

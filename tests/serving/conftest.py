@@ -39,15 +39,27 @@ SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
 
 @pytest.fixture(scope="session")
 def heads() -> dict[str, phantom.Phantom]:
-    return {"A": phantom.make(seed=1, **SMALL), "B": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL)}
+    return {
+        "A": phantom.make(seed=1, **SMALL),
+        "B": phantom.make(seed=2, oblique=True, own_grids=True, **SMALL),
+    }
 
 
 @pytest.fixture(scope="session")
 def subsets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the folders `nifti` and `dicom`: each has one head 15 times, with each set of the four sequences, after which the cases are named."""
-    folder, head = tmp_path_factory.mktemp("subsets"), phantom.make(seed=3, shape=(24, 28, 20), spacing=(8.0, 8.0, 8.0))
+    """A folder with the folders `nifti` and `dicom`: each has one head 15 times, with each set of the four
+    sequences, after which the cases are named.
+    """
+    folder, head = (
+        tmp_path_factory.mktemp("subsets"),
+        phantom.make(seed=3, shape=(24, 28, 20), spacing=(8.0, 8.0, 8.0)),
+    )
     for kept in (kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)):
-        one = dataclasses.replace(head, images={name: head.images[name] for name in kept}, grids={name: head.grids[name] for name in kept})
+        one = dataclasses.replace(
+            head,
+            images={name: head.images[name] for name in kept},
+            grids={name: head.grids[name] for name in kept},
+        )
         phantom.write_nifti(one, folder / "nifti", "_".join(kept))
         phantom.write_dicom(one, folder / "dicom", "_".join(kept))
     return folder
@@ -72,9 +84,16 @@ def datastore(cases: Cases, tmp_path: Path) -> CaseDatastore:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with one, whose threshold is the share that it starts from, so that its labels are noise, and many."""
+    """A folder of models with one, whose threshold is the share that it starts from, so that its labels are
+    noise, and many.
+    """
     folder = tmp_path_factory.mktemp("models")
-    card = small_card(name="slem_brain", version="test", description="untrained", postprocess=PostProcess(threshold=SegmenterConfig().prior))
+    card = small_card(
+        name="slem_brain",
+        version="test",
+        description="untrained",
+        postprocess=PostProcess(threshold=SegmenterConfig().prior),
+    )
     save_model(folder / "slem_brain", card, noisy())
     return folder
 
@@ -114,7 +133,9 @@ def app_over(heads: dict[str, phantom.Phantom], folder: Path, **conf: str) -> It
 def served(app: Any) -> Iterator[str]:
     """An ASGI application, answering at the address that this gives, as MONAI Label lets uvicorn serve it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -142,9 +163,15 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     (tmp_path / "results").mkdir()
     model = load_model(click_models / "slem_brain")
 
-    def make(kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64) -> InteractiveTask:
-        automatic = SegmentationTask(Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results")
-        return InteractiveTask(automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind)
+    def make(
+        kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64
+    ) -> InteractiveTask:
+        automatic = SegmentationTask(
+            Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results"
+        )
+        return InteractiveTask(
+            automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind
+        )
 
     return make
 

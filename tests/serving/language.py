@@ -1,4 +1,5 @@
-"""How tests write down what a reader does: `positive("edema", (i, j, k))`, `negative((i, j, k))`, `undo()`, ... and what is then shown.
+"""How tests write down what a reader does: `positive("edema", (i, j, k))`, `negative((i, j, k))`, `undo()`,
+... and what is then shown.
 
     desk.plays(positive("edema", (20, 20, 20)), negative((8, 8, 8)), undo())
 

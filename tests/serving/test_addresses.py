@@ -1,4 +1,6 @@
-"""Addresses in a PACS's answers: all of them lead through this server, however the text is cut into pieces, and nothing else is changed."""
+"""Addresses in a PACS's answers: all of them lead through this server, however the text is cut into pieces,
+and nothing else is changed.
+"""
 
 import asyncio
 import json
@@ -27,7 +29,10 @@ def changed(*pieces: bytes) -> list[bytes]:
     ("address", "path"),
     [
         ("http://pacs:8042/dicom-web/studies/1.2", "studies/1.2"),
-        ("http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010?offset=2", "studies/1.2/series/3/instances/4/bulk/7fe00010?offset=2"),
+        (
+            "http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010?offset=2",
+            "studies/1.2/series/3/instances/4/bulk/7fe00010?offset=2",
+        ),
         ("https://archive.hospital/dcm4chee-arc/aets/PACS/rs/studies/1.2/series/3", "studies/1.2/series/3"),
         ("http://pacs:8042/dicom-web/bulkdata/a-b_c.raw", "bulkdata/a-b_c.raw"),
         ("/dicom-web/studies/1.2/metadata", "studies/1.2/metadata"),
@@ -41,8 +46,20 @@ def test_an_address_of_the_pacs_becomes_one_of_this_server(address: str, path: s
 @pytest.mark.parametrize(
     "address",
     [
-        *("../../bulkdata/1", "bulkdata/1", "http://elsewhere/values/1", "http://pacs:8042/admin", "http://pacs:8042/dicom-web/system", ""),
-        *("http://pacs:8042/dicom-web/studies/../admin", "http://x/studies/1.2/..", "http://x/studies/1.2/a%0d", "file:///archive/1"),
+        *(
+            "../../bulkdata/1",
+            "bulkdata/1",
+            "http://elsewhere/values/1",
+            "http://pacs:8042/admin",
+            "http://pacs:8042/dicom-web/system",
+            "",
+        ),
+        *(
+            "http://pacs:8042/dicom-web/studies/../admin",
+            "http://x/studies/1.2/..",
+            "http://x/studies/1.2/a%0d",
+            "file:///archive/1",
+        ),
     ],
 )
 def test_what_this_server_would_not_fetch_is_left_alone(address: str) -> None:
@@ -52,20 +69,49 @@ def test_what_this_server_would_not_fetch_is_left_alone(address: str) -> None:
 BODY = json.dumps(
     [
         {
-            "00081190": {"vr": "UR", "Value": ["http://localhost/dicom-web/studies/1.2", "http://pacs:8042/dicom-web/studies/1.2/series/3"]},
-            "00081140": {"vr": "SQ", "Value": [{"00081190": {"Value": ["http://a/studies/4.5"], "vr": "UR"}}, {"00081190": {"vr": "UR"}}]},
-            "00104000": {"vr": "LT", "Value": ['see http://pacs:8042/dicom-web/studies/1.2, "BulkDataURI":"http://a/studies/1" and {"00081190":{"vr"}}']},
+            "00081190": {
+                "vr": "UR",
+                "Value": [
+                    "http://localhost/dicom-web/studies/1.2",
+                    "http://pacs:8042/dicom-web/studies/1.2/series/3",
+                ],
+            },
+            "00081140": {
+                "vr": "SQ",
+                "Value": [
+                    {"00081190": {"Value": ["http://a/studies/4.5"], "vr": "UR"}},
+                    {"00081190": {"vr": "UR"}},
+                ],
+            },
+            "00104000": {
+                "vr": "LT",
+                "Value": [
+                    (
+                        'see http://pacs:8042/dicom-web/studies/1.2, "BulkDataURI":"http://a/studies/1" and '
+                        '{"00081190":{"vr"}}'
+                    )
+                ],
+            },
             "00201208": {"vr": "IS", "Value": [1.50, 10]},
-            "7FE00010": {"vr": "OW", "BulkDataURI": "http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010"},
+            "7FE00010": {
+                "vr": "OW",
+                "BulkDataURI": "http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010",
+            },
             "00420011": {"vr": "OB", "InlineBinary": "QUJD" * 10},
         }
     ]
 )
 EXPECTED = BODY
 for before, after in (
-    ('["http://localhost/dicom-web/studies/1.2", "http://pacs:8042/dicom-web/studies/1.2/series/3"]', f'["{OWN}/studies/1.2", "{OWN}/studies/1.2/series/3"]'),
+    (
+        '["http://localhost/dicom-web/studies/1.2", "http://pacs:8042/dicom-web/studies/1.2/series/3"]',
+        f'["{OWN}/studies/1.2", "{OWN}/studies/1.2/series/3"]',
+    ),
     ('["http://a/studies/4.5"]', f'["{OWN}/studies/4.5"]'),
-    ('"http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010"', f'"{OWN}/studies/1.2/series/3/instances/4/bulk/7fe00010"'),
+    (
+        '"http://localhost/dicom-web/studies/1.2/series/3/instances/4/bulk/7fe00010"',
+        f'"{OWN}/studies/1.2/series/3/instances/4/bulk/7fe00010"',
+    ),
 ):
     EXPECTED = EXPECTED.replace(before, after)
 
@@ -85,10 +131,21 @@ def test_a_long_body_streams() -> None:
     answer = changed(*pieces)
     assert b"".join(answer) == ("[" + ",".join([EXPECTED[1:-1]] * 300) + "]").encode()
     assert max(map(len, answer)) < 2 * HOLD
-    assert b"".join(changed(b'[{"InlineBinary":"', *[b"QUJD" * 4096] * 50, b'"}]')) == b'[{"InlineBinary":"' + b"QUJD" * 4096 * 50 + b'"}]'
+    assert (
+        b"".join(changed(b'[{"InlineBinary":"', *[b"QUJD" * 4096] * 50, b'"}]'))
+        == b'[{"InlineBinary":"' + b"QUJD" * 4096 * 50 + b'"}]'
+    )
 
 
-BROKEN = (b"", b"[]", b"not json", b'{"BulkDataURI": "http://a/studies/1', b'"00081190": {', b'{"BulkDataURI":"\xff\xfe"}', b'{"BulkDataURI":"/\\u12"}')
+BROKEN = (
+    b"",
+    b"[]",
+    b"not json",
+    b'{"BulkDataURI": "http://a/studies/1',
+    b'"00081190": {',
+    b'{"BulkDataURI":"\xff\xfe"}',
+    b'{"BulkDataURI":"/\\u12"}',
+)
 
 
 @pytest.mark.parametrize("body", BROKEN)

@@ -29,9 +29,15 @@ def app_class() -> type:
 
 
 @pytest.fixture
-def app(app_class: type, studies: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MONAILabelApp:
+def app(
+    app_class: type, studies: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MONAILabelApp:
     monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    return app_class(str(MAIN.parent), str(studies), {"models": "slem_brain", "models_dir": str(models), "store": str(tmp_path / "store")})
+    return app_class(
+        str(MAIN.parent),
+        str(studies),
+        {"models": "slem_brain", "models_dir": str(models), "store": str(tmp_path / "store")},
+    )
 
 
 def test_the_app_is_small_and_the_configs_too() -> None:
@@ -70,7 +76,9 @@ def test_infer_by_id(app: MONAILabelApp, heads: dict) -> None:
     assert result["params"]["sequence"] == "t2f"
 
 
-def test_a_file_of_the_id_in_the_working_folder_is_not_taken(app: MONAILabelApp, studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_id_in_the_working_folder_is_not_taken(
+    app: MONAILabelApp, studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(studies)  # where the path A exists
     assert app.infer({"model": "slem_brain", "image": "A"})["params"]["case"] == "A"
 
@@ -80,12 +88,22 @@ def test_infer_may_save_its_label(app: MONAILabelApp) -> None:
     assert (result["label"], result["tag"]) == ("A", "original")
     stored, _, _ = read_label_file(Path(app.datastore().get_label_uri("A", "original")))
     np.testing.assert_array_equal(stored, read_label_file(Path(result["file"]))[0])
-    assert app.datastore().get_label_info("A", "original")["params"]["label_names"] == {name: value for value, name in enumerate(NAMES, 1)}
+    assert app.datastore().get_label_info("A", "original")["params"]["label_names"] == {
+        name: value for value, name in enumerate(NAMES, 1)
+    }
 
 
 def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
     app.infer({"model": "slem_brain", "image": "A", "save_label": True, "label_tag": "original"})
-    result = app.batch_infer({"model": "slem_brain", "images": "unlabeled", "label_tag": "original", "device": "cuda", "multi_gpu": True})
+    result = app.batch_infer(
+        {
+            "model": "slem_brain",
+            "images": "unlabeled",
+            "label_tag": "original",
+            "device": "cuda",
+            "multi_gpu": True,
+        }
+    )
     assert set(result) == {"B"}
     assert app.datastore().get_labeled_images("original") == ["A", "B"]
     with pytest.raises(NotFound, match="no model 'spleen'; this server has slem_brain"):
@@ -97,7 +115,10 @@ def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
     [
         ({"model": "slem_brain", "image": "/etc/passwd"}, "paths of the server are no ids"),
         ({"model": "slem_brain", "image": "../../etc/passwd"}, "no case '../../etc/passwd'"),
-        ({"model": "slem_brain", "image": "/etc/passwd", "session": {"image": "/etc/passwd"}}, "paths of the server are no ids"),
+        (
+            {"model": "slem_brain", "image": "/etc/passwd", "session": {"image": "/etc/passwd"}},
+            "paths of the server are no ids",
+        ),
         ({"model": "other", "image": "A"}, "no model 'other'; this server has slem_brain"),
         ({"image": "A"}, "no model None"),
     ],
@@ -117,10 +138,14 @@ def test_a_request_without_image_is_told(app: MONAILabelApp) -> None:
         app.infer({"model": "slem_brain", "image": ""})
 
 
-def test_a_session_is_segmented_and_its_label_not_kept(app: MONAILabelApp, studies: Path, tmp_path: Path) -> None:
+def test_a_session_is_segmented_and_its_label_not_kept(
+    app: MONAILabelApp, studies: Path, tmp_path: Path
+) -> None:
     shutil.copy(studies / "A/A-t2f.nii.gz", tmp_path / "tmpabcd1234.nii.gz")
     _, session = app.sessions().add_session(str(tmp_path / "tmpabcd1234.nii.gz"))
-    result = app.infer({"model": "slem_brain", "image": session.image, "sequence": ["t2f"], "save_label": True})
+    result = app.infer(
+        {"model": "slem_brain", "image": session.image, "sequence": ["t2f"], "save_label": True}
+    )
     assert result["label"] == result["file"]
     assert result["params"]["used"] == ["t2f"]
     with pytest.raises(BadSetting, match="unknown sequence 'pet'"):
@@ -152,12 +177,16 @@ def test_a_file_sent_with_the_request_is_segmented(app: MONAILabelApp, studies: 
         ({"device": "abacus"}, BadSetting, "device 'abacus' is unknown"),
     ],
 )
-def test_bad_settings_stop_the_start(app_class: type, studies: Path, models: Path, conf: dict, error: type, text: str) -> None:
+def test_bad_settings_stop_the_start(
+    app_class: type, studies: Path, models: Path, conf: dict, error: type, text: str
+) -> None:
     with pytest.raises(error, match=text):
         app_class(str(MAIN.parent), str(studies), {"models_dir": str(models)} | conf)
 
 
-def test_an_address_that_is_none_or_a_folder_without_studies_stops_the_start(app_class: type, models: Path, tmp_path: Path) -> None:
+def test_an_address_that_is_none_or_a_folder_without_studies_stops_the_start(
+    app_class: type, models: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BadSetting, match="the address of the PACS must be"):
         app_class(str(MAIN.parent), "http://somebody:secret@127.0.0.1/dicom-web", {"models_dir": str(models)})
     (tmp_path / "holiday.txt").write_text("x")
@@ -169,9 +198,13 @@ def test_an_address_that_is_none_or_a_folder_without_studies_stops_the_start(app
 
 
 @pytest.fixture
-def serve(app_class: type, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MONAILabelApp]:
+def serve(
+    app_class: type, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., MONAILabelApp]:
     monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-    return lambda folder, **conf: app_class(str(MAIN.parent), str(studies), {"models_dir": str(folder), "store": str(tmp_path / "store"), **conf})
+    return lambda folder, **conf: app_class(
+        str(MAIN.parent), str(studies), {"models_dir": str(folder), "store": str(tmp_path / "store"), **conf}
+    )
 
 
 def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, click_models: Path) -> None:
@@ -188,16 +221,23 @@ def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, clic
 
 
 def test_clicks_asked_of_other_weights_are_refused(serve: Callable, models: Path) -> None:
-    with pytest.raises(BadSetting, match="model slem_brain_clicks cannot be served: its weights were never trained with prompts"):
+    with pytest.raises(
+        BadSetting,
+        match="model slem_brain_clicks cannot be served: its weights were never trained with prompts",
+    ):
         serve(models, models="slem_brain,slem_brain_clicks")
 
 
-def test_what_was_submitted_is_what_the_reader_goes_on_with(serve: Callable, click_models: Path, studies: Path) -> None:
+def test_what_was_submitted_is_what_the_reader_goes_on_with(
+    serve: Callable, click_models: Path, studies: Path
+) -> None:
     app = serve(click_models, models="slem_brain_clicks")
     ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann", "edema": [[20, 20, 20]]}
     app.infer(ask)
     path = studies / "A/A-seg.nii.gz"
-    label = app.datastore().save_label("A", str(path), "final", {"client_id": "ann", "model": "slem_brain_clicks"})
+    label = app.datastore().save_label(
+        "A", str(path), "final", {"client_id": "ann", "model": "slem_brain_clicks"}
+    )
     app.on_save_label("A", label)
     submitted, _, _ = read_label_file(path)
     for client, same in (("ann", True), ("ben", False)):
@@ -205,7 +245,9 @@ def test_what_was_submitted_is_what_the_reader_goes_on_with(serve: Callable, cli
         assert (shown == submitted).all() == same
 
 
-def test_a_submitted_label_without_any_clicks_is_just_kept(serve: Callable, click_models: Path, studies: Path) -> None:
+def test_a_submitted_label_without_any_clicks_is_just_kept(
+    serve: Callable, click_models: Path, studies: Path
+) -> None:
     app = serve(click_models)
     for tag in ("final", "original"):
         app.on_save_label("A", app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), tag, {}))
@@ -241,20 +283,45 @@ def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp
     assert not any("earlier model" in note for note in sample["strategy_notes"])
 
 
-def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(app_class: type, studies: Path, click_models: Path, heads: dict, tmp_path: Path) -> None:
-    app = app_class(str(MAIN.parent), str(studies), {"models_dir": str(click_models), "store": str(tmp_path / "store")})
-    app.serving.activity.clock = iter(range(1000, 2000, 5)).__next__  # five seconds from one look at the clock to the next
+def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(
+    app_class: type, studies: Path, click_models: Path, heads: dict, tmp_path: Path
+) -> None:
+    app = app_class(
+        str(MAIN.parent), str(studies), {"models_dir": str(click_models), "store": str(tmp_path / "store")}
+    )
+    app.serving.activity.clock = iter(
+        range(1000, 2000, 5)
+    ).__next__  # five seconds from one look at the clock to the next
     app.infer({"model": "slem_brain", "image": "A", "save_label": True, "client_id": "eva"})
-    clicks = {"edema": [[20, 22, 18], [12, 30, 20]], "necrosis": [], "enhancing tumor": [[26, 16, 24]], "background": []}
+    clicks = {
+        "edema": [[20, 22, 18], [12, 30, 20]],
+        "necrosis": [],
+        "enhancing tumor": [[26, 16, 24]],
+        "background": [],
+    }
     app.infer({"model": "slem_brain_clicks", "image": "A", "client_id": "eva", **clicks})
     path = tmp_path / "label.nii.gz"
     write_nifti(heads["A"].labels, heads["A"].grid, BRAIN_LABELS, path)
-    for fields in ({"model": "slem_brain", "client_id": "eva", "client": "a test"}, {"model": "slem_brain", "client_id": "tom", "seconds": 90, "clicks": "4"}):
+    for fields in (
+        {"model": "slem_brain", "client_id": "eva", "client": "a test"},
+        {"model": "slem_brain", "client_id": "tom", "seconds": 90, "clicks": "4"},
+    ):
         app.datastore().save_label("A", str(path), "final", fields)
         app.on_save_label("A", "A")
     draft, eva, tom = app.datastore().history("A")
-    assert (draft["tag"], draft["automatic"], draft["model"], draft["model_version"]) == ("original", True, "slem_brain", "test")
-    assert (eva["reader"], eva["client"], eva["clicks"], eva["seconds"], eva["automatic"]) == ("eva@", "a test", 3, 10.0, False)
+    assert (draft["tag"], draft["automatic"], draft["model"], draft["model_version"]) == (
+        "original",
+        True,
+        "slem_brain",
+        "test",
+    )
+    assert (eva["reader"], eva["client"], eva["clicks"], eva["seconds"], eva["automatic"]) == (
+        "eva@",
+        "a test",
+        3,
+        10.0,
+        False,
+    )
     assert eva["model_sha256"] == app.serving.automatic["slem_brain"].predictor.card.sha256
     assert (tom["reader"], tom["clicks"], tom["seconds"], tom["counts"]) == ("tom@", 4, 90.0, True)
     with pytest.raises(BadSetting, match="seconds is 'long': a number from 0 on is expected"):
@@ -287,10 +354,14 @@ def test_a_new_version_answers_without_a_restart_and_is_told(app: MONAILabelApp)
     assert app.info()["train_stats"]["slem_brain"]["served_version"] == 1
     app.serving.followers["slem_brain"].published.serve(0)
     app.serving.followers["slem_brain"].look()
-    np.testing.assert_array_equal(read_label_file(Path(app.infer(ask)["file"]))[0], read_label_file(Path(old["file"]))[0])
+    np.testing.assert_array_equal(
+        read_label_file(Path(app.infer(ask)["file"]))[0], read_label_file(Path(old["file"]))[0]
+    )
 
 
-def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(serve: Callable, click_models: Path, studies: Path) -> None:
+def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(
+    serve: Callable, click_models: Path, studies: Path
+) -> None:
     app = serve(click_models)
     ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann", "edema": [[20, 20, 20]]}
     app.infer(ask)
@@ -299,9 +370,13 @@ def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(serve: 
     again = app.infer(more)["params"]
     assert (again["model_version"], again["steps"]) == ("test", 2)
     assert app.infer({**more, "client_id": "ben"})["params"]["model_version"] == "test+1"
-    label = app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), "final", {"client_id": "ann", "model": "slem_brain_clicks"})
+    label = app.datastore().save_label(
+        "A", str(studies / "A/A-seg.nii.gz"), "final", {"client_id": "ann", "model": "slem_brain_clicks"}
+    )
     app.on_save_label("A", label)
-    assert app.datastore().history("A")[-1]["model_version"] == "test"  # the label tells the version that it was made with
+    assert (
+        app.datastore().history("A")[-1]["model_version"] == "test"
+    )  # the label tells the version that it was made with
     assert app.infer(more)["params"]["model_version"] == "test"
     assert app.infer({**ask, "image": "B"})["params"]["model_version"] == "test+1"
     assert app.infer(more)["params"]["model_version"] == "test+1"
@@ -314,8 +389,13 @@ def test_a_readers_clicks_stay_with_their_version_over_a_restart(serve: Callable
     publish(app)
     again = serve(click_models)
     after = again.infer(ask)
-    assert (again.info()["models"]["slem_brain_clicks"]["version"], after["params"]["model_version"]) == ("test+1", "test")
-    np.testing.assert_array_equal(read_label_file(Path(after["file"]))[0], read_label_file(Path(before["file"]))[0])
+    assert (again.info()["models"]["slem_brain_clicks"]["version"], after["params"]["model_version"]) == (
+        "test+1",
+        "test",
+    )
+    np.testing.assert_array_equal(
+        read_label_file(Path(after["file"]))[0], read_label_file(Path(before["file"]))[0]
+    )
     assert again.infer({**ask, "client_id": "ben"})["params"]["model_version"] == "test+1"
 
 

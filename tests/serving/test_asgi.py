@@ -1,4 +1,6 @@
-"""The whole application over a real app: MONAI Label's routes are all there, polls are answered while the network works, ids and paths are confined."""
+"""The whole application over a real app: MONAI Label's routes are all there, polls are answered while the
+network works, ids and paths are confined.
+"""
 
 import json
 import re
@@ -10,7 +12,20 @@ from pathlib import Path
 
 import pytest
 import requests
-from monailabel.endpoints import activelearning, batch_infer, datastore, info, logs, model, ohif, proxy, scoring, session, train, wsi_infer
+from monailabel.endpoints import (
+    activelearning,
+    batch_infer,
+    datastore,
+    info,
+    logs,
+    model,
+    ohif,
+    proxy,
+    scoring,
+    session,
+    train,
+    wsi_infer,
+)
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.routing import Match
 
@@ -19,7 +34,9 @@ from slem_app.serving.routes import build
 
 
 @pytest.fixture(scope="module")
-def instance(heads: dict, models: Path, open_app: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MONAILabelApp]:
+def instance(
+    heads: dict, models: Path, open_app: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MONAILabelApp]:
     with open_app(heads, tmp_path_factory.mktemp("server"), models_dir=str(models), upload_mb="4") as app:
         yield app
 
@@ -41,14 +58,35 @@ def ask(method: str, url: str, **fields: object) -> requests.Response:
 
 def test_every_route_of_monai_label_is_there(instance: MONAILabelApp) -> None:
     ours = build(instance.serving, instance).router.routes
-    for module in (activelearning, batch_infer, datastore, info, logs, model, ohif, proxy, scoring, session, train, wsi_infer):
+    for module in (
+        activelearning,
+        batch_infer,
+        datastore,
+        info,
+        logs,
+        model,
+        ohif,
+        proxy,
+        scoring,
+        session,
+        train,
+        wsi_infer,
+    ):
         for route in module.router.routes:
             for method in route.methods:
-                scope = {"type": "http", "path": re.sub(r"{.*?}", "x", route.path), "method": method, "root_path": "", "headers": []}
+                scope = {
+                    "type": "http",
+                    "path": re.sub(r"{.*?}", "x", route.path),
+                    "method": method,
+                    "root_path": "",
+                    "headers": [],
+                }
                 assert any(one.matches(dict(scope))[0] == Match.FULL for one in ours), (method, route.path)
 
 
-def test_polls_are_answered_while_a_case_is_segmented(url: str, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polls_are_answered_while_a_case_is_segmented(
+    url: str, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, go, answers = threading.Event(), threading.Event(), []
     real = serving.infer
 
@@ -58,11 +96,22 @@ def test_polls_are_answered_while_a_case_is_segmented(url: str, serving: Serving
         return real(request)
 
     monkeypatch.setattr(serving, "infer", slow)
-    asking = threading.Thread(target=lambda: answers.append(ask("POST", f"{url}/infer/slem_brain?image=A&output=json")))
+    asking = threading.Thread(
+        target=lambda: answers.append(ask("POST", f"{url}/infer/slem_brain?image=A&output=json"))
+    )
     asking.start()
     assert begun.wait(20)
     took = []
-    for path in ("/info/", "/train/", "/", "/dicom-web/studies", "/datastore/image?image=A", "/info/", "/train/", "/"):
+    for path in (
+        "/info/",
+        "/train/",
+        "/",
+        "/dicom-web/studies",
+        "/datastore/image?image=A",
+        "/info/",
+        "/train/",
+        "/",
+    ):
         start = time.perf_counter()
         assert ask("GET", url + path).status_code in (200, 404)
         took.append(time.perf_counter() - start)
@@ -70,10 +119,14 @@ def test_polls_are_answered_while_a_case_is_segmented(url: str, serving: Serving
     go.set()
     asking.join()
     assert answers[0].json()["case"] == "A"
-    assert sorted(took)[len(took) // 2] < 0.5  # on a machine that is busy with tests; benchmarks/serving.py has the figures
+    assert (
+        sorted(took)[len(took) // 2] < 0.5
+    )  # on a machine that is busy with tests; benchmarks/serving.py has the figures
 
 
-def test_a_request_for_the_network_whose_client_left_is_not_worked_on(url: str, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_for_the_network_whose_client_left_is_not_worked_on(
+    url: str, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, go, done = threading.Event(), threading.Event(), []
 
     def slow(request: dict) -> dict:
@@ -83,12 +136,18 @@ def test_a_request_for_the_network_whose_client_left_is_not_worked_on(url: str, 
         raise ZeroDivisionError
 
     monkeypatch.setattr(serving, "infer", slow)
-    first = threading.Thread(target=lambda: ask("POST", f"{url}/infer/slem_brain?image=A", data={"params": '{"client_id": "ann"}'}))
+    first = threading.Thread(
+        target=lambda: ask("POST", f"{url}/infer/slem_brain?image=A", data={"params": '{"client_id": "ann"}'})
+    )
     first.start()
     assert begun.wait(20)
     with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{url}/infer/slem_brain?image=left", data={"params": '{"client_id": "ben"}'}, timeout=0.5)
-    last = threading.Thread(target=lambda: ask("POST", f"{url}/infer/slem_brain?image=B", data={"params": '{"client_id": "cas"}'}))
+        requests.post(
+            f"{url}/infer/slem_brain?image=left", data={"params": '{"client_id": "ben"}'}, timeout=0.5
+        )
+    last = threading.Thread(
+        target=lambda: ask("POST", f"{url}/infer/slem_brain?image=B", data={"params": '{"client_id": "cas"}'})
+    )
     last.start()
     time.sleep(0.3)
     go.set()
@@ -103,7 +162,12 @@ def test_a_request_for_the_network_whose_client_left_is_not_worked_on(url: str, 
         ("POST", "/infer/slem_brain?image=/etc/passwd", {}, 404),
         ("POST", "/infer/slem_brain?image=A", {"data": {"params": '{"image": "/etc/passwd"}'}}, 404),
         ("POST", "/infer/slem_brain?image=A", {"data": {"params": '{"label": "/etc/passwd"}'}}, 404),
-        ("POST", "/infer/slem_brain?image=A", {"data": {"params": '{"session": {"image": "/etc/passwd"}}'}}, 404),
+        (
+            "POST",
+            "/infer/slem_brain?image=A",
+            {"data": {"params": '{"session": {"image": "/etc/passwd"}}'}},
+            404,
+        ),
         ("POST", "/infer/slem_brain?image=../../../etc/passwd", {}, 404),
         ("POST", "/infer/slem_brain?image=A&session_id=../../etc", {}, 404),
         ("POST", "/infer/slem_brain", {}, 400),
@@ -124,7 +188,9 @@ def test_a_request_for_the_network_whose_client_left_is_not_worked_on(url: str, 
         ("POST", "/activelearning/..%2f", {}, 404),
     ],
 )
-def test_what_leaves_its_place_is_refused(url: str, method: str, path: str, fields: dict, status: int) -> None:
+def test_what_leaves_its_place_is_refused(
+    url: str, method: str, path: str, fields: dict, status: int
+) -> None:
     with requests.Session() as web:
         request = requests.Request(method, url + path, headers={"Connection": "close"}, **fields).prepare()
         request.url = url + path  # as it is, without tidying
@@ -143,19 +209,41 @@ def test_an_upload_cannot_leave_its_folder(url: str, serving: Serving, studies: 
     assert not list(serving.cases.uploads.glob("*")) if serving.cases.uploads.is_dir() else True
 
 
-def test_images_labels_and_sessions_can_be_sent(url: str, serving: Serving, studies: Path, tmp_path: Path) -> None:
+def test_images_labels_and_sessions_can_be_sent(
+    url: str, serving: Serving, studies: Path, tmp_path: Path
+) -> None:
     volume = studies / "A/A-t2f.nii.gz"
     with volume.open("rb") as file:
-        assert ask("PUT", f"{url}/datastore/image", files={"file": ("new_t2f.nii.gz", file)}).json() == {"image": "new_t2f"}
+        assert ask("PUT", f"{url}/datastore/image", files={"file": ("new_t2f.nii.gz", file)}).json() == {
+            "image": "new_t2f"
+        }
     with volume.open("rb") as file:
         session = ask("PUT", f"{url}/session/", files={"files": (volume.name, file)}).json()
-    answer = ask("POST", f"{url}/infer/slem_brain", params={"session_id": session["session_id"]}, data={"params": '{"sequence": ["t2f"]}'})
+    answer = ask(
+        "POST",
+        f"{url}/infer/slem_brain",
+        params={"session_id": session["session_id"]},
+        data={"params": '{"sequence": ["t2f"]}'},
+    )
     assert answer.headers["content-type"].startswith("multipart/form-data")
     with volume.open("rb") as file:
-        answer = ask("POST", f"{url}/infer/slem_brain?output=json", files={"file": ("x_t2f.nii.gz", file)}, data={"params": '{"sequence": "t2f"}'})
+        answer = ask(
+            "POST",
+            f"{url}/infer/slem_brain?output=json",
+            files={"file": ("x_t2f.nii.gz", file)},
+            data={"params": '{"sequence": "t2f"}'},
+        )
     assert answer.json()["sequence"] == "t2f"
-    label = ask("POST", f"{url}/infer/slem_brain?image=A&output=image", data={"params": '{"result_extension": ".nii.gz"}'}).content
-    sent = {"params": json.dumps({"label_info": [{"name": "necrosis"}, {"name": "edema"}, {"name": "enhancing tumor"}]})}
+    label = ask(
+        "POST",
+        f"{url}/infer/slem_brain?image=A&output=image",
+        data={"params": '{"result_extension": ".nii.gz"}'},
+    ).content
+    sent = {
+        "params": json.dumps(
+            {"label_info": [{"name": "necrosis"}, {"name": "edema"}, {"name": "enhancing tumor"}]}
+        )
+    }
     answer = ask("PUT", f"{url}/datastore/label?image=A", files={"label": ("label.nii.gz", label)}, data=sent)
     assert answer.json() == {"image": "A", "label": "A"}
     assert serving.datastore.get_label_info("A", "final")["present"]
@@ -174,7 +262,9 @@ def test_images_labels_and_sessions_can_be_sent(url: str, serving: Serving, stud
         ("/session/?uncompress=true", "files", "a.zip", 10, 422),
     ],
 )
-def test_uploads_of_another_size_or_kind_are_refused(url: str, path: str, field: str, name: str, size: int, status: int) -> None:
+def test_uploads_of_another_size_or_kind_are_refused(
+    url: str, path: str, field: str, name: str, size: int, status: int
+) -> None:
     answer = ask("PUT", url + path, files={field: (name, bytes(size))})
     assert answer.status_code == status, answer.text
     assert set(answer.json()) == {"error", "detail"}
@@ -183,5 +273,7 @@ def test_uploads_of_another_size_or_kind_are_refused(url: str, path: str, field:
 def test_a_dicom_segmentation_of_what_is_not_dicom_is_refused_before_anything_is_computed(url: str) -> None:
     answer = ask("POST", f"{url}/infer/slem_brain?image=A&output=dicom_seg")
     assert (answer.status_code, answer.json()["error"]) == (400, "BadSetting")
-    assert "output=dicom_seg is for DICOM studies of this server; image 'A' is nifti" in answer.json()["detail"]
+    assert (
+        "output=dicom_seg is for DICOM studies of this server; image 'A' is nifti" in answer.json()["detail"]
+    )
     assert ask("POST", f"{url}/infer/other?image=A&output=dicom_seg").status_code == 404

@@ -30,13 +30,22 @@ def unchanged(desk: Desk) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"edema": [[40, 3, 3]]}, r"click 1 of 'edema' at \[40, 3, 3\] lies outside the image of 40x48x40 voxels"),
+        (
+            {"edema": [[40, 3, 3]]},
+            r"click 1 of 'edema' at \[40, 3, 3\] lies outside the image of 40x48x40 voxels",
+        ),
         ({"edema": [[3, -1, 3]]}, "lies outside the image"),
         ({"edema": [[3, math.nan, 3]]}, "three whole numbers are needed"),
         ({"edema": [[3, 4]]}, "three whole numbers are needed"),
         ({"edema": [[1.5, 4, 4]]}, "three whole numbers are needed"),
         ({"edema": "here"}, r"the clicks of 'edema' are 'here': a list of \[i, j, k\] is needed"),
-        ({"oedema": [[3, 4, 5]]}, "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor and background"),
+        (
+            {"oedema": [[3, 4, 5]]},
+            (
+                "clicks came for the unknown label 'oedema': this model has necrosis, edema, enhancing tumor "
+                "and background"
+            ),
+        ),
         ({"foreground": [[3, 4, 5]], "label": "liver"}, "foreground clicks came for the label 'liver'"),
         ({"roi": [1, 2, 3]}, "roi is .* six whole numbers are needed"),
         ({"roi": [100, 120, 1, 2, 1, 2]}, "lies outside the image"),
@@ -59,11 +68,15 @@ def test_clicks_of_another_images_grid_are_refused_where_they_lie_outside(sit: C
         desk.plays(positive("edema", tuple(n for n in desk.grid.shape)))
 
 
-def test_a_mask_on_another_grid_or_of_unknown_values_is_refused(sit: Callable, sent: Callable, heads: dict, tmp_path: Path) -> None:
+def test_a_mask_on_another_grid_or_of_unknown_values_is_refused(
+    sit: Callable, sent: Callable, heads: dict, tmp_path: Path
+) -> None:
     desk = sit()
     desk.plays(positive("necrosis", A))
     other_grid = tmp_path / "temporary/tmp12345678.nii.gz"
-    write_nifti(np.zeros((9, 9, 9), np.uint8), phantom.make(seed=5, shape=(9, 9, 9)).grid, BRAIN_LABELS, other_grid)
+    write_nifti(
+        np.zeros((9, 9, 9), np.uint8), phantom.make(seed=5, shape=(9, 9, 9)).grid, BRAIN_LABELS, other_grid
+    )
     with unchanged(desk), pytest.raises(BadPrompt, match="the segmentation that was sent"):
         desk.plays(send_mask(other_grid))
     with unchanged(desk), pytest.raises(BadLabel, match=r"label values \[7\] have no name"):

@@ -1,4 +1,6 @@
-"""Batches: MONAI Label's requests as they are, on a machine without a GPU, with a real process; stopped, gone on with, refused."""
+"""Batches: MONAI Label's requests as they are, on a machine without a GPU, with a real process; stopped, gone
+on with, refused.
+"""
 
 import os
 import signal
@@ -47,11 +49,16 @@ def submit(datastore: CaseDatastore, case: str, head: phantom.Phantom, tmp_path:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the request must not fail where there is no GPU")
-def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(batches: Batches, heads: dict, tmp_path: Path) -> None:
+def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(
+    batches: Batches, heads: dict, tmp_path: Path
+) -> None:
     datastore = batches.datastore
     submit(datastore, "A", heads["A"], tmp_path)
     with served(batch_router(batches)) as ask:
-        assert (ask("GET", "/batch/infer").status_code, ask("GET", "/batch/infer?check_if_running=true").status_code) == (404, 404)
+        assert (
+            ask("GET", "/batch/infer").status_code,
+            ask("GET", "/batch/infer?check_if_running=true").status_code,
+        ) == (404, 404)
         begin = time.monotonic()
         begun = ask("POST", "/batch/infer/slem_brain?images=unlabeled", json=STOCK)
         assert (begun.status_code, begun.json()["status"]) == (200, "RUNNING"), begun.text
@@ -61,10 +68,18 @@ def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(
         assert (refused.status_code, "a batch is running already" in refused.json()["detail"]) == (429, True)
         wait_until(lambda: ask("GET", "/batch/infer").json()["status"] != "RUNNING", 120)
         done = ask("GET", "/batch/infer").json()
-        assert (done["status"], done["total"], done["done"], done["skipped"], done["request"]["model"]) == ("DONE", 1, 1, {}, "slem_brain"), done
+        assert (done["status"], done["total"], done["done"], done["skipped"], done["request"]["model"]) == (
+            "DONE",
+            1,
+            1,
+            {},
+            "slem_brain",
+        ), done
         assert any("1 drafts by slem_brain test" in line for line in done["details"])
         assert "end_ts" in done
-        kept = [(one["case"], one["tag"], one["automatic"]) for case in "AB" for one in datastore.history(case)]
+        kept = [
+            (one["case"], one["tag"], one["automatic"]) for case in "AB" for one in datastore.history(case)
+        ]
         assert kept == [("A", "final", False), ("B", "original", True)]
         assert ask("DELETE", "/batch/infer").json() is None
         assert ask("POST", "/batch/infer/spleen", json=STOCK).status_code == 404
@@ -81,9 +96,16 @@ def test_a_killed_batch_is_told_and_the_same_request_goes_on(batches: Batches, s
     assert "the same request goes on" in batches.task(one)["reason"]
     again = Batches(batches.datastore, batches.served)  # as a server that was started anew
     assert again.running() is None
-    assert again.result("slem_brain", {"images": ["A", "B/t2f"]}) == {"A": {"label": "A", "tag": "original"}, "B": {}}
+    assert again.result("slem_brain", {"images": ["A", "B/t2f"]}) == {
+        "A": {"label": "A", "tag": "original"},
+        "B": {},
+    }
     task = again.task(again.runs()[-1])
-    assert (task["status"], task["reason"], list(task["skipped"])) == ("DONE", "1 cases could not be segmented", ["B"])
+    assert (task["status"], task["reason"], list(task["skipped"])) == (
+        "DONE",
+        "1 cases could not be segmented",
+        ["B"],
+    )
 
 
 def test_a_stopped_batch_says_so(batches: Batches) -> None:

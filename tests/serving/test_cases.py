@@ -29,7 +29,9 @@ def test_any_sibling_can_be_asked_for_by_sequence_or_series(cases: Cases, heads:
         assert cases.find(f"B/{case.series.id}").sequence == sequence
 
 
-@pytest.mark.parametrize("identifier", ["C", "", "..", "../A", "/etc/passwd", "A/..", "A/../B", "A/t9", "A/A", ".slem", "A\x00"])
+@pytest.mark.parametrize(
+    "identifier", ["C", "", "..", "../A", "/etc/passwd", "A/..", "A/../B", "A/t9", "A/A", ".slem", "A\x00"]
+)
 def test_unknown_ids_and_paths_are_not_found(cases: Cases, identifier: str) -> None:
     with pytest.raises(NotFound):
         cases.find(identifier)
@@ -132,7 +134,9 @@ def test_an_upload_that_is_no_volume_is_told(tmp_path: Path) -> None:
         group_upload("up", [tmp_path / "x.txt"])
 
 
-def test_a_status_poll_does_not_wait_for_a_slow_listing(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_poll_does_not_wait_for_a_slow_listing(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cases = Cases(studies, tmp_path / "uploads")
     assert cases.known() == ("A", "B")
     asked, go = threading.Event(), threading.Event()

@@ -39,20 +39,26 @@ def test_lists_cases_and_what_is_done(datastore: CaseDatastore, heads: dict, tmp
     assert datastore.status() == {"total": 2, "completed": 0, "label_tags": {}}
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
     assert datastore.save_label("A", path, "final", segments(*NAMES)) == "A"
-    datastore.save_label("B", label_file(heads["B"].labels, heads["B"].grid, tmp_path / "label.nii.gz"), "original", {})
+    datastore.save_label(
+        "B", label_file(heads["B"].labels, heads["B"].grid, tmp_path / "label.nii.gz"), "original", {}
+    )
     assert datastore.status() == {"total": 2, "completed": 1, "label_tags": {"final": 1, "original": 1}}
     assert (datastore.get_labeled_images(), datastore.get_unlabeled_images()) == (["A"], ["B"])
     assert datastore.get_labeled_images("original") == ["B"]
     assert datastore.get_labeled_images("final", ["liver"]) == []
     assert datastore.get_labels_by_image_id("A") == {"final": "A"}
     assert datastore.get_label_by_image_id("A", "final") == "A"
-    assert [(Path(row["image"]).name, Path(row["label"]).name) for row in datastore.datalist()] == [("A-t1c.nii.gz", "label.nii.gz")]
+    assert [(Path(row["image"]).name, Path(row["label"]).name) for row in datastore.datalist()] == [
+        ("A-t1c.nii.gz", "label.nii.gz")
+    ]
     objects = datastore.json()["objects"]
     assert list(objects["A"]["labels"]) == ["final"]
     assert objects["A"]["labels"]["final"]["info"]["present"] == NAMES
 
 
-def test_serves_the_source_file_under_a_name_that_tells_case_and_sequence(datastore: CaseDatastore, studies: Path) -> None:
+def test_serves_the_source_file_under_a_name_that_tells_case_and_sequence(
+    datastore: CaseDatastore, studies: Path
+) -> None:
     assert datastore.get_image_uri("A") == str(studies / "A/A-t1c.nii.gz")
     assert datastore.get_image_uri("A/t2f") == str(studies / "A/A-t2f.nii.gz")
     assert datastore.get_image("A") == (studies / "A/A-t1c.nii.gz").read_bytes()
@@ -63,14 +69,23 @@ def test_serves_the_source_file_under_a_name_that_tells_case_and_sequence(datast
 
 def test_a_dicom_case_is_served_as_one_file(heads: dict, tmp_path: Path) -> None:
     phantom.write_dicom(heads["B"], tmp_path / "dicom", "B")
-    datastore = CaseDatastore(Cases(tmp_path / "dicom", tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    datastore = CaseDatastore(
+        Cases(tmp_path / "dicom", tmp_path / "store/uploads"),
+        tmp_path / "store",
+        {"slem_brain": BRAIN_LABELS},
+    )
     (case,) = datastore.list_images()
     path = Path(datastore.get_image_uri(case))
     image = nibabel.load(path)
     assert Grid(image.shape, image.affine).same_as(datastore.cases.find(case).series.grid)
     assert tmp_path / "store" in path.parents
     assert datastore.get_image_uri(case) == str(path)  # made once
-    assert np.corrcoef(np.sort(np.asarray(image.dataobj).ravel()), np.sort(heads["B"].images["t1c"].ravel()))[0, 1] > 0.999
+    assert (
+        np.corrcoef(np.sort(np.asarray(image.dataobj).ravel()), np.sort(heads["B"].images["t1c"].ravel()))[
+            0, 1
+        ]
+        > 0.999
+    )
 
 
 def test_a_channel_of_a_4d_file_is_served_as_one_3d_file(heads: dict, tmp_path: Path) -> None:
@@ -81,8 +96,12 @@ def test_a_channel_of_a_4d_file_is_served_as_one_3d_file(heads: dict, tmp_path: 
     nibabel.save(nibabel.Nifti1Image(stacked, head.grid.affine), folder / "imagesTr/BRATS_001.nii.gz")
     channels = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
     training = [{"image": "./imagesTr/BRATS_001.nii.gz", "label": "./labelsTr/BRATS_001.nii.gz"}]
-    (folder / "dataset.json").write_text(json.dumps({"modality": channels, "labels": {"0": "background"}, "training": training, "test": []}))
-    datastore = CaseDatastore(Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    (folder / "dataset.json").write_text(
+        json.dumps({"modality": channels, "labels": {"0": "background"}, "training": training, "test": []})
+    )
+    datastore = CaseDatastore(
+        Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
     for key, sequence in (("BRATS_001", "t1c"), ("BRATS_001/t2f", "t2f")):
         image = nibabel.load(datastore.get_image_uri(key))
         np.testing.assert_allclose(np.asarray(image.dataobj), head.images[sequence], atol=1e-3)
@@ -90,12 +109,18 @@ def test_a_channel_of_a_4d_file_is_served_as_one_3d_file(heads: dict, tmp_path: 
         assert datastore.get_image_info(key)["name"] == f"BRATS_001_{sequence}.nii.gz"
 
 
-def test_labels_are_renumbered_by_position_and_name(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_labels_are_renumbered_by_position_and_name(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     shuffled = np.array([0, 3, 1, 2])[heads["A"].labels]
     path = label_file(shuffled, heads["A"].grid, tmp_path / "label.nii.gz")
     datastore.save_label("A", path, "final", segments("edema", "enhancing tumor", "necrosis"))
     np.testing.assert_array_equal(stored(datastore, "A"), heads["A"].labels)
-    assert datastore.get_label_info("A", "final")["label_names"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+    assert datastore.get_label_info("A", "final")["label_names"] == {
+        "necrosis": 1,
+        "edema": 2,
+        "enhancing tumor": 3,
+    }
 
 
 def test_a_background_segment_is_background(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
@@ -104,35 +129,56 @@ def test_a_background_segment_is_background(datastore: CaseDatastore, heads: dic
     np.testing.assert_array_equal(stored(datastore, "A"), heads["A"].labels)
 
 
-def test_an_empty_segment_of_another_name_does_no_harm(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_an_empty_segment_of_another_name_does_no_harm(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
     datastore.save_label("A", path, "final", segments(*NAMES, "ventricle"))
     np.testing.assert_array_equal(stored(datastore, "A"), heads["A"].labels)
 
 
-def test_a_label_may_lie_on_any_sibling_of_the_case(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_a_label_may_lie_on_any_sibling_of_the_case(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     grid = heads["B"].grids["t2f"]
     path = label_file(np.ones(grid.shape), grid, tmp_path / "label.nii.gz")
     datastore.save_label("B", path, "final", segments(*NAMES))
     assert datastore.get_label_info("B/t1c", "final")["sequence"] == "t2f"
 
 
-def test_a_cropped_label_is_put_back_on_its_image(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
-    box = tuple(slice(int(low), int(high) + 1) for low, high in zip(np.argwhere(heads["A"].labels).min(0), np.argwhere(heads["A"].labels).max(0)))
-    part = heads["A"].grid.crop(tuple(side.start for side in box), tuple(side.stop - side.start for side in box))
-    datastore.save_label("A", label_file(heads["A"].labels[box], part, tmp_path / "label.nii.gz"), "final", segments(*NAMES))
+def test_a_cropped_label_is_put_back_on_its_image(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
+    box = tuple(
+        slice(int(low), int(high) + 1)
+        for low, high in zip(np.argwhere(heads["A"].labels).min(0), np.argwhere(heads["A"].labels).max(0))
+    )
+    part = heads["A"].grid.crop(
+        tuple(side.start for side in box), tuple(side.stop - side.start for side in box)
+    )
+    datastore.save_label(
+        "A", label_file(heads["A"].labels[box], part, tmp_path / "label.nii.gz"), "final", segments(*NAMES)
+    )
     np.testing.assert_array_equal(stored(datastore, "A"), heads["A"].labels)
 
 
-def test_every_earlier_version_stays_when_a_bad_label_comes(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_every_earlier_version_stays_when_a_bad_label_comes(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     grid, path = heads["A"].grid, tmp_path / "label.nii.gz"
     for value in (1, 2):
-        datastore.save_label("A", label_file(np.full(grid.shape, value), grid, path), "final", segments(*NAMES))
+        datastore.save_label(
+            "A", label_file(np.full(grid.shape, value), grid, path), "final", segments(*NAMES)
+        )
     strange = Grid((5, 5, 5), np.diag([3.3, 3.3, 3.3, 1.0]))
-    with pytest.raises(BadGrid, match="No other sequence of case 'A' has that grid either.*nothing was saved"):
+    with pytest.raises(
+        BadGrid, match="No other sequence of case 'A' has that grid either.*nothing was saved"
+    ):
         datastore.save_label("A", label_file(np.ones((5, 5, 5)), strange, path), "final", segments(*NAMES))
     label_file(np.ones(grid.shape), grid, path)
-    with pytest.raises(BadLabel, match="unknown label 'liver': this model has necrosis, edema, enhancing tumor"):
+    with pytest.raises(
+        BadLabel, match="unknown label 'liver': this model has necrosis, edema, enhancing tumor"
+    ):
         datastore.save_label("A", str(path), "final", segments("liver"))
     with pytest.raises(BadLabel, match="label_info must be a list"):
         datastore.save_label("A", str(path), "final", {"label_info": {"name": "edema"}})
@@ -143,10 +189,15 @@ def test_every_earlier_version_stays_when_a_bad_label_comes(datastore: CaseDatas
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BadVolume, match="truncated"):
         datastore.save_label("A", str(path), "final", segments(*NAMES))
-    assert [np.asarray(nibabel.load(version.label).dataobj).max() for version in datastore.store.versions("A", "final")] == [1, 2]
+    assert [
+        np.asarray(nibabel.load(version.label).dataobj).max()
+        for version in datastore.store.versions("A", "final")
+    ] == [1, 2]
 
 
-def test_a_full_disk_while_saving_is_told_and_loses_nothing(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_a_full_disk_while_saving_is_told_and_loses_nothing(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     rng, grid = np.random.default_rng(0), heads["A"].grid
     path = label_file(rng.integers(0, 4, grid.shape), grid, tmp_path / "label.nii.gz")
     datastore.save_label("A", path, "final", segments(*NAMES))
@@ -162,12 +213,16 @@ def test_a_full_disk_while_saving_is_told_and_loses_nothing(datastore: CaseDatas
     assert len(datastore.store.versions("A", "final")) == 1
 
 
-def test_notes_about_images_and_labels_are_kept(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_notes_about_images_and_labels_are_kept(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     datastore.update_image_info("A", {"reader": "x"})
     datastore.update_image_info("A/t2f", {"strategy": {"random": {"ts": 5}}})
     assert datastore.image_notes("A") == {"reader": "x", "strategy": {"random": {"ts": 5}}}
     assert datastore.get_image_info("A")["reader"] == "x"
-    datastore.save_label("A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {})
+    datastore.save_label(
+        "A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {}
+    )
     datastore.update_label_info("A", "final", {"checked": True})
     assert datastore.get_label_info("A", "final")["checked"] is True
     datastore.remove_label("A", "final")
@@ -215,17 +270,29 @@ def test_sources_are_never_removed(datastore: CaseDatastore, studies: Path) -> N
     assert (studies / "A").is_dir()
 
 
-def test_the_archive_holds_every_sequence_and_the_final_label(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
-    datastore.save_label("A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {})
+def test_the_archive_holds_every_sequence_and_the_final_label(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
+    datastore.save_label(
+        "A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {}
+    )
     with zipfile.ZipFile(datastore.get_dataset_archive(None)) as archive:
         names = archive.namelist()
-    assert sorted(name for name in names if name.startswith("A/")) == ["A/A_t1c.nii.gz", "A/A_t1n.nii.gz", "A/A_t2f.nii.gz", "A/A_t2w.nii.gz", "A/label.nii.gz"]
+    assert sorted(name for name in names if name.startswith("A/")) == [
+        "A/A_t1c.nii.gz",
+        "A/A_t1n.nii.gz",
+        "A/A_t2f.nii.gz",
+        "A/A_t2w.nii.gz",
+        "A/label.nii.gz",
+    ]
     assert len([name for name in names if name.startswith("B/")]) == 4
     with zipfile.ZipFile(datastore.get_dataset_archive(1)) as archive:
         assert {name[0] for name in archive.namelist()} == {"A"}
 
 
-def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(heads: dict, cases: Cases, tmp_path: Path) -> None:
+def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(
+    heads: dict, cases: Cases, tmp_path: Path
+) -> None:
     datastore = CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}, experts=("eva",))
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
     nothing = label_file(0 * heads["A"].labels, heads["A"].grid, tmp_path / "nothing.nii.gz")
@@ -247,7 +314,9 @@ def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(heads:
     assert [one["counts"] for one in datastore.history("A")] == [False, True, False]
 
 
-def test_a_request_knows_what_it_has_saved_whatever_others_save_meanwhile(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
+def test_a_request_knows_what_it_has_saved_whatever_others_save_meanwhile(
+    datastore: CaseDatastore, heads: dict, tmp_path: Path
+) -> None:
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
 
     def save(reader: str) -> str:

@@ -86,14 +86,23 @@ NOTES = [
 
 
 @pytest.mark.parametrize(("path", "query", "field", "noted"), NOTES)
-def test_a_note_is_kept_with_its_writer(web: TestClient, store: Store, path: str, query: dict, field: str, noted: tuple) -> None:
-    assert web.put(f"/datastore/{path}", params=query, data={field: '{"quality": "good", "user": "ben"}'}).status_code == 200
+def test_a_note_is_kept_with_its_writer(
+    web: TestClient, store: Store, path: str, query: dict, field: str, noted: tuple
+) -> None:
+    assert (
+        web.put(
+            f"/datastore/{path}", params=query, data={field: '{"quality": "good", "user": "ben"}'}
+        ).status_code
+        == 200
+    )
     assert store.notes == [(*noted, {"quality": "good", "user": "ann"})]
 
 
 @pytest.mark.parametrize(("path", "query", "field", "noted"), NOTES)
 @pytest.mark.parametrize("text", ["[]", "1", "{", "[" * 100_000])
-def test_a_note_that_is_no_object_is_refused(web: TestClient, store: Store, path: str, query: dict, field: str, noted: tuple, text: str) -> None:
+def test_a_note_that_is_no_object_is_refused(
+    web: TestClient, store: Store, path: str, query: dict, field: str, noted: tuple, text: str
+) -> None:
     answer = web.put(f"/datastore/{path}", params=query, data={field: text})
     assert answer.status_code == 400
     assert f"the field `{field}` must be" in answer.json()["detail"]

@@ -1,4 +1,6 @@
-"""DICOMweb over a folder with two patients: what is listed, what is handed out, and that nobody sees the other's."""
+"""DICOMweb over a folder with two patients: what is listed, what is handed out, and that nobody sees the
+other's.
+"""
 
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -41,7 +43,9 @@ def get(cases: Cases, serve: Callable) -> Iterator[Callable[..., requests.Respon
     install(app, cases)
     complete(app)
     with serve(app) as url:
-        yield lambda path, **params: requests.get(url + path, params=params, timeout=30, headers={"Connection": "close"})
+        yield lambda path, **params: requests.get(
+            url + path, params=params, timeout=30, headers={"Connection": "close"}
+        )
 
 
 def patients(answer: requests.Response) -> list[str]:
@@ -54,7 +58,9 @@ def uids(folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*.dcm")):
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        found.setdefault(header.PatientID, {"": header.StudyInstanceUID})[header.SeriesDescription] = header.SeriesInstanceUID
+        found.setdefault(header.PatientID, {"": header.StudyInstanceUID})[header.SeriesDescription] = (
+            header.SeriesInstanceUID
+        )
     return found
 
 
@@ -79,7 +85,9 @@ def uids(folder: Path) -> dict[str, dict[str, str]]:
         ({"StudyInstanceUID": "1.2.3"}, []),
     ],
 )
-def test_studies_are_found_by_what_was_asked(get: Callable, prefix: str, query: dict, expected: list[str]) -> None:
+def test_studies_are_found_by_what_was_asked(
+    get: Callable, prefix: str, query: dict, expected: list[str]
+) -> None:
     assert sorted(patients(get(f"{prefix}/studies", **query))) == expected
 
 
@@ -88,7 +96,9 @@ def test_a_study_is_found_by_its_uid_alone_or_in_a_list(get: Callable, uids: dic
     assert patients(get("/dicom-web/studies", StudyInstanceUID=f"{uids['ben']['']},1.2")) == ["ben"]
 
 
-@pytest.mark.parametrize("query", [{"Patient": "ann"}, {"00109999": "x"}, {"SeriesInstanceUID": "1.2"}, {"limit": "many"}])
+@pytest.mark.parametrize(
+    "query", [{"Patient": "ann"}, {"00109999": "x"}, {"SeriesInstanceUID": "1.2"}, {"limit": "many"}]
+)
 def test_a_filter_that_is_not_understood_is_refused(get: Callable, query: dict) -> None:
     answer = get("/dicom-web/studies", **query)
     assert (answer.status_code, answer.json()["error"]) == (400, "BadSetting")
@@ -97,14 +107,18 @@ def test_a_filter_that_is_not_understood_is_refused(get: Callable, query: dict) 
 def test_series_and_instances_are_those_of_the_files(get: Callable, uids: dict, folder: Path) -> None:
     study = uids["ann"][""]
     series = get(f"/dicom-web/studies/{study}/series").json()
-    assert {one["0008103E"]["Value"][0]: one["0020000E"]["Value"][0] for one in series} == {name: uid for name, uid in uids["ann"].items() if name}
+    assert {one["0008103E"]["Value"][0]: one["0020000E"]["Value"][0] for one in series} == {
+        name: uid for name, uid in uids["ann"].items() if name
+    }
     flair = [one for one in series if "FLAIR" in one["0008103E"]["Value"][0]]
     assert [one["00201209"]["Value"] for one in flair] == [[20]]
     assert get(f"/dicom-web/studies/{study}/series", Modality="CT").json() == []
     uid = flair[0]["0020000E"]["Value"][0]
     instances = get(f"/dicom-web/studies/{study}/series/{uid}/instances").json()
     assert len({one["00080018"]["Value"][0] for one in instances}) == 20
-    assert len(get(f"/dicom-web/studies/{study}/instances", limit=1000).json()) == len(list((folder / "ann").rglob("*.dcm")))
+    assert len(get(f"/dicom-web/studies/{study}/instances", limit=1000).json()) == len(
+        list((folder / "ann").rglob("*.dcm"))
+    )
 
 
 def test_headers_pixels_and_files_are_handed_out(get: Callable, uids: dict, folder: Path) -> None:
@@ -120,7 +134,10 @@ def test_headers_pixels_and_files_are_handed_out(get: Callable, uids: dict, fold
     assert "7FE00010" not in header
     frame = parts(get(f"{where}/instances/{image.SOPInstanceUID}/frames/1"))
     assert frame[0].get_param("transfer-syntax") == "1.2.840.10008.1.2.1"
-    np.testing.assert_array_equal(np.frombuffer(frame[0].get_payload(decode=True), "<u2").reshape(image.Rows, image.Columns), image.pixel_array)
+    np.testing.assert_array_equal(
+        np.frombuffer(frame[0].get_payload(decode=True), "<u2").reshape(image.Rows, image.Columns),
+        image.pixel_array,
+    )
     [file] = parts(get(f"{where}/instances/{image.SOPInstanceUID}"))
     assert file.get_payload(decode=True) == path.read_bytes()
     assert get(f"{where}/instances/{image.SOPInstanceUID}/frames/2").status_code == 404
@@ -130,8 +147,12 @@ def test_headers_pixels_and_files_are_handed_out(get: Callable, uids: dict, fold
 def parts(answer: requests.Response) -> list:
     """The parts of a multipart body; the mail parser wants to be told that they are binary."""
     assert answer.ok, answer.text
-    body = answer.content.replace(b"\r\nContent-Type", b"\r\nContent-Transfer-Encoding: binary\r\nContent-Type")
-    return message_from_bytes(b"Content-Type: " + answer.headers["content-type"].encode() + b"\r\n\r\n" + body).get_payload()
+    body = answer.content.replace(
+        b"\r\nContent-Type", b"\r\nContent-Transfer-Encoding: binary\r\nContent-Type"
+    )
+    return message_from_bytes(
+        b"Content-Type: " + answer.headers["content-type"].encode() + b"\r\n\r\n" + body
+    ).get_payload()
 
 
 def test_nothing_of_one_patient_is_found_under_the_other(get: Callable, uids: dict) -> None:
@@ -145,7 +166,11 @@ def test_nothing_of_one_patient_is_found_under_the_other(get: Callable, uids: di
 
 
 def test_storing_is_not_offered_and_monai_labels_proxy_not_reached(get: Callable) -> None:
-    for path in ("/proxy/dicom/stow/studies", "/proxy/dicom/studies", "/proxy/dicom/wado/studies/1.2/rendered"):
+    for path in (
+        "/proxy/dicom/stow/studies",
+        "/proxy/dicom/studies",
+        "/proxy/dicom/wado/studies/1.2/rendered",
+    ):
         assert get(path).status_code == 501
 
 
@@ -182,7 +207,9 @@ def test_where_the_studies_are_no_dicom_nothing_is_listed(tmp_path: Path) -> Non
     assert Cases(tmp_path, tmp_path / ".slem/uploads").dicom_studies() == {}
 
 
-def test_a_case_tells_the_uids_by_which_ohif_opens_it(cases: Cases, uids: dict[str, dict[str, str]], tmp_path: Path) -> None:
+def test_a_case_tells_the_uids_by_which_ohif_opens_it(
+    cases: Cases, uids: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
     told = CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}).get_image_info("ann")
     assert told["StudyInstanceUID"] == uids["ann"][""]
     assert told["SeriesInstanceUID"] in uids["ann"].values()

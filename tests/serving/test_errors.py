@@ -45,7 +45,9 @@ def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
     """`ask(method, path, ...)` against the application."""
     complete(app)
     with serve(app) as url:
-        yield lambda method, path, **fields: requests.request(method, url + path, timeout=30, headers={"Connection": "close"}, **fields)
+        yield lambda method, path, **fields: requests.request(
+            method, url + path, timeout=30, headers={"Connection": "close"}, **fields
+        )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,9 @@ def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
         ("theirs", 400, "INVALID_INPUT", "Model is not provided"),
     ],
 )
-def test_an_error_keeps_its_status_and_text(ask: Callable[..., requests.Response], how: str, status: int, kind: str, text: str) -> None:
+def test_an_error_keeps_its_status_and_text(
+    ask: Callable[..., requests.Response], how: str, status: int, kind: str, text: str
+) -> None:
     answer = ask("GET", f"/fails/{how}")
     assert (answer.status_code, answer.json()) == (status, {"error": kind, "detail": text})
 
@@ -85,7 +89,9 @@ def test_fields_that_are_not_json_are_told(ask: Callable[..., requests.Response]
         ("POST", "/reload", 501, "start it again"),
     ],
 )
-def test_what_a_route_does_not_take_is_told_as_text(ask: Callable[..., requests.Response], method: str, path: str, status: int, text: str) -> None:
+def test_what_a_route_does_not_take_is_told_as_text(
+    ask: Callable[..., requests.Response], method: str, path: str, status: int, text: str
+) -> None:
     answer = ask(method, path)
     assert answer.status_code == status
     assert text in answer.json()["detail"]

@@ -1,4 +1,6 @@
-"""Who may come in: log-in by program and by browser, roles, changes from other sites' pages, and addresses that are not this machine's."""
+"""Who may come in: log-in by program and by browser, roles, changes from other sites' pages, and addresses
+that are not this machine's.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,8 +29,16 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> UserFile:
 
 
 @pytest.fixture(scope="module")
-def instance(heads: dict, models: Path, open_app: Callable, users: UserFile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MONAILabelApp]:
-    with open_app(heads, tmp_path_factory.mktemp("server"), models_dir=str(models), users=str(users.path), login="required") as app:
+def instance(
+    heads: dict, models: Path, open_app: Callable, users: UserFile, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MONAILabelApp]:
+    with open_app(
+        heads,
+        tmp_path_factory.mktemp("server"),
+        models_dir=str(models),
+        users=str(users.path),
+        login="required",
+    ) as app:
         yield app
 
 
@@ -39,12 +49,18 @@ def url(instance: MONAILabelApp, serve: Callable) -> Iterator[str]:
 
 
 def ask(method: str, url: str, token: str = "", **fields: object) -> requests.Response:
-    headers = {"Connection": "close", **({"Authorization": f"bearer {token}"} if token else {}), **fields.pop("headers", {})}
+    headers = {
+        "Connection": "close",
+        **({"Authorization": f"bearer {token}"} if token else {}),
+        **fields.pop("headers", {}),
+    }
     return requests.request(method, url, timeout=60, headers=headers, allow_redirects=False, **fields)
 
 
 def token(url: str, name: str) -> str:
-    answer = ask("POST", f"{url}/auth/token", data={"username": name, "password": SECRET, "grant_type": "password"})
+    answer = ask(
+        "POST", f"{url}/auth/token", data={"username": name, "password": SECRET, "grant_type": "password"}
+    )
     assert answer.json()["token_type"] == "bearer"
     return answer.json()["access_token"]
 
@@ -59,10 +75,26 @@ def test_a_program_asks_whether_there_is_a_log_in_as_slicer_does(url: str, token
     assert ask("GET", f"{url}/auth/token/valid").status_code == 401
     assert ask("GET", f"{url}/auth/token/valid", tokens["rea"]).json()["roles"] == ["reader"]
     refused = ask("POST", f"{url}/auth/token", data={"username": "rea", "password": "wrong"})
-    assert (refused.status_code, refused.json()) == (401, {"error": "NotLoggedIn", "detail": "no such user, or another password"})
+    assert (refused.status_code, refused.json()) == (
+        401,
+        {"error": "NotLoggedIn", "detail": "no such user, or another password"},
+    )
 
 
-@pytest.mark.parametrize("path", ["/info/", "/", "/docs", "/openapi.json", "/ohif/", "/dicom-web/studies", "/datastore/", "/static/ohif/index.html", "/train/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/info/",
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/ohif/",
+        "/dicom-web/studies",
+        "/datastore/",
+        "/static/ohif/index.html",
+        "/train/",
+    ],
+)
 def test_without_a_log_in_nothing_is_told(url: str, path: str) -> None:
     answer = ask("GET", url + path)
     assert (answer.status_code, answer.json()["error"]) == (401, "NotLoggedIn")
@@ -116,8 +148,17 @@ def test_a_browser_is_sent_to_the_log_in_page_and_back(url: str) -> None:
         again = browser.post(f"{url}/auth/login", data=form, headers={"Origin": url}, timeout=60)
         assert again.status_code == 401
         assert "no such user, or another password" in again.text
-        there = browser.post(f"{url}/auth/login", data=form | {"password": SECRET}, headers={"Origin": url}, timeout=60, allow_redirects=False)
-        assert (there.status_code, there.headers["location"]) == (303, "/ohif/monai-label?StudyInstanceUIDs=1.2")
+        there = browser.post(
+            f"{url}/auth/login",
+            data=form | {"password": SECRET},
+            headers={"Origin": url},
+            timeout=60,
+            allow_redirects=False,
+        )
+        assert (there.status_code, there.headers["location"]) == (
+            303,
+            "/ohif/monai-label?StudyInstanceUIDs=1.2",
+        )
         cookie = there.headers["set-cookie"].lower()
         assert cookie.startswith(f"{COOKIE}=")
         for word in ("httponly", "samesite=lax", "path=/"):
@@ -135,9 +176,25 @@ def test_over_tls_the_cookie_is_for_tls_alone(url: str) -> None:
     assert "secure" in answer.headers["set-cookie"].lower()
 
 
-@pytest.mark.parametrize("wanted", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/auth/logout", "/x\r\ny: z", ""])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/\\evil.example",
+        "javascript:alert(1)",
+        "/auth/logout",
+        "/x\r\ny: z",
+        "",
+    ],
+)
 def test_the_log_in_leads_nowhere_else(url: str, wanted: str) -> None:
-    answer = ask("POST", f"{url}/auth/login", data={"username": "rea", "password": SECRET, "next": wanted}, headers={"Origin": url})
+    answer = ask(
+        "POST",
+        f"{url}/auth/login",
+        data={"username": "rea", "password": SECRET, "next": wanted},
+        headers={"Origin": url},
+    )
     assert answer.headers["location"] == "/ohif/"
 
 
@@ -157,17 +214,34 @@ def test_what_a_page_is_given_is_never_markup(url: str) -> None:
         ({"Origin": "SELF"}, 404),
     ],
 )
-def test_a_cookie_changes_something_only_for_pages_of_this_server(url: str, tokens: dict, headers: dict, status: int) -> None:
+def test_a_cookie_changes_something_only_for_pages_of_this_server(
+    url: str, tokens: dict, headers: dict, status: int
+) -> None:
     headers = {name: url if value == "SELF" else value for name, value in headers.items()}
-    answer = ask("POST", f"{url}/infer/slem_brain?image=nobody", headers=headers, cookies={COOKIE: tokens["rea"]})
+    answer = ask(
+        "POST", f"{url}/infer/slem_brain?image=nobody", headers=headers, cookies={COOKIE: tokens["rea"]}
+    )
     assert answer.status_code == status
-    assert ask("GET", f"{url}/info/", headers=headers, cookies={COOKIE: tokens["rea"]}).status_code == 200  # which its page cannot read
-    assert ask("POST", f"{url}/infer/slem_brain?image=nobody", tokens["rea"], headers=headers).status_code == 404  # a header is no cookie
+    assert (
+        ask("GET", f"{url}/info/", headers=headers, cookies={COOKIE: tokens["rea"]}).status_code == 200
+    )  # which its page cannot read
+    assert (
+        ask("POST", f"{url}/infer/slem_brain?image=nobody", tokens["rea"], headers=headers).status_code == 404
+    )  # a header is no cookie
 
 
-def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(url: str, tokens: dict, instance: MONAILabelApp) -> None:
-    label = ask("POST", f"{url}/infer/slem_brain?image=A&output=image", tokens["rea"], data={"params": '{"result_extension": ".nii.gz"}'}).content
-    answer = ask("PUT", f"{url}/datastore/label?image=A/t2f", tokens["rea"], files={"label": ("label.nii.gz", label)})
+def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(
+    url: str, tokens: dict, instance: MONAILabelApp
+) -> None:
+    label = ask(
+        "POST",
+        f"{url}/infer/slem_brain?image=A&output=image",
+        tokens["rea"],
+        data={"params": '{"result_extension": ".nii.gz"}'},
+    ).content
+    answer = ask(
+        "PUT", f"{url}/datastore/label?image=A/t2f", tokens["rea"], files={"label": ("label.nii.gz", label)}
+    )
     assert answer.json()["label"] == "A"
     assert instance.serving.datastore.get_label_info("A", "final")["user"] == "rea"
     for _ in range(3):
@@ -198,7 +272,10 @@ def test_where_the_server_listens_is_read_from_its_command_line(arguments: list[
     assert listening_at(arguments) == host
 
 
-@pytest.mark.parametrize(("host", "own"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True)])
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True)],
+)
 def test_this_machines_own_addresses(host: str, own: bool) -> None:
     assert on_this_machine(host) is own
     assert not on_this_machine(f"{host}.example")
@@ -213,15 +290,27 @@ def test_a_log_in_is_needed_where_others_reach_the_server(tmp_path: Path, users:
     assert access(tmp_path, "auto", "0.0.0.0", users).required
     assert access(tmp_path, "required", "127.0.0.1", users).required
     assert not access(tmp_path, "off", "0.0.0.0").required
-    with pytest.raises(BadSetting, match="at 0.0.0.0 other machines reach this server, and nobody can log in.*slem users add NAME"):
+    with pytest.raises(
+        BadSetting,
+        match="at 0.0.0.0 other machines reach this server, and nobody can log in.*slem users add NAME",
+    ):
         access(tmp_path, "auto", "0.0.0.0")
     with pytest.raises(BadSetting, match="a log-in is required, and nobody can log in"):
         access(tmp_path, "required", "localhost")
 
 
 def scope(server: str, host: str, method: str = "GET", **headers: str) -> dict:
-    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in {"host": host, **headers}.items()]
-    return {"type": "http", "method": method, "path": "/info/", "headers": fields, "server": (server, 8000), "query_string": b""}
+    fields = [
+        (name.replace("_", "-").encode(), value.encode()) for name, value in {"host": host, **headers}.items()
+    ]
+    return {
+        "type": "http",
+        "method": method,
+        "path": "/info/",
+        "headers": fields,
+        "server": (server, 8000),
+        "query_string": b"",
+    }
 
 
 def test_a_server_of_this_machine_is_not_used_from_others_nor_by_other_sites(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def array(case: Case) -> np.ndarray:
 
 
 @pytest.mark.parametrize("making", [MODEL, CLICKED])
-def test_a_label_saved_as_it_was_given_is_what_was_given(case: Case, array: np.ndarray, tmp_path: Path, making: Making) -> None:
+def test_a_label_saved_as_it_was_given_is_what_was_given(
+    case: Case, array: np.ndarray, tmp_path: Path, making: Making
+) -> None:
     given = Given(tmp_path, 2**24)
     given.note("eva@1", case, making, array)
     assert given.making("eva@1", "A", array.copy(), case.series.grid) == making
@@ -32,7 +34,9 @@ def test_a_label_saved_as_it_was_given_is_what_was_given(case: Case, array: np.n
     assert given.last("eva@1", "B") is None
 
 
-def test_an_edited_one_is_semiautomatic_after_a_restart_too(case: Case, array: np.ndarray, tmp_path: Path) -> None:
+def test_an_edited_one_is_semiautomatic_after_a_restart_too(
+    case: Case, array: np.ndarray, tmp_path: Path
+) -> None:
     Given(tmp_path, 2**24).note("eva@1", case, MODEL, array)
     for given in (Given(tmp_path, 2**24), Given(tmp_path, 1)):
         assert given.making("eva@1", "A", array * 0, case.series.grid) == CLICKED
@@ -43,7 +47,9 @@ def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_
     given = Given(tmp_path, 2**24)
     given.note("eva@1", case, MODEL, array)
     assert given.making("kim@1", "A", array, case.series.grid) == Making("MANUAL")
-    assert given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED  # an earlier label may have been the start
+    assert (
+        given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
+    )  # an earlier label may have been the start
 
 
 def test_each_case_has_its_own_file(case: Case, array: np.ndarray, tmp_path: Path) -> None:

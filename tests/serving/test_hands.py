@@ -1,4 +1,6 @@
-"""Which version a reader's case was begun with outlives the server, whatever happens to the file or to the version."""
+"""Which version a reader's case was begun with outlives the server, whatever happens to the file or to the
+version.
+"""
 
 import json
 import logging
@@ -20,7 +22,10 @@ from slem_app.weights.published import Published
 def start(models: Path, tmp_path: Path) -> Callable[[], Follower]:
     """Start the server's part anew, over the same disk."""
     shutil.copytree(models / "slem_brain", tmp_path / "bundled")
-    return lambda: Follower(Published(tmp_path / "models", "slem_brain", tmp_path / "bundled"), hands=tmp_path / "hands" / "slem_brain.json")
+    return lambda: Follower(
+        Published(tmp_path / "models", "slem_brain", tmp_path / "bundled"),
+        hands=tmp_path / "hands" / "slem_brain.json",
+    )
 
 
 def publish(follower: Follower) -> None:
@@ -59,7 +64,9 @@ def test_the_file_is_written_only_when_something_changed(start: Callable, tmp_pa
         version(follower, "ann", "A")
         follower.served.automatic("ann", "A")
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert [(row["reader"], row["case"], row["working"]) for row in json.loads(file.read_text())] == [("ann", "A", True)]
+    assert [(row["reader"], row["case"], row["working"]) for row in json.loads(file.read_text())] == [
+        ("ann", "A", True)
+    ]
 
 
 def test_only_as_many_versions_as_are_kept_are_loaded(start: Callable) -> None:
@@ -74,7 +81,9 @@ def test_only_as_many_versions_as_are_kept_are_loaded(start: Callable) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '[{"reader": "ann"}]', '{"a": 1}'])
-def test_a_damaged_file_is_said_and_nobody_waits_for_it(start: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+def test_a_damaged_file_is_said_and_nobody_waits_for_it(
+    start: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
     (tmp_path / "hands").mkdir()
     (tmp_path / "hands" / "slem_brain.json").write_text(text)
     with caplog.at_level(logging.WARNING):
@@ -100,7 +109,9 @@ def test_a_case_that_was_left_for_weeks_is_in_nobodys_hand(start: Callable, tmp_
     assert HandFile(path, clock=lambda: row.at + 86400 * (DAYS + 1)).rows == ()
 
 
-def test_a_full_disk_costs_the_hold_and_no_answer(start: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_costs_the_hold_and_no_answer(
+    start: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise StorageFailed("disk full")
 

@@ -35,7 +35,9 @@ def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
 
 
 @pytest.mark.parametrize("key", ["A", "B", "B/t1n", "B/t2f"])
-def test_the_result_lies_on_the_grid_of_what_was_asked_for(task: SegmentationTask, cases: Cases, key: str) -> None:
+def test_the_result_lies_on_the_grid_of_what_was_asked_for(
+    task: SegmentationTask, cases: Cases, key: str
+) -> None:
     case = cases.find(key)
     file, params = task({"case": case})
     array, grid, names = read_label_file(Path(file))
@@ -46,7 +48,9 @@ def test_the_result_lies_on_the_grid_of_what_was_asked_for(task: SegmentationTas
     assert params["label_names"] == NAMES
     assert (params["case"], params["sequence"], params["missing"]) == (case.id, case.sequence, [])
     assert set(params["latencies"]) == {"read", "prepare", "network", "restore", "write", "total"}
-    assert params["volumes_ml"]["edema"] == pytest.approx((array == 2).sum() * grid.voxel_volume / 1000, abs=1e-3)
+    assert params["volumes_ml"]["edema"] == pytest.approx(
+        (array == 2).sum() * grid.voxel_volume / 1000, abs=1e-3
+    )
 
 
 def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases: Cases) -> None:
@@ -59,7 +63,9 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
 
 def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    task = SegmentationTask(Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True)
+    task = SegmentationTask(
+        Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True
+    )
     _, params = task({"case": cases.find("A")})
     assert params["latencies"]["register"] > 0
     assert [note.split(" was moved by ")[0] for note in params["notes"][:3]] == ["t1n", "t2w", "t2f"]
@@ -75,7 +81,9 @@ def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, stud
     os.utime(path, (1, 1))
     file, params = task({"case": cases.find("A")})
     assert params["latencies"]["read"] > 0
-    np.testing.assert_array_equal(read_label_file(Path(file))[0], task.predictor.predict_case(cases.find("A").grouping, "t1c").array)
+    np.testing.assert_array_equal(
+        read_label_file(Path(file))[0], task.predictor.predict_case(cases.find("A").grouping, "t1c").array
+    )
 
 
 def test_a_missing_sequence_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:
@@ -85,8 +93,12 @@ def test_a_missing_sequence_is_told(task: SegmentationTask, cases: Cases, studie
 
 
 @pytest.mark.parametrize("layout", ["nifti", "dicom"])
-def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(task: SegmentationTask, subsets: Path, tmp_path: Path, layout: str) -> None:
-    """By case, as Slicer asks, or by the UID of a series, as OHIF does; sets that differ give results that differ."""
+def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(
+    task: SegmentationTask, subsets: Path, tmp_path: Path, layout: str
+) -> None:
+    """By case, as Slicer asks, or by the UID of a series, as OHIF does; sets that differ give results that
+    differ.
+    """
     cases, results = Cases(subsets / layout, tmp_path / "uploads"), set()
     for case in cases.ids():
         found = cases.find(case)
@@ -102,8 +114,12 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(task: Segmentati
     assert len(results) == 15
 
 
-@pytest.mark.parametrize(("extension", "start"), [(".nrrd", b"NRRD"), (".nii.gz", b"\x1f\x8b"), (".nii", b"\x5c\x01\x00\x00")])
-def test_the_client_chooses_the_file_type(task: SegmentationTask, cases: Cases, extension: str, start: bytes) -> None:
+@pytest.mark.parametrize(
+    ("extension", "start"), [(".nrrd", b"NRRD"), (".nii.gz", b"\x1f\x8b"), (".nii", b"\x5c\x01\x00\x00")]
+)
+def test_the_client_chooses_the_file_type(
+    task: SegmentationTask, cases: Cases, extension: str, start: bytes
+) -> None:
     file, _ = task({"case": cases.find("A"), "result_extension": extension})
     assert file.endswith(extension)
     assert Path(file).read_bytes().startswith(start)
@@ -118,7 +134,11 @@ def test_raw_nrrd_on_request(task: SegmentationTask, cases: Cases) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "reply"),
-    [({}, Reply(".nrrd", True)), ({"result_compress": "false"}, Reply(".nrrd", False)), ({"result_extension": ".nii.gz"}, Reply(".nii.gz", True))],
+    [
+        ({}, Reply(".nrrd", True)),
+        ({"result_compress": "false"}, Reply(".nrrd", False)),
+        ({"result_extension": ".nii.gz"}, Reply(".nii.gz", True)),
+    ],
 )
 def test_reply_fields(fields: dict, reply: Reply) -> None:
     assert parse_reply(fields) == reply
@@ -136,10 +156,16 @@ def test_unknown_reply_fields_are_refused(fields: dict, text: str) -> None:
         parse_reply(fields)
 
 
-def test_a_case_of_other_sequences_is_refused(task: SegmentationTask, cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_of_other_sequences_is_refused(
+    task: SegmentationTask, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = cases.find("A")
-    monkeypatch.setattr(type(case.grouping), "sequences", property(lambda grouping: {"pd": grouping.choices[0].series}))
-    with pytest.raises(BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"):
+    monkeypatch.setattr(
+        type(case.grouping), "sequences", property(lambda grouping: {"pd": grouping.choices[0].series})
+    )
+    with pytest.raises(
+        BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"
+    ):
         task.prepared(case, task.predictor)
 
 

@@ -1,4 +1,6 @@
-"""Polls of /info/: answered without a look at the disk, made anew after every change of this server's own and every second, once for all who ask."""
+"""Polls of /info/: answered without a look at the disk, made anew after every change of this server's own and
+every second, once for all who ask.
+"""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""What a reader sees after clicks, boxes, removed points, undo and masks of his own; what is refused: `test_ask.py`."""
+"""What a reader sees after clicks, boxes, removed points, undo and masks of his own; what is refused:
+`test_ask.py`.
+"""
 
 import dataclasses
 import threading
@@ -16,7 +18,19 @@ from slem_app.serving.interactive_task import InteractiveTask
 from slem_app.serving.memory import Memory
 from slem_app.serving.readers import WHERE
 from slem_app.weights import BRAIN_SEQUENCES
-from tests.serving.language import NAMES, Desk, box, clear, look, negative, positive, remove, send_mask, start_over, undo
+from tests.serving.language import (
+    NAMES,
+    Desk,
+    box,
+    clear,
+    look,
+    negative,
+    positive,
+    remove,
+    send_mask,
+    start_over,
+    undo,
+)
 
 A, B, C = (20, 22, 18), (12, 30, 20), (26, 16, 24)
 
@@ -32,10 +46,17 @@ def other(shown: np.ndarray, voxel: tuple[int, int, int]) -> str:
 def test_slicer_and_ohif_see_a_model_for_clicks(task: InteractiveTask) -> None:
     info = task.info()
     assert (info["type"], info["dimension"]) == ("deepedit", 3)
-    assert info["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3, "background": 4}  # 4: Slicer asks for clicks of it, OHIF never meets it
+    assert info["labels"] == {
+        "necrosis": 1,
+        "edema": 2,
+        "enhancing tumor": 3,
+        "background": 4,
+    }  # 4: Slicer asks for clicks of it, OHIF never meets it
 
 
-def test_without_prompts_it_is_the_automatic_segmentation(task: InteractiveTask, sit: Callable, cases: Cases) -> None:
+def test_without_prompts_it_is_the_automatic_segmentation(
+    task: InteractiveTask, sit: Callable, cases: Cases
+) -> None:
     for key in ("A", "B", "B/t2f"):
         case = cases.find(key)
         expected = task.predictor.predict_case(case.grouping, case.sequence).array
@@ -74,7 +95,10 @@ def test_far_from_a_click_nothing_changes(sit: Callable) -> None:
     desk = sit()
     before = desk.plays(look())
     after = desk.plays(positive(other(before, A), A))
-    far = np.linalg.norm((np.indices(before.shape).transpose(1, 2, 3, 0) - A) * desk.grid.spacing, axis=-1) > 120
+    far = (
+        np.linalg.norm((np.indices(before.shape).transpose(1, 2, 3, 0) - A) * desk.grid.spacing, axis=-1)
+        > 120
+    )
     assert far.any()
     np.testing.assert_array_equal(after[far], before[far])
     assert (after != before).any()
@@ -87,7 +111,11 @@ def test_a_click_on_one_sequence_lies_at_the_same_place_of_another(sit: Callable
     same = tuple(int(v) for v in np.round(t2f.to_index(t1c.to_world(np.array(voxel)))))
     first, second = sit("B/t1c"), sit("B/t2f")
     label = other(first.plays(look()), voxel)
-    assert first.plays(positive(label, voxel))[voxel] == second.plays(positive(label, same))[same] == NAMES.index(label) + 1
+    assert (
+        first.plays(positive(label, voxel))[voxel]
+        == second.plays(positive(label, same))[same]
+        == NAMES.index(label) + 1
+    )
     assert second.said["steps"] == 1  # its own work, on its own grid
 
 
@@ -107,7 +135,11 @@ def test_foreground_and_background_of_one_label_leave_the_others_clicks_alone(si
     first, second = other(desk.plays(look()), A), other(desk.shown, B)
     desk.send(label=first, foreground=[list(A)], background=[list(C)])
     desk.send(label=second, foreground=[list(B)], background=[])
-    assert (desk.shown[A], desk.shown[B], desk.shown[C]) == (NAMES.index(first) + 1, NAMES.index(second) + 1, 0)
+    assert (desk.shown[A], desk.shown[B], desk.shown[C]) == (
+        NAMES.index(first) + 1,
+        NAMES.index(second) + 1,
+        0,
+    )
     assert desk.said["prompts"] == (3 if first != second else 1)
 
 
@@ -121,7 +153,9 @@ def test_undo_goes_back_step_by_step_to_the_automatic_segmentation(sit: Callable
         seen.append(desk.plays(positive(name, voxel)))
     for expected in reversed(seen[:-1]):
         np.testing.assert_array_equal(desk.plays(undo()), expected)
-    with pytest.raises(BadPrompt, match="there is nothing to undo: no step of this reader on this image is remembered"):
+    with pytest.raises(
+        BadPrompt, match="there is nothing to undo: no step of this reader on this image is remembered"
+    ):
         desk.plays(undo())
 
 
@@ -141,7 +175,10 @@ def test_a_removed_point_is_as_if_it_had_never_been(sit: Callable) -> None:
     np.testing.assert_array_equal(desk.plays(remove("background", B)), first)
     desk.plays(negative(B), positive("necrosis", C), remove("edema", A))
     np.testing.assert_array_equal(desk.shown, only.plays(negative(B), positive("necrosis", C)))
-    np.testing.assert_array_equal(desk.plays(undo()), sit(client_id="cleo").plays(positive("edema", A), negative(B), positive("necrosis", C)))
+    np.testing.assert_array_equal(
+        desk.plays(undo()),
+        sit(client_id="cleo").plays(positive("edema", A), negative(B), positive("necrosis", C)),
+    )
 
 
 @pytest.mark.parametrize("deed", [clear, start_over])
@@ -168,7 +205,9 @@ def test_an_edited_mask_takes_precedence_over_what_came_before(sit: Callable, se
     desk.plays(positive("edema", A))
     edited = np.zeros_like(desk.shown)
     edited[10:20, 10:20, 10:20] = 3
-    np.testing.assert_array_equal(desk.plays(send_mask(sent(edited, desk))), edited)  # the older click is listed still
+    np.testing.assert_array_equal(
+        desk.plays(send_mask(sent(edited, desk))), edited
+    )  # the older click is listed still
     after = desk.plays(positive("necrosis", (15, 15, 15)))
     assert after[15, 15, 15] == 1
     assert after[tuple(A)] != 2  # the click before the mask is not in effect
@@ -197,12 +236,17 @@ def test_a_submitted_label_is_what_further_clicks_change(task: InteractiveTask, 
     np.testing.assert_array_equal(elsewhere.plays(look()), before)
 
 
-def test_scribbles_of_slicer_change_the_segments_sent_with_them(make_task: Callable, sit: Callable, sent: Callable) -> None:
+def test_scribbles_of_slicer_change_the_segments_sent_with_them(
+    make_task: Callable, sit: Callable, sent: Callable
+) -> None:
     desk = sit(task=make_task(InferType.SCRIBBLES))
     painted = np.zeros(desk.request["case"].series.grid.shape, dtype=np.uint8)
     desk.grid = desk.request["case"].series.grid
     painted[25:30, 20:30, 20:22], painted[10:12, 20:30, 20], painted[5:9, 5:9, 5:9] = 4, 5, 1
-    info = [{"name": name, "id": n} for n, name in enumerate([*NAMES, "foreground_scribbles", "background_scribbles"], 1)]
+    info = [
+        {"name": name, "id": n}
+        for n, name in enumerate([*NAMES, "foreground_scribbles", "background_scribbles"], 1)
+    ]
     desk.send(label=str(sent(painted, desk)), label_info=info, selected_label_name="edema", roi=[])
     assert set(np.unique(desk.shown)) == {0, 1}  # Slicer gives value 1 to the label that was chosen
     assert desk.said["label_names"] == {"edema": 1}
@@ -237,11 +281,17 @@ def test_readers_without_a_name_are_told_apart_by_where_they_are(sit: Callable) 
 
 
 def test_many_readers_at_once_see_what_each_would_alone(sit: Callable) -> None:
-    deeds = {f"reader {n}": (positive(NAMES[n % 3], (10 + n, 20, 20)), negative((20, 12 + n, 20)), undo()) for n in range(4)}
+    deeds = {
+        f"reader {n}": (positive(NAMES[n % 3], (10 + n, 20, 20)), negative((20, 12 + n, 20)), undo())
+        for n in range(4)
+    }
     alone = {name: sit(client_id=f"alone {name}").plays(*each) for name, each in deeds.items()}
     together: dict[str, np.ndarray] = {}
     threads = [
-        threading.Thread(target=lambda name=name, each=each: together.__setitem__(name, sit(client_id=name).plays(*each))) for name, each in deeds.items()
+        threading.Thread(
+            target=lambda name=name, each=each: together.__setitem__(name, sit(client_id=name).plays(*each))
+        )
+        for name, each in deeds.items()
     ]
     for thread in threads:
         thread.start()
@@ -251,15 +301,22 @@ def test_many_readers_at_once_see_what_each_would_alone(sit: Callable) -> None:
         np.testing.assert_array_equal(together[name], shown)
 
 
-def test_after_a_restart_the_same_prompts_give_the_same_segmentation(make_task: Callable, sit: Callable) -> None:
+def test_after_a_restart_the_same_prompts_give_the_same_segmentation(
+    make_task: Callable, sit: Callable
+) -> None:
     desk = sit()
     shown = desk.plays(positive("necrosis", A), positive("edema", B), negative(C))
     desk.ask = make_task()
     np.testing.assert_array_equal(desk.plays(look()), shown)
-    assert "nothing of what was done before is known here: the 3 clicks were made again, label by label" in desk.said["notes"]
+    assert (
+        "nothing of what was done before is known here: the 3 clicks were made again, label by label"
+        in desk.said["notes"]
+    )
 
 
-def test_without_memory_the_same_prompts_give_the_same_segmentation(make_task: Callable, sit: Callable) -> None:
+def test_without_memory_the_same_prompts_give_the_same_segmentation(
+    make_task: Callable, sit: Callable
+) -> None:
     deeds = (positive("necrosis", A), positive("edema", B), remove("necrosis", A), negative(C))
     np.testing.assert_array_equal(sit(task=make_task(megabytes=0)).plays(*deeds), sit().plays(*deeds))
 
@@ -272,7 +329,9 @@ def test_a_changed_file_begins_anew(sit: Callable, cases: Cases, studies: Path) 
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), path)
     case = cases.find("A")
     desk.request["case"], desk.clicks = case, {}
-    np.testing.assert_array_equal(desk.plays(look()), desk.ask.predictor.predict_case(case.grouping, "t1c").array)
+    np.testing.assert_array_equal(
+        desk.plays(look()), desk.ask.predictor.predict_case(case.grouping, "t1c").array
+    )
     with pytest.raises(BadPrompt, match="nothing to undo"):
         desk.plays(undo())
 
@@ -292,7 +351,9 @@ def test_other_weights_begin_anew(make_task: Callable, sit: Callable) -> None:
 def test_a_second_click_neither_reads_nor_prepares(sit: Callable) -> None:
     desk = sit()
     desk.plays(positive("edema", A))
-    assert {"read", "prepare", "network", "view", "merge", "memory", "write", "total"} <= set(desk.said["latencies"])
+    assert {"read", "prepare", "network", "view", "merge", "memory", "write", "total"} <= set(
+        desk.said["latencies"]
+    )
     desk.plays(negative(B))
     assert desk.said["latencies"]["read"] == desk.said["latencies"]["prepare"] == 0
 
@@ -300,7 +361,12 @@ def test_a_second_click_neither_reads_nor_prepares(sit: Callable) -> None:
 # OHIF
 
 
-OHIF = {"restore_label_idx": False, "result_compress": False, "result_extension": ".nrrd", "result_dtype": "uint8"}
+OHIF = {
+    "restore_label_idx": False,
+    "result_compress": False,
+    "result_extension": ".nrrd",
+    "result_dtype": "uint8",
+}
 
 
 def test_points_that_ohif_leaks_from_another_image_are_left_out(sit: Callable) -> None:
@@ -310,7 +376,9 @@ def test_points_that_ohif_leaks_from_another_image_are_left_out(sit: Callable) -
     second.plays(positive("necrosis", (22, 26, 20)))
     assert second.said["prompts"] == 1
     assert "points of edema were left out: they are those of another image" in second.said["notes"]
-    second.clicks["edema"] = []  # once the label is clicked here, its own points take the place of the leaked ones
+    second.clicks[
+        "edema"
+    ] = []  # once the label is clicked here, its own points take the place of the leaked ones
     second.plays(positive("edema", (24, 20, 20)))
     assert second.said["prompts"] == 2
     assert not second.said["notes"]
@@ -324,7 +392,9 @@ def test_slicers_points_are_never_left_out(sit: Callable) -> None:
 
 
 @pytest.mark.parametrize("layout", ["nifti", "dicom"])
-def test_each_of_the_15_sets_of_sequences_is_corrected(task: InteractiveTask, subsets: Path, tmp_path: Path, layout: str) -> None:
+def test_each_of_the_15_sets_of_sequences_is_corrected(
+    task: InteractiveTask, subsets: Path, tmp_path: Path, layout: str
+) -> None:
     cases = Cases(subsets / layout, tmp_path / "uploads")
     for case in cases.ids():
         desk = Desk(task, {"case": cases.find(case)})

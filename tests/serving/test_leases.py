@@ -80,7 +80,9 @@ def test_a_damaged_file_is_forgotten(path: Path, clock: Clock, caplog: pytest.Lo
     assert "cannot be read" in caplog.text
 
 
-def test_a_full_disk_does_not_keep_a_case_from_its_reader(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_keep_a_case_from_its_reader(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise StorageFailed("no space left")
 

@@ -1,4 +1,6 @@
-"""Malformed DICOM files through the whole server: in the studies folder and sent up; every answer is quick, and an error says its reason."""
+"""Malformed DICOM files through the whole server: in the studies folder and sent up; every answer is quick,
+and an error says its reason.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,9 @@ class Folder:
         self.whole = {path: path.read_bytes() for path in self.slices}
         headers = {path: pydicom.dcmread(path, stop_before_pixels=True) for path in self.slices}
         self.study = headers[self.slices[0]].StudyInstanceUID
-        self.uids = {path: (header.SeriesInstanceUID, header.SOPInstanceUID) for path, header in headers.items()}
+        self.uids = {
+            path: (header.SeriesInstanceUID, header.SOPInstanceUID) for path, header in headers.items()
+        }
         self.web = requests.Session()
 
     def ask(self, method: str, path: str, **fields: object) -> requests.Response:
@@ -62,24 +66,35 @@ class Folder:
 
 
 @pytest.fixture(scope="module")
-def folder(models: Path, open_app: Callable, serve: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+def folder(
+    models: Path, open_app: Callable, serve: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Folder]:
     where = tmp_path_factory.mktemp("malformed")
     phantom.write_dicom(phantom.make(seed=1, **TINY), where / "studies", "ann")
-    with open_app({}, where, models_dir=str(models), score_load="0") as app, serve(build(app.serving, app)) as url:
+    with (
+        open_app({}, where, models_dir=str(models), score_load="0") as app,
+        serve(build(app.serving, app)) as url,
+    ):
         one = Folder(url, where / "studies")
         assert one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []
         yield one
-        assert one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []  # as if nothing had been
+        assert (
+            one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []
+        )  # as if nothing had been
         one.web.close()
 
 
-@pytest.mark.parametrize("count", [18, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "count", [18, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
 def test_a_study_with_a_malformed_file_is_shown_or_refused_with_a_reason(folder: Folder, count: int) -> None:
     for seed in range(count):
         folder.look(seed)
 
 
-@pytest.mark.parametrize("count", [18, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "count", [18, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
 def test_a_malformed_file_that_is_sent_is_refused_with_a_reason(folder: Folder, count: int) -> None:
     for seed in range(10_000, 10_000 + count):
         folder.send(seed)

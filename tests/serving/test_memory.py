@@ -32,7 +32,9 @@ def walk(start: Result) -> Callable[[int], tuple[Work, list[np.ndarray]]]:
         for n in range(steps):
             array = work.array.copy(order="K")
             array[n : n + 3, n : n + 3, n : n + 3] = 2 + n % 2
-            work = work.ahead(Moment(start, work.now.prompts.with_click(CLICKS[n]), {None: tuple(CLICKS[: n + 1])}), array)
+            work = work.ahead(
+                Moment(start, work.now.prompts.with_click(CLICKS[n]), {None: tuple(CLICKS[: n + 1])}), array
+            )
             seen.append(array)
         return work, seen
 
@@ -58,7 +60,9 @@ def test_a_step_holds_only_what_changed(walk: Callable) -> None:
 def test_a_step_is_found_in_the_box_that_may_have_changed(start: Result) -> None:
     array = start.prediction.array.copy(order="K")
     array[4, 5, 6] = 3
-    work = Work.begin(start).ahead(Moment(start, Prompts((CLICKS[0],))), array, changed=(slice(2, 9), slice(3, 9), slice(0, 20)))
+    work = Work.begin(start).ahead(
+        Moment(start, Prompts((CLICKS[0],))), array, changed=(slice(2, 9), slice(3, 9), slice(0, 20))
+    )
     assert work.past[0].box == (slice(4, 5), slice(5, 6), slice(6, 7))
     assert (work.back().array == start.prediction.array).all()
 

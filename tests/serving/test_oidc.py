@@ -26,7 +26,10 @@ class Service:
     """A provider with one user, whose claims the tests change."""
 
     def __init__(self) -> None:
-        self.key, self.other_key = RSAKey.generate_key(2048, {"kid": "1"}), RSAKey.generate_key(2048, {"kid": "1"})
+        self.key, self.other_key = (
+            RSAKey.generate_key(2048, {"kid": "1"}),
+            RSAKey.generate_key(2048, {"kid": "1"}),
+        )
         self.signs_with, self.url, self.codes = self.key, "", {}
         self.claims: dict = {}
         self.reset()
@@ -37,7 +40,13 @@ class Service:
         self.app.post("/token")(self.token)
 
     def reset(self) -> None:
-        self.signs_with, self.claims = self.key, {"preferred_username": "zoe", "realm_access": {"roles": ["slem-trainer", "offline_access", "slem-reader"]}}
+        self.signs_with, self.claims = (
+            self.key,
+            {
+                "preferred_username": "zoe",
+                "realm_access": {"roles": ["slem-trainer", "offline_access", "slem-reader"]},
+            },
+        )
 
     def about(self) -> dict:
         return {
@@ -57,13 +66,35 @@ class Service:
         self.codes[code] = asked["nonce"]
         return RedirectResponse(f"{asked['redirect_uri']}?code={code}&state={asked['state']}")
 
-    def token(self, grant_type: str = Form(), code: str = Form(""), username: str = Form(""), password: str = Form("")) -> JSONResponse:
-        good = code in self.codes if grant_type == "authorization_code" else (username, password) == ("zoe", "hospital")
+    def token(
+        self,
+        grant_type: str = Form(),
+        code: str = Form(""),
+        username: str = Form(""),
+        password: str = Form(""),
+    ) -> JSONResponse:
+        good = (
+            code in self.codes
+            if grant_type == "authorization_code"
+            else (username, password) == ("zoe", "hospital")
+        )
         if not good:
             return JSONResponse({"error": "invalid_grant"}, status_code=400)
         now = int(time.time())
-        told = {"iss": self.url, "aud": "slem-label", "sub": "1", "iat": now, "exp": now + 60, "nonce": self.codes.pop(code, None), **self.claims}
-        signed = jwt.encode({"alg": "RS256", "kid": "1"}, {name: value for name, value in told.items() if value is not None}, self.signs_with)
+        told = {
+            "iss": self.url,
+            "aud": "slem-label",
+            "sub": "1",
+            "iat": now,
+            "exp": now + 60,
+            "nonce": self.codes.pop(code, None),
+            **self.claims,
+        }
+        signed = jwt.encode(
+            {"alg": "RS256", "kid": "1"},
+            {name: value for name, value in told.items() if value is not None},
+            self.signs_with,
+        )
         return JSONResponse({"access_token": "x", "token_type": "bearer", "id_token": signed})
 
 
@@ -77,7 +108,12 @@ def service(serve: Callable) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def url(service: Service, serve: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     provider = Provider(service.url, "slem-label", "realm_access.roles", passwords=True)
-    access = open_access(Logins(UserFile(tmp_path_factory.mktemp("none") / "users.json")), "required", "127.0.0.1", provider=True)
+    access = open_access(
+        Logins(UserFile(tmp_path_factory.mktemp("none") / "users.json")),
+        "required",
+        "127.0.0.1",
+        provider=True,
+    )
     app = FastAPI()
     app.include_router(auth_router(access, provider))
     complete(app)
@@ -95,10 +131,19 @@ def browser(service: Service) -> Iterator[requests.Session]:
         yield session
 
 
-def test_a_browser_is_sent_to_the_service_and_comes_back_logged_in(url: str, browser: requests.Session) -> None:
-    assert "Log in with the account of your institution" in browser.get(f"{url}/auth/login?next=/ohif/x", timeout=30).text
+def test_a_browser_is_sent_to_the_service_and_comes_back_logged_in(
+    url: str, browser: requests.Session
+) -> None:
+    assert (
+        "Log in with the account of your institution"
+        in browser.get(f"{url}/auth/login?next=/ohif/x", timeout=30).text
+    )
     answer = browser.get(f"{url}/auth/oidc/begin?next=/ohif/x", timeout=30)
-    assert [urlsplit(one.url).path for one in answer.history] == ["/auth/oidc/begin", "/authorize", "/auth/oidc/end"]
+    assert [urlsplit(one.url).path for one in answer.history] == [
+        "/auth/oidc/begin",
+        "/authorize",
+        "/auth/oidc/end",
+    ]
     assert answer.url == f"{url}/ohif/x"
     assert COOKIE in browser.cookies
     assert "Logged in as zoe (trainer)" in browser.get(f"{url}/auth/login", timeout=30).text
@@ -107,7 +152,11 @@ def test_a_browser_is_sent_to_the_service_and_comes_back_logged_in(url: str, bro
 @pytest.mark.parametrize(
     ("claims", "status", "text"),
     [
-        ({"realm_access": {"roles": ["offline_access"]}}, 403, "zoe has none of the roles slem-reader, slem-trainer, slem-admin"),
+        (
+            {"realm_access": {"roles": ["offline_access"]}},
+            403,
+            "zoe has none of the roles slem-reader, slem-trainer, slem-admin",
+        ),
         ({"realm_access": "admin"}, 403, "has none of the roles"),
         ({"aud": "another"}, 401, "did not confirm the log-in"),
         ({"iss": "https://evil.example"}, 401, "did not confirm the log-in"),
@@ -126,7 +175,9 @@ def test_an_answer_that_is_not_for_this_log_in_counts_for_nothing(
     assert COOKIE not in browser.cookies
 
 
-def test_a_token_that_another_key_signed_counts_for_nothing(url: str, browser: requests.Session, service: Service) -> None:
+def test_a_token_that_another_key_signed_counts_for_nothing(
+    url: str, browser: requests.Session, service: Service
+) -> None:
     service.signs_with = service.other_key
     assert browser.get(f"{url}/auth/oidc/begin", timeout=30).status_code == 401
 
@@ -136,27 +187,51 @@ def test_an_answer_that_nobody_asked_for_counts_for_nothing(url: str, browser: r
     back = browser.get(sent, timeout=30, allow_redirects=False).headers["location"]
     with requests.Session() as another:
         assert another.get(back, timeout=30, headers={"Connection": "close"}).status_code == 401
-    assert browser.get(f"{url}/auth/oidc/end?code=x&state={parse_qs(urlsplit(sent).query)['state'][0]}", timeout=30).status_code == 401
+    assert (
+        browser.get(
+            f"{url}/auth/oidc/end?code=x&state={parse_qs(urlsplit(sent).query)['state'][0]}", timeout=30
+        ).status_code
+        == 401
+    )
     assert browser.get(f"{url}/auth/oidc/end", timeout=30).status_code == 401
 
 
 def test_slicers_dialog_gives_name_and_password_to_the_service(url: str, browser: requests.Session) -> None:
     answer = browser.post(f"{url}/auth/token", data={"username": "zoe", "password": "hospital"}, timeout=30)
-    told = browser.get(f"{url}/auth/token/valid", headers={"Authorization": f"bearer {answer.json()['access_token']}"}, timeout=30).json()
+    told = browser.get(
+        f"{url}/auth/token/valid",
+        headers={"Authorization": f"bearer {answer.json()['access_token']}"},
+        timeout=30,
+    ).json()
     assert (told["username"], told["roles"]) == ("zoe", ["trainer"])
-    assert browser.post(f"{url}/auth/token", data={"username": "zoe", "password": "guess"}, timeout=30).status_code == 401
+    assert (
+        browser.post(
+            f"{url}/auth/token", data={"username": "zoe", "password": "guess"}, timeout=30
+        ).status_code
+        == 401
+    )
 
 
 def test_a_service_that_does_not_answer_is_told(serve: Callable, tmp_path) -> None:
     provider = Provider("http://127.0.0.1:9/realm", "slem-label", passwords=True)
     app = FastAPI()
-    app.include_router(auth_router(open_access(Logins(UserFile(tmp_path / "users.json")), "required", "127.0.0.1", provider=True), provider))
+    app.include_router(
+        auth_router(
+            open_access(Logins(UserFile(tmp_path / "users.json")), "required", "127.0.0.1", provider=True),
+            provider,
+        )
+    )
     complete(app)
     app.add_middleware(SessionMiddleware, secret_key="x")
     with serve(app) as url:
         for answer in (
             requests.get(f"{url}/auth/oidc/begin", timeout=30, headers={"Connection": "close"}),
-            requests.post(f"{url}/auth/token", data={"username": "zoe", "password": "x"}, timeout=30, headers={"Connection": "close"}),
+            requests.post(
+                f"{url}/auth/token",
+                data={"username": "zoe", "password": "x"},
+                timeout=30,
+                headers={"Connection": "close"},
+            ),
         ):
             assert answer.status_code == 502
             assert "http://127.0.0.1:9/realm cannot be asked" in answer.json()["detail"]

@@ -1,4 +1,6 @@
-"""A patient's name stays in the files: everything is driven, and then looked for in logs, caches, notes, answers of failure and the audit log."""
+"""A patient's name stays in the files: everything is driven, and then looked for in logs, caches, notes,
+answers of failure and the audit log.
+"""
 
 import contextlib
 import gzip
@@ -34,22 +36,33 @@ class World:
         self.refusals: list[str] = []
 
     def ask(self, method: str, path: str, **fields: object) -> requests.Response:
-        answer = requests.request(method, self.url + path, timeout=60, headers={"Connection": "close"}, **fields)
+        answer = requests.request(
+            method, self.url + path, timeout=60, headers={"Connection": "close"}, **fields
+        )
         if answer.status_code >= 400:
             self.refusals.append(answer.text)
         return answer
 
 
 @pytest.fixture(scope="module")
-def world(click_models: Path, open_app: Callable, serve: Callable, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(
+    click_models: Path, open_app: Callable, serve: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("private")
     phantom.write_dicom(phantom.make(seed=1, **TINY), folder / "studies", "case1")
     for path in (folder / "studies").rglob("*.dcm"):
         image = pydicom.dcmread(path)
-        image.PatientName, image.PatientID, image.PatientBirthDate = "Zacharias^Quentin", "PID7734", "19330507"
+        image.PatientName, image.PatientID, image.PatientBirthDate = (
+            "Zacharias^Quentin",
+            "PID7734",
+            "19330507",
+        )
         image.ReferringPhysicianName, image.OperatorsName = "Doktor^X", "Ferdinand^Y"
         image.save_as(path)
-    with open_app({}, folder, models_dir=str(click_models), score_load="0") as app, serve(build(app.serving, app)) as url:
+    with (
+        open_app({}, folder, models_dir=str(click_models), score_load="0") as app,
+        serve(build(app.serving, app)) as url,
+    ):
         yield World(url, folder, app)
 
 
@@ -69,19 +82,29 @@ def drive(world: World) -> None:
     world.ask("GET", "/dicom-web/studies?PatientName=Zacharias*&limit=many")
     assert world.ask("POST", "/activelearning/first", json={}).json()["id"] == "case1"
     assert world.ask("GET", "/datastore/image?image=case1").ok
-    params = json.dumps({"client_id": "x", "edema": [[8, 9, 6]], "label": "edema", "result_extension": ".nii.gz"})
+    params = json.dumps(
+        {"client_id": "x", "edema": [[8, 9, 6]], "label": "edema", "result_extension": ".nii.gz"}
+    )
     label = world.ask("POST", "/infer/slem_brain_clicks?image=case1&output=image", data={"params": params})
     assert label.ok
-    assert world.ask("PUT", "/datastore/label?image=case1", files={"label": ("label.nii.gz", label.content)}).ok
+    assert world.ask(
+        "PUT", "/datastore/label?image=case1", files={"label": ("label.nii.gz", label.content)}
+    ).ok
     assert world.ask("GET", "/datastore/dataset").ok
     world.ask("GET", "/datastore/?output=all")
-    world.ask("PUT", "/session/", files=[("files", (f"{k}.dcm", path.read_bytes())) for k, path in enumerate(world.slices)])
+    world.ask(
+        "PUT",
+        "/session/",
+        files=[("files", (f"{k}.dcm", path.read_bytes())) for k, path in enumerate(world.slices)],
+    )
     world.ask("PUT", "/datastore/?image=new", files={"file": ("new.nii.gz", world.slices[0].read_bytes())})
     world.ask("POST", "/infer/slem_brain?image=nobody")
 
 
 def spoiled(world: World) -> None:
-    """Damaged headers among good ones, each kind of damage that may put a name where something else belongs."""
+    """Damaged headers among good ones, each kind of damage that may put a name where something
+    else belongs.
+    """
     path = world.slices[3]
     whole = path.read_bytes()
     header = f"/dicom-web/studies/{pydicom.dcmread(path).StudyInstanceUID}/series/{pydicom.dcmread(path).SeriesInstanceUID}"
@@ -104,10 +127,20 @@ def test_no_name_is_in_logs_caches_notes_or_failures(world: World, heard: Callab
     spoiled(world)
     assert len(world.refusals) > 10
     for text in (heard(), *world.refusals):
-        assert [text[max(0, text.find(name) - 200) : text.find(name) + 50] for name in NAMES if name in text] == []
+        assert [
+            text[max(0, text.find(name) - 200) : text.find(name) + 50] for name in NAMES if name in text
+        ] == []
     written = [path for path in (world.folder / "store").rglob("*") if path.is_file()]
-    written = [path for path in written if path.suffix != ".dcm"]  # a DICOM result belongs to the patient's study, and says so
-    assert {path.relative_to(world.folder / "store").parts[0] for path in written} >= {"labels", "images", "notes", "audit", "export"}
+    written = [
+        path for path in written if path.suffix != ".dcm"
+    ]  # a DICOM result belongs to the patient's study, and says so
+    assert {path.relative_to(world.folder / "store").parts[0] for path in written} >= {
+        "labels",
+        "images",
+        "notes",
+        "audit",
+        "export",
+    }
     for path in written:
         content = path.read_bytes()
         with contextlib.suppress(OSError, EOFError, zlib.error):
@@ -118,6 +151,13 @@ def test_no_name_is_in_logs_caches_notes_or_failures(world: World, heard: Callab
 def test_what_is_searched_for_is_not_in_the_log_of_requests(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uvicorn.access")
     logger = logging.getLogger("uvicorn.access")
-    logger.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/dicom-web/studies?PatientName=Zacharias", "1.1", 200)
+    logger.info(
+        '%s - "%s %s HTTP/%s" %d',
+        "127.0.0.1:1",
+        "GET",
+        "/dicom-web/studies?PatientName=Zacharias",
+        "1.1",
+        200,
+    )
     assert '"GET /dicom-web/studies HTTP/1.1" 200' in caplog.text
     assert "Zacharias" not in caplog.text

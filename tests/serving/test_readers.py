@@ -66,24 +66,37 @@ def test_a_client_without_cookies_is_its_id_and_its_machine(url: str, browser: r
 
 
 @pytest.mark.parametrize("cookie", ["x", "../../etc", "0" * 33, '"'])
-def test_a_cookie_that_is_none_of_ours_counts_for_nothing(url: str, browser: requests.Session, cookie: str) -> None:
-    assert browser.get(f"{url}/who", headers={"cookie": f"{COOKIE}={cookie}"}, timeout=30).json() == "@127.0.0.1"
+def test_a_cookie_that_is_none_of_ours_counts_for_nothing(
+    url: str, browser: requests.Session, cookie: str
+) -> None:
+    assert (
+        browser.get(f"{url}/who", headers={"cookie": f"{COOKIE}={cookie}"}, timeout=30).json() == "@127.0.0.1"
+    )
 
 
-def test_raw_label_maps_travel_compressed_to_those_who_can_read_it(url: str, browser: requests.Session) -> None:
+def test_raw_label_maps_travel_compressed_to_those_who_can_read_it(
+    url: str, browser: requests.Session
+) -> None:
     packed = browser.post(f"{url}/infer/model?output=image", headers={"accept-encoding": "gzip"}, timeout=30)
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.content == LABELS
     assert int(packed.headers["content-length"]) < 2000
     for address, encoding in (("output=image", "identity"), ("", "gzip")):
-        answer = browser.post(f"{url}/infer/model?{address}", headers={"accept-encoding": encoding}, timeout=30)
+        answer = browser.post(
+            f"{url}/infer/model?{address}", headers={"accept-encoding": encoding}, timeout=30
+        )
         assert "content-encoding" not in answer.headers
         assert answer.content == LABELS
 
 
 def test_a_client_is_known_by_what_it_says_or_by_its_headers(url: str) -> None:
     assert requests.get(f"{url}/what", params={"client": "my own"}, timeout=10).json() == "my own"
-    assert requests.get(f"{url}/what", headers={"Referer": f"{url}/ohif/monai-label?StudyInstanceUIDs=1"}, timeout=10).json() == "OHIF"
+    assert (
+        requests.get(
+            f"{url}/what", headers={"Referer": f"{url}/ohif/monai-label?StudyInstanceUIDs=1"}, timeout=10
+        ).json()
+        == "OHIF"
+    )
     assert requests.get(f"{url}/what", timeout=10).json().startswith("python-requests/")
     plain = http.client.HTTPConnection(url.removeprefix("http://"))  # as Slicer's plugin asks
     for client_id, told in (("eva", b'"3D Slicer"'), ("", b'""')):

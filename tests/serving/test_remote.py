@@ -1,4 +1,6 @@
-"""Cases of a PACS: found by any UID, new ones at once, never another patient's; settings and where things are kept."""
+"""Cases of a PACS: found by any UID, new ones at once, never another patient's; settings and where things are
+kept.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +57,9 @@ def test_any_series_of_a_study_is_an_image_on_its_own_grid(cases: Cases, folder:
 
 
 def test_what_is_not_listed_is_not_found(pacs: FakePacs, folder: Path, tmp_path: Path) -> None:
-    cases = Cases(open_studies(pacs.url, Settings(pacs_query="PatientID=ann"), tmp_path / "store"), tmp_path / "uploads")
+    cases = Cases(
+        open_studies(pacs.url, Settings(pacs_query="PatientID=ann"), tmp_path / "store"), tmp_path / "uploads"
+    )
     other = header(folder, "ben/2_t1c")
     for identifier in (str(other.SeriesInstanceUID), str(other.StudyInstanceUID), "1.2.3", "ann", "../x"):
         with pytest.raises(NotFound):
@@ -83,11 +87,15 @@ def test_a_pacs_that_does_not_answer_is_told(tmp_path: Path) -> None:
     source = open_studies("http://127.0.0.1:9/dicom-web", Settings(), tmp_path)
     assert isinstance(source, DicomWebSource)
     object.__setattr__(source.pacs, "pause", 0.0)
-    with pytest.raises(PacsFailed, match="the PACS at http://127.0.0.1:9/dicom-web gives no usable answer to its studies"):
+    with pytest.raises(
+        PacsFailed, match="the PACS at http://127.0.0.1:9/dicom-web gives no usable answer to its studies"
+    ):
         Cases(source, tmp_path / "uploads")
 
 
-@pytest.mark.parametrize("address", ["http://", "http://user:secret@pacs/dicom-web", "http://pacs/dicom-web?PatientID=1"])
+@pytest.mark.parametrize(
+    "address", ["http://", "http://user:secret@pacs/dicom-web", "http://pacs/dicom-web?PatientID=1"]
+)
 def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="the address of the PACS must be http://HOST:PORT/PATH") as error:
         open_studies(address, Settings(), tmp_path)

@@ -1,4 +1,6 @@
-"""Labels and DICOM segmentations: out to the shelf or the PACS, whatever it does meanwhile, and in from whoever has stored one."""
+"""Labels and DICOM segmentations: out to the shelf or the PACS, whatever it does meanwhile, and in from
+whoever has stored one.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -59,13 +61,17 @@ def away(pacs: FakePacs, tmp_path: Path) -> Results:
     """Results of a PACS."""
     cases = Cases(open_studies(pacs.url, Settings(), tmp_path / "store"), tmp_path / "store/uploads")
     object.__setattr__(cases.pacs.pacs, "pause", 0.01)
-    return Results(CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsHome(cases.pacs))
+    return Results(
+        CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsHome(cases.pacs)
+    )
 
 
 @pytest.fixture
 def here(folder: Path, tmp_path: Path) -> Results:
     """Results of a folder."""
-    datastore = CaseDatastore(Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    datastore = CaseDatastore(
+        Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
     return Results(datastore, Shelf(tmp_path / "store/dicom"))
 
 
@@ -104,18 +110,32 @@ def test_a_version_is_stored_as_a_segmentation_of_its_series(results: Results, s
         case = find(results, sequence)
     array = drawn(case)
     told = results.export(keep(results, case, array), case, EDITED)
-    assert (told["stored"], told["description"], told["kind"]) == (True, "Segmentation 1: slem_brain 2, corrected", "SEMIAUTOMATIC")
+    assert (told["stored"], told["description"], told["kind"]) == (
+        True,
+        "Segmentation 1: slem_brain 2, corrected",
+        "SEMIAUTOMATIC",
+    )
     [(series, instance)] = results.home.results(uid(case))
     assert (series, instance) == (told["series"], told["instance"])
     seg = results.home.get(uid(case), series, instance)
-    assert (seg.PatientID, seg.StudyInstanceUID, seg.SeriesNumber, seg.ContentCreatorName) == ("ann", uid(case), 1001, "eva^")
+    assert (seg.PatientID, seg.StudyInstanceUID, seg.SeriesNumber, seg.ContentCreatorName) == (
+        "ann",
+        uid(case),
+        1001,
+        "eva^",
+    )
     np.testing.assert_array_equal(read_seg(seg, case.series.grid, BRAIN_LABELS), array)
-    assert [one.SegmentLabel for one in highdicom.seg.Segmentation.from_dataset(seg).SegmentSequence] == list(BRAIN_LABELS.names)
+    assert [one.SegmentLabel for one in highdicom.seg.Segmentation.from_dataset(seg).SegmentSequence] == list(
+        BRAIN_LABELS.names
+    )
 
 
 def test_every_version_has_a_series_of_its_own(results: Results) -> None:
     case = find(results)
-    told = [results.export(keep(results, case, drawn(case, seed)), case, making) for seed, making in enumerate((EDITED, Making("MANUAL")))]
+    told = [
+        results.export(keep(results, case, drawn(case, seed)), case, making)
+        for seed, making in enumerate((EDITED, Making("MANUAL")))
+    ]
     assert len({one["series"] for one in told}) == 2
     assert told[1]["description"] == "Segmentation 2: drawn by hand"
     assert len(results.home.results(uid(case))) == 2
@@ -123,7 +143,9 @@ def test_every_version_has_a_series_of_its_own(results: Results) -> None:
 
 
 @pytest.mark.parametrize("fault", [status(409), cut(0.0)], ids=["409", "cut"])
-def test_what_cannot_be_stored_is_kept_told_and_sent_again(away: Results, pacs: FakePacs, fault: object) -> None:
+def test_what_cannot_be_stored_is_kept_told_and_sent_again(
+    away: Results, pacs: FakePacs, fault: object
+) -> None:
     case = find(away)
     pacs.fail("POST ", fault)
     version = keep(away, case, drawn(case))
@@ -146,7 +168,9 @@ def test_storing_is_tried_again_at_once_where_that_may_help(away: Results, pacs:
     assert away.export(keep(away, case, drawn(case)), case, EDITED)["stored"]
 
 
-def test_the_courier_sends_what_is_left_and_fetches_what_came(away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_courier_sends_what_is_left_and_fetches_what_came(
+    away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case, came = find(away), []
     courier = Courier(away, away.datastore.cases.pacs, came.append)
     pacs.fail("POST ", status(409))
@@ -155,7 +179,9 @@ def test_the_courier_sends_what_is_left_and_fetches_what_came(away: Results, pac
     courier.look()
     assert len(away.unsent()) == 1  # it was tried just now
     monkeypatch.setattr("slem_app.serving.courier.AGAIN", 0.0)
-    foreign = make_seg(drawn(case, 7), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL", creator="Kim^Li"))
+    foreign = make_seg(
+        drawn(case, 7), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL", creator="Kim^Li")
+    )
     pacs.shelf.put(foreign)
     courier.look()
     assert away.unsent() == []
@@ -168,20 +194,36 @@ def test_the_courier_sends_what_is_left_and_fetches_what_came(away: Results, pac
 def test_segmentations_of_others_become_versions(results: Results, kind: str, tag: str) -> None:
     case = find(results, "t2w")
     array = drawn(case, 3)
-    foreign = make_seg(array, case.series.grid, BRAIN_LABELS, case.series, Provenance(kind, "other" * (kind != "MANUAL"), "7", "By hand", creator="Kim^Li"))
+    foreign = make_seg(
+        array,
+        case.series.grid,
+        BRAIN_LABELS,
+        case.series,
+        Provenance(kind, "other" * (kind != "MANUAL"), "7", "By hand", creator="Kim^Li"),
+    )
     put(results.home, foreign)
     assert results.collect(case.id) == 1
     assert results.collect(case.id) == 0
     version = results.datastore.store.latest(case.id, tag)
-    assert (version.meta["sequence"], version.meta["series"], version.meta["dicom"]["description"]) == ("t2w", case.series.id, "By hand")
-    assert (version.record.reader, version.record.client, version.record.automatic) == ("Kim^Li", "SLeM Label", kind == "AUTOMATIC")
+    assert (version.meta["sequence"], version.meta["series"], version.meta["dicom"]["description"]) == (
+        "t2w",
+        case.series.id,
+        "By hand",
+    )
+    assert (version.record.reader, version.record.client, version.record.automatic) == (
+        "Kim^Li",
+        "SLeM Label",
+        kind == "AUTOMATIC",
+    )
     assert results.datastore.get_label_uri(case.id, tag) == str(version.label)
     np.testing.assert_array_equal(np.asarray(_voxels(version.label)), array)
     assert results.unsent() == []
     assert (case.id in results.datastore.get_labeled_images()) is (tag == "final")
 
 
-def test_a_segmentation_of_something_else_is_no_label_and_told_once(here: Results, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_segmentation_of_something_else_is_no_label_and_told_once(
+    here: Results, caplog: pytest.LogCaptureFixture
+) -> None:
     case = find(here)
     foreign = make_seg(drawn(case), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL"))
     for segment in foreign.SegmentSequence:
@@ -195,7 +237,9 @@ def test_a_segmentation_of_something_else_is_no_label_and_told_once(here: Result
 
 def test_a_label_of_nifti_images_has_no_segmentation(head: phantom.Phantom, tmp_path: Path) -> None:
     phantom.write_nifti(head, tmp_path / "studies", "A")
-    datastore = CaseDatastore(Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    datastore = CaseDatastore(
+        Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
     results, case = Results(datastore, Shelf(tmp_path / "dicom")), datastore.cases.find("A")
     assert results.export(keep(results, case, drawn(case)), case, EDITED) == {}
 

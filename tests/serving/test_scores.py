@@ -30,7 +30,9 @@ def served(models: Path) -> list[Predictor]:
 
 @pytest.fixture
 def make(datastore: CaseDatastore, served: list[Predictor], tmp_path: Path):
-    return lambda **more: Scores(tmp_path / "store" / "scores", datastore, lambda: served[-1:], seed=0, **more)
+    return lambda **more: Scores(
+        tmp_path / "store" / "scores", datastore, lambda: served[-1:], seed=0, **more
+    )
 
 
 def steps(scores: Scores) -> int:
@@ -44,7 +46,9 @@ def published(before: Predictor, seed: int) -> Predictor:
     """A model with other weights."""
     network = module.copy.deepcopy(before.network)
     network.head.weight.data.mul_(1 + 0.5 * seed)
-    return Predictor(Model(replace(before.card, sha256=f"{seed:064x}", file="x"), network, before.model.folder))
+    return Predictor(
+        Model(replace(before.card, sha256=f"{seed:064x}", file="x"), network, before.model.folder)
+    )
 
 
 def test_every_case_is_measured_once(make, served: list[Predictor]) -> None:
@@ -86,7 +90,9 @@ def test_a_model_that_comes_in_the_middle_measures_all(make, served: list[Predic
     assert scores.step()
     served.append(published(served[0], 1))
     assert steps(scores) == 2
-    assert {case: measures.change is None for case, measures in scores.of(BOTH)[0].items()} != dict.fromkeys(BOTH, True)  # one was measured before
+    assert {case: measures.change is None for case, measures in scores.of(BOTH)[0].items()} != dict.fromkeys(
+        BOTH, True
+    )  # one was measured before
 
 
 def test_only_the_latest_models_are_kept_on_disk(make, served: list[Predictor]) -> None:
@@ -95,7 +101,11 @@ def test_only_the_latest_models_are_kept_on_disk(make, served: list[Predictor]) 
         steps(scores)
         served.append(published(served[0], seed))
     steps(scores)
-    assert len(list((scores.folder / "A").glob("*.json"))) == len(list((scores.folder / "A").glob("*.npz"))) == KEPT
+    assert (
+        len(list((scores.folder / "A").glob("*.json")))
+        == len(list((scores.folder / "A").glob("*.npz")))
+        == KEPT
+    )
     assert steps(make()) == 0
 
 
@@ -111,14 +121,20 @@ def test_a_damaged_file_is_measured_anew(make) -> None:
     steps(scores)
     path = next((scores.folder / "A").glob("*.json"))
     table = json.loads(path.read_text())
-    for text in (path.read_text()[:100], json.dumps(table | {"format": 0}), json.dumps(table | {"measures": {}})):
+    for text in (
+        path.read_text()[:100],
+        json.dumps(table | {"format": 0}),
+        json.dumps(table | {"measures": {}}),
+    ):
         path.write_text(text)
         assert steps(make()) == 1
     next((scores.folder / "A").glob("*.npz")).write_bytes(b"PK")  # only the comparison is lost
     assert steps(make()) == 0
 
 
-def test_a_damaged_segmentation_of_the_model_before_costs_the_comparison_only(make, served: list[Predictor]) -> None:
+def test_a_damaged_segmentation_of_the_model_before_costs_the_comparison_only(
+    make, served: list[Predictor]
+) -> None:
     scores = make()
     steps(scores)
     next((scores.folder / "A").glob("*.npz")).write_bytes(b"PK")
@@ -129,7 +145,9 @@ def test_a_damaged_segmentation_of_the_model_before_costs_the_comparison_only(ma
     assert measures["B"].change is not None
 
 
-def test_a_case_that_cannot_be_measured_is_said_once_and_does_not_stop_the_others(make, studies: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_case_that_cannot_be_measured_is_said_once_and_does_not_stop_the_others(
+    make, studies: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (studies / "A/A-t1c.nii.gz").write_bytes((studies / "A/A-t1c.nii.gz").read_bytes()[:2000])
     scores = make()
     assert steps(scores) == 1
@@ -138,13 +156,18 @@ def test_a_case_that_cannot_be_measured_is_said_once_and_does_not_stop_the_other
     assert caplog.text.count("case A cannot be measured") == 1
 
 
-def test_what_is_labelled_is_counted_by_label(make, datastore: CaseDatastore, studies: Path, tmp_path: Path) -> None:
+def test_what_is_labelled_is_counted_by_label(
+    make, datastore: CaseDatastore, studies: Path, tmp_path: Path
+) -> None:
     scores = make()
     assert scores.labelled_ml() == {}
     datastore.save_label("A", str(studies / "A/A-seg.nii.gz"), "final", {})
     steps(scores)
     array = nibabel.load(studies / "A/A-seg.nii.gz").get_fdata()
-    expected = {name: (array == value).sum() * 0.064 for value, name in enumerate(("necrosis", "edema", "enhancing tumor"), 1)}
+    expected = {
+        name: (array == value).sum() * 0.064
+        for value, name in enumerate(("necrosis", "edema", "enhancing tumor"), 1)
+    }
     assert scores.labelled_ml() == pytest.approx(expected)
     assert make().labelled_ml() == pytest.approx(expected)
     empty = nibabel.load(studies / "A/A-seg.nii.gz")
@@ -154,7 +177,9 @@ def test_what_is_labelled_is_counted_by_label(make, datastore: CaseDatastore, st
     assert sum(scores.labelled_ml().values()) == 0
 
 
-def test_the_thread_works_and_waits_while_a_request_is_answered(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_works_and_waits_while_a_request_is_answered(
+    make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "QUIET", 0.0)
     scores = make(load=1.0)
     with scores.busy():
@@ -168,7 +193,9 @@ def test_the_thread_works_and_waits_while_a_request_is_answered(make, monkeypatc
     assert not scores.thread.is_alive()
 
 
-def test_a_request_that_comes_in_the_middle_of_a_pass_stops_it_and_so_does_the_end(make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_comes_in_the_middle_of_a_pass_stops_it_and_so_does_the_end(
+    make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "QUIET", 0.0)
     layers, reached, go_on = [], threading.Event(), threading.Event()
     original = torch.nn.Conv3d.forward
@@ -193,11 +220,15 @@ def test_a_request_that_comes_in_the_middle_of_a_pass_stops_it_and_so_does_the_e
     assert scores.of(BOTH)[0] == {}
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads have a priority of their own on Linux only")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="threads have a priority of their own on Linux only"
+)
 def test_its_priority_is_low_and_the_servers_is_unchanged(make, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.getpriority(os.PRIO_PROCESS, 0)
     scores, seen = make(load=1.0), []
-    monkeypatch.setattr(Scores, "step", lambda self: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    monkeypatch.setattr(
+        Scores, "step", lambda self: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    )
     monkeypatch.setattr(module, "QUIET", 0.0)
     scores.start()
     wait_until(lambda: seen, PATIENCE, pause=0.02)
@@ -213,7 +244,9 @@ def test_no_load_no_thread(make) -> None:
     assert scores.thread is None
 
 
-def test_a_full_disk_does_not_end_the_thread(make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_does_not_end_the_thread(
+    make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "QUIET", 0.0)
     monkeypatch.setattr(module, "POLL", 0.05)
     calls = []

@@ -1,4 +1,6 @@
-"""Which version answers whom: the served one at once, a reader at work keeps his until the case is done; the disk is followed."""
+"""Which version answers whom: the served one at once, a reader at work keeps his until the case is done; the
+disk is followed.
+"""
 
 import dataclasses
 import shutil
@@ -22,7 +24,9 @@ from tests.waiting import wait_until
 def made(models: Path) -> Callable[[str], Predictor]:
     """`made("2")`: a predictor of that version."""
     model = load_model(models / "slem_brain")
-    return lambda version: Predictor(dataclasses.replace(model, card=dataclasses.replace(model.card, version=version)))
+    return lambda version: Predictor(
+        dataclasses.replace(model, card=dataclasses.replace(model.card, version=version))
+    )
 
 
 @pytest.fixture

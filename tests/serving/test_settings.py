@@ -13,10 +13,20 @@ def test_no_settings_are_the_defaults() -> None:
 
 
 def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
-    conf = {"models": "a, b", "store": str(tmp_path), "threads": "2", "cache_mb": "64", "register": "true", "device": "cpu", "server_mode": "true"}
+    conf = {
+        "models": "a, b",
+        "store": str(tmp_path),
+        "threads": "2",
+        "cache_mb": "64",
+        "register": "true",
+        "device": "cpu",
+        "server_mode": "true",
+    }
     settings = parse_settings(conf)
     assert parse_settings({"experts": "eva, tom"}).experts == ("eva", "tom")
-    assert settings == Settings(models=("a", "b"), store=tmp_path, threads=2, cache_mb=64, register=True, device="cpu")
+    assert settings == Settings(
+        models=("a", "b"), store=tmp_path, threads=2, cache_mb=64, register=True, device="cpu"
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ def finish(datastore: CaseDatastore, case: str, tmp_path: Path) -> None:
 
 
 def chooser_of(datastore: CaseDatastore, tmp_path: Path, minutes: float = 30) -> Chooser:
-    return Chooser(Scores(tmp_path / "scores", datastore, lambda: []), Leases(tmp_path / "leases.json", minutes), seed=0)
+    return Chooser(
+        Scores(tmp_path / "scores", datastore, lambda: []), Leases(tmp_path / "leases.json", minutes), seed=0
+    )
 
 
 @pytest.fixture
@@ -37,7 +39,9 @@ def chooser(datastore: CaseDatastore, tmp_path: Path) -> Chooser:
 
 @pytest.fixture
 def ask(chooser: Chooser, datastore: CaseDatastore) -> Ask:
-    return lambda strategy, reader="ann": chooser.strategies()[strategy]({"strategy": strategy, "client_id": reader}, datastore)
+    return lambda strategy, reader="ann": chooser.strategies()[strategy](
+        {"strategy": strategy, "client_id": reader}, datastore
+    )
 
 
 @pytest.fixture
@@ -47,10 +51,16 @@ def many(heads: dict, tmp_path: Path) -> CaseDatastore:
         (tmp_path / f"many/{number:02}").mkdir()
         for path in (tmp_path / "many/00").iterdir():
             (tmp_path / f"many/{number:02}" / path.name.replace("00-", f"{number:02}-")).symlink_to(path)
-    return CaseDatastore(Cases(tmp_path / "many", tmp_path / "store" / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS})
+    return CaseDatastore(
+        Cases(tmp_path / "many", tmp_path / "store" / "uploads"),
+        tmp_path / "store",
+        {"slem_brain": BRAIN_LABELS},
+    )
 
 
-def test_first_goes_by_name_and_passes_over_what_is_done(ask: Ask, datastore: CaseDatastore, tmp_path: Path) -> None:
+def test_first_goes_by_name_and_passes_over_what_is_done(
+    ask: Ask, datastore: CaseDatastore, tmp_path: Path
+) -> None:
     assert ask("first")["id"] == ask("first")["id"] == "A"
     finish(datastore, "A", tmp_path)
     assert ask("first")["id"] == "B"
@@ -59,14 +69,18 @@ def test_first_goes_by_name_and_passes_over_what_is_done(ask: Ask, datastore: Ca
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_labelled_cases_are_never_offered_and_nothing_when_all_are(ask: Ask, datastore: CaseDatastore, strategy: str, tmp_path: Path) -> None:
+def test_labelled_cases_are_never_offered_and_nothing_when_all_are(
+    ask: Ask, datastore: CaseDatastore, strategy: str, tmp_path: Path
+) -> None:
     finish(datastore, "B", tmp_path)
     assert [ask(strategy)["id"] for _ in range(3)] == ["A"] * 3
     finish(datastore, "A", tmp_path)
     assert ask(strategy) is None
 
 
-def test_a_final_label_counts_whatever_the_request_asks_for(chooser: Chooser, datastore: CaseDatastore, tmp_path: Path) -> None:
+def test_a_final_label_counts_whatever_the_request_asks_for(
+    chooser: Chooser, datastore: CaseDatastore, tmp_path: Path
+) -> None:
     finish(datastore, "A", tmp_path)  # an empty label, which has no edema
     for request in ({"labels": ["edema"]}, {"label_tag": "original"}):
         assert chooser.strategies()["first"](request, datastore)["id"] == "B"
@@ -94,13 +108,18 @@ def test_readers_who_ask_at_the_same_moment_get_different_cases(many: CaseDatast
 
 
 def test_a_restart_keeps_the_leases(many: CaseDatastore, tmp_path: Path) -> None:
-    given = [chooser_of(many, tmp_path).next("first", {"client_id": f"reader {n}"}, many)["id"] for n in range(5)]
+    given = [
+        chooser_of(many, tmp_path).next("first", {"client_id": f"reader {n}"}, many)["id"] for n in range(5)
+    ]
     assert given == ["00", "01", "02", "03", "04"]
 
 
 def test_a_lease_ends_in_time_and_when_the_case_is_saved(datastore: CaseDatastore, tmp_path: Path) -> None:
     now = [1000.0]
-    chooser = Chooser(Scores(tmp_path / "scores", datastore, lambda: []), Leases(tmp_path / "leases.json", 30, clock=lambda: now[0]))
+    chooser = Chooser(
+        Scores(tmp_path / "scores", datastore, lambda: []),
+        Leases(tmp_path / "leases.json", 30, clock=lambda: now[0]),
+    )
     first = chooser.next("first", {"client_id": "ann"}, datastore)
     assert (first["id"], first["leased_until"]) == ("A", 1000 + 1800)
     assert chooser.next("first", {"client_id": "ben"}, datastore)["id"] == "B"
@@ -129,7 +148,9 @@ def test_one_reader_gets_another_case_each_time_and_then_the_oldest_again(ask: A
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_case_that_cannot_be_shown_is_passed_over(ask: Ask, datastore: CaseDatastore, studies: Path, strategy: str, tmp_path: Path) -> None:
+def test_a_case_that_cannot_be_shown_is_passed_over(
+    ask: Ask, datastore: CaseDatastore, studies: Path, strategy: str, tmp_path: Path
+) -> None:
     for path in (studies / "A").iterdir():
         path.rename(path.with_name(f"A-zz{path.name[-9]}{path.stat().st_size}.nii.gz"))  # no known sequence
     assert {ask(strategy)["id"] for _ in range(3)} == {"B"}
@@ -148,7 +169,9 @@ def test_the_reply_tells_why(chooser: Chooser, ask: Ask) -> None:
     assert blind["strategy_notes"] == ["no case that is left is measured yet: drawn at random"]
     none = dict.fromkeys(BRAIN_LABELS.names, 0.0)
     for case, uncertainty in (("A", 0.2), ("B", 0.6)):
-        measures = Measures(uncertainty, dict.fromkeys(none, uncertainty), dict.fromkeys(none, 1.0), np.zeros(2, np.float32))
+        measures = Measures(
+            uncertainty, dict.fromkeys(none, uncertainty), dict.fromkeys(none, 1.0), np.zeros(2, np.float32)
+        )
         chooser.scores.entries[case] = {"": Entry("", "", 0.0, measures)}
     chooser.leases.leases.clear()
     told = ask("disagreement")

@@ -1,4 +1,6 @@
-"""The Train buttons: start, status, stop and end in MONAI Label's words, with a real process; what a restarted server finds."""
+"""The Train buttons: start, status, stop and end in MONAI Label's words, with a real process; what a
+restarted server finds.
+"""
 
 import os
 import signal
@@ -49,7 +51,11 @@ def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None
     """A round from the first click to its end, as the clients see it."""
     assert ask("GET", "/train/?check_if_running=true").status_code == 404
     assert ask("GET", "/train/").status_code == 404
-    begun = ask("POST", "/train/", json={"slem_brain": {"max_epochs": [1, 2], "name": "mine", "device": ["cpu"], "client_id": "x"}}).json()
+    begun = ask(
+        "POST",
+        "/train/",
+        json={"slem_brain": {"max_epochs": [1, 2], "name": "mine", "device": ["cpu"], "client_id": "x"}},
+    ).json()
     assert begun["slem_brain"]["result"]["status"] == RUNNING
     assert 0 <= trainer.stats()["best_metric"] <= 1
     assert trainer.stats()["total_time"] == ""
@@ -60,13 +66,19 @@ def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None
     assert ask("POST", "/train/pretraining", json={}).status_code == 404
     wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404, 300)
     done = ask("GET", "/train/").json()
-    assert (done["status"], done["request"]["model"], len(ask("GET", "/train/?all=true").json())) == ("DONE", "slem_brain", 1)
+    assert (done["status"], done["request"]["model"], len(ask("GET", "/train/?all=true").json())) == (
+        "DONE",
+        "slem_brain",
+        1,
+    )
     assert any("mean Dice" in line for line in done["details"])
     stats = trainer.stats()
     assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
     assert stats["total_time"] != ""
     assert ask("DELETE", "/train/").json() is None
-    assert ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200  # though the process may not have ended yet
+    assert (
+        ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200
+    )  # though the process may not have ended yet
     stopped = ask("DELETE", "/train/").json()
     assert (stopped["status"], stopped["id"]) == ("STOPPED", trainer.trainings.over)
 
@@ -122,4 +134,8 @@ def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled
         assert "on the hold-out" in told["reason"]
     folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
     told = trainings.tasks()[-1]
-    assert (told["status"], told["published"], "nothing was published" in told["reason"]) == ("ERROR", 0, True)
+    assert (told["status"], told["published"], "nothing was published" in told["reason"]) == (
+        "ERROR",
+        0,
+        True,
+    )

@@ -1,4 +1,6 @@
-"""The queue in front of the network: in turn by reader, bounded, with an end to waiting, without requests whose client has gone."""
+"""The queue in front of the network: in turn by reader, bounded, with an end to waiting, without requests
+whose client has gone.
+"""
 
 import asyncio
 import threading
@@ -26,7 +28,9 @@ class Bench:
     async def ask(self, *names: str) -> None:
         """Requests 'reader/what', one after the other."""
         for name in names:
-            self.tasks.append(asyncio.create_task(self.turns.run(name.partition("/")[0], lambda name=name: self.work(name))))
+            self.tasks.append(
+                asyncio.create_task(self.turns.run(name.partition("/")[0], lambda name=name: self.work(name)))
+            )
             await asyncio.sleep(0)
 
     async def end(self) -> list:
@@ -173,7 +177,9 @@ def test_a_crowd_is_let_in_a_few_at_a_time_and_others_are_not_held_up() -> None:
             await asyncio.sleep(0)
 
         crowd = CrowdMiddleware(app, ("/dicom-web/",), 2)
-        ask = lambda path: asyncio.create_task(crowd({"type": "http", "method": "GET", "path": path}, None, send))  # noqa: E731
+        ask = lambda path: asyncio.create_task(
+            crowd({"type": "http", "method": "GET", "path": path}, None, send)
+        )
         with pytest.raises(ZeroDivisionError):
             await ask("/dicom-web/fails")
         waiting = [ask("/dicom-web/studies") for _ in range(6)]

@@ -1,4 +1,6 @@
-"""Two models over one folder of studies: each is offered what it is for, learns from its own labels, and says plainly what is not for it."""
+"""Two models over one folder of studies: each is offered what it is for, learns from its own labels, and says
+plainly what is not for it.
+"""
 
 import dataclasses
 import shutil
@@ -46,7 +48,16 @@ def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with an untrained one of the abdomen beside that of the brain."""
     folder = tmp_path_factory.mktemp("two")
     shutil.copytree(models / "slem_brain", folder / "slem_brain")
-    config = SegmenterConfig(sequences=3, regions=4, channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prompts=10)
+    config = SegmenterConfig(
+        sequences=3,
+        regions=4,
+        channels=(4, 6),
+        blocks=(1, 1),
+        stem_channels=4,
+        context_levels=(1,),
+        deep_supervision=0,
+        prompts=10,
+    )
     torch.manual_seed(0)
     network = build(config)
     with torch.no_grad():
@@ -55,16 +66,29 @@ def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     preparation = Preparation(spacing=(8.0, 8.0, 8.0), multiple=8, stripped=False)
     card = load_recipe("chaos_clicks").card
     for name in ("slem_abdomen", "third"):
-        own = dataclasses.replace(card, name=name, version="test", network=config, preparation=preparation, postprocess=PostProcess(config.prior))
+        own = dataclasses.replace(
+            card,
+            name=name,
+            version="test",
+            network=config,
+            preparation=preparation,
+            postprocess=PostProcess(config.prior),
+        )
         save_model(folder / name, own, network)
     return folder
 
 
 @pytest.fixture
-def make(both: Path, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MONAILabelApp]:
+def make(
+    both: Path, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., MONAILabelApp]:
     monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
-    return lambda models: kind(str(MAIN.parent), str(both), {"models": models, "models_dir": str(two), "store": str(tmp_path / "store")})
+    return lambda models: kind(
+        str(MAIN.parent),
+        str(both),
+        {"models": models, "models_dir": str(two), "store": str(tmp_path / "store")},
+    )
 
 
 @pytest.fixture
@@ -79,7 +103,9 @@ def label(app: MONAILabelApp, case: str, tmp_path: Path, **info: object) -> dict
     array = np.full(found.series.grid.shape, 2, np.uint8)
     array[:1] = 0
     path = tmp_path / f"{case}.nii.gz"
-    write_nifti(array, found.series.grid, BRAIN_LABELS if case in "AB" else load_recipe("chaos").card.labels, path)
+    write_nifti(
+        array, found.series.grid, BRAIN_LABELS if case in "AB" else load_recipe("chaos").card.labels, path
+    )
     info = {"label_info": [{"name": name, "idx": n} for n, name in enumerate(names, 1)], **info}
     app.on_save_label(case, app.datastore().save_label(case, str(path), "final", info))
     return app.datastore().get_label_info(case, "final")
@@ -94,7 +120,10 @@ def test_info_tells_each_models_labels_and_all_of_them_as_a_list(app: MONAILabel
     }
     assert isinstance(info["labels"], list)  # OHIF needs that
     assert set(info["labels"]) == {*PARTS, *ORGANS, "background"}
-    assert {name: trainer["labels"] for name, trainer in info["trainers"].items()} == {"slem_brain": PARTS, "slem_abdomen": ORGANS}
+    assert {name: trainer["labels"] for name, trainer in info["trainers"].items()} == {
+        "slem_brain": PARTS,
+        "slem_abdomen": ORGANS,
+    }
     assert info["strategies"]["balanced"]["config"] == {"model": ["any", "slem_brain", "slem_abdomen"]}
 
 
@@ -123,12 +152,28 @@ def test_each_model_segments_its_own(app: MONAILabelApp, belly: phantom.BodyPhan
 @pytest.mark.parametrize(
     ("case", "model", "text"),
     [
-        ("A", "slem_abdomen", "case A is not for slem_abdomen, which segments t1_in, t1_out, t2: it has t1n, t1c, t2w, t2f; use slem_brain"),
-        ("C", "slem_brain", "case C is not for slem_brain, which segments t1n, t1c, t2w, t2f: it has t1_in, t1_out, t2; use slem_abdomen or"),
+        (
+            "A",
+            "slem_abdomen",
+            (
+                "case A is not for slem_abdomen, which segments t1_in, t1_out, t2: it has t1n, t1c, t2w, "
+                "t2f; use slem_brain"
+            ),
+        ),
+        (
+            "C",
+            "slem_brain",
+            (
+                "case C is not for slem_brain, which segments t1n, t1c, t2w, t2f: it has t1_in, t1_out, t2; "
+                "use slem_abdomen or"
+            ),
+        ),
         ("A", "slem_abdomen_clicks", "case A is not for slem_abdomen_clicks"),
     ],
 )
-def test_the_wrong_model_says_so_and_names_the_right_one(app: MONAILabelApp, case: str, model: str, text: str) -> None:
+def test_the_wrong_model_says_so_and_names_the_right_one(
+    app: MONAILabelApp, case: str, model: str, text: str
+) -> None:
     with pytest.raises(BadStudy, match=text):
         app.infer({"model": model, "image": case, "liver": [[1, 1, 1]]})
 
@@ -149,7 +194,10 @@ def test_labels_go_by_the_case_where_no_model_is_named(app: MONAILabelApp, tmp_p
 
 
 def test_a_reader_may_ask_for_cases_of_one_model(app: MONAILabelApp, tmp_path: Path) -> None:
-    asked = [app.next_sample({"strategy": "balanced", "client_id": f"r{n}", "model": ["slem_abdomen"]})["id"] for n in range(2)]
+    asked = [
+        app.next_sample({"strategy": "balanced", "client_id": f"r{n}", "model": ["slem_abdomen"]})["id"]
+        for n in range(2)
+    ]
     assert sorted(asked) == ["C", "D"]
     assert app.next_sample({"strategy": "balanced", "client_id": "r3", "model": "slem_abdomen"}) == {}
     assert app.next_sample({"strategy": "balanced", "client_id": "r3", "model": "any"})["id"] in "AB"
@@ -161,7 +209,9 @@ def test_a_case_for_no_model_is_not_offered(make: Callable[..., MONAILabelApp]) 
     app = make("slem_abdomen")
     found = {app.next_sample({"strategy": "first", "client_id": f"r{n}"}).get("id") for n in range(3)}
     assert found == {"C", "D", None}
-    with pytest.raises(BadStudy, match=r"it has t1n, t1c, t2w, t2f; none of this server's models \(slem_abdomen\) is for it"):
+    with pytest.raises(
+        BadStudy, match=r"it has t1n, t1c, t2w, t2f; none of this server's models \(slem_abdomen\) is for it"
+    ):
         app.infer({"model": "slem_abdomen", "image": "A"})
 
 
@@ -169,7 +219,12 @@ def test_the_background_measures_each_case_by_its_own_model(app: MONAILabelApp) 
     scores = app.serving.scores
     while scores.step():
         pass
-    assert scores.models("ABCD") == {"A": "slem_brain", "B": "slem_brain", "C": "slem_abdomen", "D": "slem_abdomen"}
+    assert scores.models("ABCD") == {
+        "A": "slem_brain",
+        "B": "slem_brain",
+        "C": "slem_abdomen",
+        "D": "slem_abdomen",
+    }
     for name, cases, names in (("slem_brain", "AB", PARTS), ("slem_abdomen", "CD", ORGANS)):
         measures, notes = scores.of("ABCD", name)
         assert (sorted(measures), notes) == (list(cases), ())
@@ -179,7 +234,9 @@ def test_the_background_measures_each_case_by_its_own_model(app: MONAILabelApp) 
     assert not scores.step()
 
 
-def test_an_upload_without_a_telling_name_is_what_the_asked_model_looks_at_first(app: MONAILabelApp, belly: phantom.BodyPhantom, tmp_path: Path) -> None:
+def test_an_upload_without_a_telling_name_is_what_the_asked_model_looks_at_first(
+    app: MONAILabelApp, belly: phantom.BodyPhantom, tmp_path: Path
+) -> None:
     path = tmp_path / "volume.nii.gz"
     phantom.write_nifti(belly, tmp_path / "up", "u", layout="nifti")
     shutil.copy(tmp_path / "up/u/t1_in.nii.gz", path)
@@ -193,12 +250,18 @@ def test_an_upload_without_a_telling_name_is_what_the_asked_model_looks_at_first
 
 
 @pytest.mark.slow
-def test_train_starts_each_model_on_its_own_labels_one_after_the_other(app: MONAILabelApp, tmp_path: Path) -> None:
+def test_train_starts_each_model_on_its_own_labels_one_after_the_other(
+    app: MONAILabelApp, tmp_path: Path
+) -> None:
     serving = app.serving
     for case in "AC":
         label(app, case, tmp_path)
     trainings = serving.trainings
-    trainings.defaults |= {"epoch_steps": 1, "max_epochs": 1, "settings": {"patch": [16, 16, 16], "interact": {"views": [16]}}}
+    trainings.defaults |= {
+        "epoch_steps": 1,
+        "max_epochs": 1,
+        "settings": {"patch": [16, 16, 16], "interact": {"views": [16]}},
+    }
     with served(train_router(trainings, serving.trainers)) as ask:
         begun = ask("POST", "/train/", json={"device": "cpu"}).json()
         assert begun["slem_brain"]["result"]["request"]["model"] == "slem_brain"
@@ -209,15 +272,23 @@ def test_train_starts_each_model_on_its_own_labels_one_after_the_other(app: MONA
             assert time.time() < end
             time.sleep(0.1)
         tasks = ask("GET", "/train/?all=true").json()
-    assert [(one["request"]["model"], one["status"], one["skipped"]) for one in tasks] == [("slem_brain", "DONE", {}), ("slem_abdomen", "DONE", {})], tasks
+    assert [(one["request"]["model"], one["status"], one["skipped"]) for one in tasks] == [
+        ("slem_brain", "DONE", {}),
+        ("slem_abdomen", "DONE", {}),
+    ], tasks
 
 
-def test_a_model_without_labels_does_not_keep_the_other_from_training(app: MONAILabelApp, tmp_path: Path) -> None:
+def test_a_model_without_labels_does_not_keep_the_other_from_training(
+    app: MONAILabelApp, tmp_path: Path
+) -> None:
     label(app, "C", tmp_path)
     trainings = app.serving.trainings
     with served(train_router(trainings, app.serving.trainers)) as ask:
         begun = ask("POST", "/train/", json={"device": "cpu"}).json()
-        assert begun["slem_brain"] == {"result": None, "detail": "no case has a label of slem_brain yet: submit at least one, then train"}
+        assert begun["slem_brain"] == {
+            "result": None,
+            "detail": "no case has a label of slem_brain yet: submit at least one, then train",
+        }
         assert begun["slem_abdomen"]["result"]["status"] == "RUNNING"
         assert ask("DELETE", "/train/").json()["status"] == "STOPPED"
     assert trainings.running() is None

@@ -1,4 +1,6 @@
-"""Files that clients send: only known kinds, under names of ours, no larger than allowed, and nothing outside an archive's folder."""
+"""Files that clients send: only known kinds, under names of ours, no larger than allowed, and nothing outside
+an archive's folder.
+"""
 
 import io
 import stat
@@ -55,7 +57,9 @@ def test_other_kinds_of_images_are_refused(name: str) -> None:
 
 
 def test_several_files_keep_the_last_part_of_their_names(tmp_path: Path) -> None:
-    kept = keep_all([sent("C:\\scans\\IM0001"), sent("../1.2.840.dcm"), sent("a/b/t1.nii.gz")], VOLUMES, tmp_path)
+    kept = keep_all(
+        [sent("C:\\scans\\IM0001"), sent("../1.2.840.dcm"), sent("a/b/t1.nii.gz")], VOLUMES, tmp_path
+    )
     assert [path.name for path in kept] == ["IM0001", "1.2.840.dcm", "t1.nii.gz"]
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
@@ -77,7 +81,10 @@ def test_an_archive_stays_in_its_folder(tmp_path: Path) -> None:
         archive.writestr("../../out.dcm", b"1")
         archive.writestr("/etc/in.dcm", b"2")
     unpack(tmp_path / "a.zip", tmp_path / "new", 100)
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.dcm")) == ["new/etc/in.dcm", "new/out.dcm"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.dcm")) == [
+        "new/etc/in.dcm",
+        "new/out.dcm",
+    ]
 
 
 def test_an_archive_that_is_none_or_too_large_is_refused(tmp_path: Path) -> None:
@@ -106,8 +113,15 @@ def in_pieces(size: int) -> Iterator[bytes]:
         ("application/json", MIB, 200),
     ],
 )
-def test_a_request_is_no_longer_than_it_may_be(url: str, kind: str, size: int, status: int, chunked: bool) -> None:
-    answer = requests.post(f"{url}/read", data=in_pieces(size) if chunked else bytes(size), headers={"content-type": kind, "connection": "close"}, timeout=30)
+def test_a_request_is_no_longer_than_it_may_be(
+    url: str, kind: str, size: int, status: int, chunked: bool
+) -> None:
+    answer = requests.post(
+        f"{url}/read",
+        data=in_pieces(size) if chunked else bytes(size),
+        headers={"content-type": kind, "connection": "close"},
+        timeout=30,
+    )
     assert answer.status_code == status
     if status == 413:
         assert answer.json()["error"] == "TooLarge"

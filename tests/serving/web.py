@@ -17,4 +17,6 @@ def served(router: APIRouter) -> Iterator[Callable[..., requests.Response]]:
     app.include_router(router)
     errors.install(app)
     with conftest.served(app) as url:
-        yield lambda method, path, **fields: requests.request(method, url + path, timeout=60, headers={"Connection": "close"}, **fields)
+        yield lambda method, path, **fields: requests.request(
+            method, url + path, timeout=60, headers={"Connection": "close"}, **fields
+        )

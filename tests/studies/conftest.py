@@ -19,9 +19,19 @@ def phantom() -> Phantom:
 def image() -> Callable[..., Path]:
     """Write a small NIfTI image."""
 
-    def write(path: Path, shape: tuple[int, ...] = (4, 5, 6), dtype: type = np.int16, affine: np.ndarray | None = None) -> Path:
+    def write(
+        path: Path,
+        shape: tuple[int, ...] = (4, 5, 6),
+        dtype: type = np.int16,
+        affine: np.ndarray | None = None,
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(np.ones(shape, dtype), np.diag([-1.0, -1.0, 2.0, 1.0]) if affine is None else affine), path)
+        nibabel.save(
+            nibabel.Nifti1Image(
+                np.ones(shape, dtype), np.diag([-1.0, -1.0, 2.0, 1.0]) if affine is None else affine
+            ),
+            path,
+        )
         return path
 
     return write

@@ -49,7 +49,9 @@ def test_patients_are_found_from_any_folder_above_them(root: Path, start: str) -
 
 
 def test_series_that_share_their_uids_are_told_apart_by_folder(root: Path, case: phantom.BodyPhantom) -> None:
-    files = [sorted((root / "MR/7" / T1 / "DICOM_anon" / phase).iterdir()) for phase in ("InPhase", "OutPhase")]
+    files = [
+        sorted((root / "MR/7" / T1 / "DICOM_anon" / phase).iterdir()) for phase in ("InPhase", "OutPhase")
+    ]
     uids = [[(d.SeriesInstanceUID, d.SOPInstanceUID) for d in map(dcmread, some)] for some in files]
     assert uids[0] == uids[1]
     grouping = group(only(root))
@@ -72,7 +74,9 @@ def test_both_truths_are_there_each_on_its_own_grid(root: Path, case: phantom.Bo
     assert not study.label.grid.same_as(part.label.grid)
 
 
-def test_a_set_beside_computed_tomography_and_a_test_set_without_truth(root: Path, case: phantom.BodyPhantom) -> None:
+def test_a_set_beside_computed_tomography_and_a_test_set_without_truth(
+    root: Path, case: phantom.BodyPhantom
+) -> None:
     phantom.write_chaos(case, root / "Test_Sets", "3", labels=False)
     (root / "CT/2/DICOM_anon").mkdir(parents=True)
     (root / "CT/2/Ground").mkdir()
@@ -99,7 +103,11 @@ def test_both_phases_in_one_folder_are_told_apart_by_echo_time(root: Path) -> No
             file.rename(folder / file.name)
         (folder / phase).rmdir()
     grouping = group(only(root))
-    assert {name: one.header["EchoTime"] for name, one in grouping.sequences.items()} == {"t1_in": 4.6, "t1_out": 2.3, "t2": 70.0}
+    assert {name: one.header["EchoTime"] for name, one in grouping.sequences.items()} == {
+        "t1_in": 4.6,
+        "t1_out": 2.3,
+        "t2": 70.0,
+    }
 
 
 @pytest.mark.parametrize(("missing", "left"), [("InPhase", ["t1_out", "t2"]), ("OutPhase", ["t1_in", "t2"])])
@@ -133,7 +141,10 @@ def test_two_candidates_for_one_sequence_are_asked_for(root: Path) -> None:
     study = only(root)
     grouping = group(study)
     assert list(grouping.sequences) == ["t1_in", "t1_out"]
-    assert [(one.series.id, one.kind) for one in grouping.leftovers] == [("T2SPIR", "tie"), ("T2SPIR_again", "tie")]
+    assert [(one.series.id, one.kind) for one in grouping.leftovers] == [
+        ("T2SPIR", "tie"),
+        ("T2SPIR_again", "tie"),
+    ]
     assert "choose one of them by its id" in grouping.leftovers[0].reason
     assert group(study, chosen={"t2": "T2SPIR_again"}).sequences["t2"].id == "T2SPIR_again"
 
@@ -143,7 +154,9 @@ def test_slices_out_of_order_are_sorted_with_their_truth(root: Path, case: phant
     count = case.grids["t2"].shape[2]
     for below, ending in (("DICOM_anon", "dcm"), ("Ground", "png")):
         for k in range(count):
-            (folder / below / f"IMG-0002-{k:05d}.{ending}").rename(folder / below / f"{(k * 5) % 11:02d}-{k}.{ending}")
+            (folder / below / f"IMG-0002-{k:05d}.{ending}").rename(
+                folder / below / f"{(k * 5) % 11:02d}-{k}.{ending}"
+            )
     (part,) = only(root).parts
     assert part.series[0].grid.same_as(case.grids["t2"])
     assert np.array_equal(names_of(read_labels(part.label)[0]), case.truths["t2"])
@@ -151,7 +164,9 @@ def test_slices_out_of_order_are_sorted_with_their_truth(root: Path, case: phant
 
 def test_a_missing_slice_is_an_error_that_says_where(root: Path) -> None:
     sorted((root / "MR/7" / T2 / "DICOM_anon").iterdir())[3].unlink()
-    with pytest.raises(BadVolume, match="misses slices: 60.00 mm from slice 3 to 4 of 6 where 30.00 mm is usual"):
+    with pytest.raises(
+        BadVolume, match="misses slices: 60.00 mm from slice 3 to 4 of 6 where 30.00 mm is usual"
+    ):
         read(group(only(root)).sequences["t2"])
 
 
@@ -166,12 +181,26 @@ def expect(root: Path, kind: type[Exception], text: str) -> None:
 
 def test_a_truth_of_another_size_is_refused(root: Path) -> None:
     Image.fromarray(np.zeros((5, 8), np.uint8)).save(truth_files(root)[2])
-    expect(root, BadLabel, r"IMG-0004-00006.png has 8x5 pixels, but the slices of T1DUAL InPhase have 16x12: was it drawn on another series")
+    expect(
+        root,
+        BadLabel,
+        (
+            r"IMG-0004-00006.png has 8x5 pixels, but the slices of T1DUAL InPhase have 16x12: was it "
+            r"drawn on another series"
+        ),
+    )
 
 
 def test_a_slice_without_truth_is_refused(root: Path) -> None:
     truth_files(root)[2].unlink()
-    expect(root, BadLabel, r"1 of 9 slices have no PNG file \(IMG-0004-00006.dcm\): add or remove files; an empty slice needs a black one")
+    expect(
+        root,
+        BadLabel,
+        (
+            r"1 of 9 slices have no PNG file \(IMG-0004-00006.dcm\): add or remove files; an empty slice "
+            r"needs a black one"
+        ),
+    )
 
 
 def test_a_truth_without_a_slice_is_refused(root: Path) -> None:
@@ -179,12 +208,18 @@ def test_a_truth_without_a_slice_is_refused(root: Path) -> None:
     expect(root, BadLabel, "1 files belong to no slice")
 
 
-def test_names_that_do_not_match_go_by_their_numbers_if_there_is_one_a_slice(root: Path, case: phantom.BodyPhantom) -> None:
+def test_names_that_do_not_match_go_by_their_numbers_if_there_is_one_a_slice(
+    root: Path, case: phantom.BodyPhantom
+) -> None:
     for k, path in enumerate(truth_files(root)):
         path.rename(path.with_name(f"liver_GT_{k}.png"))
     assert np.array_equal(names_of(read_labels(only(root).label)[0]), case.truths["t1_in"])
     (root / "MR/7" / T1 / "Ground/liver_GT_3.png").unlink()
-    expect(root, BadLabel, "8 PNG files for the 9 slices of T1DUAL InPhase, and their names do not tell which is which")
+    expect(
+        root,
+        BadLabel,
+        "8 PNG files for the 9 slices of T1DUAL InPhase, and their names do not tell which is which",
+    )
 
 
 def test_a_damaged_or_coloured_truth_is_refused(root: Path) -> None:

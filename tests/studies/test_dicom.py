@@ -23,7 +23,9 @@ SEQUENCES = ["t1n", "t1c", "t2w", "t2f"]
 
 def edit(paths: list[Path], change: Callable[[Dataset, int], object]) -> None:
     """Rewrite DICOM files; `change` gets each data set and its number."""
-    for number, path in enumerate(sorted(paths, key=lambda path: float(dcmread(path).ImagePositionPatient[2]))):
+    for number, path in enumerate(
+        sorted(paths, key=lambda path: float(dcmread(path).ImagePositionPatient[2]))
+    ):
         dataset = dcmread(path)
         change(dataset, number)
         dcmwrite(path, dataset)
@@ -65,9 +67,13 @@ def test_the_grid_is_that_of_the_volume_that_was_written(tmp_path: Path, oblique
     write_dicom(phantom, tmp_path, "p")
     sequences = group(open_source(tmp_path).study("p")).sequences
     for name, series in sequences.items():
-        np.testing.assert_allclose(corners(series.grid), corners(phantom.grids[name]), atol=1e-3)  # K may run the other way
+        np.testing.assert_allclose(
+            corners(series.grid), corners(phantom.grids[name]), atol=1e-3
+        )  # K may run the other way
         assert [path for path, _ in series.frames] == list(series.paths)
-        fresh = Series(series.id, series.paths[::-1], "dicom", series.name)  # as from a list of files in any order
+        fresh = Series(
+            series.id, series.paths[::-1], "dicom", series.name
+        )  # as from a list of files in any order
         assert fresh.grid.same_as(series.grid)
 
 
@@ -76,17 +82,23 @@ def test_files_of_all_studies_may_lie_in_one_folder(phantom: Phantom, tmp_path: 
     heap.mkdir()
     for name in ("p1", "p2"):
         for path in write_dicom(phantom, tmp_path / "source", name).rglob("*.dcm"):
-            shutil.copy(path, heap / f"{name}{path.parent.name}{path.name}".replace(".dcm", "").replace("_", ""))
+            shutil.copy(
+                path, heap / f"{name}{path.parent.name}{path.name}".replace(".dcm", "").replace("_", "")
+            )
     (heap / "notes.txt").write_text("no image")
     (heap / "viewer").write_bytes(b"\0" * 500)
     source = open_source(heap)
     assert len(source) == 2
-    assert all(id.startswith("2.25.") or id[0].isdigit() for id in source.ids())  # nothing but the UID tells them apart
+    assert all(
+        id.startswith("2.25.") or id[0].isdigit() for id in source.ids()
+    )  # nothing but the UID tells them apart
     for study in source:
         assert list(group(study).sequences) == SEQUENCES
 
 
-def test_a_study_that_probing_missed_appears_once_its_neighbour_was_opened(phantom: Phantom, tmp_path: Path) -> None:
+def test_a_study_that_probing_missed_appears_once_its_neighbour_was_opened(
+    phantom: Phantom, tmp_path: Path
+) -> None:
     heap = tmp_path / "heap"
     heap.mkdir()
     for k, path in enumerate(sorted(write_dicom(phantom, tmp_path / "a", "a").rglob("*.dcm"))):
@@ -151,7 +163,10 @@ def test_images_that_share_a_uid_are_split_by_folder(case: Path) -> None:
     assert sequences["t1_in"].grid.same_as(sequences["t1_out"].grid)
 
 
-@pytest.mark.parametrize(("field", "values"), [("EchoTime", (2.3, 4.6)), ("ImageType", (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]))])
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [("EchoTime", (2.3, 4.6)), ("ImageType", (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]))],
+)
 def test_images_that_share_a_uid_are_split_by_what_differs(case: Path, field: str, values: tuple) -> None:
     folder = folder_of(case, "t1n")
     shutil.copytree(folder, case / "second")
@@ -166,7 +181,9 @@ def test_images_that_share_a_uid_are_split_by_what_differs(case: Path, field: st
         path.rename(folder / f"second_{path.name}")
     (case / "second").rmdir()
     study = open_source(case).study("patient1")
-    parts = [series for series in study.series if series.name.startswith("AX T1 SE") and "POST" not in series.name]
+    parts = [
+        series for series in study.series if series.name.startswith("AX T1 SE") and "POST" not in series.name
+    ]
     assert len(parts) == 2
     assert len({series.id for series in parts}) == 2
     assert {len(series.paths) for series in parts} == {10}
@@ -177,7 +194,13 @@ def test_reports_a_missing_slice(case: Path) -> None:
     by_place = sorted(files_of(case, "t2w"), key=lambda path: float(dcmread(path).ImagePositionPatient[2]))
     by_place[5].unlink()
     series = group(open_source(case).study("patient1")).sequences["t2w"]
-    with pytest.raises(BadVolume, match=r"'AX T2 TSE' .* misses slices: 28.00 mm from slice 5 to 6 of 9 where 14.00 mm is usual. Export it again"):
+    with pytest.raises(
+        BadVolume,
+        match=(
+            r"'AX T2 TSE' .* misses slices: 28.00 mm from slice 5 to 6 of 9 where 14.00 mm is usual. "
+            r"Export it again"
+        ),
+    ):
         _ = series.grid
 
 
@@ -185,7 +208,10 @@ def test_reports_a_truncated_file(case: Path) -> None:
     path = files_of(case, "t2w")[3]
     path.write_bytes(path.read_bytes()[:-100])
     series = group(open_source(case).study("patient1")).sequences["t2w"]
-    with pytest.raises(BadVolume, match=f"{path.name} is truncated: 240 bytes of pixels where 336 are promised. Export it again"):
+    with pytest.raises(
+        BadVolume,
+        match=f"{path.name} is truncated: 240 bytes of pixels where 336 are promised. Export it again",
+    ):
         _ = series.grid
 
 
@@ -199,14 +225,27 @@ def test_a_file_cut_in_its_header_leaves_a_gap_that_is_reported(case: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda dataset, number: delattr(dataset, "ImagePositionPatient"), "a file without ImagePositionPatient, .*a screenshot"),
-        (lambda dataset, number: setattr(dataset, "PixelSpacing", [1 + number % 2, 1]), "is not one volume: its slices differ in PixelSpacing"),
-        (lambda dataset, number: setattr(dataset, "ImagePositionPatient", [0, 0, number // 2]), "holds 5 slices twice in one place"),
+        (
+            lambda dataset, number: delattr(dataset, "ImagePositionPatient"),
+            "a file without ImagePositionPatient, .*a screenshot",
+        ),
+        (
+            lambda dataset, number: setattr(dataset, "PixelSpacing", [1 + number % 2, 1]),
+            "is not one volume: its slices differ in PixelSpacing",
+        ),
+        (
+            lambda dataset, number: setattr(dataset, "ImagePositionPatient", [0, 0, number // 2]),
+            "holds 5 slices twice in one place",
+        ),
     ],
 )
-def test_refuses_slices_that_make_no_volume(case: Path, change: Callable[[Dataset, int], object], message: str) -> None:
+def test_refuses_slices_that_make_no_volume(
+    case: Path, change: Callable[[Dataset, int], object], message: str
+) -> None:
     edit(files_of(case, "t2w"), change)
-    series = next(series for series in open_source(case).study("patient1").series if series.name.startswith("AX T2 TSE"))
+    series = next(
+        series for series in open_source(case).study("patient1").series if series.name.startswith("AX T2 TSE")
+    )
     with pytest.raises(BadVolume, match=message):
         _ = series.grid
 
@@ -218,13 +257,18 @@ def planes(folder: Path, sources: list[Path], rows: str, uid: str) -> None:
         image.ImageOrientationPatient, image.SeriesInstanceUID = rows.split(), uid
         image.ImagePositionPatient = [5 * number, -80, 60] if rows.startswith("0") else [-80, 5 * number, 60]
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        image.SeriesDescription, image.InstanceNumber = dcmread(next(folder.iterdir())).SeriesDescription, 200 + number
+        image.SeriesDescription, image.InstanceNumber = (
+            dcmread(next(folder.iterdir())).SeriesDescription,
+            200 + number,
+        )
         image.save_as(folder / f"more_{rows[0]}{number:03d}.dcm")
 
 
 @pytest.fixture
 def thick(tmp_path: Path) -> Path:
-    return write_dicom(make(seed=1, shape=(12, 14, 14), spacing=(12.0, 12.0, 10.0)), tmp_path / "thick", "patient1")
+    return write_dicom(
+        make(seed=1, shape=(12, 14, 14), spacing=(12.0, 12.0, 10.0)), tmp_path / "thick", "patient1"
+    )
 
 
 def test_a_localiser_inside_a_series_is_left_out(thick: Path) -> None:
@@ -245,11 +289,16 @@ def test_volumes_of_several_planes_under_one_uid_are_told_apart(thick: Path) -> 
     planes(folder, files, "1 0 0 0 0 -1", uid)
     parts = [series for series in open_source(thick).study("patient1").series if "T2 TSE" in series.name]
     assert sorted(series.name.rsplit(" ", 1)[1] for series in parts) == ["ax", "cor"]
-    assert {series.grid.orientation[2] for series in parts} == {"S", "A"} or {series.grid.orientation[2] for series in parts} == {"S", "P"}
+    assert {series.grid.orientation[2] for series in parts} == {"S", "A"} or {
+        series.grid.orientation[2] for series in parts
+    } == {"S", "P"}
 
 
 def test_a_tilted_gantry_is_refused_with_its_reason(case: Path) -> None:
-    edit(files_of(case, "t2w"), lambda dataset, number: setattr(dataset, "ImagePositionPatient", [0, 4 * number, 14 * number]))
+    edit(
+        files_of(case, "t2w"),
+        lambda dataset, number: setattr(dataset, "ImagePositionPatient", [0, 4 * number, 14 * number]),
+    )
     series = group(open_source(case).study("patient1")).sequences["t2w"]
     with pytest.raises(BadGrid, match="its axes are sheared .*gantry tilt"):
         read(series)
@@ -258,7 +307,9 @@ def test_a_tilted_gantry_is_refused_with_its_reason(case: Path) -> None:
 def test_a_single_slice_takes_its_thickness(case: Path) -> None:
     for path in files_of(case, "t2w")[1:]:
         path.unlink()
-    series = next(series for series in open_source(case).study("patient1").series if series.name == "AX T2 TSE")
+    series = next(
+        series for series in open_source(case).study("patient1").series if series.name == "AX T2 TSE"
+    )
     np.testing.assert_allclose(series.grid.spacing, (12, 12, 14))
 
 
@@ -281,10 +332,16 @@ def test_reads_an_enhanced_multi_frame_file(case: Path) -> None:
     shared.PixelMeasuresSequence = Sequence([measures])
     for one in slices[::-1]:
         frame, place, plane = Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient, plane.ImageOrientationPatient = one.ImagePositionPatient, one.ImageOrientationPatient
+        place.ImagePositionPatient, plane.ImageOrientationPatient = (
+            one.ImagePositionPatient,
+            one.ImageOrientationPatient,
+        )
         frame.PlanePositionSequence, frame.PlaneOrientationSequence = Sequence([place]), Sequence([plane])
         frames.append(frame)
-    enhanced.SharedFunctionalGroupsSequence, enhanced.PerFrameFunctionalGroupsSequence = Sequence([shared]), Sequence(frames)
+    enhanced.SharedFunctionalGroupsSequence, enhanced.PerFrameFunctionalGroupsSequence = (
+        Sequence([shared]),
+        Sequence(frames),
+    )
     for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
         delattr(enhanced, key)
     shutil.rmtree(folder_of(case, "t2w"))
@@ -314,7 +371,9 @@ def test_probing_finds_the_study_as_parsing_does(case: Path, implicit: bool) -> 
     assert probe(path) == uid
     other = Dataset()
     other.StudyInstanceUID = "1.2.3.4.5.6"
-    dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence([other])  # lies before the image's own UID
+    dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(
+        [other]
+    )  # lies before the image's own UID
     dcmwrite(path, dataset)
     assert probe(path) == uid
     (case / "notes").write_text("no image")
@@ -322,7 +381,10 @@ def test_probing_finds_the_study_as_parsing_does(case: Path, implicit: bool) -> 
 
 
 def test_ten_thousand_studies_are_named_in_seconds() -> None:
-    places = {f"1.2.{k}": (f"ward{k % 7}/patient{k:05d}/s1", f"ward{k % 7}/patient{k:05d}/s2") for k in range(10_000)}
+    places = {
+        f"1.2.{k}": (f"ward{k % 7}/patient{k:05d}/s1", f"ward{k % 7}/patient{k:05d}/s2")
+        for k in range(10_000)
+    }
     start = time.process_time()
     found = _names(places, "root")
     assert time.process_time() - start < 5
@@ -332,7 +394,11 @@ def test_ten_thousand_studies_are_named_in_seconds() -> None:
 
 @pytest.mark.parametrize("key", ["Rows", "Columns"])
 def test_slices_that_do_not_say_their_size_are_no_volume(key: str) -> None:
-    part = {"ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "ImagePositionPatient": (0.0, 0.0, 0.0), "PixelSpacing": (1.0, 1.0)}
+    part = {
+        "ImageOrientationPatient": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        "ImagePositionPatient": (0.0, 0.0, 0.0),
+        "PixelSpacing": (1.0, 1.0),
+    }
     part |= {"path": Path("a.dcm"), "frame": 0, "Rows": 4, "Columns": 4}
     del part[key]
     with pytest.raises(BadVolume, match="does not say how many rows and columns it has"):

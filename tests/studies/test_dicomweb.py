@@ -1,4 +1,6 @@
-"""Studies of a PACS: as from files, fetched only when needed, and what happens when the PACS is slow, cut off, wrong or gone."""
+"""Studies of a PACS: as from files, fetched only when needed, and what happens when the PACS is slow, cut
+off, wrong or gone.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -46,7 +48,9 @@ def pacs(server: FakePacs) -> Iterator[FakePacs]:
 
 @pytest.fixture
 def source(pacs: FakePacs, tmp_path: Path) -> DicomWebSource:
-    return DicomWebSource(Pacs(pacs.url, pause=0.01, timeout=2.0), FileCache(tmp_path / "cache", 100 * MEGABYTE))
+    return DicomWebSource(
+        Pacs(pacs.url, pause=0.01, timeout=2.0), FileCache(tmp_path / "cache", 100 * MEGABYTE)
+    )
 
 
 def uid_of(folder: Path, patient: str) -> str:
@@ -63,7 +67,9 @@ def test_a_study_is_as_its_files_are(source: DicomWebSource, folder: Path, patie
     assert uid in source.ids()
     there, here = group(source.study(uid)), group(open_source(folder).study(uid))
     assert list(there.sequences) == list(here.sequences)
-    assert [(one.sequence, one.reason) for one in there.choices] == [(one.sequence, one.reason) for one in here.choices]
+    assert [(one.sequence, one.reason) for one in there.choices] == [
+        (one.sequence, one.reason) for one in here.choices
+    ]
     assert [one.reason for one in there.leftovers] == [one.reason for one in here.leftovers]
     fetched, expected = read_all(there.sequences), read_all(here.sequences)
     for name, volume in expected.items():
@@ -71,17 +77,23 @@ def test_a_study_is_as_its_files_are(source: DicomWebSource, folder: Path, patie
         np.testing.assert_array_equal(fetched[name].array, volume.array)
 
 
-def test_pixels_come_only_of_what_is_read_and_once(source: DicomWebSource, pacs: FakePacs, folder: Path) -> None:
+def test_pixels_come_only_of_what_is_read_and_once(
+    source: DicomWebSource, pacs: FakePacs, folder: Path
+) -> None:
     sequences = group(source.study(uid_of(folder, "ann"))).sequences
     assert pacs.count(IMAGE) == 0
     for _ in range(2):
         read(sequences["t2f"])
     assert pacs.count(IMAGE) == len(sequences["t2f"].paths) == 12
     assert sorted(path.name for path in files(source)) == sorted(path.name for path in sequences["t2f"].paths)
-    assert {path.stat().st_mode & 0o077 for path in (source.cache.root, sequences["t2f"].paths[0].parent)} == {0}
+    assert {
+        path.stat().st_mode & 0o077 for path in (source.cache.root, sequences["t2f"].paths[0].parent)
+    } == {0}
 
 
-def test_two_readers_of_one_series_fetch_it_once(source: DicomWebSource, pacs: FakePacs, folder: Path) -> None:
+def test_two_readers_of_one_series_fetch_it_once(
+    source: DicomWebSource, pacs: FakePacs, folder: Path
+) -> None:
     series = group(source.study(uid_of(folder, "ann"))).sequences["t1c"]
     threads = [threading.Thread(target=read, args=(series,)) for _ in range(4)]
     for thread in threads:
@@ -91,26 +103,38 @@ def test_two_readers_of_one_series_fetch_it_once(source: DicomWebSource, pacs: F
     assert pacs.count(IMAGE) == 12
 
 
-def test_the_cache_keeps_its_limit_and_what_was_used_last(pacs: FakePacs, folder: Path, tmp_path: Path) -> None:
+def test_the_cache_keeps_its_limit_and_what_was_used_last(
+    pacs: FakePacs, folder: Path, tmp_path: Path
+) -> None:
     one = sum(path.stat().st_size for path in (folder / "ann/2_t1c").iterdir())
     source = DicomWebSource(Pacs(pacs.url, pause=0.01), FileCache(tmp_path / "cache", int(2.5 * one)))
     sequences = group(source.study(uid_of(folder, "ann"))).sequences
     for name in ("t1n", "t1c", "t1n", "t2w"):
         read(sequences[name])
-    assert sorted(path.name for path in source.cache.root.glob("*/*")) == sorted(sequences[name].id for name in ("t1n", "t2w"))
+    assert sorted(path.name for path in source.cache.root.glob("*/*")) == sorted(
+        sequences[name].id for name in ("t1n", "t2w")
+    )
     read(sequences["t1c"])  # is fetched again
     assert source.cache.clear() == 2
     assert files(source) == []
 
 
-@pytest.mark.parametrize("fault", [status(500), status(429), cut(0.5), cut(0.9, announced=False)], ids=["500", "429", "cut", "short"])
-def test_what_passes_is_tried_again(source: DicomWebSource, pacs: FakePacs, folder: Path, fault: object) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [status(500), status(429), cut(0.5), cut(0.9, announced=False)],
+    ids=["500", "429", "cut", "short"],
+)
+def test_what_passes_is_tried_again(
+    source: DicomWebSource, pacs: FakePacs, folder: Path, fault: object
+) -> None:
     for what in (r"GET .*/studies$", r"GET .*/series$", r"GET .*/metadata$", IMAGE):
         pacs.fail(what, fault, times=2)
     uid = uid_of(folder, "ann")
     assert uid in source.ids()
     series = group(source.study(uid)).sequences["t2w"]
-    np.testing.assert_array_equal(read(series).array, read(group(open_source(folder).study(uid)).sequences["t2w"]).array)
+    np.testing.assert_array_equal(
+        read(series).array, read(group(open_source(folder).study(uid)).sequences["t2w"]).array
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +148,9 @@ def test_what_passes_is_tried_again(source: DicomWebSource, pacs: FakePacs, fold
     ],
     ids=["500", "403", "cut", "short", "slow"],
 )
-def test_what_stays_wrong_is_told_and_nothing_is_half_stored(source: DicomWebSource, pacs: FakePacs, folder: Path, fault: object, text: str) -> None:
+def test_what_stays_wrong_is_told_and_nothing_is_half_stored(
+    source: DicomWebSource, pacs: FakePacs, folder: Path, fault: object, text: str
+) -> None:
     series = group(source.study(uid_of(folder, "ann"))).sequences["t2w"]
     object.__setattr__(source.pacs, "attempts", 2)
     failing = series.paths[7].stem
@@ -142,9 +168,16 @@ def test_what_stays_wrong_is_told_and_nothing_is_half_stored(source: DicomWebSou
 
 
 def test_an_image_of_another_patient_is_refused(source: DicomWebSource, pacs: FakePacs, folder: Path) -> None:
-    mine, other = (group(source.study(uid_of(folder, patient))).sequences["t1c"] for patient in ("ann", "ben"))
+    mine, other = (
+        group(source.study(uid_of(folder, patient))).sequences["t1c"] for patient in ("ann", "ben")
+    )
     wrong = other.paths[0]
-    pacs.fail(f"GET .*{mine.paths[3].stem}$", instead(f"/dicom-web/studies/{wrong.parent.parent.name}/series/{wrong.parent.name}/instances/{wrong.stem}"))
+    pacs.fail(
+        f"GET .*{mine.paths[3].stem}$",
+        instead(
+            f"/dicom-web/studies/{wrong.parent.parent.name}/series/{wrong.parent.name}/instances/{wrong.stem}"
+        ),
+    )
     with pytest.raises(PacsFailed, match="another image than was asked for"):
         read(mine)
     assert not mine.paths[3].exists()
@@ -152,12 +185,16 @@ def test_an_image_of_another_patient_is_refused(source: DicomWebSource, pacs: Fa
 
 def test_headers_of_another_series_are_refused(source: DicomWebSource, pacs: FakePacs, folder: Path) -> None:
     other = source.study(uid_of(folder, "ben")).series[0]
-    pacs.fail(r"GET .*/metadata$", instead(f"/dicom-web/studies/{uid_of(folder, 'ben')}/series/{other.id}/metadata"))
+    pacs.fail(
+        r"GET .*/metadata$", instead(f"/dicom-web/studies/{uid_of(folder, 'ben')}/series/{other.id}/metadata")
+    )
     with pytest.raises(PacsFailed, match="headers of another series"):
         source.study(uid_of(folder, "ann"))
 
 
-def test_a_series_that_goes_while_it_is_fetched_is_told(source: DicomWebSource, pacs: FakePacs, folder: Path) -> None:
+def test_a_series_that_goes_while_it_is_fetched_is_told(
+    source: DicomWebSource, pacs: FakePacs, folder: Path
+) -> None:
     series = group(source.study(uid_of(folder, "ann"))).sequences["t2w"]
     pacs.fail(IMAGE, status(404))
     with pytest.raises(NotFound, match=f"series {series.id} has lost images since it was listed"):
@@ -166,7 +203,9 @@ def test_a_series_that_goes_while_it_is_fetched_is_told(source: DicomWebSource, 
 
 def test_while_the_pacs_is_gone_what_is_known_stays(folder: Path, tmp_path: Path) -> None:
     with running(FakePacs(folder, tmp_path / "store")) as pacs:
-        source = DicomWebSource(Pacs(pacs.url, pause=0.01, attempts=2, timeout=1), FileCache(tmp_path / "cache", 100 * MEGABYTE))
+        source = DicomWebSource(
+            Pacs(pacs.url, pause=0.01, attempts=2, timeout=1), FileCache(tmp_path / "cache", 100 * MEGABYTE)
+        )
         ids, uid = source.ids(), uid_of(folder, "ann")
         sequences, state = group(source.study(uid)).sequences, source.state(uid)
         read(sequences["t1c"])
@@ -204,7 +243,9 @@ def test_what_comes_into_a_study_is_seen(folder: Path, tmp_path: Path) -> None:
         assert len(source.ids()) == 2
 
 
-def test_what_was_said_is_kept_of_so_many_studies_only(source: DicomWebSource, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_said_is_kept_of_so_many_studies_only(
+    source: DicomWebSource, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("slem_app.studies.dicomweb.ASKED", 1)
     for patient in ("ann", "ben"):
         assert source.listing(uid_of(folder, patient))

@@ -33,7 +33,12 @@ def test_a_channel_of_a_4d_file_has_its_grid(tmp_path: Path, image: Image) -> No
 
 
 def test_refuses_4d_where_3d_is_needed(tmp_path: Path, image: Image) -> None:
-    with pytest.raises(BadVolume, match="is 4D, shape \\(4, 5, 6, 3\\), where one 3D image is needed: split it .* or put a dataset.json"):
+    with pytest.raises(
+        BadVolume,
+        match=(
+            "is 4D, shape \\(4, 5, 6, 3\\), where one 3D image is needed: split it .* or put a dataset.json"
+        ),
+    ):
         _ = series(image(tmp_path / "a.nii.gz", (4, 5, 6, 3))).grid
 
 

@@ -55,7 +55,12 @@ def test_a_folder_of_brats_cases_lends_its_layout_to_a_case_without_t1ce(files: 
 
 
 def test_finds_cases_in_folders_of_folders(files: Files) -> None:
-    source = open_source(files(*(f"HGG/{name}" for name in brats("A", "_t1", "_t1ce")), *(f"LGG/{name}" for name in brats("B", "_t1", "_t1ce"))))
+    source = open_source(
+        files(
+            *(f"HGG/{name}" for name in brats("A", "_t1", "_t1ce")),
+            *(f"LGG/{name}" for name in brats("B", "_t1", "_t1ce")),
+        )
+    )
     assert source.ids() == ("A", "B")
     assert source.study("A").root.name == "A"
 
@@ -71,7 +76,16 @@ def test_a_case_folder_opens_as_one_case(files: Files) -> None:
 
 
 def test_files_of_many_cases_beside_each_other(files: Files) -> None:
-    source = open_source(files("a_1_T1.nii.gz", "a_1_FLAIR.nii.gz", "a_1_brain_mask.nii.gz", "a_1_seg.nii.gz", "b-T1.nii", "b-T2.nii"))
+    source = open_source(
+        files(
+            "a_1_T1.nii.gz",
+            "a_1_FLAIR.nii.gz",
+            "a_1_brain_mask.nii.gz",
+            "a_1_seg.nii.gz",
+            "b-T1.nii",
+            "b-T2.nii",
+        )
+    )
     assert source.layout == "nifti"
     assert source.ids() == ("a_1", "b")
     study = source.study("a_1")
@@ -84,7 +98,14 @@ def test_one_sequence_of_many_cases_beside_each_other(files: Files) -> None:
     assert open_source(files("a_t1.nii", "b_t1.nii", "c_t1.nii")).ids() == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("stems", [("MRHR_FLAIR_fla", "T1_AX_t1", "POST_t1c", "T2_AX_t2"), ("T1_pre", "T1_post", "T2_ax"), ("T1", "T1_seg", "T2")])
+@pytest.mark.parametrize(
+    "stems",
+    [
+        ("MRHR_FLAIR_fla", "T1_AX_t1", "POST_t1c", "T2_AX_t2"),
+        ("T1_pre", "T1_post", "T2_ax"),
+        ("T1", "T1_seg", "T2"),
+    ],
+)
 def test_names_without_a_repeated_beginning_are_one_case(files: Files, stems: tuple[str, ...]) -> None:
     assert open_source(files(*(f"patient/{stem}.nii.gz" for stem in stems))).ids() == ("patient",)
 
@@ -92,7 +113,10 @@ def test_names_without_a_repeated_beginning_are_one_case(files: Files, stems: tu
 def test_two_label_maps_are_left_to_the_user(files: Files) -> None:
     study = open_source(files("p/T1.nii", "p/seg.nii", "p/ground_truth.nii")).study("p")
     assert study.label is None
-    assert {one.series.id: one.kind for one in group(study).leftovers} == {"ground_truth": "derived", "seg": "derived"}
+    assert {one.series.id: one.kind for one in group(study).leftovers} == {
+        "ground_truth": "derived",
+        "seg": "derived",
+    }
 
 
 def test_results_of_a_server_are_no_cases(files: Files) -> None:
@@ -101,7 +125,12 @@ def test_results_of_a_server_are_no_cases(files: Files) -> None:
 
 def test_decathlon_channels_are_known_by_name(tmp_path: Path, image: Callable[..., Path]) -> None:
     (tmp_path / "dataset.json").write_text(
-        json.dumps({"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "labels": {"0": "background", "1": "edema"}})
+        json.dumps(
+            {
+                "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+                "labels": {"0": "background", "1": "edema"},
+            }
+        )
     )
     image(tmp_path / "imagesTr" / "BRATS_001.nii.gz", (4, 5, 6, 4))
     image(tmp_path / "labelsTr" / "BRATS_001.nii.gz")
@@ -112,7 +141,12 @@ def test_decathlon_channels_are_known_by_name(tmp_path: Path, image: Callable[..
     assert source.study("BRATS_485").label is None
     study = source.study("BRATS_001")
     assert study.label is not None
-    assert {name: series.channel for name, series in group(study).sequences.items()} == {"t1n": 1, "t1c": 2, "t2w": 3, "t2f": 0}
+    assert {name: series.channel for name, series in group(study).sequences.items()} == {
+        "t1n": 1,
+        "t1c": 2,
+        "t2w": 3,
+        "t2f": 0,
+    }
     assert all(series.grid.shape == (4, 5, 6) for series in study.series)
     assert open_source(tmp_path / "imagesTr").ids() == source.ids()
     assert open_source(tmp_path / "imagesTr" / "BRATS_001.nii.gz").ids() == ("BRATS_001",)
@@ -120,23 +154,37 @@ def test_decathlon_channels_are_known_by_name(tmp_path: Path, image: Callable[..
 
 def test_a_decathlon_task_with_other_labels_presumes_no_coding(files: Files) -> None:
     root = files("imagesTr/a.nii.gz")
-    (root / "dataset.json").write_text(json.dumps({"modality": {"0": "T2", "1": "ADC"}, "labels": {"1": "peripheral zone"}}))
+    (root / "dataset.json").write_text(
+        json.dumps({"modality": {"0": "T2", "1": "ADC"}, "labels": {"1": "peripheral zone"}})
+    )
     assert open_source(root).study("a").layout == "msd-other"
 
 
 def test_nnunet_channels_are_known_by_name(files: Files) -> None:
-    root = files("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b_0001.nii.gz")
-    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T2w", "1": "T1c"}, "labels": {"background": 0}}))
+    root = files(
+        "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz", "imagesTs/b_0001.nii.gz"
+    )
+    (root / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "T2w", "1": "T1c"}, "labels": {"background": 0}})
+    )
     source = open_source(root)
     assert source.layout == "nnunet"
     assert source.ids() == ("a", "b")
-    assert {name: series.id for name, series in group(source.study("a")).sequences.items()} == {"t1c": "0001", "t2w": "0000"}
+    assert {name: series.id for name, series in group(source.study("a")).sequences.items()} == {
+        "t1c": "0001",
+        "t2w": "0000",
+    }
     assert source.study("a").label is not None
     assert names(source.study("b")) == ["0001"]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), {"{": "is not JSON", "[]": "must be an object with 'channel_names'", '{"labels": {}}': "must be an object"}.items()
+    ("text", "message"),
+    {
+        "{": "is not JSON",
+        "[]": "must be an object with 'channel_names'",
+        '{"labels": {}}': "must be an object",
+    }.items(),
 )
 def test_refuses_a_broken_dataset_json(files: Files, text: str, message: str) -> None:
     root = files("imagesTr/a_0000.nii.gz")
@@ -164,13 +212,19 @@ def test_bids_subjects_and_sessions(files: Files) -> None:
     }  # fmt: skip
     assert study.label is not None
     assert study.label.id == "sub-1_label-tumor_dseg"
-    assert list(group(source.study("sub-2_ses-post")).sequences) == ["t1n"]  # the session's name is no contrast
+    assert list(group(source.study("sub-2_ses-post")).sequences) == [
+        "t1n"
+    ]  # the session's name is no contrast
     assert open_source(root / "sub-2").ids() == ("sub-2_ses-post", "sub-2_ses-pre")
 
 
 def test_a_json_file_beside_an_image_is_its_header(tmp_path: Path, image: Callable[..., Path]) -> None:
     image(tmp_path / "p" / "s5.nii.gz")
-    (tmp_path / "p" / "s5.json").write_text(json.dumps({"SeriesDescription": "x", "ProtocolName": "AX FLAIR", "EchoTime": 0.11, "InversionTime": 2.5}))
+    (tmp_path / "p" / "s5.json").write_text(
+        json.dumps(
+            {"SeriesDescription": "x", "ProtocolName": "AX FLAIR", "EchoTime": 0.11, "InversionTime": 2.5}
+        )
+    )
     study = open_source(tmp_path).study("p")
     assert study.series[0].header["EchoTime"] == pytest.approx(110)
     assert list(group(study).sequences) == ["t2f"]
@@ -179,12 +233,23 @@ def test_a_json_file_beside_an_image_is_its_header(tmp_path: Path, image: Callab
 @pytest.mark.parametrize("id", ["nobody", "../A", "/etc/passwd", "..", "", "A/../A", "A\\t1"])
 def test_unknown_ids_and_paths_are_not_found(files: Files, id: str) -> None:
     source = open_source(files(*brats("A", "_t1", "_t1ce")))
-    with pytest.raises(NotFound, match="ids are plain names and never lead out" if id != "nobody" else "no case 'nobody' in .*: it has 1 cases"):
+    with pytest.raises(
+        NotFound,
+        match="ids are plain names and never lead out"
+        if id != "nobody"
+        else "no case 'nobody' in .*: it has 1 cases",
+    ):
         source.study(id)
 
 
 def test_says_what_was_seen_where_nothing_fits(files: Files) -> None:
-    with pytest.raises(BadStudy, match="no studies found in .*: seen notes.txt, x/y.png, x, y.png|no studies found in .*: seen notes.txt, x, x/y.png"):
+    with pytest.raises(
+        BadStudy,
+        match=(
+            "no studies found in .*: seen notes.txt, x/y.png, x, y.png|no studies found in .*: seen "
+            "notes.txt, x, x/y.png"
+        ),
+    ):
         open_source(files("notes.txt", "x/y.png"))
     with pytest.raises(BadStudy, match="expected one of\n  one folder a case"):
         open_source(files("notes.txt"))
@@ -224,7 +289,9 @@ def test_refuses_a_wrong_slem_yaml(files: Files, text: str, error: type[Exceptio
         open_source(root)
 
 
-def test_ten_thousand_studies_are_listed_in_seconds_without_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_studies_are_listed_in_seconds_without_a_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     no_header_is_read(monkeypatch)
     for k in range(10_000):
         case = tmp_path / f"case_{k:05d}"
@@ -269,9 +336,12 @@ def test_a_damaged_json_beside_an_image_is_reported(tmp_path: Path, image: Calla
 
 
 @pytest.mark.parametrize(
-    ("folder", "layout", "count", "labelled"), [("brats", "brats2018", 16, True), ("open_ms", "nifti", 2, True), ("raw_glioma", "nifti", 1, False)]
+    ("folder", "layout", "count", "labelled"),
+    [("brats", "brats2018", 16, True), ("open_ms", "nifti", 2, True), ("raw_glioma", "nifti", 1, False)],
 )
-def test_real_cases_open_and_group(real_data: Path, folder: str, layout: str, count: int, labelled: bool) -> None:
+def test_real_cases_open_and_group(
+    real_data: Path, folder: str, layout: str, count: int, labelled: bool
+) -> None:
     source = open_source(real_data / folder)
     assert (source.layout, len(source)) == (layout, count)
     for study in source:

@@ -53,7 +53,15 @@ def run(folder: Path, plan: Plan = Plan(), **how: object) -> Outcome:
     torch.manual_seed(0)
     losses = Distance()
     bad = how.pop("bad", -1)
-    return fit(losses.network, losses, Numbers(plan.steps * plan.batch, bad), plan, State(folder, {"plan": plan.steps}), progress=False, **how)
+    return fit(
+        losses.network,
+        losses,
+        Numbers(plan.steps * plan.batch, bad),
+        plan,
+        State(folder, {"plan": plan.steps}),
+        progress=False,
+        **how,
+    )
 
 
 def test_learns_and_measures_itself(tmp_path: Path) -> None:
@@ -82,7 +90,13 @@ def test_gradients_may_be_taken_away_for_a_while(tmp_path: Path) -> None:
 
 
 def test_stops_at_a_loss_that_is_no_number_and_names_its_case(tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match=r"the loss is nan at step 8: the checkpoint before it is kept; lower the rate \(now .*\) or look at case case15"):
+    with pytest.raises(
+        TrainingFailed,
+        match=(
+            r"the loss is nan at step 8: the checkpoint before it is kept; lower the rate \(now .*\) or "
+            r"look at case case15"
+        ),
+    ):
         run(tmp_path, bad=15)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
 
@@ -116,5 +130,8 @@ def test_a_turn_keeps_shapes_in_a_box_of_unlike_sides() -> None:
 
 def test_stops_when_no_gradient_is_finite_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slem_app.training.loop._descend", lambda *_: float("inf"))
-    with pytest.raises(TrainingFailed, match="no gradient of the last 50 steps was finite at step 50: the checkpoint before it is kept"):
+    with pytest.raises(
+        TrainingFailed,
+        match="no gradient of the last 50 steps was finite at step 50: the checkpoint before it is kept",
+    ):
         run(tmp_path, Plan(steps=60))

@@ -22,7 +22,13 @@ def test_a_setting_younger_than_the_checkpoint_counts_as_its_default(tmp_path: P
     younger = State(tmp_path, {"rate": 1, "freeze": 0.0, "augment": {"flip": 0.5, "turn": 0.2}}, defaults)
     assert younger.resume(*parts(), "cpu") == 3
     changed = State(tmp_path, {"rate": 1, "freeze": 0.1, "augment": {"flip": 0.5, "turn": 0.3}}, defaults)
-    with pytest.raises(BadSetting, match=r"\(there, here\): \{'augment.turn': \(0.2, 0.3\), 'freeze': \(0.0, 0.1\)\}: choose another folder"):
+    with pytest.raises(
+        BadSetting,
+        match=(
+            r"\(there, here\): \{'augment.turn': \(0.2, 0.3\), 'freeze': \(0.0, 0.1\)\}: choose another "
+            r"folder"
+        ),
+    ):
         changed.resume(*parts(), "cpu")
     with pytest.raises(BadSetting, match=r"'rate': \(1, None\)"):
         State(tmp_path, {"augment": {"flip": 0.5}}).resume(*parts(), "cpu")
@@ -45,7 +51,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(StorageFailed, match="the checkpoint at step 2 could not be written .*No space left.*the one before it is kept"):
+    with pytest.raises(
+        StorageFailed,
+        match="the checkpoint at step 2 could not be written .*No space left.*the one before it is kept",
+    ):
         state.save(2, *parts())
     monkeypatch.undo()
     assert state.resume(*parts(), "cpu") == 1
@@ -57,7 +66,9 @@ def test_a_damaged_checkpoint_is_told_from_another_network(tmp_path: Path) -> No
     state.save(1, *parts())
     other = torch.nn.Linear(3, 3)
     with pytest.raises(BadSetting, match="a run of another network than this recipe's"):
-        state.resume(other, torch.optim.swa_utils.AveragedModel(other), torch.optim.AdamW(other.parameters()), "cpu")
+        state.resume(
+            other, torch.optim.swa_utils.AveragedModel(other), torch.optim.AdamW(other.parameters()), "cpu"
+        )
     state.path.write_bytes(state.path.read_bytes()[:200])
     with pytest.raises(BadWeights, match="checkpoint.pt is damaged .*delete it to start the run again"):
         state.resume(*parts(), "cpu")
@@ -80,7 +91,12 @@ def test_a_resumed_curve_forgets_what_its_checkpoint_does_not_know(tmp_path: Pat
         file.write("6")  # killed while writing
     again = Curve(tmp_path / "c.csv", ("step", "loss"), step=3)
     again.add(step=4, loss=9.0)
-    assert [(row["step"], row["loss"]) for row in Curve.read(tmp_path / "c.csv")] == [("1", "0.5"), ("2", "1"), ("3", "1.5"), ("4", "9")]
+    assert [(row["step"], row["loss"]) for row in Curve.read(tmp_path / "c.csv")] == [
+        ("1", "0.5"),
+        ("2", "1"),
+        ("3", "1.5"),
+        ("4", "9"),
+    ]
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -108,4 +124,9 @@ def test_groups_by_factor_hold_every_weight_once() -> None:
     scaled = parameter_groups(network, 0.1, lambda name: 0.3 if name.startswith("0.") else 1.0)
     assert "factor" not in plain[0]
     assert all(p.ndim >= 2 for p in plain[0]["params"])
-    assert sorted((g.get("factor", 1.0), g["weight_decay"], len(g["params"])) for g in scaled) == [(0.3, 0.0, 1), (0.3, 0.1, 1), (1.0, 0.0, 1), (1.0, 0.1, 1)]
+    assert sorted((g.get("factor", 1.0), g["weight_decay"], len(g["params"])) for g in scaled) == [
+        (0.3, 0.0, 1),
+        (0.3, 0.1, 1),
+        (1.0, 0.0, 1),
+        (1.0, 0.1, 1),
+    ]

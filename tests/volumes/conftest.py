@@ -33,9 +33,16 @@ def volumes_of():
 def nifti(tmp_path: Path):
     """Write an array as NIfTI and give the series; `Series` alone, where no array is given."""
 
-    def write(array: np.ndarray, name: str = "t1.nii.gz", affine: np.ndarray | None = None, channel: int | None = None) -> Series:
+    def write(
+        array: np.ndarray,
+        name: str = "t1.nii.gz",
+        affine: np.ndarray | None = None,
+        channel: int | None = None,
+    ) -> Series:
         path = tmp_path / name
-        nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine), path)
+        nibabel.save(
+            nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 2.0, 1.0]) if affine is None else affine), path
+        )
         return Series("t1", (path,), "nifti", "t1", channel)
 
     return write

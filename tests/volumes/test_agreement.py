@@ -1,4 +1,6 @@
-"""Sequences that do not lie on each other are found by their contents, whatever their contrast; those that do are left in peace."""
+"""Sequences that do not lie on each other are found by their contents, whatever their contrast; those that do
+are left in peace.
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +42,9 @@ def test_a_truncated_sequence_is_not_displaced(volumes):
     image, grid = volumes["t2f"].array, volumes["t2f"].grid
     half = image.shape[2] // 2
     cut = Volume(image[:, :, :half].copy(), grid.crop((0, 0, 0), (*grid.shape[:2], half)))
-    assert not any("displaced" in note for note in prepare({**volumes, "t2f": cut}, SEQUENCES, Preparation()).notes)
+    assert not any(
+        "displaced" in note for note in prepare({**volumes, "t2f": cut}, SEQUENCES, Preparation()).notes
+    )
 
 
 def test_nothing_is_said_of_images_too_small_or_alike_everywhere():
@@ -69,5 +73,9 @@ def test_real_studies(real_data):
             pytest.skip(f"{real_data / name} is not there")
         source = open_source(real_data / name)
         grouping = group(source.study(source.ids()[0]))
-        told[name] = [n.split()[0] for n in prepare(read_all(grouping.sequences), SEQUENCES, Preparation()).notes if "displaced" in n]
+        told[name] = [
+            n.split()[0]
+            for n in prepare(read_all(grouping.sequences), SEQUENCES, Preparation()).notes
+            if "displaced" in n
+        ]
     assert told == {"raw_glioma": ["t2w", "t2f"], "brats": []}

@@ -63,7 +63,9 @@ def test_anchors_are_spread_over_all_of_a_region(tmp_path):
     mask = np.zeros((1, 40, 30, 1), np.float32)
     mask[0, 2:35] = 1  # 990 voxels, fewer than twice what is kept
     cache = CaseCache(tmp_path)
-    cache.add("a", Prepared(np.ones((1, 40, 30, 1), np.float32), np.array([True]), ("t1n",), grid, grid), mask, "k")
+    cache.add(
+        "a", Prepared(np.ones((1, 40, 30, 1), np.float32), np.array([True]), ("t1n",), grid, grid), mask, "k"
+    )
     anchors = cache.load("a").anchors[0]
     assert len(anchors) == 512
     assert anchors[:, 0].min() == 2
@@ -143,7 +145,10 @@ def test_a_full_disk_keeps_the_older_form(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(StorageFailed, match="case 'a' could not be written to the cache .*No space left on device: free space"):
+    with pytest.raises(
+        StorageFailed,
+        match="case 'a' could not be written to the cache .*No space left on device: free space",
+    ):
         cache.add("a", prepared(2.0), regions(), "k2")
     assert cache.has("a", "k")
     assert cache.load("a").images[0, 0, 0, 0] == 1

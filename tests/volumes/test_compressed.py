@@ -1,4 +1,6 @@
-"""Series in the compressed transfer syntaxes that PACS hand out: the same voxels as uncompressed, classic and multi-frame."""
+"""Series in the compressed transfer syntaxes that PACS hand out: the same voxels as uncompressed, classic and
+multi-frame.
+"""
 
 from pathlib import Path
 
@@ -45,7 +47,10 @@ def compress(source: Path, target: Path, syntax: str) -> Path:
 def test_compressed_slices_are_read_without_loss(paths: list[Path], tmp_path: Path, syntax: str) -> None:
     packed = tuple(compress(path, tmp_path / path.name, syntax) for path in paths)
     assert dcmread(packed[0]).file_meta.TransferSyntaxUID == SYNTAXES[syntax]
-    plain, found = read(Series("t2f", tuple(paths), "dicom", "t2f")), read(Series("t2f", packed, "dicom", "t2f"))
+    plain, found = (
+        read(Series("t2f", tuple(paths), "dicom", "t2f")),
+        read(Series("t2f", packed, "dicom", "t2f")),
+    )
     assert found.grid.same_as(plain.grid)
     np.testing.assert_array_equal(found.array, plain.array)
 
@@ -67,5 +72,8 @@ def test_a_syntax_that_nothing_here_decodes_is_told(paths: list[Path], tmp_path:
         image["PixelData"].VR = "OB"
         image.save_as(tmp_path / path.name)
         copies.append(tmp_path / path.name)
-    with pytest.raises(BadVolume, match="cannot be decoded .*: export it again, uncompressed if the transfer syntax is unusual"):
+    with pytest.raises(
+        BadVolume,
+        match="cannot be decoded .*: export it again, uncompressed if the transfer syntax is unusual",
+    ):
         read(Series("t2f", tuple(copies), "dicom", "t2f"))

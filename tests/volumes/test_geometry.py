@@ -12,7 +12,13 @@ from slem_app.types import Grid
 from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
 
 RNG = np.random.default_rng(0)
-CODES = [f"{a}{b}{c}" for order in permutations(["RL", "AP", "SI"]) for a in order[0] for b in order[1] for c in order[2]]
+CODES = [
+    f"{a}{b}{c}"
+    for order in permutations(["RL", "AP", "SI"])
+    for a in order[0]
+    for b in order[1]
+    for c in order[2]
+]
 
 
 def straight(shape, spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)) -> Grid:
@@ -32,7 +38,9 @@ def turned(shape, degrees=20.0, spacing=(1.0, 1.0, 1.0)) -> Grid:
 
 
 def sampled(array: np.ndarray, source: Grid, target: Grid, order: int, fill: float) -> np.ndarray:
-    """The slow and plain way: every target voxel's position in the source, by map_coordinates; half a voxel beyond the border counts as inside."""
+    """The slow and plain way: every target voxel's position in the source, by map_coordinates; half a voxel
+    beyond the border counts as inside.
+    """
     points = np.stack(np.meshgrid(*(np.arange(n) for n in target.shape), indexing="ij"), axis=-1)
     index = np.moveaxis(source.to_index(target.to_world(points)), -1, 0)
     limit = np.array(source.shape).reshape(3, 1, 1, 1)
@@ -55,7 +63,11 @@ def test_every_axis_order_and_flip_is_undone_exactly(code, order):
 def test_memory_order_changes_nothing(stored):
     array = RNG.standard_normal((9, 8, 7)).astype(np.float32)
     source, target = straight((9, 8, 7), (1, 2, 3)), straight((12, 13, 14), (0.8, 1.1, 1.3), (-1, 0.3, 0.2))
-    np.testing.assert_allclose(resample(np.asarray(array, order=stored), source, target, 1), resample(array, source, target, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        resample(np.asarray(array, order=stored), source, target, 1),
+        resample(array, source, target, 1),
+        atol=1e-6,
+    )
 
 
 def test_a_crop_on_the_same_lattice_copies_and_fills():
@@ -85,7 +97,9 @@ def test_agrees_with_sampling_point_by_point(source, target, order):
     result = resample(array, source, target, order, fill=7.0)
     assert result.shape == target.shape
     wrong = np.abs(result - expected) > 1e-4
-    assert wrong.mean() < (0.02 if order == 0 else 1e-9)  # a nearest neighbour may tip over at exactly half a voxel
+    assert wrong.mean() < (
+        0.02 if order == 0 else 1e-9
+    )  # a nearest neighbour may tip over at exactly half a voxel
     assert (result == 7.0).any()
 
 
@@ -94,7 +108,10 @@ def test_outside_is_fill_and_the_border_is_the_edge_of_the_voxel():
     source = straight((4, 4, 4))
     for degrees in (0.0, 0.5):
         target = Grid((11, 4, 4), turned((1, 1, 1), degrees).affine @ np.diag([0.25, 1, 1, 1]))
-        target = Grid(target.shape, np.block([[target.affine[:3, :3], np.array([[2.6], [1], [1]])], [np.array([[0, 0, 0, 1.0]])]]))
+        target = Grid(
+            target.shape,
+            np.block([[target.affine[:3, :3], np.array([[2.6], [1], [1]])], [np.array([[0, 0, 0, 1.0]])]]),
+        )
         inside = resample(array, source, target, 1, fill=9.0)[:, 0, 0]
         np.testing.assert_array_equal(inside, [1] * 4 + [9] * 7)  # x = 2.6 2.85 3.1 3.35 | 3.6 ...
 
@@ -115,7 +132,10 @@ def test_labels_survive_a_finer_oblique_grid():
     fine = turned((1, 1, 1), 15.0, (0.7, 0.7, 0.7)).affine.copy()
     fine[:3, 3] = [-15, -25, -25]
     fine = Grid((90, 90, 110), fine)
-    np.testing.assert_array_equal(resample(resample(labels, source, fine, 0), fine, source, 0)[2:-2, 2:-2, 2:-2], labels[2:-2, 2:-2, 2:-2])
+    np.testing.assert_array_equal(
+        resample(resample(labels, source, fine, 0), fine, source, 0)[2:-2, 2:-2, 2:-2],
+        labels[2:-2, 2:-2, 2:-2],
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +164,9 @@ def test_lattice_covers_all_grids_on_whole_multiples():
     grids = [straight((10, 10, 10), (2, 2, 2), (0.4, -3.3, 7)), turned((12, 12, 12))]
     full = lattice(grids, (1.5, 1.5, 2.0))
     assert full.orientation == "RAS"
-    np.testing.assert_allclose(full.affine[:3, 3] / [1.5, 1.5, 2.0], np.round(full.affine[:3, 3] / [1.5, 1.5, 2.0]))
+    np.testing.assert_allclose(
+        full.affine[:3, 3] / [1.5, 1.5, 2.0], np.round(full.affine[:3, 3] / [1.5, 1.5, 2.0])
+    )
     for grid in grids:
         index = full.to_index(grid.corners())
         assert (index > -1e-5).all()

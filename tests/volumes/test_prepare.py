@@ -1,4 +1,6 @@
-"""What the network sees depends on what lies where in the world, never on how it was stored, on outliers or on another sequence."""
+"""What the network sees depends on what lies where in the world, never on how it was stored, on outliers or
+on another sequence.
+"""
 
 from dataclasses import replace
 
@@ -18,14 +20,18 @@ SETTINGS = Preparation(spacing=(3.0, 3.0, 3.0), multiple=8)
 
 
 def head_in_air(case, name: str, seed: int = 0) -> Volume:
-    """The phantom with a skull and scalp around it, dark gap between, Rician noise in the air, as a scanner gives it."""
+    """The phantom with a skull and scalp around it, dark gap between, Rician noise in the air, as a scanner
+    gives it.
+    """
     image, grid = case.images[name], case.grids[name]
     brain = image > 0
     near = ndimage.distance_transform_edt(~brain, sampling=grid.spacing)
     level = float(np.median(image[brain]))
     head = np.where((near > 5) & (near < 12), 1.2 * level, np.where(brain, image, 0.0))
     rng = np.random.default_rng(seed)
-    noisy = np.hypot(head + rng.normal(0, 0.02 * level, image.shape), rng.normal(0, 0.02 * level, image.shape))
+    noisy = np.hypot(
+        head + rng.normal(0, 0.02 * level, image.shape), rng.normal(0, 0.02 * level, image.shape)
+    )
     return Volume(noisy.astype(np.float32), grid)
 
 
@@ -39,7 +45,9 @@ def inside_of(case, prepared) -> np.ndarray:
 
 @pytest.mark.parametrize("code", ["RAS", "LPI", "PIL", "SAR", "IAL"])
 def test_storage_order_changes_nothing(case, volumes_of, code):
-    settings = Preparation(spacing=(3.3, 2.7, 3.1), multiple=8)  # off the lattice, so that everything is interpolated
+    settings = Preparation(
+        spacing=(3.3, 2.7, 3.1), multiple=8
+    )  # off the lattice, so that everything is interpolated
     one = prepare(volumes_of(case), SEQUENCES, settings, case.grid)
     other = prepare(volumes_of(reorient_phantom(case, code)), SEQUENCES, settings, case.grid)
     assert one.grid.shape == other.grid.shape
@@ -83,7 +91,9 @@ def test_an_oblique_study_is_nearly_the_same_in_world_space():
 def test_sequences_on_different_grids_come_onto_one():
     case = make(5, SHAPE, SPACING, own_grids=True)
     assert len({(g.shape, g.orientation) for g in case.grids.values()}) > 2
-    prepared = prepare({n: Volume(i, case.grids[n]) for n, i in case.images.items()}, SEQUENCES, SETTINGS, case.grid)
+    prepared = prepare(
+        {n: Volume(i, case.grids[n]) for n, i in case.images.items()}, SEQUENCES, SETTINGS, case.grid
+    )
     inside = inside_of(case, prepared)
     for slot, name in enumerate(SEQUENCES):
         wanted = render(case.head, prepared.grid, name)[inside]
@@ -110,7 +120,9 @@ def test_a_truncated_field_of_view_does_not_shift_the_rest(case, volumes_of):
     padded = prepare(volumes, SEQUENCES, SETTINGS, case.grid)
     assert short.grid.same_as(whole.grid)
     np.testing.assert_array_equal(short.images[:3], whole.images[:3])
-    assert np.abs(padded.images[3] - short.images[3]).mean() < 0.03  # but for the last plane, half of it outside
+    assert (
+        np.abs(padded.images[3] - short.images[3]).mean() < 0.03
+    )  # but for the last plane, half of it outside
     rest = short.images[3] != 0
     assert 0.4 < rest.sum() / (whole.images[3] != 0).sum() < 0.9
     assert np.abs(short.images[3][rest] - whole.images[3][rest]).mean() < 0.25
@@ -135,15 +147,21 @@ def test_one_broken_voxel_in_noisy_air_does_not_set_the_scale(case):
     volume = head_in_air(case, "t1n")
     broken = volume.array.copy()
     broken[2, 2, 2] = -30000
-    plain, result = (prepare({"t1n": Volume(a, case.grid)}, ("t1n",), SETTINGS) for a in (volume.array, broken))
+    plain, result = (
+        prepare({"t1n": Volume(a, case.grid)}, ("t1n",), SETTINGS) for a in (volume.array, broken)
+    )
     assert result.grid.shape == plain.grid.shape
     assert np.abs(result.images - plain.images).mean() < 0.02
 
 
 def test_a_background_that_is_not_the_smallest_value(case):
-    """Bias correction and z-scores leave negative brain around a background of zeros, or a background that is not zero."""
+    """Bias correction and z-scores leave negative brain around a background of zeros, or a background that is
+    not zero.
+    """
     image, affine = case.images["t2w"], case.grid.affine.copy()
-    affine[:3, 3] = np.round(affine[:3, 3] / 3) * 3  # on the lattice: no border voxel mixes brain and background
+    affine[:3, 3] = (
+        np.round(affine[:3, 3] / 3) * 3
+    )  # on the lattice: no border voxel mixes brain and background
     grid = Grid(case.grid.shape, affine)
     brain = image > 0
     scored = np.where(brain, (image - image[brain].mean()) / image[brain].std(), 0).astype(np.float32)
@@ -188,7 +206,9 @@ def test_another_sequence_with_a_wider_view_does_not_change_what_air_is(case, vo
     shape = tuple(n + 24 for n in case.grid.shape)
     wide = np.zeros(shape, np.float32)
     wide[12:-12, 12:-12, 12:-12] = case.images["t2w"]
-    both = prepare({"t1n": noisy, "t2w": Volume(wide, case.grid.crop((-12, -12, -12), shape))}, ("t1n", "t2w"), SETTINGS)
+    both = prepare(
+        {"t1n": noisy, "t2w": Volume(wide, case.grid.crop((-12, -12, -12), shape))}, ("t1n", "t2w"), SETTINGS
+    )
     assert both.grid.same_as(alone.grid)
     np.testing.assert_allclose(both.images[0], alone.images[0], atol=1e-5)
 
@@ -199,12 +219,16 @@ def test_a_missing_sequence_is_a_flag(case, volumes_of):
     assert prepared.present.tolist() == [True, True, False, True]
     assert prepared.missing == ("t2w",)
     assert prepared.used == ("t1n", "t1c", "t2f")
-    np.testing.assert_array_equal(prepared.images[[0, 1, 3]], prepare(volumes, ("t1n", "t1c", "t2f"), SETTINGS).images)
+    np.testing.assert_array_equal(
+        prepared.images[[0, 1, 3]], prepare(volumes, ("t1n", "t1c", "t2f"), SETTINGS).images
+    )
 
 
 def test_unknown_sequences_are_ignored(case, volumes_of):
     extra = volumes_of(case) | {"adc": Volume(np.full((4, 4, 4), np.nan, np.float32), case.grid)}
-    np.testing.assert_array_equal(prepare(extra, SEQUENCES, SETTINGS).images, prepare(volumes_of(case), SEQUENCES, SETTINGS).images)
+    np.testing.assert_array_equal(
+        prepare(extra, SEQUENCES, SETTINGS).images, prepare(volumes_of(case), SEQUENCES, SETTINGS).images
+    )
 
 
 def test_fine_volumes_are_smoothed_before_they_are_thinned_out():
@@ -214,7 +238,9 @@ def test_fine_volumes_are_smoothed_before_they_are_thinned_out():
     image = np.where(radius < 40, 100 + 30 * rng.standard_normal(grid.shape), 0).astype(np.float32)
     image += np.where(radius < 40, 40 * (np.indices(grid.shape)[0] > 47), 0)
     coarse = prepare({"t1n": Volume(image, grid)}, ("t1n",), Preparation(spacing=(4, 4, 4), multiple=8))
-    where = np.linalg.norm(coarse.grid.to_world(np.stack(np.indices(coarse.grid.shape), -1)) - 47.5, axis=-1) < 33
+    where = (
+        np.linalg.norm(coarse.grid.to_world(np.stack(np.indices(coarse.grid.shape), -1)) - 47.5, axis=-1) < 33
+    )
     left = where & (coarse.grid.to_world(np.stack(np.indices(coarse.grid.shape), -1))[..., 0] < 42)
     assert coarse.images[0][left].std() < 0.45  # 0.83 without smoothing
 
@@ -223,10 +249,26 @@ def test_fine_volumes_are_smoothed_before_they_are_thinned_out():
     ("spoil", "error", "text"),
     [
         (lambda a: np.full_like(a, 3), BadVolume, "sequence t1c: every voxel has the value 3"),
-        (lambda a: np.where(a > a.max() / 2, np.nan, a), BadVolume, "sequence t1c: some voxels are NaN or infinite"),
-        (lambda a: np.where(a > a.max() / 2, np.inf, a), BadVolume, "sequence t1c: some voxels are NaN or infinite"),
-        (lambda a: (a > 0).astype(np.float32), BadVolume, "sequence t1c: it holds the values 0 and 1 only: it is a mask"),
-        (lambda a: np.maximum(np.arange(a.size).reshape(a.shape) - a.size + 9, 0).astype(np.float32), BadVolume, "sequence t1c: no foreground found"),
+        (
+            lambda a: np.where(a > a.max() / 2, np.nan, a),
+            BadVolume,
+            "sequence t1c: some voxels are NaN or infinite",
+        ),
+        (
+            lambda a: np.where(a > a.max() / 2, np.inf, a),
+            BadVolume,
+            "sequence t1c: some voxels are NaN or infinite",
+        ),
+        (
+            lambda a: (a > 0).astype(np.float32),
+            BadVolume,
+            "sequence t1c: it holds the values 0 and 1 only: it is a mask",
+        ),
+        (
+            lambda a: np.maximum(np.arange(a.size).reshape(a.shape) - a.size + 9, 0).astype(np.float32),
+            BadVolume,
+            "sequence t1c: no foreground found",
+        ),
     ],
     ids=["constant", "nan", "inf", "mask", "nearly empty"],
 )
@@ -246,7 +288,9 @@ def shifted(volume: Volume, mm: float) -> Volume:
 def test_sequences_that_do_not_overlap_are_refused(case, volumes_of):
     volumes = volumes_of(case)
     volumes["t2f"] = shifted(volumes["t2f"], 400)
-    with pytest.raises(BadGrid, match=r"sequence t1n and sequence t2f do not overlap in space \(0%.*register"):
+    with pytest.raises(
+        BadGrid, match=r"sequence t1n and sequence t2f do not overlap in space \(0%.*register"
+    ):
         prepare(volumes, SEQUENCES, SETTINGS)
 
 
@@ -261,7 +305,10 @@ def test_heads_beside_each_other_in_overlapping_grids_are_refused(case, volumes_
 def test_sequences_out_of_register_are_noted(case, volumes_of):
     volumes = volumes_of(case)
     volumes["t2f"] = shifted(volumes["t2f"], 60)
-    assert any("t1n and t2f cover different tissue" in note and "--register" in note for note in prepare(volumes, SEQUENCES, SETTINGS).notes)
+    assert any(
+        "t1n and t2f cover different tissue" in note and "--register" in note
+        for note in prepare(volumes, SEQUENCES, SETTINGS).notes
+    )
 
 
 def test_a_reference_elsewhere_is_refused(case, volumes_of):
@@ -284,7 +331,9 @@ def test_no_known_sequence_is_refused(case, volumes_of):
         prepare(volumes_of(case), ("pd", "swi"), SETTINGS)
 
 
-@pytest.mark.parametrize("wrong", [{"spacing": (0, 1, 1)}, {"multiple": 0}, {"margin": -1}, {"clip": (50, 20)}])
+@pytest.mark.parametrize(
+    "wrong", [{"spacing": (0, 1, 1)}, {"multiple": 0}, {"margin": -1}, {"clip": (50, 20)}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="impossible preparation"):
         Preparation(**wrong)

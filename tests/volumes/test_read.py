@@ -72,7 +72,15 @@ def test_a_truncated_plain_file_is_refused(nifti):
         read(series)
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.nii.gz", b"not an image"), ("b.nii", b"x" * 400), ("c.nii.gz", gzip.compress(b"text")), ("d.nii", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.nii.gz", b"not an image"),
+        ("b.nii", b"x" * 400),
+        ("c.nii.gz", gzip.compress(b"text")),
+        ("d.nii", b""),
+    ],
+)
 def test_a_file_that_is_no_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadVolume, match=rf"{name}.*not a readable NIfTI image"):
@@ -144,7 +152,9 @@ def test_values_that_are_no_labels_are_refused(nifti, bad):
 
 @pytest.mark.parametrize("own_grids", [False, True])
 def test_dicom_and_nifti_agree_in_world_space(tmp_path, own_grids):
-    """Slices stored out of order, RescaleSlope unlike 1 and intercept unlike 0 in some, sagittal and oblique stacks."""
+    """Slices stored out of order, RescaleSlope unlike 1 and intercept unlike 0 in some, sagittal and oblique
+    stacks.
+    """
     case = make(2, (40, 46, 34), (4.0, 4.0, 4.0), oblique=True, own_grids=own_grids)
     write_dicom(case, tmp_path / "dicom", "p")
     write_nifti(case, tmp_path / "nifti", "p", layout="nifti", labels=False)
@@ -155,7 +165,9 @@ def test_dicom_and_nifti_agree_in_world_space(tmp_path, own_grids):
         plain = read(Series(name, (tmp_path / "nifti" / "p" / f"{name}.nii.gz",), "nifti", name))
         there = resample(plain.array, plain.grid, dicom.grid, 1, fill=np.nan)
         assert np.isfinite(there).all()
-        np.testing.assert_allclose(dicom.array, there, atol=1.01, err_msg=name)  # both rounded to whole numbers of unlike slope
+        np.testing.assert_allclose(
+            dicom.array, there, atol=1.01, err_msg=name
+        )  # both rounded to whole numbers of unlike slope
         assert dicom.grid.voxel_volume == pytest.approx(plain.grid.voxel_volume, rel=1e-4)
 
 
@@ -170,7 +182,9 @@ def test_a_slice_with_damaged_pixels_is_named(tmp_path):
     dataset.PixelData = dataset.PixelData[:100]
     dataset.ImageComments = "x" * 5000  # the file stays long enough
     dataset.save_as(paths[3])
-    with pytest.raises(BadVolume, match=rf"{paths[3].name} (cannot be decoded|is truncated).*[Ee]xport it again"):
+    with pytest.raises(
+        BadVolume, match=rf"{paths[3].name} (cannot be decoded|is truncated).*[Ee]xport it again"
+    ):
         read(Series("t1c", tuple(paths), "dicom", "t1c"))
 
 
@@ -180,7 +194,15 @@ def multi_frame(paths: list[Path], target: Path) -> Path:
     whole = dcmread(paths[0])
     whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
     whole.SOPInstanceUID = whole.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept", "RescaleType"):
+    for word in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "SliceThickness",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "RescaleType",
+    ):
         delattr(whole, word)
     whole.NumberOfFrames = len(parts)
     whole.PixelData = b"".join(part.PixelData for part in parts)

@@ -17,7 +17,9 @@ def card() -> Card:
         description="A test's model: 'quotes', ü and a colon.",
         sequences=BRAIN_SEQUENCES,
         reference_order=("t1c", "t2f"),
-        network=SegmenterConfig(channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0),
+        network=SegmenterConfig(
+            channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0
+        ),
         preparation=Preparation(spacing=(2.0, 2.0, 1.0 / 3.0), multiple=8),
         labels=BRAIN_LABELS,
         postprocess=PostProcess(smallest={"WT": 50.0}, region_minimum={"ET": 0.1}),

@@ -56,24 +56,47 @@ def test_brain_labels_carry_the_agreed_names_values_and_codes() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda t: t.update(colour="red"), r"card\.yaml: unknown key 'colour'; known: name, version, description"),
-        (lambda t: t["network"].update(depth=3), r"card\.yaml: network: unknown key 'depth'; known: sequences, regions, channels"),
-        (lambda t: t["labels"]["labels"][1].update(hue=1), r"labels\.labels\[1\]: unknown key 'hue'; known: name, value, type, category, color"),
-        (lambda t: t["labels"]["labels"][0]["type"].pop("scheme"), r"labels\.labels\[0\]\.type: missing key 'scheme' \(usually 'SCT'\); known: value, meaning"),
+        (
+            lambda t: t.update(colour="red"),
+            r"card\.yaml: unknown key 'colour'; known: name, version, description",
+        ),
+        (
+            lambda t: t["network"].update(depth=3),
+            r"card\.yaml: network: unknown key 'depth'; known: sequences, regions, channels",
+        ),
+        (
+            lambda t: t["labels"]["labels"][1].update(hue=1),
+            r"labels\.labels\[1\]: unknown key 'hue'; known: name, value, type, category, color",
+        ),
+        (
+            lambda t: t["labels"]["labels"][0]["type"].pop("scheme"),
+            r"labels\.labels\[0\]\.type: missing key 'scheme' \(usually 'SCT'\); known: value, meaning",
+        ),
         (lambda t: t.pop("sequences"), r"card\.yaml: missing key 'sequences'; known: name"),
-        (lambda t: t["preparation"].pop("margin"), r"preparation: missing key 'margin' \(usually 4\.0\)|preparation: missing key 'margin' \(usually 6\.0\)"),
+        (
+            lambda t: t["preparation"].pop("margin"),
+            (
+                r"preparation: missing key 'margin' \(usually 4\.0\)|preparation: missing key 'margin' "
+                r"\(usually 6\.0\)"
+            ),
+        ),
         (lambda t: t.update(version=3), r"version: str is needed, got 3 \(write it in quotes\)"),
         (lambda t: t.update(sequences="t1c"), r"sequences: a list is needed, got 't1c'"),
         (lambda t: t["preparation"].update(spacing=[1.0, 1.0]), r"spacing: 3 entries are needed, got 2"),
         (lambda t: t["network"].update(regions=True), r"network\.regions: int is needed, got True"),
-        (lambda t: t.update(labels=[1]), r"labels: a table with the keys labels, regions is needed, got \[1\]"),
+        (
+            lambda t: t.update(labels=[1]),
+            r"labels: a table with the keys labels, regions is needed, got \[1\]",
+        ),
         (lambda t: t.update(figures={"a": "b"}), r"figures\.a: float is needed, got 'b'"),
         (lambda t: t["network"].update(sequences=9), r"a segmenter takes 1 to 8 sequences, got 9"),
         (lambda t: t["labels"]["labels"][0].update(name="image"), r"label name 'image' is reserved"),
         (lambda t: t["postprocess"].update(smallest={"GT": 3}), r"unknown regions \['GT'\]"),
     ],
 )
-def test_refuses_a_card_that_it_does_not_understand(card: Card, tmp_path: Path, change: Callable[[dict], object], text: str) -> None:
+def test_refuses_a_card_that_it_does_not_understand(
+    card: Card, tmp_path: Path, change: Callable[[dict], object], text: str
+) -> None:
     with pytest.raises(BadCard, match=text):
         load_card(write(tmp_path, card, change))
 
@@ -94,7 +117,10 @@ def test_refuses_what_is_no_yaml_or_not_there(tmp_path: Path) -> None:
     [
         ({"sequences": ("t1c",)}, "the network has 4 sequence slots, the card names 1"),
         ({"sequences": ("t1c", "t1c", "t2w", "t2f")}, "each slot needs one name"),
-        ({"network": SegmenterConfig(regions=2)}, "the network has 2 region channels, the card names 3: WT, TC, ET"),
+        (
+            {"network": SegmenterConfig(regions=2)},
+            "the network has 2 region channels, the card names 3: WT, TC, ET",
+        ),
         ({"reference_order": ("swi",)}, r"reference_order \['swi'\] must name some of the sequences"),
         ({"name": "../up"}, r"model name '\.\./up' may hold letters"),
         ({"inference": Inference(window=(10, 16, 16))}, "must be multiples of the network's"),
@@ -108,7 +134,9 @@ def test_refuses_parts_that_contradict_each_other(card: Card, change: dict, text
         replace(card, **change)
 
 
-@pytest.mark.parametrize("wrong", [{"one_pass": -1}, {"overlap": 1.0}, {"window": (0, 8, 8)}, {"mirror": (3,)}, {"mirror": (0, 0)}])
+@pytest.mark.parametrize(
+    "wrong", [{"one_pass": -1}, {"overlap": 1.0}, {"window": (0, 8, 8)}, {"mirror": (3,)}, {"mirror": (0, 0)}]
+)
 def test_refuses_an_impossible_way_to_run(wrong: dict) -> None:
     with pytest.raises(ValueError, match="must"):
         Inference(**wrong)

@@ -1,4 +1,6 @@
-"""Published versions: good candidates are served, others kept apart, any can be taken back, and nothing that happens leaves no valid model."""
+"""Published versions: good candidates are served, others kept apart, any can be taken back, and nothing that
+happens leaves no valid model.
+"""
 
 import json
 import os
@@ -46,7 +48,11 @@ def publish(published: Published, card: Card) -> Callable[..., Decision]:
 
 
 def everything(published: Published) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in published.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path): path.read_bytes()
+        for path in published.path.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_nothing_published_means_the_bundled_model(published: Published) -> None:
@@ -56,16 +62,37 @@ def test_nothing_published_means_the_bundled_model(published: Published) -> None
     assert (only.served, only.record, only.problem) == (True, None, "")
 
 
-def test_a_better_candidate_is_served_and_keeps_how_it_came_to_be(published: Published, publish: Callable[..., Decision], card: Card) -> None:
-    decision = publish(1, labels={"A": "final 2"}, held_out={"B": "final 1"}, settings={"steps": 5}, trusted=True)
+def test_a_better_candidate_is_served_and_keeps_how_it_came_to_be(
+    published: Published, publish: Callable[..., Decision], card: Card
+) -> None:
+    decision = publish(
+        1, labels={"A": "final 2"}, held_out={"B": "final 1"}, settings={"steps": 5}, trusted=True
+    )
     assert (decision.published, decision.number, decision.folder) == (True, 1, published.served())
     assert decision.reason == "mean 0.8000 on the hold-out, version 0 has 0.7500"
     loaded = published.load()
-    assert (loaded.number, loaded.note, loaded.model.card.version, loaded.model.card.parent) == (1, "", "3+1", "small 3")
-    assert torch.equal(next(loaded.model.network.parameters()), next(fresh(card, 1).parameters()).half().float())
+    assert (loaded.number, loaded.note, loaded.model.card.version, loaded.model.card.parent) == (
+        1,
+        "",
+        "3+1",
+        "small 3",
+    )
+    assert torch.equal(
+        next(loaded.model.network.parameters()), next(fresh(card, 1).parameters()).half().float()
+    )
     record = published.versions()[1].record
-    assert (record.parent, record.labels, record.held_out, record.figures) == (0, {"A": "final 2"}, {"B": "final 1"}, GOOD)
-    assert (record.before, record.settings, record.trusted, record.reason) == ({"mean": 0.75}, {"steps": 5}, True, decision.reason)
+    assert (record.parent, record.labels, record.held_out, record.figures) == (
+        0,
+        {"A": "final 2"},
+        {"B": "final 1"},
+        GOOD,
+    )
+    assert (record.before, record.settings, record.trusted, record.reason) == (
+        {"mean": 0.75},
+        {"steps": 5},
+        True,
+        decision.reason,
+    )
     assert publish(2).number == 2
     assert (published.load().model.card.version, published.load().model.card.parent) == ("3+2", "small 3+1")
 
@@ -76,14 +103,35 @@ def test_a_better_candidate_is_served_and_keeps_how_it_came_to_be(published: Pub
         (WORSE, {}, "mean 0.7000 on the hold-out, version 0 has 0.7500"),
         (WORSE, {"tolerance": 0.04}, "only 0.04 less is allowed"),
         ({"mean": float("nan")}, {}, "not a number"),
-        ({"WT": 1.0}, {}, "no labelled case is held out, so it cannot be compared with version 0: label more cases, or choose it yourself with `slem publish`"),
-        (GOOD, {"policy": "never"}, "kept apart: mean 0.8000 on the hold-out, version 0 has 0.7500; no model is published by itself here"),
+        (
+            {"WT": 1.0},
+            {},
+            (
+                "no labelled case is held out, so it cannot be compared with version 0: label more cases, or "
+                "choose it yourself with `slem publish`"
+            ),
+        ),
+        (
+            GOOD,
+            {"policy": "never"},
+            (
+                "kept apart: mean 0.8000 on the hold-out, version 0 has 0.7500; no model is published by "
+                "itself here"
+            ),
+        ),
         (GOOD, {"parent": 7}, "trained from version 7 .* meanwhile version 0 is served"),
     ],
 )
-def test_a_worse_candidate_is_kept_apart_with_the_reason(published: Published, publish: Callable[..., Decision], figures: dict, more: dict, why: str) -> None:
+def test_a_worse_candidate_is_kept_apart_with_the_reason(
+    published: Published, publish: Callable[..., Decision], figures: dict, more: dict, why: str
+) -> None:
     decision = publish(1, figures, **more)
-    assert (decision.published, decision.number, published.served_number(), published.numbers()) == (False, 0, 0, (0,))
+    assert (decision.published, decision.number, published.served_number(), published.numbers()) == (
+        False,
+        0,
+        0,
+        (0,),
+    )
     (kept,) = published.refused()
     assert kept.folder == decision.folder
     assert kept.record.reason == decision.reason
@@ -91,10 +139,18 @@ def test_a_worse_candidate_is_kept_apart_with_the_reason(published: Published, p
     assert load_model(kept.folder).card.version == "3+refused"
 
 
-def test_every_model_is_served_where_that_is_wanted_but_a_broken_one(published: Published, publish: Callable[..., Decision]) -> None:
+def test_every_model_is_served_where_that_is_wanted_but_a_broken_one(
+    published: Published, publish: Callable[..., Decision]
+) -> None:
     decision = publish(1, WORSE, policy="always")
-    assert (decision.published, decision.reason) == (True, "mean 0.7000 on the hold-out, version 0 has 0.7500; every model is published here")
-    assert publish(2, {"WT": 0.5}, policy="always").reason == "no labelled case is held out; every model is published here"
+    assert (decision.published, decision.reason) == (
+        True,
+        "mean 0.7000 on the hold-out, version 0 has 0.7500; every model is published here",
+    )
+    assert (
+        publish(2, {"WT": 0.5}, policy="always").reason
+        == "no labelled case is held out; every model is published here"
+    )
     assert not publish(3, {"mean": float("nan")}, policy="always").published
 
 
@@ -107,12 +163,20 @@ def test_what_was_learnt_follows_the_parents(published: Published, publish: Call
     assert publish(4, labels={"E": "final 1"}).number == 3
     assert published.learnt(3) == {"A": "final 1", "B": "final 1", "E": "final 1"}
     assert published.learnt(0) == {}
-    assert (published.of_round("second").number, published.of_round("third").folder, published.of_round("fourth")) == (2, refused.folder, None)
+    assert (
+        published.of_round("second").number,
+        published.of_round("third").folder,
+        published.of_round("fourth"),
+    ) == (2, refused.folder, None)
 
 
-def test_a_version_that_clients_would_not_know_is_passed_over(published: Published, publish: Callable[..., Decision], card: Card) -> None:
+def test_a_version_that_clients_would_not_know_is_passed_over(
+    published: Published, publish: Callable[..., Decision], card: Card
+) -> None:
     publish(1)
-    later = replace(card, network=replace(card.network, prompts=channel_count(card.labels)), file="", sha256="")
+    later = replace(
+        card, network=replace(card.network, prompts=channel_count(card.labels)), file="", sha256=""
+    )
     save_model(published.bundled, later, build(later.network))  # a newer bundled model listens to clicks
     assert published.load().number == 0
     assert "it differs in prompts" in published.load().note
@@ -127,7 +191,9 @@ def test_keeps_ten_refused_candidates(published: Published, publish: Callable[..
     assert [one.folder for one in published.refused()] == folders[2:]
 
 
-def test_rolls_back_and_forth_and_never_reuses_a_number(published: Published, publish: Callable[..., Decision]) -> None:
+def test_rolls_back_and_forth_and_never_reuses_a_number(
+    published: Published, publish: Callable[..., Decision]
+) -> None:
     publish(1), publish(2)
     before = {path: data for path, data in everything(published).items() if "0000" in path}
     stamps = {published.stamp()}
@@ -153,7 +219,9 @@ def test_each_switch_shows_in_the_stamp(published: Published, publish: Callable[
     assert published.stamp() != first
 
 
-def test_a_damaged_version_is_told_and_the_one_before_is_served(published: Published, publish: Callable[..., Decision]) -> None:
+def test_a_damaged_version_is_told_and_the_one_before_is_served(
+    published: Published, publish: Callable[..., Decision]
+) -> None:
     publish(1), publish(2)
     (weights,) = published.served().glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-5])
@@ -170,7 +238,9 @@ def test_a_damaged_version_is_told_and_the_one_before_is_served(published: Publi
     assert published.load().model.card.parent == "small 3+1"
 
 
-def test_a_damaged_pointer_is_told_and_can_be_set_again(published: Published, publish: Callable[..., Decision]) -> None:
+def test_a_damaged_pointer_is_told_and_can_be_set_again(
+    published: Published, publish: Callable[..., Decision]
+) -> None:
     publish(1)
     (published.path / "served.json").write_text("{")
     with pytest.raises(BadWeights, match=r"served\.json cannot be read .*`slem models --serve NUMBER`"):
@@ -190,7 +260,9 @@ def test_refuses_what_clients_do_not_know(published: Published, card: Card, netw
 
 
 @pytest.mark.parametrize("calls", [0, 2, 4, 5, 6, 7])
-def test_a_full_disk_leaves_all_as_it_was(published: Published, publish: Callable[..., Decision], monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+def test_a_full_disk_leaves_all_as_it_was(
+    published: Published, publish: Callable[..., Decision], monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
     publish(1)
     before, left, real = everything(published), [calls], os.fsync
 
@@ -209,12 +281,17 @@ def test_a_full_disk_leaves_all_as_it_was(published: Published, publish: Callabl
     assert (published.served_number(), publish(3).number) == (1, 2)
 
 
-def test_a_switch_that_only_may_not_outlast_a_power_cut_is_one(published: Published, publish: Callable[..., Decision], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_that_only_may_not_outlast_a_power_cut_is_one(
+    published: Published, publish: Callable[..., Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, data: bytes) -> None:
         path.write_bytes(data)
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("slem_app.weights.published.write_file", lambda path, data: full(path, data) if path.name == "served.json" else path.write_bytes(data))
+    monkeypatch.setattr(
+        "slem_app.weights.published.write_file",
+        lambda path, data: full(path, data) if path.name == "served.json" else path.write_bytes(data),
+    )
     assert publish(1).published
     assert published.load().number == 1
 
@@ -244,10 +321,14 @@ for _ in sys.stdin:  # a process of its own for every line
 """
 
 
-def test_killed_at_any_moment_a_valid_model_is_served(published: Published, card: Card, network: Segmenter) -> None:
+def test_killed_at_any_moment_a_valid_model_is_served(
+    published: Published, card: Card, network: Segmenter
+) -> None:
     command = [sys.executable, "-c", WRITER, str(published.path.parent), str(published.bundled)]
     draw = random.Random(7)
-    with subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=-1, stdout=-1, text=True) as maker:
+    with subprocess.Popen(
+        command, cwd=PROJECT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdin=-1, stdout=-1, text=True
+    ) as maker:
         once = float(maker.stdout.readline())  # s that a publishing takes here
         for _ in range(10):
             maker.stdin.write("go\n")
@@ -268,5 +349,9 @@ def test_killed_at_any_moment_a_valid_model_is_served(published: Published, card
 
 def test_knows_the_version_of_a_folder(published: Published, publish: Callable[..., Decision]) -> None:
     folder = publish(1).folder
-    assert (published.number_of(folder), published.number_of(str(folder)), published.number_of(published.bundled)) == (1, 1, 0)
+    assert (
+        published.number_of(folder),
+        published.number_of(str(folder)),
+        published.number_of(published.bundled),
+    ) == (1, 1, 0)
     assert json.loads((published.path / "served.json").read_text()) == {"number": 1, "before": 0}

@@ -21,7 +21,9 @@ def rewrite(folder: Path, state: dict[str, torch.Tensor]) -> None:
     card = load_card(folder)
     data = safetensors.torch.save(state)
     (folder / card.file).write_bytes(data)
-    (folder / "card.yaml").write_text(card_text(replace(card, sha256=hashlib.sha256(data).hexdigest())), encoding="utf-8")
+    (folder / "card.yaml").write_text(
+        card_text(replace(card, sha256=hashlib.sha256(data).hexdigest())), encoding="utf-8"
+    )
 
 
 def stored(folder: Path) -> dict[str, torch.Tensor]:
@@ -52,7 +54,9 @@ def test_saving_again_replaces_the_old_pair(card: Card, network: Segmenter, tmp_
     assert load_model(tmp_path).card.version == "4"
 
 
-def test_weights_of_before_the_gain_and_shift_of_missing_sequences_load_as_what_they_did(card: Card, network: Segmenter, tmp_path: Path) -> None:
+def test_weights_of_before_the_gain_and_shift_of_missing_sequences_load_as_what_they_did(
+    card: Card, network: Segmenter, tmp_path: Path
+) -> None:
     """A substitute in front of the norm did nothing; a name that nobody knows still fails."""
     save_model(tmp_path, card, network)
     state = {name: tensor.clone() for name, tensor in stored(tmp_path).items()}
@@ -64,7 +68,9 @@ def test_weights_of_before_the_gain_and_shift_of_missing_sequences_load_as_what_
     assert not now["encoder.fusion.shift"].any()
     assert torch.equal(now["encoder.fusion.project"], state["encoder.fusion.project"].float())
     rewrite(tmp_path, {**state, "encoder.fusion.substitutes": torch.ones(shape).half()})
-    with pytest.raises(BadWeights, match="holds weights that the card's network does not have: encoder.fusion.substitutes"):
+    with pytest.raises(
+        BadWeights, match="holds weights that the card's network does not have: encoder.fusion.substitutes"
+    ):
         load_model(tmp_path)
 
 
@@ -88,9 +94,13 @@ save_model(Path(sys.argv[1]), card, build(card.network))
 
 
 @pytest.mark.parametrize("moment", [0, 1], ids=["before the weights", "before the card"])
-def test_a_kill_while_saving_leaves_the_old_model(card: Card, network: Segmenter, tmp_path: Path, moment: int) -> None:
+def test_a_kill_while_saving_leaves_the_old_model(
+    card: Card, network: Segmenter, tmp_path: Path, moment: int
+) -> None:
     before = save_model(tmp_path, card, network)
-    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(moment)], cwd=Path(__file__).parents[2])
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), str(moment)], cwd=Path(__file__).parents[2]
+    )
     assert process.returncode == -9
     assert load_model(tmp_path).card == before
     after = save_model(tmp_path, replace(card, version="9"), network)
@@ -98,7 +108,9 @@ def test_a_kill_while_saving_leaves_the_old_model(card: Card, network: Segmenter
     assert {name for name in names(tmp_path) if name.startswith("small-")} == {after.file}
 
 
-def test_a_full_disk_leaves_the_old_model(card: Card, network: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_model(
+    card: Card, network: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = save_model(tmp_path, card, network)
 
     def full(_: int) -> None:
@@ -106,7 +118,10 @@ def test_a_full_disk_leaves_the_old_model(card: Card, network: Segmenter, tmp_pa
 
     monkeypatch.setattr(os, "fsync", full)
     torch.manual_seed(2)
-    with pytest.raises(StorageFailed, match=r"cannot save small in .*No space left on device; what was there before is unchanged"):
+    with pytest.raises(
+        StorageFailed,
+        match=r"cannot save small in .*No space left on device; what was there before is unchanged",
+    ):
         save_model(tmp_path, card, build(card.network))
     assert load_model(tmp_path).card == before
     assert not list(tmp_path.glob("*.part"))
@@ -116,18 +131,25 @@ def test_refuses_damaged_and_foreign_weights(card: Card, network: Segmenter, tmp
     path = tmp_path / save_model(tmp_path, card, network).file
     good = path.read_bytes()
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(BadWeights, match=r"small-.*\.safetensors is damaged or of another model: sha256 .* but the card says"):
+    with pytest.raises(
+        BadWeights, match=r"small-.*\.safetensors is damaged or of another model: sha256 .* but the card says"
+    ):
         load_model(tmp_path)
     path.unlink()
     with pytest.raises(BadWeights, match=r"names the weight file 'small-.*', which is not there"):
         load_model(tmp_path)
     path.write_bytes(b"not at all")
-    (tmp_path / "card.yaml").write_text(card_text(replace(load_card(tmp_path), sha256=hashlib.sha256(b"not at all").hexdigest())), encoding="utf-8")
+    (tmp_path / "card.yaml").write_text(
+        card_text(replace(load_card(tmp_path), sha256=hashlib.sha256(b"not at all").hexdigest())),
+        encoding="utf-8",
+    )
     with pytest.raises(BadWeights, match="is not a safetensors file"):
         load_model(tmp_path)
 
 
-def test_refuses_surprise_missing_and_misshapen_weights(card: Card, network: Segmenter, tmp_path: Path) -> None:
+def test_refuses_surprise_missing_and_misshapen_weights(
+    card: Card, network: Segmenter, tmp_path: Path
+) -> None:
     save_model(tmp_path, card, network)
     state = stored(tmp_path)
     rewrite(tmp_path, state | {"head.extra": torch.zeros(1)})
@@ -154,7 +176,9 @@ def test_refuses_to_save_what_cannot_be_used(card: Card, network: Segmenter, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_finds_models_by_name(card: Card, network: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finds_models_by_name(
+    card: Card, network: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_model(tmp_path / "shelf" / "small", card, network)
     monkeypatch.setenv("SLEM_MODELS", os.pathsep.join([str(tmp_path / "none"), str(tmp_path / "shelf")]))
     assert find("small") == tmp_path / "shelf" / "small"

@@ -14,7 +14,14 @@ from slem_app.weights import EncoderCard, Pretrained, load_parent, load_pretrain
 
 MISSING = ("encoder.fusion.gain", "encoder.fusion.shift")
 BRAIN = ("t1n", "t1c", "t2w", "t2f")
-CONFIG = SegmenterConfig(channels=(4, 6, 8), blocks=(1, 1, 1), stem_channels=4, context_levels=(2,), context_dilations=(1, 2), deep_supervision=1)
+CONFIG = SegmenterConfig(
+    channels=(4, 6, 8),
+    blocks=(1, 1, 1),
+    stem_channels=4,
+    context_levels=(2,),
+    context_dilations=(1, 2),
+    deep_supervision=1,
+)
 
 
 class Net(torch.nn.Module):
@@ -29,12 +36,28 @@ class Net(torch.nn.Module):
 
 @pytest.fixture
 def pretrained(tmp_path: Path) -> Callable[..., Pretrained]:
-    def make(slots: int = 1, decoder: bool = False, config: SegmenterConfig = CONFIG, sequences: tuple[str, ...] = BRAIN) -> Pretrained:
+    def make(
+        slots: int = 1,
+        decoder: bool = False,
+        config: SegmenterConfig = CONFIG,
+        sequences: tuple[str, ...] = BRAIN,
+    ) -> Pretrained:
         torch.manual_seed(1)
         network = Net(config, slots, decoder)
         for p in network.parameters():
             torch.nn.init.normal_(p)
-        card = EncoderCard("small_ssl", "1", "A test's encoder.", "slem", sequences, slots, decoder, config, Preparation(), data="phantoms")
+        card = EncoderCard(
+            "small_ssl",
+            "1",
+            "A test's encoder.",
+            "slem",
+            sequences,
+            slots,
+            decoder,
+            config,
+            Preparation(),
+            data="phantoms",
+        )
         folder = tmp_path / f"{slots}{decoder}"
         save_pretrained(folder, card, network)
         return load_pretrained(folder)
@@ -47,7 +70,9 @@ def segmenter(config: SegmenterConfig = CONFIG) -> Segmenter:
     return build(config)
 
 
-def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_missing_ones_are_new(pretrained: Callable[..., Pretrained]) -> None:
+def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_missing_ones_are_new(
+    pretrained: Callable[..., Pretrained],
+) -> None:
     parent, network = pretrained(), segmenter()
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     done = transfer(parent, network, BRAIN)
@@ -55,7 +80,11 @@ def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in done.taken} == {
         "encoder.stem", "encoder.fusion", "encoder.down", "encoder.levels", "encoder.context",
     }  # fmt: skip
-    assert {name.split(".")[0] for name in done.new if name not in MISSING} == {"decoder", "head", "deep_heads"}
+    assert {name.split(".")[0] for name in done.new if name not in MISSING} == {
+        "decoder",
+        "head",
+        "deep_heads",
+    }
     assert sorted(done.taken + done.new) == sorted(now)
     for name in done.taken:
         if name != "encoder.fusion.project":
@@ -64,12 +93,18 @@ def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_
         torch.testing.assert_close(now[name], fresh[name], rtol=0, atol=0)
 
 
-def test_the_projection_of_one_slot_goes_to_every_sequence_so_that_equal_images_look_as_before(pretrained: Callable[..., Pretrained]) -> None:
+def test_the_projection_of_one_slot_goes_to_every_sequence_so_that_equal_images_look_as_before(
+    pretrained: Callable[..., Pretrained],
+) -> None:
     parent, network = pretrained(), segmenter()
     transfer(parent, network, BRAIN)
-    torch.testing.assert_close(network.encoder.fusion.project.data, parent.state["encoder.fusion.project"].expand(4, -1, -1) / 4)
+    torch.testing.assert_close(
+        network.encoder.fusion.project.data, parent.state["encoder.fusion.project"].expand(4, -1, -1) / 4
+    )
     one = Encoder(replace(CONFIG, sequences=1))
-    one.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in parent.state.items()}, strict=True)
+    one.load_state_dict(
+        {name.removeprefix("encoder."): tensor for name, tensor in parent.state.items()}, strict=True
+    )
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.inference_mode():
         before = one(image, torch.ones(1, 1, dtype=torch.bool))
@@ -78,13 +113,19 @@ def test_the_projection_of_one_slot_goes_to_every_sequence_so_that_equal_images_
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
-def test_an_encoder_of_a_slot_a_sequence_keeps_its_slots_by_name(pretrained: Callable[..., Pretrained]) -> None:
+def test_an_encoder_of_a_slot_a_sequence_keeps_its_slots_by_name(
+    pretrained: Callable[..., Pretrained],
+) -> None:
     parent, network = pretrained(slots=4, decoder=True), segmenter(replace(CONFIG, sequences=3))
     done = transfer(parent, network, ("t2f", "swi", "t1n"))
     project = parent.state["encoder.fusion.project"]
-    torch.testing.assert_close(network.encoder.fusion.project.data, torch.stack([project[3], project.mean(dim=0), project[0]]))
+    torch.testing.assert_close(
+        network.encoder.fusion.project.data, torch.stack([project[3], project.mean(dim=0), project[0]])
+    )
     shift = parent.state["encoder.fusion.shift"]
-    torch.testing.assert_close(network.encoder.fusion.shift.data, torch.stack([shift[3], shift.mean(dim=0), shift[0]]))
+    torch.testing.assert_close(
+        network.encoder.fusion.shift.data, torch.stack([shift[3], shift.mean(dim=0), shift[0]])
+    )
     assert set(MISSING) <= set(done.taken)
     assert {name.split(".")[0] for name in done.new} == {"head", "deep_heads"}
 
@@ -97,21 +138,30 @@ def test_parts_may_be_left_fresh(pretrained: Callable[..., Pretrained]) -> None:
     assert not any(name.startswith(("encoder.context.", "decoder.")) for name in done.taken)
     without = segmenter(replace(CONFIG, context="none"))
     assert transfer(parent, without, BRAIN, fresh=("context",)).taken
-    with pytest.raises(BadWeights, match="unknown part 'contxt' of a network: choose out of stem, fusion, levels, context, decoder"):
+    with pytest.raises(
+        BadWeights,
+        match="unknown part 'contxt' of a network: choose out of stem, fusion, levels, context, decoder",
+    ):
         transfer(parent, network, BRAIN, fresh=("contxt",))
 
 
 def test_a_surprise_key_fails(pretrained: Callable[..., Pretrained]) -> None:
     parent = pretrained()
     more = replace(parent, state={**parent.state, "encoder.extra.weight": torch.zeros(1)})
-    with pytest.raises(BadWeights, match=r"small_ssl 1 holds weights that the segmenter does not have: encoder.extra.weight"):
+    with pytest.raises(
+        BadWeights, match=r"small_ssl 1 holds weights that the segmenter does not have: encoder.extra.weight"
+    ):
         transfer(more, segmenter(), BRAIN)
-    fewer = replace(parent, state={name: tensor for name, tensor in parent.state.items() if "stem" not in name})
+    fewer = replace(
+        parent, state={name: tensor for name, tensor in parent.state.items() if "stem" not in name}
+    )
     with pytest.raises(BadWeights, match=r"small_ssl 1 lacks weights that the segmenter needs: encoder.stem"):
         transfer(fewer, segmenter(), BRAIN)
     name = "encoder.levels.0.0.first.0.weight"
     other = replace(parent, state={**parent.state, name: torch.zeros(1, 2)})
-    with pytest.raises(BadWeights, match=r"encoder.levels.0.0.first.0.weight has shape \(1, 2\), the segmenter needs"):
+    with pytest.raises(
+        BadWeights, match=r"encoder.levels.0.0.first.0.weight has shape \(1, 2\), the segmenter needs"
+    ):
         transfer(other, segmenter(), BRAIN)
 
 
@@ -119,12 +169,18 @@ def test_nothing_is_changed_when_it_fails(pretrained: Callable[..., Pretrained])
     parent, network = pretrained(), segmenter()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(BadWeights):
-        transfer(replace(parent, state={**parent.state, "encoder.extra.weight": torch.zeros(1)}), network, BRAIN)
+        transfer(
+            replace(parent, state={**parent.state, "encoder.extra.weight": torch.zeros(1)}), network, BRAIN
+        )
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_networks_that_differ_without_showing_it_in_shapes_are_refused(pretrained: Callable[..., Pretrained]) -> None:
-    with pytest.raises(BadWeights, match=r"trained for another network \(context_dilations: \(1, 2\) there, \(1, 3\) here\)"):
+def test_networks_that_differ_without_showing_it_in_shapes_are_refused(
+    pretrained: Callable[..., Pretrained],
+) -> None:
+    with pytest.raises(
+        BadWeights, match=r"trained for another network \(context_dilations: \(1, 2\) there, \(1, 3\) here\)"
+    ):
         transfer(pretrained(), segmenter(replace(CONFIG, context_dilations=(1, 3))), BRAIN)
     with pytest.raises(BadWeights, match="context: cfb there, none here"):
         transfer(pretrained(), segmenter(replace(CONFIG, context="none")), BRAIN)
@@ -135,7 +191,9 @@ def test_an_encoder_serves_a_segmenter_with_prompts(pretrained: Callable[..., Pr
     assert [name for name in done.new if name.startswith("encoder.prompt")]
 
 
-def test_saved_encoders_are_checked(pretrained: Callable[..., Pretrained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_encoders_are_checked(
+    pretrained: Callable[..., Pretrained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parent = pretrained()
     assert not any(name.startswith("head.") for name in parent.state)
     weights = parent.folder / parent.card.file

@@ -1,1 +1,3 @@
-"""MONAI Label reloads this package with the app, so it holds configuration only; all else is in `slem_app`."""
+"""MONAI Label reloads this package with the app, so it holds configuration only; all else is in
+`slem_app`.
+"""

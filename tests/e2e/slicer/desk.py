@@ -1,6 +1,8 @@
-"""3D Slicer without its windows: the scene, volumes and segmentations are Slicer's own C++ (`slicer-core`), the plugin is the wheel's own file.
+"""3D Slicer without its windows: the scene, volumes and segmentations are Slicer's own C++ (`slicer-core`),
+the plugin is the wheel's own file.
 
-Only what Qt draws is stood in for: combo boxes remember their items (the plugin reads its choices back from them), everything else that is shown
+Only what Qt draws is stood in for: combo boxes remember their items (the plugin reads its choices back from
+    them), everything else that is shown
 swallows what it is told. Runs in `.venv-slicer`, so it imports nothing of this project.
 """
 
@@ -91,7 +93,9 @@ class Panel:
         if name.endswith("PlaceWidget"):
             widget.currentNode = lambda: None  # no box was drawn
         if name.endswith("CheckBox"):
-            widget.checked = name == "dgUpdateCheckBox"  # as the form has them: only a click's effect is wanted at once
+            widget.checked = (
+                name == "dgUpdateCheckBox"
+            )  # as the form has them: only a click's effect is wanted at once
         if name == "configTable":
             widget.rowCount = 0
         setattr(self, name, widget)
@@ -126,7 +130,9 @@ class Desk:
 
     def load(self, path: str, labels: bool = False) -> object:
         """A volume node of the file."""
-        node = self.volumes.AddArchetypeVolume(path, Path(path).name.partition(".")[0], 1 if labels else 0, None)
+        node = self.volumes.AddArchetypeVolume(
+            path, Path(path).name.partition(".")[0], 1 if labels else 0, None
+        )
         if node is None:
             raise ValueError(f"Slicer cannot read {path}")
         return node
@@ -140,7 +146,10 @@ class Desk:
         application.SetModuleLogic("Colors", colours)
         application.GetColorLogic().SetMRMLScene(scene)
         application.GetColorLogic().AddDefaultColorNodes()
-        self.segmentations, self.volumes = slicer.vtkSlicerSegmentationsModuleLogic(), slicer.vtkSlicerVolumesLogic()
+        self.segmentations, self.volumes = (
+            slicer.vtkSlicerSegmentationsModuleLogic(),
+            slicer.vtkSlicerVolumesLogic(),
+        )
         markups = slicer.vtkSlicerMarkupsLogic()
         for logic in (self.segmentations, self.volumes, markups):
             logic.SetMRMLApplicationLogic(application)
@@ -148,26 +157,36 @@ class Desk:
         self.kept = (scene, application, colours, markups)  # C++ holds some of them weakly
         slicer.mrmlScene = scene
         slicer.modules = types.SimpleNamespace(
-            segmentations=types.SimpleNamespace(logic=lambda: self.segmentations), markups=types.SimpleNamespace(logic=lambda: markups)
+            segmentations=types.SimpleNamespace(logic=lambda: self.segmentations),
+            markups=types.SimpleNamespace(logic=lambda: markups),
         )
 
     def _stand_in_for_windows(self) -> None:
         for name in ("qt", "ctk", "DICOMScalarVolumePlugin"):
             sys.modules[name] = MagicMock(name=name)
         sys.modules["qt"].QDialog = sys.modules["ctk"].ctkSettingsPanel = type("Window", (), {})
-        sys.modules["qt"].QSettings = lambda: types.SimpleNamespace(value=self.settings.get, setValue=self.settings.__setitem__)
+        sys.modules["qt"].QSettings = lambda: types.SimpleNamespace(
+            value=self.settings.get, setValue=self.settings.__setitem__
+        )
         sys.modules["vtkSegmentationCore"] = vtkSegmentationCore
         _module("SampleData", SampleDataLogic=lambda: types.SimpleNamespace(downloadFromURL=self._download))
         _module("sitkUtils", PushVolumeToSlicer=self._push)
         _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
-        bases = ("ScriptedLoadableModule", "ScriptedLoadableModuleWidget", "ScriptedLoadableModuleLogic", "ScriptedLoadableModuleTest")
+        bases = (
+            "ScriptedLoadableModule",
+            "ScriptedLoadableModuleWidget",
+            "ScriptedLoadableModuleLogic",
+            "ScriptedLoadableModuleTest",
+        )
         _module("slicer.ScriptedLoadableModule", **{name: _scripted(name) for name in bases})
         util, quiet = slicer.util, MagicMock()
         util.VTKObservationMixin = getattr(util, "VTKObservationMixin", _scripted("VTKObservationMixin"))
         util.loadUI = util.infoDisplay = util.createProgressDialog = util.mainWindow = quiet
         util.childWidgetVariables = lambda form: Panel()
         util.confirmOkCancelDisplay = lambda *words, **more: True
-        util.errorDisplay = lambda text, detailedText="", **words: self.errors.append(f"{text} {detailedText}")
+        util.errorDisplay = lambda text, detailedText="", **words: self.errors.append(
+            f"{text} {detailedText}"
+        )
         util.warningDisplay = lambda text, *words, **more: self.errors.append(text)
         util.loadVolume = lambda path, properties=None: self.load(path)
         util.saveNode = _save
@@ -175,7 +194,9 @@ class Desk:
         util.tempDirectory = lambda key="": tempfile.mkdtemp(dir=self.folder)
         slicer.app = quiet
 
-    def _download(self, nodeNames: str, fileNames: str, uris: str, checksums: str | None = None) -> list[object]:
+    def _download(
+        self, nodeNames: str, fileNames: str, uris: str, checksums: str | None = None
+    ) -> list[object]:
         """What Slicer's SampleData does with one file: fetch, keep under its name, load."""
         path = self.folder / fileNames
         with urllib.request.urlopen(uris) as reply, path.open("wb") as file:
@@ -184,7 +205,9 @@ class Desk:
         node.SetName(nodeNames)
         return [node]
 
-    def _push(self, image: sitk.Image, target: None = None, className: str = "", name: str | None = None) -> object:
+    def _push(
+        self, image: sitk.Image, target: None = None, className: str = "", name: str | None = None
+    ) -> object:
         path = Path(tempfile.mkstemp(suffix=".nrrd", dir=self.folder)[1])
         sitk.WriteImage(image, str(path))
         node = self.load(str(path), labels="LabelMap" in className)
@@ -215,7 +238,11 @@ def _module(name: str, **content: object) -> None:
 
 
 def _save(node: object, path: str, properties: object = None) -> bool:
-    storage = slicer.vtkMRMLSegmentationStorageNode() if node.IsA("vtkMRMLSegmentationNode") else slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage = (
+        slicer.vtkMRMLSegmentationStorageNode()
+        if node.IsA("vtkMRMLSegmentationNode")
+        else slicer.vtkMRMLVolumeArchetypeStorageNode()
+    )
     storage.SetFileName(path)
     slicer.mrmlScene.AddNode(storage)
     written = bool(storage.WriteData(node))
@@ -234,7 +261,9 @@ def segments(node: object) -> list[dict[str, object]]:
         to_world = vtk.vtkMatrix4x4()
         image.GetImageToWorldMatrix(to_world)
         centre = to_world.MultiplyPoint([*voxels.mean(0), 1.0])[:3] if len(voxels) else None
-        found.append({"name": segmentation.GetSegment(key).GetName(), "voxels": len(voxels), "centre": centre})
+        found.append(
+            {"name": segmentation.GetSegment(key).GetName(), "voxels": len(voxels), "centre": centre}
+        )
     return found
 
 

@@ -1,6 +1,8 @@
-"""A reader's session in Slicer: open the module, fetch the next case, segment it, save the label; what was seen goes into a JSON file.
+"""A reader's session in Slicer: open the module, fetch the next case, segment it, save the label; what was
+seen goes into a JSON file.
 
-.venv-slicer/bin/python tests/e2e/slicer/drive.py --plugin FOLDER --server URL --folder FOLDER --out FILE [--elsewhere | --volume FILE]
+.venv-slicer/bin/python tests/e2e/slicer/drive.py --plugin FOLDER --server URL --folder FOLDER --out FILE
+[--elsewhere | --volume FILE]
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import vtk
 from desk import Desk, label_at, segments
 
 
-def work(desk: Desk, server: str, elsewhere: bool, own: Path | None, clicks: list[dict[str, object]]) -> dict[str, object]:
+def work(
+    desk: Desk, server: str, elsewhere: bool, own: Path | None, clicks: list[dict[str, object]]
+) -> dict[str, object]:
     """One case from the first click to the saved label.
 
     Args:
@@ -21,17 +25,24 @@ def work(desk: Desk, server: str, elsewhere: bool, own: Path | None, clicks: lis
         server: its address.
         elsewhere: the server's disk is another machine's, so that the image has to be downloaded.
         own: a volume of the reader's, which the server does not have, instead of the server's next case.
-        clicks: what is clicked after the segmentation, one after the other: {"label": ..., "ras": [...]}, or {"remove": ...} for a label's last one.
+        clicks: what is clicked after the segmentation, one after the other: {"label": ..., "ras": [...]}, or
+            {"remove": ...} for a label's last one.
     """
     desk.settings["MONAILabel/autoRunSegmentationOnNextSample"] = False
     widget = desk.open_module(server)
     if own:
         desk.load(str(own))
     widget.onClickFetchInfo()
-    seen: dict[str, object] = {"info": widget.info, "model": widget.ui.segmentationModelSelector.currentText, "strategies": widget.ui.strategyBox.items}
+    seen: dict[str, object] = {
+        "info": widget.info,
+        "model": widget.ui.segmentationModelSelector.currentText,
+        "strategies": widget.ui.strategyBox.items,
+    }
     if elsewhere:
         ask = widget.logic.next_sample
-        widget.logic.next_sample = lambda *words: {key: value for key, value in ask(*words).items() if key != "path"}
+        widget.logic.next_sample = lambda *words: {
+            key: value for key, value in ask(*words).items() if key != "path"
+        }
     if not own:
         widget.onNextSampleButton()
     if widget.current_sample is None:
@@ -48,8 +59,12 @@ def work(desk: Desk, server: str, elsewhere: bool, own: Path | None, clicks: lis
     return seen
 
 
-def click(widget: object, label: str = "", ras: list[float] | None = None, remove: str = "") -> dict[str, object]:
-    """SmartEdit: choose a label and place a landmark, or take its last landmark away and press Update; what is shown then."""
+def click(
+    widget: object, label: str = "", ras: list[float] | None = None, remove: str = ""
+) -> dict[str, object]:
+    """SmartEdit: choose a label and place a landmark, or take its last landmark away and press Update; what
+    is shown then.
+    """
     widget.ui.labelComboBox.setCurrentText(label or remove)
     widget.onSelectLabel()
     points = widget.dgPositivePointListNode
@@ -62,7 +77,11 @@ def click(widget: object, label: str = "", ras: list[float] | None = None, remov
     else:
         points.GetDisplayNode().SetActiveControlPoint(points.GetNumberOfControlPoints())
         points.AddControlPoint(ras)  # the plugin listens to it
-    return {"at": label_at(widget._segmentNode, ras), "segments": segments(widget._segmentNode), "landmarks": points.GetNumberOfControlPoints()}
+    return {
+        "at": label_at(widget._segmentNode, ras),
+        "segments": segments(widget._segmentNode),
+        "landmarks": points.GetNumberOfControlPoints(),
+    }
 
 
 def volume(node: object) -> dict[str, object]:

@@ -1,11 +1,15 @@
-"""The model `slem_brain`, corrected by the reader's scribbles; offered where its weights were trained with prompts."""
+"""The model `slem_brain`, corrected by the reader's scribbles; offered where its weights were trained with
+prompts.
+"""
 
 from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 
 class SlemBrainScribbles(TaskConfig):
-    """Everything about the model is in `pretrained/slem_brain/card.yaml`; what MONAI Label asks is answered by `slem_app.serving`."""
+    """Everything about the model is in `pretrained/slem_brain/card.yaml`; what MONAI Label asks is answered
+    by `slem_app.serving`.
+    """
 
     def infer(self):
         return self.kwargs["serving"].interactive("slem_brain", InferType.SCRIBBLES)
