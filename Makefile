@@ -36,6 +36,7 @@ e2e: $(STAMP) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real serve
 
 check: $(STAMP) ## the style check
 	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check --quiet
 
 # PYTHON if given, else the first of these that is 3.10 to 3.12 and can make an environment. A name on PATH may still not run (pyenv), so each is tried.
 define find_python

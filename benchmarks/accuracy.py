@@ -23,10 +23,10 @@ import tyro
 from page import commit, write_page
 
 from slem_app.cli.finetune import Finetune
+from slem_app.evaluate.scores import bootstrap, region_scores
 from slem_app.finetune.cases import folds, truth
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import finetune
-from slem_app.finetune.scores import bootstrap, region_scores
 from slem_app.grouping import group
 from slem_app.predict import Predictor
 from slem_app.studies import open_source

@@ -42,9 +42,9 @@ from page import commit, write_page
 from pretraining import Bench, read_rows
 from pretraining_arms import SETTINGS as TRAINING
 
+from slem_app.evaluate.scores import bootstrap, region_scores
+from slem_app.files import atomic_file
 from slem_app.finetune.run import finetune
-from slem_app.finetune.scores import bootstrap, region_scores
-from slem_app.formats import atomic_file
 from slem_app.predict import Predictor
 from slem_app.regions import PostProcess, decide
 from slem_app.selection import STRATEGIES, LabelMap, Measures, Pool, choices, measure

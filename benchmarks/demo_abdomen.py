@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from slem_app import phantom
+from slem_app.evaluate.evaluate import METRICS, Evaluation, evaluate
 from slem_app.finetune.cases import cache_cases
-from slem_app.finetune.evaluate import METRICS, Evaluation, evaluate
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.predict import Predictor

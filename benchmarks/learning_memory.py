@@ -18,16 +18,16 @@ import time
 from pathlib import Path
 
 from benchmarks.page import table, where, write_page
-from slem_app.finetune.job import Job, Labelled, RoundFolder
 from slem_app.formats import write_nifti
 from slem_app.phantom import make
 from slem_app.phantom import write_nifti as write_case
+from slem_app.rounds.job import Job, Labelled, RoundFolder
 from slem_app.weights import BRAIN_LABELS, find
 
 SHAPE, SPACING, DISTINCT = (40, 48, 40), (2.0, 2.0, 2.0), 4
 RUN = """
 import resource, sys
-from slem_app.finetune.worker import main
+from slem_app.rounds.worker import main
 code = main(sys.argv[1:])
 print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(code)

@@ -193,8 +193,8 @@ class Bench:
 
     def score(self, arm: str, fold: int, data: Path) -> Iterator[dict[str, object]]:
         """A row for every test case and subset."""
+        from slem_app.evaluate.scores import region_scores  # needs MONAI, which a training server lacks
         from slem_app.finetune.cases import truth
-        from slem_app.finetune.scores import region_scores  # needs MONAI, which a training server lacks
         from slem_app.studies import open_source
 
         predictor = Predictor(load_model(self.folder(ARMS[arm], fold) / "model", self.device), self.device)

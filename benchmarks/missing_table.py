@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from slem_app.finetune.scores import bootstrap
+from slem_app.evaluate.scores import bootstrap
 
 REGIONS = ("WT", "TC", "ET")
 FULL = "t1n+t1c+t2w+t2f"

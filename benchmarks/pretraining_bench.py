@@ -224,7 +224,7 @@ class Bench:
 
     def score(self, unit: Unit, truths: Truths) -> list[dict[str, object]]:
         """One row a test case, on the grid of its own images."""
-        from slem_app.finetune.scores import region_scores  # needs MONAI, which a training server lacks
+        from slem_app.evaluate.scores import region_scores  # needs MONAI, which a training server lacks
 
         card = self.finetune_recipe(unit.arm, unit.cfb, unit.seed).card
         rows = []

@@ -20,7 +20,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.formats import atomic_file
+from slem_app.files import atomic_file
 
 __all__ = ["ROLES", "User", "UserFile", "default_place"]
 

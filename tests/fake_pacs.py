@@ -12,9 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from slem_app.formats.shelf import Shelf
-from slem_app.serving import dicomweb, errors
-from slem_app.serving.cases import Cases
+from slem_app.serving import errors
+from slem_app.serving.cases.cases import Cases
+from slem_app.serving.dicom import qido_wado as dicomweb
+from slem_app.store.dicom_results import Shelf
 
 Fault = Callable[[Callable, dict, Callable, Callable], Any]
 

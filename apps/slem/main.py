@@ -1,4 +1,4 @@
-"""The MONAI Label app. It hands every call on to `slem_app.serving.app.Serving`; there is no logic here.
+"""The MONAI Label app. It hands every call on to `slem_app.serving.server.Serving`; there is no logic here.
 
 MONAI Label looks for the class whose direct base is named MONAILabelApp, and forgets `lib` after loading.
 """
@@ -7,7 +7,7 @@ import lib.configs
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_names
 
-from slem_app.serving.app import DESCRIPTION, NAME, Serving
+from slem_app.serving.server import DESCRIPTION, NAME, Serving
 
 
 class SlemLabel(MONAILabelApp):

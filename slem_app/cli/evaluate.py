@@ -10,8 +10,8 @@ import tyro
 from tqdm import tqdm
 
 from slem_app.errors import BadStudy
-from slem_app.finetune.evaluate import Evaluation, evaluate
-from slem_app.formats.atomic import atomic_file
+from slem_app.evaluate.evaluate import Evaluation, evaluate
+from slem_app.files import atomic_file
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
 from slem_app.weights import load_model

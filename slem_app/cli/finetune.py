@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from slem_app.cli.evaluate import report
 from slem_app.errors import BadSetting, BadStudy
+from slem_app.evaluate.evaluate import Evaluation, evaluate
 from slem_app.finetune.cases import cache_cases
-from slem_app.finetune.evaluate import Evaluation, evaluate
 from slem_app.finetune.recipe import load_recipe
 from slem_app.finetune.run import (
     device_of_this_process,

@@ -19,14 +19,15 @@ import tyro
 from tqdm import tqdm
 
 from slem_app.errors import BadGrid, SlemError, StorageFailed
-from slem_app.finetune.agreement import Agreement, agreements
+from slem_app.evaluate.interrater import Agreement, agreements
+from slem_app.files import atomic_file
 from slem_app.finetune.cases import truth
-from slem_app.formats import atomic_file, read_label_file, write_nifti
-from slem_app.formats.label_record import FINAL, Record
-from slem_app.formats.label_store import Version
-from slem_app.formats.labelled_case import CaseLabels
-from slem_app.formats.training_set import export
+from slem_app.formats import read_label_file, write_nifti
 from slem_app.labels import LabelSet
+from slem_app.store.cases import CaseLabels
+from slem_app.store.export.training_set import export
+from slem_app.store.labels import Version
+from slem_app.store.record import FINAL, Record
 from slem_app.studies import open_source
 from slem_app.studies.places import default_store
 from slem_app.types import Grid

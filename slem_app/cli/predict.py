@@ -12,12 +12,12 @@ import tyro
 
 from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.formats import write_nifti
-from slem_app.formats.drafts import Drafts
-from slem_app.formats.label_record import DRAFT
-from slem_app.formats.labelled_case import CaseLabels
 from slem_app.formats.provenance import Provenance
 from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
+from slem_app.store.cases import CaseLabels
+from slem_app.store.drafts import Drafts
+from slem_app.store.record import DRAFT
 from slem_app.studies import Series, Study, open_source
 from slem_app.studies.places import default_store
 from slem_app.weights import Card, Model, find, load_model

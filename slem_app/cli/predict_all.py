@@ -16,9 +16,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from slem_app.errors import SlemError
-from slem_app.formats import atomic_file
-from slem_app.formats.drafts import Drafts
+from slem_app.files import atomic_file
 from slem_app.predict import Predictor
+from slem_app.store.drafts import Drafts
 from slem_app.training import (
     device_of_this_process,
     end_with_launcher,

@@ -29,7 +29,8 @@ NEXT = """
 SLeM Label is ready at {url}{what}.
 
 In 3D Slicer (5.x):
-  1. Install the extension MONAILabel (View > Extensions Manager), then open the module Active Learning > MONAILabel.
+  1. Install the extension MONAILabel (View > Extensions Manager), then open the module
+     Active Learning > MONAILabel.
   2. Put {url} into the field 'MONAI Label server' and press the button beside it.
   3. Press 'Next Sample': a case is loaded and segmented ('Run' under Auto Segmentation does it again).
   4. Correct the segments in the Segment Editor and press 'Submit Label'.

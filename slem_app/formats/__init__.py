@@ -1,15 +1,11 @@
-"""A label map as a client receives it or sends it back: NIfTI, NRRD, the result's description; and files that
-are never half written.
-"""
+"""A label map as a client receives it or sends it back: NIfTI, NRRD, the result's description."""
 
-from slem_app.formats.atomic import atomic_file
 from slem_app.formats.labelfile import place, read_label_file
 from slem_app.formats.nifti import write_nifti
 from slem_app.formats.nrrd import write_nrrd
 from slem_app.formats.result import result_json, write_result_json
 
 __all__ = [
-    "atomic_file",
     "place",
     "read_label_file",
     "result_json",

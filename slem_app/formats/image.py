@@ -11,7 +11,7 @@ import numpy as np
 from isal import igzip
 
 from slem_app.errors import BadGrid, BadSetting
-from slem_app.formats.atomic import atomic_file
+from slem_app.files import atomic_file
 from slem_app.types import Grid
 from slem_app.volumes import geometry
 

@@ -9,7 +9,7 @@ import numpy as np
 from isal import igzip
 
 from slem_app.errors import BadSetting
-from slem_app.formats.atomic import atomic_file
+from slem_app.files import atomic_file
 from slem_app.formats.checks import check_labels
 from slem_app.labels import LabelSet
 from slem_app.types import Grid

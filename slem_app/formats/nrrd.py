@@ -14,7 +14,7 @@ from isal import igzip
 from scipy import ndimage
 
 from slem_app.errors import BadSetting
-from slem_app.formats.atomic import atomic_file
+from slem_app.files import atomic_file
 from slem_app.formats.checks import check_labels
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.types import Grid

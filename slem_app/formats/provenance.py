@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from slem_app import __version__
 from slem_app.errors import BadSetting
-from slem_app.formats.atomic import atomic_file
+from slem_app.files import atomic_file
 
 __all__ = ["MANUFACTURER", "MODEL_NAME", "Made", "Provenance", "made_by", "save_dicom", "study_fields"]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from slem_app.formats.atomic import atomic_file
+from slem_app.files import atomic_file
 from slem_app.labels import LabelSet
 
 __all__ = ["result_json", "write_result_json"]

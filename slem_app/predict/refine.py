@@ -1,8 +1,8 @@
 """Corrections: a result and new prompts -> a new result, changed near the new prompts only.
 
     refiner = Refiner(predictor)
-    features = refiner.features(prepared)                  # once a case: what of the network's work does not depend on prompts
-    result = refiner.start(prepared, features)             # the automatic result, or one that starts from a mask
+    features = refiner.features(prepared)  # once a case: what does not depend on prompts
+    result = refiner.start(prepared, features)  # the automatic result, or one that starts from a mask
     result = refiner.refine(prepared, features, result, result.prompts.with_click(click))
 
 Guarantees, kept after the network whatever it says: the voxel of a click, and every painted voxel, has its

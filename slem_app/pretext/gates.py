@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from slem_app.pretext.samples import HELD_OUT
-from slem_app.pretext.slem import Slem, collage
+from slem_app.pretext.tasks.slem import Slem, collage
 from slem_app.pretext.views import ViewSettings, make_view
 from slem_app.volumes.cache import CaseCache
 

@@ -1,9 +1,9 @@
 """What a reader points at: clicks, scribbles, a box, a mask to start from; their channels for the network; a
 simulated reader.
 
-    prompts = Prompts().with_click(Click.on(grid, (120, 98, 77), "edema", labels))     # grid: of the DISPLAYED image
+    prompts = Prompts().with_click(Click.on(grid, (120, 98, 77), "edema", labels))  # grid: of the shown image
     prompts = prompts.with_click(Click.on(grid, (88, 98, 77), BACKGROUND, labels))
-    channels = encode(prompts, network_grid, labels, current)                          # (2 L + 2, I, J, K); all zero = automatic
+    channels = encode(prompts, network_grid, labels, current)  # (2 L + 2, I, J, K); all zero = automatic
 
 `read_clicks` and `read_box` read the fields of a client's request; `SimulatedReader` corrects a segmentation
 whose truth it knows.

@@ -253,7 +253,6 @@ def _balanced(scene: Scene, notes: tuple[str, ...]) -> Choice:
     found = np.array([scene.measures[n].volumes_ml[name] for name in scene.labels])
     words = {
         name: f"{word} {scene.labels[int((table[n] * scene.weights).argmax())]}"
-        # fmt: skip
         for (name, table), word in zip(by_label.items(), ("unsure about", "changed its mind about"))
     }
     unlike = (

@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
-from slem_app.volumes.agreement import displacement
 from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
+from slem_app.volumes.misregistration import displacement
 
 __all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
 

@@ -2,7 +2,7 @@
 one that is served.
 
     <root>/<name>/000001/    card, weights and record.json of version 1; version 0 is the bundled model
-    <root>/<name>/refused/   candidates that were not good enough, with their figures and the reason; the last ten
+    <root>/<name>/refused/   the last ten candidates that were not good enough, with figures and reason
     <root>/<name>/served.json
 
 Invariant: at every moment, kill -9, power failure and a full disk included, `served.json` names a complete

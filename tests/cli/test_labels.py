@@ -9,8 +9,8 @@ import pytest
 from slem_app import phantom
 from slem_app.cli import main
 from slem_app.formats import read_label_file, write_nifti
-from slem_app.formats.label_record import Record
-from slem_app.formats.label_store import LabelStore
+from slem_app.store.labels import LabelStore
+from slem_app.store.record import Record
 from slem_app.weights import BRAIN_LABELS
 
 HEAD = phantom.make(seed=1, shape=(24, 30, 26), spacing=(6.0, 6.0, 6.0))

@@ -18,11 +18,11 @@ from slem_app.cli import main
 from slem_app.cli.predict_all import processes_for
 from slem_app.errors import BadSetting
 from slem_app.formats import read_label_file, write_nifti
-from slem_app.formats.drafts import Drafts
-from slem_app.formats.label_record import Record
-from slem_app.formats.label_store import LabelStore
-from slem_app.formats.labelled_case import CaseLabels
 from slem_app.network import build
+from slem_app.store.cases import CaseLabels
+from slem_app.store.drafts import Drafts
+from slem_app.store.labels import LabelStore
+from slem_app.store.record import Record
 from slem_app.weights import BRAIN_LABELS, load_model, save_model
 from slem_app.weights.published import Published
 from tests.fake_pacs import FakePacs, running

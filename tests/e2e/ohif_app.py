@@ -17,7 +17,7 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
-from slem_app.serving.proxy import proxy_router
+from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.studies.pacs import Pacs
 from slem_app.types import Grid
 from tests.e2e.ohif import LPS_TO_RAS, VIEWPORT, browser_page

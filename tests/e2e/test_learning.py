@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from slem_app import phantom
 from slem_app.formats import read_label_file, write_nifti
-from slem_app.formats.label_store import LabelStore
+from slem_app.store.labels import LabelStore
 from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
 

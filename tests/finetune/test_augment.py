@@ -10,8 +10,7 @@ import torch
 
 from slem_app.finetune.augment import Variation, apply, draw
 from slem_app.finetune.settings import AugmentSettings
-
-from .conftest import PLAIN
+from tests.finetune.conftest import PLAIN
 
 ALWAYS = AugmentSettings(flip=1, spatial=1, gamma=1, noise=1, blur=1, keep_sequence=0.75)
 STILL = replace(ALWAYS, flip=0, spatial=0)

@@ -12,8 +12,7 @@ from slem_app.phantom import Phantom, make, write_nifti
 from slem_app.studies import open_source
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES
-
-from .conftest import COARSE
+from tests.finetune.conftest import COARSE
 
 
 def caching(folder: Path, cache: CaseCache, coding: str | None = None, seen=None) -> CachingReport:

@@ -22,8 +22,7 @@ from slem_app.training import TrainingFailed
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import BRAIN_LABELS, Card, Model, load_model
-
-from .conftest import COARSE, PLAIN, TINY, assert_same, checkpoint, varied
+from tests.finetune.conftest import COARSE, PLAIN, TINY, assert_same, checkpoint, varied
 
 LISTENING = replace(TINY, prompts=8)
 ALWAYS = InteractSettings(share=1.0, views=(12, 16), clicks=3)

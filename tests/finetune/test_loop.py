@@ -12,15 +12,14 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting, BadStudy, BadWeights, StorageFailed
+from slem_app.evaluate.scores import dice
 from slem_app.finetune import loop as finetune_loop
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.patches import Patches
-from slem_app.finetune.scores import dice
 from slem_app.network import SegmenterConfig, build
 from slem_app.training import loop
 from slem_app.training.state import Curve
-
-from .conftest import PLAIN, TINY, assert_same, checkpoint
+from tests.finetune.conftest import PLAIN, TINY, assert_same, checkpoint
 
 PROJECT = Path(__file__).parents[2]
 
@@ -361,7 +360,7 @@ def test_a_frozen_trunk_learns_later_or_never(cache, settings, tmp_path):
             quick,
             tmp_path / name,
             progress=False,
-            on_checkpoint=lambda *_: seen.append(moved(tmp_path / name, start)),
+            on_checkpoint=lambda *_, seen=seen, name=name: seen.append(moved(tmp_path / name, start)),
         )
         assert len(seen) == 4
         assert seen[1] == (ALL if frozen == 0 else ALL - TRUNK)
@@ -401,7 +400,6 @@ def test_lower_levels_learn_slower(settings):
         "encoder.fusion.project",
         "encoder.context.1.expand.weight",
         "encoder.levels.1.0.first.0.weight",
-        # fmt: skip
         "encoder.down.1.weight",
         "encoder.levels.0.0.first.0.weight",
         "encoder.stem.conv.0.weight",

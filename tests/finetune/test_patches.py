@@ -13,8 +13,7 @@ from slem_app.finetune.patches import Patches
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Prepared
-
-from .conftest import PLAIN, varied
+from tests.finetune.conftest import PLAIN, varied
 
 STATUS = Path("/proc/self/status")
 

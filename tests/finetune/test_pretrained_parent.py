@@ -9,10 +9,9 @@ from slem_app.errors import BadWeights
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.pretext.network import PretextNetwork
-from slem_app.pretext.slem import Slem
+from slem_app.pretext.tasks.slem import Slem
 from slem_app.weights import BRAIN_SEQUENCES, EncoderCard, load_model, load_parent, save_pretrained
-
-from .conftest import COARSE, TINY
+from tests.finetune.conftest import COARSE, TINY
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model, save_model
-
-from .conftest import COARSE, TINY, assert_same
+from tests.finetune.conftest import COARSE, TINY, assert_same
 
 
 @pytest.fixture

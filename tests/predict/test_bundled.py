@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import NotFound
-from slem_app.finetune.scores import dice
+from slem_app.evaluate.scores import dice
 from slem_app.grouping import Grouping, group
 from slem_app.predict import Predictor
 from slem_app.studies import open_source

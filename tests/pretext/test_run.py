@@ -21,8 +21,8 @@ from slem_app.pretext.gates import histogram_probe
 from slem_app.pretext.recipe import Recipe
 from slem_app.pretext.run import load_network, measure, pretrain
 from slem_app.pretext.samples import Samples, usable
-from slem_app.pretext.slem import Slem
 from slem_app.pretext.tasks import TASKS
+from slem_app.pretext.tasks.slem import Slem
 from slem_app.training import TrainingFailed
 from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache

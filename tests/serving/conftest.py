@@ -23,13 +23,13 @@ from slem_app.network import SegmenterConfig
 from slem_app.predict import Predictor
 from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
-from slem_app.serving.cases import Cases
-from slem_app.serving.datastore import CaseDatastore
-from slem_app.serving.infer_task import SegmentationTask
-from slem_app.serving.interactive_task import InteractiveTask
-from slem_app.serving.memory import Memory
-from slem_app.serving.served import Served
-from slem_app.serving.volume_cache import ByteCache
+from slem_app.serving.cases.cases import Cases
+from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.history import Memory
+from slem_app.serving.models.interact import InteractiveTask
+from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.models.versions import Served
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
 from tests.serving.language import Desk
 from tests.untrained import noisy, small_card

@@ -29,8 +29,8 @@ from monailabel.endpoints import (
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.routing import Match
 
-from slem_app.serving.app import Serving
-from slem_app.serving.routes import build
+from slem_app.serving.http.routes import build
+from slem_app.serving.server import Serving
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import pytest
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from slem_app.errors import BadPrompt
-from slem_app.serving.cases import Cases
-from slem_app.serving.interactive_task import InteractiveTask
-from slem_app.serving.memory import Memory
-from slem_app.serving.readers import WHERE
+from slem_app.serving.auth.identity import WHERE
+from slem_app.serving.cases.cases import Cases
+from slem_app.serving.models.history import Memory
+from slem_app.serving.models.interact import InteractiveTask
 from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import (
     NAMES,

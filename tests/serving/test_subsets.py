@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from slem_app.formats import read_label_file
-from slem_app.serving.routes import build
+from slem_app.serving.http.routes import build
 from slem_app.weights import BRAIN_SEQUENCES
 
 SETS = [kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)]
@@ -82,9 +82,12 @@ def test_ohif_is_told_in_a_header_whatever_it_shows_and_clicks(
     """It finds the study over DICOMweb, asks by the UID of the series that it shows, and for the label map
     alone.
     """
-    get = lambda path, **query: requests.get(
-        f"{url}/dicom-web{path}", params=query, timeout=60, headers={"Connection": "close"}
-    ).json()
+
+    def get(path, **query):
+        return requests.get(
+            f"{url}/dicom-web{path}", params=query, timeout=60, headers={"Connection": "close"}
+        ).json()
+
     [study] = get("/studies", PatientID="_".join(kept))
     shown = [
         series["0020000E"]["Value"][0] for series in get(f"/studies/{study['0020000D']['Value'][0]}/series")

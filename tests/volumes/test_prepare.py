@@ -12,8 +12,7 @@ from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.phantom import make, render, reorient, reorient_phantom
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Levels, Preparation, Volume, prepare
-
-from .conftest import SHAPE, SPACING
+from tests.volumes.conftest import SHAPE, SPACING
 
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 SETTINGS = Preparation(spacing=(3.0, 3.0, 3.0), multiple=8)

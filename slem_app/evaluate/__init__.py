@@ -1,0 +1,1 @@
+"""Figures: scores of a segmentation, evaluation of a model, agreement between readers."""

@@ -1,0 +1,1 @@
+"""The learning loop around training: what is trained on, the hold-out, the round and its publication."""

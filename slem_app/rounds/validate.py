@@ -1,0 +1,91 @@
+"""How good a network is on the hold-out of a learning round: predicted as in serving, compared on the
+reader's grid.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slem_app.errors import SlemError
+from slem_app.evaluate.scores import region_scores
+from slem_app.network import Segmenter
+from slem_app.predict import Predictor
+from slem_app.rounds.labelled import LabelledStudies
+from slem_app.studies import Series
+from slem_app.volumes.cache import CaseCache
+from slem_app.volumes.prepare import Prepared
+from slem_app.volumes.read import read_labels
+from slem_app.weights import Card, Model
+
+__all__ = ["HoldOutScores"]
+
+
+class HoldOutScores:
+    """Scores networks on the same cases and the same labels, whatever readers do meanwhile: the labels are
+    copied first.
+
+    Args:
+        studies: the labelled cases.
+        cases: those to score on, none in any process but the first; one that is gone meanwhile is left out,
+            see `left_out`.
+        cache: with all of them prepared.
+        card: of the model.
+        folder: for the copies, made anew.
+        device: where to predict.
+    """
+
+    def __init__(
+        self,
+        studies: LabelledStudies,
+        cases: Sequence[str],
+        cache: CaseCache,
+        card: Card,
+        folder: Path,
+        device: str,
+    ) -> None:
+        self.cache, self.card, self.device = cache, card, device
+        self.folder, self.left_out = folder, {}
+        self.copies: dict[str, Series] = {}
+        if cases:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        for number, case in enumerate(cases):
+            copy = folder / f"{number:04d}.nii.gz"
+            try:
+                shutil.copyfile(studies.study(case).label.paths[0], copy)
+                self.copies[case] = Series(case, (copy,), "nifti", case)
+            except (SlemError, FileNotFoundError) as error:
+                self.left_out[case] = str(error)
+
+    def __call__(self, network: Segmenter, most: int | None = None) -> dict[str, float]:
+        """{'WT': mean Dice over the cases, ..., 'mean': over regions}; {} without a case.
+
+        Args:
+            network: to be measured.
+            most: only on so many cases, the first ones.
+        """
+        predictor = Predictor(Model(self.card, network, self.folder), self.device)
+        scores = [self._score(predictor, case) for case in list(self.copies)[:most]]
+        each = (
+            {
+                region.name: float(np.mean([one[region.name] for one in scores]))
+                for region in self.card.labels.regions
+            }
+            if scores
+            else {}
+        )
+        return each | ({"mean": float(np.mean(list(each.values())))} if each else {})
+
+    def _score(self, predictor: Predictor, case: str) -> Mapping[str, float]:
+        array, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
+        cached = self.cache.load(case)
+        prepared = Prepared(
+            np.array(cached.images, dtype=np.float32), cached.present, self.card.sequences, cached.grid, grid
+        )
+        return region_scores(
+            predictor.predict(prepared).array, array.astype(np.uint8), grid, self.card.labels, surface=False
+        )

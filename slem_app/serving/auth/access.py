@@ -1,0 +1,203 @@
+"""The gate before all routes: who may pass, from where, to do what.
+
+At this machine's own address nobody logs in, unless a setting says so; at any other everybody does. Programs
+bring their token in the header `Authorization`, browsers in a cookie that no script can read and that is used
+for changes only when a page of this very server asks for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from fastapi.datastructures import Headers
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from slem_app.errors import BadSetting, NotAllowed, NotLoggedIn, SlemError
+from slem_app.serving import errors
+from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
+from slem_app.serving.auth.roles import PUBLIC, role_of
+from slem_app.serving.auth.tokens import Login, Logins
+
+__all__ = ["COOKIE", "Access", "GateMiddleware", "listening_at", "on_this_machine", "open_access", "token_of"]
+
+COOKIE = "slem_login"
+SAFE = ("GET", "HEAD", "OPTIONS")
+EVERYWHERE = "0.0.0.0"  # where MONAI Label listens if it is not told
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may come in."""
+
+    logins: Logins
+    """Of those who log in."""
+    required: bool
+    """Everybody must log in."""
+    local: bool
+    """The server is for this machine alone: who reaches it at another address is turned away."""
+    origins: tuple[str, ...] = ()
+    """Other sites whose pages may use this server."""
+
+    def check(self, scope: Scope) -> Login | None:
+        """The log-in of a request that may pass; None where nobody needs one.
+
+        Raises:
+            NotLoggedIn: a log-in is needed.
+            NotAllowed: the role is not enough, or a page of another site asks.
+        """
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        if self.local:
+            _check_local(scope, headers)
+        token, by_cookie = token_of(headers)
+        if method not in SAFE and (by_cookie or not token):
+            self._check_origin(scope, headers, needed=by_cookie and self.required)
+        if not self.required or PUBLIC.fullmatch(path):
+            return None
+        login = self.logins.of(token)
+        role = role_of(method, path)
+        if not login.user.may(role):
+            raise NotAllowed(
+                f"{method} {path} is for the role {role}; {login.user.name} is a {login.user.role}"
+            )
+        return login
+
+    def _check_origin(self, scope: Scope, headers: Headers, needed: bool) -> None:
+        """A browser says where a page is from that changes something; what is no browser says nothing."""
+        origin = headers.get("origin")
+        if origin in self.origins and origin is not None:
+            return
+        if origin is None and (not needed or headers.get("sec-fetch-site") == "same-origin"):
+            return
+        if origin is None or urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            raise NotAllowed(
+                f"a page of {origin or 'an unknown site'} asked for a change: only pages of this server may"
+            )
+
+
+class GateMiddleware:
+    """Lets requests pass that may, and notes whose they are."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        try:
+            scope["slem.login"] = self.access.check(scope)
+        except SlemError as error:
+            await _refusal(scope, error)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def token_of(headers: Headers) -> tuple[str, bool]:
+    """The token of a request, empty if it has none, and whether it came as a cookie."""
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token:
+        return token.strip(), False
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return "", False
+    return (cookie.value, True) if cookie else ("", False)
+
+
+def listening_at(arguments: Sequence[str]) -> str:
+    """The address at which the command line of this process tells it to listen.
+
+    Example:
+        >>> listening_at(["start_server", "--app", "apps/slem", "-i", "10.0.0.1"])
+        '10.0.0.1'
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--host", "-i", default=EVERYWHERE if "start_server" in arguments else "127.0.0.1")
+    return parser.parse_known_args(list(arguments))[0].host
+
+
+def on_this_machine(host: str) -> bool:
+    """True for an address that no other machine can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def open_access(
+    logins: Logins, login: str, host: str, origins: Sequence[str] = (), provider: bool = False
+) -> Access:
+    """Who may come in at `host`.
+
+    Args:
+        logins: of those who log in.
+        login: 'auto', 'required' or 'off'.
+        host: where the server listens.
+        origins: other sites whose pages may use it.
+        provider: another service says who somebody is, so no user file is needed.
+
+    Raises:
+        BadSetting: a log-in is needed, and there is nobody who could.
+    """
+    local = on_this_machine(host)
+    required = login == "required" or (login == "auto" and not local)
+    if required and not provider and not logins.users.users():
+        why = "a log-in is required" if local else f"at {host} other machines reach this server"
+        raise BadSetting(
+            f"{why}, and nobody can log in: there is no user in {logins.users.path}. Add one (`slem users "
+            f"add NAME --role admin`), "
+            "or listen at 127.0.0.1, or say `--conf login off` where something else keeps strangers away"
+        )
+    return Access(logins, required, local and login == "auto", tuple(origins))
+
+
+def _check_local(scope: Scope, headers: Headers) -> None:
+    """Nobody logs in here, so neither another machine nor a page under another name (a rebound one) may come
+    in.
+    """
+    server = (scope.get("server") or ("127.0.0.1",))[0]
+    if not on_this_machine(server):
+        raise NotAllowed(
+            f"this server was started for its own machine and is reached at {server}: start it with "
+            f"--host, so that it asks for a log-in"
+        )
+    host = (
+        headers.get("host", "localhost").rsplit(":", 1)[0]
+        if not headers.get("host", "").endswith("]")
+        else headers["host"]
+    )
+    if not on_this_machine(host) and host.lower() != socket.gethostname().lower():
+        raise NotAllowed(
+            f"this server is not called {host!r}: open it as localhost, or start it with `--conf login "
+            f"off` behind a proxy"
+        )
+
+
+def _refusal(scope: Scope, error: SlemError) -> Response:
+    """JSON for programs; the log-in page for a person who opens a page."""
+    headers = Headers(scope=scope)
+    if (
+        isinstance(error, NotLoggedIn)
+        and scope["method"] == "GET"
+        and "text/html" in headers.get("accept", "")
+    ):
+        query = scope.get("query_string", b"").decode("latin-1")
+        wanted = scope["path"] + (f"?{query}" if query else "")
+        return RedirectResponse(
+            f"/auth/login?next={quote(wanted, safe='')}",
+            status_code=303,
+            headers={"Cache-Control": "no-store"},
+        )
+    refused: JSONResponse = errors.answer(error)
+    if isinstance(error, NotLoggedIn):
+        refused.headers["WWW-Authenticate"] = "Bearer"
+    return refused

@@ -1,0 +1,357 @@
+"""From any id that a client may send to a case and one of its sequences.
+
+Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as
+    OHIF knows them; the sequence or
+series decides on whose grid the result lies. Besides the studies folder there are the images that clients
+have uploaded: each is a case of one series, as is a session. Listings are never kept longer than a few times
+what they take to make, and an id that is not known makes a new one, so new cases appear by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+from slem_app.errors import BadStudy, NotFound, SlemError
+from slem_app.grouping import Grouping, group, load_rules
+from slem_app.store.labels import file_name
+from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.dicom import DicomSource
+from slem_app.studies.dicomweb import DicomWebSource
+from slem_app.studies.source import files_state, folders_of
+
+__all__ = ["Case", "Cases", "group_upload"]
+
+logger = logging.getLogger(__name__)
+
+NIFTI = (".nii.gz", ".nii")
+# cases whose headers are kept, the latest; each takes some 100 KiB, and a PACS has more of them than memory
+OPENED = 1000
+LISTED = 3.0  # seconds for which a PACS's list of studies is used
+# a listing is used for this many times as long as it took to make, and as long as the folder itself is as it
+# was
+PATIENCE = 10
+
+UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+QUICK = 0.02  # seconds; a listing that takes less may be waited for by a status poll
+CLOCK = 2.0  # seconds by which times of files may be coarse
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What an id stands for."""
+
+    id: str
+    """Case id, without a sequence."""
+    grouping: Grouping
+    """Its series, named."""
+    sequence: str
+    """The sequence that was asked for, or the reference."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, e.g. that a sequence was assumed."""
+    onto: Series | None = None
+    """A series that is none of the sequences, such as an ADC map, where the result is wanted on its grid."""
+    lasting: bool = True
+    """False: an upload that is not kept, of a session or of one request."""
+
+    @property
+    def series(self) -> Series:
+        """The image that was asked for: its grid is the result's."""
+        return self.onto or self.grouping.sequences[self.sequence]
+
+    @property
+    def image(self) -> str:
+        """What tells this image from the case's others: its sequence, or its series' id."""
+        return self.onto.id if self.onto else self.sequence
+
+    @cached_property
+    def state(self) -> tuple:
+        """Changes when a file of one of its sequences changes."""
+        own = (("", self.onto.state),) if self.onto else ()
+        return (*own, *((name, series.state) for name, series in sorted(self.grouping.sequences.items())))
+
+
+class Cases:
+    """All cases of a server.
+
+    Args:
+        studies: the studies folder, which may be empty still, or a PACS.
+        uploads: where uploaded images are kept, one folder each.
+        coding: label coding of the studies, where it cannot be decided.
+
+    Raises:
+        BadStudy: a folder that is not empty and has no known layout.
+        PacsFailed: the PACS does not answer.
+    """
+
+    def __init__(self, studies: Path | DicomWebSource, uploads: Path, coding: str | None = None) -> None:
+        self.pacs = studies if isinstance(studies, DicomWebSource) else None
+        self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
+        self.name = "PACS" if self.pacs else Path(self.studies).name
+        self.uploads = uploads
+        self.coding = coding
+        self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[str, ...]]]] = {}
+        self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
+        self.turns: dict[str, threading.Lock] = {}  # of cases, each held while its headers are read
+        self.asking = threading.Lock()  # held by the thread that lists for status polls
+        self._list()
+
+    def ids(self) -> tuple[str, ...]:
+        """All case ids, sorted: those of the studies folder and uploaded ones."""
+        with self.guard:
+            if time.monotonic() > self.stale or self.seen != self._entries():
+                self._list()
+            return self.listed
+
+    def known(self) -> tuple[str, ...]:
+        """As `ids`, without waiting: where listing takes long, a thread does it, and until then this is what
+        was listed last.
+        """
+        if self.took < QUICK:
+            return self.ids()
+        if time.monotonic() > self.stale and self.asking.acquire(blocking=False):
+            threading.Thread(target=self._list_aside, name="listing", daemon=True).start()
+        return self.listed
+
+    def _list_aside(self) -> None:
+        try:
+            self.ids()
+        except (SlemError, OSError) as error:  # of a status poll; who asks for a case is told
+            logger.warning("the cases cannot be listed: %s", error)
+        finally:
+            self.asking.release()
+
+    def find(self, identifier: str, likely: Sequence[str] = ()) -> Case:
+        """The case and sequence that an id stands for.
+
+        Args:
+            identifier: any id, see above.
+            likely: what an uploaded image whose name says nothing is taken for, see `group_upload`.
+
+        Raises:
+            NotFound: no such case, or no such sequence in it, or an id that leaves the studies folder.
+            BadStudy: a case of which no sequence is known, or a DICOM series that several cases have.
+        """
+        case, rest = self.split(identifier)
+        grouping, notes = self._grouping(case, likely)
+        reference = grouping.reference()
+        other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
+        return Case(case, grouping, grouping.resolve(rest) if rest and not other else reference, notes, other)
+
+    def has(self, case: str) -> bool:
+        """True when there is a case of exactly this id."""
+        return case in self.ids() or case in self._list()
+
+    def split(self, identifier: str) -> tuple[str, str]:
+        """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs
+        are enough.
+
+        Raises:
+            NotFound: no such case.
+            BadStudy: a DICOM series that several cases have.
+        """
+        case, _, rest = identifier.partition("/")
+        if case in self.ids():
+            return case, rest
+        if self.pacs and UID.fullmatch(identifier) and (study := self.pacs.study_of(identifier)):
+            return study, identifier
+        if case in self._list():
+            return case, rest
+        if not self.pacs and UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
+            return found
+        some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
+        raise NotFound(
+            f"no case {identifier!r} among the {len(self.listed)} here{some}: ask for CASE or CASE/SEQUENCE"
+        )
+
+    def study(self, case: str) -> Study:
+        """A case as it lies on disk.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        return self._grouping(case)[0].study
+
+    def dicom_studies(self) -> dict[str, str]:
+        """StudyInstanceUID -> case id; empty where the studies are not DICOM."""
+        self.ids()
+        return self.source.uids() if isinstance(self.source, (DicomSource, DicomWebSource)) else {}
+
+    def _by_uid(self, uid: str) -> tuple[str, str] | None:
+        """The case of a study, or the case of a series and that series' id; cases that were asked for before
+        are looked at first.
+        """
+        studies = self.dicom_studies()
+        if uid in studies:
+            return studies[uid], ""
+        for lately in (True, False):
+            found = [
+                case
+                for case in studies.values()
+                if (case in self.groupings) is lately and self._holds(case, uid)
+            ]
+            if len(found) > 1:
+                raise BadStudy(f"several cases have a series {uid} ({', '.join(found)}): ask for CASE/SERIES")
+            if found:
+                return found[0], uid
+        return None
+
+    def _holds(self, case: str, series: str) -> bool:
+        try:
+            return self.study(case).find(series) is not None
+        except SlemError:  # another case's trouble
+            return False
+
+    def uploaded(self, case: str) -> Path | None:
+        """The file of an uploaded image; None if `case` is not one."""
+        found = [
+            path
+            for path in (self.uploads / file_name(case)).glob("*")
+            if path.name.endswith(NIFTI) and not path.name.startswith(".")
+        ]
+        return found[0] if found else None
+
+    def refresh(self) -> None:
+        """Look at the folders anew at the next question."""
+        self.stale = 0.0
+
+    def _list(self) -> tuple[str, ...]:
+        with self.guard:
+            return self._listed()
+
+    def _listed(self) -> tuple[str, ...]:
+        start, now, entries = time.monotonic(), time.time(), self._entries()
+        source: StudySource | None = self.pacs
+        if self.pacs:
+            self.pacs.refresh()
+        elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
+            source = open_source(
+                self.studies, self.coding
+            )  # the layout itself may have come to light only now
+        own = frozenset(source.ids() if source else ())
+        uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
+        self.source, self.own, self.listed_at, self.seen = source, own, now, entries
+        self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
+        self.took = time.monotonic() - start
+        self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs else 0.0)
+        return self.listed
+
+    def _entries(self) -> tuple[int, ...]:
+        """Changes when something comes into the studies or uploads folder, or goes."""
+        return tuple(
+            folder.stat().st_mtime_ns
+            for folder in (*(() if self.pacs else (self.studies,)), self.uploads)
+            if folder.is_dir()
+        )
+
+    def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
+        """The case's grouping; kept as long as neither its files nor their folders change. Made by one
+        thread, for which others wait.
+        """
+        with self.guard:
+            mine = self.turns.setdefault(case, threading.Lock())
+        with mine:
+            return self._made(case, likely)
+
+    def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[str, ...]]:
+        kept = self.groupings.get(case)
+        if self.pacs and case in self.own:
+            state = self.pacs.state(case)
+            if not kept or kept[0] != state:
+                kept = self._remember(case, state, (group(self.pacs.study(case)), ()))
+            return kept[1]
+        if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
+            return kept[1]
+        if case not in self.own:  # one small file
+            return group_upload(case, [self.uploaded(case)], likely=likely)
+        grouped = (group(self._study(case)), ())
+        return self._remember(case, files_state(grouped[0].study), grouped)[1]
+
+    def _remember(
+        self, case: str, state: Hashable, made: tuple[Grouping, tuple[str, ...]]
+    ) -> tuple[Hashable, tuple[Grouping, tuple[str, ...]]]:
+        """Keep what was made of a case, at the cost of what was made first."""
+        with self.guard:
+            self.groupings.pop(case, None)
+            self.groupings[case] = (state, made)
+            while len(self.groupings) > OPENED:
+                del self.groupings[next(iter(self.groupings))]
+        return state, made
+
+    def _study(self, case: str) -> Study:
+        """The case as it is now, though the listing may be older."""
+        study = self.source.study(case)
+        newest = max((folder.stat().st_mtime for folder in folders_of(study) if folder.is_dir()), default=0.0)
+        if newest < self.listed_at - CLOCK and files_state(study):
+            return study
+        if case not in self._list() or self.source is None:
+            raise NotFound(f"case {case!r} is gone")
+        return self.source.study(case)
+
+
+def group_upload(
+    case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()
+) -> tuple[Grouping, tuple[str, ...]]:
+    """The grouping of what a client uploaded, with notes.
+
+    A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one
+    the volume is taken for the sequence that is most asked for, and a note says so.
+
+    Args:
+        case: id for messages.
+        files: NIfTI files, or one folder of DICOM files.
+        sequence: what the only volume is, where the reader said so.
+        likely: what it is taken for where nobody says, the first choice first; default: the rules' order.
+
+    Raises:
+        BadStudy: several volumes of which no sequence is known, or more than one study.
+    """
+    study = _upload_study(case, files)
+    lone = len(study.series) == 1
+    if sequence is not None and not lone:
+        raise BadStudy(
+            f"{case}: the option 'sequence' is for a single volume, {len(study.series)} came: "
+            f"their names "
+            f"must tell which is which"
+        )
+    if sequence is not None:
+        return group(study, chosen={sequence: study.series[0].id}), ()
+    grouping = group(study)
+    if grouping.choices or not lone:
+        return grouping, ()
+    assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
+    note = (
+        f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it "
+        f"with the option 'sequence'"
+    )
+    return group(study, chosen={assumed: series.id}), (note,)
+
+
+def _upload_study(case: str, files: Sequence[Path]) -> Study:
+    if all(path.name.endswith(NIFTI) for path in files):
+        series = tuple(
+            Series(id=_stem(path), paths=(path,), format="nifti", name=_stem(path)) for path in files
+        )
+        return Study(id=case, layout="nifti", root=files[0].parent, series=series)
+    if len(files) != 1 or not files[0].is_dir():
+        raise BadStudy(
+            f"{case}: the upload holds {', '.join(path.name for path in files)}: send volumes as .nii or "
+            f".nii.gz, or a folder of DICOM files"
+        )
+    source = open_source(files[0])
+    if len(source) != 1:
+        raise BadStudy(
+            f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one"
+        )
+    return source.study(source.ids()[0])
+
+
+def _stem(path: Path) -> str:
+    return next(path.name.removesuffix(end) for end in NIFTI if path.name.endswith(end))

@@ -1,0 +1,260 @@
+"""Labels as DICOM segmentations: every saved version becomes one, in the PACS or on the shelf, and every one
+that others have stored becomes a version.
+
+The version on disk comes first and never depends on the PACS: its SEG lies beside it (`result.dcm`) before it
+is sent, and what could not be sent is sent again, the same instance, so that nothing is lost or stored twice.
+What a version's SEG is, and whether it arrived, stands in its meta under `dicom`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from slem_app.errors import BadStudy, SlemError
+from slem_app.formats import read_label_file
+from slem_app.formats.provenance import Provenance, made_by, save_dicom
+from slem_app.formats.seg import make_seg, read_seg, referenced_series
+from slem_app.labels import LabelSet
+from slem_app.serving.cases.cases import Case
+from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, Making
+from slem_app.store.dicom_results import parse_result
+from slem_app.store.labels import Version
+from slem_app.store.record import DRAFT, FINAL, Record
+from slem_app.studies import Series, Study
+from slem_app.studies.dicomweb import DicomWebSource
+
+__all__ = ["DICOM", "Home", "PacsHome", "Results"]
+
+logger = logging.getLogger(__name__)
+
+DICOM = "dicom"
+FILE = "result.dcm"
+SERIES_NUMBER = 1000  # of version 0: viewers list results last
+WORDS = {AUTOMATIC: "automatic", "SEMIAUTOMATIC": "corrected", MANUAL: "drawn by hand"}
+
+
+class Home(Protocol):
+    """Where DICOM results are."""
+
+    def put(self, dataset: Any) -> None:
+        """Store an instance; the same one again does no harm."""
+
+    def results(self, study: str) -> list[tuple[str, str]]:
+        """(series, instance) of every segmentation of a study."""
+
+    def get(self, study: str, series: str, instance: str) -> Any:
+        """One of them."""
+
+
+@dataclass(frozen=True)
+class PacsHome:
+    """Results of a PACS."""
+
+    source: DicomWebSource
+    """Its studies."""
+
+    def put(self, dataset: Any) -> None:
+        self.source.pacs.store(dataset)
+        self.source.forget(str(dataset.StudyInstanceUID))
+
+    def results(self, study: str) -> list[tuple[str, str]]:
+        return [
+            (series, instance)
+            for series in self.source.segmentations(study)
+            for instance in self.source.pacs.instances(study, series)
+        ]
+
+    def get(self, study: str, series: str, instance: str) -> Any:
+        return parse_result(self.source.pacs.instance(study, series, instance))
+
+
+class Results:
+    """The way between label versions and DICOM.
+
+    Args:
+        datastore: of the versions.
+        home: where the results are.
+    """
+
+    def __init__(self, datastore: CaseDatastore, home: Home) -> None:
+        self.datastore = datastore
+        self.home = home
+        self.refused: dict[str, str] = {}  # instances that are no label here, and why
+        self.taking = threading.Lock()
+
+    # out
+
+    def export(self, version: Version, case: Case, making: Making) -> dict[str, Any]:
+        """Make the SEG of a version and store it.
+
+        Args:
+            version: a label version.
+            case: the image on whose grid it lies.
+            making: how it came about.
+
+        Returns:
+            What is known of it: `instance`, `series`, `description`, `kind`, `stored`, `reason`; {} where the
+                images are not DICOM.
+        """
+        if case.series.format != "dicom":
+            return {}
+        labels = next(
+            labels
+            for labels in self.datastore.labels.values()
+            if labels.names == tuple(version.meta["label_names"])
+        )
+        about: dict[str, Any] = {"kind": making.kind, "stored": False, "at": time.time()}
+        try:
+            how = _provenance(version, making)
+            array, grid, _ = read_label_file(version.label)
+            seg = make_seg(array, grid, labels, case.series, how)
+            save_dicom(seg, version.folder / FILE)
+            about |= {
+                "instance": str(seg.SOPInstanceUID),
+                "series": str(seg.SeriesInstanceUID),
+                "description": how.description,
+                "reason": "not sent yet",
+            }
+        except SlemError as error:
+            about["reason"] = str(error)
+            logger.warning(
+                "version %d of case %s is no DICOM segmentation: %s", version.number, case.id, error
+            )
+        self.datastore.store.annotate(version, {DICOM: about})
+        return self.send(version) if "instance" in about else about
+
+    def send(self, version: Version) -> dict[str, Any]:
+        """Store a version's SEG, the first time or again; what is known of it then."""
+        about = dict(version.meta[DICOM])
+        try:
+            self.home.put(parse_result((version.folder / FILE).read_bytes()))
+            about |= {"stored": True, "reason": "", "at": time.time()}
+        except (SlemError, FileNotFoundError) as error:
+            about |= {"reason": str(error), "at": time.time()}
+            logger.warning(
+                "the segmentation %s is kept here and not stored yet: %s", about["instance"], error
+            )
+        self.datastore.store.annotate(version, {DICOM: about})
+        return about
+
+    def unsent(self) -> list[tuple[str, Version]]:
+        """(case, version) of every SEG that is made and not stored."""
+        found = []
+        for case in self.datastore.store.cases():
+            for version in self.datastore.store.history(case):
+                about = version.meta.get(DICOM, {})
+                if about.get("instance") and not about.get("stored"):
+                    found.append((case, version))
+        return found
+
+    # in
+
+    def collect(self, case: str) -> int:
+        """Make versions of segmentations of a case that others have stored; how many new ones there were.
+
+        A segmentation that no reader had a hand in is a draft, any other a final label.
+
+        Raises:
+            NotFound: no such case.
+            PacsFailed: the PACS does not answer.
+        """
+        study = self.datastore.cases.study(case)
+        uid = str(study.series[0].header.get("StudyInstanceUID", ""))
+        count = 0
+        with self.taking:
+            known = {
+                version.meta.get(DICOM, {}).get("instance") for version in self.datastore.store.history(case)
+            }
+            for series, instance in self.home.results(uid):
+                if instance in known or instance in self.refused:
+                    continue
+                try:
+                    self._take(study, uid, series, instance)
+                    count += 1
+                except SlemError as error:
+                    if error.status >= 500:  # the PACS's or the disk's trouble, which may pass
+                        raise
+                    self.refused[instance] = str(error)
+                    logger.warning(
+                        "the segmentation %s of case %s is no label here: %s", instance, case, error
+                    )
+        return count
+
+    def _take(self, study: Study, uid: str, series: str, instance: str) -> None:
+        seg = self.home.get(uid, series, instance)
+        names = referenced_series(seg)
+        sources = [
+            one
+            for name in names
+            for one in study.series
+            if name in (one.id, one.header.get("SeriesInstanceUID"))
+        ]
+        if not sources:
+            raise BadStudy(
+                "it refers to no series of its study: export it from the image that it was drawn on"
+            )
+        source, array, labels = self._read(seg, sources)
+        case = self.datastore.cases.find(f"{study.id}/{source.id}")
+        how = made_by(seg)
+        record = Record(
+            time.time(),
+            how.creator,
+            how.software,
+            how.algorithm,
+            how.version,
+            automatic=how.kind == AUTOMATIC,
+        )
+        about = {
+            "instance": instance,
+            "series": series,
+            "description": how.description,
+            "kind": how.kind,
+            "stored": True,
+            "reason": "",
+            "at": time.time(),
+        }
+        self.datastore.keep(
+            case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, {DICOM: about, **record.to_meta()}
+        )
+
+    def _read(self, seg: Any, sources: Sequence[Series]) -> tuple[Series, np.ndarray, LabelSet]:
+        """The label map on the grid of its image (several may have one UID), in the labels of the first model
+        that knows its segments.
+        """
+        refusals = []
+        for source in sources:
+            frame = str(source.header.get("FrameOfReferenceUID", ""))
+            for labels in dict.fromkeys(self.datastore.labels.values()):
+                try:
+                    return source, read_seg(seg, source.grid, labels, frame), labels
+                except SlemError as error:
+                    refusals.append(error)
+        raise refusals[0]
+
+
+def _provenance(version: Version, making: Making) -> Provenance:
+    """What the SEG tells of itself."""
+    name = f"{making.model} {making.version}, " if making.model else ""
+    reader = str(version.meta.get("client_id") or "")
+    creator = (
+        reader
+        if reader.isprintable() and "\\" not in reader and len(reader) <= 64 and making.kind != AUTOMATIC
+        else ""
+    )
+    description = f"Segmentation {version.number}: {name}{WORDS[making.kind]}"
+    return Provenance(
+        making.kind,
+        making.model,
+        making.version,
+        description,
+        SERIES_NUMBER + version.number,
+        creator=creator,
+    )

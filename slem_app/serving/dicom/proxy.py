@@ -1,0 +1,182 @@
+"""The way through this server to its PACS, for viewers: MONAI Label's `/proxy/dicom/...`, which drops queries
+and headers and holds whole answers.
+
+Only the configured server is ever asked, below its own address: paths are made of DICOMweb's words and UIDs,
+redirects are not followed, and neither the reader's log-in goes there nor the PACS's password comes back.
+Bodies stream both ways, so a series of any size takes no memory; in those of the DICOM JSON model addresses
+of the PACS become addresses of this server (`addresses`). A connection that cannot be made is tried once
+more; an answer that has begun is not, and one that breaks off breaks off for the viewer too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import httpx2
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from slem_app.errors import BadSetting, NotFound, PacsFailed
+from slem_app.serving.dicom.rewrite import FIRST, KINDS, Addresses, dicomweb_path
+from slem_app.studies.pacs import Pacs
+
+__all__ = ["proxy_router"]
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "/proxy/dicom"
+CONNECTIONS = 32
+UP = (
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "content-length",
+    "content-type",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "range",
+)
+DOWN = (
+    "accept-ranges",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "etag",
+    "last-modified",
+    "warning",
+)
+STORED = ("multipart/related", "application/dicom")
+
+
+def proxy_router(pacs: Pacs) -> APIRouter:
+    """The routes below `/proxy/dicom`."""
+    router, way = APIRouter(prefix=PREFIX), Way(pacs)
+
+    @router.get("/{what}/{path:path}", include_in_schema=False)
+    async def get(request: Request, what: str, path: str) -> StreamingResponse:
+        # the viewer asks its two roots for the same things, and programs leave them out
+        return await way.through(request, path if what in ("qido", "wado", "stow") else f"{what}/{path}")
+
+    @router.get("/{path}", include_in_schema=False)
+    async def get_all(request: Request, path: str) -> StreamingResponse:
+        return await way.through(request, path)
+
+    @router.post("/wado/{path:path}", include_in_schema=False)  # where the viewer stores what was drawn in it
+    @router.post("/stow/{path:path}", include_in_schema=False)
+    async def store(request: Request, path: str) -> StreamingResponse:
+        kind = request.headers.get("content-type", "")
+        if path.partition("/")[0] != "studies" or not kind.lower().startswith(STORED):
+            raise BadSetting(
+                f"only DICOM can be stored, at studies or studies/UID, as multipart/related; got "
+                f"{kind.partition(';')[0][:60] or 'no type'!r}"
+            )
+        return await way.through(request, path)
+
+    return router
+
+
+class Way:
+    """Connections to the PACS, shared by all requests."""
+
+    def __init__(self, pacs: Pacs) -> None:
+        self.url = pacs.url
+        self.client = httpx2.AsyncClient(
+            auth=(pacs.user, pacs.password) if pacs.user else None,
+            timeout=httpx2.Timeout(pacs.timeout, connect=min(5.0, pacs.timeout)),
+            transport=httpx2.AsyncHTTPTransport(retries=1, limits=httpx2.Limits(max_connections=CONNECTIONS)),
+            trust_env=False,  # no proxy and no password of the environment
+            follow_redirects=False,
+        )
+
+    async def through(self, request: Request, path: str) -> StreamingResponse:
+        """The PACS's answer, as it comes.
+
+        Raises:
+            NotFound: a path that is none of DICOMweb.
+            PacsFailed: no answer, or one that leads elsewhere or refuses this server.
+        """
+        if not dicomweb_path(path):
+            raise NotFound(
+                f"{path[:100]!r} is no path of DICOMweb: it begins with {', '.join(FIRST)} and "
+                f"is made of "
+                f"UIDs"
+            )
+        headers = {
+            name: request.headers[name]
+            for name in UP
+            if name in request.headers and (request.method != "GET" or not name.startswith("content"))
+        }
+        query = request.scope.get("query_string", b"")
+        url = httpx2.URL(
+            f"{self.url}/{'/'.join(quote(part, safe=',') for part in path.split('/'))}"
+        ).copy_with(query=query or None)
+        content = request.stream() if request.method != "GET" else None
+        asked = self.client.build_request(
+            request.method, url, headers={"accept-encoding": "identity", **headers}, content=content
+        )
+        try:
+            answer = await self._send(asked)
+        except httpx2.TimeoutException as error:
+            raise PacsFailed(
+                "the PACS did not answer in time: try again; the setting `pacs_timeout` allows more"
+            ) from error
+        except httpx2.HTTPError as error:
+            raise PacsFailed(
+                f"the PACS cannot be reached ({type(error).__name__}): is it running, is its address right?"
+            ) from error
+        if answer.status_code in (401, 403) or (
+            300 <= answer.status_code < 400 and answer.status_code != 304
+        ):
+            await answer.aclose()
+            raise PacsFailed(
+                f"the PACS answered with {answer.status_code}: it refuses this server, or sends it "
+                f"elsewhere, where it does not go"
+            )
+        kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
+        if not _has_addresses(answer):
+            return StreamingResponse(
+                _pieces(answer.aiter_raw(), answer), status_code=answer.status_code, headers=kept
+            )
+        for name in ("content-length", "content-encoding", "accept-ranges"):  # of what the PACS has sent
+            kept.pop(name, None)
+        changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(
+            answer.aiter_bytes()
+        )
+        return StreamingResponse(_pieces(changed, answer), status_code=answer.status_code, headers=kept)
+
+    async def _send(self, asked: httpx2.Request) -> httpx2.Response:
+        """The beginning of an answer; asked once more where a connection that was kept open turns out to be
+        closed, as Orthanc's often are.
+        """
+        try:
+            return await self.client.send(asked, stream=True)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            if asked.method != "GET":
+                raise
+            return await self.client.send(asked, stream=True)
+
+
+def _has_addresses(answer: httpx2.Response) -> bool:
+    """Whether an answer is in the DICOM JSON model, whole, and can be read here."""
+    kind, packed = (
+        answer.headers.get(name, "").partition(";")[0].strip().lower()
+        for name in ("content-type", "content-encoding")
+    )
+    return kind in KINDS and answer.status_code != 206 and packed in ("", "identity", "gzip", "deflate")
+
+
+async def _pieces(body: AsyncIterator[bytes], answer: httpx2.Response) -> AsyncIterator[bytes]:
+    """A body, piece by piece, of an answer that is closed at its end."""
+    try:
+        async for piece in body:
+            yield piece
+    except httpx2.HTTPError as error:
+        logger.warning("the PACS broke off an answer: %s", type(error).__name__)
+        raise PacsFailed("the PACS broke off its answer") from error
+    finally:
+        await answer.aclose()

@@ -1,0 +1,55 @@
+"""Routes of the datastore that MONAI Label's own answer wrongly: whether a client's copy of an image is the
+same, and notes on images and labels.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from monailabel.utils.others.generic import file_checksum
+
+from slem_app.errors import BadSetting, NotFound
+from slem_app.serving.http.fields import Asking, Fields, json_object
+from slem_app.serving.labels.datastore import CaseDatastore
+
+__all__ = ["datastore_router"]
+
+ALGORITHMS = ("SHA256", "SHA512", "MD5")
+
+
+def datastore_router(datastore: CaseDatastore) -> APIRouter:
+    """The routes over a server's images and labels."""
+    router = APIRouter(tags=["Datastore"])
+
+    @router.head("/datastore/image", summary="Check If Image Exists")
+    def check(image: str, check_sum: str = "") -> dict[str, str]:
+        """`check_sum` is ALGORITHM:DIGEST in hexadecimal digits, or the digest alone, by SHA256: 404 if the
+        image's is another.
+        """
+        path = datastore.get_image_uri(image)
+        if check_sum:
+            algorithm, _, digest = check_sum.rpartition(":")
+            algorithm = algorithm.upper() or ALGORITHMS[0]
+            if algorithm not in ALGORITHMS:
+                raise BadSetting(
+                    f"check_sum {check_sum!r}: unknown algorithm {algorithm!r}; use one of "
+                    f"{', '.join(ALGORITHMS)}, as in SHA256:DIGEST"
+                )
+            if digest.lower() != file_checksum(path, algorithm).partition(":")[2]:
+                raise NotFound(
+                    f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file"
+                )
+        return {}
+
+    @router.put("/datastore/image/info", summary="Update Image Info")
+    def note_image(user: Asking, image: str, info: Fields = "{}") -> None:
+        datastore.update_image_info(image, json_object(info, "info") | {"user": user.username})
+
+    @router.put("/datastore/label/info", summary="Update Label Info")
+    def note_label(user: Asking, label: str, tag: str, info: Fields = "{}") -> None:
+        datastore.update_label_info(label, tag, json_object(info, "info") | {"user": user.username})
+
+    @router.put("/datastore/updatelabelinfo", include_in_schema=False, deprecated=True)
+    def note_label_as_before(user: Asking, label: str, tag: str, params: Fields = "{}") -> None:
+        datastore.update_label_info(label, tag, json_object(params, "params") | {"user": user.username})
+
+    return router

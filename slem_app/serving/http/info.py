@@ -1,0 +1,104 @@
+"""`/info/`, which every client asks every few seconds: MONAI Label's answer, made anew when something that
+this server did has changed it, else once a second.
+
+Making it takes little, but each look at the disk gives Python's one lock away, and on a server that computes
+it comes back late. An answer that is there is given from the event loop, and of polls that come together one
+makes it and the others wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import Response
+
+if TYPE_CHECKING:
+    from slem_app.serving.server import Serving
+
+__all__ = ["Lately", "changes", "info_router"]
+
+FRESH = 1.0  # seconds; so late is known here what other processes have done
+
+
+def info_router(
+    serving: Serving,
+    make: Callable[[], dict[str, Any]],
+    run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+) -> APIRouter:
+    """The route.
+
+    Args:
+        serving: whose state it tells.
+        make: MONAI Label's answer.
+        run: does work in a thread of polls.
+    """
+    router = APIRouter(prefix="/info", tags=["App"])
+    lately = Lately(lambda: json.dumps(jsonable_encoder(make())).encode(), lambda: changes(serving), run)
+
+    @router.get("/", summary="Get App Info")
+    async def info() -> Response:
+        return Response(await lately.get(), media_type="application/json")
+
+    return router
+
+
+def changes(serving: Serving) -> Hashable:
+    """Another value whenever this process has changed what `/info/` tells, or told it elsewhere: labels,
+    cases, versions, a round that began or was seen to have ended. Looks at no disk.
+    """
+    versions = tuple((follower.number, follower.served.now) for follower in serving.followers.values())
+    return (
+        serving.datastore.store.changes,
+        serving.cases.listed,
+        versions,
+        serving.trainings.process,
+        serving.trainings.over,
+    )
+
+
+class Lately:
+    """An answer that may be given for a while.
+
+    Args:
+        make: makes it.
+        state: another value when it must be made anew.
+        run: where it is made.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], bytes],
+        state: Callable[[], Hashable],
+        run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.make, self.state, self.run, self.clock = make, state, run, clock
+        self.making = asyncio.Lock()
+        self.kept: tuple[Hashable, float, bytes] | None = None
+
+    async def get(self) -> bytes:
+        """The answer."""
+        if (known := self._known()) is not None:
+            return known
+        async with self.making:
+            if (known := self._known()) is None:
+                state, begun = (
+                    self.state(),
+                    self.clock(),
+                )  # before it is made: a change meanwhile makes it old
+                known = await self.run(self.make)
+                self.kept = (state, begun, known)
+            return known
+
+    def _known(self) -> bytes | None:
+        if self.kept is None:
+            return None
+        state, begun, known = self.kept
+        return known if self.clock() - begun < FRESH and state == self.state() else None

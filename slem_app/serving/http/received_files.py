@@ -1,0 +1,148 @@
+"""Files that clients send: limited in size before they are read, in kind by their name, and kept under names
+that are not the client's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastapi import UploadFile
+from fastapi.datastructures import Headers
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from slem_app.errors import BadVolume, TooLarge
+from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
+
+__all__ = ["IMAGES", "LABELS", "VOLUMES", "LimitMiddleware", "keep", "keep_all", "unpack"]
+
+IMAGES = (".nii.gz", ".nii")
+LABELS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
+VOLUMES = (".nii.gz", ".nii", ".dcm", ".zip", "")
+"""What a session may hold; files of DICOM often have no ending."""
+WORDS = 4 * 2**20  # bytes of a request that is no upload: fields, JSON
+KINDS = ("multipart/", "application/dicom", "application/octet-stream")  # of requests that are uploads
+
+
+def keep(upload: UploadFile, endings: Sequence[str]) -> Path:
+    """A file that was sent, as a temporary file of this process's user alone; the caller removes it.
+
+    Args:
+        upload: as it came; of its name only the ending counts.
+        endings: what it may be; the first one is meant where it has no name.
+
+    Raises:
+        BadVolume: another kind of file.
+    """
+    handle, name = tempfile.mkstemp(prefix="tmp", suffix=_ending(upload.filename or endings[0], endings))
+    with os.fdopen(handle, "wb") as file:
+        shutil.copyfileobj(upload.file, file)
+    return Path(name)
+
+
+def keep_all(uploads: Sequence[UploadFile], endings: Sequence[str], folder: Path) -> list[Path]:
+    """Several files in a folder, each under the last part of its name.
+
+    Raises:
+        BadVolume: another kind of file, or a name that no file can have.
+    """
+    kept = []
+    for number, upload in enumerate(uploads, 1):
+        name = (upload.filename or "").replace("\\", "/").rpartition("/")[2]
+        if name.startswith(".") or not name.isprintable() or len(os.fsencode(name)) > 200:
+            raise BadVolume(
+                f"file {number} is called {name[:60]!r}: send it under a plain name of at most 200 bytes"
+            )
+        _ending(name, endings)
+        path = folder / (name or f"image{number}.nii.gz")
+        if path.exists():
+            raise BadVolume(f"two files are called {path.name}: send them under names of their own")
+        with path.open("xb") as file:
+            shutil.copyfileobj(upload.file, file)
+        kept.append(path)
+    return kept
+
+
+def unpack(path: Path, folder: Path, limit: int) -> None:
+    """Take the files of a zip out into a folder, none of them outside it.
+
+    Raises:
+        BadVolume: not a zip.
+        TooLarge: more than `limit` bytes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+            if size > limit:
+                raise TooLarge(
+                    f"the archive holds {size // 2**20} MiB, the limit is {limit // 2**20} (setting "
+                    f"`upload_mb`)"
+                )
+            archive.extractall(folder)  # it strips roots and '..' from names
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise BadVolume(f"the archive cannot be unpacked: {error}; send a plain .zip") from error
+
+
+def _ending(name: str, endings: Sequence[str]) -> str:
+    found = next((end for end in endings if end and name.lower().endswith(end)), None)
+    if found is None and ("" not in endings or Path(name).suffix.lower().lstrip(".").isalpha()):
+        known = ", ".join(end for end in endings if end)
+        raise BadVolume(
+            f"a file came as {Path(name).suffix[:20] or 'one without ending'!r}: this route takes {known}"
+        )
+    return found or ""
+
+
+class LimitMiddleware:
+    """Refuses requests that are longer than they may be, as soon as that is known."""
+
+    def __init__(self, app: ASGIApp, uploads: int) -> None:
+        self.app, self.uploads = app, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self.uploads if headers.get("content-type", "").lower().startswith(KINDS) else WORDS
+        told = headers.get("content-length", "")
+        if told.isdigit() and int(told) > limit:
+            await _refusal(limit)(scope, receive, send)
+            return
+        read, answered = 0, False
+
+        async def counted() -> Scope:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            return message if read <= limit else {"type": "http.disconnect"}
+
+        async def answer(message: Scope) -> None:
+            nonlocal answered
+            if read <= limit:
+                await send(message)
+            elif not answered:
+                answered = True
+                await _refusal(limit)(scope, receive, send)
+
+        try:
+            await self.app(scope, counted, answer)
+        except ClientDisconnect:  # of the client itself, to whom nothing can be said any more, or ours
+            if read > limit and not answered:
+                await _refusal(limit)(scope, receive, send)
+
+
+def _refusal(limit: int) -> JSONResponse:
+    detail = f"the request is longer than {limit // 2**20} MiB" + (
+        "" if limit == WORDS else ": the setting `upload_mb` allows more"
+    )
+    return JSONResponse(
+        {"error": TooLarge.__name__, "detail": detail},
+        status_code=TooLarge.status,
+        headers={"Connection": "close"},
+    )

@@ -1,0 +1,261 @@
+"""All routes of the server in one FastAPI application: ours first, then MONAI Label's own in threads, so that
+its protocol is whole.
+
+Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines
+    that only await. What the network has
+to do waits for its turn (`turns`); status polls have threads of their own, so that nobody's files are in
+their way.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import monailabel
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from monailabel.config import settings as monai_settings
+from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session
+from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
+from monailabel.endpoints.user.auth import User as MonaiUser
+from monailabel.interfaces.app import MONAILabelApp
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import BaseRoute, Match
+
+from slem_app.errors import NotFound, NotOffered
+from slem_app.serving import errors
+from slem_app.serving.auth.access import Access, GateMiddleware, listening_at, open_access
+from slem_app.serving.auth.audit import AuditLog, AuditMiddleware
+from slem_app.serving.auth.identity import ASGIApp, ReaderMiddleware, Receive, Scope, Send
+from slem_app.serving.auth.oidc import Provider
+from slem_app.serving.auth.routes import auth_router
+from slem_app.serving.auth.tokens import Logins
+from slem_app.serving.dicom import qido_wado as dicomweb
+from slem_app.serving.dicom.proxy import proxy_router
+from slem_app.serving.http import viewer
+from slem_app.serving.http.batch import batch_router
+from slem_app.serving.http.datastore import datastore_router
+from slem_app.serving.http.infer import infer_router
+from slem_app.serving.http.info import info_router
+from slem_app.serving.http.labels import label_router
+from slem_app.serving.http.received_files import LimitMiddleware
+from slem_app.serving.http.results import result_router
+from slem_app.serving.http.train import train_router
+from slem_app.serving.http.uploads import upload_router
+from slem_app.serving.http.versions import version_router
+from slem_app.serving.models.queue import CrowdMiddleware, Turns
+from slem_app.serving.monai.routes import monai_router
+from slem_app.users import UserFile, default_place
+
+if TYPE_CHECKING:
+    from slem_app.serving.server import Serving
+
+__all__ = ["Everything", "build", "complete"]
+
+STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
+POLLS = 8  # threads for status polls
+READING = 3  # requests that read headers at once
+NO_WEIGHTS = (
+    "weights come to this server as a folder with a card, named in its settings; a client can "
+    "neither replace nor remove them"
+)
+NO_SLIDES = "whole-slide images are not offered: this server segments MRI, by POST /infer/MODEL"
+NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
+
+router = APIRouter()
+
+
+@router.put("/model/{model}", include_in_schema=False)
+@router.delete("/model/{model}", include_in_schema=False)
+async def change_model(model: str) -> None:
+    """MONAI Label would let any client write over the weight file, whose card then refuses it."""
+    raise NotOffered(NO_WEIGHTS)
+
+
+@router.post("/reload", include_in_schema=False)
+async def reload() -> None:
+    """MONAI Label would make a second app beside the one that holds the readers' work."""
+    raise NotOffered(NO_RELOAD)
+
+
+@router.post("/infer/wsi/{model}", include_in_schema=False)
+@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
+async def slides(model: str) -> None:
+    """MONAI Label's routes for pathology, for which no model here is made."""
+    raise NotOffered(NO_SLIDES)
+
+
+@router.get("/logs/gpu", include_in_schema=False)
+def gpu() -> PlainTextResponse:
+    """What `nvidia-smi` says; MONAI Label's own route fails where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        raise NotFound("no GPU: there is no nvidia-smi on this machine")
+    return PlainTextResponse(
+        subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
+    )
+
+
+def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
+    """The application that answers for a server.
+
+    Args:
+        serving: its state.
+        instance: the same as MONAI Label knows it.
+        host: where it listens; default: what this process's command line says.
+
+    Raises:
+        BadSetting: readers must log in here, and none can.
+    """
+    settings = serving.settings
+    provider = (
+        Provider(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords)
+        if settings.oidc_issuer
+        else None
+    )
+    logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
+    access = open_access(
+        logins, settings.login, host or listening_at(sys.argv[1:]), _origins(), provider is not None
+    )
+    app = FastAPI(
+        title=instance.name,
+        version=instance.version,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url="/docs",
+    )
+    turns = Turns(settings.queue, settings.queue_seconds, settings.infer_seconds)
+    polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
+    app.include_router(auth_router(access, provider))
+    app.include_router(result_router(serving))  # before the routes that take any word after /slem/
+    app.include_router(infer_router(serving, turns))
+    app.include_router(upload_router(serving, instance))
+    app.include_router(datastore_router(serving.datastore))
+    app.include_router(train_router(serving.trainings, serving.trainers))
+    app.include_router(batch_router(serving.batches))
+    app.include_router(label_router(serving.datastore))
+    app.include_router(version_router(serving.followers))
+    app.include_router(router)
+    app.include_router(viewer.router)
+    if serving.cases.pacs is not None:
+        app.include_router(proxy_router(serving.cases.pacs.pacs))
+    else:
+        dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
+    app.include_router(info_router(serving, instance.info, polls))
+    for module in (model, activelearning, scoring, datastore, logs, session):
+        app.include_router(monai_router(module))
+    _pages(app)
+    app.dependency_overrides[get_current_user] = _current_user
+    complete(app, settings.upload_mb * 2**20)
+    app.add_middleware(
+        CrowdMiddleware, paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES, most=READING
+    )
+    _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
+    return app
+
+
+def _origins() -> list[str]:
+    """Sites whose pages may use this server beside its own; none unless its owner names them."""
+    return [str(origin).rstrip("/") for origin in monai_settings.MONAI_LABEL_CORS_ORIGINS]
+
+
+def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
+    """Put the gate before all routes, and the audit log before the gate; what is added last is
+    asked first.
+    """
+    if provider:  # remembers, in the browser, what was sent to the service
+        app.add_middleware(
+            SessionMiddleware,
+            secret_key=secrets.token_urlsafe(32),
+            session_cookie="slem_oidc",
+            max_age=600,
+            same_site="lax",
+        )
+    app.add_middleware(GateMiddleware, access=access)
+    app.add_middleware(AuditMiddleware, log=log)
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
+
+
+def _current_user(request: Request) -> MonaiUser:
+    """Who asks, in MONAI Label's words; what they may do was decided at the gate."""
+    login = request.scope.get("slem.login")
+    return MonaiUser(username=login.user.name if login else DEFAULT_USER.username, roles=DEFAULT_USER.roles)
+
+
+def complete(app: FastAPI, uploads: int = 2**31) -> None:
+    """Give an application that has not started yet the error answers of this server, its limits, and what
+    tells readers apart.
+
+    Args:
+        app: the application.
+        uploads: bytes that a file may have.
+    """
+    errors.install(app)
+    app.add_middleware(PackMiddleware)
+    app.add_middleware(LimitMiddleware, uploads=uploads)
+    app.add_middleware(ReaderMiddleware)
+
+
+class Everything(BaseRoute):
+    """The route that hands all requests on as they are; a mount would not take paths with a line break."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if scope["type"] in ("http", "websocket") else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+class PackMiddleware:
+    """Compresses label maps on their way to clients that say they can read that: OHIF's are raw in
+    themselves.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app, self.packed = app, GZipMiddleware(app, minimum_size=1024, compresslevel=1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = (
+            scope["type"] == "http"
+            and scope["path"].startswith(("/infer/", "/slem/"))
+            and b"output=image" in scope.get("query_string", b"")
+        )
+        await (self.packed if raw else self.app)(scope, receive, send)
+
+
+def _pages(app: FastAPI) -> None:
+    """The pages that MONAI Label's own application has beside its routes."""
+
+    @app.get("/", include_in_schema=False)
+    async def overview() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=app.openapi_url,
+            title=f"{app.title} - APIs",
+            swagger_ui_parameters={"defaultModelsExpandDepth": -1},
+        )
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> FileResponse:
+        return FileResponse(STATIC / "favicon.ico", media_type="image/x-icon")
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")

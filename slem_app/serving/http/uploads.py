@@ -1,0 +1,74 @@
+"""The routes that take files which stay: images, labels, and sessions. They answer as MONAI
+Label's own do.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, File, UploadFile
+from monailabel.interfaces.app import MONAILabelApp
+
+from slem_app.serving.http.fields import Asking, Fields, parse_fields
+from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
+from slem_app.serving.labels.datastore import FINAL
+
+if TYPE_CHECKING:
+    from slem_app.serving.server import Serving
+
+__all__ = ["upload_router"]
+
+
+def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
+    """The routes over a server; handlers are functions, so FastAPI runs them in threads."""
+    router = APIRouter()
+
+    @router.put("/datastore/", include_in_schema=False, deprecated=True)
+    @router.put("/datastore/image", summary="Upload new Image", tags=["Datastore"])
+    def add_image(
+        user: Asking, image: str | None = None, params: Fields = "{}", *, file: Annotated[UploadFile, File()]
+    ) -> dict[str, Any]:
+        fields = parse_fields(params) | {"user": user.username}
+        path = keep(file, IMAGES)
+        try:
+            name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
+            own = next((name[: -len(end)] for end in IMAGES if name.lower().endswith(end)), name)
+            return {"image": serving.datastore.add_image(image or own, str(path), fields)}
+        finally:
+            path.unlink(missing_ok=True)
+
+    @router.put("/datastore/label", summary="Save Finished Label", tags=["Datastore"])
+    def save_label(
+        user: Asking,
+        image: str,
+        params: Fields = "{}",
+        tag: str = FINAL,
+        *,
+        label: Annotated[UploadFile, File()],
+    ) -> dict[str, Any]:
+        fields = parse_fields(params) | {"user": user.username}
+        path = keep(label, LABELS)
+        try:
+            saved = serving.datastore.save_label(image, str(path), tag or FINAL, fields)
+        finally:
+            path.unlink(missing_ok=True)
+        return {**(instance.on_save_label(image, saved) or {}), "image": image, "label": saved}
+
+    @router.put("/session/", summary="Create new session with Image", tags=["Session"])
+    def create_session(
+        files: Annotated[list[UploadFile], File()], uncompress: bool = False, expiry: int = 0
+    ) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary, "volume")
+            folder.mkdir()
+            paths = keep_all(files, VOLUMES, folder)
+            if uncompress and len(paths) == 1:
+                folder = Path(temporary, "unpacked")
+                unpack(paths[0], folder, serving.settings.upload_mb * 2**20)
+            whole = folder if uncompress or len(paths) > 1 else paths[0]
+            key, session = serving.sessions.add_session(str(whole), max(0, expiry))
+        return {"session_id": key, "session_info": session.to_json()}
+
+    return router

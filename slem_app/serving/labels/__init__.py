@@ -1,0 +1,1 @@
+"""Labels as clients save them: the data store, who made them and what it cost."""

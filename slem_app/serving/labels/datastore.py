@@ -1,0 +1,393 @@
+"""MONAI Label's view of a studies folder: one entry a case, any layout, nothing written among the sources.
+
+MONAI Label's own local datastore knows flat files only and rewrites its index as a whole. This one has no
+index: cases are listed from the studies folder, labels from the label store, each time they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore
+
+from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
+from slem_app.formats import place, read_label_file, write_nifti
+from slem_app.grouping import Grouping
+from slem_app.labels import LabelSet
+from slem_app.serving.cases.cases import Case, Cases
+from slem_app.serving.cases.images import image_file, image_name, keep_upload
+from slem_app.serving.cases.label_names import value_names
+from slem_app.store.labels import LabelStore, Version, file_name, replace_file
+from slem_app.store.record import FINAL, Record
+from slem_app.types import Grid
+
+__all__ = ["CaseDatastore"]
+
+KEPT: ContextVar[tuple[str, Version | None]] = ContextVar("kept", default=("", None))
+"""What the request that is being answered has saved."""
+
+
+class CaseDatastore(Datastore):
+    """Cases, their reference images and the reader's labels.
+
+    Args:
+        cases: from ids to cases.
+        root: folder for labels, uploads and notes, beside the sources.
+        labels: label sets by model name; where a client names no model, that of the first one that the case
+            is for.
+        record: who saves a label of a case, from the case's id and what the client said of it.
+        experts: readers whose final label counts before the newest one.
+        offered: names of the models that a case is for, the best first; default: all.
+        orders: model -> its sequences, the first being what an uploaded image without a telling name is taken
+            for.
+    """
+
+    def __init__(
+        self,
+        cases: Cases,
+        root: Path,
+        labels: Mapping[str, LabelSet],
+        record: Callable[[str, Mapping[str, Any]], Record] | None = None,
+        experts: Sequence[str] = (),
+        offered: Callable[[Grouping], Sequence[str]] | None = None,
+        orders: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.cases = cases
+        self.root = root
+        self.labels = dict(labels)
+        self.store = LabelStore(root)
+        self.record = record or (
+            lambda case, info: Record(
+                time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")
+            )
+        )
+        self.experts = tuple(experts)
+        self.orders = dict(orders or {})
+        self.offered = offered or (lambda grouping: tuple(self.labels))
+        self.title, self.about = cases.name, "Cases of several sequences"
+
+    def name(self) -> str:
+        return self.title
+
+    def set_name(self, name: str) -> None:
+        self.title = name
+
+    def description(self) -> str:
+        return self.about
+
+    def set_description(self, description: str) -> None:
+        self.about = description
+
+    # images
+
+    def list_images(self) -> list[str]:
+        return list(self.cases.ids())
+
+    def get_image_uri(self, image_id: str) -> str:
+        return str(image_file(self.cases.find(image_id), self.root))
+
+    def get_image(self, image_id: str, params: Any = None) -> bytes:
+        return Path(self.get_image_uri(image_id)).read_bytes()
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        case = self.cases.find(image_id)
+        chosen = {
+            choice.sequence: {"series": choice.series.id, "reason": choice.reason}
+            for choice in case.grouping.choices
+        }
+        models = list(self.offered(case.grouping))
+        facts = {
+            "name": image_name(case),
+            "sequence": case.sequence,
+            "sequences": chosen,
+            "notes": list(case.notes),
+            "models": models,
+        }
+        if case.series.format == "dicom":  # OHIF opens the next case by them
+            facts |= {
+                key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")
+            }
+        return self.image_notes(case.id) | facts
+
+    def models_for(self, image_id: str) -> tuple[str, ...]:
+        """Names of the models that a case is for, the best first.
+
+        Raises:
+            NotFound, BadStudy: as `Cases.find`.
+        """
+        return tuple(self.offered(self.cases.find(image_id).grouping))
+
+    def image_notes(self, case: str) -> dict[str, Any]:
+        """What clients and strategies have noted about a case, without opening it."""
+        path = self._notes(case)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        case, _ = self.cases.split(image_id)
+        replace_file(self._notes(case), json.dumps(self.image_notes(case) | info, indent=1))
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        keep_upload(self.cases, image_id, Path(image_filename))
+        self.update_image_info(image_id, dict(image_info or {}) | {"ts": int(time.time())})
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        case, _ = self.cases.split(image_id)
+        if case in self.cases.own:
+            raise BadSetting(
+                f"case {case!r} lies in the studies folder, where this server removes nothing: "
+                f"remove its "
+                f"files there"
+            )
+        grave = self.root / "removed" / f"{file_name(case)}-image-{uuid.uuid4().hex[:8]}"
+        try:
+            grave.parent.mkdir(parents=True, exist_ok=True)
+            (self.cases.uploads / file_name(case)).rename(grave)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot remove {case!r}: {error.strerror or error}; it is still there"
+            ) from error
+        self.cases.refresh()
+
+    def _notes(self, case: str) -> Path:
+        return self.root / "notes" / f"{file_name(case)}.json"
+
+    # labels
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Keep a label as a new version, in the model's values.
+
+        Args:
+            image_id: any id of the case.
+            label_filename: NIfTI or NRRD on the grid of one of the case's sequences.
+            label_tag: e.g. 'final'.
+            label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without
+                it the values are the model's.
+
+        Returns:
+            The case id, which is also the label's.
+
+        Raises:
+            NotFound: no such case or model.
+            BadVolume: not a readable label file.
+            BadGrid: a label on none of the grids of this case.
+            BadLabel: names that the model does not have.
+            StorageFailed: the disk refused; earlier versions are as they were.
+        """
+        info = dict(label_info or {})
+        case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
+        labels = self._label_set(info.get("model"), case.grouping)
+        array, grid, names = read_label_file(Path(label_filename))
+        image, array = _placed(case, array, grid)
+        array = labels.remap(array, value_names(info.get("label_info"), names, labels))
+        self.keep(
+            replace(case, **image),
+            label_tag or FINAL,
+            array,
+            labels,
+            info | self.record(case.id, info).to_meta(),
+        )
+        return case.id
+
+    def keep(
+        self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]
+    ) -> Version:
+        """Keep a label map as a new version.
+
+        Args:
+            case: the image on whose grid it lies.
+            tag: e.g. 'final'.
+            array: (I, J, K) values of `labels`.
+            labels: what they mean.
+            info: what is kept with it.
+
+        Raises:
+            StorageFailed: the disk refused; earlier versions are as they were.
+        """
+        about = {
+            "sequence": case.image,
+            "series": case.series.id,
+            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
+            "present": [labels.names[value - 1] for value in np.unique(array) if value],
+            "ts": int(time.time()),
+        }
+        version = self.store.save(
+            case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about}
+        )
+        KEPT.set((case.id, version))
+        return version
+
+    def kept(self, case: str) -> Version:
+        """The version of the case that this request has saved, whatever others save meanwhile; where it has
+        saved none, the newest.
+
+        Raises:
+            NotFound: there is none.
+        """
+        of, version = KEPT.get()
+        if version is not None and of == case and version.label.is_file():
+            return version
+        history = self.store.history(case)
+        if not history:
+            raise NotFound(f"case {case!r} has no labels")
+        return history[-1]
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        case, _ = self.cases.split(image_id)
+        return dict.fromkeys(self.store.tags(case), case)
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        case, _ = self.cases.split(image_id)
+        self.store.latest(case, tag)
+        return case
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        return str(self._latest(label_id, label_tag).label)
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> bytes:
+        return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        version = self._latest(label_id, label_tag)
+        return version.meta | {"version": version.number}
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        self.store.annotate(self._latest(label_id, label_tag), info)
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        case, _ = self.cases.split(label_id)
+        self.store.remove(case, label_tag)
+
+    def _latest(self, label_id: str, tag: str) -> Version:
+        """What is meant by the label of a case: the final one that counts, a draft's newest version."""
+        case, _ = self.cases.split(label_id)
+        return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
+
+    def _label_set(self, model: str | None, grouping: Grouping) -> LabelSet:
+        if model and model not in self.labels:
+            raise NotFound(f"no model {model!r}; this server has {', '.join(self.labels)}")
+        return self.labels[model or next(iter(self.offered(grouping)), next(iter(self.labels)))]
+
+    # what is done and what is not
+
+    def get_labeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
+        there, tag = set(self.cases.ids()), label_tag or FINAL
+        return [case for case in self.store.cases() if case in there and self._has(case, tag, labels)]
+
+    def get_unlabeled_images(
+        self, label_tag: str | None = None, labels: Sequence[str] | None = None
+    ) -> list[str]:
+        done = set(self.get_labeled_images(label_tag, labels))
+        return [case for case in self.cases.ids() if case not in done]
+
+    def _has(self, case: str, tag: str, labels: Sequence[str] | None) -> bool:
+        if tag not in self.store.tags(case):
+            return False
+        return not labels or bool(set(labels) & set(self._latest(case, tag).meta.get("present", ())))
+
+    def history(self, case: str) -> list[dict[str, Any]]:
+        """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`:
+        the one that is learnt.
+        """
+        case, _ = self.cases.split(case)
+        counting = self.store.counting(case, self.experts).folder if FINAL in self.store.tags(case) else None
+        return [_told(case, one, one.folder == counting) for one in self.store.history(case)]
+
+    def datalist(self) -> list[dict[str, Any]]:
+        return [
+            {"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)}
+            for case in self.get_labeled_images()
+        ]
+
+    def status(self) -> dict[str, Any]:
+        there = set(self.cases.known())
+        tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
+        return {
+            "total": len(there),
+            "completed": tags.count(FINAL),
+            "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))},
+        }
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "name": self.title,
+            "description": self.about,
+            "objects": {case: self._entry(case) for case in self.cases.ids()},
+        }
+
+    def _entry(self, case: str) -> dict[str, Any]:
+        labels = {
+            tag: {"ext": ".nii.gz", "info": self.get_label_info(case, tag)} for tag in self.store.tags(case)
+        }
+        return {"image": {"ext": ".nii.gz", "info": self.image_notes(case)}, "labels": labels}
+
+    def refresh(self) -> None:
+        self.cases.refresh()
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A zip of every sequence of every case with its newest final label, made anew each time."""
+        folder = self.root / "export"
+        path = folder / f"{uuid.uuid4().hex[:8]}.zip"
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+                for case in self.cases.ids()[:limit_cases]:
+                    self._pack(archive, self.cases.find(case))
+        except OSError as error:
+            raise StorageFailed(f"cannot write {path}: {error.strerror or error}: free some space") from error
+        return str(path)
+
+    def _pack(self, archive: zipfile.ZipFile, case: Case) -> None:
+        folder = file_name(case.id)
+        for sequence in case.grouping.sequences:
+            one = self.cases.find(f"{case.id}/{sequence}")
+            archive.write(image_file(one, self.root), f"{folder}/{image_name(one)}")
+        if FINAL in self.store.tags(case.id):
+            archive.write(self.get_label_uri(case.id, FINAL), f"{folder}/label.nii.gz")
+
+
+def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
+    """A version as clients are told of it."""
+    present = version.meta.get("present", [])
+    return {
+        "case": case,
+        "tag": version.tag,
+        "version": version.number,
+        "counts": counts,
+        "present": present,
+        **asdict(version.record),
+    }
+
+
+def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:
+    """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of
+    that grid.
+    """
+    refusals, names = [], dict.fromkeys((case.sequence, *case.grouping.sequences))
+    for image in (
+        *([{"onto": case.onto}] if case.onto else []),
+        *({"sequence": name, "onto": None} for name in names),
+    ):
+        try:
+            return image, place(array, grid, replace(case, **image).series.grid, "the label")
+        except BadGrid as error:
+            refusals.append(str(error))
+    raise BadGrid(
+        f"{refusals[0]}. No other sequence of case {case.id!r} has that grid either. "
+        "Export it with the image as reference volume; nothing was saved, and earlier versions are kept"
+    )

@@ -1,0 +1,1 @@
+"""Training, batches, scores and the next case to label."""

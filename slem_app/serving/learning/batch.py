@@ -1,0 +1,351 @@
+"""Drafts for all cases on a client's request: `slem predict --all` as a process of its own, told in MONAI
+Label's words.
+
+    <store>/batch/lock, <store>/batch/runs/ID/order.json + progress.json + log.txt (+ stopped)
+
+The server starts the process, reads its small progress file when a client asks, and can end it. So nothing
+here waits for the network, a batch goes on when the server stops, a server that starts finds it, and what was
+interrupted goes on with the next request, because drafts that are there count.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import sleep, time
+from typing import Any
+
+import torch
+
+from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.files import atomic_file
+from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
+from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.learning.gpus import first_of, visible_gpus
+from slem_app.store.cases import CaseLabels
+from slem_app.store.drafts import Drafts
+from slem_app.store.record import DRAFT
+from slem_app.weights import Model
+
+__all__ = ["Batches"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds that a killed batch may take to let go of the lock
+KEPT = 20  # batches whose folders are kept
+NICE = 5  # on a processor: readers come first
+CUDA = "cuda"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one batch."""
+
+    path: Path
+    """Where it lies."""
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """The request, the time when it came, and which drafts are made."""
+        return _read(self.path / "order.json")
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """`total`, `done`, `skipped`, `ended`, as the process last wrote it."""
+        return {"total": 0, "done": 0, "skipped": {}, "ended": False, **_read(self.path / "progress.json")}
+
+    @property
+    def log(self) -> Path:
+        """What the process said."""
+        return self.path / "log.txt"
+
+    @property
+    def stopped(self) -> Path:
+        """There where a client has stopped it."""
+        return self.path / "stopped"
+
+
+class Batches:
+    """All batches of one server.
+
+    Args:
+        datastore: whose cases are segmented.
+        served: the model of a name, as it is served now.
+        coding: of the studies, where it must be declared.
+        device: the server's, where a request names none that is here.
+        register: register the sequences of a case first, as the server does.
+    """
+
+    def __init__(
+        self,
+        datastore: CaseDatastore,
+        served: Callable[[str], Model],
+        coding: str | None = None,
+        device: str = "auto",
+        register: bool = False,
+    ) -> None:
+        self.datastore, self.served, self.coding, self.device, self.register = (
+            datastore,
+            served,
+            coding,
+            device,
+            register,
+        )
+        self.root = datastore.root / "batch"
+        self.lock, self.turn = Lock(self.root, "a batch"), threading.RLock()
+        self.process: subprocess.Popen | None = None
+
+    def start(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a batch; returns the task as clients know it.
+
+        Args:
+            model: name of a served model.
+            request: MONAI Label's fields: `images` (unlabeled, labeled, all, or ids), `label_tag`, `device`,
+                `multi_gpu`, `gpus`, `max_batch_size`.
+
+        Raises:
+            Busy: one is running.
+            NotFound: no such model or case.
+            BadSetting: a field that cannot be read.
+            StorageFailed: the disk refused.
+        """
+        with self.turn:
+            self.running()
+            command, order = (
+                self._command(model, request),
+                {"model": model, "request": dict(request), "started": time()},
+            )
+            handle = self.lock.take()
+            try:
+                run = self._folder(order)
+                self.process = self._spawn(run, command, handle, visible_gpus(request))
+                self.lock.name(handle, self.process.pid)
+            finally:
+                os.close(handle)  # the process holds it now
+        log.info("batch %s of %s started: process %d", run.path.name, model, self.process.pid)
+        return self.task(run)
+
+    def running(self) -> Run | None:
+        """The batch that runs, or None."""
+        with self.turn:
+            if self.process is not None:
+                self.process.poll()  # else it stays as a zombie
+            known = self.runs()
+            return known[-1] if known and self.lock.held() else None
+
+    def stop(self) -> dict[str, Any] | None:
+        """End the batch that runs, with all its processes; returns its task, or None. Drafts that are made
+        stay.
+        """
+        with self.turn:
+            run, process = self.running(), self.lock.holder()
+            if run is None:
+                return None
+            run.stopped.touch()
+            try:
+                os.killpg(process, signal.SIGKILL)  # it is made to be killed at any moment
+            except ProcessLookupError:
+                log.info("batch %s had ended just then", run.path.name)
+            end = time() + PATIENCE
+            while self.lock.held() and time() < end:
+                if self.process is not None:
+                    self.process.poll()
+                sleep(0.05)
+            return self.task(run)
+
+    def wait(self) -> None:
+        """Until no batch runs."""
+        while self.running() is not None:
+            sleep(0.1)
+
+    def result(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the drafts and wait for the end: case -> its draft, {} where it could not be made; as MONAI
+        Label answers `run_sync`.
+        """
+        tag = _tag(request)
+        before = {
+            case: len(self.datastore.store.versions(case, tag)) for case in self.datastore.list_images()
+        }
+        self.start(model, request)
+        self.wait()
+        made = {
+            case: {"label": case, "tag": tag}
+            for case, count in before.items()
+            if len(self.datastore.store.versions(case, tag)) > count
+        }
+        return made | {case: {} for case in self.runs()[-1].progress["skipped"]}
+
+    def runs(self) -> list[Run]:
+        """All that are known, oldest first."""
+        there = self.root / "runs"
+        return (
+            [Run(path) for path in sorted(there.iterdir()) if (path / "order.json").is_file()]
+            if there.is_dir()
+            else []
+        )
+
+    def task(self, run: Run) -> dict[str, Any]:
+        """A batch in MONAI Label's words for a background task."""
+        order, progress = run.order, run.progress
+        status, reason = self._status(run, progress)
+        ended = run.stopped if status == STOPPED else run.log
+        told = {
+            "id": run.path.name,
+            "status": status,
+            "request": {**order["request"], "model": order["model"]},
+            "start_ts": _clock(order["started"]),
+            "details": last_lines(run.log),
+            "reason": reason,
+            "total": progress["total"],
+            "done": progress["done"],
+            "skipped": progress["skipped"],
+        }
+        return told | (
+            {"end_ts": _clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {}
+        )
+
+    def _status(self, run: Run, progress: Mapping[str, Any]) -> tuple[str, str]:
+        if (now := self.running()) is not None and now.path == run.path:
+            return RUNNING, ""
+        if run.stopped.exists():
+            return (
+                STOPPED,
+                "stopped by a client; the drafts that were made are there, the same request goes on",
+            )
+        if progress["ended"]:
+            return DONE, f"{len(progress['skipped'])} cases could not be segmented" if progress[
+                "skipped"
+            ] else ""
+        said = last_lines(run.log)
+        return FAILED, said[
+            -1
+        ] if said else "the process was killed; the drafts that were made are there, the same request goes on"
+
+    def _command(self, model: str, request: Mapping[str, Any]) -> list[str]:
+        """`slem predict --all` as the request wants it."""
+        served, images = self.served(model), request.get("images") or "unlabeled"
+        ids = [self.datastore.cases.split(str(one))[0] for one in images] if isinstance(images, list) else []
+        which = "all" if ids else str(getattr(images, "value", images))
+        card = served.card
+        Drafts(
+            CaseLabels("", self.datastore.root), card.name, card.version, card.sha256, _tag(request), which
+        )  # says what is wrong with the request
+        device = self._device(request)
+        given = [
+            "--all",
+            "--model",
+            str(served.folder.resolve()),
+            "--store",
+            str(self.datastore.root),
+            "--tag",
+            _tag(request),
+            "--images",
+            which,
+        ]
+        given += [
+            "--device",
+            device,
+            "--processes",
+            str(_processes(request, device)),
+            "--limit",
+            str(_count(request, "max_batch_size")),
+        ]
+        given += [
+            *(["--register"] if self.register else []),
+            *(["--coding", self.coding] if self.coding else []),
+        ]
+        nice = ["nice", "-n", str(NICE)] if device == "cpu" and shutil.which("nice") else []
+        return [
+            *nice,
+            sys.executable,
+            "-m",
+            "slem_app.cli",
+            "predict",
+            str(self.datastore.cases.studies),
+            *ids,
+            *given,
+        ]
+
+    def _device(self, request: Mapping[str, Any]) -> str:
+        """The device that is asked for; MONAI Label's own default asks for a GPU wherever it runs."""
+        wanted = str(first_of(request.get("device")) or self.device)
+        if torch.cuda.is_available():
+            return CUDA if wanted == "auto" else wanted
+        return "cpu"
+
+    def _folder(self, order: Mapping[str, Any]) -> Run:
+        path = (
+            self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"
+        )  # their order is that of their names
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"{path} cannot be made: {error.strerror or error}: free some space, then ask again"
+            ) from error
+        with atomic_file(path / "order.json") as file:
+            file.write(json.dumps(order, indent=1, default=str).encode())
+        for old in self.runs()[:-KEPT]:
+            shutil.rmtree(old.path, ignore_errors=True)
+        return Run(path)
+
+    def _spawn(self, run: Run, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
+        path = os.pathsep.join(
+            part for part in (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")) if part
+        )
+        env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
+        command = [*command, "--report", str(run.path / "progress.json")]
+        with run.log.open("wb") as out:
+            # a session of its own: it outlives the server's terminal, and can be ended as a whole
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=[handle],
+                start_new_session=True,
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise NotFound(f"{path} cannot be read: {error}") from error
+
+
+def _tag(request: Mapping[str, Any]) -> str:
+    tag = first_of(request.get("label_tag")) or DRAFT
+    return str(getattr(tag, "value", tag))
+
+
+def _count(request: Mapping[str, Any], name: str) -> int:
+    value = first_of(request.get(name)) or 0
+    if not str(value).isdigit():
+        raise BadSetting(f"{name} cannot be {value!r}: expected a whole number, 0 for all")
+    return int(value)
+
+
+def _processes(request: Mapping[str, Any], device: str) -> int:
+    """One a GPU, where several are wanted."""
+    if device != CUDA or str(request.get("multi_gpu", True)).lower() in ("false", "0", "no"):
+        return 1
+    return len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,181 @@
+"""Which case comes next: MONAI Label's strategies over `slem_app.selection`, with leases, so that two readers
+are not offered the same.
+
+A request is answered at once with what is known by then (`scores` measures in the background). A case that
+cannot be shown is passed over, with a line in the log; one with a final label is never offered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from slem_app.errors import NotFound, SlemError
+from slem_app.selection import STRATEGIES, Choice, Pool, choices
+from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.learning.leases import Leases
+from slem_app.serving.learning.scores import Scores
+
+__all__ = ["Chooser", "NextCase"]
+
+logger = logging.getLogger(__name__)
+
+ANY = "any"
+
+
+class Chooser:
+    """Chooses cases for all readers.
+
+    Args:
+        scores: what is known of the cases.
+        leases: who has which.
+        seed: of the draws.
+        models: names of those that readers may choose cases for.
+    """
+
+    def __init__(
+        self, scores: Scores, leases: Leases, seed: int | None = None, models: Sequence[str] = ()
+    ) -> None:
+        self.scores, self.leases, self.models = scores, leases, tuple(models)
+        self.random = np.random.default_rng(seed)
+
+    def strategies(self) -> dict[str, Strategy]:
+        """All strategies by name, the default first."""
+        return {name: NextCase(name, about, self) for name, about in STRATEGIES.items()}
+
+    def next(
+        self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore
+    ) -> dict[str, Any] | None:
+        """The next case for the reader who asks, which is leased to that reader; None when there is none.
+
+        Returns:
+            `id`; `reason`, `score` and `details` of the choice, `strategy_notes`, and `leased_until` (seconds
+            since 1970).
+        """
+        reader, model = reader_of(request.get("client_id")), _asked(request.get("model"))
+        if model and model not in datastore.labels:
+            raise NotFound(f"no model {model!r}; this server has {', '.join(datastore.labels)}")
+        with self.leases.guard:
+            labelled = datastore.get_labeled_images(FINAL)
+            done = set(labelled)
+            left = [
+                case
+                for case in datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
+                if case not in done
+            ]
+            for choice in self._choices(strategy, reader, left, labelled, datastore, model):
+                try:
+                    models = datastore.models_for(choice.case)
+                    if not models or (model and model not in models):
+                        continue
+                    datastore.get_image_uri(choice.case)
+                except SlemError as error:
+                    logger.warning("case %s is passed over: %s", choice.case, error)
+                    continue
+                lease = self.leases.take(choice.case, reader)
+                return {
+                    "id": choice.case,
+                    "reason": choice.reason,
+                    "score": choice.score,
+                    "details": dict(choice.details),
+                    "strategy_notes": list(choice.notes),
+                    "leased_until": int(lease.until),
+                    "models": list(models),
+                }
+        return None
+
+    def _choices(
+        self,
+        strategy: str,
+        reader: str,
+        left: Sequence[str],
+        labelled: Sequence[str],
+        datastore: CaseDatastore,
+        model: str | None,
+    ) -> Iterator[Choice]:
+        """Cases that nobody has in hand, then those that this reader has, the longest held first.
+
+        What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's
+            come after.
+        """
+        holders = {case: self.leases.holder(case) for case in left}
+        own = () if strategy == "first" else tuple(case for case in self.leases.of(reader) if case in holders)
+        free = tuple(case for case, holder in holders.items() if holder in (None, reader) and case not in own)
+        measured = self.scores.models(free)
+        names = sorted(set(measured.values()))
+        if model is None and len(names) > 1 and strategy not in ("first", "random"):
+            model = names[
+                self.random.choice(
+                    len(names),
+                    p=np.array([list(measured.values()).count(name) for name in names]) / len(measured),
+                )
+            ]
+        later = tuple(case for case in free if model and measured.get(case, model) != model)
+        if model and strategy not in ("first", "random"):
+            free = tuple(case for case in free if case not in later)
+        measures, notes = self.scores.of((*left, *labelled), model)
+        taken = (*labelled, *(case for case in left if case not in free))
+        pool = Pool(
+            free, measures, taken, self.scores.labelled_ml(), {case: _idle(datastore, case) for case in free}
+        )
+        for choice in choices(strategy, pool, self.random):
+            yield Choice(
+                choice.case,
+                choice.reason,
+                choice.score,
+                choice.details,
+                (*notes, *choice.notes) if choice.score is not None else choice.notes,
+            )
+        yield from (
+            Choice(case, f"a case of another model; all of {model} are taken")
+            for case in later
+            if case not in free
+        )
+        yield from (Choice(case, "you have this one in hand; no other is free") for case in own)
+
+    def active(self, case: str, request: Mapping[str, Any]) -> None:
+        """A reader works on a case: the lease is renewed."""
+        self.leases.renew(case, reader_of(request.get("client_id")))
+
+    def saved(self, case: str, datastore: CaseDatastore) -> None:
+        """A label of the case was saved: once it is final, nobody has the case in hand any more."""
+        if FINAL in datastore.get_labels_by_image_id(case):
+            self.leases.release(case)
+            self.scores.wake()
+
+
+class NextCase(Strategy):
+    """One strategy as MONAI Label asks for it."""
+
+    def __init__(self, name: str, about: str, chooser: Chooser) -> None:
+        super().__init__(about)
+        self.name, self.chooser = name, chooser
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "config": self.config()}
+
+    def config(self) -> dict[str, Any]:
+        """What a client may set: for which model the case is to be, where there are several."""
+        names = list(self.chooser.models)
+        return {"model": [ANY, *names]} if len(names) > 1 else {}
+
+    def __call__(self, request: dict, datastore: CaseDatastore) -> dict[str, Any] | None:
+        return self.chooser.next(self.name, request, datastore)
+
+
+def _asked(model: Any) -> str | None:
+    """The model for which a case is wanted; clients send text or the whole list of choices."""
+    model = model[0] if isinstance(model, list) and model else model
+    return None if model in (None, "", [], ANY) else str(model)
+
+
+def _idle(datastore: CaseDatastore, case: str) -> float:
+    """Seconds since any strategy gave the case out; many if none did."""
+    given = datastore.image_notes(case).get("strategy", {})
+    return time.time() - max((float(note.get("ts", 0)) for note in given.values()), default=0.0)

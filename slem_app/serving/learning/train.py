@@ -1,0 +1,431 @@
+"""The clients' Train buttons: a learning round as a process of its own, told in MONAI Label's words.
+
+The server starts the process, reads its small status file when a client asks, and can end it. It holds
+nothing else of it, so a round goes on when the server stops, and a server that starts finds a round that
+runs, and one that died meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from time import sleep, time
+from typing import Any
+
+import torch
+from monailabel.interfaces.tasks.train import TrainTask
+
+from slem_app.errors import BadSetting, SlemError
+from slem_app.predict import Predictor
+from slem_app.rounds.job import (
+    DONE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Job,
+    Labelled,
+    Lock,
+    RoundFolder,
+    latest_round,
+    rounds,
+)
+from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.learning.gpus import first_of, visible_gpus
+from slem_app.serving.models.versions import Follower
+
+__all__ = ["FinetuneTask", "Trainings"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
+FIELDS = (
+    "name",
+    "device",
+    "max_epochs",
+    "epoch_steps",
+    "early_stop_patience",
+)  # of a job that clients may set
+ERRORS = ("Error", "Exception", "Killed", "ERROR")
+
+
+class Trainings:
+    """All learning rounds of one server.
+
+    Args:
+        datastore: whose labels are learnt.
+        coding: of the studies, where it must be declared.
+        defaults: changes of a job's fields.
+    """
+
+    def __init__(
+        self, datastore: CaseDatastore, coding: str | None = None, defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        self.datastore, self.coding, self.defaults = datastore, coding or "", dict(defaults or {})
+        self.root = datastore.root / "training"
+        self.lock, self.turn = Lock(self.root), threading.RLock()
+        self.process: subprocess.Popen | None = None
+        self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
+        self.waiting: list[
+            tuple[Follower, Mapping[str, Any]]
+        ] = []  # rounds that begin when the one that runs has ended
+        self.waiter: threading.Thread | None = None
+        self.over = ""  # id of the newest round, once it was seen here that it has ended
+
+    def start(self, follower: Follower, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a round of a model; returns the task as clients know it.
+
+        Raises:
+            Busy: one is running.
+            BadSetting: a field that cannot be read, or nothing is labelled.
+            StorageFailed: the disk refused.
+        """
+        with self.turn:
+            if self.running() is None:  # that notes one that has died
+                self._let_go()
+            gpus, job = visible_gpus(request), self._job(follower, request)
+            handle = self.lock.take()
+            try:
+                folder = RoundFolder.make(job, request)
+                self.leaving += [self.process] if self.process is not None else []
+                self.process = self._spawn(folder, job, handle, gpus)
+                self.lock.name(handle, self.process.pid)
+            finally:
+                os.close(handle)  # the process holds it now
+        log.info(
+            "round %s of %s started: process %d, %d labelled cases",
+            folder.id,
+            job.model,
+            self.process.pid,
+            len(job.cases),
+        )
+        return self.task(folder)
+
+    def later(self, follower: Follower, request: Mapping[str, Any]) -> None:
+        """Start a round when the one that runs has ended; not if a client stops that."""
+        with self.turn:
+            self.waiting.append((follower, request))
+            if self.waiter is None or not self.waiter.is_alive():
+                self.waiter = threading.Thread(
+                    target=self._start_waiting, name="rounds that wait", daemon=True
+                )
+                self.waiter.start()
+
+    def _start_waiting(self) -> None:
+        while True:
+            while (
+                self.running() is not None or self.lock.held()
+            ):  # a process that is done lets go of the lock a moment later
+                sleep(0.2)
+            with self.turn:
+                if not self.waiting:
+                    self.waiter = None
+                    return
+                follower, request = self.waiting.pop(0)
+                try:
+                    self.start(follower, request)
+                except SlemError as error:  # another client's round began, or the labels are gone
+                    log.warning(
+                        "the round of %s that waited does not begin: %s", follower.published.name, error
+                    )
+
+    def running(self) -> RoundFolder | None:
+        """The round that runs, or None; one that died is noted as failed."""
+        with self.turn:
+            if self.process is not None:
+                self.process.poll()  # else it stays as a zombie
+            self.leaving = [one for one in self.leaving if one.poll() is None]
+            held, last = self.lock.held(), latest_round(self.root)
+            if last is not None and last.status().status == RUNNING:
+                if held:
+                    return last
+                self._died(last)
+            self.over = last.id if last is not None else ""
+            return None
+
+    def stop(self) -> dict[str, Any] | None:
+        """End the round that runs, with all its processes; returns its task, or None."""
+        with self.turn:
+            self.waiting.clear()
+            folder, process = self.running(), self.lock.holder()
+            if folder is None:
+                return None
+            try:
+                os.killpg(process, signal.SIGKILL)  # it is made to be killed at any moment
+            except ProcessLookupError:
+                log.info("round %s had ended just then", folder.id)
+            self._let_go()
+            if folder.status().status == RUNNING:
+                folder.change(
+                    status=STOPPED,
+                    stage="stopped",
+                    reason="stopped by a client; nothing was published",
+                    ended=time(),
+                    seconds_left=0.0,
+                )
+            self.over = folder.id
+            return self.task(folder)
+
+    def _let_go(self) -> None:
+        """Wait for the process of a round that has come to its end, or was killed, to let go of the lock."""
+        end = time() + PATIENCE
+        while self.lock.held() and time() < end:
+            if self.process is not None:
+                self.process.poll()
+            sleep(0.05)
+
+    def wait(self) -> None:
+        """Until no round runs."""
+        while self.running() is not None:
+            sleep(0.2)
+
+    def task(self, folder: RoundFolder) -> dict[str, Any]:
+        """A round in MONAI Label's words for a background task."""
+        status = folder.status()
+        told = {
+            "id": folder.id,
+            "status": status.status,
+            "request": {**folder.request(), "model": folder.job().model},
+            "start_ts": _clock(status.started),
+            "details": folder.tail(),
+            "stage": status.stage,
+            "reason": status.reason,
+            "notes": list(status.notes),
+            "skipped": dict(status.skipped),
+            "seconds_left": status.seconds_left,
+            "published": status.published,
+        }
+        return told | ({"end_ts": _clock(status.ended)} if status.ended else {})
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All rounds, oldest first."""
+        self.running()
+        return [self.task(folder) for folder in rounds(self.root)]
+
+    def stats(self, model: str) -> dict[str, Any]:
+        """Figures of a model's newest round, as the clients show them; `total_time` is empty until it has
+        ended.
+        """
+        self.running()
+        mine = [folder for folder in rounds(self.root) if folder.job().model == model]
+        if not mine:
+            return {"epoch": 0, "total_epochs": 1, "best_metric": 0.0, "start_ts": "", "total_time": ""}
+        status = mine[-1].status()
+        return {
+            "epoch": status.epoch,
+            "total_epochs": status.total_epochs,
+            "best_metric": status.best_metric,
+            "start_ts": int(status.started),
+            "current_time": _length(time() - status.started) if not status.ended else "",
+            "total_time": _length(status.ended - status.started) if status.ended else "",
+            "seconds_left": status.seconds_left,
+            "status": status.status,
+            "stage": status.stage,
+            "reason": status.reason,
+            "notes": list(status.notes),
+            "trusted": status.trusted,
+            "published": status.published,
+            "skipped": dict(status.skipped),
+            "train": {},
+            "eval": {"best": dict(status.metrics), "mean_dice": list(status.history)},
+        }
+
+    def _job(self, follower: Follower, request: Mapping[str, Any]) -> Job:
+        follower.look()
+        predictor, published = follower.served.now, follower.published
+        asked = {key: first_of(value) for key, value in request.items()}
+        kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
+        values = {
+            key: _read(key, asked[key], kind)
+            for key, kind in kinds.items()
+            if asked.get(key) not in (None, "")
+        }
+        device, processes = _device(str(values.pop("device", "auto"))), 1
+        if device == "cuda" and str(asked.get("multi_gpu", True)).lower() not in ("false", "0", "no"):
+            processes = (
+                len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
+            )
+        settings = dict(self.defaults.get("settings", {}))
+        if asked.get("train_batch_size") not in (None, ""):
+            settings["batch"] = max(1, _read("train_batch_size", asked["train_batch_size"], int)) * processes
+        cases = self._labelled(predictor)
+        if not cases:
+            raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
+        own = {
+            "processes": processes,
+            "device": device,
+            "coding": self.coding,
+            **self.defaults,
+            **values,
+            "settings": settings,
+        }
+        return Job(
+            model=published.name,
+            served=str(predictor.model.folder.resolve()),
+            bundled=str(published.bundled.resolve()),
+            models=str(published.path.parent.resolve()),
+            root=str(self.root),
+            studies=str(self.datastore.cases.studies),
+            cases=cases,
+            **own,
+        )
+
+    def _labelled(self, predictor: Predictor) -> tuple[Labelled, ...]:
+        """Cases with a final label of this model's labels."""
+        found = []
+        for case in self.datastore.get_labeled_images():
+            version = self.datastore.store.counting(case, self.datastore.experts)
+            meta = version.meta
+            if tuple(meta.get("label_names", ())) != predictor.card.labels.names:
+                continue
+            upload = self.datastore.cases.uploaded(case) if case not in self.datastore.cases.own else None
+            found.append(
+                Labelled(
+                    case,
+                    str(version.label),
+                    str(meta["sequence"]),
+                    f"{FINAL} {version.number}",
+                    str(upload or ""),
+                )
+            )
+        return tuple(found)
+
+    def _spawn(self, folder: RoundFolder, job: Job, handle: int, gpus: str) -> subprocess.Popen:
+        launcher = (
+            ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
+            if job.processes > 1
+            else []
+        )
+        command = [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
+        package = str(Path(__file__).parents[3])
+        path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+        env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
+        with folder.log.open("wb") as out:
+            # a session of its own: it outlives the server's terminal, and can be ended as a whole
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                pass_fds=[handle],
+                start_new_session=True,
+            )
+
+    def _died(self, folder: RoundFolder) -> None:
+        """Note what became of a round whose process ended without saying so: it may have done so after it had
+        published.
+        """
+        made = folder.job().published.of_round(folder.id)
+        if made is None:
+            folder.change(
+                status=FAILED, stage="failed", reason=self._why(folder), ended=time(), seconds_left=0.0
+            )
+        else:
+            folder.change(
+                status=DONE,
+                stage="done",
+                reason=made.record.reason,
+                published=max(0, made.number),
+                ended=time(),
+                seconds_left=0.0,
+            )
+        log.error("round %s died: %s", folder.id, folder.status().reason)
+
+    def _why(self, folder: RoundFolder) -> str:
+        """What made a process end without saying so itself."""
+        lines = folder.tail(200)
+        if found := [line for line in lines if line.split(":")[0].endswith(ERRORS) or " ERROR " in line]:
+            return found[-1]
+        code = (
+            self.process.returncode
+            if self.process is not None and self.process.pid == self.lock.holder()
+            else None
+        )
+        killed = (
+            f"signal {-code}"
+            if code is not None and code < 0
+            else "from outside, or by the system for want of memory"
+        )
+        return (
+            f"the training process was killed ({killed}); nothing was published, train again to go on "
+            f"from its last checkpoint"
+        )
+
+
+class FinetuneTask(TrainTask):
+    """A model that learns from the readers' labels, as MONAI Label lists it.
+
+    Args:
+        trainings: all rounds of the server.
+        follower: of its versions.
+    """
+
+    def __init__(self, trainings: Trainings, follower: Follower) -> None:
+        super().__init__(
+            f"Goes on training {follower.published.name} with all final labels; old ones are "
+            f"learnt again "
+            f"beside new ones"
+        )
+        self.trainings, self.follower = trainings, follower
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "labels": list(self.follower.served.now.card.labels.names)}
+
+    def config(self) -> dict[str, Any]:
+        devices = (
+            ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"]
+            if torch.cuda.is_available()
+            else ["auto", "cpu"]
+        )
+        own = {field.name: field.default for field in fields(Job) if field.name in FIELDS}
+        return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
+
+    def stats(self) -> dict[str, Any]:
+        return {**self.trainings.stats(self.follower.published.name), "served_version": self.follower.number}
+
+    def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a round; arguments and errors as those of `Trainings.start`."""
+        return self.trainings.start(self.follower, request)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Train and wait for the end."""
+        self.start(request)
+        self.trainings.wait()
+        return self.stats()
+
+
+def _read(key: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise BadSetting(
+            f"{key} cannot be {value!r}: expected {'a whole number' if kind is int else 'text'}"
+        ) from error
+
+
+def _device(wanted: str) -> str:
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        return "cuda" if available else "cpu"
+    if wanted != "cpu" and not wanted.startswith("cuda"):
+        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu, cuda or cuda:N")
+    if wanted != "cpu" and not available:
+        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
+    return wanted
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _length(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -1,0 +1,1 @@
+"""The models that are served: segmentation, clicks, their history, the queue for the network, versions."""

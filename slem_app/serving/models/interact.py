@@ -1,0 +1,386 @@
+"""A model that readers correct: clicks, a box or scribbles in, the corrected label map of the whole image
+out.
+
+What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are view (what
+is looked at again), merge (into what was there), memory (the way back). Reading, preparing and the pass over
+the whole volume are done once a case and kept.
+
+A case stays with the version of the model that its reader has begun it with (`served`).
+
+Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the
+    network's lock, in this order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from slem_app.labels import LabelSet, Region
+from slem_app.predict import Features, Prediction, Predictor, Refiner, Result
+from slem_app.prompts import Click, Mask, Prompts
+from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.cases import Case
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.history import Memory, Moment, Work, less
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Making
+from slem_app.serving.models.request import Ask, parse_clicks, parse_scribbles
+from slem_app.serving.models.segment import SegmentationTask, parse_reply
+from slem_app.serving.models.stale_points import Leaks
+from slem_app.serving.models.versions import Served
+from slem_app.types import Grid
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card
+
+__all__ = ["InteractiveTask", "Start"]
+
+logger = logging.getLogger(__name__)
+
+CLICKS, SCRIBBLES = InferType.DEEPEDIT, InferType.SCRIBBLES
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What is made once for an image, before anybody says anything."""
+
+    features: Features | None
+    """Of the network, shared by the images of a case."""
+    result: Result
+    """The automatic segmentation."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return self.result.nbytes + (self.features.nbytes if self.features else 0)
+
+
+class InteractiveTask(InferTask):
+    """A model as a tool of the clients: SmartEdit and Point Prompts (`InferType.DEEPEDIT`), or Scribbles.
+
+    Args:
+        automatic: the same model without interaction: prepares cases, writes results.
+        memory: works of all readers, shared by the tools.
+        starts: kept starts, shared by the tools.
+        kind: which tool.
+    """
+
+    def __init__(
+        self, automatic: SegmentationTask, memory: Memory, starts: ByteCache[Start], kind: InferType = CLICKS
+    ) -> None:
+        card = automatic.predictor.card
+        labels = {label.name: label.value for label in card.labels.labels}
+        if (
+            kind == CLICKS
+            # Slicer sends clicks of listed names only; OHIF would show label 0, or one out of order, in place
+            # of another
+        ):
+            labels[BACKGROUND] = len(labels) + 1  # a value that no voxel has
+        super().__init__(
+            type=kind,
+            labels=labels,
+            dimension=3,
+            description=(
+                f"{card.description} Follows the reader's {'clicks' if kind == CLICKS else 'scribbles'}."
+            ),
+            config={"sequence": ["auto", *card.sequences]},
+        )
+        self.automatic = automatic
+        self.memory = memory
+        self.starts = starts
+        self.leaks = Leaks()
+        self.lock = automatic.lock
+
+    @property
+    def served(self) -> Served:
+        """Which version answers whom."""
+        return self.automatic.served
+
+    @property
+    def predictor(self) -> Predictor:
+        """The version that is served now."""
+        return self.served.now
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "version": self.predictor.card.version}
+
+    def is_valid(self) -> bool:
+        return True
+
+    def get_path(self, validate: bool = True) -> str:
+        return self.automatic.get_path(validate)
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Correct `request['case']`, a `Case`, as the request's prompts say.
+
+        Returns:
+            The result file, and the reply's JSON.
+
+        Raises:
+            SlemError: anything in the request or the case that cannot be used; then everything is as it was
+                before.
+        """
+        begin = time.perf_counter()
+        reply, case = parse_reply(request), request["case"]
+        reader, image = reader_of(request.get("client_id")), case.series.grid
+        fields, leaked = self.leaks.without(request, reader, _identity(case))
+        ask, label = self._ask(fields, image)
+        self.leaks.heard(fields, reader, _identity(case))
+        notes = (
+            [f"points of {', '.join(leaked)} were left out: they are those of another image"]
+            if leaked
+            else []
+        )
+        refiner = Refiner(self.served.interactive(reader, case.id))
+        key, timings = _key(reader, case, refiner.card), {}
+        with self.memory.locked(key):
+            with self.lock, _timed(timings, "automatic"):
+                prepared, start = self._start(case, refiner, timings)
+            work = self.memory.get(key, case.state)
+            if work is None and len(ask.clicks) > 1 and not ask.start_over:
+                notes.append(
+                    f"nothing of what was done before is known here: the {len(ask.clicks)} "
+                    f"clicks were made "
+                    f"again, label by label"
+                )
+            work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
+            with _timed(timings, "memory"):
+                work = self.memory.put(key, case.state, work)
+        prediction = replace(work.result.prediction, timings=timings)
+        with _timed(timings, "write"):
+            path = self.automatic.write(prediction if not label else _only(prediction, label), reply)
+        touched = work.now.prompts.entries or work.now.prompts.mask is not None
+        making = Making(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
+        self.automatic.note(request, case, making, work.array)
+        with _timed(timings, "facts"):
+            facts = self.automatic.facts(case, prediction, refiner.card)
+        timings["total"] = time.perf_counter() - begin
+        latencies = {step: round(seconds, 4) for step, seconds in timings.items() if step != "automatic"}
+        logger.info(
+            "%s: %s/%s, %d prompts: %s",
+            refiner.card.name,
+            case.id,
+            case.sequence,
+            len(work.now.prompts.entries),
+            latencies,
+        )
+        if label:
+            facts["label_names"] = {label: 1}
+        more = {
+            "prompts": len(work.now.prompts.entries),
+            "steps": len(work.past),
+            "notes": [*notes, *facts["notes"]],
+            "latencies": latencies,
+        }
+        return str(path), facts | more
+
+    def edited(self, case: Case, array: np.ndarray, client_id: Any) -> None:
+        """The reader of this request submitted a label: from now on it is what his prompts change.
+
+        Args:
+            case: on whose image it lies.
+            array: (I, J, K) label values.
+            client_id: as the client gave it.
+        """
+        reader = reader_of(client_id)
+        key = _key(reader, case, self.served.begun_with(reader, case.id).card)
+        with self.memory.locked(key):
+            work = self.memory.get(key, case.state)
+            if work is not None and not np.array_equal(work.array, array):
+                self.memory.put(
+                    key, case.state, _sent(work, Mask(np.asfortranarray(array), case.series.grid))
+                )
+
+    def placed(self, reader: str, case: str) -> int:
+        """How many clicks and scribbles the reader has placed on the case with this model, as far as they are
+        remembered.
+        """
+        version = _version(self.served.begun_with(reader, case).card)
+        works = self.memory.find(
+            lambda key: (
+                key[0] == reader and key[1 : 1 + len(version)] == version and key[1 + len(version)] == case
+            )
+        )
+        return sum(work.placed for work in works)
+
+    def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[Ask, str]:
+        labels = self.predictor.card.labels
+        return (
+            (parse_clicks(request, labels, image), "")
+            if self.type == CLICKS
+            else parse_scribbles(request, labels, image)
+        )
+
+    def _start(self, case: Case, refiner: Refiner, timings: dict[str, float]) -> tuple[Prepared, Start]:
+        """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
+        prepared, spent = self.automatic.prepared(case, refiner.predictor)
+        timings |= spent
+        prepared = replace(prepared, reference=case.series.grid)
+        card, registered = refiner.card, case.sequence if self.automatic.register else None
+        key = (card.name, card.sha256, registered, *_identity(case))
+        start = self.starts.get(key, case.state)
+        if start is None:
+            with _timed(timings, "network"):
+                features = self._features(
+                    (card.name, card.sha256, registered, case.id), case, prepared, refiner
+                )
+            result = refiner.start(prepared, features)
+            _add(timings, result.prediction.timings)
+            start = Start(features, result)
+            self.starts.put(key, case.state, start)
+        return prepared, start
+
+    def _features(self, key: Hashable, case: Case, prepared: Prepared, refiner: Refiner) -> Features | None:
+        """From another image of the same case, if one was displayed."""
+        known = self.starts.find(lambda other: other[: len(key)] == key, case.state)
+        return known.features if known is not None else refiner.features(prepared)
+
+    def _done(
+        self,
+        work: Work,
+        ask: Ask,
+        prepared: Prepared,
+        start: Start,
+        refiner: Refiner,
+        timings: dict[str, float],
+    ) -> Work:
+        """The work after the request."""
+        if ask.undo:
+            return _heard(work.back(), ask)
+        now = Moment(start.result) if ask.start_over else work.now
+        mask = None if ask.mask is None else _completed(ask.mask, ask, work.array)
+        if mask is not None and (ask.start_over or not np.array_equal(work.array, mask.array)):
+            now = _sent(work, mask).now
+        moment = _listed(now, ask)
+        result, present = work.nearest(moment.prompts, moment.start)
+        moment = replace(moment, prompts=moment.prompts.ordered_like(result.prompts))
+        if result.prompts == moment.prompts:
+            return work.ahead(moment, result.prediction.array)
+        changed, single = None, 0
+        before = result.prompts.entries
+        # one at a time, as if they had come one by one: then the segmentation does not depend on when they
+        # came
+        for count in range(len(before) + 1, len(moment.prompts.entries) + 1) or [len(before)]:
+            with self.lock:
+                result = refiner.refine(
+                    prepared,
+                    start.features,
+                    result,
+                    replace(moment.prompts, entries=moment.prompts.entries[:count]),
+                )
+            _add(timings, result.prediction.timings)
+            changed, single = result.changed, single + 1
+        with _timed(timings, "memory"):
+            return work.ahead(moment, result.prediction.array, changed if present and single == 1 else None)
+
+
+def _key(reader: str, case: Case, card: Card) -> Hashable:
+    return (reader, *_version(card), *_identity(case))
+
+
+def _version(card: Card) -> tuple[str, str, str]:
+    """What tells a model from others and from its other versions."""
+    return (card.name, card.version, card.sha256)
+
+
+def _identity(case: Case) -> tuple:
+    """What the work of one reader with one model belongs to; two sequences on one grid are one image."""
+    grid = case.series.grid
+    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes())
+
+
+def _sent(work: Work, mask: Mask) -> Work:
+    """The work with a segmentation from the client in place of its own; all prompts so far are
+    part of that.
+    """
+    start = work.now.start
+    result = Result(
+        replace(start.prediction, array=np.asfortranarray(mask.array)),
+        start.probabilities,
+        Prompts(mask=mask),
+    )
+    listed = [click for clicks in work.now.clicks.values() for click in clicks]
+    known = tuple(dict.fromkeys((*listed, *work.now.scribbles, *work.now.prompts.entries, *work.now.settled)))
+    return work.ahead(
+        Moment(result, result.prompts, work.now.clicks, work.now.scribbles, known), result.prediction.array
+    )
+
+
+def _completed(mask: Mask, ask: Ask, shown: np.ndarray) -> Mask:
+    """The mask with what the reader saw below his paint, which hides it in a label map."""
+    array = mask.array.copy(order="K")
+    for scribble in ask.scribbles or ():
+        below = tuple(scribble.voxels(mask.grid).T)
+        array[below] = shown[below]
+    return Mask(array, mask.grid)
+
+
+def _heard(work: Work, ask: Ask) -> Work:
+    """The work with what the client lists noted, and no more."""
+    if not ask.clicks:
+        return work
+    new = less(ask.clicks, (*work.now.settled, *work.now.prompts.entries))
+    return replace(
+        work, now=replace(work.now, clicks=_clicks(work.now, ask), settled=(*work.now.settled, *new))
+    )
+
+
+def _clicks(moment: Moment, ask: Ask) -> dict:
+    """All that clients list by now."""
+    if ask.scribbles is not None:
+        return dict(moment.clicks)
+    return (
+        {None: ask.clicks}
+        if ask.only is None
+        else {
+            **{name: listed for name, listed in moment.clicks.items() if name is not None},
+            ask.only: ask.clicks,
+        }
+    )
+
+
+def _listed(moment: Moment, ask: Ask) -> Moment:
+    """The moment with the prompts that the client lists now, less those that are settled; they keep their
+    order.
+    """
+    clicks = _clicks(moment, ask)
+    scribbles = moment.scribbles if ask.scribbles is None else ask.scribbles
+    listed = (*dict.fromkeys(click for each in clicks.values() for click in each), *scribbles)
+    # what is painted is sent whole each time, so it holds again; clicks may be listed though they are part of
+    # the mask by now
+    effective = less(
+        listed,
+        moment.settled
+        if ask.scribbles is None
+        else [one for one in moment.settled if isinstance(one, Click)],
+    )
+    settled = less(listed, effective)
+    prompts = Prompts(effective, ask.box, moment.start.prompts.mask).ordered_like(moment.prompts)
+    return Moment(moment.start, prompts, clicks, scribbles, settled)
+
+
+def _only(prediction: Prediction, name: str) -> Prediction:
+    """One label as value 1, as Slicer's Scribbles reads a reply."""
+    label = prediction.labels.labels[prediction.labels.value(name) - 1]
+    one = replace(label, value=1)
+    array = np.asfortranarray(prediction.array == label.value).astype(np.uint8, order="K")
+    return replace(prediction, array=array, labels=LabelSet((one,), (Region(name, (name,)),)))
+
+
+def _add(timings: dict[str, float], more: Mapping[str, float]) -> None:
+    for step, seconds in more.items():
+        timings[step] = timings.get(step, 0.0) + seconds
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    timings[step] = timings.get(step, 0.0) + time.perf_counter() - begin

@@ -1,0 +1,111 @@
+"""What each reader was last given of a case: to save it without sending it back (OHIF cannot), and to tell
+truly how a saved label came about.
+
+The label maps are kept in memory up to a size; that something was given, and by which model, is kept on disk,
+so that a label that is submitted after a restart is not taken for drawn by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from slem_app.serving.cases.cases import Case
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.store.labels import file_name, replace_file
+from slem_app.types import Grid
+
+__all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "Given", "Making", "Shown"]
+
+AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a segmentation came about, in DICOM's words (PS3.3 C.8.20.2)."""
+
+    kind: str
+    """'AUTOMATIC', 'SEMIAUTOMATIC' or 'MANUAL'."""
+    model: str = ""
+    """Name of the model; '' for MANUAL."""
+    version: str = ""
+    """Its version."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a reader sees."""
+
+    making: Making
+    """How it came about."""
+    image: str
+    """Which image of the case it lies on: a sequence, or a series' id."""
+    array: np.ndarray
+    """(I, J, K) label values."""
+    grid: Grid
+    """Of the array."""
+
+
+class Given:
+    """The last result of each reader and case.
+
+    Args:
+        folder: for one small file a case.
+        limit: bytes of label maps in memory.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.guard = threading.Lock()
+        self.shown: ByteCache[Shown] = ByteCache(limit, lambda shown: shown.array.nbytes)
+
+    def note(self, reader: str, case: Case, making: Making, array: np.ndarray) -> None:
+        """A reader was given a label map on the grid of the image that the case stands for.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        self.shown.put((reader, case.id), None, Shown(making, case.image, array, case.series.grid))
+        with self.guard:
+            known = self._known(case.id)
+            if known.get(reader) != asdict(making):
+                replace_file(self._file(case.id), json.dumps(known | {reader: asdict(making)}, indent=1))
+
+    def last(self, reader: str, case: str) -> Shown | None:
+        """What the reader sees of a case; None when that is not known any more."""
+        return self.shown.get((reader, case), None)
+
+    def making(
+        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Making | None = None
+    ) -> Making:
+        """How a label that the reader saves came about.
+
+        As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given
+            a segmentation of the case, it is that one,
+        edited; else drawn by hand.
+
+        Args:
+            reader: who saves.
+            case: case id.
+            array: (I, J, K) label values.
+            grid: their grid.
+            before: how an earlier label of the case came about, which may have been the start.
+        """
+        shown = self.last(reader, case)
+        if shown is not None and shown.grid.same_as(grid) and np.array_equal(shown.array, array):
+            return shown.making
+        with self.guard:
+            known = self._known(case).get(reader)
+        start = Making(**known) if known else before
+        return Making(SEMIAUTOMATIC, start.model, start.version) if start and start.model else Making(MANUAL)
+
+    def _known(self, case: str) -> dict[str, dict[str, str]]:
+        file = self._file(case)
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def _file(self, case: str) -> Path:
+        return self.folder / f"{file_name(case)}.json"

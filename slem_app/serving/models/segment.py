@@ -1,0 +1,224 @@
+"""One model as a MONAI Label inference task: request fields in, a label map on the grid of the requested
+image out.
+
+MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request
+costs is in the reply's
+`latencies`: read (files to arrays), prepare (to the network's grid), network, restore (to the image's grid),
+    write. Prepared volumes are
+kept, so a second request for any sequence of a case is spared read and prepare.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from slem_app.errors import BadSetting
+from slem_app.files import runs
+from slem_app.formats import write_nifti, write_nrrd
+from slem_app.predict import Prediction, Predictor
+from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.cases import Case
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.last_result import AUTOMATIC, Given, Making
+from slem_app.serving.models.versions import Served
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card
+
+__all__ = ["Reply", "SegmentationTask", "parse_reply", "results_folder"]
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How the client wants the result."""
+
+    extension: str = ".nrrd"
+    """File type."""
+    compress: bool = True
+    """Compressed NRRD; OHIF reads only uncompressed ones."""
+
+    def __post_init__(self) -> None:
+        if self.extension not in EXTENSIONS:
+            raise BadSetting(f"result_extension {self.extension!r} is unknown: use {', '.join(EXTENSIONS)}")
+
+
+def parse_reply(request: Mapping[str, Any]) -> Reply:
+    """Read the `result_...` fields of a request.
+
+    Raises:
+        BadSetting: an unknown value.
+    """
+    compress = request.get("result_compress", True)
+    if not isinstance(compress, bool):
+        compress = str(compress).lower() not in ("false", "0", "no")
+    dtype = request.get("result_dtype", "uint8")
+    if dtype != "uint8":
+        raise BadSetting(f"result_dtype {dtype!r} is unknown: label maps are uint8")
+    return Reply(str(request.get("result_extension", ".nrrd")), compress)
+
+
+class SegmentationTask(InferTask):
+    """A model that segments cases without interaction.
+
+    Args:
+        served: the model on its device, in the version that is served.
+        cache: prepared volumes, shared by the models.
+        results: folder for result files, which MONAI Label removes once they are sent.
+        register: move the sequences of a case onto the requested one first.
+        given: told what each reader is given.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        cache: ByteCache[Prepared],
+        results: Path,
+        register: bool = False,
+        given: Given | None = None,
+    ) -> None:
+        card = served.now.card
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels={label.name: label.value for label in card.labels.labels},
+            dimension=3,
+            description=card.description,
+            config={"sequence": ["auto", *card.sequences]},
+        )
+        self.served = served
+        self.cache = cache
+        self.results = results
+        self.register = register
+        self.given = given
+        self.lock = (
+            threading.Lock()
+        )  # of the networks: each serves one call at a time, and they share a device
+
+    @property
+    def predictor(self) -> Predictor:
+        """The version that is served now."""
+        return self.served.now
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "version": self.predictor.card.version}
+
+    def is_valid(self) -> bool:
+        return True
+
+    def get_path(self, validate: bool = True) -> str:
+        predictor = self.predictor
+        return str(predictor.model.folder / predictor.card.file)
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment `request['case']`, a `Case`.
+
+        Returns:
+            The result file, and the reply's JSON.
+
+        Raises:
+            SlemError: anything about the case or the request that cannot be used.
+        """
+        start = time.perf_counter()
+        reply, case = parse_reply(request), request["case"]
+        predictor = self.served.automatic(reader_of(request.get("client_id")), case.id)
+        with self.lock:
+            prepared, timings = self.prepared(case, predictor)
+            prediction = predictor.predict(replace(prepared, reference=case.series.grid))
+        begin = time.perf_counter()
+        path = self.write(prediction, reply)
+        self.note(
+            request, case, Making(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array
+        )
+        timings |= {**prediction.timings, "write": time.perf_counter() - begin}
+        latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
+            "total": round(time.perf_counter() - start, 4)
+        }
+        logger.info(
+            "%s: %s/%s from %s: %s",
+            predictor.card.name,
+            case.id,
+            case.sequence,
+            ", ".join(prediction.used),
+            latencies,
+        )
+        return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
+
+    def note(self, request: Mapping[str, Any], case: Case, making: Making, array: np.ndarray) -> None:
+        """Note what the reader of a request is given of a case."""
+        if self.given is not None and case.lasting:
+            self.given.note(reader_of(request.get("client_id")), case, making, array)
+
+    def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
+        """The case as a version's network sees it, and the seconds spent for it; from memory if its files are
+        as they were.
+        """
+        card = predictor.card
+        # registered, the sequences lie where the requested one does; else the network's input is the same for
+        # all of them
+        key = (case.id, card.sequences, card.preparation, case.sequence if self.register else None)
+        kept = self.cache.get(key, case.state)
+        if kept is not None:
+            return kept, {"read": 0.0, "prepare": 0.0}
+        prepared, timings = predictor.prepare_case(case.grouping, case.sequence, self.register)
+        self.cache.put(key, case.state, prepared)
+        return prepared, timings
+
+    def write(self, prediction: Prediction, reply: Reply) -> Path:
+        """The result as a file of the wanted type."""
+        path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
+        if reply.extension == ".nrrd":
+            write_nrrd(
+                prediction.array,
+                prediction.grid,
+                prediction.labels,
+                path,
+                compress=reply.compress,
+                durable=False,
+            )
+        else:
+            write_nifti(prediction.array, prediction.grid, prediction.labels, path)
+        return path
+
+    def facts(self, case: Case, prediction: Prediction, card: Card) -> dict[str, Any]:
+        """What the client is told beside the label map, which the model of `card` has made."""
+        return {
+            "label_names": {label.name: label.value for label in card.labels.labels},
+            "case": case.id,
+            "sequence": case.sequence,
+            "used": list(prediction.used),
+            "missing": list(prediction.missing),
+            "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
+            "notes": [*case.notes, *prediction.notes],
+            "model_version": card.version,
+        }
+
+
+def results_folder() -> Path:
+    """A folder for results of this process alone: a client on the same machine may write files of the same
+    name into the common one.
+
+    Those of servers that are no more, however they ended, are taken away.
+    """
+    for old in Path(tempfile.gettempdir()).glob("slem-results-*-*"):
+        number = old.name.split("-")[2]
+        if number.isdigit() and not runs(int(number)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"slem-results-{os.getpid()}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -1,0 +1,1 @@
+"""MONAI Label's classes and routes."""

@@ -1,0 +1,482 @@
+"""What the app in `apps/slem` is made of: studies, models, strategies, sessions, and how a request finds its
+case.
+
+`Serving` holds everything; the class in `main.py`, which MONAI Label asks, only hands its calls on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import logging
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.config import settings as monai_settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.config import TaskConfig
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from slem_app.errors import BadGrid, BadSetting, NotFound
+from slem_app.formats import read_label_file
+from slem_app.selection import DEFAULT, STRATEGIES
+from slem_app.serving.auth.audit import about
+from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.cases import NIFTI, Case, Cases, group_upload
+from slem_app.serving.cases.models_for_case import check, fitting
+from slem_app.serving.cases.open import open_studies
+from slem_app.serving.cases.sessions import UploadSessions
+from slem_app.serving.dicom.export import PacsHome, Results
+from slem_app.serving.dicom.sync import Courier
+from slem_app.serving.http.routes import Everything, build
+from slem_app.serving.labels.activity import Activity
+from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.labels.provenance import Records
+from slem_app.serving.learning.batch import Batches
+from slem_app.serving.learning.leases import Leases
+from slem_app.serving.learning.next_case import Chooser
+from slem_app.serving.learning.scores import Scores
+from slem_app.serving.learning.train import FinetuneTask, Trainings
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.history import Memory
+from slem_app.serving.models.interact import InteractiveTask, Start
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Given, Making
+from slem_app.serving.models.request import SENT_FILE
+from slem_app.serving.models.segment import SegmentationTask, results_folder
+from slem_app.serving.models.versions import Follower
+from slem_app.serving.settings import parse_settings
+from slem_app.store.dicom_results import Shelf
+from slem_app.store.record import DRAFT
+from slem_app.studies.places import default_store
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card, Model, find, model_names
+from slem_app.weights.card import CARD_FILE
+from slem_app.weights.published import Published
+
+__all__ = ["DESCRIPTION", "NAME", "Serving"]
+
+logger = logging.getLogger(__name__)
+
+NAME = "SLeM Label"
+GIVEN = 256 * 2**20  # bytes of what readers were last given
+DESCRIPTION = (
+    "Segmentation of cases of several sequences with missing ones allowed. Research use only, "
+    "not for diagnostic use."
+)
+
+
+TOOLS = {"clicks": InferType.DEEPEDIT, "scribbles": InferType.SCRIBBLES}
+
+
+class Serving:
+    """One server's state.
+
+    Args:
+        studies: the studies folder, or the address of a PACS.
+        conf: MONAI Label's `--conf` table.
+        configs: paths of the app's TaskConfig classes, 'lib.configs.MODEL.Class'.
+
+    Raises:
+        BadSetting: an unknown setting, or a model that the app does not offer.
+        BadStudy: a studies folder of no known layout.
+        PacsFailed: a PACS that does not answer.
+        NotFound, BadCard, BadWeights: a model that cannot be loaded.
+    """
+
+    def __init__(self, studies: str, conf: Mapping[str, str], configs: Sequence[str]) -> None:
+        self.settings = parse_settings(conf)
+        self.device = _device(self.settings.device)
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        self.cache: ByteCache[Prepared] = ByteCache(
+            self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes
+        )
+        self.memory = Memory(self.settings.memory_mb * 2**20)
+        self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
+        self.folder = results_folder()
+        self.automatic: dict[str, SegmentationTask] = {}
+        self.sessions = UploadSessions(
+            monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY
+        )
+        root = self.settings.store or default_store(studies)
+        self.models, self.hands = root / "models", root / "hands"
+        self.followers: dict[str, Follower] = {}
+        self.given = Given(root / "given", GIVEN)
+        self.tasks = self._tasks(dict(conf), configs)
+        self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
+        leases = Leases(root / "leases.json", self.settings.lease_minutes)
+        self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
+        names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
+        orders = {name: card.reference_order for name, card in self.cards.items()}
+        offered = lambda grouping: fitting(grouping, self.cards)  # noqa: E731
+        self.records = Records(self.activity, self.tasks)
+        self.datastore = CaseDatastore(
+            self.cases, root, names, self.records.of, self.settings.experts, offered, orders
+        )
+        if swept := self.datastore.store.sweep():
+            logger.warning(
+                (
+                    "%d unfinished files of processes that were killed are taken away; what they were to "
+                    "replace is as it was"
+                ),
+                swept,
+            )
+        self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
+        self.results = Results(self.datastore, self.shelf or PacsHome(self.cases.pacs))
+        self.courier = Courier(self.results, self.cases.pacs, self.came)
+        current = lambda: [task.predictor for task in self.automatic.values()]  # noqa: E731
+        # unless it is wanted, no PACS is read through from end to end in the background
+        load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
+        self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
+        self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
+        self.trainers = self._trainers(dict(conf), configs)
+        self.batches = Batches(
+            self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register
+        )
+        self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
+
+    @property
+    def cards(self) -> dict[str, Card]:
+        """Of every task, by its name."""
+        return {name: task.predictor.card for name, task in self.tasks.items()}
+
+    def segmentation(self, name: str) -> SegmentationTask:
+        """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
+        if name in self.automatic:
+            return self.automatic[name]
+        own = self.settings.models_dir / name if self.settings.models_dir else None
+        published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
+        self.followers[name] = Follower(
+            published, self.device, lambda: self.scores.wake(), self.hands / f"{name}.json"
+        )
+        self.automatic[name] = SegmentationTask(
+            self.followers[name].served, self.cache, self.folder, self.settings.register, self.given
+        )
+        return self.automatic[name]
+
+    def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
+        """The model called `name` as a tool of the clients; None where its weights were never trained with
+        prompts.
+        """
+        automatic = self.segmentation(name)
+        return (
+            InteractiveTask(automatic, self.memory, self.starts, kind)
+            if automatic.predictor.card.network.prompts
+            else None
+        )
+
+    def training(self, name: str) -> FinetuneTask:
+        """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
+        return FinetuneTask(self.trainings, self.followers[name])
+
+    def saved(self, label_id: str) -> dict[str, Any]:
+        """A client submitted a label: its reader's further clicks change that, the case may be done, and it
+        becomes a DICOM segmentation.
+
+        Returns:
+            For the reply: `dicom`, see `Results.export`; {} where there is none.
+        """
+        self.chooser.saved(label_id, self.datastore)
+        version = self.datastore.kept(label_id)
+        earlier = [
+            one
+            for one in self.datastore.store.history(label_id)
+            if one.folder != version.folder and one.record.ts <= version.record.ts
+        ]
+        sequence, client = version.meta["sequence"], version.meta.get("client_id")
+        case = self.cases.find(f"{label_id}/{sequence}", (sequence,))
+        array = read_label_file(version.label)[0]
+        for task in self.tasks.values():
+            if (
+                isinstance(task, InteractiveTask)
+                and tuple(version.meta["label_names"]) == task.predictor.card.labels.names
+            ):
+                task.edited(case, array, client)
+        if version.tag != FINAL:
+            return {}
+        for follower in self.followers.values():
+            follower.served.submitted(reader_of(client), label_id)
+        if case.series.format != "dicom":
+            return {}
+        before = next(
+            (
+                Making(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
+                for one in earlier[::-1]
+                if one.record.model
+            ),
+            None,
+        )
+        making = self.given.making(reader_of(client), case.id, array, case.series.grid, before)
+        return {"dicom": self.results.export(version, case, making)}
+
+    def came(self, case: str) -> None:
+        """A segmentation that somebody else has stored became a label of a case."""
+        self.chooser.saved(case, self.datastore)
+
+    def stored(self, case: str) -> None:
+        """A segmentation of a case was stored in the server's own DICOMweb."""
+        self.courier.fetch(case)
+
+    def save_shown(self, image: str, client_id: str = "") -> dict[str, Any]:
+        """Save what this server last gave the reader of this request of a case, as a final label.
+
+        Args:
+            image: any id of the case.
+            client_id: as in the requests that it came from.
+
+        Returns:
+            `case`, `version`, `dicom`, and a `message` for the reader.
+
+        Raises:
+            NotFound: no such case, or nothing of it was given to this reader.
+            BadGrid: the image has changed since.
+            StorageFailed: the disk refused.
+        """
+        case = self.cases.find(image)
+        shown = self.given.last(reader_of(client_id), case.id)
+        if shown is None:
+            raise NotFound(
+                "there is nothing to save: this server has given you no segmentation of this "
+                "study (since "
+                "it was started); run one first"
+            )
+        lying = self.cases.find(f"{case.id}/{shown.image}")
+        if not lying.series.grid.same_as(shown.grid):
+            raise BadGrid(
+                f"the image {shown.image} has changed since the segmentation was made: run it again"
+            )
+        labels = self.automatic[shown.making.model].predictor.card.labels
+        info = {"client_id": client_id, "model": shown.making.model}
+        record = replace(
+            self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC
+        )  # a reader has looked at it, and so it is his
+        version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
+        told = self.saved(case.id).get("dicom", {})
+        return {
+            "case": case.id,
+            "version": version.number,
+            "dicom": told,
+            "message": _message(version.number, told),
+        }
+
+    def install(self, instance: MONAILabelApp) -> None:
+        """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then
+        this server answers in its application.
+        """
+        if (plain := sys.modules.get("monailabel.app")) is not None:
+            plain.app.router.routes[:] = [Everything(build(self, instance))]
+            plain.app.user_middleware.clear()
+            plain.app.middleware_stack = (
+                None  # built before the start-up event; now it is built again, at the first request
+            )
+        self.scores.start()
+        self.courier.start()
+        atexit.register(self.courier.stop)
+        atexit.register(self.scores.stop)
+        for follower in self.followers.values():
+            follower.start()
+            atexit.register(follower.stop)
+
+    def model(self, name: str) -> Model:
+        """The weights behind a task, as they are served now.
+
+        Raises:
+            NotFound: no such task.
+        """
+        if name not in self.tasks:
+            raise NotFound(f"no model {name!r}; this server has {', '.join(self.tasks)}")
+        return self.tasks[name].served.now.model
+
+    def batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of
+        `Batches.start`.
+        """
+        return self.batches.result(str(request.get("model")), request)
+
+    def strategy_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A request for the next case, its strategy checked.
+
+        Raises:
+            NotFound: no such strategy.
+        """
+        name = request.get("strategy") or DEFAULT
+        if name not in STRATEGIES:
+            raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
+        return {**request, "strategy": name}
+
+    def strategies(self) -> dict[str, Strategy]:
+        """How the next case may be chosen."""
+        return self.chooser.strategies()
+
+    def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer an inference request.
+
+        Args:
+            request: `model`, `image` (an id, or the path of an uploaded volume) and the client's parameters.
+
+        Returns:
+            MONAI Label's result: `label`, `tag`, `file`, `params`.
+
+        Raises:
+            SlemError: anything in the request or the case that cannot be used.
+        """
+        task = self.tasks.get(str(request.get("model")))
+        if task is None:
+            raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
+        case, uploaded = self.case_of(request, task.predictor.card.reference_order)
+        check(case.grouping, str(request["model"]), self.cards)
+        about(case.id)
+        self.chooser.active(case.id, request)
+        self.activity.touch(case.id, reader_of(request.get("client_id")))
+        with self.scores.busy():
+            file, params = task({**request, "case": case})
+        tag = str(request.get("label_tag") or DRAFT)
+        label = file
+        if request.get("save_label") and not uploaded:
+            info = {"model": request["model"], "params": params, "client_id": request.get("client_id")}
+            label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, info)
+        return {"label": label, "tag": tag, "file": file, "params": params}
+
+    def case_of(self, request: Mapping[str, Any], likely: Sequence[str] = ()) -> tuple[Case, bool]:
+        """The case that a request is about, and whether it was uploaded for it; an image without a telling
+        name is taken for the first of `likely`.
+
+        MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this
+        machine from a client. Here
+        only paths count that it has made itself: of a session, or of a file sent with the request.
+        """
+        image = str(request.get("image") or "")
+        if not image:
+            raise BadSetting(
+                "the request names no image: give `image=ID`, or `session_id=ID` of an upload "
+                "that is still "
+                "there"
+            )
+        if not Path(image).is_absolute():
+            return self.cases.find(image, likely), False
+        session = self.sessions.folder_of(image)
+        sent = Path(image).parent == Path(tempfile.gettempdir()) and SENT_FILE.fullmatch(Path(image).name)
+        if not (session or sent) or not Path(image).exists():
+            raise NotFound(f"no case {image!r}: paths of the server are no ids")
+        case_id = f"upload {session.name if session else Path(image).name}"
+        grouping, notes = group_upload(
+            case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely
+        )
+        return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False), True
+
+    def _tasks(
+        self, conf: dict[str, str], configs: Sequence[str]
+    ) -> dict[str, SegmentationTask | InteractiveTask]:
+        classes = {path.split(".")[-2]: path for path in configs}
+        if unknown := [
+            name for name in self.settings.models if name not in classes and not self._is_model(name)
+        ]:
+            raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
+        tasks = {}
+        for name in self.settings.models or [name for name in classes if self._is_model(name)]:
+            task = (
+                self._configured(classes[name], name, conf).infer()
+                if name in classes
+                else self._by_card(name)
+            )
+            if task is not None:
+                tasks[name] = task
+            elif name in self.settings.models:
+                raise BadSetting(
+                    f"model {name} cannot be served: its weights were never trained with "
+                    f"prompts; leave it "
+                    f"out of `models`"
+                )
+        if self.settings.models:
+            return tasks
+        # viewers begin with the first one that they are told of: the model that knows the most sequences
+        return dict(sorted(tasks.items(), key=lambda item: -len(item[1].predictor.card.sequences)))
+
+    def _configured(self, path: str, name: str, conf: dict[str, str]) -> TaskConfig:
+        """One of the app's configurations."""
+        module, _, kind = path.rpartition(".")
+        config: TaskConfig = getattr(importlib.import_module(module), kind)()
+        config.init(name, "", conf, None, serving=self)
+        return config
+
+    def _is_model(self, name: str) -> bool:
+        """Whether there is a card for a model, or tool of a model, of that name."""
+        own = self.settings.models_dir
+        return any(
+            (own and (own / base / CARD_FILE).is_file()) or base in model_names()
+            for base in (name, _base(name))
+        )
+
+    def _by_card(self, name: str) -> SegmentationTask | InteractiveTask | None:
+        """A model that the app does not configure: its card is enough; NAME_clicks and NAME_scribbles are its
+        tools.
+        """
+        kind = TOOLS.get(name.rpartition("_")[2])
+        return self.interactive(_base(name), kind) if kind else self.segmentation(name)
+
+    def _round_defaults(self, root: Path) -> dict[str, Any]:
+        """What the settings say of every learning round."""
+        names = ("hold_out_share", "publish", "publish_tolerance", "pacs_cache_mb")
+        return {
+            "hold_out": str(root / "hold_out.yaml"),
+            **{name: getattr(self.settings, name) for name in names},
+        }
+
+    def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
+        """The served models that can learn, by name: only fine-tuning is ever started by a client."""
+        trainers = {}
+        classes = {path.split(".")[-2]: path for path in configs}
+        for name in self.tasks:
+            if name in classes:
+                trainers[name] = self._configured(classes[name], name, conf).trainer()
+            elif name in self.automatic:
+                trainers[name] = self.training(name)
+        return {name: trainer for name, trainer in trainers.items() if trainer is not None}
+
+
+def _message(version: int, told: Mapping[str, Any]) -> str:
+    """What a reader is told of a label that was saved."""
+    if not told:
+        return f"Saved as version {version}."
+    if told["stored"]:
+        return f"Saved as version {version}, in the study as {told['description']!r}."
+    again = "it is sent again by itself" if told.get("instance") else "it is kept here only"
+    return f"Saved as version {version} on this server, but not as DICOM yet: {again}. {told['reason']}"
+
+
+def _base(name: str) -> str:
+    """The model that a tool is of: 'slem_brain' for 'slem_brain_clicks'."""
+    base, _, tool = name.rpartition("_")
+    return base if tool in TOOLS and base else name
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
+    return device
+
+
+def _chosen(sequence: Any) -> str | None:
+    """The option `sequence`, which clients send as text or as the whole list of its choices."""
+    sequence = sequence[0] if isinstance(sequence, list) and sequence else sequence
+    return None if sequence in (None, "", [], "auto") else str(sequence)
+
+
+def _volumes(path: Path) -> list[Path]:
+    """What an upload holds: its NIfTI files if all are, else the whole."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(part for part in path.iterdir() if part.name != "meta.info")
+    return files if files and all(part.name.endswith(NIFTI) for part in files) else [path]

@@ -1,0 +1,1 @@
+"""What is kept on disk of labels: versions, drafts, DICOM results, and their export."""

@@ -1,0 +1,151 @@
+"""A case with the label that counts: found from a label store and the studies it belongs to, for commands
+that need no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from slem_app.errors import BadGrid, NotFound
+from slem_app.formats.labelfile import read_label_file
+from slem_app.grouping import Grouping, group
+from slem_app.store.labels import LabelStore, Version, file_name
+from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.places import is_address
+from slem_app.types import Grid
+
+__all__ = ["CaseLabels", "LabelledCase"]
+
+NIFTI = (".nii.gz", ".nii")
+CACHE = 2 * 2**30  # bytes of a PACS's images that are kept
+
+
+@dataclass(frozen=True)
+class LabelledCase:
+    """One case as it may be exported."""
+
+    id: str
+    """Case id."""
+    images: Mapping[str, Series]
+    """Its sequences by name."""
+    sequence: str
+    """The one on whose grid the label lies."""
+    version: Version
+    """The label."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the label's values, from 1 on."""
+        return tuple(self.version.meta["label_names"])
+
+    def label(self) -> tuple[np.ndarray, Grid]:
+        """(I, J, K) uint8 values and the grid.
+
+        Raises:
+            BadGrid: the image is another one by now.
+        """
+        array, grid, _ = read_label_file(self.version.label)
+        if not grid.same_as(self.images[self.sequence].grid):
+            raise BadGrid(
+                f"{self.id}: its label lies on {grid}, the image {self.sequence} on "
+                f"{self.images[self.sequence].grid}: label it again"
+            )
+        return array, grid
+
+
+class CaseLabels:
+    """The labels of a studies folder or PACS, with the cases that they are of.
+
+    Args:
+        studies: a folder or an address.
+        root: the label store.
+        coding: of the studies, where it must be declared.
+        experts: readers whose final label counts before the newest one.
+    """
+
+    def __init__(
+        self, studies: str, root: Path, coding: str | None = None, experts: Sequence[str] = ()
+    ) -> None:
+        self.studies, self.root, self.coding, self.experts = studies, root, coding, tuple(experts)
+        self.store = LabelStore(root)
+
+    @cached_property
+    def source(self) -> StudySource:
+        """The studies, opened when the first of them is asked for."""
+        if not is_address(self.studies):
+            return open_source(self.studies, self.coding)
+        from slem_app.studies.dicomweb import (
+            PACS_FOLDER,
+            DicomWebSource,
+        )  # only here: folders need no DICOMweb client
+        from slem_app.studies.file_cache import FileCache
+        from slem_app.studies.pacs import Pacs
+
+        return DicomWebSource(
+            Pacs.from_environment(self.studies), FileCache(self.root / "batch" / PACS_FOLDER, CACHE)
+        )
+
+    def ids(self) -> tuple[str, ...]:
+        """All cases, labelled or not: those of the studies, and what clients have uploaded."""
+        own = set(self.source.ids())
+        uploads = self.root / "uploads"
+        names = {unquote(path.name) for path in uploads.glob("[!.]*")} if uploads.is_dir() else set()
+        return tuple(sorted(own | {name for name in names if self.uploaded(name)}))
+
+    def uploaded(self, case: str) -> Path | None:
+        """The file that a client has uploaded as this case."""
+        folder = self.root / "uploads" / file_name(case)
+        return next((path for path in sorted(folder.glob("[!.]*")) if path.name.endswith(NIFTI)), None)
+
+    def study(self, case: str) -> Study:
+        """The case as it lies in the studies, or as a client has uploaded it.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        if case in self.source.ids():
+            return self.source.study(case)
+        path = self.uploaded(case)
+        if path is None:
+            raise NotFound(
+                f"case {case!r} is neither in {self.studies} nor among the uploads in "
+                f"{self.root / 'uploads'}: was it moved?"
+            )
+        return Study(
+            case, "nifti", path.parent, (Series(file_name(case), (path,), "nifti", file_name(case)),)
+        )
+
+    def images(self, case: str, sequence: str = "") -> Grouping:
+        """The case's series, named.
+
+        Args:
+            case: case id.
+            sequence: what an uploaded volume is whose name says nothing; empty: the case must be known by its
+                names.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        study = self.study(case)
+        grouping = group(study)
+        unknown = sequence and not grouping.choices and case not in self.source.ids()
+        return group(study, chosen={sequence: study.series[0].id}) if unknown else grouping
+
+    def labelled(self, case: str) -> LabelledCase:
+        """The case with its final label that counts.
+
+        Raises:
+            NotFound: no final label, or what it was made on is gone.
+        """
+        version = self.store.counting(case, self.experts)
+        sequence = str(version.meta["sequence"])
+        images = dict(self.images(case, sequence).sequences)
+        if sequence not in images:
+            raise NotFound(f"{case}: its label lies on the sequence {sequence}, which the case no longer has")
+        return LabelledCase(case, images, sequence, version)

@@ -1,0 +1,152 @@
+"""Drafts for the cases that await one, made by any number of processes at once: which are left, who makes
+which, and how they are kept.
+
+A case is made by whoever holds its lock, which is the kernel's and ends with its process; then it is looked
+at again. So no case is made twice, whoever else is at work on the store, and what was interrupted goes on
+where it was: what is there is not made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from slem_app.errors import BadSetting, StorageFailed
+from slem_app.formats.nifti import write_nifti
+from slem_app.grouping import Grouping
+from slem_app.labels import LabelSet
+from slem_app.store.cases import CaseLabels
+from slem_app.store.labels import Version, file_name
+from slem_app.store.record import DRAFT, FINAL, Record
+from slem_app.types import Grid
+
+__all__ = ["WHICH", "Drafts"]
+
+WHICH = ("unlabeled", "labeled", "all")
+"""Cases that may be meant, in MONAI Label's words: those without a final label, those with one, or both."""
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """One model's drafts.
+
+    Raises:
+        BadSetting: a tag under which no draft may be kept, or an unknown choice of cases.
+    """
+
+    labels: CaseLabels
+    """Where they go."""
+    model: str
+    """Name of the model."""
+    version: str
+    """Its version."""
+    sha256: str
+    """Of its weights."""
+    tag: str = DRAFT
+    """Under which they are kept."""
+    which: str = "unlabeled"
+    """One of WHICH."""
+    cases: tuple[str, ...] = ()
+    """Only these of them; empty: all."""
+
+    def __post_init__(self) -> None:
+        if self.tag == FINAL:
+            raise BadSetting(
+                "what a model makes is a draft and is never kept as a final label: leave the tag out, or "
+                "name another"
+            )
+        if self.which not in WHICH:
+            raise BadSetting(f"images must be one of {', '.join(WHICH)}, got {self.which!r}")
+
+    def left(self) -> tuple[str, ...]:
+        """Cases that still need one."""
+        return tuple(case for case in self.cases or self.labels.ids() if self.needs(case))
+
+    def needs(self, case: str) -> bool:
+        """Whether a case needs one: no draft by this model yet, and none that a reader saved as a draft."""
+        store = self.labels.store
+        if self.which != "all" and (FINAL in store.tags(case)) != (self.which == "labeled"):
+            return False
+        there = store.versions(case, self.tag)
+        if not there:
+            return True
+        newest = there[-1].record
+        return newest.automatic and newest.model_sha256 != self.sha256
+
+    @contextmanager
+    def claimed(self, case: str) -> Iterator[bool]:
+        """True if the case is ours alone now and still needs a draft; it is given back in the end, however
+        that comes.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        folder = self.labels.root / "labels" / file_name(case)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise StorageFailed(
+                f"{folder} cannot be made: {error.strerror or error}: free some space, then call "
+                f"again to "
+                f"go on"
+            ) from error
+        try:
+            yield _locked(handle) and self.needs(case)
+        finally:
+            os.close(handle)
+
+    def save(
+        self,
+        case: str,
+        array: np.ndarray,
+        grid: Grid,
+        labels: LabelSet,
+        grouping: Grouping,
+        sequence: str,
+        client: str,
+    ) -> Version:
+        """Keep a draft.
+
+        Args:
+            case: case id.
+            array: (I, J, K) label values.
+            grid: that of the sequence.
+            labels: the model's.
+            grouping: the case's series.
+            sequence: on whose grid it lies.
+            client: what made it.
+
+        Raises:
+            StorageFailed: the disk refused; earlier versions are as they were.
+        """
+        present: Sequence[str] = [labels.names[value - 1] for value in np.unique(array) if value]
+        meta = {
+            "model": self.model,
+            "sequence": sequence,
+            "series": grouping.sequences[sequence].id,
+            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
+            "present": list(present),
+            "ts": int(time.time()),
+            **Record(
+                time.time(), "", client, self.model, self.version, self.sha256, automatic=True
+            ).to_meta(),
+        }
+        return self.labels.store.save(
+            case, self.tag, lambda path: write_nifti(array, grid, labels, path), meta
+        )
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock of an open folder, if nobody has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""A label store as a training set in one of the public layouts."""

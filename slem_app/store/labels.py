@@ -1,0 +1,317 @@
+"""The reader's labels on disk: every version is kept, none is ever half written.
+
+    <store>/labels/<case>/<tag>/000001/label.nii.gz + meta.json
+
+A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as
+the last step. So whatever happens to the process or the machine, a version is there completely or not at all,
+and earlier ones are never touched. Two processes may
+save at the same time: a rename onto a number that is taken fails, and the next number is tried. So two
+    readers of one case have versions of
+their own, and which of the final ones counts is decided by one rule (`counting`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.files import atomic_file, is_leftover, sweep, writer
+from slem_app.store.record import FINAL, RECORD, Record
+
+__all__ = ["LabelStore", "Version", "file_name", "replace_file", "sync"]
+
+LABEL_FILE = "label.nii.gz"
+META_FILE = "meta.json"
+TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One saved label."""
+
+    number: int
+    """1, 2, 3 ... within case and tag."""
+    folder: Path
+    """Where it lies."""
+
+    @property
+    def tag(self) -> str:
+        """'final', or a draft's."""
+        return self.folder.parent.name
+
+    @property
+    def label(self) -> Path:
+        """The label map, NIfTI."""
+        return self.folder / LABEL_FILE
+
+    @property
+    def meta(self) -> dict[str, object]:
+        """What was saved with it."""
+        return json.loads((self.folder / META_FILE).read_text(encoding="utf-8"))
+
+    @property
+    def record(self) -> Record:
+        """Who, when, with what."""
+        return Record.of(self.meta)
+
+
+class LabelStore:
+    """All labels of a server, below one folder that is made when the first label comes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.changes = 0  # labels that came and went by this object; other processes' are not known
+
+    def save(self, case: str, tag: str, write: Callable[[Path], None], meta: Mapping[str, object]) -> Version:
+        """Add a version.
+
+        Args:
+            case: case id.
+            tag: e.g. 'final'.
+            write: writes the label map to the path that it is given.
+            meta: what to keep with it; JSON.
+
+        Raises:
+            BadSetting: a tag that cannot be a name.
+            StorageFailed: the disk refused; all earlier versions are as they were.
+        """
+        place = self._place(case, tag)
+        new = place / f".new-{writer()}-{uuid.uuid4().hex[:8]}"
+        try:
+            with _storage(place):
+                _make(place)
+                new.mkdir()
+                write(new / LABEL_FILE)
+                (new / META_FILE).write_text(json.dumps(dict(meta), indent=1), encoding="utf-8")
+                for path in (new / LABEL_FILE, new / META_FILE, new):
+                    sync(path)
+                version = _publish(new, place)
+                self.changes += 1
+                return version
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    def versions(self, case: str, tag: str) -> tuple[Version, ...]:
+        """All versions, oldest first."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = [path for path in self._place(case, tag).iterdir() if path.name.isdigit()]
+            return tuple(Version(int(path.name), path) for path in sorted(found))
+        return ()
+
+    def latest(self, case: str, tag: str) -> Version:
+        """The newest version.
+
+        Raises:
+            NotFound: there is none.
+        """
+        versions = self.versions(case, tag)
+        if not versions:
+            raise NotFound(
+                f"case {case!r} has no label with tag {tag!r}; it has "
+                f"{', '.join(self.tags(case)) or 'no labels'}"
+            )
+        return versions[-1]
+
+    def history(self, case: str) -> tuple[Version, ...]:
+        """All versions of a case, drafts and final labels of all readers, in the order in which they were
+        saved.
+        """
+        found = [version for tag in self.tags(case) for version in self.versions(case, tag)]
+        return tuple(sorted(found, key=lambda version: (version.record.ts, version.tag, version.number)))
+
+    def counting(self, case: str, experts: Sequence[str] = ()) -> Version:
+        """The final label that counts: for training, for export, and for whoever asks for the final label of
+        the case.
+
+        The newest one, whoever saved it; but one of an expert's goes before all others', the first expert's
+        first.
+
+        Args:
+            case: case id.
+            experts: readers by their own id (`Record.who`), the first is asked first.
+
+        Raises:
+            NotFound: there is no final label.
+        """
+        newest = self.latest(case, FINAL)
+        if experts:
+            by = {version.record.who: version for version in self.versions(case, FINAL)}
+            return next((by[name] for name in experts if name in by), newest)
+        return newest
+
+    def tags(self, case: str) -> tuple[str, ...]:
+        """Tags under which the case has labels."""
+        with contextlib.suppress(FileNotFoundError):
+            names = (
+                path.name
+                for path in (self.root / "labels" / file_name(case)).iterdir()
+                if TAG.fullmatch(path.name)
+            )
+            return tuple(sorted(name for name in names if self.versions(case, name)))
+        return ()
+
+    def cases(self) -> tuple[str, ...]:
+        """Cases that have labels."""
+        with contextlib.suppress(FileNotFoundError):
+            return tuple(
+                sorted(
+                    unquote(path.name)
+                    for path in (self.root / "labels").iterdir()
+                    if self.tags(unquote(path.name))
+                )
+            )
+        return ()
+
+    def annotate(self, version: Version, info: Mapping[str, object]) -> None:
+        """Add fields to what is kept with a version; who saved it, and when, stays as it is.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        more = {key: value for key, value in info.items() if key != RECORD}
+        with _alone(version.folder):
+            replace_file(version.folder / META_FILE, json.dumps({**version.meta, **more}, indent=1))
+
+    def sweep(self) -> int:
+        """Take away what killed processes left behind half written, in all of the store but `training`; how
+        many there were.
+        """
+        count = 0
+        for path in (self.root / "labels").glob("*/*/.new-*"):
+            if is_leftover(path):
+                shutil.rmtree(path, ignore_errors=True)
+                count += not path.exists()
+        with contextlib.suppress(OSError):
+            count += sum(
+                sweep(folder)
+                for folder in self.root.iterdir()
+                if folder.is_dir() and folder.name != "training"
+            )
+            count += sweep(self.root, deep=False)
+        return count
+
+    def remove(self, case: str, tag: str) -> Path:
+        """Take all versions of a tag out of sight, into `removed`, where a person can still find them.
+
+        Raises:
+            NotFound: there is no label.
+            StorageFailed: the disk refused.
+        """
+        self.latest(case, tag)
+        grave = (
+            self.root
+            / "removed"
+            / f"{file_name(case)}-{tag}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        )
+        with _storage(grave):
+            _make(grave.parent)
+            os.rename(self._place(case, tag), grave)
+            sync(grave.parent)
+        self.changes += 1
+        return grave
+
+    def _place(self, case: str, tag: str) -> Path:
+        if not TAG.fullmatch(tag):
+            raise BadSetting(
+                f"tag {tag!r} cannot be used: letters, digits and _ . - only, at most 64, "
+                f"beginning with a "
+                f"letter or digit"
+            )
+        return self.root / "labels" / file_name(case) / tag
+
+
+def file_name(identifier: str) -> str:
+    """An id as the name of one file or folder; `unquote` gives it back. Never hidden, never a path.
+
+    Example:
+        >>> file_name("sub-1/ses-2"), file_name("..")
+        ('sub-1%2Fses-2', '%2E.')
+    """
+    name = quote(identifier, safe=" ()+,=@")
+    return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new one, never a part.
+
+    Raises:
+        StorageFailed: the disk refused; the old text is still there.
+    """
+    with _storage(path):
+        _make(path.parent)
+        with atomic_file(path) as file:
+            file.write(text.encode("utf-8"))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _publish(new: Path, place: Path) -> Version:
+    """Rename a finished version to the next free number."""
+    number = max([0, *(int(path.name) for path in place.iterdir() if path.name.isdigit())])
+    while True:
+        number += 1
+        target = place / f"{number:06d}"
+        if target.exists():  # another process was faster
+            continue
+        try:
+            os.rename(new, target)  # refuses a folder that is not empty
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            continue
+        sync(place)
+        return Version(number, target)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder with its parents so that they survive a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock is the kernel's and ends with its holder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = (
+            "free some space"
+            if error.errno in FULL
+            else "give the server a folder that it may write to with `--conf store DIR`"
+        )
+        raise StorageFailed(
+            f"cannot write {path}: {error.strerror or error}; nothing that was there before is lost; {hint}"
+        ) from error

@@ -1,0 +1,260 @@
+"""Labels and DICOM segmentations: out to the shelf or the PACS, whatever it does meanwhile, and in from
+whoever has stored one.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+
+from slem_app import phantom
+from slem_app.errors import NotFound
+from slem_app.formats.provenance import Provenance
+from slem_app.formats.seg import make_seg, read_seg
+from slem_app.serving.cases.cases import Case, Cases
+from slem_app.serving.cases.open import open_studies
+from slem_app.serving.dicom.export import Home, PacsHome, Results
+from slem_app.serving.dicom.sync import Courier
+from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.models.last_result import Making
+from slem_app.serving.settings import Settings
+from slem_app.store.dicom_results import Shelf
+from slem_app.store.labels import Version
+from slem_app.weights import BRAIN_LABELS
+from tests.fake_pacs import FakePacs, cut, running, status
+
+SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
+EDITED = Making("SEMIAUTOMATIC", "slem_brain", "2")
+
+
+@pytest.fixture(scope="module")
+def head() -> phantom.Phantom:
+    return phantom.make(seed=1, **SMALL)
+
+
+@pytest.fixture(scope="module")
+def folder(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    studies = tmp_path_factory.mktemp("studies")
+    phantom.write_dicom(head, studies, "ann", extras=True)
+    phantom.write_dicom(phantom.make(seed=2, **SMALL), studies, "ben")
+    return studies
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePacs]:
+    with running(FakePacs(folder, tmp_path_factory.mktemp("pacs"))) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def pacs(server: FakePacs) -> Iterator[FakePacs]:
+    yield server
+    server.mend()
+    shutil.rmtree(server.shelf.root, ignore_errors=True)
+
+
+@pytest.fixture
+def away(pacs: FakePacs, tmp_path: Path) -> Results:
+    """Results of a PACS."""
+    cases = Cases(open_studies(pacs.url, Settings(), tmp_path / "store"), tmp_path / "store/uploads")
+    object.__setattr__(cases.pacs.pacs, "pause", 0.01)
+    return Results(
+        CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsHome(cases.pacs)
+    )
+
+
+@pytest.fixture
+def here(folder: Path, tmp_path: Path) -> Results:
+    """Results of a folder."""
+    datastore = CaseDatastore(
+        Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
+    return Results(datastore, Shelf(tmp_path / "store/dicom"))
+
+
+@pytest.fixture(params=["away", "here"])
+def results(request: pytest.FixtureRequest) -> Results:
+    return request.getfixturevalue(request.param)
+
+
+def find(results: Results, sequence: str = "t1c", patient: str = "ann") -> Case:
+    for name in results.datastore.cases.ids():
+        case = results.datastore.cases.find(f"{name}/{sequence}")
+        if case.series.header["PatientID"] == patient:
+            return case
+    raise AssertionError(patient)
+
+
+def drawn(case: Case, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, case.series.grid.shape).astype(np.uint8)
+
+
+def keep(results: Results, case: Case, array: np.ndarray) -> Version:
+    return results.datastore.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
+
+
+def uid(case: Case) -> str:
+    return str(case.series.header["StudyInstanceUID"])
+
+
+@pytest.mark.parametrize("sequence", ["t2f", "adc"])
+def test_a_version_is_stored_as_a_segmentation_of_its_series(results: Results, sequence: str) -> None:
+    case = find(results, "t1c")
+    if sequence == "adc":
+        other = next(one.series for one in case.grouping.leftovers if "ADC" in one.series.name)
+        case = results.datastore.cases.find(f"{case.id}/{other.id}")
+    else:
+        case = find(results, sequence)
+    array = drawn(case)
+    told = results.export(keep(results, case, array), case, EDITED)
+    assert (told["stored"], told["description"], told["kind"]) == (
+        True,
+        "Segmentation 1: slem_brain 2, corrected",
+        "SEMIAUTOMATIC",
+    )
+    [(series, instance)] = results.home.results(uid(case))
+    assert (series, instance) == (told["series"], told["instance"])
+    seg = results.home.get(uid(case), series, instance)
+    assert (seg.PatientID, seg.StudyInstanceUID, seg.SeriesNumber, seg.ContentCreatorName) == (
+        "ann",
+        uid(case),
+        1001,
+        "eva^",
+    )
+    np.testing.assert_array_equal(read_seg(seg, case.series.grid, BRAIN_LABELS), array)
+    assert [one.SegmentLabel for one in highdicom.seg.Segmentation.from_dataset(seg).SegmentSequence] == list(
+        BRAIN_LABELS.names
+    )
+
+
+def test_every_version_has_a_series_of_its_own(results: Results) -> None:
+    case = find(results)
+    told = [
+        results.export(keep(results, case, drawn(case, seed)), case, making)
+        for seed, making in enumerate((EDITED, Making("MANUAL")))
+    ]
+    assert len({one["series"] for one in told}) == 2
+    assert told[1]["description"] == "Segmentation 2: drawn by hand"
+    assert len(results.home.results(uid(case))) == 2
+    assert results.home.results(uid(find(results, patient="ben"))) == []
+
+
+@pytest.mark.parametrize("fault", [status(409), cut(0.0)], ids=["409", "cut"])
+def test_what_cannot_be_stored_is_kept_told_and_sent_again(
+    away: Results, pacs: FakePacs, fault: object
+) -> None:
+    case = find(away)
+    pacs.fail("POST ", fault)
+    version = keep(away, case, drawn(case))
+    told = away.export(version, case, EDITED)
+    assert not told["stored"]
+    assert "the PACS at" in told["reason"]
+    assert [(one, kept.number) for one, kept in away.unsent()] == [(case.id, 1)]
+    again = Results(away.datastore, away.home)  # as after a restart
+    pacs.mend()
+    assert again.send(version)["stored"]
+    assert again.send(version)["stored"]  # the same instance: once more changes nothing
+    assert again.unsent() == []
+    assert away.home.results(uid(case)) == [(told["series"], told["instance"])]
+    assert again.collect(case.id) == 0  # its own
+
+
+def test_storing_is_tried_again_at_once_where_that_may_help(away: Results, pacs: FakePacs) -> None:
+    case = find(away)
+    pacs.fail("POST ", status(503), times=2)
+    assert away.export(keep(away, case, drawn(case)), case, EDITED)["stored"]
+
+
+def test_the_courier_sends_what_is_left_and_fetches_what_came(
+    away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, came = find(away), []
+    courier = Courier(away, away.datastore.cases.pacs, came.append)
+    pacs.fail("POST ", status(409))
+    away.export(keep(away, case, drawn(case)), case, EDITED)
+    pacs.mend()
+    courier.look()
+    assert len(away.unsent()) == 1  # it was tried just now
+    monkeypatch.setattr("slem_app.serving.dicom.sync.AGAIN", 0.0)
+    foreign = make_seg(
+        drawn(case, 7), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL", creator="Kim^Li")
+    )
+    pacs.shelf.put(foreign)
+    courier.look()
+    assert away.unsent() == []
+    assert came == [case.id]
+    courier.look()
+    assert came == [case.id]
+
+
+@pytest.mark.parametrize(("kind", "tag"), [("MANUAL", "final"), ("AUTOMATIC", "original")])
+def test_segmentations_of_others_become_versions(results: Results, kind: str, tag: str) -> None:
+    case = find(results, "t2w")
+    array = drawn(case, 3)
+    foreign = make_seg(
+        array,
+        case.series.grid,
+        BRAIN_LABELS,
+        case.series,
+        Provenance(kind, "other" * (kind != "MANUAL"), "7", "By hand", creator="Kim^Li"),
+    )
+    put(results.home, foreign)
+    assert results.collect(case.id) == 1
+    assert results.collect(case.id) == 0
+    version = results.datastore.store.latest(case.id, tag)
+    assert (version.meta["sequence"], version.meta["series"], version.meta["dicom"]["description"]) == (
+        "t2w",
+        case.series.id,
+        "By hand",
+    )
+    assert (version.record.reader, version.record.client, version.record.automatic) == (
+        "Kim^Li",
+        "SLeM Label",
+        kind == "AUTOMATIC",
+    )
+    assert results.datastore.get_label_uri(case.id, tag) == str(version.label)
+    np.testing.assert_array_equal(np.asarray(_voxels(version.label)), array)
+    assert results.unsent() == []
+    assert (case.id in results.datastore.get_labeled_images()) is (tag == "final")
+
+
+def test_a_segmentation_of_something_else_is_no_label_and_told_once(
+    here: Results, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = find(here)
+    foreign = make_seg(drawn(case), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL"))
+    for segment in foreign.SegmentSequence:
+        segment.SegmentLabel = "prostate"
+        segment.SegmentedPropertyTypeCodeSequence[0].CodeValue = "41216001"
+    put(here.home, foreign)
+    assert [here.collect(case.id) for _ in range(2)] == [0, 0]
+    assert caplog.text.count("'prostate'") == 1
+    assert here.datastore.store.history(case.id) == ()
+
+
+def test_a_label_of_nifti_images_has_no_segmentation(head: phantom.Phantom, tmp_path: Path) -> None:
+    phantom.write_nifti(head, tmp_path / "studies", "A")
+    datastore = CaseDatastore(
+        Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
+    results, case = Results(datastore, Shelf(tmp_path / "dicom")), datastore.cases.find("A")
+    assert results.export(keep(results, case, drawn(case)), case, EDITED) == {}
+
+
+def test_an_unknown_result_is_not_found(here: Results) -> None:
+    with pytest.raises(NotFound):
+        here.home.get(uid(find(here)), "1.2", "1.3")
+
+
+def put(home: Home, dataset: object) -> None:
+    """As somebody else's software does."""
+    home.put(dataset)
+
+
+def _voxels(path: Path) -> np.ndarray:
+    import nibabel
+
+    return nibabel.load(path).dataobj

@@ -1,0 +1,58 @@
+"""The viewer's files: each is itself, addresses of the viewer's own making are its start page, nothing else
+of the machine is served.
+"""
+
+import pytest
+from fastapi import Request
+
+from slem_app.errors import NotFound
+from slem_app.serving.http.viewer import FOLDER, ohif
+
+
+def get(path: str, host: bytes = b"reader.example:8765"):
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": f"/ohif/{path}",
+        "query_string": b"",
+        "headers": [(b"host", host)],
+        "scheme": "http",
+    }
+    return ohif(Request(scope), path)
+
+
+@pytest.mark.parametrize("path", ["app-config.js", "assets/favicon.ico", "app.bundle.css"])
+def test_a_file_is_itself(path: str) -> None:
+    assert str(get(path).path) == str(FOLDER / path)
+
+
+@pytest.mark.parametrize("path", ["", "monai-label", "index.html", "viewer/dicomweb"])
+def test_the_start_page_tells_the_viewer_where_the_server_is(path: str) -> None:
+    answer = get(path)
+    assert (
+        answer.body.decode().replace('<script defer src="/ohif-save.js"></script>', "")
+        == (FOLDER / "index.html").read_text()
+    )
+    assert answer.headers["set-cookie"].startswith(
+        "MONAILABEL_SERVER_URL=http%3A%2F%2Freader.example%3A8765%2F; Path=/ohif;"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "nothing.js",
+        "assets/nothing.png",
+        "../../../main.py",
+        "../../../../../../../../etc/mime.txt",
+        "a\x00.js",
+    ],
+)
+def test_other_files_are_not_found(path: str) -> None:
+    with pytest.raises(NotFound):
+        get(path)
+
+
+@pytest.mark.parametrize("path", ["../../../../../../../../etc/passwd", "/etc/passwd"])
+def test_files_outside_are_never_served(path: str) -> None:
+    assert b"<title>OHIF Viewer</title>" in get(path).body

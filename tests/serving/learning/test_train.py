@@ -1,0 +1,141 @@
+"""The Train buttons: start, status, stop and end in MONAI Label's words, with a real process; what a
+restarted server finds.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from slem_app import phantom
+from slem_app.errors import BadSetting
+from slem_app.formats import write_nifti
+from slem_app.rounds.job import RUNNING, Busy, RoundFolder, latest_round
+from slem_app.serving.http.train import train_router
+from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.learning.train import FinetuneTask, Trainings
+from slem_app.serving.models.versions import Follower
+from slem_app.weights import BRAIN_LABELS, load_model
+from slem_app.weights.published import Published
+from tests.serving.web import served
+from tests.waiting import wait_until
+
+QUICK = {"epoch_steps": 1, "settings": {"patch": [16, 16, 16]}}
+LONG = {"epoch_steps": 5000, "settings": {"patch": [16, 16, 16]}}
+
+
+@pytest.fixture
+def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_path: Path) -> CaseDatastore:
+    for case, head in heads.items():
+        path = tmp_path / f"{case}.nii.gz"
+        write_nifti(head.labels, head.grid, BRAIN_LABELS, path)
+        datastore.save_label(case, str(path), "final", {})
+    return datastore
+
+
+def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
+    published = Published(store.root / "models", "slem_brain", models / "slem_brain")
+    return FinetuneTask(Trainings(store, defaults=defaults), Follower(published))
+
+
+def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
+    trainer = task(labelled, models, **QUICK)
+    with served(train_router(trainer.trainings, {"slem_brain": trainer})) as ask:
+        follow(trainer, ask)
+
+
+def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None:
+    """A round from the first click to its end, as the clients see it."""
+    assert ask("GET", "/train/?check_if_running=true").status_code == 404
+    assert ask("GET", "/train/").status_code == 404
+    begun = ask(
+        "POST",
+        "/train/",
+        json={"slem_brain": {"max_epochs": [1, 2], "name": "mine", "device": ["cpu"], "client_id": "x"}},
+    ).json()
+    assert begun["slem_brain"]["result"]["status"] == RUNNING
+    assert 0 <= trainer.stats()["best_metric"] <= 1
+    assert trainer.stats()["total_time"] == ""
+    assert ask("GET", "/train/?check_if_running=true").json()["status"] == RUNNING
+    refused = ask("POST", "/train/slem_brain", json={})
+    assert (refused.status_code, "a training is running already" in refused.json()["detail"]) == (429, True)
+    assert "a training is running already" in ask("POST", "/train/", json={}).json()["slem_brain"]["detail"]
+    assert ask("POST", "/train/pretraining", json={}).status_code == 404
+    wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404, 300)
+    done = ask("GET", "/train/").json()
+    assert (done["status"], done["request"]["model"], len(ask("GET", "/train/?all=true").json())) == (
+        "DONE",
+        "slem_brain",
+        1,
+    )
+    assert any("mean Dice" in line for line in done["details"])
+    stats = trainer.stats()
+    assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
+    assert stats["total_time"] != ""
+    assert ask("DELETE", "/train/").json() is None
+    assert (
+        ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200
+    )  # though the process may not have ended yet
+    stopped = ask("DELETE", "/train/").json()
+    assert (stopped["status"], stopped["id"]) == ("STOPPED", trainer.trainings.over)
+
+
+def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
+    trainer = task(labelled, models, **LONG)
+    trainer.start({"device": "cpu"})
+    restarted = Trainings(labelled)
+    with pytest.raises(Busy):
+        restarted.start(trainer.follower, {})
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
+    assert restarted.running() is not None
+    stopped = restarted.stop()
+    assert (stopped["status"], restarted.running(), restarted.lock.held()) == ("STOPPED", None, False)
+    trainer.start({"device": "cpu"})
+    wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
+    os.killpg(restarted.lock.holder(), signal.SIGKILL)
+    wait_until(lambda: trainer.trainings.running() is None, 300)
+    task_now = restarted.tasks()[-1]
+    assert task_now["status"] == "ERROR"
+    assert "was killed (signal 9)" in task_now["reason"]
+
+
+def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labelled, models, tmp_path) -> None:
+    trainer = task(labelled, models)
+    for request, text in (
+        ({"max_epochs": "many"}, "max_epochs cannot be 'many'"),
+        ({"max_epochs": 0}, "must be at least 1"),
+        ({"gpus": "first"}, "gpus 'first' cannot be read"),
+        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"name": "../x"}, "cannot be used"),
+    ):
+        with pytest.raises(BadSetting, match=text):
+            trainer.start(request)
+    assert latest_round(trainer.trainings.root) is None
+    assert not trainer.trainings.lock.held()
+    for case in ("A", "B"):
+        labelled.remove_label(case, "final")
+    with pytest.raises(BadSetting, match="no case has a label of slem_brain yet"):
+        trainer.start({})
+
+
+def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled, models) -> None:
+    trainer = task(labelled, models, **QUICK)
+    trainings, published = trainer.trainings, trainer.follower.published
+    model = load_model(published.bundled)
+    for figures, number in (({"mean": 0.5}, 1), ({"mean": 0.1}, 0)):
+        folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+        published.publish(model.card, model.network, figures, {"mean": 0.3}, round=folder.id)
+        assert folder.status().status == RUNNING
+        told = trainings.tasks()[-1]
+        assert (told["id"], told["status"], told["published"]) == (folder.id, "DONE", number)
+        assert "on the hold-out" in told["reason"]
+    folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+    told = trainings.tasks()[-1]
+    assert (told["status"], told["published"], "nothing was published" in told["reason"]) == (
+        "ERROR",
+        0,
+        True,
+    )

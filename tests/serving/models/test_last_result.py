@@ -1,0 +1,57 @@
+"""What readers were given, and what a saved label therefore is: the model's, corrected, or drawn by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slem_app.serving.cases.cases import Case, Cases
+from slem_app.serving.models.last_result import Given, Making
+
+MODEL = Making("AUTOMATIC", "slem_brain", "2")
+CLICKED = Making("SEMIAUTOMATIC", "slem_brain", "2")
+
+
+@pytest.fixture
+def case(cases: Cases) -> Case:
+    return cases.find("A")
+
+
+@pytest.fixture
+def array(case: Case) -> np.ndarray:
+    return np.ones(case.series.grid.shape, np.uint8)
+
+
+@pytest.mark.parametrize("making", [MODEL, CLICKED])
+def test_a_label_saved_as_it_was_given_is_what_was_given(
+    case: Case, array: np.ndarray, tmp_path: Path, making: Making
+) -> None:
+    given = Given(tmp_path, 2**24)
+    given.note("eva@1", case, making, array)
+    assert given.making("eva@1", "A", array.copy(), case.series.grid) == making
+    assert given.last("eva@1", "A").image == "t1c"
+    assert given.last("kim@1", "A") is None
+    assert given.last("eva@1", "B") is None
+
+
+def test_an_edited_one_is_semiautomatic_after_a_restart_too(
+    case: Case, array: np.ndarray, tmp_path: Path
+) -> None:
+    Given(tmp_path, 2**24).note("eva@1", case, MODEL, array)
+    for given in (Given(tmp_path, 2**24), Given(tmp_path, 1)):
+        assert given.making("eva@1", "A", array * 0, case.series.grid) == CLICKED
+        assert given.last("eva@1", "A") is None
+
+
+def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_path: Path) -> None:
+    given = Given(tmp_path, 2**24)
+    given.note("eva@1", case, MODEL, array)
+    assert given.making("kim@1", "A", array, case.series.grid) == Making("MANUAL")
+    assert (
+        given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
+    )  # an earlier label may have been the start
+
+
+def test_each_case_has_its_own_file(case: Case, array: np.ndarray, tmp_path: Path) -> None:
+    Given(tmp_path / "given", 2**24).note("eva@1", case, MODEL, array)
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["A.json"]

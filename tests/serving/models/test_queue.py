@@ -1,0 +1,194 @@
+"""The queue in front of the network: in turn by reader, bounded, with an end to waiting, without requests
+whose client has gone.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+
+import pytest
+
+from slem_app.errors import BadGrid, Gone, TookTooLong, TooMany
+from slem_app.serving.models.queue import CrowdMiddleware, Turns
+
+
+class Bench:
+    """A queue whose work waits until it is told to end, and what was done in which order."""
+
+    def __init__(self, **limits: float) -> None:
+        self.turns, self.done, self.go = Turns(**limits), [], threading.Event()
+        self.tasks: list[asyncio.Task] = []
+
+    def work(self, name: str) -> str:
+        self.go.wait(10)
+        self.done.append(name)
+        return name
+
+    async def ask(self, *names: str) -> None:
+        """Requests 'reader/what', one after the other."""
+        for name in names:
+            self.tasks.append(
+                asyncio.create_task(self.turns.run(name.partition("/")[0], lambda name=name: self.work(name)))
+            )
+            await asyncio.sleep(0)
+
+    async def end(self) -> list:
+        """Let them go on; what they answered."""
+        await asyncio.sleep(0.05)
+        self.go.set()
+        return await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def run(test: Callable[[], Coroutine]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_readers_take_turns_however_many_requests_one_has() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.ask("ann/1", "ann/2", "ann/3", "ann/4", "ben/1", "cas/1", "ben/2")
+        assert await bench.end() == ["ann/1", "ann/2", "ann/3", "ann/4", "ben/1", "cas/1", "ben/2"]
+        assert bench.done == ["ann/1", "ann/2", "ben/1", "cas/1", "ann/3", "ben/2", "ann/4"]
+
+    run(test)
+
+
+def test_a_full_queue_refuses_and_one_reader_cannot_fill_it() -> None:
+    async def test() -> None:
+        bench = Bench(most=4)
+        await bench.ask("ann/0", "ann/1", "ann/2", "ann/3", "ben/1", "ben/2", "cas/1")
+        answers = await bench.end()
+        assert [type(answer) for answer in answers] == [str, str, str, TooMany, str, str, TooMany]
+        assert "2 requests wait for the network already, 2 of them yours" in str(answers[3])
+        assert answers[6].status == 503
+
+    run(test)
+
+
+def test_all_work_is_done_by_one_thread_in_the_context_of_its_request() -> None:
+    who, seen = ContextVar("who", default=""), []
+
+    async def test() -> None:
+        turns = Turns()
+
+        async def ask(name: str) -> None:
+            who.set(name)
+            await turns.run(name, lambda: seen.append((who.get(), threading.get_ident())))
+
+        await asyncio.gather(*(asyncio.create_task(ask(f"reader {k}")) for k in range(8)))
+
+    run(test)
+    assert [name for name, _ in seen] == [f"reader {k}" for k in range(8)]
+    assert len({thread for _, thread in seen} | {threading.get_ident()}) == 2
+
+
+def test_waiting_has_an_end() -> None:
+    async def test() -> None:
+        bench = Bench(patience=0.1)
+        await bench.ask("ann/1", "ben/1")
+        await asyncio.wait([bench.tasks[1]])
+        with pytest.raises(TooMany, match="no turn came within 0.1 s, 0 requests still wait"):
+            bench.tasks[1].result()
+        await bench.ask("ben/2")
+        assert (await bench.end())[2] == "ben/2"
+        assert bench.done == ["ann/1", "ben/2"]
+
+    run(test)
+
+
+def test_work_that_takes_too_long_is_told_and_keeps_its_turn_until_it_ends() -> None:
+    async def test() -> None:
+        bench = Bench(longest=0.1)
+        await bench.ask("ann/1", "ben/1")
+        await asyncio.wait([bench.tasks[0]])
+        with pytest.raises(TookTooLong, match="more than 0.1 s"):
+            bench.tasks[0].result()
+        assert bench.turns.length == 1
+        assert (await bench.end())[1] == "ben/1"
+        assert bench.done == ["ann/1", "ben/1"]
+
+    run(test)
+
+
+def test_a_request_whose_client_has_gone_is_dropped() -> None:
+    async def test() -> None:
+        bench, left = Bench(), asyncio.Event()
+        await bench.ask("ann/1")
+
+        async def gone() -> None:
+            await left.wait()
+
+        waiting = asyncio.create_task(bench.turns.run("ben", lambda: bench.work("ben/1"), gone()))
+        await bench.ask("cas/1")
+        await asyncio.sleep(0.02)
+        left.set()
+        with pytest.raises(Gone):
+            await waiting
+        assert await bench.end() == ["ann/1", "cas/1"]
+        assert bench.done == ["ann/1", "cas/1"]
+
+    run(test)
+
+
+def test_a_failure_is_the_requests_own() -> None:
+    def fails() -> None:
+        raise BadGrid("zero axes")
+
+    async def test() -> None:
+        turns = Turns()
+        with pytest.raises(BadGrid, match="zero axes"):
+            await turns.run("ann", fails)
+        assert await turns.run("ann", lambda: 1) == 1
+
+    run(test)
+
+
+def test_a_request_that_is_cancelled_gives_its_place_up() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.ask("ann/1", "ben/1", "cas/1")
+        bench.tasks[1].cancel()
+        await asyncio.sleep(0)
+        assert [type(answer) for answer in await bench.end()] == [str, asyncio.CancelledError, str]
+        assert bench.turns.length == 0
+        assert not bench.turns.busy
+
+    run(test)
+
+
+def test_a_crowd_is_let_in_a_few_at_a_time_and_others_are_not_held_up() -> None:
+    async def test() -> None:
+        inside, most, go = 0, 0, asyncio.Event()
+
+        async def app(scope: dict, receive: Callable, send: Callable) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            if scope["path"] == "/dicom-web/fails":
+                inside -= 1
+                raise ZeroDivisionError
+            if scope["path"] != "/info/":
+                await go.wait()
+            inside -= 1
+            await send({"type": "http.response.start"})
+
+        async def send(message: dict) -> None:
+            await asyncio.sleep(0)
+
+        crowd = CrowdMiddleware(app, ("/dicom-web/",), 2)
+
+        def ask(path):
+            return asyncio.create_task(crowd({"type": "http", "method": "GET", "path": path}, None, send))
+
+        with pytest.raises(ZeroDivisionError):
+            await ask("/dicom-web/fails")
+        waiting = [ask("/dicom-web/studies") for _ in range(6)]
+        await asyncio.sleep(0.01)
+        assert inside == 2
+        await ask("/info/")
+        go.set()
+        await asyncio.gather(*waiting)
+        assert most == 3
+
+    run(test)

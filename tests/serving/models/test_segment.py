@@ -1,0 +1,176 @@
+"""A model as an inference task: the reply's file and facts, what is kept in memory, bad request fields."""
+
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from slem_app.errors import BadSetting, BadStudy, BadVolume
+from slem_app.formats import read_label_file
+from slem_app.predict import Predictor
+from slem_app.serving.cases.cases import Cases
+from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.segment import Reply, SegmentationTask, parse_reply
+from slem_app.serving.models.versions import Served
+from slem_app.weights import BRAIN_SEQUENCES, load_model
+
+NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
+
+
+@pytest.fixture
+def task(models: Path, tmp_path: Path) -> SegmentationTask:
+    (tmp_path / "results").mkdir()
+    cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
+    return SegmentationTask(Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path / "results")
+
+
+def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
+    info = task.info()
+    assert (info["type"], info["labels"], info["dimension"]) == ("segmentation", NAMES, 3)
+    assert info["config"]["sequence"] == ["auto", "t1n", "t1c", "t2w", "t2f"]
+    assert Path(task.get_path()).is_file()
+    assert task.is_valid()
+
+
+@pytest.mark.parametrize("key", ["A", "B", "B/t1n", "B/t2f"])
+def test_the_result_lies_on_the_grid_of_what_was_asked_for(
+    task: SegmentationTask, cases: Cases, key: str
+) -> None:
+    case = cases.find(key)
+    file, params = task({"case": case})
+    array, grid, names = read_label_file(Path(file))
+    assert grid.same_as(case.series.grid)
+    assert names == {1: "necrosis", 2: "edema", 3: "enhancing tumor"}
+    np.testing.assert_array_equal(array, task.predictor.predict_case(case.grouping, case.sequence).array)
+    assert array.any()
+    assert params["label_names"] == NAMES
+    assert (params["case"], params["sequence"], params["missing"]) == (case.id, case.sequence, [])
+    assert set(params["latencies"]) == {"read", "prepare", "network", "restore", "write", "total"}
+    assert params["volumes_ml"]["edema"] == pytest.approx(
+        (array == 2).sum() * grid.voxel_volume / 1000, abs=1e-3
+    )
+
+
+def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases: Cases) -> None:
+    first = task({"case": cases.find("B")})[1]["latencies"]
+    assert first["read"] > 0
+    second = task({"case": cases.find("B/t2f")})[1]["latencies"]
+    assert second["read"] == second["prepare"] == 0
+    assert task.cache.used > 0
+
+
+def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
+    cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
+    task = SegmentationTask(
+        Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True
+    )
+    _, params = task({"case": cases.find("A")})
+    assert params["latencies"]["register"] > 0
+    assert [note.split(" was moved by ")[0] for note in params["notes"][:3]] == ["t1n", "t2w", "t2f"]
+    assert all("onto t1c" in note for note in params["notes"][:3])
+    assert "onto t2f" in task({"case": cases.find("A/t2f")})[1]["notes"][0]
+
+
+def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, studies: Path) -> None:
+    task({"case": cases.find("A")})
+    path = studies / "A/A-t1c.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), path)
+    os.utime(path, (1, 1))
+    file, params = task({"case": cases.find("A")})
+    assert params["latencies"]["read"] > 0
+    np.testing.assert_array_equal(
+        read_label_file(Path(file))[0], task.predictor.predict_case(cases.find("A").grouping, "t1c").array
+    )
+
+
+def test_a_missing_sequence_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:
+    (studies / "A/A-t1n.nii.gz").unlink()
+    _, params = task({"case": cases.find("A")})
+    assert (params["used"], params["missing"]) == (["t1c", "t2w", "t2f"], ["t1n"])
+
+
+@pytest.mark.parametrize("layout", ["nifti", "dicom"])
+def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(
+    task: SegmentationTask, subsets: Path, tmp_path: Path, layout: str
+) -> None:
+    """By case, as Slicer asks, or by the UID of a series, as OHIF does; sets that differ give results that
+    differ.
+    """
+    cases, results = Cases(subsets / layout, tmp_path / "uploads"), set()
+    for case in cases.ids():
+        found = cases.find(case)
+        if layout == "dicom":
+            found = cases.find(found.series.id)
+        file, params = task({"case": found})
+        kept = case.split("_")
+        assert (params["case"], params["used"]) == (case, [name for name in BRAIN_SEQUENCES if name in kept])
+        assert params["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
+        array, grid, _ = read_label_file(Path(file))
+        assert grid.same_as(found.series.grid)
+        results.add(array.tobytes())
+    assert len(results) == 15
+
+
+@pytest.mark.parametrize(
+    ("extension", "start"), [(".nrrd", b"NRRD"), (".nii.gz", b"\x1f\x8b"), (".nii", b"\x5c\x01\x00\x00")]
+)
+def test_the_client_chooses_the_file_type(
+    task: SegmentationTask, cases: Cases, extension: str, start: bytes
+) -> None:
+    file, _ = task({"case": cases.find("A"), "result_extension": extension})
+    assert file.endswith(extension)
+    assert Path(file).read_bytes().startswith(start)
+
+
+def test_raw_nrrd_on_request(task: SegmentationTask, cases: Cases) -> None:
+    file, _ = task({"case": cases.find("A"), "result_compress": False})
+    header, _, body = Path(file).read_bytes().partition(b"\n\n")
+    assert b"encoding: raw" in header
+    assert len(body) == np.prod(cases.find("A").series.grid.shape)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reply"),
+    [
+        ({}, Reply(".nrrd", True)),
+        ({"result_compress": "false"}, Reply(".nrrd", False)),
+        ({"result_extension": ".nii.gz"}, Reply(".nii.gz", True)),
+    ],
+)
+def test_reply_fields(fields: dict, reply: Reply) -> None:
+    assert parse_reply(fields) == reply
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"result_extension": ".png"}, "result_extension '.png' is unknown: use .nrrd"),
+        ({"result_dtype": "float32"}, "'float32' is unknown: label maps are uint8"),
+    ],
+)
+def test_unknown_reply_fields_are_refused(fields: dict, text: str) -> None:
+    with pytest.raises(BadSetting, match=text):
+        parse_reply(fields)
+
+
+def test_a_case_of_other_sequences_is_refused(
+    task: SegmentationTask, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cases.find("A")
+    monkeypatch.setattr(
+        type(case.grouping), "sequences", property(lambda grouping: {"pd": grouping.choices[0].series})
+    )
+    with pytest.raises(
+        BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"
+    ):
+        task.prepared(case, task.predictor)
+
+
+def test_a_damaged_file_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:
+    path = studies / "A/A-t2f.nii.gz"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BadVolume, match="A-t2f.nii.gz"):
+        task({"case": cases.find("A")})

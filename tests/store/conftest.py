@@ -1,0 +1,3 @@
+"""The case, labels and grids of `tests/formats`."""
+
+from tests.formats.conftest import case, labels  # noqa: F401
