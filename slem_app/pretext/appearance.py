@@ -8,6 +8,7 @@ T1 would resemble a T2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +41,21 @@ class AppearanceSettings:
     """Largest logarithm of the multiplicative field over the block."""
     blur: float = 0.5
     """Probability that a block is blurred."""
+    blurs: tuple[float, float] = (0.3, 1.35)
+    """Range of the blur's standard deviation, mm."""
     coarse: float = 0.5
-    """Probability that a block is sampled down and up again along one axis."""
+    """Probability that a block is sampled down and up again along one axis, as thick slices are."""
+    thickness: tuple[float, float] = (2.25, 4.5)
+    """Range of the slices' thickness, mm. Slices thinner than the voxels change nothing."""
 
     def __post_init__(self) -> None:
+        for name in ("blurs", "thickness"):
+            low, high = (float(value) for value in getattr(self, name))
+            if not 0 <= low <= high:
+                raise BadSetting(
+                    f"{name} is a range in mm, lowest first and not negative: got {low:g} to {high:g}"
+                )
+            object.__setattr__(self, name, (low, high))
         if self.intensity not in ("remap", "rank", "none"):
             raise BadSetting(f"intensity {self.intensity!r}: choose remap, rank or none")
         if (
@@ -61,13 +73,18 @@ class AppearanceSettings:
 
 
 def vary(
-    image: np.ndarray, tissue: np.ndarray, rng: np.random.Generator, settings: AppearanceSettings
+    image: np.ndarray,
+    tissue: np.ndarray,
+    spacing: Sequence[float],
+    rng: np.random.Generator,
+    settings: AppearanceSettings,
 ) -> np.ndarray:
     """A block as another scanner might have shown it.
 
     Args:
         image: (I, J, K) float32, one block of one sequence.
         tissue: (I, J, K) bool, where it shows the head; with fewer than 64 voxels nothing is varied.
+        spacing: mm of a voxel along I, J, K.
         rng: for every choice.
         settings: how much.
 
@@ -76,7 +93,7 @@ def vary(
     """
     if tissue.sum() < 64:
         return np.where(tissue, image, 0).astype(np.float32)
-    image = _resolution(image, rng, settings)
+    image = _resolution(image, spacing, rng, settings)
     values = image[tissue]
     values = values - values.min() + 0.5
     values = values * np.exp(_field(image.shape, rng, settings.bias))[tissue]
@@ -89,16 +106,19 @@ def vary(
     return result
 
 
-def _resolution(image: np.ndarray, rng: np.random.Generator, settings: AppearanceSettings) -> np.ndarray:
+def _resolution(
+    image: np.ndarray, spacing: Sequence[float], rng: np.random.Generator, settings: AppearanceSettings
+) -> np.ndarray:
     """Native resolutions differ by sequence, so any block may be soft or thick-sliced."""
     if rng.random() < settings.blur:
-        image = ndimage.gaussian_filter(image, rng.uniform(0.2, 0.9), truncate=3)
+        width = rng.uniform(*settings.blurs)
+        image = ndimage.gaussian_filter(image, [width / mm for mm in spacing], truncate=3)
     if rng.random() < settings.coarse:
-        axis, step = int(rng.integers(3)), rng.uniform(1.5, 3.0)
-        if image.shape[axis] >= 8:
-            image = _along(
-                _along(image, axis, max(2, round(image.shape[axis] / step))), axis, image.shape[axis]
-            )
+        axis, thickness = int(rng.integers(3)), rng.uniform(*settings.thickness)
+        voxels = image.shape[axis]
+        slices = max(2, round(voxels * spacing[axis] / thickness))
+        if voxels >= 8 and slices < voxels:
+            image = _along(_along(image, axis, slices), axis, voxels)
     return image
 
 

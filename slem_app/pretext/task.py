@@ -31,6 +31,8 @@ class View:
     """(M, I, J, K) float32: mean 0, sd 1 in the head, 0 outside and where a sequence is missing."""
     present: np.ndarray
     """(M,) bool."""
+    spacing: tuple[float, float, float] = (1.5, 1.5, 1.5)
+    """mm of a voxel along I, J, K."""
     notes: np.ndarray | None = None
     """(I, J, K) int32, what the task's `annotate` made, seen from the same side; None where it makes nothing.
     """

@@ -77,6 +77,7 @@ def make_view(
     return View(
         np.ascontiguousarray(both[0]),
         case.present.copy(),
+        tuple(float(s) for s in case.grid.spacing),
         np.ascontiguousarray(both[1][0]).astype(np.int32) if notes is not None else None,
     )
 

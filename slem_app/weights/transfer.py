@@ -2,8 +2,10 @@
 
 A pretext encoder takes either one image (a collage of sequences, slot 0) or every sequence in a slot of its
 own. Stem, levels and contextual blocks have the same names and shapes in both and in the segmenter and are
-taken one to one. The fusion's projection of one slot is given to every sequence at 1/M of its size, so that M
-equal images are fused to what one image was. What is not in the map fails.
+taken one to one. From an encoder with a slot for each sequence the fusion is taken one to one, too. From an
+encoder of one slot the segmenter's slots keep their own fresh differences around the one projection
+(`_slots`): M equal images are fused to what one image was, and the network can still tell the sequences
+apart. What is not in the map fails.
 """
 
 from __future__ import annotations
@@ -294,12 +296,17 @@ def _slots(
     wanted: Mapping[str, torch.Tensor],
     sequences: tuple[str, ...],
 ) -> dict[str, torch.Tensor]:
-    """Projection, gain and shift for the segmenter's slots; a sequence that the encoder does not know gets
+    """Projection, gain and shift for the segmenter's slots.
+
+    One slot P becomes M slots P/M + (F_m - mean F), F being the segmenter's fresh slots. They add up to P,
+    and each has the variance of a fresh slot, so no slot equals another. Copies of P/M alone would make the
+    network blind to which sequence is which. A sequence that an encoder of several slots does not know gets
     the mean of its slots.
     """
     project = state[PROJECT]  # slots C' C
     if card.slots == 1:
-        return {PROJECT: project.expand(len(sequences), -1, -1) / len(sequences)}
+        fresh = wanted[PROJECT]  # M C' C
+        return {PROJECT: project / len(sequences) + fresh - fresh.mean(dim=0)}
     place = {name: slot for slot, name in enumerate(card.sequences)}
 
     def of(table: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,7 @@ def losses(folder: Path) -> list[float]:
 def test_every_task_trains_saves_and_is_measured(
     name: str, cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
-    options = {"supervoxel": {"count": 20}, "masked": {"cube": 8}}.get(name, {})
+    options = {"supervoxel": {"count": 20}, "masked": {"cube": 32.0}}.get(name, {})
     made = recipe(name, steps=2, options=options)
     ids = cache.ids()
     report = pretrain(made, cache, ids[:4], tmp_path / "run", ids[4:], progress=False)
@@ -208,7 +208,7 @@ def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(
     cache = CaseCache(tmp_path / "cache")
     for lacking in (lacking for count in range(4) for lacking in combinations(BRAIN_SEQUENCES, count)):
         cache.add("-".join(lacking) or "none", prepared(phantoms[len(lacking)], without=lacking), None, "k")
-    options = {"supervoxel": {"count": 20}, "masked": {"cube": 8}}.get(name, {})
+    options = {"supervoxel": {"count": 20}, "masked": {"cube": 32.0}}.get(name, {})
     made = recipe(name, steps=8, options=options)
     report = pretrain(made, cache, cache.ids(), tmp_path / "run", cache.ids(), progress=False)
     assert len(report.used) == (15 if made.task.least == 1 else 11)

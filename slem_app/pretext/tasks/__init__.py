@@ -9,13 +9,25 @@ from slem_app.pretext.tasks.masked import Masked
 from slem_app.pretext.tasks.multimodal_puzzle import MultimodalPuzzle
 from slem_app.pretext.tasks.placebo import Placebo
 from slem_app.pretext.tasks.slem import Slem
-from slem_app.pretext.tasks.slem_restore import SlemRestore
+from slem_app.pretext.tasks.slem_restore import SlemRestore, SlemSlotsRestore
+from slem_app.pretext.tasks.slem_slots import SlemSlots
 from slem_app.pretext.tasks.supervoxel import Supervoxel
 
 __all__ = ["TASKS", "task_class"]
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Slem, Jigen, MultimodalPuzzle, Supervoxel, Masked, SlemRestore, Placebo)
+    task.name: task
+    for task in (
+        Slem,
+        Jigen,
+        MultimodalPuzzle,
+        Supervoxel,
+        Masked,
+        SlemRestore,
+        SlemSlots,
+        SlemSlotsRestore,
+        Placebo,
+    )
 }
 
 

@@ -92,7 +92,7 @@ class Jigen(Task):
         tiles = split(view.images[sequence], self.grid)
         for t in range(len(tiles)):
             if rng.random() < self.varied:
-                tiles[t] = vary(tiles[t], tiles[t] != 0, rng, self.appearance)
+                tiles[t] = vary(tiles[t], tiles[t] != 0, view.spacing, rng, self.appearance)
         inputs = {
             "images": torch.from_numpy(assemble(tiles[table[label]], self.grid, shape)[None]),
             "present": torch.ones(1, dtype=torch.bool),

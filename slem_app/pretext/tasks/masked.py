@@ -27,17 +27,17 @@ __all__ = ["Masked", "draw_mask"]
 
 
 def draw_mask(
-    shape: Sequence[int], sequences: int, cube: int, share: float, rng: np.random.Generator
+    shape: Sequence[int], sequences: int, cube: Sequence[int], share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(M, I, J, K) bool: cubes of `cube` voxels, the same share of them in every sequence, chosen for each by
-    itself.
+    """(M, I, J, K) bool: cubes of `cube` voxels along I, J, K, the same share of them in every sequence,
+    chosen for each by itself.
     """
-    counts = [-(-n // cube) for n in shape]
+    counts = [-(-n // side) for n, side in zip(shape, cube, strict=True)]
     total = int(np.prod(counts))
     blanked = np.argsort(rng.random((sequences, total)), axis=1) < round(share * total)
     whole = blanked.reshape(sequences, *counts)
-    for axis in (1, 2, 3):
-        whole = whole.repeat(cube, axis=axis)
+    for axis, side in enumerate(cube, 1):
+        whole = whole.repeat(side, axis=axis)
     return whole[:, : shape[0], : shape[1], : shape[2]]
 
 
@@ -52,8 +52,8 @@ class Masked(Task):
     name: ClassVar[str] = "masked"
     decodes: ClassVar[bool] = True
 
-    cube: int = 16
-    """Voxels of a cube's side."""
+    cube: float = 24.0
+    """mm of a cube's side: 16 voxels of 1.5 mm."""
     share: float = 0.75
     """Share of the cubes that is blanked, in each sequence."""
     drop: float = 0.25
@@ -62,7 +62,7 @@ class Masked(Task):
     """2: squared error, as M3AE; 1: absolute."""
 
     def __post_init__(self) -> None:
-        if self.cube < 1 or not 0 < self.share < 1 or not 0 <= self.drop < 1 or self.power not in (1, 2):
+        if self.cube <= 0 or not 0 < self.share < 1 or not 0 <= self.drop < 1 or self.power not in (1, 2):
             raise BadSetting(f"cube must be positive, share and drop between 0 and 1, power 1 or 2: {self}")
 
     def slots(self, sequences: int) -> int:
@@ -70,7 +70,8 @@ class Masked(Task):
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
         m = len(view.present)
-        mask = draw_mask(view.images.shape[1:], m, self.cube, self.share, rng)
+        cube = [max(1, round(self.cube / mm)) for mm in view.spacing]
+        mask = draw_mask(view.images.shape[1:], m, cube, self.share, rng)
         keep = view.present & (rng.random(m) >= self.drop)
         if not keep.any():
             keep[rng.choice(np.flatnonzero(view.present))] = True

@@ -34,7 +34,7 @@ from slem_app.pretext.labelsets import KINDS, draw_word, word_count, words
 from slem_app.pretext.task import Sample, Task, View
 from slem_app.volumes.geometry import occupied
 
-__all__ = ["Collage", "Slem", "collage", "word_scores"]
+__all__ = ["TRIES", "Collage", "Slem", "collage", "gapped_cells", "varied_block", "word_scores"]
 
 TRIES = 20
 
@@ -255,21 +255,36 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
         if least >= task.least_tissue:
             break
     _, word, edges = best
+    cells = gapped_cells(view.images.shape[1:], box, edges, task, rng)
+    image = np.zeros(view.images.shape[1:], dtype=np.float32)
+    for number, (sequence, block) in enumerate(zip(word, slices(edges), strict=True), 1):
+        here = (cells[block] == number) & tissue[(sequence, *block)]
+        image[block] = np.where(here, varied_block(view, sequence, block, rng, task), image[block])
+        cells[block][(cells[block] == number) & ~here] = 0
+    return Collage(image, cells, word)
+
+
+def gapped_cells(
+    shape: Sequence[int],
+    box: Sequence[slice],
+    edges: Sequence[np.ndarray],
+    task: Slem,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(I, J, K) uint8: 1 + the block that a voxel is in, with gaps of a random width at the cuts."""
     gap = [
         round(rng.uniform(*task.gap) * (side.stop - side.start)) if count > 1 else 0
         for side, count in zip(box, task.grid, strict=True)
     ]
-    cells = cell_map(view.images.shape[1:], edges, gap)
-    image = np.zeros(view.images.shape[1:], dtype=np.float32)
-    for number, (sequence, block) in enumerate(zip(word, slices(edges), strict=True), 1):
-        here = (cells[block] == number) & tissue[(sequence, *block)]
-        image[block] = np.where(
-            here,
-            vary(view.images[(sequence, *block)], tissue[(sequence, *block)], rng, task.appearance),
-            image[block],
-        )
-        cells[block][(cells[block] == number) & ~here] = 0
-    return Collage(image, cells, word)
+    return cell_map(shape, edges, gap)
+
+
+def varied_block(
+    view: View, sequence: int, block: tuple[slice, slice, slice], rng: np.random.Generator, task: Slem
+) -> np.ndarray:
+    """(i, j, k) float32: one block of one sequence, as another scanner might have shown it."""
+    place = (sequence, *block)
+    return vary(view.images[place], view.tissue[place], view.spacing, rng, task.appearance)
 
 
 def word_scores(log_probabilities: torch.Tensor, table: np.ndarray) -> torch.Tensor:

@@ -1,5 +1,5 @@
-"""SLeM and more, our own step beyond the paper: from the same collage also every sequence at every voxel,
-through the decoder.
+"""SLeM and more, our own step beyond the paper: from the same collage (`slem`) or the same exchanged slots
+(`slem_slots`) also every sequence at every voxel, through the decoder.
 
 Naming the arrangement is a global task; telling from a T1 block what the FLAIR shows there is a dense one,
 and it trains the decoder that the segmentation uses. L = L_class (`slem`) + weight * mean |restored - x| over
@@ -22,8 +22,9 @@ from slem_app.pretext.heads import RestoreHead
 from slem_app.pretext.restore import explained, masked_error
 from slem_app.pretext.task import Features, Sample, Task, View
 from slem_app.pretext.tasks.slem import Slem
+from slem_app.pretext.tasks.slem_slots import SlemSlots
 
-__all__ = ["SlemRestore"]
+__all__ = ["SlemRestore", "SlemSlotsRestore"]
 
 
 class _Both(nn.Module):
@@ -38,28 +39,28 @@ class _Both(nn.Module):
 
 
 @dataclass(frozen=True)
-class SlemRestore(Task):
-    """Collage classification with restoration.
+class Restoring(Task):
+    """A task that names arrangements, with restoration. Abstract: subclasses give `slem` its type and
+    default.
 
     Raises:
         BadSetting: a weight that is not positive.
     """
 
-    name: ClassVar[str] = "slem_restore"
     least: ClassVar[int] = 2
     decodes: ClassVar[bool] = True
 
     weight: float = 2.0
     """Of the restoration."""
-    slem: Slem = field(default_factory=Slem)
-    """The collage."""
+    slem: Slem | SlemSlots = field(default_factory=Slem)
+    """The arrangement that is named."""
 
     def __post_init__(self) -> None:
         if self.weight <= 0:
             raise BadSetting(f"the weight of the restoration must be positive, got {self.weight:g}")
 
     def slots(self, sequences: int) -> int:
-        return 1
+        return self.slem.slots(sequences)
 
     def refuse(self, shape: Sequence[int], present: np.ndarray) -> str:
         return self.slem.refuse(shape, present)
@@ -69,15 +70,12 @@ class SlemRestore(Task):
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
         inputs, targets = self.slem.sample(view, rng, stride)
-        return Sample(
-            inputs,
-            {**targets, "truth": torch.from_numpy(view.images), "where": torch.from_numpy(view.tissue)},
-        )
+        truth = {"truth": torch.from_numpy(view.images), "where": torch.from_numpy(view.tissue)}
+        return Sample(inputs, {**targets, **truth})
 
     def head(self, config: SegmenterConfig) -> nn.Module:
-        return _Both(
-            self.slem.head(config), RestoreHead(config.channels[0], config.sequences, config.stem_stride)
-        )
+        restore = RestoreHead(config.channels[0], config.sequences, config.stem_stride)
+        return _Both(self.slem.head(config), restore)
 
     def losses(
         self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
@@ -88,16 +86,36 @@ class SlemRestore(Task):
     def metrics(
         self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """Those of `slem`, and 'explained', the share of the sequences' variance that is restored."""
-        return {
-            **self.slem.metrics(outputs, targets),
-            "explained": explained(outputs["restored"], targets["truth"], targets["where"]),
-        }
+        """Those of the naming task, and 'explained', the share of the sequences' variance that is
+        restored.
+        """
+        shares = explained(outputs["restored"], targets["truth"], targets["where"])
+        return {**self.slem.metrics(outputs, targets), "explained": shares}
 
     def confusion(
         self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | None:
         return self.slem.confusion(outputs, targets)
 
     def describe(self, sample: Sample, sequences: Sequence[str]) -> list[str]:
         return self.slem.describe(sample, sequences)
+
+
+@dataclass(frozen=True)
+class SlemRestore(Restoring):
+    """Collage classification with restoration."""
+
+    name: ClassVar[str] = "slem_restore"
+
+    slem: Slem = field(default_factory=Slem)
+    """The collage."""
+
+
+@dataclass(frozen=True)
+class SlemSlotsRestore(Restoring):
+    """Naming of exchanged slots with restoration: stem, slots, trunk, block and decoder all carry over."""
+
+    name: ClassVar[str] = "slem_slots_restore"
+
+    slem: SlemSlots = field(default_factory=SlemSlots)
+    """The exchange."""

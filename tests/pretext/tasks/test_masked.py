@@ -10,7 +10,7 @@ from slem_app.pretext.tasks.masked import Masked, draw_mask
 
 
 def test_cubes_are_hidden_in_each_sequence_by_itself(rng: np.random.Generator) -> None:
-    mask = draw_mask((8, 8, 6), 3, 4, 0.5, rng)
+    mask = draw_mask((8, 8, 6), 3, (4, 4, 4), 0.5, rng)
     assert mask.shape == (3, 8, 8, 6)
     for one in mask:
         cubes = one[:, :, :4].reshape(2, 4, 2, 4, 4)
@@ -24,7 +24,7 @@ def test_dropped_sequences_are_flags_and_are_restored_too(rng: np.random.Generat
     images[3] = 0
     view, task, dropped = (
         View(images, np.array([True, True, True, False])),
-        Masked(cube=4, share=0.5, drop=0.5),
+        Masked(cube=6.0, share=0.5, drop=0.5),
         0,
     )
     for _ in range(20):
@@ -51,3 +51,12 @@ def test_loss_of_a_hand_worked_example() -> None:
 def test_refuses_impossible_options() -> None:
     with pytest.raises(BadSetting, match="share and drop between 0 and 1"):
         Masked(share=1.0)
+
+
+def test_cubes_are_measured_in_mm(rng: np.random.Generator) -> None:
+    images = np.ones((2, 16, 16, 8), np.float32)
+    coarse = View(images, np.ones(2, bool), (4.0, 4.0, 8.0))
+    hidden = Masked(cube=16.0, drop=0.0).sample(coarse, rng, 4).inputs["images"][0] == 0
+    cubes = hidden.reshape(4, 4, 4, 4, 4, 2).permute(0, 2, 4, 1, 3, 5).reshape(64, -1)  # 4 x 4 x 2 voxels
+    assert (cubes.all(dim=1) | ~cubes.any(dim=1)).all()
+    assert cubes.all(dim=1).sum() == 48

@@ -38,7 +38,9 @@ def view(
 def test_a_collage_shows_in_each_block_the_sequence_of_its_word(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slem_app.pretext.tasks.slem.vary", lambda image, tissue, rng, settings: image)
+    monkeypatch.setattr(
+        "slem_app.pretext.tasks.slem.vary", lambda image, tissue, spacing, rng, settings: image
+    )
     seen = view()
     for grid in ((2, 2, 1), (2, 2, 2)):
         task = Slem(grid=grid)
@@ -85,6 +87,7 @@ def test_the_remap_never_swaps_two_intensities(rng: np.random.Generator) -> None
         varied = vary(
             image,
             np.ones_like(image, bool),
+            (1.5, 1.5, 1.5),
             rng,
             AppearanceSettings(intensity=intensity, noise=0.0, bias=0.0, blur=0.0, coarse=0.0),
         )

@@ -32,7 +32,7 @@ def test_the_hole_is_blank_in_every_sequence_and_only_tissue_counts(rng: np.rand
     images = rng.uniform(1, 2, (3, 8, 8, 8)).astype(np.float32)
     images[0, :2] = 0
     notes = np.repeat(np.arange(1, 9, dtype=np.int32), 64).reshape(8, 8, 8)
-    sample = Supervoxel().sample(View(images, np.ones(3, bool), notes), rng, 4)
+    sample = Supervoxel().sample(View(images, np.ones(3, bool), notes=notes), rng, 4)
     hole = (sample.inputs["images"] == 0) & (sample.targets["truth"] != 0)
     torch.testing.assert_close(hole, sample.targets["where"])
     assert sample.targets["where"][1:].sum() == 2 * 64
