@@ -22,12 +22,13 @@ __all__ = ["commands", "main"]
 
 
 def commands() -> dict[str, str]:
-    """Every command's name and the first line of its docstring, read without importing it."""
+    """Every command's name and its docstring's summary, read without importing it."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == class_name(path.stem):
-                found[path.stem.replace("_", "-")] = (ast.get_docstring(node) or "").partition("\n")[0]
+                summary = (ast.get_docstring(node) or "").partition("\n\n")[0]
+                found[path.stem.replace("_", "-")] = " ".join(summary.split())
     return found
 
 
