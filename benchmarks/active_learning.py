@@ -2,15 +2,14 @@
 strategy, several seeds and folds.
 
     python benchmarks/active_learning.py --data ../shared/data/brats --runs runs/active_learning --minutes 60
-    python benchmarks/active_learning.py --runs runs/active_learning --table                  # the table alone, from the CSV
+    python benchmarks/active_learning.py --runs runs/active_learning --table  # the table alone, from the CSV
 
 Everything continues where it was stopped and runs in pieces: by strategies, seeds and folds, and for so many
 minutes (nothing new is begun after them; call again). All of `tiny` takes about 100 minutes of one idle core
 (`--setting tiny --threads 1`; a round takes 16 s of processor time). All of `small` takes about 5 hours on 2
-idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the
-way of other work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with `--seeds
-    0 --folds 0`). To see that it works, in a
-minute: `--setting smoke --strategies random balanced`.
+idle cores (84 runs of 6 rounds; guess from single rounds); with `nice -n 10` it stays out of the way of other
+work. On a GPU: `--setting large --device cuda --workers 14` (guess: 6 hours; begin with
+`--seeds 0 --folds 0`). To see that it works, in a minute: `--setting smoke --strategies random balanced`.
 
 Within a fold the test cases are never chosen from. A run begins with 2 random cases (the same for all
 strategies of a seed), trains, is scored on the test cases, asks the strategy of the server
@@ -397,10 +396,8 @@ def report(rows: Sequence[Mapping[str, str]]) -> str:
 def _extent(rows: Sequence[Mapping[str, str]], name: str) -> str:
     """How much of the setting was run."""
     setting, folds = SETTINGS[name], TRAINING[name].folds
-    done, planned = (
-        sum(map(len, areas(rows, setting.rounds).values())),
-        len(ARMS) * len(setting.seeds) * folds,
-    )
+    done = sum(map(len, areas(rows, setting.rounds).values()))
+    planned = len(ARMS) * len(setting.seeds) * folds
     counts = (
         f"{setting.start} to {setting.start + setting.each * (setting.rounds - 1)} labelled cases, "
         f"{len(setting.seeds)} seeds x {folds} folds"
@@ -535,9 +532,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             simulation.prepare(asked.data)
         folds = asked.folds if asked.folds is not None else range(TRAINING[asked.setting].folds)
         seeds = asked.seeds if asked.seeds is not None else simulation.setting.seeds
+        # every piece is a comparison
         runs = [
             Run(strategy, seed, fold) for seed in seeds for fold in folds for strategy in asked.strategies
-        ]  # every piece is a comparison
+        ]
         simulate(simulation, runs, asked.minutes, results)
     if rows := read_rows(results):
         print(write_page(results.with_suffix(".md"), report(rows)))

@@ -1,4 +1,4 @@
-"""How much clicks mend: a simulated reader corrects held-out cases, click by click, through the path that
+r"""How much clicks mend: a simulated reader corrects held-out cases, click by click, through the path that
 serves.
 
     python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks
@@ -9,12 +9,12 @@ model corrects only cases it never saw. The reader clicks into the interior of t
 results/NAME.csv, so every figure in results/NAME.md can be recomputed.
 
 What learning to listen costs: `--before` names the fold runs that these were continued from, whose automatic
-    results are compared case by case.
+results are compared case by case.
 
-    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000 python
-    benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks --recipe brain_clicks --parents
-    runs/automatic python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before
-    runs/automatic
+    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000
+    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks \\
+        --recipe brain_clicks --parents runs/automatic
+    python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before runs/automatic
 """
 
 from __future__ import annotations
@@ -118,10 +118,8 @@ class Clicks:
         prepared, _ = refiner.predictor.prepare_case(group(study))
         features = refiner.features(prepared)
         result = refiner.start(prepared, features)
-        reader, rng = (
-            SimulatedReader(labels, ReaderSettings(self.measure, self.jitter, self.wrong)),
-            np.random.default_rng([self.seed, hash_of(study.id)]),
-        )
+        reader = SimulatedReader(labels, ReaderSettings(self.measure, self.jitter, self.wrong))
+        rng = np.random.default_rng([self.seed, hash_of(study.id)])
         scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
         rows = [
             {
@@ -240,9 +238,10 @@ class Clicks:
             "|---|---|---|" + "---|" * len(GOALS),
         ]
         for region in regions if self.clicks >= SCORED else ():
+            # cases clicks+1
             paths = np.array(
                 [[float(curve[case, n][region]) for n in range(self.clicks + 1)] for case in cases]
-            )  # cases clicks+1
+            )
             area = ((paths[:, 1:SCORED] + paths[:, 2 : SCORED + 1]) / 2).sum(axis=1)
             goals = [
                 np.where((paths >= goal).any(axis=1), (paths >= goal).argmax(axis=1), self.clicks + 1)

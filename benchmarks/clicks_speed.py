@@ -6,10 +6,9 @@ cold, then further ones, warm. The clicks lie on a fixed set of places inside th
 each time, by label, as 3D Slicer lists them. A request's time ends when the client has decoded the label map.
 
 Steps, in seconds: read, prepare, network (the whole volume once, then the part around a click), view (what to
-    look at again), restore, merge (into
-what was there), memory (the way back), write, transfer (all that the client waits beyond these: HTTP,
-sending, decoding). `outside` is everything but the network. A model without prompt channels gets them, at
-zero: what is measured is the time, not what the clicks mend.
+look at again), restore, merge (into what was there), memory (the way back), write, transfer (all that the
+client waits beyond these: HTTP, sending, decoding). `outside` is everything but the network. A model without
+prompt channels gets them, at zero: what is measured is the time, not what the clicks mend.
 
     python benchmarks/clicks_speed.py --studies DIR
 """
@@ -99,9 +98,8 @@ class ClickSpeed:
                 studies.mkdir()
                 size = stack(grouping, card, studies / f"{case}.nii.gz")
                 size = tuple(-(-n // step) * step for n, step in zip(size, STOCK_MULTIPLE))
-                app = shutil.copytree(
-                    PROJECT / "benchmarks" / "stock_app", work / "stock_app"
-                )  # the server writes into it
+                # the server writes into it
+                app = shutil.copytree(PROJECT / "benchmarks" / "stock_app", work / "stock_app")
                 conf = {"size": ",".join(map(str, size)), "clicks": "true"}
                 with serving(app, studies, conf, work / "stock.log", self.threads) as server:
                     name = f"MONAI Label's DeepEdit, DynUNet on {'x'.join(map(str, size))}"
@@ -184,6 +182,8 @@ def report(
     rows: Mapping[str, Sequence[Mapping[str, float]]], card: Card, grid: Grid, asked: ClickSpeed
 ) -> str:
     """The page with the table."""
+    packages = ("torch", "monai", "monailabel")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     lines = [
         "# Speed of a click",
         "",
@@ -193,10 +193,7 @@ def report(
             f"- machine: {machine()}, our network on {asked.device}; threads: "
             f"{asked.threads or 'as chosen by torch'}; load average {os.getloadavg()[0]:.1f}"
         ),
-        (
-            f"- versions: "
-            f"{', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}"
-        ),
+        f"- versions: {versions}; model {card.name} {card.version}",
         f"- case: {grid}, {len(card.sequences)} sequences",
         "",
         (

@@ -1,7 +1,7 @@
-"""Weights for `slem_abdomen` from phantoms alone: a demonstration of every path, and no model for patients.
+r"""Weights for `slem_abdomen` from phantoms alone: a demonstration of every path, and no model for patients.
 
-    python benchmarks/demo_abdomen.py --runs runs/abdomen [--steps 900] [--clicks 150] [--out
-    pretrained/slem_abdomen]
+    python benchmarks/demo_abdomen.py --runs runs/abdomen [--steps 900] [--clicks 150] \\
+        [--out pretrained/slem_abdomen]
 
 Makes phantoms in the folders of CHAOS, trains the recipes `chaos` and `chaos_clicks` on them, evaluates on
 phantoms of other seeds with the challenge's metrics, and saves the model with these figures in its card,
@@ -32,12 +32,8 @@ FIRST_LINE = (
     "Trained on computer-made phantoms of the abdomen alone, no patient among them: a "
     "demonstration, not to be used on patients' images."
 )
-SETTINGS = {
-    "patch": [128, 96, 48],
-    "batch": 1,
-    "average": 0.98,
-    "save_every": 50,
-}  # the whole body, by which right and left are told apart
+# the whole body, by which right and left are told apart
+SETTINGS = {"patch": [128, 96, 48], "batch": 1, "average": 0.98, "save_every": 50}
 
 
 def studies(folder: Path, seeds: range, coarse: float) -> Path:
@@ -72,9 +68,10 @@ def figures(found: Evaluation, card: Card) -> dict[str, float]:
         for region in card.labels.regions
         for metric in METRICS
     }
+    # NaN where nothing was found
     return {"phantoms not trained on": float(cases)} | {
         name: value for name, value in means.items() if value == value
-    }  # NaN where nothing was found
+    }
 
 
 def main() -> None:

@@ -7,14 +7,13 @@ ways.
     python benchmarks/missing.py table   --setting small
 
 dropping: trained with sequences dropped at random (`augment.keep_sequence` 0.75, the default), missing ones
-    flagged.
-complete: the same training without dropping, missing ones flagged.
-zeros: the model of `complete`, missing ones filled with zeros and said to be there, as is often done.
+flagged. complete: the same training without dropping, missing ones flagged. zeros: the model of `complete`,
+missing ones filled with zeros and said to be there, as is often done.
 
 Network, data, steps, augmentation and seeds are the same. Every stage continues where it was stopped. `train`
 needs only the prepared cache and torch, so it runs where there are no scans; `score` compares with the truth
-on the images' own grid. A missing sequence is taken away
-from the prepared case: grid and crop are still those of all four, which are skull-stripped alike.
+on the images' own grid. A missing sequence is taken away from the prepared case: grid and crop are still
+those of all four, which are skull-stripped alike.
 """
 
 from __future__ import annotations
@@ -202,9 +201,8 @@ class Bench:
         for case in self.test(fold):
             cached = self.cache.load(case)
             expected, grid = truth(source.study(case), card.labels)
-            box = covering(
-                cached.grid, grid
-            )  # nothing is found outside the prepared head, and no label lies there
+            # nothing is found outside the prepared head, and no label lies there
+            box = covering(cached.grid, grid)
             if np.count_nonzero(expected[box]) != np.count_nonzero(expected):
                 raise ValueError(f"{case}: labels outside the prepared head")
             expected, grid = (

@@ -13,10 +13,8 @@ from slem_app.evaluate.scores import bootstrap
 REGIONS = ("WT", "TC", "ET")
 FULL = "t1n+t1c+t2w+t2f"
 ARMS = ("dropping", "complete", "zeros")
-MOST_LOST, MOST_PAID = (
-    8.0,
-    0.5,
-)  # points: mean over subsets under the full set (WT); full set under that of a training without dropping
+# points: mean over subsets under the full set (WT); full set under that of a training without dropping
+MOST_LOST, MOST_PAID = (8.0, 0.5)
 RFNET = {"WT": 86.98, "TC": 78.23, "ET": 61.47}
 
 

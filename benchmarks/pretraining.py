@@ -1,17 +1,18 @@
 """Does pre-training without labels make a few labels go further? Every pretext x {CFB, plain block} x
 labelled cases x seeds x folds.
 
-    python benchmarks/pretraining.py prepare --setting small --data ../shared/data/brats --runs
-    runs/pretraining
-    python benchmarks/pretraining.py train   --setting small --runs runs/pretraining [--arms slem scratch] [--minutes 9] ...
-    python benchmarks/pretraining.py score   --setting small --data ../shared/data/brats --runs runs/pretraining
-    python benchmarks/pretraining.py table   --setting small      # pretraining_table.py, from results/pretraining.csv, all its settings
+    bench="python benchmarks/pretraining.py"
+    $bench prepare --setting small --data ../shared/data/brats --runs runs/pretraining
+    $bench train   --setting small --runs runs/pretraining [--arms slem scratch] [--minutes 9] ...
+    $bench score   --setting small --data ../shared/data/brats --runs runs/pretraining
+    $bench table   --setting small  # pretraining_table.py, from results/pretraining.csv, all its settings
 
 The same on another organ's cases, in a table of its own (results/pretraining_abdomen.csv): a setting names
 its recipe and its table.
 
     slem demo runs/phantoms --cases 16 --body abdomen
-    python benchmarks/pretraining.py prepare --setting abdomen_tiny --data runs/phantoms --runs runs/pretraining   # then train, score, table
+    $bench prepare --setting abdomen_tiny --data runs/phantoms --runs runs/pretraining
+    # then train, score, table
 
 Everything continues where it was stopped and runs in pieces: by arms, labels, seeds and folds, and for so
 many minutes. `train`, `cost` and `weights` need only the prepared cache and torch, numpy, scipy, safetensors,
@@ -19,11 +20,10 @@ pyyaml, tqdm and tensorboard, so they run on a GPU machine that has neither the 
 compares what they predicted with the truth on the images' own grid.
 
 Within a setting all arms have the same network, data, fine-tuning steps, augmentation and seeds; only the
-initial weights differ, or the
-block at the bottleneck: cfb 1 is the contextual fusion block, cfb 0 a plain residual block of as many
-    weights. Pre-training sees the images
-of the fold's training cases and never those of its test cases; fine-tuning sees n of the training cases,
-nested (the 4 are among the 8). Rates are the recipes' and were tuned for no arm.
+initial weights differ, or the block at the bottleneck: cfb 1 is the contextual fusion block, cfb 0 a plain
+residual block of as many weights. Pre-training sees the images of the fold's training cases and never those
+of its test cases; fine-tuning sees n of the training cases, nested (the 4 are among the 8). Rates are the
+recipes' and were tuned for no arm.
 """
 
 from __future__ import annotations
@@ -142,9 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(bench: Bench, asked: argparse.Namespace) -> None:
     begun, scored = time.monotonic(), known(bench, asked.results)
-    todo = [
-        unit for unit in units(bench, asked) if unit not in scored
-    ]  # rows outlive the runs that they came from
+    # rows outlive the runs that they came from
+    todo = [unit for unit in units(bench, asked) if unit not in scored]
     for number, unit in enumerate(todo, 1):
         if time.monotonic() - begun > 60 * asked.minutes:
             print(

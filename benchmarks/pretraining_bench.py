@@ -165,11 +165,12 @@ class Bench:
         if not this.recipe:
             return None
         seed = seed if self.shared.pretext_per_seed else 0
+        # arms may share it
         same = next(
             name
             for name, other in EVERY.items()
             if (other.recipe, other.pretext) == (this.recipe, this.pretext)
-        )  # arms may share it
+        )
         folder = self.folder / "pretext" / f"{same}-cfb{cfb}-seed{seed}-fold{fold}"
         if not (folder / "model" / "encoder.yaml").exists():
             train, test = self.fold(fold)

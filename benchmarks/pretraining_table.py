@@ -3,8 +3,7 @@
     python benchmarks/pretraining.py table
 
 Differences are paired by case: the mean over seeds of one arm minus that of the other, and the 95 % interval
-    of its mean over cases by
-bootstrap. Settings are never mixed.
+of its mean over cases by bootstrap. Settings are never mixed.
 """
 
 from __future__ import annotations
@@ -21,11 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from page import commit, write_page
 
 BASELINES = ("scratch", "jigen", "multimodal_puzzle", "supervoxel")
-AIMS = {
-    "wt": 2.03,
-    "tc": 3.92,
-    "et": 1.75,
-}  # points, by column; where the paper's abstract claims none there is none
+# points, by column; where the paper's abstract claims none there is none
+AIMS = {"wt": 2.03, "tc": 3.92, "et": 1.75}
 DRAWS = 10_000
 DOCS = Path(__file__).parents[1] / "docs"
 

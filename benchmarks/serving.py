@@ -135,12 +135,15 @@ class Serving:
                 seen.memory[-third:],
             )
         ]
+        who = f"{self.pollers} polling, {self.loaders} loading images, {self.clickers} clicking"
+        kinds = ": " + "; ".join(sorted(set(seen.errors))[:5]) if seen.errors else ""
+        thirds, peak = ", ".join(f"{part:.0f}" for part in memory), max(seen.memory)
         text = f"""# Twenty readers at once
 
 - command: `python benchmarks/serving.py --minutes {self.minutes:g}`
 - date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
 - machine: {machine}, shared with other work: {load}
-- {self.pollers} polling, {self.loaders} loading images, {self.clickers} clicking, for {self.minutes:g} minutes
+- {who}, for {self.minutes:g} minutes
 - {self.studies} phantoms of four series, {"x".join(map(str, self.shape))} voxels
 
 How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the client sees them.
@@ -149,9 +152,9 @@ How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the
 |---|---|---|---|---|
 {chr(10).join(rows)}
 
-- errors: {len(seen.errors)}{": " + "; ".join(sorted(set(seen.errors))[:5]) if seen.errors else ""}; tracebacks in the server's log: {traces}
+- errors: {len(seen.errors)}{kinds}; tracebacks in the server's log: {traces}
 - status polls, all together: p95 {1000 * at(polls, 0.95):.0f} ms (wanted: at most 200 ms)
-- resident memory of the server, median of each third of the time: {", ".join(f"{part:.0f}" for part in memory)} MiB; at most {max(seen.memory):.0f} MiB
+- resident memory of the server, median of each third of the time: {thirds} MiB; at most {peak:.0f} MiB
 """
         print(write_page(self.out, text))
 

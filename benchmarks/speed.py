@@ -6,14 +6,12 @@ cases, one after the other:
 
 - ours: `apps/slem` on a studies folder;
 - stock: MONAI Label's own inference task with the transforms and the network of its DeepEdit sample app
-  (`benchmarks/stock_app`), its input
-  as large as ours, the four sequences of a case stacked into one file, since a stock server sends one file a
-  case.
+  (`benchmarks/stock_app`), its input as large as ours, the four sequences of a case stacked into one file,
+  since a stock server sends one file a case.
 
 Steps, in seconds: read (files to arrays), prepare (to the network's input), network, restore (to the image's
-    grid), write (the result file),
-transfer (all that the client waits beyond these: HTTP, the case list, sending the file). `outside` is
-everything but the network.
+grid), write (the result file), transfer (all that the client waits beyond these: HTTP, the case list, sending
+the file). `outside` is everything but the network.
 
     python benchmarks/speed.py --studies DIR
 """
@@ -112,9 +110,8 @@ class Speed:
             -(-int(np.median([s[axis] for s in sizes])) // step) * step
             for axis, step in enumerate(STOCK_MULTIPLE)
         ]
-        app = shutil.copytree(
-            PROJECT / "benchmarks" / "stock_app", work / "stock_app"
-        )  # the server writes into it
+        # the server writes into it
+        app = shutil.copytree(PROJECT / "benchmarks" / "stock_app", work / "stock_app")
         ids = [grouping.study.id for grouping in groupings]
         with serving(
             app, studies, {"size": ",".join(map(str, size))}, work / "stock.log", self.threads
@@ -283,6 +280,8 @@ def stack(grouping: Grouping, card: Card, path: Path) -> tuple[int, int, int]:
 
 def report(tables: Sequence[Table], card: Card, threads: int) -> str:
     """The page with the tables."""
+    packages = ("torch", "monai", "monailabel")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     lines = [
         "# Speed of a request",
         "",
@@ -292,10 +291,7 @@ def report(tables: Sequence[Table], card: Card, threads: int) -> str:
             f"- machine: {machine()}; threads: {threads or 'as chosen by torch'}; load average at the end "
             f"{os.getloadavg()[0]:.1f}"
         ),
-        (
-            f"- versions: "
-            f"{', '.join(f'{name} {importlib.metadata.version(name)}' for name in ('torch', 'monai', 'monailabel'))}; model {card.name} {card.version}"
-        ),
+        f"- versions: {versions}; model {card.name} {card.version}",
         "",
         (
             "Seconds as the client sees them, median over the requests of a row. How each step is "

@@ -1,8 +1,8 @@
 """Writing a file whole or not at all.
 
 Invariant: at every moment, kill -9 and power failure included, the path holds either what was there before or
-    all of the new content.
-A killed process leaves a hidden part behind, whose name says who wrote it, so that `sweep` can take it away.
+all of the new content. A killed process leaves a hidden part behind, whose name says who wrote it, so that
+`sweep` can take it away.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from slem_app.errors import BadCard, BadLabel
 
 __all__ = ["Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
 
+# request fields of MONAI Label's clients: a label of that name would be overwritten by them
 RESERVED = frozenset(
     [
         "image",
@@ -35,7 +36,7 @@ RESERVED = frozenset(
         "background",
         "foreground",
     ]
-)  # request fields of MONAI Label's clients: a label of that name would be overwritten by them
+)
 
 
 @dataclass(frozen=True)
@@ -242,9 +243,8 @@ def decide_coding(
     declaration.
 
     Value 4 alone decides nothing: it is enhancing tumour until 2021 and the resection cavity in 2024. So a
-        coding is taken only
-    if it is declared, or is the one coding of this layout that fits, or if all that fit give the present
-    values the same meaning.
+    coding is taken only if it is declared, or is the one coding of this layout that fits, or if all that fit
+    give the present values the same meaning.
 
     Args:
         present: label values in the file; 0 is ignored.

@@ -1,9 +1,8 @@
 """From the network's probabilities to exclusive labels on the reference grid.
 
 Invariant: the regions form a tree by the labels they hold (two of them are nested or disjoint), and so does
-    the
-result: a voxel lies in a region only if it lies in the region's parent. Nothing here knows the brain: organs
-    are a tree of depth one.
+the result: a voxel lies in a region only if it lies in the region's parent. Nothing here knows the brain:
+organs are a tree of depth one.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ __all__ = ["PostProcess", "decide", "restore"]
 # network voxels interpolated around those over the threshold; one suffices, since a mean of voxels never
 # exceeds the largest
 MARGIN = 2
-TOUCHING = np.ones(
-    (3, 3, 3), dtype=bool
-)  # corners connect: a thin rim of enhancing tumour hangs together by them
+# corners connect: a thin rim of enhancing tumour hangs together by them
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,8 @@ def decide(
 
     A voxel belongs to a region if its probability reaches the threshold there and in every region around it;
     among regions that exclude each other the most probable one wins. Then it takes the label of the innermost
-    region. A region whose labels all lie in inner regions
-    has no label of its own: its voxels go to the most probable inner region from which they were not dropped,
-        or to the background.
+    region. A region whose labels all lie in inner regions has no label of its own: its voxels go to the most
+    probable inner region from which they were not dropped, or to the background.
 
     Args:
         probabilities: (R, I, J, K) in 0..1, in the order of `labels.regions`.
@@ -238,9 +235,8 @@ def _share_out(
     for mask in kept.values():
         left &= ~mask
     whole = {r: raw[r].any() and not kept[r].any() for r in kept}  # all of it was dropped
-    chance = np.stack(
-        [np.where(raw[r][left] | whole[r], -1.0, probabilities[r][left]) for r in kept]
-    )  # (regions, voxels left)
+    # (regions, voxels left)
+    chance = np.stack([np.where(raw[r][left] | whole[r], -1.0, probabilities[r][left]) for r in kept])
     best = chance.argmax(axis=0)
     for n, mask in enumerate(kept.values()):
         mask[left] = (best == n) & (chance[n] >= 0)

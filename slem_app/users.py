@@ -74,9 +74,8 @@ class UserFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hasher = PasswordHasher()
-        self.nobody = self.hasher.hash(
-            "nobody's password"
-        )  # an unknown name takes as long as a wrong password
+        # an unknown name takes as long as a wrong password
+        self.nobody = self.hasher.hash("nobody's password")
         self.seen: tuple[int, ...] | None = None
         self.known: dict[str, User] = {}
 

@@ -29,9 +29,8 @@ BRAIN = label_set(
     ("necrosis", "edema", "ring"), WT=("necrosis", "edema", "ring"), TC=("necrosis", "ring"), ET=("ring",)
 )
 ORGANS = label_set(("liver", "spleen", "kidney"), liver=("liver",), spleen=("spleen",), kidney=("kidney",))
-UNOWNED = label_set(
-    ("left", "right"), lung=("left", "right"), L=("left",), R=("right",)
-)  # every part of the lung is left or right
+# every part of the lung is left or right
+UNOWNED = label_set(("left", "right"), lung=("left", "right"), L=("left",), R=("right",))
 
 
 def line(*channels: list[float]) -> np.ndarray:

@@ -7,7 +7,7 @@ that app's DynUNet, with four image channels, as its comment says for BraTS, and
 The weights are random: they change what is drawn, not how long it takes.
 
 Settings (`--conf KEY VALUE`): `size` 'I,J,K', voxels of the network's input; `clicks` 'true' for the task's
-    type deepedit, which takes clicks.
+type deepedit, which takes clicks.
 """
 
 from __future__ import annotations

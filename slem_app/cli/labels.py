@@ -288,10 +288,8 @@ def _rows(labels: CaseLabels, case: str) -> Iterator[tuple[str, ...]]:
     )
     for version in labels.store.history(case):
         one = version.record
-        seconds, clicks = (
-            ("" if one.seconds is None else f"{one.seconds:.0f}"),
-            ("" if one.clicks is None else str(one.clicks)),
-        )
+        seconds = "" if one.seconds is None else f"{one.seconds:.0f}"
+        clicks = "" if one.clicks is None else str(one.clicks)
         counts = "yes" if version.folder == counting else ""
         who = "(automatic)" if one.automatic else one.who
         yield (

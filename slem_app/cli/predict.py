@@ -123,11 +123,8 @@ class Predict:
         Raises:
             BadSetting: options that are for files.
         """
-        from slem_app.cli.predict_all import (
-            make_drafts,
-            processes_for,
-            under_torchrun,
-        )  # what trains and what labels, which one case does not need
+        # what trains and what labels, which one case does not need
+        from slem_app.cli.predict_all import make_drafts, processes_for, under_torchrun
 
         if self.format or self.reference or self.series or self.mirror or self.out != Path():
             raise BadSetting(

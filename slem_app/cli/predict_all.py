@@ -120,9 +120,8 @@ def make_drafts(
     join_processes(device)
     try:
         rank, world = ranks()
-        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[
-            0
-        ]  # one list for all, whatever the others have made meanwhile
+        # one list for all, whatever the others have made meanwhile
+        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[0]
         progress = Progress(len(left), report if rank == 0 else None)
         progress.write(0, {}, False)
         with tqdm(total=len(left), desc="drafts", unit="case", disable=rank > 0) as bar:

@@ -58,8 +58,7 @@ class Serve:
 
     studies: str | None = None
     """Folder of studies, in any layout that `slem inspect` understands, or the address of a PACS's DICOMweb
-    (http://HOST:PORT/PATH).
-    Default: three demo studies, two heads and an abdomen, made in the cache folder.
+    (http://HOST:PORT/PATH). Default: three demo studies, two heads and an abdomen, made in the cache folder.
     """
     port: int = 8000
     """TCP port."""
@@ -180,9 +179,8 @@ def demo_studies() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".demo-", dir=folder.parent) as new:
             for name in missing:
-                studies[name](Path(new)).rename(
-                    folder / name
-                )  # so that a start that was interrupted leaves no half a study
+                # so that a start that was interrupted leaves no half a study
+                studies[name](Path(new)).rename(folder / name)
     return folder
 
 
@@ -211,10 +209,8 @@ def wait_until_ready(
     Raises:
         SlemError: it ended or did not answer in time.
     """
-    end, itself = (
-        time.monotonic() + patience,
-        ssl._create_unverified_context(),
-    )  # its certificate is for another name than the one asked here
+    # its certificate is for another name than the one asked here
+    end, itself = time.monotonic() + patience, ssl._create_unverified_context()
     while time.monotonic() < end:
         if server.poll() is not None:
             raise SlemError(f"the server ended while starting: {reason_in(log)}")

@@ -75,9 +75,8 @@ def _cropped(a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "monai.metrics.utils get_mask_edges", FutureWarning
-        )  # MONAI 1.5 and 1.6 warn of a call of their own
+        # MONAI 1.5 and 1.6 warn of a call of their own
+        warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges", FutureWarning)
         yield
 
 

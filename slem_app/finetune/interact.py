@@ -61,12 +61,10 @@ class InteractiveLosses(nn.Module):
         self, network: Segmenter, labels: LabelSet, spacing: Sequence[float], settings: FinetuneSettings
     ) -> None:
         super().__init__()
-        self.network, self.labels, self.spacing, self.settings = (
-            network,
-            labels,
-            np.asarray(spacing, dtype=np.float64),
-            settings,
-        )
+        self.network = network
+        self.labels = labels
+        self.spacing = np.asarray(spacing, dtype=np.float64)
+        self.settings = settings
         views, config = settings.interact.views, network.config
         if config.prompts != channel_count(labels):
             raise BadSetting(

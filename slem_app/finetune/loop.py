@@ -25,11 +25,8 @@ from slem_app.weights.transfer import PARTS
 
 __all__ = ["TrainingFailed", "train"]
 
-TRUNK = (
-    "stem",
-    "levels",
-    "context",
-)  # what a pretext trains and a freeze stops; fusion and decoder must fit the new task
+# what a pretext trains and a freeze stops; fusion and decoder must fit the new task
+TRUNK = ("stem", "levels", "context")
 
 
 def train(
@@ -173,9 +170,8 @@ def _factors(
         if name not in trunk:
             return 1.0
         part, level = name.split(".")[1:3]
-        below = (
-            levels + 1 if part == "stem" else levels - int(level)
-        )  # the bottleneck is one below the decoder
+        # the bottleneck is one below the decoder
+        below = levels + 1 if part == "stem" else levels - int(level)
         return settings.encoder_rate * settings.layer_decay**below
 
     return factor

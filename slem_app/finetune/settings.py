@@ -153,8 +153,7 @@ class FinetuneSettings:
     """Parts that are not taken from a pre-trained encoder: stem, fusion, levels, context, decoder."""
     frozen: float = 0.0
     """Share of the steps, from the first, in which the trunk of the encoder (stem, levels, context, but what
-    is fresh) does not learn.
-    1: never, which probes how good the pre-trained features are.
+    is fresh) does not learn. 1: never, which probes how good the pre-trained features are.
     """
     encoder_rate: float = 1.0
     """Factor of the trunk's learning rate."""

@@ -62,9 +62,8 @@ def write_nrrd(
 
 
 def _geometry(grid: Grid, compress: bool) -> list[str]:
-    directions = " ".join(
-        _vector(LPS * grid.affine[:3, axis]) for axis in range(3)
-    )  # one vector a voxel axis: the affine's columns
+    # one vector a voxel axis: the affine's columns
+    directions = " ".join(_vector(LPS * grid.affine[:3, axis]) for axis in range(3))
     return [
         "NRRD0005",
         "type: uint8",
@@ -120,8 +119,6 @@ def _terminology(label: Label) -> str:
     def code(c: Code) -> str:
         return f"{c.scheme}^{c.value}^{c.meaning}"
 
-    context, anatomy = (
-        "Segmentation category and type - DICOM master list",
-        "Anatomic codes - DICOM master list",
-    )
+    context = "Segmentation category and type - DICOM master list"
+    anatomy = "Anatomic codes - DICOM master list"
     return f"{context}~{code(label.category)}~{code(label.type)}~^^~{anatomy}~^^~^^"

@@ -170,26 +170,18 @@ def _new_instance(image: Dataset, provenance: Provenance) -> FileDataset:
     rois.SOPClassUID, rois.SOPInstanceUID = STRUCTURE_SET, meta.MediaStorageSOPInstanceUID
     rois.InstanceCreationDate = rois.StructureSetDate = rois.SeriesDate = now.strftime("%Y%m%d")
     rois.InstanceCreationTime = rois.StructureSetTime = rois.SeriesTime = now.strftime("%H%M%S")
-    rois.Modality, rois.SeriesInstanceUID, rois.OperatorsName = (
-        "RTSTRUCT",
-        generate_uid(prefix=None),
-        provenance.creator_name,
-    )
-    rois.SeriesNumber, rois.InstanceNumber, rois.SeriesDescription = (
-        provenance.series_number,
-        provenance.instance_number,
-        provenance.description,
-    )
-    rois.Manufacturer, rois.ManufacturerModelName, rois.SoftwareVersions = (
-        MANUFACTURER,
-        MODEL_NAME,
-        provenance.software,
-    )
-    rois.StructureSetLabel, rois.StructureSetName, rois.ApprovalStatus = (
-        "SEGMENTATION",
-        provenance.description,
-        "UNAPPROVED",
-    )
+    rois.Modality = "RTSTRUCT"
+    rois.SeriesInstanceUID = generate_uid(prefix=None)
+    rois.OperatorsName = provenance.creator_name
+    rois.SeriesNumber = provenance.series_number
+    rois.InstanceNumber = provenance.instance_number
+    rois.SeriesDescription = provenance.description
+    rois.Manufacturer = MANUFACTURER
+    rois.ManufacturerModelName = MODEL_NAME
+    rois.SoftwareVersions = provenance.software
+    rois.StructureSetLabel = "SEGMENTATION"
+    rois.StructureSetName = provenance.description
+    rois.ApprovalStatus = "UNAPPROVED"
     return rois
 
 
@@ -206,10 +198,8 @@ def _references(planes: list[Plane]) -> Dataset:
 
 def _image(plane: Plane) -> Dataset:
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
-        plane.image.SOPClassUID,
-        plane.image.SOPInstanceUID,
-    )
+    reference.ReferencedSOPClassUID = plane.image.SOPClassUID
+    reference.ReferencedSOPInstanceUID = plane.image.SOPInstanceUID
     if plane.frame is not None:
         reference.ReferencedFrameNumber = plane.frame + 1
     return reference
@@ -224,11 +214,9 @@ def _code(code: Code) -> Dataset:
 def _roi(label: Label, frame_of_reference: str, provenance: Provenance) -> tuple[Dataset, Dataset, Dataset]:
     """The three items of a label: what it is called, where it is drawn, what it means."""
     roi, drawn, meaning, code = Dataset(), Dataset(), Dataset(), _code(label.type)
-    roi.ROINumber, roi.ReferencedFrameOfReferenceUID, roi.ROIName = (
-        label.value,
-        frame_of_reference,
-        label.name,
-    )
+    roi.ROINumber = label.value
+    roi.ReferencedFrameOfReferenceUID = frame_of_reference
+    roi.ROIName = label.name
     roi.ROIGenerationAlgorithm = provenance.kind
     if provenance.algorithm:
         roi.ROIGenerationDescription = f"{provenance.algorithm} {provenance.version}"[:LONGEST]

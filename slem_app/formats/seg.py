@@ -1,8 +1,7 @@
 """A label map as a DICOM Segmentation (PS3.3 A.51), and back.
 
 Invariant: segment n is label n of the LabelSet, whichever labels the map holds: a label without voxels stays
-    described and has no frames, so that
-no name, code or colour ever moves to another segment.
+described and has no frames, so that no name, code or colour ever moves to another segment.
 """
 
 from __future__ import annotations
@@ -185,10 +184,8 @@ def _refer(seg: Dataset, planes: Mapping[str, Plane]) -> None:
 
 def _reference(plane: Plane) -> Dataset:
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
-        plane.image.SOPClassUID,
-        plane.image.SOPInstanceUID,
-    )
+    reference.ReferencedSOPClassUID = plane.image.SOPClassUID
+    reference.ReferencedSOPInstanceUID = plane.image.SOPInstanceUID
     return reference
 
 

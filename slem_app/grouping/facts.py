@@ -20,9 +20,8 @@ __all__ = ["Facts", "look_at", "normalised", "shortened"]
 
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")  # InPhase, but not regtoFLAIR
 PUNCTUATION = re.compile(r"[_\-.,:;()\[\]{}\s]+")
-GLUED = re.compile(
-    r"(?<![a-z0-9])(s|wip|axial|ax|tra|sag|cor|[23]d|gd|ce|post|pre)?(t[12])(?![0-9])"
-)  # AXT1POST, sT1W, t2f
+# AXT1POST, sT1W, t2f
+GLUED = re.compile(r"(?<![a-z0-9])(s|wip|axial|ax|tra|sag|cor|[23]d|gd|ce|post|pre)?(t[12])(?![0-9])")
 PLANES = ("sagittal", "coronal", "axial")  # by the world axis that runs across the slices
 
 

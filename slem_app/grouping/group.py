@@ -2,8 +2,7 @@
 reason.
 
 Nothing is guessed: a series that fits two sequences, or two series that fit one equally well, are reported
-    and not used until
-the user has chosen.
+and not used until the user has chosen.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 at its start.
 
 The abstract of SLeM (Wang et al., J. CAD & CG 37(3), 2025) says that the CFB "extracts features from tumors
-of various sizes";
-its inside is not public. Here: parallel branches of unlike receptive field, one of them the whole image, and
-    a choice among them
-made at every voxel.
+of various sizes"; its inside is not public. Here: parallel branches of unlike receptive field, one of them
+the whole image, and a choice among them made at every voxel.
 """
 
 from __future__ import annotations

@@ -35,9 +35,8 @@ class Encoder(nn.Module):
             )
             nn.init.zeros_(self.prompt[1].weight)
             nn.init.zeros_(self.prompt[1].bias)
-            self.prompt[1].bias.requires_grad_(
-                False
-            )  # stays zero, so that prompts of all zero are the automatic use for ever
+            # stays zero, so that prompts of all zero are the automatic use for ever
+            self.prompt[1].bias.requires_grad_(False)
         self.down = nn.ModuleList()
         self.levels = nn.ModuleList()
         for level, channels in enumerate(config.channels):

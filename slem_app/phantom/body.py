@@ -267,9 +267,8 @@ def _signal(body: Body, grid: Grid, name: str, organs: np.ndarray) -> np.ndarray
     image *= 1 + np.float32(0.15) * body.bias[name].on(affine, grid.shape)
     image += np.float32(body.ghost[name]) * _ghosts(image, grid)
     noise = rng.standard_normal((2, *grid.shape), dtype=np.float32) * np.float32(body.noise)
-    return np.hypot(image + noise[0], noise[1]) * np.float32(
-        body.gain[name]
-    )  # magnitude of complex noise, Rician
+    # magnitude of complex noise, Rician
+    return np.hypot(image + noise[0], noise[1]) * np.float32(body.gain[name])
 
 
 def _ghosts(image: np.ndarray, grid: Grid) -> np.ndarray:

@@ -20,11 +20,8 @@ from slem_app.types import Grid
 __all__ = ["stored_as", "study_of", "write_dicom", "write_nifti", "write_series"]
 
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
-RESCALE = {
-    "t1c": (0.5, -10.0),
-    "t2f": (0.25, 0.0),
-    "t2": (0.5, 0.0),
-}  # slope and intercept, unlike on purpose; the others' are 1 and 0
+# slope and intercept, unlike on purpose; the others' are 1 and 0
+RESCALE = {"t1c": (0.5, -10.0), "t2f": (0.25, 0.0), "t2": (0.5, 0.0)}
 
 NIFTI_NAMES = {  # layout -> file name of each sequence and of the labels, values of the labels
     "brats2018": (
@@ -91,14 +88,8 @@ SERIES = {  # what a scanner would write, the plane before the description; time
         "ImageType": ["ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW"],
     },
 }
-PLANE = {
-    "S": "AX",
-    "I": "AX",
-    "A": "COR",
-    "P": "COR",
-    "R": "SAG",
-    "L": "SAG",
-}  # side that the slices run to -> plane
+# side that the slices run to -> plane
+PLANE = {"S": "AX", "I": "AX", "A": "COR", "P": "COR", "R": "SAG", "L": "SAG"}
 EXTRAS = {  # series of the same examination that no model should read
     "localizer": {
         "SeriesDescription": "3-plane localizer",
@@ -201,13 +192,11 @@ def write_dicom(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, extr
             backwards=backwards,
         )
     if extras:
-        grid, image = (
-            phantom.grid,
-            next(
-                phantom.images[name]
-                for name in ("t2w", *phantom.images)
-                if phantom.grids.get(name) is phantom.grid
-            ),
+        grid = phantom.grid
+        image = next(
+            phantom.images[name]
+            for name in ("t2w", *phantom.images)
+            if phantom.grids.get(name) is phantom.grid
         )
         thin, middle = np.round(image).astype(np.uint16), grid.shape[2] // 2
         few = grid.crop((0, 0, middle), (*grid.shape[:2], 3))
@@ -233,12 +222,10 @@ def study_of(phantom: Phantom | BodyPhantom, case_id: str) -> Dataset:
     study.StudyDescription, study.AccessionNumber, study.ReferringPhysicianName = phantom.examination, "", ""
     study.StudyInstanceUID = _uid(case_id, "study")
     study.FrameOfReferenceUID, study.PositionReferenceIndicator = _uid(case_id, "frame"), ""
-    study.Modality, study.Manufacturer, study.ManufacturerModelName, study.BodyPartExamined = (
-        "MR",
-        "SLeM Label",
-        "Phantom",
-        phantom.part,
-    )
+    study.Modality = "MR"
+    study.Manufacturer = "SLeM Label"
+    study.ManufacturerModelName = "Phantom"
+    study.BodyPartExamined = phantom.part
     study.MagneticFieldStrength, study.PatientPosition, study.Laterality = 3, "HFS", ""
     return study
 

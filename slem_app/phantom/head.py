@@ -61,9 +61,8 @@ class Waves:
         step = self.vectors @ affine[:3, :3]
         start = self.vectors @ affine[:3, 3] + self.phases
         i, j, k = (np.arange(n) for n in shape)
-        plane = (
-            start[:, None, None] + step[:, 0, None, None] * i[:, None] + step[:, 1, None, None] * j
-        )  # (W, I, J)
+        # (W, I, J)
+        plane = start[:, None, None] + step[:, 0, None, None] * i[:, None] + step[:, 1, None, None] * j
         line = step[:, 2, None] * k  # (W, K)
         left = np.concatenate([np.cos(plane), -np.sin(plane)]).astype(np.float32).reshape(2 * len(start), -1)
         right = np.concatenate([np.cos(line), np.sin(line)]).astype(np.float32)
@@ -191,9 +190,8 @@ def _anatomy(head: Head, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray
     brain = depth + 0.008 * folds > 0
     grey = _soft(0.13 + 0.05 * folds - depth, 0.03)
     csf = _soft(0.055 - depth - 0.05 * np.abs(folds), 0.02)
-    csf = np.maximum(
-        csf, _soft(1.4 - np.abs(x), 1.0) * _soft(0.45 - depth, 0.1)
-    )  # fissure between the hemispheres
+    # fissure between the hemispheres
+    csf = np.maximum(csf, _soft(1.4 - np.abs(x), 1.0) * _soft(0.45 - depth, 0.1))
     for side in (-1, 1):
         nucleus = _ellipsoid(axes, np.array([side * 22, 2, -4]), np.array([10, 18, 12]))
         grey = np.maximum(grey, _soft(nucleus, 0.15))

@@ -3,9 +3,8 @@ label that is shown where it was clicked.
 
 A linear discriminant (Fisher 1936) of this patient's own tissue: one class is what shows the click's label
 already and the network is sure of, with the clicked place; the other what shows the label that the reader
-took away. The log-likelihood ratio counts relative to that of the
-clicked place: a voxel that looks more like the label than the click does follows it more readily, one that
-    looks less like it less so. How it was chosen:
+took away. The log-likelihood ratio counts relative to that of the clicked place: a voxel that looks more like
+the label than the click does follows it more readily, one that looks less like it less so. How it was chosen:
 docs/decisions/0007-looks-count-in-a-correction.md and 0008.
 """
 
@@ -71,9 +70,8 @@ class Maps:
 
     def at(self, voxels: np.ndarray) -> np.ndarray:
         """(F, n) of voxels (n, 3) of the crop, linear between the maps' own."""
-        places = (
-            2 * (voxels + self.start + 0.5) / (np.array(self.values.shape[1:]) * self.stride) - 1
-        )  # in half lengths from the middle
+        # in half lengths from the middle
+        places = 2 * (voxels + self.start + 0.5) / (np.array(self.values.shape[1:]) * self.stride) - 1
         where = torch.from_numpy(places[:, ::-1].astype(np.float32))[None, None, None]  # torch counts K first
         maps = torch.from_numpy(self.values)[None]
         return functional.grid_sample(

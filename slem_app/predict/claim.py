@@ -4,13 +4,11 @@ The correction is like that of a Gaussian process: where a decision of the netwo
 label falls short at the prompt, what it lacks is added there, and less so with the distance in space and in
 intensity; decisions that were right stay (who says that this core is edema says nothing of the edema's outer
 border). Voxels that are about as likely as the clicked one, near it and look like it, follow; voxels of which
-the network is surer, or that look different, stay. Most errors are shells around a border that
-runs too far in or out, hence two scales: one for what is clicked, a wider and weaker one for the border
-    around.
+the network is surer, or that look different, stay. Most errors are shells around a border that runs too far
+in or out, hence two scales: one for what is clicked, a wider and weaker one for the border around.
 
 The numbers were chosen on 16 cases of BraTS with models that had not seen them (a flat optimum: half or twice
-of any changes little). Learning
-them instead brought no more: docs/decisions/0009.
+of any changes little). Learning them instead brought no more: docs/decisions/0009.
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ def margins(logits: np.ndarray, labels: LabelSet, label: str, threshold: float =
     regions gives it.
 
     The decisions are: into each region around the label, not into the regions inside it, and rather than into
-        a disjoint neighbour.
+    a disjoint neighbour.
 
     Args:
         logits: (R, I, J, K) in the order of `labels.regions`.
@@ -213,8 +211,7 @@ def _beyond(showing: np.ndarray, spacing: np.ndarray, limit: float = np.inf) -> 
         (slice(max(0, s.start - m), s.stop + m) for s, m in zip(occupied(part), size))
         for part, size in ((showing, more), (~showing, (1, 1, 1)))
     )
-    box = tuple(
-        slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*within)
-    )  # holds what is nearest to each of its voxels
+    # holds what is nearest to each of its voxels
+    box = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*within))
     found[box] = ndimage.distance_transform_edt(~showing[box], sampling=spacing)
     return found

@@ -175,9 +175,8 @@ class Predictor:
             BadVolume, BadGrid: a series that cannot be used.
             BadSetting: registration is wanted but SimpleITK is not installed.
         """
-        from slem_app.volumes.read import (
-            read_all,
-        )  # a training server predicts from its cache and has no image readers
+        # a training server predicts from its cache and has no image readers
+        from slem_app.volumes.read import read_all
 
         timings: dict[str, float] = {}
         series = {name: one for name, one in grouping.sequences.items() if name in self.card.sequences}
@@ -270,9 +269,8 @@ def best_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device.type == "cpu":
-        known = (
-            torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        )  # older ones do not tell
+        # older ones do not tell
+        known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
     return "float32"
 

@@ -10,8 +10,7 @@ prompt's label (of two prompts on one voxel the later holds); outside `Result.ch
 bit the one before; labels that a box limits lie inside it. A correction only ever spreads the label that was
 pointed at, in one piece with the prompt and over what shows the label that the prompt corrects (a click that
 turns edema into core takes no enhancing tumor), and stays clear of what other prompts claim: so no click
-undoes an earlier one.
-A removed prompt is not undone here: go back to the result before it, or `replay`.
+undoes an earlier one. A removed prompt is not undone here: go back to the result before it, or `replay`.
 
 A model without prompt channels is refined by its automatic probabilities, the images and the prompts alone
 (`claim`); one with them looks again at a view around the new prompts. `Refiner` keeps no state between calls;
@@ -418,9 +417,8 @@ class Refiner:
         for other in others:
             if (theirs := claim(other, grid, images, self.settings.claim)) is not None:
                 there = _mean_at(shown, other, grid)
-                decision = (
-                    there.argmin()
-                )  # the other prompt's place stays as it is by the decision that is nearest to it already
+                # the other prompt's place stays as it is by the decision that is nearest to it already
+                decision = there.argmin()
                 held[decision] = np.maximum(
                     held[decision], max(0.0, there[decision] + self.settings.claim.surplus) * theirs
                 )

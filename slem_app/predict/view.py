@@ -127,9 +127,8 @@ def view(
         np.ceil((need.max() if settings.cube else need) / multiple).astype(int) * multiple, largest
     )
     start = (low + high) // 2 - size // 2
-    edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(
-        0
-    )  # the prompts stay off the view's faces
+    # the prompts stay off the view's faces
+    edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(0)
     start = np.clip(start, index.max(axis=0) + 1 + edge - size, index.min(axis=0) - edge)
     start = _clamped(start, size, np.array(grid.shape)) // stride * stride
     box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, size))

@@ -31,8 +31,7 @@ def words(kind: str, blocks: int, present: tuple[int, ...]) -> np.ndarray:
     - 'all': every combination.
     - 'even': the even permutations, any two of which differ in at least three blocks.
     - 'mds': a Reed-Solomon code, words (f(0), f(1), ...) of all f = a + b x over the field of as many
-      elements as there are sequences;
-      any two differ in all blocks but one.
+      elements as there are sequences; any two differ in all blocks but one.
 
     A case that lacks sequences has fewer words: 'even' and 'mds' then fall back to 'permutations' of what is
     there.
@@ -89,9 +88,8 @@ def word_count(kind: str, blocks: int, sequences: int) -> int:
         return m * m
     if b <= m:
         return math.perm(m, b)
-    return sum(
-        (-1) ** k * math.comb(m, k) * (m - k) ** b for k in range(m + 1)
-    )  # surjections, by inclusion and exclusion
+    # surjections, by inclusion and exclusion
+    return sum((-1) ** k * math.comb(m, k) * (m - k) ** b for k in range(m + 1))
 
 
 def draw_word(kind: str, blocks: int, present: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -2,10 +2,9 @@
 case.
 
 Invariants: everything is immutable, `Prompts` keeps the order in which its entries came, and where two
-    entries contradict each other in one
-voxel the later one holds. A prompt is made from voxel indices of the image that the reader LOOKS AT, with
-that image's grid; whatever is wrong with it (outside, not whole, unknown label) is refused there, so a
-`Prompts` is always usable.
+entries contradict each other in one voxel the later one holds. A prompt is made from voxel indices of the
+image that the reader LOOKS AT, with that image's grid; whatever is wrong with it (outside, not whole, unknown
+label) is refused there, so a `Prompts` is always usable.
 """
 
 from __future__ import annotations

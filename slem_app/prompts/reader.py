@@ -3,8 +3,8 @@ reader would.
 
 An error is a connected piece of one true label where something else is shown. The worst one is that whose
 mending gains most Dice, summed over the regions ('share'), or the largest in mm3 ('volume'). The click falls
-into its interior: among the voxels nearly as deep as the deepest.
-Works on any grid: the network's in training, the reference's in evaluation.
+into its interior: among the voxels nearly as deep as the deepest. Works on any grid: the network's in
+training, the reference's in evaluation.
 """
 
 from __future__ import annotations

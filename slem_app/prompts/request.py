@@ -2,8 +2,8 @@
 of one label; `roi`; scribbles.
 
 Indices are always those of the displayed image (the one whose id is in the request). Keys that are settings
-are passed over, but a list of
-points under an unknown name is an error: a misspelt label must not lose its clicks silently.
+are passed over, but a list of points under an unknown name is an error: a misspelt label must not lose its
+clicks silently.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from slem_app.types import Grid
 
 __all__ = ["read_box", "read_clicks", "read_scribbles"]
 
-PAINTED = (
-    "foreground_scribbles",
-    "background_scribbles",
-)  # Slicer's names for what is painted; other segments are the existing result
+# Slicer's names for what is painted; other segments are the existing result
+PAINTED = ("foreground_scribbles", "background_scribbles")
 
 
 def read_clicks(params: Mapping[str, Any], labels: LabelSet, grid: Grid) -> tuple[Click, ...]:

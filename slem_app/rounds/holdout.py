@@ -73,9 +73,8 @@ def split(cases: Sequence[str], file: Path | None, share: float = 0.2) -> HoldOu
     pinned = _pinned(file) if file else {}
     kept = _decided(file) if file else {}
     known = {**kept, **pinned}
-    learnt = {
-        case: TRAIN for case in ids if pinned.get(case) == TRAIN
-    }  # stays so when the user takes it off his list
+    # stays so when the user takes it off his list
+    learnt = {case: TRAIN for case in ids if pinned.get(case) == TRAIN}
     decided = {**kept, **learnt, **_decide([case for case in ids if case not in known], known, ids, share)}
     if file and decided != kept:
         _keep(file, decided)

@@ -203,18 +203,16 @@ class RoundFolder:
         Raises:
             StorageFailed: the disk refused.
         """
-        folder = cls(
-            Path(job.root) / "rounds" / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}"
-        )  # names sort by time
+        # names sort by time
+        folder = cls(Path(job.root) / "rounds" / f"{datetime.now():%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:4]}")
         try:
             folder.path.mkdir(parents=True)
             write_file(
                 folder.path / "job.json",
                 json.dumps({"job": dataclasses.asdict(job), "request": dict(request)}, indent=1).encode(),
             )
-            folder.reserve.write_bytes(
-                bytes(64 * 1024)
-            )  # given back where the disk is full, so that the reason can still be told
+            # given back where the disk is full, so that the reason can still be told
+            folder.reserve.write_bytes(bytes(64 * 1024))
         except OSError as error:
             raise StorageFailed(
                 f"{folder.path} cannot be written: {error.strerror or error}: free space, then train again"

@@ -121,8 +121,7 @@ def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int
     old = sorted(rng.permutation(old)[:room].tolist()) if len(old) > room else old
     often_new = often_old = 1
     if new and old and 0 < new_share < 1:
-        wanted = (
-            new_share / (1 - new_share) * len(old) / len(new)
-        )  # turns of a new case for one turn of an old one
+        # turns of a new case for one turn of an old one
+        wanted = new_share / (1 - new_share) * len(old) / len(new)
         often_new, often_old = (max(1, round(wanted)), 1) if wanted >= 1 else (1, max(1, round(1 / wanted)))
     return Mixture(tuple(new), tuple(old), tuple(sorted([*new * often_new, *old * often_old])))

@@ -185,9 +185,10 @@ def _features(predictor: Predictor, prepared: Prepared, likely: np.ndarray) -> n
     any region.
     """
     box = _window(likely, predictor.inference.one_pass, predictor.inference.window)
+    # 1 M I J K
     images = torch.from_numpy(np.ascontiguousarray(prepared.images[(slice(None), *box)]))[None].to(
         predictor.device
-    )  # 1 M I J K
+    )
     present = torch.from_numpy(prepared.present)[None].to(predictor.device)
     with torch.inference_mode(), predictor.autocast():
         deepest = predictor.network.encoder(images, present)[-1][0].float()  # C i j k

@@ -253,9 +253,8 @@ class Serving:
             )
         labels = self.automatic[shown.making.model].predictor.card.labels
         info = {"client_id": client_id, "model": shown.making.model}
-        record = replace(
-            self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC
-        )  # a reader has looked at it, and so it is his
+        # a reader has looked at it, and so it is his
+        record = replace(self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC)
         version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
         told = self.saved(case.id).get("dicom", {})
         return {
@@ -348,8 +347,8 @@ class Serving:
         name is taken for the first of `likely`.
 
         MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this
-        machine from a client. Here
-        only paths count that it has made itself: of a session, or of a file sent with the request.
+        machine from a client. Here only paths count that it has made itself: of a session, or of a file sent
+        with the request.
         """
         image = str(request.get("image") or "")
         if not image:

@@ -80,10 +80,8 @@ class CaseLabels:
         """The studies, opened when the first of them is asked for."""
         if not is_address(self.studies):
             return open_source(self.studies, self.coding)
-        from slem_app.studies.dicomweb import (
-            PACS_FOLDER,
-            DicomWebSource,
-        )  # only here: folders need no DICOMweb client
+        # only here: folders need no DICOMweb client
+        from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
         from slem_app.studies.file_cache import FileCache
         from slem_app.studies.pacs import Pacs
 

@@ -4,10 +4,9 @@
 
 A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as
 the last step. So whatever happens to the process or the machine, a version is there completely or not at all,
-and earlier ones are never touched. Two processes may
-save at the same time: a rename onto a number that is taken fails, and the next number is tried. So two
-    readers of one case have versions of
-their own, and which of the final ones counts is decided by one rule (`counting`).
+and earlier ones are never touched. Two processes may save at the same time: a rename onto a number that is
+taken fails, and the next number is tried. So two readers of one case have versions of their own, and which of
+the final ones counts is decided by one rule (`counting`).
 """
 
 from __future__ import annotations

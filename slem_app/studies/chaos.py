@@ -2,9 +2,9 @@
 Ground/*.png beside it.
 
 A series is a folder: the files' UIDs do not tell the images apart (in- and out-phase share theirs, and some
-    copies of the set have others in
-every file). T1-DUAL and T2-SPIR were taken in breath-holds of their own and have a truth each, so a patient
-is one case with the truth of T1-DUAL, and the other sequences that have a truth are its `Study.parts`.
+copies of the set have others in every file). T1-DUAL and T2-SPIR were taken in breath-holds of their own and
+have a truth each, so a patient is one case with the truth of T1-DUAL, and the other sequences that have a
+truth are its `Study.parts`.
 """
 
 from __future__ import annotations

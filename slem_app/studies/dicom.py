@@ -132,9 +132,8 @@ def _names(places: Places, root_name: str) -> dict[str, str]:
     common = {uid: Path(os.path.commonpath(folders)).parts for uid, folders in places.items()}
     if len(places) == 1 and not next(iter(common.values())):
         return {uid: plain_id(root_name) for uid in places}
-    inside = Counter(
-        parts[:k] for parts in common.values() for k in range(1, len(parts) + 1)
-    )  # studies in or below each folder
+    # studies in or below each folder
+    inside = Counter(parts[:k] for parts in common.values() for k in range(1, len(parts) + 1))
     names = {}
     for uid, parts in common.items():
         if parts and inside[parts[:1]] == 1:

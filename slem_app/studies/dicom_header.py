@@ -115,9 +115,8 @@ REAL = frozenset(
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 WANTED = {Tag(key): key for key in TAGS}
 STUDY_UID = Tag("StudyInstanceUID")
-STUDY_UID_BYTES = re.compile(
-    rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL
-)  # explicit or implicit VR, length
+# explicit or implicit VR, length
+STUDY_UID_BYTES = re.compile(rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL)
 OTHER_STUDIES = b"\x08\x00\x00\x12"  # a sequence before it that may hold other studies' UIDs
 PROBED = 8192
 BROKEN = (
@@ -135,12 +134,8 @@ BROKEN = (
     *(NotImplementedError, RecursionError, struct.error),
 )
 """What pydicom raises for files that are damaged or break the standard."""
-TELLING = (
-    InvalidDicomError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)  # their texts hold nothing of the header
+# their texts hold nothing of the header
+TELLING = (InvalidDicomError, EOFError, NotImplementedError, RuntimeError)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 

@@ -2,7 +2,7 @@
 its frames.
 
 Nothing is decoded: frames keep the transfer syntax of the file, which is told with them. Pixels are never
-    part of a header here.
+part of a header here.
 """
 
 from __future__ import annotations

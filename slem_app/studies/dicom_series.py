@@ -3,8 +3,8 @@ or several images of the same slices.
 
 Some data sets give one UID to several images: CHAOS's in- and out-phase, multi-echo, magnitude and phase,
 dynamic series. So a group whose slice positions repeat is split by the first property below that tells its
-images apart. A group whose positions do
-not repeat is never split: discs spread the slices of one image over many folders.
+images apart. A group whose positions do not repeat is never split: discs spread the slices of one image over
+many folders.
 """
 
 from __future__ import annotations
@@ -152,8 +152,7 @@ def _without_copies(parts: Mapping[str, list[Header]]) -> dict[str, list[Header]
     """The parts without those that only repeat files of a larger one (a folder that was copied).
 
     Whole parts, not single slices: two images may well have the same slice of empty air, and some data sets
-        reuse even the
-    SOPInstanceUID for other pixels.
+    reuse even the SOPInstanceUID for other pixels.
     """
     kept: dict[str, list[Header]] = {}
     for word in sorted(parts, key=lambda word: (-len(parts[word]), word)):

@@ -2,8 +2,8 @@
 longest given up first.
 
 A file appears by one rename, whole. A folder in use is never given up, so the limit may be passed while more
-than that is needed at once. Several
-processes may share a cache: one of them may give up what another has fetched, which is then fetched again.
+than that is needed at once. Several processes may share a cache: one of them may give up what another has
+fetched, which is then fetched again.
 """
 
 from __future__ import annotations

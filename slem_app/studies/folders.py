@@ -15,9 +15,8 @@ from slem_app.studies.source import StudySource
 __all__ = ["FolderSource", "visible_folders"]
 
 DEPTH = 3  # root/HGG/patient/nifti
-NO_CASES = frozenset(
-    {"labels", "labelsTr", "labelsTs", "derivatives"}
-)  # results and truths, some of them written by servers
+# results and truths, some of them written by servers
+NO_CASES = frozenset({"labels", "labelsTr", "labelsTs", "derivatives"})
 
 
 def visible_folders(folder: Path) -> tuple[list[str], list[str]]:

@@ -17,13 +17,15 @@ from slem_app.studies.series import Series, Study
 
 __all__ = ["CaseFiles", "cases_in", "is_label", "plain_id", "scheme", "study_of", "unique"]
 
+# CASE_SEQ: how files of many cases lie beside each other
 ENDING = re.compile(
     r"^(?P<case>.+)[_\-.](?P<suffix>(?:t1|t2)[a-z]*|flair|fla|flr|pdw?|dwi|adc|swi|seg(?:mentation)?|labels?|mask|gt|\d{4})$",
     re.IGNORECASE,
-)  # CASE_SEQ: how files of many cases lie beside each other
+)
+# says nothing of a patient
 NO_CASE = re.compile(
     r"(?:(?:pre|post|ax|axial|tra|sag|cor|2d|3d|mri?|raw|t1|t2|flair)\w?[_\-. ]*)+", re.IGNORECASE
-)  # says nothing of a patient
+)
 BRATS = {
     "brats2018": re.compile(r"^(?P<case>.+)_(?P<suffix>t1|t1ce|t2|flair|seg)$", re.IGNORECASE),
     "brats2023": re.compile(r"^(?P<case>.+)-(?P<suffix>t1n|t1c|t2w|t2f|seg)$", re.IGNORECASE),

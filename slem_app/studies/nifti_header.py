@@ -22,20 +22,10 @@ from slem_app.types import Grid
 __all__ = ["ENDINGS", "grid", "is_nifti", "sidecar", "stem"]
 
 ENDINGS = (".nii.gz", ".nii")
-BROKEN = (
-    ImageFileError,
-    HeaderDataError,
-    EOFError,
-    OSError,
-    ValueError,
-    zlib.error,
-    struct.error,
-)  # what a damaged file makes nibabel raise
-SECONDS = (
-    "EchoTime",
-    "RepetitionTime",
-    "InversionTime",
-)  # BIDS and dcm2niix write seconds where DICOM has milliseconds
+# what a damaged file makes nibabel raise
+BROKEN = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error, struct.error)
+# BIDS and dcm2niix write seconds where DICOM has milliseconds
+SECONDS = ("EchoTime", "RepetitionTime", "InversionTime")
 
 
 def is_nifti(name: str) -> bool:

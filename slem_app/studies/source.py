@@ -104,7 +104,7 @@ def files_state(study: Study) -> Hashable:
     gone.
 
     Of DICOM all files of the folders count: one that could not be read, because it was still being copied,
-        may be whole by now.
+    may be whole by now.
     """
     try:
         folders = folders_of(study)

@@ -43,9 +43,8 @@ def ranks() -> tuple[int, int]:
 def join_processes(device: str) -> None:
     """Join the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs."""
     if device.startswith("cuda"):
-        torch.cuda.set_device(
-            device
-        )  # NCCL talks over the current GPU, which is the first one of all until told otherwise
+        # NCCL talks over the current GPU, which is the first one of all until told otherwise
+        torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         # DistributedDataParallel imports torch._dynamo, which keeps whatever group there is at that time
         # alive for good, and the group its threads

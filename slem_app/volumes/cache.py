@@ -1,8 +1,7 @@
 """Prepared cases on disk for training: memory-mapped, so memory does not grow with their number.
 
 One folder a case: images.npy (float16), regions.npy (uint8, 255 = wholly inside), meta.json. A folder is
-    written beside its place
-and renamed, so a half-written case is never read.
+written beside its place and renamed, so a half-written case is never read.
 """
 
 from __future__ import annotations

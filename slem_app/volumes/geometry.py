@@ -78,9 +78,8 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
         return result
     result = array.transpose(sources)  # its axes now run in the target's order
     stored = np.argsort([-abs(stride) for stride in result.strides], kind="stable")
-    result = result.transpose(
-        stored
-    )  # slowest axis first: numpy would copy a NIfTI's Fortran order at every step
+    # slowest axis first: numpy would copy a NIfTI's Fortran order at every step
+    result = result.transpose(stored)
     for place, axis in enumerate(stored):
         along = sources[axis]
         positions = matrix[along, axis] * np.arange(target.shape[axis]) + matrix[along, 3]
@@ -132,9 +131,8 @@ def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill
     outside = (positions < -0.5) | (positions > last + 0.5)
     shape = [1, 1, 1]
     shape[axis] = len(positions)
-    rounded = np.floor(
-        positions + 0.5
-    )  # as scipy does; numpy would round halves to even, by turns up and down
+    # as scipy does; numpy would round halves to even, by turns up and down
+    rounded = np.floor(positions + 0.5)
     if order == 0 or np.abs(positions - rounded).max() < ALIGNED:
         result = array.take(np.clip(rounded, 0, last).astype(np.intp), axis=axis)
     else:

@@ -17,12 +17,8 @@ from slem_app.types import Grid
 
 __all__ = ["read_png"]
 
-UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-)  # what Pillow raises for damaged files
+# what Pillow raises for damaged files
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 GREY = ("1", "L", "P", "I", "I;16")
 
 

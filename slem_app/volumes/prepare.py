@@ -216,17 +216,16 @@ def _compact(mask: np.ndarray) -> bool:
             planes[:, :, 1:] != planes[:, :, :-1]
         )
         ratios.append(changes / 2 / max(1, np.count_nonzero(planes)))
-    return float(np.median(ratios)) < max(
-        COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3)
-    )  # a small head is nearly all surface
+    # a small head is nearly all surface
+    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3))
 
 
 def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
     """Where the head is: (I, J, K) bool.
 
     In a skull-stripped volume all that differs from its constant background; else the largest part above
-    `levels.head`, with what it
-    encloses in an axial plane: dark fluid in an image that ends at the neck is open to below.
+    `levels.head`, with what it encloses in an axial plane: dark fluid in an image that ends at the neck is
+    open to below.
 
     Raises:
         BadVolume: nothing stands out.
@@ -267,9 +266,8 @@ def _resample(volume: Volume, target: Grid, levels: Levels) -> np.ndarray:
     Only the part of the volume that holds anything is looked at: the rest would give the background, and cost
     most of the time.
     """
-    along = np.abs(
-        target.affine[:3, :3].T @ volume.grid.axes
-    )  # mm of each target step along each source axis
+    # mm of each target step along each source axis
+    along = np.abs(target.affine[:3, :3].T @ volume.grid.axes)
     sigma = np.where(
         along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0
     )

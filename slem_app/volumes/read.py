@@ -20,13 +20,8 @@ from slem_app.volumes.prepare import Volume
 
 __all__ = ["read", "read_all", "read_labels"]
 
-UNREADABLE = (
-    ImageFileError,
-    EOFError,
-    OSError,
-    zlib.error,
-    ValueError,
-)  # what nibabel raises for damaged files
+# what nibabel raises for damaged files
+UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, ValueError)
 
 
 def read(series: Series) -> Volume:

@@ -6,9 +6,8 @@ one that is served.
     <root>/<name>/served.json
 
 Invariant: at every moment, kill -9, power failure and a full disk included, `served.json` names a complete
-    version or is not there, which means
-version 0. A version is made in a hidden folder, brought to the disk, read back and renamed; only then is
-`served.json` replaced.
+version or is not there, which means version 0. A version is made in a hidden folder, brought to the disk,
+read back and renamed; only then is `served.json` replaced.
 """
 
 from __future__ import annotations

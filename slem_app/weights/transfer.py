@@ -62,13 +62,8 @@ PARTS = {
 }
 """Parts of the network by the beginnings of their weights' names."""
 ALWAYS_NEW = ("head.", "deep_heads.", "encoder.prompt.")  # no pretext has them
-FREE = (
-    "sequences",
-    "regions",
-    "prompts",
-    "deep_supervision",
-    "prior",
-)  # may differ between pretext and segmenter
+# may differ between pretext and segmenter
+FREE = ("sequences", "regions", "prompts", "deep_supervision", "prior")
 
 
 @dataclass(frozen=True)
@@ -260,9 +255,8 @@ def transfer(
     if PROJECT in state:
         state |= _slots(parent.card, state, wanted, tuple(sequences))
     if parent.card.slots == 1:
-        state = {
-            name: tensor for name, tensor in state.items() if name not in MISSING
-        }  # of a slot that is never missing
+        # of a slot that is never missing
+        state = {name: tensor for name, tensor in state.items() if name not in MISSING}
     may_be_new = (
         *ALWAYS_NEW,
         *left_out,

@@ -40,7 +40,6 @@ def test_it_makes_a_model_that_says_in_its_first_line_what_it_was_trained_on(
     card = load_model(tmp_path / "model").card
     assert card.description.startswith(demo_abdomen.FIRST_LINE)
     assert (card.name, card.version, card.network.prompts) == ("slem_abdomen", "2", 10)
-    assert (
-        card.figures["phantoms not trained on"] == 2
-    )  # one patient, whose two breath-holds have a truth each
+    # one patient, whose two breath-holds have a truth each
+    assert card.figures["phantoms not trained on"] == 2
     assert (tmp_path / "model" / card.file).stat().st_size <= 6 * 2**20

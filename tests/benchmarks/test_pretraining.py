@@ -20,9 +20,11 @@ SCRIPT = PROJECT / "benchmarks" / "pretraining.py"
 ON_A_TRAINING_SERVER = """
 import runpy, sys
 
+ABSENT = "nibabel pydicom monai monailabel SimpleITK skimage tyro fastapi highdicom".split()
+
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("nibabel", "pydicom", "monai", "monailabel", "SimpleITK", "skimage", "tyro", "fastapi", "highdicom"):
+        if name.split(".")[0] in ABSENT:
             raise ImportError(f"a training server has no {name}")
 
 sys.meta_path.insert(0, Absent())
@@ -152,12 +154,8 @@ def test_another_organ_has_a_table_of_its_own(tmp_path: Path, bench, monkeypatch
     same = ["--setting", "quick", "--runs", str(tmp_path / "runs"), "--threads", "1"]
     data = ["--data", str(tmp_path / "studies")]
     pretraining.main(["prepare", *same, *data])
-    assert pretraining.Bench("quick", tmp_path / "runs").cache.ids() == (
-        "1",
-        "2",
-        "3",
-        "4",
-    )  # patients, not their T2 with a truth of its own
+    # patients, not their T2 with a truth of its own
+    assert pretraining.Bench("quick", tmp_path / "runs").cache.ids() == ("1", "2", "3", "4")
     some = [
         "--arms",
         *(arm for arm in pretraining.ARMS if arm != "scratch_longer"),
@@ -179,9 +177,8 @@ def test_another_organ_has_a_table_of_its_own(tmp_path: Path, bench, monkeypatch
     assert {row["case"] for row in rows} == {"1", "3"}
     curves = list(csv.DictReader((tmp_path / "pretraining_abdomen_curves.csv").read_text().splitlines()))
     chances = {row["arm"]: float(row["chance"]) for row in curves if row["chance"]}
-    assert chances["slem"] == pytest.approx(
-        1 / 36, abs=1e-4
-    )  # three sequences over four blocks, each at least once
+    # three sequences over four blocks, each at least once
+    assert chances["slem"] == pytest.approx(1 / 36, abs=1e-4)
     assert (tmp_path / "pretraining_abdomen_sizes.csv").read_text().startswith("case,liver_ml\n1,")
     pretraining.main(["table", *same])
     text = (tmp_path / "pretraining_abdomen.md").read_text()
@@ -332,9 +329,8 @@ def test_differences_are_paired_by_case_and_seed(bench) -> None:
                     "et": "0.5",
                 }
             )
-    rows.append(
-        {"arm": "slem", "cfb": "1", "seed": "7", "case": "a", "wt": "0", "tc": "0", "et": "0"}
-    )  # a seed that scratch has not run
+    # a seed that scratch has not run
+    rows.append({"arm": "slem", "cfb": "1", "seed": "7", "case": "a", "wt": "0", "tc": "0", "et": "0"})
     mean, low, high, count = pretraining_table.Figures(rows).difference(("slem", 1), ("scratch", 1), "wt")
     assert (mean, low, high) == pytest.approx((0.11, 0.11, 0.11))
     assert count == 3

@@ -40,16 +40,27 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 VIEWPORT = """() => {
     const {viewportGridService, cornerstoneViewportService, displaySetService} = window.services;
-    const id = viewportGridService.getActiveViewportId(), viewport = cornerstoneViewportService.getCornerstoneViewport(id);
-    const set = displaySetService.getDisplaySetByUID(viewportGridService.getState().viewports.get(id).displaySetInstanceUIDs[0]);
-    return {viewport, set};
+    const id = viewportGridService.getActiveViewportId();
+    const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+    const [uid] = viewportGridService.getState().viewports.get(id).displaySetInstanceUIDs;
+    return {viewport, set: displaySetService.getDisplaySetByUID(uid)};
 }"""
+READY = """() => {
+    const engine = window.services?.cornerstoneViewportService?.getRenderingEngine();
+    return engine?.getViewports()?.[0]?.getImageData?.();
+}"""
+BOX = f"""() => {{
+    const box = ({VIEWPORT})().viewport.element.getBoundingClientRect();
+    return [box.x, box.y, box.width, box.height];
+}}"""
 SHOWN = """() => {
     const {segmentationService} = window.services, volume = segmentationService.getLabelmapVolume('1');
     const voxels = Uint8Array.from(volume.voxelManager.getCompleteScalarDataArray());
     let text = '';
-    for (let k = 0; k < voxels.length; k += 8192) text += String.fromCharCode(...voxels.subarray(k, k + 8192));
-    const names = Object.values(segmentationService.getSegmentation('1').segments).filter(Boolean).map(one => [one.segmentIndex, one.label]);
+    for (let k = 0; k < voxels.length; k += 8192)
+        text += String.fromCharCode(...voxels.subarray(k, k + 8192));
+    const segments = Object.values(segmentationService.getSegmentation('1').segments).filter(Boolean);
+    const names = segments.map(one => [one.segmentIndex, one.label]);
     return {voxels: btoa(text), names, size: [...volume.dimensions], spacing: [...volume.spacing],
             direction: [...volume.direction], origin: [...volume.origin]};
 }"""
@@ -57,7 +68,8 @@ SHOWN = """() => {
 FORGET = """() => {
     const {cache} = window.cornerstone, {state} = window.cornerstoneTools.segmentation;
     const [one] = window.services.segmentationService.getSegmentations();
-    const slice = cache.getImage(state.getSegmentation(one.segmentationId).representationData.Labelmap.imageIds.at(-1)).referencedImageId;
+    const ids = state.getSegmentation(one.segmentationId).representationData.Labelmap.imageIds;
+    const slice = cache.getImage(ids.at(-1)).referencedImageId;
     if (cache.getImage(slice)) cache.removeImageLoadObject(slice);
 }"""
 
@@ -82,9 +94,7 @@ class Viewer:
         """Load a study and wait until its first image is on the screen."""
         self.page.goto(f"{self.url}/ohif/monai-label?StudyInstanceUIDs={study}", wait_until="commit")
         self.page.wait_for_selector("#monailabelServerURL")
-        self.page.wait_for_function(
-            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
-        )
+        self.page.wait_for_function(READY)
 
     def show(self, description: str) -> None:
         """Bring a series into the viewport: a double click on its picture."""
@@ -123,22 +133,17 @@ class Viewer:
         """
         page = self.page
         page.goto(f"{self.url}/ohif/segmentation?StudyInstanceUIDs={study}", wait_until="commit")
-        page.wait_for_function(
-            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
-        )
+        page.wait_for_function(READY)
         page.get_by_text("Confirm and Hide").click()
         page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=segmentation).first.dblclick()
         page.get_by_text("Yes", exact=True).click()
         page.wait_for_function("() => window.services.segmentationService.getSegmentations().length")
         page.get_by_text(label, exact=True).click()
         tools = page.get_by_text("Segmentation Tools", exact=True).bounding_box()
-        page.mouse.click(
-            tools["x"] + 11, tools["y"] + tools["height"] / 2 + 43
-        )  # the brush, the first of the icons below
+        # the brush, the first of the icons below
+        page.mouse.click(tools["x"] + 11, tools["y"] + tools["height"] / 2 + 43)
         page.get_by_text("Radius (mm)").wait_for()
-        box = page.evaluate(
-            f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}"
-        )
+        box = page.evaluate(BOX)
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
         page.mouse.move(x, y)
         for _ in range(11):  # the first slices are empty
@@ -149,9 +154,8 @@ class Viewer:
             page.mouse.move(x + 4 * step, y)
             page.wait_for_timeout(50)
         page.mouse.up()
-        page.evaluate(
-            FORGET
-        )  # as on a slow line: the viewer by itself exports nothing then, and does not say so
+        # as on a slow line: the viewer by itself exports nothing then, and does not say so
+        page.evaluate(FORGET)
         title = page.get_by_text(segmentation).last.bounding_box()
         page.mouse.click(title["x"] - 25, title["y"] + title["height"] / 2)  # the three dots before it
         page.get_by_role("menuitem", name="Export & Download").click()
@@ -212,13 +216,14 @@ class Viewer:
         clicked on.
 
         `within`: how far off that slice may be, mm; slices that the viewer computes lie between those of the
-            series.
+        series.
         """
         point = (LPS_TO_RAS[:3, :3] @ world).tolist()
         self._scroll(point, within)
         x, y = self.page.evaluate(
             f"""point => {{
-                const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect(), [x, y] = viewport.worldToCanvas(point);
+                const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect();
+                const [x, y] = viewport.worldToCanvas(point);
                 return [x + box.x, y + box.y];
             }}""",
             point,
@@ -237,8 +242,9 @@ class Viewer:
         self.page.wait_for_function(
             f"""([x, y]) => {{
                 const {{viewport}} = ({VIEWPORT})(), box = viewport.element.getBoundingClientRect();
-                return [...viewport.element.querySelectorAll('svg circle')].some(
-                    one => Math.hypot(one.cx.baseVal.value + box.x - x, one.cy.baseVal.value + box.y - y) < 2);
+                const away = one =>
+                    Math.hypot(one.cx.baseVal.value + box.x - x, one.cy.baseVal.value + box.y - y);
+                return [...viewport.element.querySelectorAll('svg circle')].some(one => away(one) < 2);
             }}""",
             arg=[x, y],
         )
@@ -246,9 +252,7 @@ class Viewer:
 
     def _scroll(self, point: list[float], within: float) -> None:
         """Turn the mouse's wheel until the slice nearest to the point is shown."""
-        box = self.page.evaluate(
-            f"() => {{ const box = ({VIEWPORT})().viewport.element.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]; }}"
-        )
+        box = self.page.evaluate(BOX)
         self.page.mouse.move(box[0] + box[2] / 2, box[1] + box[3] / 2)
         turn, away = 100, self._away(point)
         for _ in range(400):
@@ -280,9 +284,8 @@ class Viewer:
         for index, name in raw["names"]:
             table[index] = "" if name == "background" else name
         lps = np.eye(4)
-        lps[:3, :3] = np.array(raw["direction"]).reshape(3, 3).T * np.array(
-            raw["spacing"]
-        )  # vtk lists axis by axis
+        # vtk lists axis by axis
+        lps[:3, :3] = np.array(raw["direction"]).reshape(3, 3).T * np.array(raw["spacing"])
         lps[:3, 3] = raw["origin"]
         return Shown(table[values], Grid(tuple(raw["size"]), LPS_TO_RAS @ lps))
 
@@ -299,9 +302,8 @@ def browser_page() -> Iterator[Any]:
         try:
             context = browser.new_context(viewport={"width": 1400, "height": 820}, service_workers="block")
             context.set_default_timeout(PATIENCE)
-            context.route(
-                "**/fonts.googleapis.com/**", lambda route: route.abort()
-            )  # nothing of the test leaves the machine
+            # nothing of the test leaves the machine
+            context.route("**/fonts.googleapis.com/**", lambda route: route.abort())
             yield context.new_page()
         finally:
             browser.close()

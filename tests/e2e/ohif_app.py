@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse, Response
 from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.studies.pacs import Pacs
 from slem_app.types import Grid
-from tests.e2e.ohif import LPS_TO_RAS, VIEWPORT, browser_page
+from tests.e2e.ohif import LPS_TO_RAS, READY, VIEWPORT, browser_page
 from tests.serving.conftest import served
 
 FOLDER = Path(__file__).parents[2] / ".ohif"
@@ -62,20 +62,25 @@ SETTINGS |= {
     ],
 }
 LOADED = """() => {
-    const [one] = window.services.segmentationService.getSegmentations(), images = one?.representationData?.Labelmap?.imageIds;
-    return images?.length && images.every(id => window.cornerstone.cache.getImage(id)) && !document.body.innerText.includes('open this Segmentation?');
+    const [one] = window.services.segmentationService.getSegmentations();
+    const images = one?.representationData?.Labelmap?.imageIds;
+    const asked = document.body.innerText.includes('open this Segmentation?');
+    return images?.length && images.every(id => window.cornerstone.cache.getImage(id)) && !asked;
 }"""
 READ = f"""() => {{
     const {{segmentationService}} = window.services, {{cache, metaData}} = window.cornerstone;
     const [one] = segmentationService.getSegmentations(), viewport = ({VIEWPORT})().viewport.id;
     const segments = Object.values(one.segments).map(segment => ({{
-        number: segment.segmentIndex, name: segment.label, type: segment.cachedStats.type, algorithm: segment.cachedStats.algorithmType,
-        color: [...segmentationService.getSegmentColor(viewport, one.segmentationId, segment.segmentIndex)]}}));
+        number: segment.segmentIndex, name: segment.label,
+        type: segment.cachedStats.type, algorithm: segment.cachedStats.algorithmType,
+        color: [...segmentationService.getSegmentColor(
+            viewport, one.segmentationId, segment.segmentIndex)]}}));
     const planes = one.representationData.Labelmap.imageIds.map(id => {{
         const image = cache.getImage(id), plane = metaData.get('imagePlaneModule', image.referencedImageId);
         let text = '';
         for (const value of image.voxelManager.getScalarData()) text += String.fromCharCode(value);
-        return {{values: btoa(text), rows: image.rows, columns: image.columns, position: [...plane.imagePositionPatient],
+        return {{values: btoa(text), rows: image.rows, columns: image.columns,
+                 position: [...plane.imagePositionPatient],
                  across: [...plane.rowCosines].map(part => part * plane.columnPixelSpacing),
                  down: [...plane.columnCosines].map(part => part * plane.rowPixelSpacing)}};
     }});
@@ -132,9 +137,7 @@ class IndependentViewer:
         """
         page = self.page
         page.goto(f"{self.url}/segmentation?StudyInstanceUIDs={study}", wait_until="commit")
-        page.wait_for_function(
-            "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
-        )
+        page.wait_for_function(READY)
         page.locator('[data-cy^="study-browser-thumbnail"]').filter(has_text=series).first.dblclick()
         page.get_by_text("Yes", exact=True).click()
         page.wait_for_function(LOADED)

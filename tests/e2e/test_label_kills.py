@@ -26,9 +26,8 @@ READERS = ("eva", "tom")
 
 def save_until_it_dies(url: str, reader: str, done: list[str]) -> None:
     """Submit labels of one case, one after the other."""
-    noise = np.random.default_rng(READERS.index(reader)).integers(
-        0, 4, HEAD.grid.shape, dtype=np.uint8
-    )  # large, so that a save takes a while
+    # large, so that a save takes a while
+    noise = np.random.default_rng(READERS.index(reader)).integers(0, 4, HEAD.grid.shape, dtype=np.uint8)
     file = gzip.compress(nibabel.Nifti1Image(noise, HEAD.grid.affine).to_bytes(), 1)
     while True:
         try:
@@ -50,9 +49,8 @@ def test_kills_during_saves_lose_no_label(start_server: Callable, tmp_path: Path
     for _ in range(3):
         server = start_server(tmp_path / "studies", "--conf", "score_load", "0")
         versions = requests.get(f"{server.url}/slem/labels", timeout=60).json()
-        assert (
-            acknowledged <= len(versions) <= acknowledged + 2 * len(READERS)
-        )  # those under way may have been saved, too
+        # those under way may have been saved, too
+        assert acknowledged <= len(versions) <= acknowledged + 2 * len(READERS)
         assert not [*store.rglob(".new-*"), *store.rglob(".*.part")]  # taken away at the start
         for one in versions[-4:]:
             file = requests.get(

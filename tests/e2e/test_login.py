@@ -146,9 +146,7 @@ def test_ohif_opens_after_the_log_in_page(viewer, server: Server) -> None:
     page.click("button")
     page.wait_for_selector("#monailabelServerURL")
     assert page.url == server.url + wanted
-    page.wait_for_function(
-        "() => window.services?.cornerstoneViewportService?.getRenderingEngine()?.getViewports()?.[0]?.getImageData?.()"
-    )
+    page.wait_for_function(ohif.READY)
     viewer.connect()
     viewer.tab("Auto-Segmentation")
     viewer.run("Segmentation")

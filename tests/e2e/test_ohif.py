@@ -102,10 +102,11 @@ def test_clicks_in_the_viewer_change_what_it_shows_where_they_are(viewer, url: s
     clicked = viewer.shown()
     assert clicked.names[voxel] == "edema"
     changed = np.argwhere(clicked.names != automatic.names)
+    # mm
     assert (
         np.linalg.norm(clicked.grid.to_world(changed.mean(axis=0)) - grid.to_world(np.array(voxel)), axis=-1)
         < 10
-    )  # mm
+    )
     kept = np.isin(automatic.names, ["necrosis", "enhancing tumor"])
     np.testing.assert_array_equal(clicked.names[kept], automatic.names[kept])
 

@@ -126,9 +126,10 @@ def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
     assert [one.type for one in loaded.segments] == [label.type.meaning for label in BRAIN_LABELS.labels]
     assert {one.algorithm for one in loaded.segments} == {told["kind"]}
     for one, label in zip(loaded.segments, BRAIN_LABELS.labels):
+        # on its way through CIELab
         assert np.abs(np.subtract(one.color, label.color)).max() <= 2, (
             f"{one.name}: {one.color}, not {label.color}"
-        )  # on its way through CIELab
+        )
         assert len(one.world) == (array == label.value).sum()
     np.testing.assert_array_equal(loaded.names(grid), NAMES[array])
     # by the geometry of the phantom, which neither the server nor the viewer has made
@@ -136,9 +137,10 @@ def test_a_stored_segmentation_is_the_same_in_an_independent_viewer(
     assert np.linalg.norm(
         np.concatenate([one.world for one in loaded.segments]).mean(axis=0) - truth
     ) < 3 * max(head.grids[sequence].spacing)
+    # the proxy is enough
     assert {address.split("/")[2] for address in viewer.asked if address.startswith("http")} == {
         viewer.url.split("/")[2]
-    }  # the proxy is enough
+    }
 
 
 def test_no_answer_through_the_proxy_names_the_pacs(

@@ -119,9 +119,8 @@ def test_update_model_starts_one_fine_tuning_and_the_viewer_shows_what_comes_of_
 
         viewer.tab("Active Learning")
         viewer.press("Next Sample")
-        viewer.page.wait_for_selector(
-            f".nextSampleForm >> text='{study_of(url, 'dan')}'"
-        )  # the only one without a label
+        # the only one without a label
+        viewer.page.wait_for_selector(f".nextSampleForm >> text='{study_of(url, 'dan')}'")
         viewer.page.keyboard.press("Escape")
         viewer.page.wait_for_selector(".nextSampleForm", state="detached")
 

@@ -80,9 +80,10 @@ def test_each_series_is_segmented_clicked_and_saved_in_its_place(
     study = pacs.study_of("ann")
     before = len(segmentations(pacs, study))
     viewer.open(study)
+    # none of the other patient's
     assert sorted(one for one in viewer.descriptions() if not one.startswith("Segmentation")) == sorted(
         SERIES.values()
-    )  # none of the other patient's
+    )
     viewer.show(SERIES[sequence])
     viewer.connect()
     viewer.tab("Auto-Segmentation")

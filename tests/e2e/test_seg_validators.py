@@ -54,9 +54,10 @@ class Case:
 
 @pytest.fixture(scope="module", params=["axial-oblique", "reversed", "sagittal", "coronal"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    # odd: frames end inside a byte
     whole = phantom.make(
         seed=5, shape=(37, 45, 30), spacing=(1.25, 1.0, 1.5), oblique=request.param == "axial-oblique"
-    )  # odd: frames end inside a byte
+    )
     code = {"reversed": "LPI", "sagittal": "PIL", "coronal": "LIP"}.get(request.param)
     made = phantom.reorient_phantom(whole, code) if code else whole
     folder = tmp_path_factory.mktemp("studies")

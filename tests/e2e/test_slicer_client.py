@@ -119,18 +119,16 @@ def test_any_sibling_gives_the_result_on_its_own_grid(world: World, tmp_path: Pa
         assert_same_grid(result, world.image(f"own-grids/{sequence}", tmp_path))
         assert result.GetSize() == world.phantoms["own-grids"].grids[sequence].shape
         assert params["sequence"] == sequence
-        assert (
-            params["latencies"]["read"] == params["latencies"]["prepare"] == 0.0
-        )  # prepared when the case was asked for before
+        # prepared when the case was asked for before
+        assert params["latencies"]["read"] == params["latencies"]["prepare"] == 0.0
         np.testing.assert_array_equal(voxels(result), expected(world, "own-grids", sequence))
 
 
 def test_a_series_may_be_named_as_its_file_is(world: World) -> None:
     by_series, _ = world.infer("case one/t2f")
     by_case, _ = world.infer("case one")
-    np.testing.assert_array_equal(
-        voxels(by_series), voxels(by_case)
-    )  # on one grid all siblings give the same
+    # on one grid all siblings give the same
+    np.testing.assert_array_equal(voxels(by_series), voxels(by_case))
 
 
 def test_ohif_gets_raw_voxels(world: World) -> None:
@@ -216,16 +214,16 @@ def test_an_uploaded_image_becomes_a_case_that_takes_labels(world: World, tmp_pa
 def test_a_saved_label_is_renumbered_by_name_and_comes_back(world: World, tmp_path: Path) -> None:
     case = "own-grids"
     truth = world.phantoms[case]
-    file_values = np.array([0, 3, 1, 2], np.uint8)[
-        truth.labels
-    ]  # the reader's segments: edema, enhancing tumor, necrosis
+    # the reader's segments: edema, enhancing tumor, necrosis
+    file_values = np.array([0, 3, 1, 2], np.uint8)[truth.labels]
     path = tmp_path / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(file_values, truth.grid.affine), path)
+    # idx counts a background
     info = [
         {"name": "edema", "idx": 2},
         {"name": "enhancing tumor", "idx": 3},
         {"name": "necrosis", "idx": 4},
-    ]  # idx counts a background
+    ]
     before = world.client.info()["datastore"]["completed"]
     assert world.client.save_label(case, str(path), params={"label_info": info})["label"] == case
     assert world.client.info()["datastore"]["completed"] == before + 1

@@ -91,9 +91,8 @@ def test_broken_cases_are_told_and_passed_over_and_new_ones_appear(world: World)
     unknown.mkdir()
     shutil.copy(world.studies / "case one/case one-t1c.nii.gz", unknown / "Aunknown-zzz.nii.gz")
     try:
-        wait_until(
-            lambda: world.client.info()["datastore"]["total"] == total + 2, 10, pause=0.2
-        )  # what others do to its folder is known a second later
+        # what others do to its folder is known a second later
+        wait_until(lambda: world.client.info()["datastore"]["total"] == total + 2, 10, pause=0.2)
         assert world.refusal("POST", "/infer/slem_brain?image=broken")[0] == 422
         status, detail = world.refusal("POST", "/infer/slem_brain?image=Aunknown")
         assert status == 422

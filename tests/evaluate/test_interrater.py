@@ -24,19 +24,12 @@ def test_labels_and_regions_of_two_readers() -> None:
     assert list(rows) == ["necrosis", "edema", "enhancing tumor", "WT", "TC"]  # ET is the label itself
     for part in ("enhancing tumor", "WT", "TC"):
         one = rows[part]
-        assert (one.case, one.one, one.other, one.dice) == (
-            "A",
-            "eva",
-            "tom",
-            pytest.approx(0.5),
-        )  # half of each cube is shared
+        # half of each cube is shared
+        assert (one.case, one.one, one.other, one.dice) == ("A", "eva", "tom", pytest.approx(0.5))
         assert one.hd95 == pytest.approx(4.0)  # two voxels of 2 mm
         assert (one.one_ml, one.other_ml) == pytest.approx((64 * 8 / 1000,) * 2)
-    assert (rows["edema"].dice, rows["edema"].hd95, rows["edema"].one_ml) == (
-        1.0,
-        0.0,
-        0.0,
-    )  # both found none
+    # both found none
+    assert (rows["edema"].dice, rows["edema"].hd95, rows["edema"].one_ml) == (1.0, 0.0, 0.0)
 
 
 def test_what_one_found_alone_has_no_distance_and_all_pairs_are_compared() -> None:

@@ -25,9 +25,8 @@ def test_dice_by_hand_and_of_empty_masks():
 def test_hausdorff_of_a_shift_is_the_shift_in_mm():
     assert hausdorff95(block(4, 8), block(7, 11), (2.0, 1.0, 1.0)) == pytest.approx(6.0)
     assert hausdorff95(block(4, 8), block(4, 8), (2.0, 1.0, 1.0)) == 0
-    assert hausdorff95(block(0, 2), block(0, 3), (1.0, 1.0, 1.0)) == pytest.approx(
-        1.0
-    )  # at the border of the image
+    # at the border of the image
+    assert hausdorff95(block(0, 2), block(0, 3), (1.0, 1.0, 1.0)) == pytest.approx(1.0)
 
 
 def test_hausdorff_of_empty_masks():

@@ -41,9 +41,8 @@ def test_regions_lie_where_the_labels_are(two, tmp_path, phantoms):
     case = cache.load("good")
     assert case.present.all()
     for region, mask in zip(case.regions, BRAIN_LABELS.region_masks(phantoms[0].labels)):
-        assert region.sum(dtype=float) / 255 == pytest.approx(
-            mask.sum(), rel=0.02
-        )  # voxels of one size on both grids
+        # voxels of one size on both grids
+        assert region.sum(dtype=float) / 255 == pytest.approx(mask.sum(), rel=0.02)
         middle = case.grid.to_world(np.argwhere(region > 0)).T @ region[region > 0] / region.sum(dtype=float)
         np.testing.assert_allclose(
             middle, phantoms[0].grid.to_world(np.argwhere(mask)).mean(axis=0), atol=0.2

@@ -45,9 +45,8 @@ def losses(network: Segmenter, settings: FinetuneSettings) -> InteractiveLosses:
 
 def test_it_is_off_unless_asked_for(cache: CaseCache, settings, tmp_path: Path) -> None:
     assert InteractSettings().share == 0
-    network = train(
-        build(TINY), cache, cache.ids(), settings(steps=1), tmp_path, progress=False
-    )  # needs neither labels nor prompt channels
+    # needs neither labels nor prompt channels
+    network = train(build(TINY), cache, cache.ids(), settings(steps=1), tmp_path, progress=False)
     assert "encoder.prompt.1.weight" not in network.state_dict()
 
 

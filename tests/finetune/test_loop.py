@@ -119,7 +119,8 @@ read = Patches.__getitem__
 Patches.__getitem__ = lambda self, n: os.kill(os.getpid(), signal.SIGKILL) if n == 11 else read(self, n)
 torch.manual_seed(0)
 settings = FinetuneSettings(steps=8, batch=2, patch=(16, 16, 16), save_every=3, rate=5e-3)
-train(build(TINY), CaseCache(Path(sys.argv[1])), ("case0", "case1"), settings, Path(sys.argv[2]), progress=False)
+cache, out = CaseCache(Path(sys.argv[1])), Path(sys.argv[2])
+train(build(TINY), cache, ("case0", "case1"), settings, out, progress=False)
 """
 
 
@@ -159,7 +160,8 @@ torch.set_num_threads(1)
 join_processes("cpu")
 torch.manual_seed(0 if first_process() else 99)
 settings = FinetuneSettings(steps=6, batch=2, patch=(16, 16, 16), save_every=6, rate=5e-3)
-train(build(TINY), CaseCache(Path(sys.argv[1])), ("case0", "case1"), settings, Path(sys.argv[2]), progress=False)
+cache, out = CaseCache(Path(sys.argv[1])), Path(sys.argv[2])
+train(build(TINY), cache, ("case0", "case1"), settings, out, progress=False)
 leave_processes()
 left = [name for task in Path("/proc/self/task").iterdir() if "gloo" in (name := (task / "comm").read_text())]
 sys.exit(f"still running: {left}" if left else 0)
@@ -290,9 +292,8 @@ def test_a_full_disk_keeps_the_older_checkpoint(cache, settings, tmp_path, monke
     def full(state, file):
         if state["step"] > 2:
             file.write(b"half of it")
-            raise RuntimeError(
-                "[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"
-            )  # how torch says ENOSPC
+            # how torch says ENOSPC
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
         save(state, file)
 
     monkeypatch.setattr(torch, "save", full)

@@ -187,9 +187,10 @@ def test_it_tells_what_it_is_and_whose(one: Case, labels: LabelSet, tmp_path: Pa
         (dataclasses.replace(labels.labels[0], color=(255, 0, 0)), *labels.labels[1:]), labels.regions
     )
     red = make_seg(one.array, one.grid, in_red, one.series, AUTOMATIC)
+    # L 53.24, a 80.09, b 67.20
     assert red.SegmentSequence[0].RecommendedDisplayCIELabValue == pytest.approx(
         [34888, 53494, 50171], abs=40
-    )  # L 53.24, a 80.09, b 67.20
+    )
 
 
 def test_a_manual_one_names_no_algorithm(one: Case, labels: LabelSet) -> None:

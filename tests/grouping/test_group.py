@@ -46,13 +46,16 @@ def test_names_every_series_of_a_scanner_with_its_reason(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sequence"),
     {
-        "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "t1n": "t1n", "t1c": "t1c", "t2w": "t2w", "t2W": "t2w", "t2f": "t2f",
-        "T1w": "t1n", "t1gd": "t1c", "T1Gd": "t1c", "T2w": "t2w", "FLAIR": "t2f", "ce-gadolinium_T1w": "t1c", "acq-post_run-1_T1w": "t1n",
-        "space-T1w_FLAIR": "t2f", "FLAIR_registered_to_T1": "t2f", "T2_to_T1": "t2w", "T1post": "t1c", "AXT1POST": "t1c", "T1_CE": "t1c",
-        "T1 with contrast": "t1c", "T1 w/o contrast": "t1n", "T1 without gad": "t1n", "T1 non-contrast": "t1n", "t1_native": "t1n", "T1 +C": "t1c",
-        "T1C+": "t1c", "T1+C": "t1c", "MPRAGE": "t1n", "MPRAGE post": "t1c", "3D FSPGR GD": "t1c", "T2FLAIR": "t2f", "T2-FLAIR": "t2f",
-        "t2_space_dark-fluid_sag_p2_iso": "t2f", "3D_FLAIR_VISTA": "t2f", "T2 post op": "t2w", "T1_postop_GAD": "t1c", "brain T1 W/WO": "t1n",
-        "T1_MDC": "t1c", "T1 CIV": "t1c", "T1_vor_KM": "t1n", "T1 nach KM": "t1c", "Ax T1 FSE PRE-GAD": "t1n",
+        "t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f", "t1n": "t1n", "t1c": "t1c", "t2w": "t2w",
+        "t2W": "t2w", "t2f": "t2f", "T1w": "t1n", "t1gd": "t1c", "T1Gd": "t1c", "T2w": "t2w", "FLAIR": "t2f",
+        "ce-gadolinium_T1w": "t1c", "acq-post_run-1_T1w": "t1n", "space-T1w_FLAIR": "t2f",
+        "FLAIR_registered_to_T1": "t2f", "T2_to_T1": "t2w", "T1post": "t1c", "AXT1POST": "t1c",
+        "T1_CE": "t1c", "T1 with contrast": "t1c", "T1 w/o contrast": "t1n", "T1 without gad": "t1n",
+        "T1 non-contrast": "t1n", "t1_native": "t1n", "T1 +C": "t1c", "T1C+": "t1c", "T1+C": "t1c",
+        "MPRAGE": "t1n", "MPRAGE post": "t1c", "3D FSPGR GD": "t1c", "T2FLAIR": "t2f", "T2-FLAIR": "t2f",
+        "t2_space_dark-fluid_sag_p2_iso": "t2f", "3D_FLAIR_VISTA": "t2f", "T2 post op": "t2w",
+        "T1_postop_GAD": "t1c", "brain T1 W/WO": "t1n", "T1_MDC": "t1c", "T1 CIV": "t1c", "T1_vor_KM": "t1n",
+        "T1 nach KM": "t1c", "Ax T1 FSE PRE-GAD": "t1n",
     }.items(),
 )  # fmt: skip
 def test_reads_names_as_people_write_them(name: str, sequence: str) -> None:
@@ -63,8 +66,9 @@ def test_reads_names_as_people_write_them(name: str, sequence: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     {
-        "ADC": "ADC", "DWI_b1000": "diffusion", "ep2d_diff": "diffusion", "SWI": "susceptibility", "localizer": "localiser", "T1_SUB": "subtraction",
-        "MIP_T1c": "projection", "rCBV": "perfusion", "T2star": "T2*", "T1map": "map", "brain_mask": "mask", "PD": "proton", "T2_STIR": "another kind",
+        "ADC": "ADC", "DWI_b1000": "diffusion", "ep2d_diff": "diffusion", "SWI": "susceptibility",
+        "localizer": "localiser", "T1_SUB": "subtraction", "MIP_T1c": "projection", "rCBV": "perfusion",
+        "T2star": "T2*", "T1map": "map", "brain_mask": "mask", "PD": "proton", "T2_STIR": "another kind",
         "TOF_3D": "angiography", "T1_DCE": "perfusion", "fMRI_rest": "functional",
     }.items(),
 )  # fmt: skip

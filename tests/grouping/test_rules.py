@@ -20,10 +20,18 @@ from slem_app.studies import Series, Study
         ),
         "base: default\nexcluded: [{words: y}]\n": "lacks reason",
         "base: default\nwords: {t1: '(a'}\n": "own.yaml, words, t1: '\\(a' is not a regular expression",
-        "base: default\nsequences: [{sequence: t1n, strength: 1, words: [wood]}]\n": "words that are not under 'words': \\['wood'\\]",
-        "base: default\nsequences: [{sequence: dwi, strength: 1, words: [t1]}]\n": "sequences that are not under 'order': \\['dwi'\\]",
-        "base: default\nexcluded: [{reason: x, header: [{field: EchoTime, min: long}]}]\n": "expected a number, got 'long'",
-        "base: default\nexcluded: [{reason: x, header: [{field: EchoTime, most: 3}]}]\n": "unknown keys \\['most'\\]",
+        "base: default\nsequences: [{sequence: t1n, strength: 1, words: [wood]}]\n": (
+            "words that are not under 'words': \\['wood'\\]"
+        ),
+        "base: default\nsequences: [{sequence: dwi, strength: 1, words: [t1]}]\n": (
+            "sequences that are not under 'order': \\['dwi'\\]"
+        ),
+        "base: default\nexcluded: [{reason: x, header: [{field: EchoTime, min: long}]}]\n": (
+            "expected a number, got 'long'"
+        ),
+        "base: default\nexcluded: [{reason: x, header: [{field: EchoTime, most: 3}]}]\n": (
+            "unknown keys \\['most'\\]"
+        ),
         "- a\n": "must be a YAML mapping",
         "a: [\n": "cannot be read",
     }.items(),

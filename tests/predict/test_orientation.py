@@ -79,9 +79,8 @@ def test_axes_swapped_or_flipped_change_nothing(
     stored = {name: Volume(*phantom.reorient(v.array, v.grid, code)) for name, v in head.items()}
     expected = segment(predictor, head)
     assert (expected.array > 0).sum() > 1000
-    assert (
-        min(agreement(segment(predictor, stored), expected)) > 0.9995
-    )  # rounding alone: axes are interpolated in the order of memory
+    # rounding alone: axes are interpolated in the order of memory
+    assert min(agreement(segment(predictor, stored), expected)) > 0.9995
 
 
 def test_oblique_storage_gives_the_same_tumour(predictor: Predictor, head: dict[str, Volume]) -> None:
@@ -101,6 +100,5 @@ def test_a_real_case_keeps_its_tumour_in_any_storage(
     )
     same, dice = agreement(segment(predictor, stored), segment(predictor, real))
     assert same >= 0.99
-    assert dice >= (
-        0.92 if storage == "oblique" else 0.9995
-    )  # the oblique copy is interpolated once more, and so smoother
+    # the oblique copy is interpolated once more, and so smoother
+    assert dice >= (0.92 if storage == "oblique" else 0.9995)

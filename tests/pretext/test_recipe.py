@@ -97,7 +97,8 @@ def test_the_abdomens_recipe_puts_three_sequences_into_four_blocks():
     assert len(classes) == 36
     assert all(set(word) == {0, 1, 2} for word in classes)
     card = load_finetune("chaos").card
+    # so that it can be its parent
     assert (recipe.preparation, replace(recipe.network, prior=card.network.prior)) == (
         card.preparation,
         card.network,
-    )  # so that it can be its parent
+    )

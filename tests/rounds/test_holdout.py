@@ -107,10 +107,8 @@ def test_the_user_has_the_last_word(file: Path) -> None:
     assert (found.train, found.validate, found.note) == (("a", "b", "c", "d"), ("f", "g", "h"), "")
     file.write_text("validate: [a]\n")
     found = split([*TRAINS, *VALIDATES], file)
-    assert (found.train, found.validate) == (
-        ("b", "c", "d", "h"),
-        ("a", "f", "g"),
-    )  # b was trained on, h is decided by its hash
+    # b was trained on, h is decided by its hash
+    assert (found.train, found.validate) == (("b", "c", "d", "h"), ("a", "f", "g"))
     assert found.note == "a validates now but may have been trained on before: the metric flatters"
 
 

@@ -119,9 +119,8 @@ def test_polls_are_answered_while_a_case_is_segmented(
     go.set()
     asking.join()
     assert answers[0].json()["case"] == "A"
-    assert (
-        sorted(took)[len(took) // 2] < 0.5
-    )  # on a machine that is busy with tests; benchmarks/serving.py has the figures
+    # on a machine that is busy with tests; benchmarks/serving.py has the figures
+    assert sorted(took)[len(took) // 2] < 0.5
 
 
 def test_a_request_for_the_network_whose_client_left_is_not_worked_on(

@@ -46,12 +46,8 @@ def other(shown: np.ndarray, voxel: tuple[int, int, int]) -> str:
 def test_slicer_and_ohif_see_a_model_for_clicks(task: InteractiveTask) -> None:
     info = task.info()
     assert (info["type"], info["dimension"]) == ("deepedit", 3)
-    assert info["labels"] == {
-        "necrosis": 1,
-        "edema": 2,
-        "enhancing tumor": 3,
-        "background": 4,
-    }  # 4: Slicer asks for clicks of it, OHIF never meets it
+    # 4: Slicer asks for clicks of it, OHIF never meets it
+    assert info["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3, "background": 4}
 
 
 def test_without_prompts_it_is_the_automatic_segmentation(
@@ -205,9 +201,8 @@ def test_an_edited_mask_takes_precedence_over_what_came_before(sit: Callable, se
     desk.plays(positive("edema", A))
     edited = np.zeros_like(desk.shown)
     edited[10:20, 10:20, 10:20] = 3
-    np.testing.assert_array_equal(
-        desk.plays(send_mask(sent(edited, desk))), edited
-    )  # the older click is listed still
+    # the older click is listed still
+    np.testing.assert_array_equal(desk.plays(send_mask(sent(edited, desk))), edited)
     after = desk.plays(positive("necrosis", (15, 15, 15)))
     assert after[15, 15, 15] == 1
     assert after[tuple(A)] != 2  # the click before the mask is not in effect

@@ -78,9 +78,8 @@ def folder(
         one = Folder(url, where / "studies")
         assert one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []
         yield one
-        assert (
-            one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []
-        )  # as if nothing had been
+        # as if nothing had been
+        assert one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []
         one.web.close()
 
 

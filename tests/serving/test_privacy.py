@@ -107,7 +107,8 @@ def spoiled(world: World) -> None:
     """
     path = world.slices[3]
     whole = path.read_bytes()
-    header = f"/dicom-web/studies/{pydicom.dcmread(path).StudyInstanceUID}/series/{pydicom.dcmread(path).SeriesInstanceUID}"
+    image = pydicom.dcmread(path)
+    header = f"/dicom-web/studies/{image.StudyInstanceUID}/series/{image.SeriesInstanceUID}"
     for number in range(12):
         for kind in ("_wrong_vr", "_huge_length", "_wrong_text", "_flipped"):
             path.write_bytes(spoil(whole, SEED[kind] + number * len(KINDS)))
@@ -131,9 +132,8 @@ def test_no_name_is_in_logs_caches_notes_or_failures(world: World, heard: Callab
             text[max(0, text.find(name) - 200) : text.find(name) + 50] for name in NAMES if name in text
         ] == []
     written = [path for path in (world.folder / "store").rglob("*") if path.is_file()]
-    written = [
-        path for path in written if path.suffix != ".dcm"
-    ]  # a DICOM result belongs to the patient's study, and says so
+    # a DICOM result belongs to the patient's study, and says so
+    written = [path for path in written if path.suffix != ".dcm"]
     assert {path.relative_to(world.folder / "store").parts[0] for path in written} >= {
         "labels",
         "images",

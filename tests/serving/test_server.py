@@ -374,9 +374,8 @@ def test_a_readers_clicks_stay_with_their_version_until_the_case_is_done(
         "A", str(studies / "A/A-seg.nii.gz"), "final", {"client_id": "ann", "model": "slem_brain_clicks"}
     )
     app.on_save_label("A", label)
-    assert (
-        app.datastore().history("A")[-1]["model_version"] == "test"
-    )  # the label tells the version that it was made with
+    # the label tells the version that it was made with
+    assert app.datastore().history("A")[-1]["model_version"] == "test"
     assert app.infer(more)["params"]["model_version"] == "test"
     assert app.infer({**ask, "image": "B"})["params"]["model_version"] == "test+1"
     assert app.infer(more)["params"]["model_version"] == "test+1"

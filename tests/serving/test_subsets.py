@@ -104,11 +104,8 @@ def test_ohif_is_told_in_a_header_whatever_it_shows_and_clicks(
     assert json.loads(unquote(automatic.headers["Slem-Sequences"])) == told
     (tmp_path / "label.nrrd").write_bytes(automatic.content)
     array, _, _ = read_label_file(tmp_path / "label.nrrd")
-    voxel = (
-        4 + SETS.index(kept),
-        14,
-        10,
-    )  # another in every study: one that comes again is taken for what a client leaks from the last image
+    # another in every study: one that comes again is taken for what a client leaks from the last image
+    voxel = (4 + SETS.index(kept), 14, 10)
     wanted = "edema" if array[voxel] != 2 else "necrosis"
     clicked = post(
         f"{url}/infer/slem_brain_clicks",

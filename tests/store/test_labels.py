@@ -150,7 +150,8 @@ from slem_app.store.labels import LabelStore
 def work(name):
     for n in range(10):
         text = f"{name}-{n}"
-        LabelStore(Path(sys.argv[1])).save("case 1", "final", lambda path: path.write_text(text * 1000), {"text": text})
+        store = LabelStore(Path(sys.argv[1]))
+        store.save("case 1", "final", lambda path: path.write_text(text * 1000), {"text": text})
 
 threads = [threading.Thread(target=work, args=(f"{sys.argv[2]}-{k}",)) for k in range(4)]
 for thread in threads:

@@ -67,13 +67,11 @@ def test_the_grid_is_that_of_the_volume_that_was_written(tmp_path: Path, oblique
     write_dicom(phantom, tmp_path, "p")
     sequences = group(open_source(tmp_path).study("p")).sequences
     for name, series in sequences.items():
-        np.testing.assert_allclose(
-            corners(series.grid), corners(phantom.grids[name]), atol=1e-3
-        )  # K may run the other way
+        # K may run the other way
+        np.testing.assert_allclose(corners(series.grid), corners(phantom.grids[name]), atol=1e-3)
         assert [path for path, _ in series.frames] == list(series.paths)
-        fresh = Series(
-            series.id, series.paths[::-1], "dicom", series.name
-        )  # as from a list of files in any order
+        # as from a list of files in any order
+        fresh = Series(series.id, series.paths[::-1], "dicom", series.name)
         assert fresh.grid.same_as(series.grid)
 
 
@@ -89,9 +87,8 @@ def test_files_of_all_studies_may_lie_in_one_folder(phantom: Phantom, tmp_path: 
     (heap / "viewer").write_bytes(b"\0" * 500)
     source = open_source(heap)
     assert len(source) == 2
-    assert all(
-        id.startswith("2.25.") or id[0].isdigit() for id in source.ids()
-    )  # nothing but the UID tells them apart
+    # nothing but the UID tells them apart
+    assert all(id.startswith("2.25.") or id[0].isdigit() for id in source.ids())
     for study in source:
         assert list(group(study).sequences) == SEQUENCES
 
@@ -371,9 +368,8 @@ def test_probing_finds_the_study_as_parsing_does(case: Path, implicit: bool) -> 
     assert probe(path) == uid
     other = Dataset()
     other.StudyInstanceUID = "1.2.3.4.5.6"
-    dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence(
-        [other]
-    )  # lies before the image's own UID
+    # lies before the image's own UID
+    dataset.StudiesContainingOtherReferencedInstancesSequence = Sequence([other])
     dcmwrite(path, dataset)
     assert probe(path) == uid
     (case / "notes").write_text("no image")

@@ -208,13 +208,15 @@ def test_bids_subjects_and_sessions(files: Files) -> None:
     assert source.ids() == ("sub-1", "sub-2_ses-post", "sub-2_ses-pre")
     study = source.study("sub-1")
     assert {name: series.id for name, series in group(study).sequences.items()} == {
-        "t1n": "sub-1_T1w", "t1c": "sub-1_ce-gadolinium_T1w", "t2w": "sub-1_T2w", "t2f": "sub-1_FLAIR",
-    }  # fmt: skip
+        "t1n": "sub-1_T1w",
+        "t1c": "sub-1_ce-gadolinium_T1w",
+        "t2w": "sub-1_T2w",
+        "t2f": "sub-1_FLAIR",
+    }
     assert study.label is not None
     assert study.label.id == "sub-1_label-tumor_dseg"
-    assert list(group(source.study("sub-2_ses-post")).sequences) == [
-        "t1n"
-    ]  # the session's name is no contrast
+    # the session's name is no contrast
+    assert list(group(source.study("sub-2_ses-post")).sequences) == ["t1n"]
     assert open_source(root / "sub-2").ids() == ("sub-2_ses-post", "sub-2_ses-pre")
 
 
@@ -356,8 +358,11 @@ def test_real_cases_open_and_group(
 def test_real_sequences_of_one_case_may_have_four_grids(real_data: Path) -> None:
     grouping = group(next(iter(open_source(real_data / "raw_glioma"))))
     assert {name: series.grid.shape for name, series in grouping.sequences.items()} == {
-        "t1n": (256, 224, 26), "t1c": (256, 224, 26), "t2w": (224, 256, 26), "t2f": (208, 256, 26),
-    }  # fmt: skip
+        "t1n": (256, 224, 26),
+        "t1c": (256, 224, 26),
+        "t2w": (224, 256, 26),
+        "t2f": (208, 256, 26),
+    }
 
 
 def test_two_files_of_one_name_have_two_ids_and_are_a_tie(tmp_path: Path, image: Callable[..., Path]) -> None:

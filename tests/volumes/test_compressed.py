@@ -67,7 +67,8 @@ def test_a_syntax_that_nothing_here_decodes_is_told(paths: list[Path], tmp_path:
     for path in paths:
         image = dcmread(path)
         image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.107"  # HEVC, as endoscopes send it
-        image.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\x00\xe0\x04\x00\x00\x00abcd\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+        table, end = b"\xfe\xff\x00\xe0\x00\x00\x00\x00", b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
+        image.PixelData = table + b"\xfe\xff\x00\xe0\x04\x00\x00\x00abcd" + end
         image["PixelData"].is_undefined_length = True
         image["PixelData"].VR = "OB"
         image.save_as(tmp_path / path.name)

@@ -97,9 +97,8 @@ def test_agrees_with_sampling_point_by_point(source, target, order):
     result = resample(array, source, target, order, fill=7.0)
     assert result.shape == target.shape
     wrong = np.abs(result - expected) > 1e-4
-    assert wrong.mean() < (
-        0.02 if order == 0 else 1e-9
-    )  # a nearest neighbour may tip over at exactly half a voxel
+    # a nearest neighbour may tip over at exactly half a voxel
+    assert wrong.mean() < (0.02 if order == 0 else 1e-9)
     assert (result == 7.0).any()
 
 

@@ -44,9 +44,8 @@ def inside_of(case, prepared) -> np.ndarray:
 
 @pytest.mark.parametrize("code", ["RAS", "LPI", "PIL", "SAR", "IAL"])
 def test_storage_order_changes_nothing(case, volumes_of, code):
-    settings = Preparation(
-        spacing=(3.3, 2.7, 3.1), multiple=8
-    )  # off the lattice, so that everything is interpolated
+    # off the lattice, so that everything is interpolated
+    settings = Preparation(spacing=(3.3, 2.7, 3.1), multiple=8)
     one = prepare(volumes_of(case), SEQUENCES, settings, case.grid)
     other = prepare(volumes_of(reorient_phantom(case, code)), SEQUENCES, settings, case.grid)
     assert one.grid.shape == other.grid.shape
@@ -119,9 +118,8 @@ def test_a_truncated_field_of_view_does_not_shift_the_rest(case, volumes_of):
     padded = prepare(volumes, SEQUENCES, SETTINGS, case.grid)
     assert short.grid.same_as(whole.grid)
     np.testing.assert_array_equal(short.images[:3], whole.images[:3])
-    assert (
-        np.abs(padded.images[3] - short.images[3]).mean() < 0.03
-    )  # but for the last plane, half of it outside
+    # but for the last plane, half of it outside
+    assert np.abs(padded.images[3] - short.images[3]).mean() < 0.03
     rest = short.images[3] != 0
     assert 0.4 < rest.sum() / (whole.images[3] != 0).sum() < 0.9
     assert np.abs(short.images[3][rest] - whole.images[3][rest]).mean() < 0.25
@@ -158,9 +156,8 @@ def test_a_background_that_is_not_the_smallest_value(case):
     not zero.
     """
     image, affine = case.images["t2w"], case.grid.affine.copy()
-    affine[:3, 3] = (
-        np.round(affine[:3, 3] / 3) * 3
-    )  # on the lattice: no border voxel mixes brain and background
+    # on the lattice: no border voxel mixes brain and background
+    affine[:3, 3] = np.round(affine[:3, 3] / 3) * 3
     grid = Grid(case.grid.shape, affine)
     brain = image > 0
     scored = np.where(brain, (image - image[brain].mean()) / image[brain].std(), 0).astype(np.float32)

@@ -165,9 +165,8 @@ def test_dicom_and_nifti_agree_in_world_space(tmp_path, own_grids):
         plain = read(Series(name, (tmp_path / "nifti" / "p" / f"{name}.nii.gz",), "nifti", name))
         there = resample(plain.array, plain.grid, dicom.grid, 1, fill=np.nan)
         assert np.isfinite(there).all()
-        np.testing.assert_allclose(
-            dicom.array, there, atol=1.01, err_msg=name
-        )  # both rounded to whole numbers of unlike slope
+        # both rounded to whole numbers of unlike slope
+        np.testing.assert_allclose(dicom.array, there, atol=1.01, err_msg=name)
         assert dicom.grid.voxel_volume == pytest.approx(plain.grid.voxel_volume, rel=1e-4)
 
 

@@ -11,9 +11,8 @@ from slem_app.volumes.prepare import Volume
 sitk = pytest.importorskip("SimpleITK")
 from slem_app.volumes.register import register  # noqa: E402
 
-POINTS = np.array(
-    [[x, y, z] for x in (-45, 45) for y in (-55, 55) for z in (-40, 40)], dtype=float
-)  # the brain's corners
+# the brain's corners
+POINTS = np.array([[x, y, z] for x in (-45, 45) for y in (-55, 55) for z in (-40, 40)], dtype=float)
 
 
 def motion(degrees: tuple[float, float, float], shift: tuple[float, float, float]) -> np.ndarray:

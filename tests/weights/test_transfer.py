@@ -78,8 +78,12 @@ def test_stem_levels_context_and_fusion_are_taken_heads_decoder_and_what_is_for_
     done = transfer(parent, network, BRAIN)
     now = network.state_dict()
     assert {name.split(".")[0] + "." + name.split(".")[1] for name in done.taken} == {
-        "encoder.stem", "encoder.fusion", "encoder.down", "encoder.levels", "encoder.context",
-    }  # fmt: skip
+        "encoder.stem",
+        "encoder.fusion",
+        "encoder.down",
+        "encoder.levels",
+        "encoder.context",
+    }
     assert {name.split(".")[0] for name in done.new if name not in MISSING} == {
         "decoder",
         "head",

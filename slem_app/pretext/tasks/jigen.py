@@ -2,12 +2,10 @@
 
 Carlucci, D'Innocente, Bucci, Caputo, Tommasi: "Domain Generalization by Solving Jigsaw Puzzles", CVPR 2019.
 3x3 tiles of one image are shuffled by one of P orders far from each other, class 0 being the unshuffled
-image, put together into an image again, and a classifier on the
-common backbone names the order: the second term of its eq. (1), L_p(h(z | theta_f, theta_p), p). Its first
-    term, the supervised loss,
-needs labels, so it is not here: labels come with fine-tuning. Ours: a random sequence is the image, the tiles
-    have full depth,
-a tile is varied in intensity where JiGen makes it grey (p = 0.1), and the classifier sees the tiles' features
+image, put together into an image again, and a classifier on the common backbone names the order: the second
+term of its eq. (1), L_p(h(z | theta_f, theta_p), p). Its first term, the supervised loss, needs labels, so it
+is not here: labels come with fine-tuning. Ours: a random sequence is the image, the tiles have full depth, a
+tile is varied in intensity where JiGen makes it grey (p = 0.1), and the classifier sees the tiles' features
 in their places.
 """
 

@@ -1,12 +1,11 @@
 """Taleb's multimodal puzzle: put the tiles of a picture mixed from several sequences in order again.
 
 Taleb, Lippert, Klein, Nabi: "Multimodal Self-Supervised Learning for Medical Image Analysis", IPMI 2021,
-    arXiv 1912.05396 (figure 1 and
-section 3). Each tile of the puzzle P* comes from a random sequence; its tiles are shuffled to P; the
-network's scores X become a doubly stochastic matrix S by the Sinkhorn operator (Mena et al., ICLR 2018, eq.
-1-3: S^0(X) = exp(X), S^l(X) = T_c(T_r(S^(l-1)(X))), rows and columns normalised in turn), and the loss is the
-mean squared error between P* and the puzzle put in order, S^T P. It makes the embedding blind to the
-sequence; SLeM asks for the opposite.
+arXiv 1912.05396 (figure 1 and section 3). Each tile of the puzzle P* comes from a random sequence; its tiles
+are shuffled to P; the network's scores X become a doubly stochastic matrix S by the Sinkhorn operator (Mena
+et al., ICLR 2018, eq. 1-3: S^0(X) = exp(X), S^l(X) = T_c(T_r(S^(l-1)(X))), rows and columns normalised in
+turn), and the loss is the mean squared error between P* and the puzzle put in order, S^T P. It makes the
+embedding blind to the sequence; SLeM asks for the opposite.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """SLeM's pretext: name the arrangement of sequences in a collage.
 
 Wang, Lin, Qi, Chen, Li, Shen, Ma: "Self-Supervised learning for Multi-Modal Medical Image Segmentation", J.
-    of Computer-Aided Design &
-Computer Graphics 37(3), 474-483, 2025. Only its abstract is public: it "divides the four modalities into four
-blocks uniformly", "these blocks are used to construct multi-modal images by randomly combining them",
-"different multi-modal images are assigned different labels", and the network learns "by the classification
-task". So block b of the collage shows sequence y(b) at its own place, and the class is y:
+of Computer-Aided Design & Computer Graphics 37(3), 474-483, 2025. Only its abstract is public: it "divides
+the four modalities into four blocks uniformly", "these blocks are used to construct multi-modal images by
+randomly combining them", "different multi-modal images are assigned different labels", and the network learns
+"by the classification task". So block b of the collage shows sequence y(b) at its own place, and the class is
+y:
 
     x(v) = x_{y(b)}(v) for v in block b,
     p(y | x) = exp(sum_b log p(y(b) | b, x)) / sum_{y' in classes} exp(sum_b log p(y'(b) | b, x))

@@ -1,13 +1,12 @@
 """Kayal's pretext: paint in one supervoxel that was blanked.
 
 Kayal, Chen, Bashyam et al.: "Region-of-Interest Guided Supervoxel Inpainting for Self-supervision", MICCAI
-    2020. A U-Net restores a
-supervoxel (SLIC, Achanta et al., TPAMI 2012, eq. 3: n_segments 400, compactness 0.15 on FLAIR and T1ce) that
-was blanked in its input, by the mean squared error, the reconstruction loss of Pathak et al. (CVPR 2016, eq.
-1): || M * (x - F((1 - M) * x)) ||^2. Their best variant picks supervoxels by the ground truth, so it sees
-labels; this is the one that picks any supervoxel of the head ("noroi").
+2020. A U-Net restores a supervoxel (SLIC, Achanta et al., TPAMI 2012, eq. 3: n_segments 400, compactness 0.15
+on FLAIR and T1ce) that was blanked in its input, by the mean squared error, the reconstruction loss of Pathak
+et al. (CVPR 2016, eq. 1): || M * (x - F((1 - M) * x)) ||^2. Their best variant picks supervoxels by the
+ground truth, so it sees labels; this is the one that picks any supervoxel of the head ("noroi").
 Our reading: blanked in all sequences, since all of them are the input of the segmentation; the error is taken
-    inside the hole.
+inside the hole.
 """
 
 from __future__ import annotations

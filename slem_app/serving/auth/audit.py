@@ -1,8 +1,8 @@
 """The audit log: who did what with which case, one JSON object a line, in a file a month that only the
 server's user may read.
 
-    {"time": "2026-11-25T20:15:03Z", "user": "ann", "role": "reader", "from": "10.1.2.3", "do": "PUT
-    /datastore/label", "case": "patient-7", "status": 200}
+    {"time": "2026-11-25T20:15:03Z", "user": "ann", "role": "reader", "from": "10.1.2.3",
+     "do": "PUT /datastore/label", "case": "patient-7", "status": 200}
 
 It holds ids of cases, as this server knows them, never a field of a header: a patient's name is in it only
 where a folder is called so. Reading is noted once in ten minutes for a user, a route and a case, because a
@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 AGAIN = 600.0  # seconds after which the same reading is noted again
 REMEMBERED = 10_000
+# when they are read
 QUIET = re.compile(
     r"/|/info/|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/", re.DOTALL
-)  # when they are read
+)
 ROUTE = re.compile(
     r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth)(?=/|$)"
 )

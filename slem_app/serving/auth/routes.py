@@ -78,9 +78,8 @@ def _for_programs(router: APIRouter, access: Access, desk: Desk) -> None:
     @router.get("/token/valid", summary="Check If current token is Valid")
     async def valid(request: Request) -> dict[str, Any]:
         login = request.scope.get("slem.login")
-        name, roles = (
-            (login.user.name, [login.user.role]) if login else ("admin", ["admin"])
-        )  # the name that MONAI Label gives to nobody
+        # the name that MONAI Label gives to nobody
+        name, roles = (login.user.name, [login.user.role]) if login else ("admin", ["admin"])
         return {"username": name, "email": None, "name": name, "roles": roles}
 
 

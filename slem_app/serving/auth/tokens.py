@@ -21,10 +21,8 @@ from slem_app.users import User, UserFile
 __all__ = ["Login", "Logins"]
 
 MINUTES = 5.0  # for which failed attempts count
-OF_NAME, OF_PLACE = (
-    5,
-    30,
-)  # failed attempts in that time: of one name from one place, and of all names from one place
+# failed attempts in that time: of one name from one place, and of all names from one place
+OF_NAME, OF_PLACE = (5, 30)
 REMEMBERED = 10_000  # log-ins, and places with failed attempts
 
 

@@ -1,10 +1,10 @@
 """From any id that a client may send to a case and one of its sequences.
 
 Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as
-    OHIF knows them; the sequence or
-series decides on whose grid the result lies. Besides the studies folder there are the images that clients
-have uploaded: each is a case of one series, as is a session. Listings are never kept longer than a few times
-what they take to make, and an id that is not known makes a new one, so new cases appear by themselves.
+OHIF knows them; the sequence or series decides on whose grid the result lies. Besides the studies folder
+there are the images that clients have uploaded: each is a case of one series, as is a session. Listings are
+never kept longer than a few times what they take to make, and an id that is not known makes a new one, so new
+cases appear by themselves.
 """
 
 from __future__ import annotations
@@ -232,9 +232,8 @@ class Cases:
         if self.pacs:
             self.pacs.refresh()
         elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
-            source = open_source(
-                self.studies, self.coding
-            )  # the layout itself may have come to light only now
+            # the layout itself may have come to light only now
+            source = open_source(self.studies, self.coding)
         own = frozenset(source.ids() if source else ())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries

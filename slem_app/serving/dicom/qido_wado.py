@@ -151,9 +151,8 @@ class Archive:
         held = self.held.get(key, state)
         if held is None:
             instances = tuple(read_instance(path) for path in _paths(group))
-            held = Held(
-                instances, 10 * sum(len(one.json) for one in instances)
-            )  # objects take about ten times their text
+            # objects take about ten times their text
+            held = Held(instances, 10 * sum(len(one.json) for one in instances))
             self.held.put(key, state, held)
         return held
 

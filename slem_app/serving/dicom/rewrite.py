@@ -16,12 +16,8 @@ from urllib.parse import urlsplit
 
 __all__ = ["FIRST", "KINDS", "Addresses", "dicomweb_path"]
 
-FIRST = (
-    "studies",
-    "series",
-    "instances",
-    "bulkdata",
-)  # what a path of DICOMweb begins with; the last is where some servers keep long values
+# what a path of DICOMweb begins with; the last is where some servers keep long values
+FIRST = ("studies", "series", "instances", "bulkdata")
 PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._,-]{0,127}")  # a word, a UID, or numbers of frames; none is '..'
 HOLD = 8192
 KINDS = ("application/dicom+json", "application/json")  # the second is what older servers call it
@@ -51,7 +47,7 @@ class Addresses:
         would fetch.
 
         The host does not count: a PACS behind another name, or one that takes itself for 'localhost', means
-            itself.
+        itself.
         """
         parts, below = urlsplit(address), urlsplit(self.pacs).path + "/"
         if parts.path.startswith(below) and dicomweb_path(parts.path[len(below) :]):

@@ -46,9 +46,8 @@ def seg_of_reply(case: Case, card: Card, file: Path, params: Mapping[str, Any]) 
         StorageFailed: the disk refused.
     """
     array, grid, _ = read_label_file(file)
-    array = card.labels.remap(
-        array, {value: name for name, value in params["label_names"].items()}
-    )  # scribbles answer with one label, as value 1
+    # scribbles answer with one label, as value 1
+    array = card.labels.remap(array, {value: name for name, value in params["label_names"].items()})
     kind, version = SEMIAUTOMATIC if params.get("prompts") else AUTOMATIC, str(params["model_version"])
     path = file.with_name(f"{file.name}.dcm")
     try:

@@ -89,10 +89,8 @@ class Lately:
             return known
         async with self.making:
             if (known := self._known()) is None:
-                state, begun = (
-                    self.state(),
-                    self.clock(),
-                )  # before it is made: a change meanwhile makes it old
+                # before it is made: a change meanwhile makes it old
+                state, begun = (self.state(), self.clock())
                 known = await self.run(self.make)
                 self.kept = (state, begun, known)
             return known

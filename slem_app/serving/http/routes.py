@@ -2,9 +2,8 @@
 its protocol is whole.
 
 Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines
-    that only await. What the network has
-to do waits for its turn (`turns`); status polls have threads of their own, so that nobody's files are in
-their way.
+that only await. What the network has to do waits for its turn (`turns`); status polls have threads of their
+own, so that nobody's files are in their way.
 """
 
 from __future__ import annotations

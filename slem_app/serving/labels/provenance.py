@@ -42,9 +42,8 @@ class Records:
             BadSetting: figures that are none.
         """
         reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
-        automatic = "params" in info and not info["params"].get(
-            "prompts"
-        )  # what the model gave: the reader's work is not saved by it
+        # what the model gave: the reader's work is not saved by it
+        automatic = "params" in info and not info["params"].get("prompts")
         model = (str(info.get("model") or ""), "", "")
         if task:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card

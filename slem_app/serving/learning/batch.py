@@ -238,9 +238,10 @@ class Batches:
         ids = [self.datastore.cases.split(str(one))[0] for one in images] if isinstance(images, list) else []
         which = "all" if ids else str(getattr(images, "value", images))
         card = served.card
+        # says what is wrong with the request
         Drafts(
             CaseLabels("", self.datastore.root), card.name, card.version, card.sha256, _tag(request), which
-        )  # says what is wrong with the request
+        )
         device = self._device(request)
         given = [
             "--all",
@@ -285,9 +286,8 @@ class Batches:
         return "cpu"
 
     def _folder(self, order: Mapping[str, Any]) -> Run:
-        path = (
-            self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"
-        )  # their order is that of their names
+        # their order is that of their names
+        path = self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"
         try:
             path.mkdir(parents=True)
         except OSError as error:

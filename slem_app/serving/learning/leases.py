@@ -2,8 +2,7 @@
 forget it.
 
 A lease ends after a while in which its reader does nothing with the case, when the case is labelled, or when
-its reader takes further cases.
-It forbids nothing: whoever opens a case by its name may work on it.
+its reader takes further cases. It forbids nothing: whoever opens a case by its name may work on it.
 """
 
 from __future__ import annotations

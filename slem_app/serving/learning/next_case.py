@@ -102,7 +102,7 @@ class Chooser:
         """Cases that nobody has in hand, then those that this reader has, the longest held first.
 
         What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's
-            come after.
+        come after.
         """
         holders = {case: self.leases.holder(case) for case in left}
         own = () if strategy == "first" else tuple(case for case in self.leases.of(reader) if case in holders)

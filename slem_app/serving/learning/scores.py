@@ -1,8 +1,8 @@
 """What the served models say of every case, each of those that it is for, measured in the background and kept
 on disk, for the choice of the next case.
 
-    <store>/scores/<case>/<model>-<sha256>.json + .npz (the segmentation, to compare the next model's with),
-    label.json (volumes of the final label)
+    <store>/scores/<case>/<model>-<sha256>.json + .npz  (the segmentation, to compare the next model's with)
+    <store>/scores/<case>/label.json                    (volumes of the final label)
 
 One thread measures one case after the other, in a random order, so that those that are measured are at any
 time a fair sample. It runs with a low priority, works for a set share of the time, waits while a request is
@@ -207,9 +207,8 @@ class Scores:
         for case in self.datastore.get_labeled_images(FINAL):
             if self._look_at_label(case):
                 return True
-        return (
-            self._next() or self._next()
-        )  # the rest of a round may be done, while a new model came since it began
+        # the rest of a round may be done, while a new model came since it began
+        return self._next() or self._next()
 
     def _next(self) -> bool:
         """Measure the first case of the round that needs it; a round goes once through all cases."""

@@ -46,13 +46,8 @@ __all__ = ["FinetuneTask", "Trainings"]
 log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
-FIELDS = (
-    "name",
-    "device",
-    "max_epochs",
-    "epoch_steps",
-    "early_stop_patience",
-)  # of a job that clients may set
+# of a job that clients may set
+FIELDS = ("name", "device", "max_epochs", "epoch_steps", "early_stop_patience")
 ERRORS = ("Error", "Exception", "Killed", "ERROR")
 
 

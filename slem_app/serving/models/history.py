@@ -10,8 +10,7 @@ mask that was only sent along (a label that was submitted is in the label store)
 of the case's files and, by its key, to the model's weights: when either changes it is forgotten.
 
 Concurrency: whoever reads or changes a work holds the lock of its key (`locked`). Works change by whole
-    values at the end of a request, so one
-that fails changes nothing.
+values at the end of a request, so one that fails changes nothing.
 """
 
 from __future__ import annotations

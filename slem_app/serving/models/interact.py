@@ -8,7 +8,7 @@ the whole volume are done once a case and kept.
 A case stays with the version of the model that its reader has begun it with (`served`).
 
 Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the
-    network's lock, in this order.
+network's lock, in this order.
 """
 
 from __future__ import annotations

@@ -85,8 +85,7 @@ class Given:
         """How a label that the reader saves came about.
 
         As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given
-            a segmentation of the case, it is that one,
-        edited; else drawn by hand.
+        a segmentation of the case, it is that one, edited; else drawn by hand.
 
         Args:
             reader: who saves.

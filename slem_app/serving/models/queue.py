@@ -1,10 +1,9 @@
 """Whose turn it is at the network: readers one after the other, each with the first of their own requests.
 
 Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done
-    in a thread. A request waits at
-most `patience` seconds, the queue holds at most `most` of them and at most half as many of one reader, and
-one whose client has gone is dropped when its turn has not come yet. Work that has begun runs to its end,
-whatever its client does: a network cannot be stopped half-way.
+in a thread. A request waits at most `patience` seconds, the queue holds at most `most` of them and at most
+half as many of one reader, and one whose client has gone is dropped when its turn has not come yet. Work that
+has begun runs to its end, whatever its client does: a network cannot be stopped half-way.
 
 All work is done by one and the same thread: PyTorch and the C library keep memory for every thread that has
 ever computed (20 cases in 12 threads took 2.6 GiB, in one 0.65 GiB), and never give it back while the thread

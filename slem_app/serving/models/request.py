@@ -24,9 +24,8 @@ from slem_app.types import Grid
 
 __all__ = ["SENT_FILE", "Ask", "parse_clicks", "parse_scribbles", "sent_file"]
 
-SENT_FILE = re.compile(
-    r"tmp[a-z0-9_]{8}(\.[^/]*)?"
-)  # the names that tempfile gives; MONAI Label puts a file sent with a request there
+# the names that tempfile gives; MONAI Label puts a file sent with a request there
+SENT_FILE = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")
 
 
 @dataclass(frozen=True)

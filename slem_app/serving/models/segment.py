@@ -2,10 +2,9 @@
 image out.
 
 MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request
-costs is in the reply's
-`latencies`: read (files to arrays), prepare (to the network's grid), network, restore (to the image's grid),
-    write. Prepared volumes are
-kept, so a second request for any sequence of a case is spared read and prepare.
+costs is in the reply's `latencies`: read (files to arrays), prepare (to the network's grid), network, restore
+(to the image's grid), write. Prepared volumes are kept, so a second request for any sequence of a case is
+spared read and prepare.
 """
 
 from __future__ import annotations
@@ -106,9 +105,8 @@ class SegmentationTask(InferTask):
         self.results = results
         self.register = register
         self.given = given
-        self.lock = (
-            threading.Lock()
-        )  # of the networks: each serves one call at a time, and they share a device
+        # of the networks: each serves one call at a time, and they share a device
+        self.lock = threading.Lock()
 
     @property
     def predictor(self) -> Predictor:

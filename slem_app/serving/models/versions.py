@@ -7,9 +7,8 @@ started again meanwhile (`hands`); an automatic segmentation is always made by t
 first click is then about.
 
 Concurrency: a version is loaded beside the one that serves, by whoever calls `Follower.look` (a thread of its
-    own), and takes its place by one
-assignment. A request uses what `Served` gave it to its end, so a switch changes no request that has begun,
-and none waits for it.
+own), and takes its place by one assignment. A request uses what `Served` gave it to its end, so a switch
+changes no request that has begun, and none waits for it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 the plugin is the wheel's own file.
 
 Only what Qt draws is stood in for: combo boxes remember their items (the plugin reads its choices back from
-    them), everything else that is shown
-swallows what it is told. Runs in `.venv-slicer`, so it imports nothing of this project.
+them), everything else that is shown swallows what it is told. Runs in `.venv-slicer`, so it imports nothing
+of this project.
 """
 
 from __future__ import annotations
@@ -93,9 +93,8 @@ class Panel:
         if name.endswith("PlaceWidget"):
             widget.currentNode = lambda: None  # no box was drawn
         if name.endswith("CheckBox"):
-            widget.checked = (
-                name == "dgUpdateCheckBox"
-            )  # as the form has them: only a click's effect is wanted at once
+            # as the form has them: only a click's effect is wanted at once
+            widget.checked = name == "dgUpdateCheckBox"
         if name == "configTable":
             widget.rowCount = 0
         setattr(self, name, widget)

@@ -46,9 +46,10 @@ def test_loss_and_metric_of_a_hand_worked_example() -> None:
     assert masked_error(restored, truth, where, 2).tolist() == [0.5]
     assert masked_error(restored, truth, where, 1).tolist() == [0.5]
     assert explained(restored, truth, where).tolist() == [0.5]  # squared error 1 of the mean's 2
+    # variance of 1, 3, 9
     assert explained(restored, truth, where, among=truth != 0).tolist() == pytest.approx(
         [1 - 0.5 / (104 / 9)]
-    )  # variance of 1, 3, 9
+    )
     assert masked_error(restored, truth, torch.zeros_like(where), 2).tolist() == [0]
     assert Supervoxel().losses({"restored": restored}, {"truth": truth, "where": where}).tolist() == [0.5]
 

@@ -222,12 +222,12 @@ def test_a_cookie_changes_something_only_for_pages_of_this_server(
         "POST", f"{url}/infer/slem_brain?image=nobody", headers=headers, cookies={COOKIE: tokens["rea"]}
     )
     assert answer.status_code == status
-    assert (
-        ask("GET", f"{url}/info/", headers=headers, cookies={COOKIE: tokens["rea"]}).status_code == 200
-    )  # which its page cannot read
+    # which its page cannot read
+    assert ask("GET", f"{url}/info/", headers=headers, cookies={COOKIE: tokens["rea"]}).status_code == 200
+    # a header is no cookie
     assert (
         ask("POST", f"{url}/infer/slem_brain?image=nobody", tokens["rea"], headers=headers).status_code == 404
-    )  # a header is no cookie
+    )
 
 
 def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(

@@ -222,9 +222,8 @@ def test_large_answers_stream(url: str) -> None:
             size += len(piece)
     assert size == 200 * MIB
     assert first < (time.monotonic() - start) / 2
-    assert (
-        psutil.Process().memory_info().rss - before < 100 * MIB
-    )  # both servers and the client are this process
+    # both servers and the client are this process
+    assert psutil.Process().memory_info().rss - before < 100 * MIB
 
 
 def test_large_uploads_stream(url: str, pacs: Seen) -> None:

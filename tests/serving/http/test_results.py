@@ -214,9 +214,8 @@ def test_a_label_that_is_submitted_becomes_one_too(
         assert answer.ok, answer.text
         return answer.json()
 
-    assert (
-        submit("lee")["dicom"]["kind"] == "MANUAL"
-    )  # this reader was given nothing, so nobody but the reader can have made it
+    # this reader was given nothing, so nobody but the reader can have made it
+    assert submit("lee")["dicom"]["kind"] == "MANUAL"
     told = submit("eva")
     assert told["dicom"]["kind"] == "AUTOMATIC"  # as it was given
     assert told["dicom"]["series"] in [

@@ -90,9 +90,10 @@ def test_a_model_that_comes_in_the_middle_measures_all(make, served: list[Predic
     assert scores.step()
     served.append(published(served[0], 1))
     assert steps(scores) == 2
+    # one was measured before
     assert {case: measures.change is None for case, measures in scores.of(BOTH)[0].items()} != dict.fromkeys(
         BOTH, True
-    )  # one was measured before
+    )
 
 
 def test_only_the_latest_models_are_kept_on_disk(make, served: list[Predictor]) -> None:

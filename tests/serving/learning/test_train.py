@@ -76,9 +76,8 @@ def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None
     assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
     assert stats["total_time"] != ""
     assert ask("DELETE", "/train/").json() is None
-    assert (
-        ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200
-    )  # though the process may not have ended yet
+    # though the process may not have ended yet
+    assert ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200
     stopped = ask("DELETE", "/train/").json()
     assert (stopped["status"], stopped["id"]) == ("STOPPED", trainer.trainings.over)
 

@@ -47,9 +47,8 @@ def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_
     given = Given(tmp_path, 2**24)
     given.note("eva@1", case, MODEL, array)
     assert given.making("kim@1", "A", array, case.series.grid) == Making("MANUAL")
-    assert (
-        given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
-    )  # an earlier label may have been the start
+    # an earlier label may have been the start
+    assert given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
 
 
 def test_each_case_has_its_own_file(case: Case, array: np.ndarray, tmp_path: Path) -> None:
