@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all.
+"""Writing a file whole or not at all, and locks that the kernel keeps.
 
 Invariant: at every moment, kill -9 and power failure included, the path holds either what was there before or
 all of the new content. A killed process leaves a hidden part behind, whose name says who wrote it, so that
@@ -7,9 +7,11 @@ all of the new content. A killed process leaves a hidden part behind, whose name
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
+import struct
 import time
 import uuid
 import zlib
@@ -20,10 +22,13 @@ from typing import BinaryIO
 
 from slem_app.errors import StorageFailed
 
-__all__ = ["atomic_file", "is_leftover", "runs", "sweep", "writer"]
+__all__ = ["atomic_file", "is_leftover", "is_locked", "runs", "sweep", "take_lock", "writer"]
 
 STALE = 24 * 3600  # seconds after which what a process of another machine has begun counts as left behind
 WRITER = re.compile(r"[.-]([0-9a-f]{8})-([0-9]+)-[0-9a-f]+(\.part)?$")
+
+FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, process
+WHOLE = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # for writing, the whole file
 
 
 @contextmanager
@@ -93,6 +98,45 @@ def sweep(folder: Path, deep: bool = True) -> int:
         with suppress(OSError):
             path.unlink()
     return len(gone)
+
+
+def take_lock(path: Path) -> int | None:
+    """Lock a file, which is made if need be; None where somebody holds it.
+
+    The lock belongs to the open file (`fcntl(2)`, "open file description locks"): a child process that
+    inherits it holds it too, and it ends with the last of them, so none is ever stale.
+
+    Returns:
+        The open file; closing it in every process gives the lock back.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, WHOLE)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock of `take_lock`. Only asks: nobody who wants to take it meanwhile is
+    turned away.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        found = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, WHOLE)
+    finally:
+        os.close(handle)
+    return struct.unpack(FLOCK, found)[0] != fcntl.F_UNLCK
 
 
 def runs(process: int) -> bool:

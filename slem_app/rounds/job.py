@@ -9,20 +9,22 @@ checkpoint and the best model of the round that runs or was killed.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from time import time
+from time import sleep, time
 from typing import Any
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.files import is_locked, take_lock
 from slem_app.weights.published import POLICIES, Published
 from slem_app.weights.store import write_file
 
@@ -30,6 +32,7 @@ __all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "last_lin
 
 TAIL = 20  # lines of the log that clients are shown
 KEPT = 50  # rounds whose folders are kept
+UNNAMED = 2.0  # seconds for which whoever has taken the lock may not have said so
 RUNNING, DONE, FAILED, STOPPED = "RUNNING", "DONE", "ERROR", "STOPPED"  # the words of MONAI Label's clients
 
 
@@ -324,21 +327,20 @@ class Lock:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = take_lock(self.path)
+            if handle is not None:
+                os.ftruncate(handle, 0)  # the process that held it before is not this one
         except OSError as error:
             raise StorageFailed(
                 f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it "
                 f"may write to"
             ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
+        if handle is None:
             raise Busy(
                 f"{self.what} is running already (process {self.holder() or 'unknown'}): wait "
                 f"for its end, "
                 f"or stop it"
-            ) from error
+            )
         return handle
 
     def name(self, handle: int, process: int) -> None:
@@ -346,17 +348,37 @@ class Lock:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(process).encode(), 0)
 
-    def holder(self) -> int:
-        """Process id of whoever took it last; 0 if nobody did."""
-        text = self.path.read_text() if self.path.exists() else ""
-        return int(text) if text.isdigit() else 0
+    def holder(self) -> int | None:
+        """Process id of whoever took it last; None where nobody has said so."""
+        try:
+            text = self.path.read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
+            return None
+        return int(text) if text.isdigit() and int(text) > 1 else None
 
     def held(self) -> bool:
         """Whether a round runs."""
-        if not self.path.exists():
-            return False
-        try:
-            os.close(self.take())
-        except Busy:
-            return True
-        return False
+        return is_locked(self.path)
+
+    def kill(self) -> None:
+        """End whoever holds it, with all processes of its group: it is made to be killed at any moment.
+        Nothing happens where nobody holds it.
+
+        Raises:
+            NotFound: somebody holds it and does not say who.
+        """
+        end = time() + UNNAMED
+        while (process := self.holder()) is None and self.held() and time() < end:
+            sleep(0.02)  # it was taken a moment ago
+        if not self.held():
+            return
+        if process is None:
+            raise NotFound(
+                f"{self.what} runs, and {self.path} does not say as which process: it cannot be stopped from "
+                f"here; end it on the server's machine (`fuser {self.path}` names it)"
+            )
+        with suppress(ProcessLookupError):  # it has ended just then
+            if os.getpgid(process) == process:
+                os.killpg(process, signal.SIGKILL)
+            else:  # started by hand, in its terminal's group
+                os.kill(process, signal.SIGKILL)

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -149,14 +148,11 @@ class Batches:
         stay.
         """
         with self.turn:
-            run, process = self.running(), self.lock.holder()
+            run = self.running()
             if run is None:
                 return None
             run.stopped.touch()
-            try:
-                os.killpg(process, signal.SIGKILL)  # it is made to be killed at any moment
-            except ProcessLookupError:
-                log.info("batch %s had ended just then", run.path.name)
+            self.lock.kill()
             end = time() + PATIENCE
             while self.lock.held() and time() < end:
                 if self.process is not None:

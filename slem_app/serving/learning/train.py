@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -149,13 +148,10 @@ class Trainings:
         """End the round that runs, with all its processes; returns its task, or None."""
         with self.turn:
             self.waiting.clear()
-            folder, process = self.running(), self.lock.holder()
+            folder = self.running()
             if folder is None:
                 return None
-            try:
-                os.killpg(process, signal.SIGKILL)  # it is made to be killed at any moment
-            except ProcessLookupError:
-                log.info("round %s had ended just then", folder.id)
+            self.lock.kill()
             self._let_go()
             if folder.status().status == RUNNING:
                 folder.change(
