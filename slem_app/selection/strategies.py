@@ -91,21 +91,17 @@ def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[
             and (strategy != "disagreement" or pool.measures[case].change is not None)
         ]
         if strategy == "random" or not known:
-            choice = _drawn(
-                list(left),
-                pool,
-                random,
-                notes
-                if strategy == "random"
-                else (*notes, "no case that is left is measured yet: drawn at random"),
+            unmeasured = "no case that is left is measured yet: drawn at random"
+            yield from _drawn(
+                list(left), pool, random, notes if strategy == "random" else (*notes, unmeasured)
             )
-        else:
-            some = (
-                (f"{len(known)} of {len(left)} cases are measured so far: the best of these",)
-                if len(known) < len(left)
-                else ()
-            )
-            choice = ORDERS[strategy](Scene(tuple(known), tuple(taken), pool, random), (*notes, *some))
+            return
+        some = (
+            (f"{len(known)} of {len(left)} cases are measured so far: the best of these",)
+            if len(known) < len(left)
+            else ()
+        )
+        choice = ORDERS[strategy](Scene(tuple(known), tuple(taken), pool, random), (*notes, *some))
         del left[choice.case]
         taken.append(choice.case)
         yield choice
@@ -119,10 +115,14 @@ def _possible(strategy: str, pool: Pool) -> tuple[str, tuple[str, ...]]:
     return strategy, ()
 
 
-def _drawn(cases: Sequence[str], pool: Pool, random: np.random.Generator, notes: tuple[str, ...]) -> Choice:
-    # weighted draw (Efraimidis and Spirakis 2006): the smallest exponential variate, divided by the weight
+def _drawn(
+    cases: Sequence[str], pool: Pool, random: np.random.Generator, notes: tuple[str, ...]
+) -> Iterator[Choice]:
+    """All cases in a random order, those given out lately later."""
+    # weighted draws without replacement (Efraimidis and Spirakis 2006): by exponential variates, each
+    # divided by its weight, the smallest first
     keys = [random.exponential() / max(1.0, pool.idle.get(case, LONG)) for case in cases]
-    return Choice(cases[int(np.argmin(keys))], "drawn at random", notes=notes)
+    yield from (Choice(cases[number], "drawn at random", notes=notes) for number in np.argsort(keys))
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,9 @@ class Scene:
         millilitre more of each: none is 0.
         """
         total = np.array([1.0 + self.pool.labelled_ml.get(name, 0.0) for name in self.labels])
+        candidates = frozenset(self.pool.candidates)
         for case in self.taken:
-            if case in self.pool.measures and case in self.pool.candidates:
+            if case in self.pool.measures and case in candidates:
                 total += [self.pool.measures[case].volumes_ml[name] for name in self.labels]
         return total / total.sum()
 
@@ -192,12 +193,8 @@ def _foreground_random(scene: Scene, notes: tuple[str, ...]) -> Choice:
     """Like the case of a random voxel of all that is predicted."""
     ml = np.array([one.foreground_ml for one in scene.measures])
     if not ml.any():
-        return _drawn(
-            scene.cases,
-            scene.pool,
-            scene.random,
-            (*notes, "the model finds nothing in any case: drawn at random"),
-        )
+        nothing = (*notes, "the model finds nothing in any case: drawn at random")
+        return next(_drawn(scene.cases, scene.pool, scene.random, nothing))
     n = int(scene.random.choice(len(ml), p=ml / ml.sum()))
     return Choice(
         scene.cases[n],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.starlette_client import OAuth
@@ -18,6 +19,7 @@ from httpx2 import HTTPError
 from joserfc.errors import JoseError
 
 from slem_app.errors import BadSetting, NotAllowed, NotLoggedIn, ProviderFailed
+from slem_app.serving.auth.access import on_this_machine
 from slem_app.users import ROLES, User
 
 __all__ = ["Provider"]
@@ -40,10 +42,7 @@ class Provider:
     """
 
     def __init__(self, issuer: str, client_id: str, claim: str = "roles", passwords: bool = False) -> None:
-        if not issuer.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise BadSetting(
-                f"oidc_issuer {issuer!r} is not encrypted: an address that begins with https:// is needed"
-            )
+        _check_address(issuer)
         self.issuer, self.claim, self.passwords = issuer.rstrip("/"), claim, passwords
         self.client = OAuth().register(
             "provider",
@@ -132,3 +131,25 @@ class Provider:
                 f"{self.claim})"
             )
         return User(name, roles[-1])
+
+
+def _check_address(issuer: str) -> None:
+    """An address to which a secret may be sent.
+
+    Raises:
+        BadSetting: no address, or one that is not encrypted and not this machine's own.
+    """
+    try:
+        parts = urlsplit(issuer)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise BadSetting(f"oidc_issuer {issuer!r} is no address: {error}") from error
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise BadSetting(
+            f"oidc_issuer {issuer!r} is no address of a log-in service: https://HOST/PATH is needed, "
+            "without user, query or fragment"
+        )
+    if parts.scheme == "http" and not on_this_machine(host):
+        raise BadSetting(
+            f"oidc_issuer {issuer!r} is not encrypted: an address that begins with https:// is needed"
+        )

@@ -13,7 +13,8 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,7 @@ class Cases:
         self.coding = coding
         self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[str, ...]]]] = {}
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
-        self.turns: dict[str, threading.Lock] = {}  # of cases, each held while its headers are read
+        self.reading = LockByName()  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
         self._list()
 
@@ -254,9 +255,7 @@ class Cases:
         """The case's grouping; kept as long as neither its files nor their folders change. Made by one
         thread, for which others wait.
         """
-        with self.guard:
-            mine = self.turns.setdefault(case, threading.Lock())
-        with mine:
+        with self.reading.hold(case):
             return self._made(case, likely)
 
     def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[str, ...]]:
@@ -293,6 +292,31 @@ class Cases:
         if case not in self._list() or self.source is None:
             raise NotFound(f"case {case!r} is gone")
         return self.source.study(case)
+
+
+class LockByName:
+    """A lock for each name, there for as long as somebody holds or waits for it."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.locks: dict[str, tuple[threading.Lock, int]] = {}  # with the number of those who want it
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Hold the lock of a name, for which others wait meanwhile."""
+        with self.guard:
+            lock, wanted = self.locks.get(name, (threading.Lock(), 0))
+            self.locks[name] = (lock, wanted + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self.guard:
+                lock, wanted = self.locks[name]
+                if wanted > 1:
+                    self.locks[name] = (lock, wanted - 1)
+                else:
+                    del self.locks[name]
 
 
 def group_upload(

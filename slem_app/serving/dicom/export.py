@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from slem_app.errors import BadStudy, SlemError
+from slem_app.errors import BadStudy, SlemError, StorageFailed
 from slem_app.formats import read_label_file
 from slem_app.formats.provenance import Provenance, made_by, save_dicom
 from slem_app.formats.seg import make_seg, read_seg, referenced_series
@@ -76,6 +77,18 @@ class PacsHome:
         return parse_result(self.source.pacs.instance(study, series, instance))
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A version whose SEG is made and not stored."""
+
+    case: str
+    """Case id."""
+    version: Version
+    """The version."""
+    about: Mapping[str, Any]
+    """What is known of its SEG, also where the disk refused to keep that."""
+
+
 class Results:
     """The way between label versions and DICOM.
 
@@ -89,6 +102,9 @@ class Results:
         self.home = home
         self.refused: dict[str, str] = {}  # instances that are no label here, and why
         self.taking = threading.Lock()
+        self.guard = threading.Lock()
+        self.waiting: dict[Path, Waiting] = {}  # folder of a version -> what is still to be sent
+        self.searched = False  # the store was looked through for what an earlier server has left
 
     # out
 
@@ -128,12 +144,12 @@ class Results:
             logger.warning(
                 "version %d of case %s is no DICOM segmentation: %s", version.number, case.id, error
             )
-        self.datastore.store.annotate(version, {DICOM: about})
+        self._note(case.id, version, about)
         return self.send(version) if "instance" in about else about
 
     def send(self, version: Version) -> dict[str, Any]:
         """Store a version's SEG, the first time or again; what is known of it then."""
-        about = dict(version.meta[DICOM])
+        about = dict(self.about(version))
         try:
             self.home.put(parse_result((version.folder / FILE).read_bytes()))
             about |= {"stored": True, "reason": "", "at": time.time()}
@@ -142,18 +158,58 @@ class Results:
             logger.warning(
                 "the segmentation %s is kept here and not stored yet: %s", about["instance"], error
             )
-        self.datastore.store.annotate(version, {DICOM: about})
+        with self.guard:
+            known = self.waiting.get(version.folder)
+        self._note(known.case if known else "", version, about)
         return about
 
+    def about(self, version: Version) -> Mapping[str, Any]:
+        """What is known of a version's SEG."""
+        with self.guard:
+            known = self.waiting.get(version.folder)
+        return known.about if known else version.meta[DICOM]
+
     def unsent(self) -> list[tuple[str, Version]]:
-        """(case, version) of every SEG that is made and not stored."""
-        found = []
-        for case in self.datastore.store.cases():
-            for version in self.datastore.store.history(case):
+        """(case, version) of every SEG that is made and not stored. The store is looked through once, for
+        what was left by a server before this one.
+        """
+        if not self.searched:
+            left = self._left()
+            with self.guard:
+                self.waiting = left | self.waiting
+                self.searched = True
+        with self.guard:
+            self.waiting = {
+                folder: one for folder, one in self.waiting.items() if folder.is_dir()
+            }  # the others were taken away by somebody
+            return [(one.case, one.version) for one in self.waiting.values()]
+
+    def _left(self) -> dict[Path, Waiting]:
+        """What the store says is made and not stored."""
+        store, found = self.datastore.store, {}
+        for case in store.cases():
+            for version in store.history(case):
                 about = version.meta.get(DICOM, {})
                 if about.get("instance") and not about.get("stored"):
-                    found.append((case, version))
+                    found[version.folder] = Waiting(case, version, about)
         return found
+
+    def _note(self, case: str, version: Version, about: Mapping[str, Any]) -> None:
+        """Keep what is known of a version's SEG. The label itself is saved, so a disk that refuses this is no
+        reason to tell the reader that saving failed.
+        """
+        with self.guard:
+            self.waiting.pop(version.folder, None)
+            if about.get("instance") and not about["stored"]:
+                self.waiting[version.folder] = Waiting(case, version, about)
+        try:
+            self.datastore.store.annotate(version, {DICOM: dict(about)})
+        except StorageFailed as error:
+            logger.warning(
+                "what became of the segmentation of version %d is known until the server stops only: %s",
+                version.number,
+                error,
+            )
 
     # in
 

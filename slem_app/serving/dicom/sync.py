@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 from slem_app.errors import SlemError
-from slem_app.serving.dicom.export import DICOM, Results
+from slem_app.serving.background import outlive
+from slem_app.serving.dicom.export import Results
 from slem_app.studies.dicomweb import DicomWebSource
 
 __all__ = ["Courier"]
@@ -89,7 +90,7 @@ class Courier:
             if self.stopping.is_set():
                 return
             if (
-                time.time() - float(version.meta[DICOM].get("at", 0.0)) >= AGAIN
+                time.time() - float(self.results.about(version).get("at", 0.0)) >= AGAIN
                 and self.results.send(version)["stored"]
             ):
                 logger.info("version %d of case %s is stored now", version.number, case)
@@ -97,8 +98,5 @@ class Courier:
     def _work(self) -> None:
         while not self.stopping.is_set():
             begin = time.monotonic()
-            try:
-                self.look()
-            except OSError as error:  # the store's disk; the next round tries again
-                logger.warning("the store cannot be read: %s", error)
+            outlive(self.look, "sending and fetching segmentations")
             self.stopping.wait(max(ROUND, PATIENCE * (time.monotonic() - begin)))

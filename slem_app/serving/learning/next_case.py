@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,24 +106,30 @@ class Chooser:
         come after.
         """
         holders = {case: self.leases.holder(case) for case in left}
-        own = () if strategy == "first" else tuple(case for case in self.leases.of(reader) if case in holders)
-        free = tuple(case for case, holder in holders.items() if holder in (None, reader) and case not in own)
-        measured = self.scores.models(free)
-        names = sorted(set(measured.values()))
-        if model is None and len(names) > 1 and strategy not in ("first", "random"):
+        own = {} if strategy == "first" else dict.fromkeys(c for c in self.leases.of(reader) if c in holders)
+        # dictionaries, not tuples: they are asked once for each of 10,000 cases
+        free = {
+            case: None for case, holder in holders.items() if holder in (None, reader) and case not in own
+        }
+        measured = self.scores.models(tuple(free))
+        count = Counter(measured.values())
+        if model is None and len(count) > 1 and strategy not in ("first", "random"):
+            names = sorted(count)
             model = names[
-                self.random.choice(
-                    len(names),
-                    p=np.array([list(measured.values()).count(name) for name in names]) / len(measured),
-                )
+                self.random.choice(len(names), p=np.array([count[n] for n in names]) / len(measured))
             ]
-        later = tuple(case for case in free if model and measured.get(case, model) != model)
+        later = [case for case in free if model and measured.get(case, model) != model]
         if model and strategy not in ("first", "random"):
-            free = tuple(case for case in free if case not in later)
+            for case in later:
+                del free[case]
         measures, notes = self.scores.of((*left, *labelled), model)
         taken = (*labelled, *(case for case in left if case not in free))
         pool = Pool(
-            free, measures, taken, self.scores.labelled_ml(), {case: _idle(datastore, case) for case in free}
+            tuple(free),
+            measures,
+            taken,
+            self.scores.labelled_ml(),
+            {case: _idle(datastore, case) for case in free},
         )
         for choice in choices(strategy, pool, self.random):
             yield Choice(

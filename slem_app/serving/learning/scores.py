@@ -37,6 +37,7 @@ from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.selection import LabelMap, Measures, measure
+from slem_app.serving.background import outlive
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.store.labels import file_name
@@ -73,7 +74,7 @@ class Entry:
     """The model's name."""
 
 
-class _Stopped(Exception):
+class _Stopped(BaseException):
     """The server stops."""
 
 
@@ -230,16 +231,7 @@ class Scores:
             while True:
                 self._wait()
                 begin = time.monotonic()
-                try:
-                    busy = self.step()
-                except (
-                    SlemError,
-                    OSError,
-                    RuntimeError,
-                    MemoryError,
-                ):  # a full disk, a GPU without memory: not for this thread to die of
-                    logger.exception("measuring cases failed; tried again in %g s", POLL)
-                    busy = False
+                busy = outlive(self.step, "measuring cases")
                 if not busy:
                     self.woken.wait(POLL)
                     self.woken.clear()

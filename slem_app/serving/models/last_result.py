@@ -8,18 +8,22 @@ so that a label that is submitted after a restart is not taken for drawn by hand
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from slem_app.errors import StorageFailed
 from slem_app.serving.cases.cases import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
 from slem_app.types import Grid
 
 __all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "Given", "Making", "Shown"]
+
+logger = logging.getLogger(__name__)
 
 AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
@@ -61,19 +65,27 @@ class Given:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.guard = threading.Lock()
+        self.unwritten: dict[str, dict[str, dict[str, str]]] = {}  # case -> what its file would hold
         self.shown: ByteCache[Shown] = ByteCache(limit, lambda shown: shown.array.nbytes)
 
     def note(self, reader: str, case: Case, making: Making, array: np.ndarray) -> None:
         """A reader was given a label map on the grid of the image that the case stands for.
 
-        Raises:
-            StorageFailed: the disk refused.
+        Where the disk refuses, it is known until the server stops only: the reader gets the result
+        all the same.
         """
         self.shown.put((reader, case.id), None, Shown(making, case.image, array, case.series.grid))
         with self.guard:
             known = self._known(case.id)
-            if known.get(reader) != asdict(making):
-                replace_file(self._file(case.id), json.dumps(known | {reader: asdict(making)}, indent=1))
+            if known.get(reader) == asdict(making) and case.id not in self.unwritten:
+                return
+            known |= {reader: asdict(making)}
+            try:
+                replace_file(self._file(case.id), json.dumps(known, indent=1))
+                self.unwritten.pop(case.id, None)
+            except StorageFailed as error:
+                self.unwritten[case.id] = known
+                logger.warning("by which model a reader was given a case is not kept: %s", error)
 
     def last(self, reader: str, case: str) -> Shown | None:
         """What the reader sees of a case; None when that is not known any more."""
@@ -103,8 +115,20 @@ class Given:
         return Making(SEMIAUTOMATIC, start.model, start.version) if start and start.model else Making(MANUAL)
 
     def _known(self, case: str) -> dict[str, dict[str, str]]:
-        file = self._file(case)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if case in self.unwritten:
+            return dict(self.unwritten[case])
+        try:
+            known = json.loads(self._file(case).read_text(encoding="utf-8"))
+            return {reader: asdict(Making(**making)) for reader, making in known.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            logger.warning(
+                "%s cannot be read (%s): by which model readers were given the case is forgotten",
+                self._file(case),
+                error,
+            )
+            return {}
 
     def _file(self, case: str) -> Path:
         return self.folder / f"{file_name(case)}.json"

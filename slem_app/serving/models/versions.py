@@ -24,6 +24,7 @@ import torch
 
 from slem_app.errors import SlemError
 from slem_app.predict import Predictor
+from slem_app.serving.background import outlive
 from slem_app.serving.models.assignments import Hand, HandFile, Row
 from slem_app.weights.published import Published
 
@@ -185,18 +186,8 @@ class Follower:
 
     def _run(self) -> None:
         while not self.stopping.wait(POLL):
-            try:
-                self.look()
-            except (
-                SlemError,
-                OSError,
-                RuntimeError,
-                MemoryError,
-            ):  # a GPU without memory for two: the version in memory goes on serving
-                logger.exception(
-                    "another version of %s is to be served but cannot be loaded; tried again",
-                    self.published.name,
-                )
+            # a GPU may have no memory for two: the version that is there goes on serving
+            outlive(self.look, f"loading another version of {self.published.name}")
 
     def _serve(self, now: Predictor, file: HandFile | None) -> Served:
         """The served version, and those that readers had cases in their hands with when the server ended."""

@@ -240,3 +240,32 @@ def test_a_service_that_does_not_answer_is_told(serve: Callable, tmp_path) -> No
 def test_a_service_in_the_clear_is_refused() -> None:
     with pytest.raises(BadSetting, match="is not encrypted"):
         Provider("http://login.hospital.example", "slem-label")
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example/realm",
+        "http://localhost@evil.example",
+        "http://127.0.0.1:80@evil.example",
+        "https://user:secret@login.example",
+        "https://",
+        "https://[::1",
+        "https://login.example:port",
+        "https://login.example/?next=x",
+        "ftp://localhost",
+        "localhost:8080",
+    ],
+)
+def test_an_address_that_only_looks_like_a_safe_one_is_refused(issuer: str) -> None:
+    with pytest.raises(BadSetting, match="oidc_issuer"):
+        Provider(issuer, "slem-label")
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["http://localhost:8080/realm", "http://127.0.0.1", "http://[::1]:9/x", "https://login.example/realm"],
+)
+def test_an_encrypted_service_and_one_on_this_machine_are_taken(issuer: str) -> None:
+    assert Provider(issuer, "slem-label").issuer == issuer

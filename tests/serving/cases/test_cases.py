@@ -3,12 +3,13 @@
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from slem_app.errors import BadSetting, BadStudy, NotFound
-from slem_app.serving.cases.cases import Cases, group_upload
+from slem_app.serving.cases.cases import Cases, LockByName, group_upload
 
 
 def test_a_case_id_means_its_reference_sequence(cases: Cases) -> None:
@@ -157,3 +158,33 @@ def test_a_status_poll_does_not_wait_for_a_slow_listing(
     while not cases.asking.acquire(timeout=20):
         pass
     assert cases.listed == ("A", "B", "C")
+
+
+def test_no_lock_is_left_of_a_case_that_was_read(cases: Cases) -> None:
+    for key in ("A", "B", "A/t2f"):
+        cases.find(key)
+    with pytest.raises(NotFound):
+        cases.find("nobody")
+    assert not cases.reading.locks
+
+
+def test_a_name_is_held_by_one_at_a_time_and_others_are_not_in_its_way() -> None:
+    locks, order = LockByName(), []
+
+    def work(name: str, number: int) -> None:
+        with locks.hold(name):
+            order.append((name, number, "in"))
+            time.sleep(0.01)
+            order.append((name, number, "out"))
+
+    threads = [threading.Thread(target=work, args=(name, n)) for n in range(8) for name in "ab"]
+    with locks.hold("c"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert list(locks.locks) == ["c"]
+    assert not locks.locks
+    for name in "ab":
+        mine = [(number, what) for one, number, what in order if one == name]
+        assert all(mine[n][0] == mine[n + 1][0] for n in range(0, 16, 2))

@@ -2,6 +2,8 @@
 whoever has stored one.
 """
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from slem_app import phantom
-from slem_app.errors import NotFound
+from slem_app.errors import NotFound, StorageFailed
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg, read_seg
 from slem_app.serving.cases.cases import Case, Cases
@@ -25,6 +27,7 @@ from slem_app.store.dicom_results import Shelf
 from slem_app.store.labels import Version
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, cut, running, status
+from tests.waiting import wait_until
 
 SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
 EDITED = Making("SEMIAUTOMATIC", "slem_brain", "2")
@@ -258,3 +261,83 @@ def _voxels(path: Path) -> np.ndarray:
     import nibabel
 
     return nibabel.load(path).dataobj
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_courier_outlives_a_full_disk_and_a_spoilt_store(
+    away: Results, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("slem_app.serving.dicom.sync.ROUND", 0.01)
+    monkeypatch.setattr("slem_app.serving.dicom.sync.PATIENCE", 0)
+    faults = [StorageFailed("the disk is full"), OSError("gone"), ValueError("a spoilt file"), KeyError("ts")]
+    rounds = []
+
+    def look() -> None:
+        rounds.append(1)
+        if len(rounds) <= len(faults):
+            raise faults[len(rounds) - 1]
+
+    courier = Courier(away, away.datastore.cases.pacs, lambda case: None)
+    monkeypatch.setattr(courier, "look", look)
+    courier.start()
+    try:
+        wait_until(lambda: len(rounds) > len(faults) + 1, 20)
+    finally:
+        courier.stop()
+    assert "the disk is full" in caplog.text
+    assert "Traceback" in caplog.text  # of those that nobody foresaw
+
+
+def test_a_disk_that_fills_up_while_a_result_is_sent_costs_neither_label_nor_result(
+    away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = find(away)
+    version = keep(away, case, drawn(case))
+    pacs.fail("POST ", status(409))
+    with monkeypatch.context() as patch:
+        patch.setattr("slem_app.store.labels.atomic_file", full_disk)
+        told = away.export(version, case, EDITED)
+    assert not told["stored"]
+    assert away.unsent() == [(case.id, version)]
+    pacs.mend()
+    assert away.send(version)["stored"]
+    assert away.unsent() == []
+    assert version.meta["dicom"]["stored"]
+
+
+def test_the_store_is_looked_through_once(
+    head: phantom.Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phantom.write_nifti(head, tmp_path / "studies", "A")
+    datastore = CaseDatastore(
+        Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
+    )
+    results = Results(datastore, Shelf(tmp_path / "store/dicom"))
+    case = datastore.cases.find("A")
+    keep(results, case, drawn(case))
+    read = []
+    plain = Version.meta.fget
+    monkeypatch.setattr(Version, "meta", property(lambda one: read.append(one) or plain(one)))
+    courier = Courier(results, None, lambda case: None)
+    courier.look()
+    first = len(read)
+    for _ in range(5):
+        courier.look()
+    assert len(read) == first
+
+
+def test_a_version_that_was_taken_away_is_not_sent(here: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = find(here)
+    version = keep(here, case, drawn(case))
+    monkeypatch.setattr(here.home, "put", full_disk_of_the_shelf)
+    assert not here.export(version, case, EDITED)["stored"]
+    assert len(here.unsent()) == 1
+    here.datastore.store.remove(case.id, "final")
+    assert here.unsent() == []
+
+
+def full_disk_of_the_shelf(*_: object) -> None:
+    raise StorageFailed("the disk is full")

@@ -1,8 +1,12 @@
 """Which case comes next, and that no two readers get the same."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+from unittest.mock import MagicMock
 
 import nibabel
 import numpy as np
@@ -178,3 +182,70 @@ def test_the_reply_tells_why(chooser: Chooser, ask: Ask) -> None:
     assert (told["id"], told["score"], told["details"]["edema"]) == ("B", 0.6, 0.6)
     assert "the model is unsure here (0.60 bit" in told["reason"]
     assert told["strategy_notes"] == ["there is no earlier model to compare with: ordered by uncertainty"]
+
+
+class Compared(str):
+    """An id that counts how often it is compared with another."""
+
+    __slots__ = ()
+    count = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+
+class ManyCases:
+    """A datastore of cases, of which every second has a final label."""
+
+    labels: ClassVar = {"slem_brain": None, "slem_abdomen": None}
+
+    def __init__(self, count: int) -> None:
+        self.ids = [Compared(f"case{number:06}") for number in range(count)]
+        self.get_labeled_images = lambda *_: self.ids[::2]
+        self.get_unlabeled_images = lambda *_: self.ids[1::2]
+        self.get_image_uri = lambda case: case
+        self.image_notes = lambda case: {}
+        self.models_for = lambda case: ("slem_brain",)
+
+
+def measured(cases: Sequence[str]) -> dict[str, Measures]:
+    chance = np.random.default_rng(0)
+    names = BRAIN_LABELS.names
+    return {
+        case: Measures(
+            0.1, dict(zip(names, chance.random(3))), dict(zip(names, chance.random(3))), chance.random(4)
+        )
+        for case in cases
+    }
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unmeasured", "measured"])
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_ten_thousand_cases_are_looked_at_once_each(tmp_path: Path, strategy: str, known: bool) -> None:
+    datastore = ManyCases(10_000)
+    measures = measured(datastore.ids) if known else {}
+    scores = SimpleNamespace(
+        models=lambda cases: dict.fromkeys(measures, "slem_brain"),
+        of=lambda *_: (measures, ()),
+        labelled_ml=dict,
+    )
+    chooser = Chooser(scores, Leases(tmp_path / "leases.json", 30), seed=0)
+    Compared.count = 0
+    begin = time.process_time()
+    assert chooser.next(strategy, {"client_id": "ann"}, datastore)["id"] in datastore.ids[1::2]
+    assert Compared.count < 5_000  # the assertion's own; 25 million where tuples are searched
+    assert time.process_time() - begin < 30
+
+
+def test_cases_that_no_model_takes_are_passed_over_in_one_go(tmp_path: Path) -> None:
+    datastore = ManyCases(2_000)
+    scores = SimpleNamespace(models=lambda cases: {}, of=lambda *_: ({}, ()), labelled_ml=dict)
+    draws = np.random.default_rng(0)
+    chooser = Chooser(scores, Leases(tmp_path / "leases.json", 30))
+    chooser.random = MagicMock(wraps=draws)
+    assert chooser.next("balanced", {"client_id": "ann", "model": "slem_abdomen"}, datastore) is None
+    assert (
+        chooser.random.exponential.call_count <= 2_000
+    )  # half a million where all that are left are drawn anew

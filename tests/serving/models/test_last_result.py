@@ -1,5 +1,7 @@
 """What readers were given, and what a saved label therefore is: the model's, corrected, or drawn by hand."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +56,26 @@ def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_
 def test_each_case_has_its_own_file(case: Case, array: np.ndarray, tmp_path: Path) -> None:
     Given(tmp_path / "given", 2**24).note("eva@1", case, MODEL, array)
     assert [path.name for path in (tmp_path / "given").iterdir()] == ["A.json"]
+
+
+def test_a_full_disk_or_a_damaged_file_costs_no_result(
+    case: Case, array: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    given = Given(tmp_path, 1)  # no label map is kept in memory
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        given.note("eva@1", case, MODEL, array)
+        given.note("kim@1", case, MODEL, array)
+        assert given.making("eva@1", "A", array * 0, case.series.grid) == CLICKED
+    assert not (tmp_path / "A.json").exists()
+    given.note("eva@1", case, MODEL, array)  # the disk has space again: all that was not written is
+    assert Given(tmp_path, 1).making("kim@1", "A", array * 0, case.series.grid) == CLICKED
+    for text in ("{", "[]", '{"eva@1": 1}', '{"eva@1": {"kind": "AUTOMATIC", "more": 1}}', "\udcff"):
+        (tmp_path / "A.json").write_bytes(text.encode(errors="surrogateescape"))
+        again = Given(tmp_path, 1)
+        assert again.making("eva@1", "A", array * 0, case.series.grid) == Making("MANUAL")
+        again.note("eva@1", case, MODEL, array)
+        assert Given(tmp_path, 1).making("eva@1", "A", array * 0, case.series.grid) == CLICKED
