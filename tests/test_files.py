@@ -16,7 +16,9 @@ from slem_app.files import atomic_file, sweep
 from slem_app.formats import result_json, write_nifti, write_nrrd, write_result_json
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
-from tests.formats.conftest import labels  # noqa: F401
+from tests.formats import conftest
+
+labels = conftest.labels
 
 
 def full_disk(*_: object) -> None:
@@ -109,10 +111,7 @@ def test_kill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.seg.nrrd", "a.json"])
 def test_every_writer_survives_a_full_disk(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    labels: LabelSet,
-    name: str,  # noqa: F811
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: LabelSet, name: str
 ) -> None:
     path, grid = tmp_path / name, Grid((3, 4, 5), np.eye(4))
 
@@ -134,10 +133,7 @@ def test_every_writer_survives_a_full_disk(
 @pytest.mark.parametrize("writer", [write_nifti, write_nrrd])
 @pytest.mark.parametrize("compress", [True, False])
 def test_a_whole_head_is_written_in_a_fraction_of_a_second(
-    tmp_path: Path,
-    labels: LabelSet,
-    writer: object,
-    compress: bool,  # noqa: F811
+    tmp_path: Path, labels: LabelSet, writer: object, compress: bool
 ) -> None:
     array = np.zeros((240, 240, 155), np.uint8, order="F")
     array[60:140, 80:150, 40:100] = (
