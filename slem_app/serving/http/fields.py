@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Form
 from monailabel.endpoints.user.auth import User, get_current_user
 
-from slem_app.errors import BadSetting, NotFound
+from slem_app.errors import NotFound
+from slem_app.strict_json import parse_object
 
 __all__ = ["Asking", "Fields", "json_object", "parse_fields"]
 
@@ -23,15 +23,9 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     """The JSON object in the field `name` of a request.
 
     Raises:
-        BadSetting: it is none.
+        BadSetting, TooLarge: it is none, or one that `strict_json` refuses.
     """
-    try:
-        fields = json.loads(text or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadSetting(f"the field `{name}` must be JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise BadSetting(f"the field `{name}` must be a JSON object, got a {type(fields).__name__}")
-    return fields
+    return parse_object(text, f"the field `{name}`")
 
 
 def parse_fields(text: str) -> dict[str, Any]:
