@@ -1,7 +1,7 @@
 """JSON that somebody else wrote, read strictly: what is accepted can be written out again, for any reader.
 
-Python's own reader takes NaN, numbers of any length, lone surrogates and any depth. One such value, once kept,
-makes every answer that holds it fail. So they are refused where they come in (RFC 8259, I-JSON RFC 7493).
+Python's own reader takes NaN, numbers of any length, lone surrogates and any depth. One such value, once
+kept, makes every answer that holds it fail. So they are refused where they come in (RFC 8259, and RFC 7493).
 """
 
 from __future__ import annotations
