@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -17,7 +17,7 @@ from isal import isal_zlib
 
 from slem_app.errors import BadVolume, TookTooLong, TooLarge
 
-__all__ = ["Clock", "ClockedFile", "filled", "gunzip", "inflate", "megabytes"]
+__all__ = ["PIECE", "Clock", "filled", "gunzip", "inflate", "megabytes", "times"]
 
 PIECE = 1 << 20  # bytes that are unpacked at once
 GZIP, DEFLATE = 31, -15  # zlib's words for a stream with gzip's header, and for one without any
@@ -48,40 +48,6 @@ class Clock:
                 f"{self.what}: it takes more than {self.seconds:.0f} s to read: export it again, "
                 f"without compression"
             )
-
-
-class ClockedFile(io.RawIOBase):
-    """A file whose reader, a library's loop, ends when the time is over or when it reads too often.
-
-    Args:
-        file: the bytes.
-        clock: that is looked at before each read.
-        reads: how often it may be read from.
-    """
-
-    def __init__(self, file: BinaryIO, clock: Clock, reads: int) -> None:
-        super().__init__()
-        self.file, self.clock, self.left = file, clock, reads
-
-    def read(self, size: int = -1) -> bytes:
-        self.left -= 1
-        if self.left < 0:
-            raise TooLarge(f"{self.clock.what}: its header has too many elements: export it again")
-        if self.left % 256 == 0:
-            self.clock.check()
-        return self.file.read(size)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.file.tell()
 
 
 def gunzip(file: BinaryIO, clock: Clock) -> Iterator[bytes]:
@@ -140,6 +106,11 @@ def filled(pieces: Iterator[bytes], skip: int, count: int, what: str) -> np.ndar
 def megabytes(size: int) -> str:
     """A number of bytes as texts say it."""
     return f"{size / 2**20:,.1f} MiB" if size < 2**40 else f"{size / 2**40:,.1f} TiB"
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape as texts say it: '240 x 240 x 155'."""
+    return " x ".join(map(str, shape))
 
 
 def _unpacked(file: BinaryIO, clock: Clock, kind: int) -> Iterator[bytes]:

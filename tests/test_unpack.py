@@ -8,7 +8,7 @@ import pytest
 from isal import igzip
 
 from slem_app.errors import BadVolume, TookTooLong, TooLarge
-from slem_app.unpack import PIECE, Clock, ClockedFile, filled, gunzip, inflate
+from slem_app.unpack import PIECE, Clock, filled, gunzip, inflate
 
 CONTENT = np.random.default_rng(0).integers(0, 4, 3 * PIECE + 17, dtype=np.uint8).tobytes()
 
@@ -79,17 +79,3 @@ def test_millions_of_empty_members_end_with_the_time() -> None:
     clock = Clock("it", seconds=0.2)
     with pytest.raises(TookTooLong, match="it: it takes more than 0 s to read"):
         list(gunzip(io.BytesIO(igzip.compress(b"") * 1_000_000), clock))
-
-
-def test_a_library_that_reads_for_ever_is_ended() -> None:
-    with pytest.raises(TooLarge, match="too many elements"):
-        read_for_ever(Clock("it"))
-    with pytest.raises(TookTooLong):
-        read_for_ever(Clock("it", seconds=0.0))
-
-
-def read_for_ever(clock: Clock) -> None:
-    file = ClockedFile(io.BytesIO(bytes(100)), clock, reads=1000)
-    while True:
-        file.seek(0)
-        file.read(8)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import nibabel
 import nrrd
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
-from slem_app.errors import BadGrid, BadLabel, BadVolume, NotFound
+from slem_app.errors import BadGrid, BadLabel, BadVolume, NotFound, TooLarge
+from slem_app.studies.nifti_header import NiftiHeader
 from slem_app.types import Grid
+from slem_app.unpack import PIECE, Clock, filled, gunzip, megabytes, times
 from slem_app.volumes import geometry
+from slem_app.volumes.nifti import scaled, stored_voxels
 
 __all__ = ["place", "read_label_file"]
 
@@ -27,16 +28,36 @@ TO_RAS = {  # NRRD space -> factors to RAS; the short forms are as valid as the 
     "left-anterior-superior": (-1, 1, 1),
     "las": (-1, 1, 1),
 }
+NRRD_TYPES = {  # https://teem.sourceforge.net/nrrd/format.html#type
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": (
+        *("longlong", "long long", "long long int", "signed long long", "signed long long int"),
+        *("int64", "int64_t"),
+    ),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+SKIPS = ("line skip", "lineskip", "byte skip", "byteskip")
+ROOM = 2  # a label map may be padded, but has at most this many times its image's voxels
+QUOTED = 60  # characters of a value that an error text shows
 LARGEST = 4096  # a label value above this is no label
 HEADER_LIMIT = 1 << 20  # bytes
 SAME_LATTICE = 0.02  # voxels by which a label's lattice may be off the image's
 
 
-def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None]:
+def read_label_file(path: Path, image: Grid | None = None) -> tuple[np.ndarray, Grid, dict[int, str] | None]:
     """Read a label map: .nii, .nii.gz, .nrrd or .seg.nrrd.
 
     Args:
         path: the file.
+        image: the grid on which it should lie, where somebody else made the file: one that promises more than
+            `ROOM` times its voxels is refused before it is unpacked. None for files of this program.
 
     Returns:
         (I, J, K) uint8 or int16 values, the grid, and the names of the values, or None where the file holds
@@ -47,14 +68,16 @@ def read_label_file(path: Path) -> tuple[np.ndarray, Grid, dict[int, str] | None
         BadVolume: another kind of file, truncated, or not 3D (overlapping segments).
         BadGrid: no geometry, or one that no image can have.
         BadLabel: values that are not whole numbers from 0 on.
+        TooLarge: more voxels than its image can have.
+        TookTooLong: it takes too long to unpack.
     """
     path = Path(path)
     if not path.is_file():
         raise NotFound(f"{path.name}: no such label file")
     if path.name.endswith((".nii", ".nii.gz")):
-        array, affine, names = _read_nifti(path)
+        array, affine, names = _read_nifti(path, image)
     elif path.name.endswith(".nrrd"):
-        array, affine, names = _read_nrrd(path)
+        array, affine, names = _read_nrrd(path, image)
     else:
         raise BadVolume(f"{path.name}: a label file must be .nii, .nii.gz, .nrrd or .seg.nrrd")
     if array.ndim != 3 or 0 in array.shape:
@@ -110,28 +133,41 @@ def place(array: np.ndarray, grid: Grid, reference: Grid, what: str) -> np.ndarr
 
 
 def _whole(array: np.ndarray, what: str) -> np.ndarray:
-    """Label values as uint8, or as int16 if they are larger."""
-    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.round(array)).all()):
-        raise BadLabel(f"{what}: a label map holds whole numbers only, got fractions or NaN: is it an image?")
+    """Label values as uint8, or as int16 if they are larger; slice by slice, which saves memory."""
     if array.dtype.kind not in "fiub":
         raise BadLabel(f"{what}: a label map holds whole numbers only, got values of type {array.dtype}")
+    slices = [array[..., k] for k in range(array.shape[2])]
+    whole = all((np.isfinite(one) & (one == np.round(one))).all() for one in slices)
+    if not whole:
+        raise BadLabel(f"{what}: a label map holds whole numbers only, got fractions or NaN: is it an image?")
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > LARGEST:
         raise BadLabel(f"{what}: label values must lie in 0..{LARGEST}, got {low}..{high}: is it an image?")
     return array.astype(np.uint8 if high < 256 else np.int16)
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, None]:
+def _check_promise(shape: Sequence[int], dtype: np.dtype, image: Grid | None, what: str) -> None:
+    """Refuse a label map that cannot belong to its image, by its header alone."""
+    if image is None or math.prod(shape) <= ROOM * math.prod(image.shape):
+        return
+    came, most = (megabytes(math.prod(size) * dtype.itemsize) for size in (shape, image.shape))
+    raise TooLarge(
+        f"{what}: a label map of {times(shape)} voxels ({came} unpacked) came for an image of "
+        f"{times(image.shape)} voxels ({most}): export it on the grid of its image"
+    )
+
+
+def _read_nifti(path: Path, image: Grid | None) -> tuple[np.ndarray, np.ndarray, None]:
     try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
+        header = NiftiHeader.read(path)
+        _check_promise(header.shape, header.dtype, image, path.name)
+        stored = _squeezed(stored_voxels(header), path.name)
+    except BadVolume as error:
         raise BadVolume(
-            f"{path.name}: cannot be read as NIfTI ({error}): the file is truncated or not an "
-            f"image, send "
-            f"it again"
+            f"{path.name}: cannot be read as NIfTI ({error}): the file is truncated or not a label map, "
+            f"send it again"
         ) from error
-    return _squeezed(array, path.name), image.affine, None
+    return scaled(stored, header), header.affine, None
 
 
 def _squeezed(array: np.ndarray, what: str) -> np.ndarray:
@@ -145,29 +181,56 @@ def _squeezed(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def _read_nrrd(path: Path) -> tuple[np.ndarray, np.ndarray, dict[int, str] | None]:
+def _read_nrrd(path: Path, image: Grid | None) -> tuple[np.ndarray, np.ndarray, dict[int, str] | None]:
     with path.open("rb") as file:
         lines = _header_lines(file, path.name)
         try:
             header = nrrd.read_header(iter(lines))
-        except (nrrd.NRRDError, ValueError, KeyError, IndexError) as error:
+        except (nrrd.NRRDError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise BadVolume(
-                f"{path.name}: cannot be read as NRRD ({error}): the file is damaged or not an "
-                f"image, send "
-                f"it again"
+                f"{path.name}: cannot be read as NRRD ({str(error)[:QUOTED]}): the file is damaged or not an "
+                f"image, send it again"
             ) from error
         if {"data file", "datafile"} & set(header):  # it could name any file of this machine
             raise BadVolume(f"{path.name}: its voxels lie in another file: save it as one .nrrd file")
         _check_layers(header, path.name)
-        try:
-            array = nrrd.read_data(header, file)
-        except (nrrd.NRRDError, ValueError, KeyError, OSError, EOFError, MemoryError, zlib.error) as error:
-            raise BadVolume(
-                f"{path.name}: its voxels cannot be read ({error}): the file is truncated, send it again"
-            ) from error
+        array = _nrrd_voxels(header, file, path.name, image)
     spatial = [axis for axis, kind in enumerate(_directions(header, path.name)) if np.isfinite(kind).all()]
     array = array.reshape([array.shape[axis] for axis in spatial], order="F")
     return array, _affine(header, spatial, path.name), _names(header, path.name)
+
+
+def _nrrd_voxels(header: Mapping[str, object], file: BinaryIO, what: str, image: Grid | None) -> np.ndarray:
+    """The voxels behind the header, raw or gzip; nothing else, and nothing before them, is read."""
+    if skipped := [key for key in SKIPS if int(header.get(key, 0)) != 0]:
+        raise BadVolume(f"{what}: its header has the field {skipped[0]!r}: save it without that field")
+    encoding = str(header.get("encoding", "")).lower()
+    if encoding not in ("raw", "gzip", "gz"):
+        raise BadVolume(
+            f"{what}: its voxels are encoded as {encoding[:QUOTED] or 'nothing'!r}: save it as raw or gzip"
+        )
+    shape = [int(size) for size in header.get("sizes", ())]
+    if not shape or min(shape) < 1 or len(shape) != header.get("dimension"):
+        raise BadVolume(f"{what}: a label map must have three dimensions, got sizes {shape[:8]}")
+    dtype = _nrrd_type(header, what)
+    _check_promise(shape, dtype, image, what)
+    pieces = iter(partial(file.read, PIECE), b"") if encoding == "raw" else gunzip(file, Clock(what))
+    try:
+        content = filled(pieces, 0, math.prod(shape) * dtype.itemsize, what)
+    except BadVolume as error:
+        raise BadVolume(
+            f"{what}: its voxels cannot be read ({error}): the file is truncated, send it again"
+        ) from error
+    return content.view(dtype).reshape(shape, order="F")
+
+
+def _nrrd_type(header: Mapping[str, object], what: str) -> np.dtype:
+    word = " ".join(str(header.get("type", "")).lower().split())
+    code = next((code for code, words in NRRD_TYPES.items() if word in words), None)
+    if code is None:
+        raise BadVolume(f"{what}: a label map holds whole numbers, got values of type {word[:QUOTED]!r}")
+    little = str(header.get("endian", "little")).lower() == "little"
+    return np.dtype(code).newbyteorder("<" if little else ">")
 
 
 def _header_lines(file: BinaryIO, what: str) -> list[str]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from slem_app.errors import BadVolume
 from slem_app.studies import Series
+from slem_app.studies.nifti_header import NiftiHeader
 from slem_app.types import Grid
 from slem_app.volumes.dicom import read_dicom
 from slem_app.volumes.geometry import check_grid
+from slem_app.volumes.nifti import as_float, stored_voxels
 from slem_app.volumes.png import read_png
 from slem_app.volumes.prepare import Volume
 
 __all__ = ["read", "read_all", "read_labels"]
-
-# what nibabel raises for damaged files
-UNREADABLE = (ImageFileError, EOFError, OSError, zlib.error, ValueError)
 
 
 def read(series: Series) -> Volume:
@@ -34,8 +30,7 @@ def read(series: Series) -> Volume:
     """
     array, grid = _pixels(series)
     array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
+    if bad := sum(int(np.count_nonzero(~np.isfinite(array[..., k]))) for k in range(array.shape[2])):
         raise BadVolume(
             f"{series.id}: {bad} of {array.size} voxels are NaN or infinite: export the image again, or "
             f"replace them by the background value"
@@ -82,15 +77,12 @@ def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
 
 
 def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
-    path = series.paths[0]
     grid = series.grid  # refuses what is no image, truncated, in colour, or 4D without a channel
-    try:
-        array = np.array(nib.load(path).dataobj)  # a copy: nothing stays mapped to a file that may change
-    except UNREADABLE as error:
-        raise BadVolume(
-            f"{path.name}: not a readable NIfTI image, or truncated ({error}): copy or export it again"
-        ) from error
-    return array.reshape(*grid.shape, -1)[..., series.channel or 0] if array.ndim > 3 else array, grid
+    header = NiftiHeader.read(series.paths[0])
+    stored = stored_voxels(header)
+    if stored.ndim > 3:
+        stored = stored.reshape(*grid.shape, -1, order="F")[..., series.channel or 0]
+    return stored if (header.slope, header.inter) == (1.0, 0.0) else as_float(stored, header), grid
 
 
 READERS = {"dicom": read_dicom, "png": read_png, "nifti": _read_nifti}
