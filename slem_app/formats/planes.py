@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from slem_app.errors import BadGrid, BadStudy, BadVolume, NotFound
 from slem_app.studies import Series
+from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
 
@@ -109,7 +110,7 @@ def open_dicom(source: Dataset | Path, pixels: bool = False) -> Dataset:
     if isinstance(source, Dataset):
         return source
     try:
-        return dcmread(source, stop_before_pixels=not pixels)
+        return read_file(Path(source), pixels)[0]
     except FileNotFoundError as error:
         raise NotFound(f"{Path(source).name}: no such DICOM file") from error
     except BROKEN as error:

@@ -7,17 +7,18 @@ The place of a file is `<store>/dicom/<StudyInstanceUID>/<SeriesInstanceUID>/<SO
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from slem_app.errors import BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.formats.planes import BROKEN, open_dicom
 from slem_app.formats.provenance import save_dicom
 from slem_app.formats.seg import LABEL_MAP, SEGMENTATION
 from slem_app.studies import Series
+from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import reason
+from slem_app.unpack import Clock
 
 __all__ = ["Shelf", "parse_result"]
 
@@ -96,12 +97,13 @@ def parse_result(content: bytes) -> Dataset:
 
     Raises:
         BadVolume: not a DICOM file, or not a segmentation.
+        TooLarge, TookTooLong: as `read_file`.
     """
     try:
-        dataset = dcmread(BytesIO(content))
-        dataset.filename = None  # else copies of it warn that the bytes are no file
+        dataset, _ = read_file(content)
         kind = str(dataset.get("SOPClassUID", ""))
-        dataset.walk(lambda *_: None)  # a value that cannot be read is an error now, not when it is shown
+        clock = Clock("what came")
+        dataset.walk(lambda *_: clock.check())  # what cannot be read is an error now, not when it is shown
     except BROKEN as error:
         raise BadVolume(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
     if kind not in (SEGMENTATION, LABEL_MAP) or "PixelData" not in dataset:

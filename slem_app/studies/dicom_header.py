@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, config, dcmread
+from pydicom import Dataset, config
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from slem_app.errors import BadVolume
+from slem_app.errors import BadVolume, SlemError
+from slem_app.studies.dicom_file import read_file
 from slem_app.types import Grid
 
 # Of values that break the standard pydicom quotes what they are, a patient's name perhaps, in warnings and in
@@ -164,12 +164,9 @@ def probe(path: Path) -> str | None:
             if len(found) == 1 and OTHER_STUDIES not in start:
                 length = (found[0][1] or found[0][2])[0]
                 return start[found[0].end() :][:length].rstrip(b"\0 ").decode()
-            file.seek(0)
-            dataset = read_partial(
-                file, stop_when=lambda tag, vr, length: tag > STUDY_UID, specific_tags=[STUDY_UID]
-            )
+        dataset, _ = read_file(path, pixels=False, tags=[STUDY_UID], until=STUDY_UID)
         return str(dataset.StudyInstanceUID) or None
-    except BROKEN:  # any other file may lie in the folder
+    except (*BROKEN, SlemError):  # any other file may lie in the folder
         return None
 
 
@@ -180,9 +177,7 @@ def read_slices(path: Path) -> list[Header]:
         BadVolume: not a readable DICOM file.
     """
     try:
-        with path.open("rb") as file:
-            dataset = dcmread(file, stop_before_pixels=True, specific_tags=[*WANTED, *FUNCTIONAL_GROUPS])
-            pixels_at = file.tell()
+        dataset, pixels_at = read_file(path, pixels=False, tags=[*WANTED, *FUNCTIONAL_GROUPS])
         meta = getattr(dataset, "file_meta", Dataset())
         return _slices(
             dataset,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.datadict import dictionary_keyword, dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.encaps import generate_pixel_data_frame
@@ -24,6 +24,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from slem_app.errors import BadSetting, BadVolume, NotFound
+from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import BROKEN, reason
 
 __all__ = [
@@ -70,7 +71,7 @@ def read_instance(path: Path) -> Instance:
         BadVolume: not a readable DICOM file.
     """
     try:
-        dataset = dcmread(path, stop_before_pixels=True)
+        dataset, _ = read_file(path, pixels=False)
         dataset.walk(_without_long_ones)
         attributes = dataset.to_json_dict(suppress_invalid_tags=True)
         return Instance(
@@ -110,7 +111,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
         BadVolume: no pixels, or a damaged file.
     """
     try:
-        dataset = dcmread(path)
+        dataset, _ = read_file(path)
         count = int(dataset.get("NumberOfFrames") or 1)
         if not numbers or min(numbers) < 1 or max(numbers) > count:
             raise NotFound(

@@ -7,11 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixel_data_handlers.util import apply_modality_lut
 
 from slem_app.errors import BadVolume
 from slem_app.studies import Series
+from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
 
@@ -49,7 +50,7 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
 def _frames(path: Path, name: str) -> np.ndarray:
     """(frames, rows, columns) of one file, rescaled."""
     try:
-        dataset = dcmread(path)
+        dataset, _ = read_file(path)
         if dataset.get("SamplesPerPixel", 1) != 1:
             raise BadVolume(
                 f"series {name!r}: {path.name} is a colour image; a sequence has one value a "
