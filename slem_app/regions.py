@@ -92,7 +92,7 @@ def decide(
     result = np.zeros(probabilities.shape[1:], np.uint8)
     tree = _Tree.of(labels)
     outline = tree.outline(probabilities) >= settings.threshold
-    box = geometry.occupied(outline)
+    box = geometry.bounding_box(outline)
     if outline[box].size:
         _fill(result[box], probabilities[(slice(None), *box)], tree, settings, voxel_volume)
     return result
@@ -130,7 +130,7 @@ def restore(
         )
     result = np.zeros(reference.shape, np.uint8, order="F")
     outline = _Tree.of(labels).outline(probabilities) >= settings.threshold
-    box = geometry.occupied(outline)
+    box = geometry.bounding_box(outline)
     if not outline[box].size:
         return result
     box = _grown(box, source.shape, MARGIN)

@@ -12,10 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from slem_app.serving import errors
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving import error_replies
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.dicom import qido_wado as dicomweb
-from slem_app.store.dicom_results import Shelf
+from slem_app.store.dicom_results import DicomResults
 
 Fault = Callable[[Callable, dict, Callable, Callable], Any]
 
@@ -28,9 +28,9 @@ class FakePacs:
         self.asked: list[str] = []
         self.faults: list[tuple[re.Pattern, Fault, int]] = []
         self.app = FastAPI()
-        self.shelf = Shelf(store / "dicom")
-        dicomweb.install(self.app, self.cases, self.shelf)
-        errors.install(self.app)
+        self.dicom_results = DicomResults(store / "dicom")
+        dicomweb.install(self.app, self.cases, self.dicom_results)
+        error_replies.install(self.app)
         self.url = ""
 
     def fail(self, path: str, fault: Fault, times: int = 1000) -> None:

@@ -24,7 +24,7 @@ from slem_app.files import atomic_file
 from slem_app.finetune.cases import truth
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.labels import LabelSet
-from slem_app.store.cases import CaseLabels
+from slem_app.store.case_labels import CaseLabels
 from slem_app.store.export.training_set import export
 from slem_app.store.labels import Version
 from slem_app.store.record import FINAL, Record

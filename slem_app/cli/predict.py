@@ -15,7 +15,7 @@ from slem_app.formats import write_nifti
 from slem_app.formats.provenance import Provenance
 from slem_app.grouping import group
 from slem_app.predict import Prediction, Predictor
-from slem_app.store.cases import CaseLabels
+from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
 from slem_app.studies import Series, Study, open_source

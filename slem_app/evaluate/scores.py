@@ -12,7 +12,7 @@ import torch
 from slem_app.errors import BadGrid
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["bootstrap", "dice", "hausdorff95", "region_scores", "surface_distances", "volume_difference"]
 
@@ -68,7 +68,7 @@ def volume_difference(predicted: np.ndarray, expected: np.ndarray) -> float:
 
 def _cropped(a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
     """Two masks as (1, 1, I, J, K), without what is empty in both."""
-    box = occupied(a | b)
+    box = bounding_box(a | b)
     return [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b)]
 
 

@@ -18,7 +18,7 @@ from slem_app.files import atomic_file
 from slem_app.formats.checks import check_labels
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["write_nrrd"]
 
@@ -83,7 +83,7 @@ def _vector(values: np.ndarray) -> str:
 
 def _segments(array: np.ndarray, labels: LabelSet) -> list[str]:
     """Slicer's keys: one segment a label, empty ones included, so that every name arrives."""
-    around = occupied(array)
+    around = bounding_box(array)
     boxes = [
         box and [slice(a.start + s.start, a.start + s.stop) for a, s in zip(around, box)]
         for box in ndimage.find_objects(array[around], len(labels.labels))

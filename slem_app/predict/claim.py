@@ -21,7 +21,7 @@ from scipy import ndimage
 from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["ClaimSettings", "claim", "layer", "margins", "squared_distance"]
 
@@ -208,7 +208,7 @@ def _beyond(showing: np.ndarray, spacing: np.ndarray, limit: float = np.inf) -> 
         return found
     more = np.ceil(np.minimum(limit / spacing, showing.shape)).astype(int) + 1
     within = (
-        (slice(max(0, s.start - m), s.stop + m) for s, m in zip(occupied(part), size))
+        (slice(max(0, s.start - m), s.stop + m) for s, m in zip(bounding_box(part), size))
         for part, size in ((showing, more), (~showing, (1, 1, 1)))
     )
     # holds what is nearest to each of its voxels

@@ -21,7 +21,7 @@ from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.regions import restore
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import Inference, Model
 
@@ -54,7 +54,7 @@ class Prediction:
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
-        found = self.array[occupied(self.array)]
+        found = self.array[bounding_box(self.array)]
         each = {
             label.name: np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000
             for label in self.labels.labels

@@ -34,7 +34,7 @@ from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, mo
 from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
 
 __all__ = ["Features", "RefineSettings", "Refiner", "Result"]
@@ -430,7 +430,7 @@ class Refiner:
         limited = [label.value for label in self.card.labels.labels if prompts.box.limits(label.name)]
         outside = np.isin(array, limited) & ~prompts.box.inside(reference)
         array[outside] = 0
-        return occupied(outside)
+        return bounding_box(outside)
 
 
 def _ball(grid: Grid, click: Click, mm: float) -> Box3:
@@ -455,7 +455,7 @@ def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndar
 
 def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, np.ndarray]:
     """The part of a field that matters, and one voxel around it."""
-    box = occupied(matters)
+    box = bounding_box(matters)
     if not field[box].size:
         return near, field
     low = np.array([max(0, s.start - 1) for s in box])

@@ -16,7 +16,7 @@ from scipy import ndimage
 from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble, map_value
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied, resample
+from slem_app.volumes.geometry import bounding_box, resample
 
 __all__ = ["Box3", "View", "ViewSettings", "covering", "groups", "moved", "view"]
 
@@ -173,7 +173,7 @@ def _corrected(
     if not value:
         return None
     mask = shown == value
-    box = occupied(mask)
+    box = bounding_box(mask)
     start = np.array([s.start for s in box])
     parts, count = ndimage.label(mask[box])
     if not count:
@@ -183,5 +183,5 @@ def _corrected(
     if not number:
         index = np.argwhere(parts)
         number = int(parts[tuple(index[((index - voxel) ** 2).sum(axis=1).argmin()])])
-    found = occupied(parts == number)
+    found = bounding_box(parts == number)
     return start + [s.start for s in found], start + [s.stop for s in found]

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["cell_map", "coverage", "cuts", "middle", "slices", "too_small"]
 
@@ -86,7 +86,7 @@ def too_small(shape: Sequence[int], grid: Sequence[int], what: str) -> str:
 
 def middle(mask: np.ndarray) -> np.ndarray:
     """(3,) centre of the box around `mask`."""
-    return np.array([(side.start + side.stop) / 2 for side in occupied(mask)])
+    return np.array([(side.start + side.stop) / 2 for side in bounding_box(mask)])
 
 
 def _narrowed(side: slice, edge: np.ndarray, gap: int) -> slice:

@@ -23,7 +23,7 @@ import numpy as np
 from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "map_value", "whole_index"]
 
@@ -102,7 +102,7 @@ class Scribble:
                 f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image "
                 f"{_size(grid)}: paint it on this image"
             )
-        box = occupied(painted)
+        box = bounding_box(painted)
         part = np.ascontiguousarray(painted[box], dtype=bool)
         if not part.size:
             raise BadPrompt(

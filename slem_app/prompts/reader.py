@@ -17,7 +17,7 @@ from scipy import ndimage
 from slem_app.errors import BadSetting
 from slem_app.labels import LabelSet
 from slem_app.prompts.prompts import BACKGROUND
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["ReaderSettings", "Shot", "SimulatedReader"]
 
@@ -102,7 +102,7 @@ class SimulatedReader:
             count: clicks placed on this one view.
         """
         wrong = truth != current
-        box = occupied(wrong)
+        box = bounding_box(wrong)
         if not wrong[box].size:
             return ()
         start = np.array([s.start for s in box])

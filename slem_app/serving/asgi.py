@@ -18,7 +18,7 @@ from anyio import to_thread
 from monailabel.interfaces.utils.app import app_instance
 from starlette.applications import Starlette
 
-from slem_app.serving.http.routes import Everything, build
+from slem_app.serving.http.application import Everything, build
 
 __all__ = ["app"]
 

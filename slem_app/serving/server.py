@@ -28,30 +28,30 @@ from slem_app.formats import read_label_file
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.cases import NIFTI, Case, Cases, group_upload
+from slem_app.serving.cases.catalogue import NIFTI, Case, Cases, group_upload
 from slem_app.serving.cases.models_for_case import check, fitting
-from slem_app.serving.cases.open import open_studies
+from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.cases.sessions import UploadSessions
-from slem_app.serving.dicom.export import PacsHome, Results
-from slem_app.serving.dicom.sync import Courier
-from slem_app.serving.http.routes import Everything, build
+from slem_app.serving.dicom.export import PacsResults, ResultExchange
+from slem_app.serving.dicom.sync import DicomSync
+from slem_app.serving.http.application import Everything, build
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
-from slem_app.serving.labels.provenance import Records
+from slem_app.serving.labels.records import Records
 from slem_app.serving.learning.batch import Batches
+from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser
-from slem_app.serving.learning.scores import Scores
-from slem_app.serving.learning.train import FinetuneTask, Trainings
+from slem_app.serving.learning.training import FinetuneTask, Trainings
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import Memory
-from slem_app.serving.models.interact import InteractiveTask, Start
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Given, Making
-from slem_app.serving.models.request import SENT_FILE
+from slem_app.serving.models.history import History
+from slem_app.serving.models.interactive import InteractiveTask, Start
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, Origin
+from slem_app.serving.models.prompt_request import SENT_FILE
 from slem_app.serving.models.segment import SegmentationTask, results_folder
-from slem_app.serving.models.versions import Follower
+from slem_app.serving.models.versions import VersionWatcher
 from slem_app.serving.settings import parse_settings
-from slem_app.store.dicom_results import Shelf
+from slem_app.store.dicom_results import DicomResults
 from slem_app.store.record import DRAFT
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
@@ -97,7 +97,7 @@ class Serving:
         self.cache: ByteCache[Prepared] = ByteCache(
             self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes
         )
-        self.memory = Memory(self.settings.memory_mb * 2**20)
+        self.memory = History(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
@@ -105,9 +105,9 @@ class Serving:
             monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY
         )
         root = self.settings.store or default_store(studies)
-        self.models, self.hands = root / "models", root / "hands"
-        self.followers: dict[str, Follower] = {}
-        self.given = Given(root / "given", GIVEN)
+        self.models, self.assignments = root / "models", root / "hands"
+        self.watchers: dict[str, VersionWatcher] = {}
+        self.last_results = LastResults(root / "given", GIVEN)
         self.tasks = self._tasks(dict(conf), configs)
         self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
@@ -127,9 +127,9 @@ class Serving:
                 ),
                 swept,
             )
-        self.shelf = None if self.cases.pacs else Shelf(root / "dicom")
-        self.results = Results(self.datastore, self.shelf or PacsHome(self.cases.pacs))
-        self.courier = Courier(self.results, self.cases.pacs, self.came)
+        self.dicom_results = None if self.cases.pacs else DicomResults(root / "dicom")
+        self.results = ResultExchange(self.datastore, self.dicom_results or PacsResults(self.cases.pacs))
+        self.dicom_sync = DicomSync(self.results, self.cases.pacs, self.came)
         current = lambda: [task.predictor for task in self.automatic.values()]  # noqa: E731
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
@@ -152,11 +152,11 @@ class Serving:
             return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
         published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
-        self.followers[name] = Follower(
-            published, self.device, lambda: self.scores.wake(), self.hands / f"{name}.json"
+        self.watchers[name] = VersionWatcher(
+            published, self.device, lambda: self.scores.wake(), self.assignments / f"{name}.json"
         )
         self.automatic[name] = SegmentationTask(
-            self.followers[name].served, self.cache, self.folder, self.settings.register, self.given
+            self.watchers[name].served, self.cache, self.folder, self.settings.register, self.last_results
         )
         return self.automatic[name]
 
@@ -173,7 +173,7 @@ class Serving:
 
     def training(self, name: str) -> FinetuneTask:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
-        return FinetuneTask(self.trainings, self.followers[name])
+        return FinetuneTask(self.trainings, self.watchers[name])
 
     def saved(self, label_id: str) -> dict[str, Any]:
         """A client submitted a label: its reader's further clicks change that, the case may be done, and it
@@ -200,19 +200,19 @@ class Serving:
                 task.edited(case, array, client)
         if version.tag != FINAL:
             return {}
-        for follower in self.followers.values():
-            follower.served.submitted(reader_of(client), label_id)
+        for watcher in self.watchers.values():
+            watcher.served.submitted(reader_of(client), label_id)
         if case.series.format != "dicom":
             return {}
         before = next(
             (
-                Making(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
+                Origin(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
                 for one in earlier[::-1]
                 if one.record.model
             ),
             None,
         )
-        making = self.given.making(reader_of(client), case.id, array, case.series.grid, before)
+        making = self.last_results.making(reader_of(client), case.id, array, case.series.grid, before)
         return {"dicom": self.results.export(version, case, making)}
 
     def came(self, case: str) -> None:
@@ -221,7 +221,7 @@ class Serving:
 
     def stored(self, case: str) -> None:
         """A segmentation of a case was stored in the server's own DICOMweb."""
-        self.courier.fetch(case)
+        self.dicom_sync.fetch(case)
 
     def save_shown(self, image: str, client_id: str = "") -> dict[str, Any]:
         """Save what this server last gave the reader of this request of a case, as a final label.
@@ -239,7 +239,7 @@ class Serving:
             StorageFailed: the disk refused.
         """
         case = self.cases.find(image)
-        shown = self.given.last(reader_of(client_id), case.id)
+        shown = self.last_results.last(reader_of(client_id), case.id)
         if shown is None:
             raise NotFound(
                 "there is nothing to save: this server has given you no segmentation of this "
@@ -275,12 +275,12 @@ class Serving:
                 None  # built before the start-up event; now it is built again, at the first request
             )
         self.scores.start()
-        self.courier.start()
-        atexit.register(self.courier.stop)
+        self.dicom_sync.start()
+        atexit.register(self.dicom_sync.stop)
         atexit.register(self.scores.stop)
-        for follower in self.followers.values():
-            follower.start()
-            atexit.register(follower.stop)
+        for watcher in self.watchers.values():
+            watcher.start()
+            atexit.register(watcher.stop)
 
     def model(self, name: str) -> Model:
         """The weights behind a task, as they are served now.

@@ -20,12 +20,12 @@ from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import reason
 from slem_app.unpack import Clock
 
-__all__ = ["Shelf", "parse_result"]
+__all__ = ["DicomResults", "parse_result"]
 
 UID = re.compile(r"[0-9.]{1,64}")
 
 
-class Shelf:
+class DicomResults:
     """Segmentations that were stored here.
 
     Args:

@@ -21,7 +21,7 @@ from slem_app.errors import BadSetting, StorageFailed
 from slem_app.formats.nifti import write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
-from slem_app.store.cases import CaseLabels
+from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import Version, file_name
 from slem_app.store.record import DRAFT, FINAL, Record
 from slem_app.types import Grid

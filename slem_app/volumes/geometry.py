@@ -13,7 +13,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.types import Grid
 
-__all__ = ["check_grid", "lattice", "occupied", "overlap", "resample"]
+__all__ = ["bounding_box", "check_grid", "lattice", "overlap", "resample"]
 
 # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays
 # far below)
@@ -87,7 +87,7 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
     return np.ascontiguousarray(result.transpose(np.argsort(stored)))
 
 
-def occupied(labels: np.ndarray) -> tuple[slice, slice, slice]:
+def bounding_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
     """The smallest box of an (I, J, K) array outside which all is zero; empty if all is. Much faster than
     looking for each value on its own.
     """

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.types import Grid
-from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
+from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
 from slem_app.volumes.misregistration import displacement
 
 __all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
@@ -292,7 +292,7 @@ def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
     """A skull-stripped volume without its empty borders, `margin` (3,) voxels kept; any other as it is."""
     if levels.head is not None:
         return volume
-    there = occupied(volume.array != levels.background)
+    there = bounding_box(volume.array != levels.background)
     start = [max(0, s.start - m) for s, m in zip(there, margin, strict=True)]
     stop = [min(n, s.stop + m) for s, m, n in zip(there, margin, volume.array.shape, strict=True)]
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
@@ -305,7 +305,7 @@ def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
 def _crop(mask: np.ndarray, settings: Preparation) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Start and size of the box around `mask`: margin kept, size a multiple, centred."""
     starts, sizes = [], []
-    for there, step in zip(occupied(mask), settings.spacing, strict=True):
+    for there, step in zip(bounding_box(mask), settings.spacing, strict=True):
         margin = int(np.ceil(settings.margin / step))
         low, high = there.start - margin, there.stop + margin
         size = -(-(high - low) // settings.multiple) * settings.multiple

@@ -19,7 +19,7 @@ from slem_app.cli.predict_all import processes_for
 from slem_app.errors import BadSetting
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.network import build
-from slem_app.store.cases import CaseLabels
+from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.labels import LabelStore
 from slem_app.store.record import Record

@@ -23,13 +23,13 @@ from slem_app.network import SegmenterConfig
 from slem_app.predict import Predictor
 from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import Memory
-from slem_app.serving.models.interact import InteractiveTask
+from slem_app.serving.models.history import History
+from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
-from slem_app.serving.models.versions import Served
+from slem_app.serving.models.versions import ServedVersions
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
 from tests.serving.language import Desk
 from tests.untrained import noisy, small_card
@@ -164,13 +164,15 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     model = load_model(click_models / "slem_brain")
 
     def make(
-        kind: InferType = InferType.DEEPEDIT, memory: Memory | None = None, megabytes: int = 64
+        kind: InferType = InferType.DEEPEDIT, memory: History | None = None, megabytes: int = 64
     ) -> InteractiveTask:
         automatic = SegmentationTask(
-            Served(Predictor(model)), ByteCache(2**26, lambda one: one.images.nbytes), tmp_path / "results"
+            ServedVersions(Predictor(model)),
+            ByteCache(2**26, lambda one: one.images.nbytes),
+            tmp_path / "results",
         )
         return InteractiveTask(
-            automatic, memory or Memory(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind
+            automatic, memory or History(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind
         )
 
     return make

@@ -334,12 +334,12 @@ def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(
 
 def publish(app: MONAILabelApp) -> None:
     """Another version of slem_brain, which answers otherwise, taken up at once."""
-    follower = app.serving.followers["slem_brain"]
-    model = load_model(follower.published.served())
+    watcher = app.serving.watchers["slem_brain"]
+    model = load_model(watcher.published.served())
     with torch.no_grad():
         model.network.head.weight.neg_()
-    follower.published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
-    follower.look()
+    watcher.published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
+    watcher.look()
 
 
 def test_a_new_version_answers_without_a_restart_and_is_told(app: MONAILabelApp) -> None:
@@ -352,8 +352,8 @@ def test_a_new_version_answers_without_a_restart_and_is_told(app: MONAILabelApp)
     assert (read_label_file(Path(old["file"]))[0] != read_label_file(Path(new["file"]))[0]).any()
     assert app.info()["models"]["slem_brain"]["version"] == "test+1"
     assert app.info()["train_stats"]["slem_brain"]["served_version"] == 1
-    app.serving.followers["slem_brain"].published.serve(0)
-    app.serving.followers["slem_brain"].look()
+    app.serving.watchers["slem_brain"].published.serve(0)
+    app.serving.watchers["slem_brain"].look()
     np.testing.assert_array_equal(
         read_label_file(Path(app.infer(ask)["file"]))[0], read_label_file(Path(old["file"]))[0]
     )

@@ -20,7 +20,7 @@ from slem_app.finetune.recipe import load_recipe
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.network import SegmenterConfig, build
 from slem_app.regions import PostProcess
-from slem_app.serving.http.train import train_router
+from slem_app.serving.http.train_routes import train_router
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, save_model
 from tests.serving.web import served

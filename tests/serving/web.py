@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import requests
 from fastapi import APIRouter, FastAPI
 
-from slem_app.serving import errors
+from slem_app.serving import error_replies
 from tests.serving import conftest
 
 
@@ -15,7 +15,7 @@ def served(router: APIRouter) -> Iterator[Callable[..., requests.Response]]:
     """`ask(method, path, ...)` against the routes."""
     app = FastAPI()
     app.include_router(router)
-    errors.install(app)
+    error_replies.install(app)
     with conftest.served(app) as url:
         yield lambda method, path, **fields: requests.request(
             method, url + path, timeout=60, headers={"Connection": "close"}, **fields

@@ -9,7 +9,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.phantom import make, reorient
 from slem_app.types import Grid
-from slem_app.volumes.geometry import check_grid, lattice, occupied, overlap, resample
+from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
 
 RNG = np.random.default_rng(0)
 CODES = [
@@ -196,7 +196,7 @@ def test_overlap_is_the_share_of_the_first():
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_occupied_box_holds_all_that_is_not_zero_and_no_more(order: str) -> None:
     labels = np.zeros((9, 7, 5), np.uint8, order=order)
-    assert labels[occupied(labels)].size == 0
+    assert labels[bounding_box(labels)].size == 0
     labels[2, 6, 1], labels[7, 3, 1] = 3, 1
-    assert occupied(labels) == (slice(2, 8), slice(3, 7), slice(1, 2))
-    assert occupied(labels[::-1].transpose(2, 0, 1)) == (slice(1, 2), slice(1, 7), slice(3, 7))
+    assert bounding_box(labels) == (slice(2, 8), slice(3, 7), slice(1, 2))
+    assert bounding_box(labels[::-1].transpose(2, 0, 1)) == (slice(1, 2), slice(1, 7), slice(3, 7))

@@ -32,7 +32,7 @@ from slem_app.pretext.blocks import cell_map, coverage, cuts, slices, too_small
 from slem_app.pretext.heads import BlockHead, WordHead
 from slem_app.pretext.labelsets import KINDS, draw_word, word_count, words
 from slem_app.pretext.task import Sample, Task, View
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["TRIES", "Collage", "Slem", "collage", "gapped_cells", "varied_block", "word_scores"]
 
@@ -244,7 +244,7 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
     is taken.
     """
     tissue, present = view.tissue, tuple(np.flatnonzero(view.present).tolist())
-    kind, box = task.kind_for(view.present), occupied(tissue.any(axis=0))
+    kind, box = task.kind_for(view.present), bounding_box(tissue.any(axis=0))
     best: tuple[float, np.ndarray, tuple[np.ndarray, ...]] | None = None
     for _ in range(TRIES):
         edges = cuts(box, task.grid, task.jitter, rng)

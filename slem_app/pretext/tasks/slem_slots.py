@@ -30,7 +30,7 @@ from slem_app.pretext.blocks import coverage, cuts, slices
 from slem_app.pretext.heads import BlockHead
 from slem_app.pretext.task import Sample, Task, View
 from slem_app.pretext.tasks.slem import TRIES, Slem, gapped_cells, varied_block
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["Exchange", "SlemSlots", "exchange"]
 
@@ -143,7 +143,7 @@ def exchange(view: View, rng: np.random.Generator, task: SlemSlots) -> Exchange:
     tries the best draw is taken.
     """
     tissue, there = view.tissue, np.flatnonzero(view.present)
-    box = occupied(tissue.any(axis=0))
+    box = bounding_box(tissue.any(axis=0))
     best: tuple[float, tuple[np.ndarray, ...]] | None = None
     for _ in range(TRIES):
         edges = cuts(box, task.slem.grid, task.slem.jitter, rng)

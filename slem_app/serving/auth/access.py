@@ -19,12 +19,20 @@ from fastapi.datastructures import Headers
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from slem_app.errors import BadSetting, NotAllowed, NotLoggedIn, SlemError
-from slem_app.serving import errors
+from slem_app.serving import error_replies
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 from slem_app.serving.auth.roles import PUBLIC, role_of
 from slem_app.serving.auth.tokens import Login, Logins
 
-__all__ = ["COOKIE", "Access", "GateMiddleware", "listening_at", "on_this_machine", "open_access", "token_of"]
+__all__ = [
+    "COOKIE",
+    "Access",
+    "AccessMiddleware",
+    "listening_at",
+    "on_this_machine",
+    "open_access",
+    "token_of",
+]
 
 COOKIE = "slem_login"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -80,7 +88,7 @@ class Access:
             )
 
 
-class GateMiddleware:
+class AccessMiddleware:
     """Lets requests pass that may, and notes whose they are."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -197,7 +205,7 @@ def _refusal(scope: Scope, error: SlemError) -> Response:
             status_code=303,
             headers={"Cache-Control": "no-store"},
         )
-    refused: JSONResponse = errors.answer(error)
+    refused: JSONResponse = error_replies.answer(error)
     if isinstance(error, NotLoggedIn):
         refused.headers["WWW-Authenticate"] = "Bearer"
     return refused

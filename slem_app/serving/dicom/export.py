@@ -1,5 +1,5 @@
-"""Labels as DICOM segmentations: every saved version becomes one, in the PACS or on the shelf, and every one
-that others have stored becomes a version.
+"""Labels as DICOM segmentations: every saved version becomes one, in the PACS or in the server's own
+store, and every one that others have stored becomes a version.
 
 The version on disk comes first and never depends on the PACS: its SEG lies beside it (`result.dcm`) before it
 is sent, and what could not be sent is sent again, the same instance, so that nothing is lost or stored twice.
@@ -23,16 +23,16 @@ from slem_app.formats import read_label_file
 from slem_app.formats.provenance import Provenance, made_by, save_dicom
 from slem_app.formats.seg import make_seg, read_seg, referenced_series
 from slem_app.labels import LabelSet
-from slem_app.serving.cases.cases import Case
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, Making
+from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, Origin
 from slem_app.store.dicom_results import parse_result
 from slem_app.store.labels import Version
 from slem_app.store.record import DRAFT, FINAL, Record
 from slem_app.studies import Series, Study
 from slem_app.studies.dicomweb import DicomWebSource
 
-__all__ = ["DICOM", "Home", "PacsHome", "Results"]
+__all__ = ["DICOM", "PacsResults", "ResultExchange", "ResultStore"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ SERIES_NUMBER = 1000  # of version 0: viewers list results last
 WORDS = {AUTOMATIC: "automatic", "SEMIAUTOMATIC": "corrected", MANUAL: "drawn by hand"}
 
 
-class Home(Protocol):
+class ResultStore(Protocol):
     """Where DICOM results are."""
 
     def put(self, dataset: Any) -> None:
@@ -56,7 +56,7 @@ class Home(Protocol):
 
 
 @dataclass(frozen=True)
-class PacsHome:
+class PacsResults:
     """Results of a PACS."""
 
     source: DicomWebSource
@@ -89,7 +89,7 @@ class Waiting:
     """What is known of its SEG, also where the disk refused to keep that."""
 
 
-class Results:
+class ResultExchange:
     """The way between label versions and DICOM.
 
     Args:
@@ -97,7 +97,7 @@ class Results:
         home: where the results are.
     """
 
-    def __init__(self, datastore: CaseDatastore, home: Home) -> None:
+    def __init__(self, datastore: CaseDatastore, home: ResultStore) -> None:
         self.datastore = datastore
         self.home = home
         self.refused: dict[str, str] = {}  # instances that are no label here, and why
@@ -108,7 +108,7 @@ class Results:
 
     # out
 
-    def export(self, version: Version, case: Case, making: Making) -> dict[str, Any]:
+    def export(self, version: Version, case: Case, making: Origin) -> dict[str, Any]:
         """Make the SEG of a version and store it.
 
         Args:
@@ -296,7 +296,7 @@ class Results:
         raise refusals[0]
 
 
-def _provenance(version: Version, making: Making) -> Provenance:
+def _provenance(version: Version, making: Origin) -> Provenance:
     """What the SEG tells of itself."""
     name = f"{making.model} {making.version}, " if making.model else ""
     reader = str(version.meta.get("client_id") or "")

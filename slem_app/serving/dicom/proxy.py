@@ -55,7 +55,7 @@ STORED = ("multipart/related", "application/dicom")
 
 def proxy_router(pacs: Pacs) -> APIRouter:
     """The routes below `/proxy/dicom`."""
-    router, way = APIRouter(prefix=PREFIX), Way(pacs)
+    router, way = APIRouter(prefix=PREFIX), PacsConnection(pacs)
 
     @router.get("/{what}/{path:path}", include_in_schema=False)
     async def get(request: Request, what: str, path: str) -> StreamingResponse:
@@ -80,7 +80,7 @@ def proxy_router(pacs: Pacs) -> APIRouter:
     return router
 
 
-class Way:
+class PacsConnection:
     """Connections to the PACS, shared by all requests."""
 
     def __init__(self, pacs: Pacs) -> None:

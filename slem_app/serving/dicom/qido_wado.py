@@ -18,10 +18,10 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from slem_app.errors import BadSetting, NotFound, NotOffered
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.dicom.stow import stow_router
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.store.dicom_results import Shelf
+from slem_app.store.dicom_results import DicomResults
 from slem_app.studies import Series, Study
 from slem_app.studies.dicom_json import Attributes, Instance, elements, read_frames, read_instance, selected
 from slem_app.studies.dicom_query import LEVELS, Query
@@ -51,12 +51,12 @@ class Archive:
 
     Args:
         cases: all cases; those that are not DICOM do not appear.
-        shelf: segmentations of them that were stored here.
+        dicom_results: segmentations of them that were stored here.
     """
 
-    def __init__(self, cases: Cases, shelf: Shelf | None = None) -> None:
+    def __init__(self, cases: Cases, dicom_results: DicomResults | None = None) -> None:
         self.cases = cases
-        self.shelf = shelf
+        self.dicom_results = dicom_results
         self.held: ByteCache[Held] = ByteCache(KEPT, lambda held: held.nbytes)
 
     def studies(self, query: Query) -> list[Attributes]:
@@ -140,7 +140,9 @@ class Archive:
         """SeriesInstanceUID -> the images under it, which may be several, or the segmentation."""
         found: dict[str, list[Series]] = {}
         stored = (
-            self.shelf.series(str(study.series[0].header.get("StudyInstanceUID", ""))) if self.shelf else []
+            self.dicom_results.series(str(study.series[0].header.get("StudyInstanceUID", "")))
+            if self.dicom_results
+            else []
         )
         for series in (*study.series, *stored):
             found.setdefault(str(series.header.get("SeriesInstanceUID", series.id)), []).append(series)
@@ -162,7 +164,10 @@ def _paths(group: Sequence[Series]) -> list[Path]:
 
 
 def install(
-    app: FastAPI, cases: Cases, shelf: Shelf | None = None, stored: Callable[[str], None] | None = None
+    app: FastAPI,
+    cases: Cases,
+    dicom_results: DicomResults | None = None,
+    stored: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the studies of `cases` under `PREFIXES`, and nothing else under MONAI Label's proxy, which would
     ask the folder as a server.
@@ -170,14 +175,14 @@ def install(
     Args:
         app: the application.
         cases: the studies.
-        shelf: where segmentations may be stored; None: nowhere.
+        dicom_results: where segmentations may be stored; None: nowhere.
         stored: told the case of a segmentation that came.
     """
-    archive = Archive(cases, shelf)
+    archive = Archive(cases, dicom_results)
     for prefix in PREFIXES:
-        if shelf is not None:
+        if dicom_results is not None:
             app.include_router(
-                stow_router(cases, shelf, stored or (lambda case: None)),
+                stow_router(cases, dicom_results, stored or (lambda case: None)),
                 prefix=prefix,
                 include_in_schema=False,
             )

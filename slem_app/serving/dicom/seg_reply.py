@@ -12,7 +12,7 @@ from slem_app.errors import BadSetting
 from slem_app.formats import read_label_file
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import write_seg
-from slem_app.serving.cases.cases import Case
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.weights import Card
 

@@ -1,5 +1,5 @@
 """Storing of segmentations over the web (STOW-RS, PS3.18 section 10.5) where there is no PACS: they go to the
-server's shelf.
+server's own store of DICOM results.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from requests_toolbelt.multipart.decoder import (
 )
 
 from slem_app.errors import BadSetting, SlemError
-from slem_app.serving.cases.cases import Cases
-from slem_app.store.dicom_results import Shelf, parse_result
+from slem_app.serving.cases.catalogue import Cases
+from slem_app.store.dicom_results import DicomResults, parse_result
 from slem_app.studies.dicom_json import elements
 
 __all__ = ["stow_router"]
@@ -33,15 +33,15 @@ REFERENCED, FAILED = "00081199", "00081198"  # ReferencedSOPSequence, FailedSOPS
 JSON = "application/dicom+json"
 
 
-def stow_router(cases: Cases, shelf: Shelf, stored: Callable[[str], None]) -> APIRouter:
+def stow_router(cases: Cases, dicom_results: DicomResults, stored: Callable[[str], None]) -> APIRouter:
     """Routes that take segmentations of studies that are served here.
 
     Args:
         cases: whose studies they may be of.
-        shelf: where they go.
+        dicom_results: where they go.
         stored: told the case of what was stored.
     """
-    router, desk = APIRouter(), Desk(cases, shelf, stored)
+    router, desk = APIRouter(), StowService(cases, dicom_results, stored)
 
     @router.post("/studies")
     @router.post("/studies/{study}")
@@ -60,12 +60,12 @@ def stow_router(cases: Cases, shelf: Shelf, stored: Callable[[str], None]) -> AP
 
 
 @dataclass(frozen=True)
-class Desk:
+class StowService:
     """Takes instances in, and says of each whether it is stored."""
 
     cases: Cases
     """Whose studies they may be of."""
-    shelf: Shelf
+    dicom_results: DicomResults
     """Where they go."""
     stored: Callable[[str], None]
     """Told the case of what was stored."""
@@ -125,7 +125,7 @@ class Desk:
             )
             return reference, WRONG_STUDY
         try:
-            self.shelf.put(dataset)
+            self.dicom_results.put(dataset)
         except SlemError as error:
             logger.warning("not stored: %s", error)
             return reference, CANNOT

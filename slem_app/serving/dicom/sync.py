@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from slem_app.errors import SlemError
 from slem_app.serving.background import outlive
-from slem_app.serving.dicom.export import Results
+from slem_app.serving.dicom.export import ResultExchange
 from slem_app.studies.dicomweb import DicomWebSource
 
-__all__ = ["Courier"]
+__all__ = ["DicomSync"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,22 +23,24 @@ PATIENCE = 10  # a look is not taken again for this many times as long as it too
 AGAIN = 60.0  # seconds after which what could not be stored is sent again
 
 
-class Courier:
+class DicomSync:
     """One thread between the label versions and the PACS.
 
     Args:
         results: what goes out and comes in.
-        source: the PACS; None where results are on the server's own shelf.
+        source: the PACS; None where results are kept by the server itself.
         came: told the case of every segmentation that became a label.
     """
 
-    def __init__(self, results: Results, source: DicomWebSource | None, came: Callable[[str], None]) -> None:
+    def __init__(
+        self, results: ResultExchange, source: DicomWebSource | None, came: Callable[[str], None]
+    ) -> None:
         self.results = results
         self.source = source
         self.came = came
         self.seen: set[str] = set()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._work, name="courier", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="DICOM sync", daemon=True)
 
     def start(self) -> None:
         """Begin."""

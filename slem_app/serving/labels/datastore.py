@@ -24,7 +24,7 @@ from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
-from slem_app.serving.cases.cases import Case, Cases
+from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import value_names
 from slem_app.store.labels import LabelStore, Version, file_name, replace_file

@@ -32,7 +32,7 @@ from slem_app.files import atomic_file
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.gpus import first_of, visible_gpus
-from slem_app.store.cases import CaseLabels
+from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
 from slem_app.weights import Model
@@ -48,7 +48,7 @@ CUDA = "cuda"
 
 
 @dataclass(frozen=True)
-class Run:
+class BatchRun:
     """The folder of one batch."""
 
     path: Path
@@ -135,7 +135,7 @@ class Batches:
         log.info("batch %s of %s started: process %d", run.path.name, model, self.process.pid)
         return self.task(run)
 
-    def running(self) -> Run | None:
+    def running(self) -> BatchRun | None:
         """The batch that runs, or None."""
         with self.turn:
             if self.process is not None:
@@ -182,16 +182,16 @@ class Batches:
         }
         return made | {case: {} for case in self.runs()[-1].progress["skipped"]}
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[BatchRun]:
         """All that are known, oldest first."""
         there = self.root / "runs"
         return (
-            [Run(path) for path in sorted(there.iterdir()) if (path / "order.json").is_file()]
+            [BatchRun(path) for path in sorted(there.iterdir()) if (path / "order.json").is_file()]
             if there.is_dir()
             else []
         )
 
-    def task(self, run: Run) -> dict[str, Any]:
+    def task(self, run: BatchRun) -> dict[str, Any]:
         """A batch in MONAI Label's words for a background task."""
         order, progress = run.order, run.progress
         status, reason = self._status(run, progress)
@@ -211,7 +211,7 @@ class Batches:
             {"end_ts": _clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {}
         )
 
-    def _status(self, run: Run, progress: Mapping[str, Any]) -> tuple[str, str]:
+    def _status(self, run: BatchRun, progress: Mapping[str, Any]) -> tuple[str, str]:
         if (now := self.running()) is not None and now.path == run.path:
             return RUNNING, ""
         if run.stopped.exists():
@@ -281,7 +281,7 @@ class Batches:
             return CUDA if wanted == "auto" else wanted
         return "cpu"
 
-    def _folder(self, order: Mapping[str, Any]) -> Run:
+    def _folder(self, order: Mapping[str, Any]) -> BatchRun:
         # their order is that of their names
         path = self.root / "runs" / f"{datetime.now().strftime('%Y%m%d-%H%M%S-%f')}-{uuid.uuid4().hex[:4]}"
         try:
@@ -294,9 +294,9 @@ class Batches:
             file.write(json.dumps(order, indent=1, default=str).encode())
         for old in self.runs()[:-KEPT]:
             shutil.rmtree(old.path, ignore_errors=True)
-        return Run(path)
+        return BatchRun(path)
 
-    def _spawn(self, run: Run, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
+    def _spawn(self, run: BatchRun, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
         path = os.pathsep.join(
             part for part in (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")) if part
         )

@@ -20,8 +20,8 @@ from slem_app.errors import NotFound, SlemError
 from slem_app.selection import STRATEGIES, Choice, Pool, choices
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
-from slem_app.serving.learning.scores import Scores
 
 __all__ = ["Chooser", "NextCase"]
 

@@ -19,7 +19,7 @@ from slem_app.errors import StorageFailed
 from slem_app.files import atomic_file
 from slem_app.predict import Predictor
 
-__all__ = ["Hand", "HandFile", "Row"]
+__all__ = ["Assignment", "AssignmentFile", "AssignmentRow"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ DAYS = 14.0
 
 
 @dataclass(frozen=True, eq=False)
-class Hand:
+class Assignment:
     """A case in a reader's hand."""
 
     predictor: Predictor
@@ -40,7 +40,7 @@ class Hand:
 
 
 @dataclass(frozen=True)
-class Row:
+class AssignmentRow:
     """A case in a reader's hand, as the file has it."""
 
     reader: str
@@ -59,7 +59,7 @@ class Row:
     """When one of these came about, seconds since 1970."""
 
 
-class HandFile:
+class AssignmentFile:
     """The file of one model.
 
     Args:
@@ -71,17 +71,23 @@ class HandFile:
         self.path, self.clock = path, clock
         self.rows = self._read()
 
-    def write(self, hands: Mapping[tuple[str, str], Hand]) -> None:
+    def write(self, assignments: Mapping[tuple[str, str], Assignment]) -> None:
         """Keep these and no others, in their order; where nothing changed but the order, nothing
         is written.
         """
         known, now, rows = {(row.reader, row.case): row for row in self.rows}, self.clock(), []
-        for (reader, case), hand in hands.items():
-            card, old = hand.predictor.card, known.get((reader, case))
-            row = Row(
-                reader, case, card.version, card.sha256, hand.working, hand.submitted, old.at if old else now
+        for (reader, case), assignment in assignments.items():
+            card, old = assignment.predictor.card, known.get((reader, case))
+            row = AssignmentRow(
+                reader,
+                case,
+                card.version,
+                card.sha256,
+                assignment.working,
+                assignment.submitted,
+                old.at if old else now,
             )
-            rows.append(row if row == old else Row(**asdict(row) | {"at": now}))
+            rows.append(row if row == old else AssignmentRow(**asdict(row) | {"at": now}))
         if set(rows) == set(self.rows):
             return
         self.rows = tuple(rows)
@@ -92,9 +98,9 @@ class HandFile:
         except (OSError, StorageFailed) as error:  # a reader must get his answer all the same
             logger.warning("which version readers work with is kept until the server stops only: %s", error)
 
-    def _read(self) -> tuple[Row, ...]:
+    def _read(self) -> tuple[AssignmentRow, ...]:
         try:
-            rows = [Row(**row) for row in json.loads(self.path.read_text(encoding="utf-8"))]
+            rows = [AssignmentRow(**row) for row in json.loads(self.path.read_text(encoding="utf-8"))]
             return tuple(row for row in rows if self.clock() - row.at < 86400 * DAYS)
         except FileNotFoundError:
             return ()

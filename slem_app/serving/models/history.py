@@ -27,9 +27,9 @@ import numpy as np
 from slem_app.errors import BadPrompt
 from slem_app.predict import Result
 from slem_app.prompts import Click, Prompts, Scribble
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
-__all__ = ["Memory", "Moment", "Work", "less"]
+__all__ = ["History", "Moment", "Work", "less"]
 
 Entry = Click | Scribble
 Box3 = tuple[slice, slice, slice]
@@ -151,7 +151,7 @@ class Work:
         return work
 
 
-class Memory:
+class History:
     """Works by key, the least recently used given up first.
 
     Args:
@@ -232,5 +232,5 @@ def _difference(before: np.ndarray, after: np.ndarray, within: Box3 | None) -> B
     """The smallest box outside which two label maps are the same; None where they are the same everywhere."""
     offset = [0, 0, 0] if within is None else [s.start for s in within]
     differs = before != after if within is None else before[within] != after[within]
-    box = occupied(differs)
+    box = bounding_box(differs)
     return tuple(slice(o + s.start, o + s.stop) for o, s in zip(offset, box)) if differs[box].size else None

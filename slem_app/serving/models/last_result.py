@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from slem_app.errors import StorageFailed
-from slem_app.serving.cases.cases import Case
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
 from slem_app.types import Grid
 
-__all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "Given", "Making", "Shown"]
+__all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", "Origin"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
 
 @dataclass(frozen=True)
-class Making:
+class Origin:
     """How a segmentation came about, in DICOM's words (PS3.3 C.8.20.2)."""
 
     kind: str
@@ -41,10 +41,10 @@ class Making:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class LastResult:
     """What a reader sees."""
 
-    making: Making
+    making: Origin
     """How it came about."""
     image: str
     """Which image of the case it lies on: a sequence, or a series' id."""
@@ -54,7 +54,7 @@ class Shown:
     """Of the array."""
 
 
-class Given:
+class LastResults:
     """The last result of each reader and case.
 
     Args:
@@ -66,15 +66,15 @@ class Given:
         self.folder = folder
         self.guard = threading.Lock()
         self.unwritten: dict[str, dict[str, dict[str, str]]] = {}  # case -> what its file would hold
-        self.shown: ByteCache[Shown] = ByteCache(limit, lambda shown: shown.array.nbytes)
+        self.shown: ByteCache[LastResult] = ByteCache(limit, lambda shown: shown.array.nbytes)
 
-    def note(self, reader: str, case: Case, making: Making, array: np.ndarray) -> None:
+    def note(self, reader: str, case: Case, making: Origin, array: np.ndarray) -> None:
         """A reader was given a label map on the grid of the image that the case stands for.
 
         Where the disk refuses, it is known until the server stops only: the reader gets the result
         all the same.
         """
-        self.shown.put((reader, case.id), None, Shown(making, case.image, array, case.series.grid))
+        self.shown.put((reader, case.id), None, LastResult(making, case.image, array, case.series.grid))
         with self.guard:
             known = self._known(case.id)
             if known.get(reader) == asdict(making) and case.id not in self.unwritten:
@@ -87,13 +87,13 @@ class Given:
                 self.unwritten[case.id] = known
                 logger.warning("by which model a reader was given a case is not kept: %s", error)
 
-    def last(self, reader: str, case: str) -> Shown | None:
+    def last(self, reader: str, case: str) -> LastResult | None:
         """What the reader sees of a case; None when that is not known any more."""
         return self.shown.get((reader, case), None)
 
     def making(
-        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Making | None = None
-    ) -> Making:
+        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Origin | None = None
+    ) -> Origin:
         """How a label that the reader saves came about.
 
         As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given
@@ -111,15 +111,15 @@ class Given:
             return shown.making
         with self.guard:
             known = self._known(case).get(reader)
-        start = Making(**known) if known else before
-        return Making(SEMIAUTOMATIC, start.model, start.version) if start and start.model else Making(MANUAL)
+        start = Origin(**known) if known else before
+        return Origin(SEMIAUTOMATIC, start.model, start.version) if start and start.model else Origin(MANUAL)
 
     def _known(self, case: str) -> dict[str, dict[str, str]]:
         if case in self.unwritten:
             return dict(self.unwritten[case])
         try:
             known = json.loads(self._file(case).read_text(encoding="utf-8"))
-            return {reader: asdict(Making(**making)) for reader, making in known.items()}
+            return {reader: asdict(Origin(**making)) for reader, making in known.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:

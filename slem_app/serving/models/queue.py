@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 from slem_app.errors import Gone, TookTooLong, TooMany
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 
-__all__ = ["CrowdMiddleware", "Turns"]
+__all__ = ["ConcurrencyMiddleware", "RequestQueue"]
 
 T = TypeVar("T")
 
 
-class Turns:
+class RequestQueue:
     """A fair queue in front of work that can be done once at a time.
 
     Args:
@@ -139,7 +139,7 @@ class Turns:
         self._next()
 
 
-class CrowdMiddleware:
+class ConcurrencyMiddleware:
     """Lets a few requests of one kind be worked on at once; the others wait in the order in which they came.
 
     Reading headers is work for Python's one lock: a viewer that asks for hundreds of frames at once would

@@ -30,10 +30,10 @@ from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.cases import Case
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.last_result import AUTOMATIC, Given, Making
-from slem_app.serving.models.versions import Served
+from slem_app.serving.models.last_result import AUTOMATIC, LastResults, Origin
+from slem_app.serving.models.versions import ServedVersions
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -81,16 +81,16 @@ class SegmentationTask(InferTask):
         cache: prepared volumes, shared by the models.
         results: folder for result files, which MONAI Label removes once they are sent.
         register: move the sequences of a case onto the requested one first.
-        given: told what each reader is given.
+        last_results: told what each reader gets.
     """
 
     def __init__(
         self,
-        served: Served,
+        served: ServedVersions,
         cache: ByteCache[Prepared],
         results: Path,
         register: bool = False,
-        given: Given | None = None,
+        last_results: LastResults | None = None,
     ) -> None:
         card = served.now.card
         super().__init__(
@@ -104,7 +104,7 @@ class SegmentationTask(InferTask):
         self.cache = cache
         self.results = results
         self.register = register
-        self.given = given
+        self.last_results = last_results
         # of the networks: each serves one call at a time, and they share a device
         self.lock = threading.Lock()
 
@@ -141,7 +141,7 @@ class SegmentationTask(InferTask):
         begin = time.perf_counter()
         path = self.write(prediction, reply)
         self.note(
-            request, case, Making(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array
+            request, case, Origin(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array
         )
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
@@ -157,10 +157,10 @@ class SegmentationTask(InferTask):
         )
         return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
 
-    def note(self, request: Mapping[str, Any], case: Case, making: Making, array: np.ndarray) -> None:
+    def note(self, request: Mapping[str, Any], case: Case, making: Origin, array: np.ndarray) -> None:
         """Note what the reader of a request is given of a case."""
-        if self.given is not None and case.lasting:
-            self.given.note(reader_of(request.get("client_id")), case, making, array)
+        if self.last_results is not None and case.lasting:
+            self.last_results.note(reader_of(request.get("client_id")), case, making, array)
 
     def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
         """The case as a version's network sees it, and the seconds spent for it; from memory if its files are

@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-__all__ = ["Leaks"]
+__all__ = ["StalePoints"]
 
 READERS = 500  # readers and labels remembered
 
 
-class Leaks:
+class StalePoints:
     """What each reader sent last, by label."""
 
     def __init__(self) -> None:

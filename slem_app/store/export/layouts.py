@@ -19,7 +19,7 @@ from slem_app import __version__
 from slem_app.errors import BadLabel, BadSetting, BadStudy, StorageFailed
 from slem_app.files import atomic_file
 from slem_app.labels import codings
-from slem_app.store.cases import LabelledCase
+from slem_app.store.case_labels import LabelledCase
 from slem_app.studies.naming import unique
 
 __all__ = ["LAYOUTS", "Bids", "Brats", "Layout", "NnUnet", "made"]

@@ -19,7 +19,7 @@ from slem_app.errors import BadLabel, BadSetting, BadStudy, SlemError, StorageFa
 from slem_app.files import atomic_file
 from slem_app.formats.image import write_image
 from slem_app.formats.nifti import write_values
-from slem_app.store.cases import LabelledCase
+from slem_app.store.case_labels import LabelledCase
 from slem_app.store.export.layouts import LAYOUTS, Layout, made
 from slem_app.studies import Series
 from slem_app.types import Grid

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 from slem_app.serving.auth.identity import COOKIE, client_of, reader_of
-from slem_app.serving.http.routes import complete
+from slem_app.serving.http.application import complete
 
 LABELS = b"NRRD" + bytes(100_000)
 

@@ -14,11 +14,11 @@ from joserfc.jwk import RSAKey
 from starlette.middleware.sessions import SessionMiddleware
 
 from slem_app.errors import BadSetting
-from slem_app.serving.auth.access import COOKIE, GateMiddleware, open_access
+from slem_app.serving.auth.access import COOKIE, AccessMiddleware, open_access
+from slem_app.serving.auth.login_routes import auth_router
 from slem_app.serving.auth.oidc import Provider
-from slem_app.serving.auth.routes import auth_router
 from slem_app.serving.auth.tokens import Logins
-from slem_app.serving.http.routes import complete
+from slem_app.serving.http.application import complete
 from slem_app.users import UserFile
 
 
@@ -118,7 +118,7 @@ def url(service: Service, serve: Callable, tmp_path_factory: pytest.TempPathFact
     app.include_router(auth_router(access, provider))
     complete(app)
     app.add_middleware(SessionMiddleware, secret_key="x", session_cookie="slem_oidc")
-    app.add_middleware(GateMiddleware, access=access)
+    app.add_middleware(AccessMiddleware, access=access)
     with serve(app) as address:
         yield address
 

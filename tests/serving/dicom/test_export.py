@@ -16,21 +16,21 @@ from slem_app import phantom
 from slem_app.errors import NotFound, StorageFailed
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg, read_seg
-from slem_app.serving.cases.cases import Case, Cases
-from slem_app.serving.cases.open import open_studies
-from slem_app.serving.dicom.export import Home, PacsHome, Results
-from slem_app.serving.dicom.sync import Courier
+from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.open_studies import open_studies
+from slem_app.serving.dicom.export import PacsResults, ResultExchange, ResultStore
+from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.models.last_result import Making
+from slem_app.serving.models.last_result import Origin
 from slem_app.serving.settings import Settings
-from slem_app.store.dicom_results import Shelf
+from slem_app.store.dicom_results import DicomResults
 from slem_app.store.labels import Version
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, cut, running, status
 from tests.waiting import wait_until
 
 SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
-EDITED = Making("SEMIAUTOMATIC", "slem_brain", "2")
+EDITED = Origin("SEMIAUTOMATIC", "slem_brain", "2")
 
 
 @pytest.fixture(scope="module")
@@ -56,34 +56,34 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
 def pacs(server: FakePacs) -> Iterator[FakePacs]:
     yield server
     server.mend()
-    shutil.rmtree(server.shelf.root, ignore_errors=True)
+    shutil.rmtree(server.dicom_results.root, ignore_errors=True)
 
 
 @pytest.fixture
-def away(pacs: FakePacs, tmp_path: Path) -> Results:
+def away(pacs: FakePacs, tmp_path: Path) -> ResultExchange:
     """Results of a PACS."""
     cases = Cases(open_studies(pacs.url, Settings(), tmp_path / "store"), tmp_path / "store/uploads")
     object.__setattr__(cases.pacs.pacs, "pause", 0.01)
-    return Results(
-        CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsHome(cases.pacs)
+    return ResultExchange(
+        CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsResults(cases.pacs)
     )
 
 
 @pytest.fixture
-def here(folder: Path, tmp_path: Path) -> Results:
+def here(folder: Path, tmp_path: Path) -> ResultExchange:
     """Results of a folder."""
     datastore = CaseDatastore(
         Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
     )
-    return Results(datastore, Shelf(tmp_path / "store/dicom"))
+    return ResultExchange(datastore, DicomResults(tmp_path / "store/dicom"))
 
 
 @pytest.fixture(params=["away", "here"])
-def results(request: pytest.FixtureRequest) -> Results:
+def results(request: pytest.FixtureRequest) -> ResultExchange:
     return request.getfixturevalue(request.param)
 
 
-def find(results: Results, sequence: str = "t1c", patient: str = "ann") -> Case:
+def find(results: ResultExchange, sequence: str = "t1c", patient: str = "ann") -> Case:
     for name in results.datastore.cases.ids():
         case = results.datastore.cases.find(f"{name}/{sequence}")
         if case.series.header["PatientID"] == patient:
@@ -95,7 +95,7 @@ def drawn(case: Case, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4, case.series.grid.shape).astype(np.uint8)
 
 
-def keep(results: Results, case: Case, array: np.ndarray) -> Version:
+def keep(results: ResultExchange, case: Case, array: np.ndarray) -> Version:
     return results.datastore.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
 
 
@@ -104,7 +104,7 @@ def uid(case: Case) -> str:
 
 
 @pytest.mark.parametrize("sequence", ["t2f", "adc"])
-def test_a_version_is_stored_as_a_segmentation_of_its_series(results: Results, sequence: str) -> None:
+def test_a_version_is_stored_as_a_segmentation_of_its_series(results: ResultExchange, sequence: str) -> None:
     case = find(results, "t1c")
     if sequence == "adc":
         other = next(one.series for one in case.grouping.leftovers if "ADC" in one.series.name)
@@ -133,11 +133,11 @@ def test_a_version_is_stored_as_a_segmentation_of_its_series(results: Results, s
     )
 
 
-def test_every_version_has_a_series_of_its_own(results: Results) -> None:
+def test_every_version_has_a_series_of_its_own(results: ResultExchange) -> None:
     case = find(results)
     told = [
         results.export(keep(results, case, drawn(case, seed)), case, making)
-        for seed, making in enumerate((EDITED, Making("MANUAL")))
+        for seed, making in enumerate((EDITED, Origin("MANUAL")))
     ]
     assert len({one["series"] for one in told}) == 2
     assert told[1]["description"] == "Segmentation 2: drawn by hand"
@@ -147,7 +147,7 @@ def test_every_version_has_a_series_of_its_own(results: Results) -> None:
 
 @pytest.mark.parametrize("fault", [status(409), cut(0.0)], ids=["409", "cut"])
 def test_what_cannot_be_stored_is_kept_told_and_sent_again(
-    away: Results, pacs: FakePacs, fault: object
+    away: ResultExchange, pacs: FakePacs, fault: object
 ) -> None:
     case = find(away)
     pacs.fail("POST ", fault)
@@ -156,7 +156,7 @@ def test_what_cannot_be_stored_is_kept_told_and_sent_again(
     assert not told["stored"]
     assert "the PACS at" in told["reason"]
     assert [(one, kept.number) for one, kept in away.unsent()] == [(case.id, 1)]
-    again = Results(away.datastore, away.home)  # as after a restart
+    again = ResultExchange(away.datastore, away.home)  # as after a restart
     pacs.mend()
     assert again.send(version)["stored"]
     assert again.send(version)["stored"]  # the same instance: once more changes nothing
@@ -165,36 +165,36 @@ def test_what_cannot_be_stored_is_kept_told_and_sent_again(
     assert again.collect(case.id) == 0  # its own
 
 
-def test_storing_is_tried_again_at_once_where_that_may_help(away: Results, pacs: FakePacs) -> None:
+def test_storing_is_tried_again_at_once_where_that_may_help(away: ResultExchange, pacs: FakePacs) -> None:
     case = find(away)
     pacs.fail("POST ", status(503), times=2)
     assert away.export(keep(away, case, drawn(case)), case, EDITED)["stored"]
 
 
 def test_the_courier_sends_what_is_left_and_fetches_what_came(
-    away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
+    away: ResultExchange, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, came = find(away), []
-    courier = Courier(away, away.datastore.cases.pacs, came.append)
+    dicom_sync = DicomSync(away, away.datastore.cases.pacs, came.append)
     pacs.fail("POST ", status(409))
     away.export(keep(away, case, drawn(case)), case, EDITED)
     pacs.mend()
-    courier.look()
+    dicom_sync.look()
     assert len(away.unsent()) == 1  # it was tried just now
     monkeypatch.setattr("slem_app.serving.dicom.sync.AGAIN", 0.0)
     foreign = make_seg(
         drawn(case, 7), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL", creator="Kim^Li")
     )
-    pacs.shelf.put(foreign)
-    courier.look()
+    pacs.dicom_results.put(foreign)
+    dicom_sync.look()
     assert away.unsent() == []
     assert came == [case.id]
-    courier.look()
+    dicom_sync.look()
     assert came == [case.id]
 
 
 @pytest.mark.parametrize(("kind", "tag"), [("MANUAL", "final"), ("AUTOMATIC", "original")])
-def test_segmentations_of_others_become_versions(results: Results, kind: str, tag: str) -> None:
+def test_segmentations_of_others_become_versions(results: ResultExchange, kind: str, tag: str) -> None:
     case = find(results, "t2w")
     array = drawn(case, 3)
     foreign = make_seg(
@@ -225,7 +225,7 @@ def test_segmentations_of_others_become_versions(results: Results, kind: str, ta
 
 
 def test_a_segmentation_of_something_else_is_no_label_and_told_once(
-    here: Results, caplog: pytest.LogCaptureFixture
+    here: ResultExchange, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = find(here)
     foreign = make_seg(drawn(case), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL"))
@@ -243,16 +243,16 @@ def test_a_label_of_nifti_images_has_no_segmentation(head: phantom.Phantom, tmp_
     datastore = CaseDatastore(
         Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
     )
-    results, case = Results(datastore, Shelf(tmp_path / "dicom")), datastore.cases.find("A")
+    results, case = ResultExchange(datastore, DicomResults(tmp_path / "dicom")), datastore.cases.find("A")
     assert results.export(keep(results, case, drawn(case)), case, EDITED) == {}
 
 
-def test_an_unknown_result_is_not_found(here: Results) -> None:
+def test_an_unknown_result_is_not_found(here: ResultExchange) -> None:
     with pytest.raises(NotFound):
         here.home.get(uid(find(here)), "1.2", "1.3")
 
 
-def put(home: Home, dataset: object) -> None:
+def put(home: ResultStore, dataset: object) -> None:
     """As somebody else's software does."""
     home.put(dataset)
 
@@ -268,7 +268,7 @@ def full_disk(*_: object) -> None:
 
 
 def test_the_courier_outlives_a_full_disk_and_a_spoilt_store(
-    away: Results, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    away: ResultExchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("slem_app.serving.dicom.sync.ROUND", 0.01)
     monkeypatch.setattr("slem_app.serving.dicom.sync.PATIENCE", 0)
@@ -280,19 +280,19 @@ def test_the_courier_outlives_a_full_disk_and_a_spoilt_store(
         if len(rounds) <= len(faults):
             raise faults[len(rounds) - 1]
 
-    courier = Courier(away, away.datastore.cases.pacs, lambda case: None)
-    monkeypatch.setattr(courier, "look", look)
-    courier.start()
+    dicom_sync = DicomSync(away, away.datastore.cases.pacs, lambda case: None)
+    monkeypatch.setattr(dicom_sync, "look", look)
+    dicom_sync.start()
     try:
         wait_until(lambda: len(rounds) > len(faults) + 1, 20)
     finally:
-        courier.stop()
+        dicom_sync.stop()
     assert "the disk is full" in caplog.text
     assert "Traceback" in caplog.text  # of those that nobody foresaw
 
 
 def test_a_disk_that_fills_up_while_a_result_is_sent_costs_neither_label_nor_result(
-    away: Results, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
+    away: ResultExchange, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = find(away)
     version = keep(away, case, drawn(case))
@@ -315,21 +315,23 @@ def test_the_store_is_looked_through_once(
     datastore = CaseDatastore(
         Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
     )
-    results = Results(datastore, Shelf(tmp_path / "store/dicom"))
+    results = ResultExchange(datastore, DicomResults(tmp_path / "store/dicom"))
     case = datastore.cases.find("A")
     keep(results, case, drawn(case))
     read = []
     plain = Version.meta.fget
     monkeypatch.setattr(Version, "meta", property(lambda one: read.append(one) or plain(one)))
-    courier = Courier(results, None, lambda case: None)
-    courier.look()
+    dicom_sync = DicomSync(results, None, lambda case: None)
+    dicom_sync.look()
     first = len(read)
     for _ in range(5):
-        courier.look()
+        dicom_sync.look()
     assert len(read) == first
 
 
-def test_a_version_that_was_taken_away_is_not_sent(here: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_that_was_taken_away_is_not_sent(
+    here: ResultExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = find(here)
     version = keep(here, case, drawn(case))
     monkeypatch.setattr(here.home, "put", full_disk_of_the_shelf)

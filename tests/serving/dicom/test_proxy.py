@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
 from slem_app.serving.dicom.proxy import proxy_router
-from slem_app.serving.http.routes import complete
+from slem_app.serving.http.application import complete
 from slem_app.studies.pacs import Pacs
 
 MIB = 2**20

@@ -14,9 +14,9 @@ from fastapi import FastAPI
 
 from slem_app import phantom
 from slem_app.errors import BadStudy, NotFound
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.dicom.qido_wado import install
-from slem_app.serving.http.routes import complete
+from slem_app.serving.http.application import complete
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.weights import BRAIN_LABELS
 

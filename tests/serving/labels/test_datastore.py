@@ -13,7 +13,7 @@ import pytest
 
 from slem_app import phantom
 from slem_app.errors import BadGrid, BadLabel, BadSetting, BadVolume, NotFound, StorageFailed
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS

@@ -14,7 +14,7 @@ from slem_app import phantom
 from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import write_nifti
 from slem_app.rounds.job import Busy
-from slem_app.serving.http.batch import batch_router
+from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.batch import Batches
 from slem_app.weights import BRAIN_LABELS, load_model

@@ -14,11 +14,11 @@ import pytest
 
 from slem_app import phantom
 from slem_app.selection import STRATEGIES, Measures
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.learning.case_scores import Entry, Scores
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser
-from slem_app.serving.learning.scores import Entry, Scores
 from slem_app.weights import BRAIN_LABELS
 
 Ask = Callable[..., dict | None]

@@ -12,32 +12,32 @@ import pytest
 import torch
 
 from slem_app.errors import StorageFailed
-from slem_app.serving.models.assignments import DAYS, HandFile
-from slem_app.serving.models.versions import MOST_VERSIONS, Follower
+from slem_app.serving.models.assignments import DAYS, AssignmentFile
+from slem_app.serving.models.versions import MOST_VERSIONS, VersionWatcher
 from slem_app.weights import load_model
 from slem_app.weights.published import Published
 
 
 @pytest.fixture
-def start(models: Path, tmp_path: Path) -> Callable[[], Follower]:
+def start(models: Path, tmp_path: Path) -> Callable[[], VersionWatcher]:
     """Start the server's part anew, over the same disk."""
     shutil.copytree(models / "slem_brain", tmp_path / "bundled")
-    return lambda: Follower(
+    return lambda: VersionWatcher(
         Published(tmp_path / "models", "slem_brain", tmp_path / "bundled"),
-        hands=tmp_path / "hands" / "slem_brain.json",
+        assignments=tmp_path / "hands" / "slem_brain.json",
     )
 
 
-def publish(follower: Follower) -> None:
-    model = load_model(follower.published.bundled)
+def publish(watcher: VersionWatcher) -> None:
+    model = load_model(watcher.published.bundled)
     with torch.no_grad():
-        model.network.head.weight.add_(0.1 * len(follower.published.numbers()))
-    follower.published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
-    follower.look()
+        model.network.head.weight.add_(0.1 * len(watcher.published.numbers()))
+    watcher.published.publish(model.card, model.network, {"mean": 0.5}, {"mean": 0.5})
+    watcher.look()
 
 
-def version(follower: Follower, reader: str, case: str) -> str:
-    return follower.served.interactive(reader, case).card.version
+def version(watcher: VersionWatcher, reader: str, case: str) -> str:
+    return watcher.served.interactive(reader, case).card.version
 
 
 def test_a_case_stays_with_its_version_over_a_restart_until_it_is_done(start: Callable) -> None:
@@ -57,12 +57,12 @@ def test_a_case_stays_with_its_version_over_a_restart_until_it_is_done(start: Ca
 
 
 def test_the_file_is_written_only_when_something_changed(start: Callable, tmp_path: Path) -> None:
-    follower, file = start(), tmp_path / "hands" / "slem_brain.json"
-    version(follower, "ann", "A")
+    watcher, file = start(), tmp_path / "hands" / "slem_brain.json"
+    version(watcher, "ann", "A")
     before = file.stat()
     for _ in range(3):
-        version(follower, "ann", "A")
-        follower.served.automatic("ann", "A")
+        version(watcher, "ann", "A")
+        watcher.served.automatic("ann", "A")
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert [(row["reader"], row["case"], row["working"]) for row in json.loads(file.read_text())] == [
         ("ann", "A", True)
@@ -70,12 +70,12 @@ def test_the_file_is_written_only_when_something_changed(start: Callable, tmp_pa
 
 
 def test_only_as_many_versions_as_are_kept_are_loaded(start: Callable) -> None:
-    follower = start()
+    watcher = start()
     for number in range(MOST_VERSIONS + 2):
-        version(follower, f"reader {number}", "A")
-        publish(follower)
+        version(watcher, f"reader {number}", "A")
+        publish(watcher)
     again = start()
-    held = {hand.predictor.card.version for hand in again.served.hands.values()}
+    held = {assignment.predictor.card.version for assignment in again.served.assignments.values()}
     assert held == {f"test+{number}" for number in range(2, MOST_VERSIONS + 2)}
     assert version(again, "reader 0", "A") == again.served.now.card.version
 
@@ -89,24 +89,24 @@ def test_a_damaged_file_is_said_and_nobody_waits_for_it(
     with caplog.at_level(logging.WARNING):
         assert version(start(), "ann", "A") == "test"
     assert "readers go on with the version that is served" in caplog.text
-    assert [row.reader for row in HandFile(tmp_path / "hands" / "slem_brain.json").rows] == ["ann"]
+    assert [row.reader for row in AssignmentFile(tmp_path / "hands" / "slem_brain.json").rows] == ["ann"]
 
 
 def test_a_version_that_is_gone_is_nobodys(start: Callable) -> None:
-    follower = start()
-    publish(follower)
-    assert version(follower, "ann", "A") == "test+1"
-    publish(follower)
-    shutil.rmtree(follower.published.folder(1))
+    watcher = start()
+    publish(watcher)
+    assert version(watcher, "ann", "A") == "test+1"
+    publish(watcher)
+    shutil.rmtree(watcher.published.folder(1))
     assert version(start(), "ann", "A") == "test+2"
 
 
 def test_a_case_that_was_left_for_weeks_is_in_nobodys_hand(start: Callable, tmp_path: Path) -> None:
     version(start(), "ann", "A")
     path = tmp_path / "hands" / "slem_brain.json"
-    [row] = HandFile(path).rows
-    assert HandFile(path, clock=lambda: row.at + 86400 * (DAYS - 1)).rows == (row,)
-    assert HandFile(path, clock=lambda: row.at + 86400 * (DAYS + 1)).rows == ()
+    [row] = AssignmentFile(path).rows
+    assert AssignmentFile(path, clock=lambda: row.at + 86400 * (DAYS - 1)).rows == (row,)
+    assert AssignmentFile(path, clock=lambda: row.at + 86400 * (DAYS + 1)).rows == ()
 
 
 def test_a_full_disk_costs_the_hold_and_no_answer(
@@ -115,10 +115,10 @@ def test_a_full_disk_costs_the_hold_and_no_answer(
     def full(*_: object, **__: object) -> None:
         raise StorageFailed("disk full")
 
-    follower = start()
+    watcher = start()
     monkeypatch.setattr("slem_app.serving.models.assignments.atomic_file", full)
     with caplog.at_level(logging.WARNING):
-        assert version(follower, "ann", "A") == "test"
+        assert version(watcher, "ann", "A") == "test"
     assert "until the server stops only: disk full" in caplog.text
-    publish(follower)
-    assert version(follower, "ann", "A") == "test"
+    publish(watcher)
+    assert version(watcher, "ann", "A") == "test"

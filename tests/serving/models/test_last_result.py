@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slem_app.serving.cases.cases import Case, Cases
-from slem_app.serving.models.last_result import Given, Making
+from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.models.last_result import LastResults, Origin
 
-MODEL = Making("AUTOMATIC", "slem_brain", "2")
-CLICKED = Making("SEMIAUTOMATIC", "slem_brain", "2")
+MODEL = Origin("AUTOMATIC", "slem_brain", "2")
+CLICKED = Origin("SEMIAUTOMATIC", "slem_brain", "2")
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def array(case: Case) -> np.ndarray:
 
 @pytest.mark.parametrize("making", [MODEL, CLICKED])
 def test_a_label_saved_as_it_was_given_is_what_was_given(
-    case: Case, array: np.ndarray, tmp_path: Path, making: Making
+    case: Case, array: np.ndarray, tmp_path: Path, making: Origin
 ) -> None:
-    given = Given(tmp_path, 2**24)
+    given = LastResults(tmp_path, 2**24)
     given.note("eva@1", case, making, array)
     assert given.making("eva@1", "A", array.copy(), case.series.grid) == making
     assert given.last("eva@1", "A").image == "t1c"
@@ -39,22 +39,22 @@ def test_a_label_saved_as_it_was_given_is_what_was_given(
 def test_an_edited_one_is_semiautomatic_after_a_restart_too(
     case: Case, array: np.ndarray, tmp_path: Path
 ) -> None:
-    Given(tmp_path, 2**24).note("eva@1", case, MODEL, array)
-    for given in (Given(tmp_path, 2**24), Given(tmp_path, 1)):
+    LastResults(tmp_path, 2**24).note("eva@1", case, MODEL, array)
+    for given in (LastResults(tmp_path, 2**24), LastResults(tmp_path, 1)):
         assert given.making("eva@1", "A", array * 0, case.series.grid) == CLICKED
         assert given.last("eva@1", "A") is None
 
 
 def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_path: Path) -> None:
-    given = Given(tmp_path, 2**24)
+    given = LastResults(tmp_path, 2**24)
     given.note("eva@1", case, MODEL, array)
-    assert given.making("kim@1", "A", array, case.series.grid) == Making("MANUAL")
+    assert given.making("kim@1", "A", array, case.series.grid) == Origin("MANUAL")
     # an earlier label may have been the start
     assert given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
 
 
 def test_each_case_has_its_own_file(case: Case, array: np.ndarray, tmp_path: Path) -> None:
-    Given(tmp_path / "given", 2**24).note("eva@1", case, MODEL, array)
+    LastResults(tmp_path / "given", 2**24).note("eva@1", case, MODEL, array)
     assert [path.name for path in (tmp_path / "given").iterdir()] == ["A.json"]
 
 
@@ -64,7 +64,7 @@ def test_a_full_disk_or_a_damaged_file_costs_no_result(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    given = Given(tmp_path, 1)  # no label map is kept in memory
+    given = LastResults(tmp_path, 1)  # no label map is kept in memory
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         given.note("eva@1", case, MODEL, array)
@@ -72,10 +72,10 @@ def test_a_full_disk_or_a_damaged_file_costs_no_result(
         assert given.making("eva@1", "A", array * 0, case.series.grid) == CLICKED
     assert not (tmp_path / "A.json").exists()
     given.note("eva@1", case, MODEL, array)  # the disk has space again: all that was not written is
-    assert Given(tmp_path, 1).making("kim@1", "A", array * 0, case.series.grid) == CLICKED
+    assert LastResults(tmp_path, 1).making("kim@1", "A", array * 0, case.series.grid) == CLICKED
     for text in ("{", "[]", '{"eva@1": 1}', '{"eva@1": {"kind": "AUTOMATIC", "more": 1}}', "\udcff"):
         (tmp_path / "A.json").write_bytes(text.encode(errors="surrogateescape"))
-        again = Given(tmp_path, 1)
-        assert again.making("eva@1", "A", array * 0, case.series.grid) == Making("MANUAL")
+        again = LastResults(tmp_path, 1)
+        assert again.making("eva@1", "A", array * 0, case.series.grid) == Origin("MANUAL")
         again.note("eva@1", case, MODEL, array)
-        assert Given(tmp_path, 1).making("eva@1", "A", array * 0, case.series.grid) == CLICKED
+        assert LastResults(tmp_path, 1).making("eva@1", "A", array * 0, case.series.grid) == CLICKED

@@ -10,14 +10,14 @@ from contextvars import ContextVar
 import pytest
 
 from slem_app.errors import BadGrid, Gone, TookTooLong, TooMany
-from slem_app.serving.models.queue import CrowdMiddleware, Turns
+from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 
 
 class Bench:
     """A queue whose work waits until it is told to end, and what was done in which order."""
 
     def __init__(self, **limits: float) -> None:
-        self.turns, self.done, self.go = Turns(**limits), [], threading.Event()
+        self.queue, self.done, self.go = RequestQueue(**limits), [], threading.Event()
         self.tasks: list[asyncio.Task] = []
 
     def work(self, name: str) -> str:
@@ -29,7 +29,7 @@ class Bench:
         """Requests 'reader/what', one after the other."""
         for name in names:
             self.tasks.append(
-                asyncio.create_task(self.turns.run(name.partition("/")[0], lambda name=name: self.work(name)))
+                asyncio.create_task(self.queue.run(name.partition("/")[0], lambda name=name: self.work(name)))
             )
             await asyncio.sleep(0)
 
@@ -70,11 +70,11 @@ def test_all_work_is_done_by_one_thread_in_the_context_of_its_request() -> None:
     who, seen = ContextVar("who", default=""), []
 
     async def test() -> None:
-        turns = Turns()
+        queue = RequestQueue()
 
         async def ask(name: str) -> None:
             who.set(name)
-            await turns.run(name, lambda: seen.append((who.get(), threading.get_ident())))
+            await queue.run(name, lambda: seen.append((who.get(), threading.get_ident())))
 
         await asyncio.gather(*(asyncio.create_task(ask(f"reader {k}")) for k in range(8)))
 
@@ -104,7 +104,7 @@ def test_work_that_takes_too_long_is_told_and_keeps_its_turn_until_it_ends() -> 
         await asyncio.wait([bench.tasks[0]])
         with pytest.raises(TookTooLong, match="more than 0.1 s"):
             bench.tasks[0].result()
-        assert bench.turns.length == 1
+        assert bench.queue.length == 1
         assert (await bench.end())[1] == "ben/1"
         assert bench.done == ["ann/1", "ben/1"]
 
@@ -119,7 +119,7 @@ def test_a_request_whose_client_has_gone_is_dropped() -> None:
         async def gone() -> None:
             await left.wait()
 
-        waiting = asyncio.create_task(bench.turns.run("ben", lambda: bench.work("ben/1"), gone()))
+        waiting = asyncio.create_task(bench.queue.run("ben", lambda: bench.work("ben/1"), gone()))
         await bench.ask("cas/1")
         await asyncio.sleep(0.02)
         left.set()
@@ -136,10 +136,10 @@ def test_a_failure_is_the_requests_own() -> None:
         raise BadGrid("zero axes")
 
     async def test() -> None:
-        turns = Turns()
+        queue = RequestQueue()
         with pytest.raises(BadGrid, match="zero axes"):
-            await turns.run("ann", fails)
-        assert await turns.run("ann", lambda: 1) == 1
+            await queue.run("ann", fails)
+        assert await queue.run("ann", lambda: 1) == 1
 
     run(test)
 
@@ -151,8 +151,8 @@ def test_a_request_that_is_cancelled_gives_its_place_up() -> None:
         bench.tasks[1].cancel()
         await asyncio.sleep(0)
         assert [type(answer) for answer in await bench.end()] == [str, asyncio.CancelledError, str]
-        assert bench.turns.length == 0
-        assert not bench.turns.busy
+        assert bench.queue.length == 0
+        assert not bench.queue.busy
 
     run(test)
 
@@ -176,7 +176,7 @@ def test_a_crowd_is_let_in_a_few_at_a_time_and_others_are_not_held_up() -> None:
         async def send(message: dict) -> None:
             await asyncio.sleep(0)
 
-        crowd = CrowdMiddleware(app, ("/dicom-web/",), 2)
+        crowd = ConcurrencyMiddleware(app, ("/dicom-web/",), 2)
 
         def ask(path):
             return asyncio.create_task(crowd({"type": "http", "method": "GET", "path": path}, None, send))

@@ -10,10 +10,10 @@ import pytest
 from slem_app.errors import BadSetting, BadStudy, BadVolume
 from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
-from slem_app.serving.cases.cases import Cases
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.segment import Reply, SegmentationTask, parse_reply
-from slem_app.serving.models.versions import Served
+from slem_app.serving.models.versions import ServedVersions
 from slem_app.weights import BRAIN_SEQUENCES, load_model
 
 NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
@@ -23,7 +23,9 @@ NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
 def task(models: Path, tmp_path: Path) -> SegmentationTask:
     (tmp_path / "results").mkdir()
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    return SegmentationTask(Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path / "results")
+    return SegmentationTask(
+        ServedVersions(Predictor(load_model(models / "slem_brain"))), cache, tmp_path / "results"
+    )
 
 
 def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
@@ -64,7 +66,7 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
 def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
     task = SegmentationTask(
-        Served(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True
+        ServedVersions(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True
     )
     _, params = task({"case": cases.find("A")})
     assert params["latencies"]["register"] > 0

@@ -2,25 +2,25 @@
 
 import pytest
 
-from slem_app.serving.models.stale_points import READERS, Leaks
+from slem_app.serving.models.stale_points import READERS, StalePoints
 
 OHIF = {"restore_label_idx": False}
 
 
-def send(leaks: Leaks, request: dict, reader: str, image: str) -> tuple[dict, tuple[str, ...]]:
+def send(stale_points: StalePoints, request: dict, reader: str, image: str) -> tuple[dict, tuple[str, ...]]:
     """A request that could be used; what was left of it."""
-    fields, leaked = leaks.without(request, reader, image)
-    leaks.heard(fields, reader, image)
+    fields, leaked = stale_points.without(request, reader, image)
+    stale_points.heard(fields, reader, image)
     return fields, leaked
 
 
 def test_the_same_list_on_another_image_is_left_out_each_time() -> None:
-    leaks = Leaks()
+    stale_points = StalePoints()
     request = {"edema": [[1, 2, 3]], "necrosis": [], **OHIF}
-    assert send(leaks, request, "ann", "first") == (request, ())
+    assert send(stale_points, request, "ann", "first") == (request, ())
     for _ in range(3):
-        assert send(leaks, request, "ann", "second") == ({"necrosis": [], **OHIF}, ("edema",))
-    assert send(leaks, request, "ann", "first") == (request, ())
+        assert send(stale_points, request, "ann", "second") == ({"necrosis": [], **OHIF}, ("edema",))
+    assert send(stale_points, request, "ann", "first") == (request, ())
 
 
 @pytest.mark.parametrize(
@@ -35,20 +35,20 @@ def test_the_same_list_on_another_image_is_left_out_each_time() -> None:
     ],
 )
 def test_all_else_is_kept(reader: str, image: str, points: list, fields: dict) -> None:
-    leaks = Leaks()
-    send(leaks, {"edema": [[1, 2, 3]], **OHIF}, "ann", "first")
+    stale_points = StalePoints()
+    send(stale_points, {"edema": [[1, 2, 3]], **OHIF}, "ann", "first")
     request = {"edema": points, **fields}
-    assert send(leaks, request, reader, image) == (request, ())
+    assert send(stale_points, request, reader, image) == (request, ())
 
 
 def test_it_stays_small() -> None:
-    leaks = Leaks()
+    stale_points = StalePoints()
     for n in range(READERS + 20):
-        send(leaks, {"edema": [[n, 0, 0]], **OHIF}, f"reader {n}", "first")
-    assert len(leaks.sent) == READERS
+        send(stale_points, {"edema": [[n, 0, 0]], **OHIF}, f"reader {n}", "first")
+    assert len(stale_points.sent) == READERS
 
 
 def test_points_that_were_refused_are_not_remembered() -> None:
-    leaks, request = Leaks(), {"edema": [[999, 2, 3]], **OHIF}
-    leaks.without(request, "ann", "second")
-    assert leaks.without(request, "ann", "first") == (request, ())
+    stale_points, request = StalePoints(), {"edema": [[999, 2, 3]], **OHIF}
+    stale_points.without(request, "ann", "second")
+    assert stale_points.without(request, "ann", "first") == (request, ())

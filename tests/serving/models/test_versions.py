@@ -14,7 +14,7 @@ import torch
 
 from slem_app.errors import NotFound
 from slem_app.predict import Predictor
-from slem_app.serving.models.versions import MOST_HANDS, MOST_VERSIONS, Follower, Served
+from slem_app.serving.models.versions import MOST_ASSIGNMENTS, MOST_VERSIONS, ServedVersions, VersionWatcher
 from slem_app.weights import load_model
 from slem_app.weights.published import Published
 from tests.waiting import wait_until
@@ -44,7 +44,7 @@ def publish(published: Published) -> int:
 
 def test_a_reader_keeps_his_version_until_he_has_submitted_and_gone_on(made: Callable) -> None:
     first, second = made("1"), made("2")
-    served = Served(first)
+    served = ServedVersions(first)
     assert served.interactive("ann", "A") is first
     served.switch(second)
     assert served.interactive("ann", "A") is served.begun_with("ann", "A") is first
@@ -61,7 +61,7 @@ def test_a_reader_keeps_his_version_until_he_has_submitted_and_gone_on(made: Cal
 
 def test_the_first_click_is_about_the_segmentation_that_is_shown(made: Callable) -> None:
     first, second = made("1"), made("2")
-    served = Served(first)
+    served = ServedVersions(first)
     served.automatic("ann", "A")
     served.switch(second)
     assert served.interactive("ann", "A") is first
@@ -72,70 +72,70 @@ def test_the_first_click_is_about_the_segmentation_that_is_shown(made: Callable)
 
 
 def test_what_is_kept_for_readers_is_bounded(made: Callable) -> None:
-    served = Served(made("0"))
-    for n in range(MOST_HANDS + 10):
+    served = ServedVersions(made("0"))
+    for n in range(MOST_ASSIGNMENTS + 10):
         served.interactive("ann", f"case {n}")
-    assert len(served.hands) == MOST_HANDS
-    assert ("ann", "case 0") not in served.hands
+    assert len(served.assignments) == MOST_ASSIGNMENTS
+    assert ("ann", "case 0") not in served.assignments
     for n in range(MOST_VERSIONS + 2):
         served.switch(made(str(n + 1)))
         served.interactive(f"reader {n}", "A")
     served.switch(made("last"))
-    assert len({hand.predictor for hand in served.hands.values()}) == MOST_VERSIONS
+    assert len({assignment.predictor for assignment in served.assignments.values()}) == MOST_VERSIONS
     assert served.begun_with("reader 0", "A") is served.now
 
 
 def test_the_disk_is_followed_forth_and_back(published: Published) -> None:
     switched: list[str] = []
-    follower = Follower(published, switched=lambda: switched.append(follower.served.now.card.version))
-    assert (follower.number, follower.look()) == (0, False)
+    watcher = VersionWatcher(published, switched=lambda: switched.append(watcher.served.now.card.version))
+    assert (watcher.number, watcher.look()) == (0, False)
     publish(published)
-    assert (follower.look(), follower.number, follower.look()) == (True, 1, False)
+    assert (watcher.look(), watcher.number, watcher.look()) == (True, 1, False)
     publish(published)
     published.serve(0)
-    assert follower.look()
-    assert (follower.number, switched) == (0, ["test+1", "test"])
+    assert watcher.look()
+    assert (watcher.number, switched) == (0, ["test+1", "test"])
     published.serve(2)
     published.serve(0)
-    assert not follower.look()  # back before anybody looked
+    assert not watcher.look()  # back before anybody looked
 
 
 def test_a_restarted_server_serves_what_was_published(published: Published) -> None:
     publish(published)
-    assert Follower(published).served.now.card.version == "test+1"
+    assert VersionWatcher(published).served.now.card.version == "test+1"
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_one_before_with_a_note(published: Published) -> None:
     publish(published)
-    follower = Follower(published)
+    watcher = VersionWatcher(published)
     publish(published)
     for path in published.served().glob("*.safetensors"):
         path.unlink()
-    assert not follower.look()
-    assert (follower.number, "version 2 of slem_brain cannot be used" in follower.note) == (1, True)
+    assert not watcher.look()
+    assert (watcher.number, "version 2 of slem_brain cannot be used" in watcher.note) == (1, True)
 
 
 def test_if_nothing_can_be_loaded_what_is_in_memory_goes_on_serving(published: Published) -> None:
-    follower = Follower(published)
+    watcher = VersionWatcher(published)
     publish(published)
     shutil.rmtree(published.bundled)
     shutil.rmtree(published.served())
     with pytest.raises(NotFound):
-        follower.look()
-    assert follower.served.now.card.version == "test"
+        watcher.look()
+    assert watcher.served.now.card.version == "test"
 
 
 def test_no_request_waits_for_a_switch_nor_gets_half_of_one(published: Published, cases) -> None:
-    follower, found = Follower(published), cases.find("A")
-    prepared, _ = follower.served.now.prepare_case(found.grouping)
-    follower.start()
+    watcher, found = VersionWatcher(published), cases.find("A")
+    prepared, _ = watcher.served.now.prepare_case(found.grouping)
+    watcher.start()
     try:
         answers, longest, stop = set(), [0.0], threading.Event()
 
         def ask() -> None:
             while not stop.is_set():
                 begin = time.perf_counter()
-                predictor = follower.served.automatic("ann", "A")
+                predictor = watcher.served.automatic("ann", "A")
                 longest[0] = max(longest[0], time.perf_counter() - begin)
                 answers.add((predictor.card.version, predictor.predict(prepared).array.tobytes()))
 
@@ -143,12 +143,12 @@ def test_no_request_waits_for_a_switch_nor_gets_half_of_one(published: Published
         asking.start()
         for number in (publish(published), publish(published), 0):
             published.serve(number)
-            wait_until(lambda number=number: follower.number == number, 60)
+            wait_until(lambda number=number: watcher.number == number, 60)
             time.sleep(0.2)
         stop.set()
         asking.join()
     finally:
-        follower.stop()
+        watcher.stop()
     assert len({version for version, _ in answers}) == len(answers)  # each version always answers the same
     assert {"test", "test+2"} <= {version for version, _ in answers}
     assert longest[0] < 0.1

@@ -15,7 +15,7 @@ from slem_app.finetune.cases import truth
 from slem_app.formats import write_nifti
 from slem_app.grouping import group
 from slem_app.labels import LabelSet, Region
-from slem_app.store.cases import CaseLabels, LabelledCase
+from slem_app.store.case_labels import CaseLabels, LabelledCase
 from slem_app.store.export.training_set import export
 from slem_app.store.record import Record
 from slem_app.studies import open_source

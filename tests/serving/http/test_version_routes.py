@@ -4,25 +4,25 @@ from pathlib import Path
 
 import pytest
 
-from slem_app.serving.http.versions import version_router
-from slem_app.serving.models.versions import Follower
+from slem_app.serving.http.version_routes import version_router
+from slem_app.serving.models.versions import VersionWatcher
 from slem_app.weights import load_model
 from slem_app.weights.published import Published
 from tests.serving.web import served
 
 
 @pytest.fixture
-def follower(models: Path, tmp_path: Path) -> Follower:
-    return Follower(Published(tmp_path / "models", "slem_brain", models / "slem_brain"))
+def watcher(models: Path, tmp_path: Path) -> VersionWatcher:
+    return VersionWatcher(Published(tmp_path / "models", "slem_brain", models / "slem_brain"))
 
 
-def test_versions_are_listed_served_and_taken_back(follower: Follower) -> None:
-    model = load_model(follower.published.bundled)
+def test_versions_are_listed_served_and_taken_back(watcher: VersionWatcher) -> None:
+    model = load_model(watcher.published.bundled)
     for mean in (0.6, 0.7, 0.1):
-        follower.published.publish(
+        watcher.published.publish(
             model.card, model.network, {"mean": mean}, {"mean": 0.5}, labels={"A": "final 1"}, trusted=True
         )
-    with served(version_router({"slem_brain": follower})) as ask:
+    with served(version_router({"slem_brain": watcher})) as ask:
         told = ask("GET", "/slem/versions/slem_brain").json()
         assert (told["model"], told["served"], told["note"]) == ("slem_brain", 0, "")  # nobody has looked yet
         assert [(row["number"], row["version"], row["served"]) for row in told["versions"]] == [
@@ -37,7 +37,7 @@ def test_versions_are_listed_served_and_taken_back(follower: Follower) -> None:
         ) == ({"mean": 0.7}, {"mean": 0.5}, True)
         assert told["refused"][0]["reason"].startswith("refused: mean 0.1000")
         assert ask("POST", "/slem/versions/slem_brain/serve").json()["served"] == 1  # the one before
-        assert (follower.number, follower.served.now.card.version) == (1, "test+1")
+        assert (watcher.number, watcher.served.now.card.version) == (1, "test+1")
         assert ask("POST", "/slem/versions/slem_brain/serve", params={"number": 0}).json()["served"] == 0
         missing = ask("POST", "/slem/versions/slem_brain/serve", params={"number": 9})
         assert (missing.status_code, missing.json()["detail"]) == (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import BadSetting, BadStudy, NotFound
-from slem_app.serving.cases.cases import Cases, LockByName, group_upload
+from slem_app.serving.cases.catalogue import Cases, LockByName, group_upload
 
 
 def test_a_case_id_means_its_reference_sequence(cases: Cases) -> None:
@@ -58,7 +58,7 @@ def test_an_unchanged_case_is_not_looked_at_again(cases: Cases) -> None:
 
 
 def test_headers_are_kept_of_so_many_cases_only(cases: Cases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slem_app.serving.cases.cases.OPENED", 1)
+    monkeypatch.setattr("slem_app.serving.cases.catalogue.OPENED", 1)
     for name in ("A", "B", "A"):
         assert cases.find(name).id == name
         assert list(cases.groupings) == [name]

@@ -7,7 +7,7 @@ the whole volume are done once a case and kept.
 
 A case stays with the version of the model that its reader has begun it with (`served`).
 
-Concurrency: a request holds its reader's work (`Memory.locked`) and, while the network is in use, the
+Concurrency: a request holds its reader's work (`History.locked`) and, while the network is in use, the
 network's lock, in this order.
 """
 
@@ -27,14 +27,14 @@ from slem_app.labels import LabelSet, Region
 from slem_app.predict import Features, Prediction, Predictor, Refiner, Result
 from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.cases import Case
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import Memory, Moment, Work, less
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Making
-from slem_app.serving.models.request import Ask, parse_clicks, parse_scribbles
+from slem_app.serving.models.history import History, Moment, Work, less
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Origin
+from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
 from slem_app.serving.models.segment import SegmentationTask, parse_reply
-from slem_app.serving.models.stale_points import Leaks
-from slem_app.serving.models.versions import Served
+from slem_app.serving.models.stale_points import StalePoints
+from slem_app.serving.models.versions import ServedVersions
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
@@ -73,7 +73,7 @@ class InteractiveTask(InferTask):
     """
 
     def __init__(
-        self, automatic: SegmentationTask, memory: Memory, starts: ByteCache[Start], kind: InferType = CLICKS
+        self, automatic: SegmentationTask, memory: History, starts: ByteCache[Start], kind: InferType = CLICKS
     ) -> None:
         card = automatic.predictor.card
         labels = {label.name: label.value for label in card.labels.labels}
@@ -95,11 +95,11 @@ class InteractiveTask(InferTask):
         self.automatic = automatic
         self.memory = memory
         self.starts = starts
-        self.leaks = Leaks()
+        self.stale_points = StalePoints()
         self.lock = automatic.lock
 
     @property
-    def served(self) -> Served:
+    def served(self) -> ServedVersions:
         """Which version answers whom."""
         return self.automatic.served
 
@@ -130,9 +130,9 @@ class InteractiveTask(InferTask):
         begin = time.perf_counter()
         reply, case = parse_reply(request), request["case"]
         reader, image = reader_of(request.get("client_id")), case.series.grid
-        fields, leaked = self.leaks.without(request, reader, _identity(case))
+        fields, leaked = self.stale_points.without(request, reader, _identity(case))
         ask, label = self._ask(fields, image)
-        self.leaks.heard(fields, reader, _identity(case))
+        self.stale_points.heard(fields, reader, _identity(case))
         notes = (
             [f"points of {', '.join(leaked)} were left out: they are those of another image"]
             if leaked
@@ -157,7 +157,7 @@ class InteractiveTask(InferTask):
         with _timed(timings, "write"):
             path = self.automatic.write(prediction if not label else _only(prediction, label), reply)
         touched = work.now.prompts.entries or work.now.prompts.mask is not None
-        making = Making(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
+        making = Origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
         self.automatic.note(request, case, making, work.array)
         with _timed(timings, "facts"):
             facts = self.automatic.facts(case, prediction, refiner.card)
@@ -210,7 +210,7 @@ class InteractiveTask(InferTask):
         )
         return sum(work.placed for work in works)
 
-    def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[Ask, str]:
+    def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[PromptRequest, str]:
         labels = self.predictor.card.labels
         return (
             (parse_clicks(request, labels, image), "")
@@ -245,7 +245,7 @@ class InteractiveTask(InferTask):
     def _done(
         self,
         work: Work,
-        ask: Ask,
+        ask: PromptRequest,
         prepared: Prepared,
         start: Start,
         refiner: Refiner,
@@ -313,7 +313,7 @@ def _sent(work: Work, mask: Mask) -> Work:
     )
 
 
-def _completed(mask: Mask, ask: Ask, shown: np.ndarray) -> Mask:
+def _completed(mask: Mask, ask: PromptRequest, shown: np.ndarray) -> Mask:
     """The mask with what the reader saw below his paint, which hides it in a label map."""
     array = mask.array.copy(order="K")
     for scribble in ask.scribbles or ():
@@ -322,7 +322,7 @@ def _completed(mask: Mask, ask: Ask, shown: np.ndarray) -> Mask:
     return Mask(array, mask.grid)
 
 
-def _heard(work: Work, ask: Ask) -> Work:
+def _heard(work: Work, ask: PromptRequest) -> Work:
     """The work with what the client lists noted, and no more."""
     if not ask.clicks:
         return work
@@ -332,7 +332,7 @@ def _heard(work: Work, ask: Ask) -> Work:
     )
 
 
-def _clicks(moment: Moment, ask: Ask) -> dict:
+def _clicks(moment: Moment, ask: PromptRequest) -> dict:
     """All that clients list by now."""
     if ask.scribbles is not None:
         return dict(moment.clicks)
@@ -346,7 +346,7 @@ def _clicks(moment: Moment, ask: Ask) -> dict:
     )
 
 
-def _listed(moment: Moment, ask: Ask) -> Moment:
+def _listed(moment: Moment, ask: PromptRequest) -> Moment:
     """The moment with the prompts that the client lists now, less those that are settled; they keep their
     order.
     """

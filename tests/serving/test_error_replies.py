@@ -9,7 +9,7 @@ from fastapi import FastAPI, Form
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
-from slem_app.serving.http.routes import complete, router
+from slem_app.serving.http.application import complete, router
 
 RAISED = {
     "gone": NotFound("no case 'x'"),

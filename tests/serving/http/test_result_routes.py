@@ -19,7 +19,7 @@ from pydicom import dcmread
 from slem_app import phantom
 from slem_app.formats import read_label_file
 from slem_app.formats.seg import read_seg
-from slem_app.serving.http.routes import build
+from slem_app.serving.http.application import build
 from slem_app.serving.server import Serving
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, running
@@ -76,7 +76,9 @@ def stored(serving: Serving, url: str) -> DICOMwebClient:
     session = requests.Session()
     session.headers["Connection"] = "close"
     return DICOMwebClient(
-        f"{url}/dicom-web" if serving.shelf else serving.fake.url, session=session, permissive_uid=True
+        f"{url}/dicom-web" if serving.dicom_results else serving.fake.url,
+        session=session,
+        permissive_uid=True,
     )
 
 
@@ -240,8 +242,8 @@ def test_what_was_edited_in_another_viewer_becomes_a_version(
         segment.SegmentAlgorithmType = "MANUAL"
     before = len(serving.datastore.history(case.id))
     stored.store_instances([first])
-    if not serving.shelf:
-        serving.courier.look()
+    if not serving.dicom_results:
+        serving.dicom_sync.look()
     history = serving.datastore.history(case.id)
     assert len(history) == before + 1
     assert (history[-1]["tag"], history[-1]["client"], history[-1]["counts"]) == ("final", "OHIF", True)
@@ -255,10 +257,10 @@ def test_what_was_edited_in_another_viewer_becomes_a_version(
 def test_what_is_no_segmentation_of_its_study_is_not_stored(
     serving: Serving, url: str, folder: Path, change: str
 ) -> None:
-    if not serving.shelf:
+    if not serving.dicom_results:
         pytest.skip("a PACS decides by itself")
     seg = dcmread(
-        next((serving.shelf.root / str(header(folder, "ann/4_t2f").StudyInstanceUID)).glob("*/*.dcm"))
+        next((serving.dicom_results.root / str(header(folder, "ann/4_t2f").StudyInstanceUID)).glob("*/*.dcm"))
     )
     path = f"/studies/{seg.StudyInstanceUID}"
     if change == "patient":
@@ -277,7 +279,7 @@ def test_what_is_no_segmentation_of_its_study_is_not_stored(
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [
         0x0122 if change == "image" else 0xA900
     ]
-    assert not list(serving.shelf.root.rglob("1.2.3.4.dcm"))
+    assert not list(serving.dicom_results.root.rglob("1.2.3.4.dcm"))
     assert (
         requests.post(
             f"{url}/dicom-web{path}", data=b"nothing", headers={"Content-Type": "text/plain"}, timeout=30

@@ -22,14 +22,14 @@ from slem_app.prompts import Box, Click, Mask, Scribble, read_box, read_clicks, 
 from slem_app.serving.cases.label_names import value_names
 from slem_app.types import Grid
 
-__all__ = ["SENT_FILE", "Ask", "parse_clicks", "parse_scribbles", "sent_file"]
+__all__ = ["SENT_FILE", "PromptRequest", "parse_clicks", "parse_scribbles", "sent_file"]
 
 # the names that tempfile gives; MONAI Label puts a file sent with a request there
 SENT_FILE = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")
 
 
 @dataclass(frozen=True)
-class Ask:
+class PromptRequest:
     """One request."""
 
     clicks: tuple[Click, ...] = ()
@@ -50,7 +50,7 @@ class Ask:
     """Forget what was before."""
 
 
-def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> Ask:
+def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> PromptRequest:
     """The request of a client that clicks.
 
     Args:
@@ -71,7 +71,7 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> A
             labels.remap(_placed(array, grid, image), value_names(request.get("label_info"), names, labels)),
             image,
         )
-    return Ask(
+    return PromptRequest(
         clicks,
         str(request["label"])
         if request.get("foreground") is not None and request.get("label") in labels.names
@@ -84,7 +84,7 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> A
     )
 
 
-def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> tuple[Ask, str]:
+def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> tuple[PromptRequest, str]:
     """The request of 3D Slicer's Scribbles: a label map of all segments, two of them painted; and the label
     that is meant.
 
@@ -100,11 +100,11 @@ def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -
             raise BadPrompt(
                 "no scribbles came: paint foreground or background, then press the button for the update"
             )
-        return Ask(**flags), label if label in labels.names else ""
+        return PromptRequest(**flags), label if label in labels.names else ""
     array, grid, names = read_label_file(path)
     names = names or dict(enumerate((str(row.get("name")) for row in request.get("label_info") or []), 1))
     scribbles, mask = read_scribbles(_placed(array, grid, image), image, names, labels, label, image)
-    return Ask((), None, scribbles, read_box(request, image), mask, **flags), label
+    return PromptRequest((), None, scribbles, read_box(request, image), mask, **flags), label
 
 
 def sent_file(request: Mapping[str, Any]) -> Path | None:

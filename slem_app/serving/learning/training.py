@@ -38,7 +38,7 @@ from slem_app.rounds.job import (
 )
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.gpus import first_of, visible_gpus
-from slem_app.serving.models.versions import Follower
+from slem_app.serving.models.versions import VersionWatcher
 
 __all__ = ["FinetuneTask", "Trainings"]
 
@@ -68,12 +68,12 @@ class Trainings:
         self.process: subprocess.Popen | None = None
         self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
         self.waiting: list[
-            tuple[Follower, Mapping[str, Any]]
+            tuple[VersionWatcher, Mapping[str, Any]]
         ] = []  # rounds that begin when the one that runs has ended
         self.waiter: threading.Thread | None = None
         self.over = ""  # id of the newest round, once it was seen here that it has ended
 
-    def start(self, follower: Follower, request: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round of a model; returns the task as clients know it.
 
         Raises:
@@ -84,7 +84,7 @@ class Trainings:
         with self.turn:
             if self.running() is None:  # that notes one that has died
                 self._let_go()
-            gpus, job = visible_gpus(request), self._job(follower, request)
+            gpus, job = visible_gpus(request), self._job(watcher, request)
             handle = self.lock.take()
             try:
                 folder = RoundFolder.make(job, request)
@@ -102,10 +102,10 @@ class Trainings:
         )
         return self.task(folder)
 
-    def later(self, follower: Follower, request: Mapping[str, Any]) -> None:
+    def later(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> None:
         """Start a round when the one that runs has ended; not if a client stops that."""
         with self.turn:
-            self.waiting.append((follower, request))
+            self.waiting.append((watcher, request))
             if self.waiter is None or not self.waiter.is_alive():
                 self.waiter = threading.Thread(
                     target=self._start_waiting, name="rounds that wait", daemon=True
@@ -122,12 +122,12 @@ class Trainings:
                 if not self.waiting:
                     self.waiter = None
                     return
-                follower, request = self.waiting.pop(0)
+                watcher, request = self.waiting.pop(0)
                 try:
-                    self.start(follower, request)
+                    self.start(watcher, request)
                 except SlemError as error:  # another client's round began, or the labels are gone
                     log.warning(
-                        "the round of %s that waited does not begin: %s", follower.published.name, error
+                        "the round of %s that waited does not begin: %s", watcher.published.name, error
                     )
 
     def running(self) -> RoundFolder | None:
@@ -228,9 +228,9 @@ class Trainings:
             "eval": {"best": dict(status.metrics), "mean_dice": list(status.history)},
         }
 
-    def _job(self, follower: Follower, request: Mapping[str, Any]) -> Job:
-        follower.look()
-        predictor, published = follower.served.now, follower.published
+    def _job(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> Job:
+        watcher.look()
+        predictor, published = watcher.served.now, watcher.published
         asked = {key: first_of(value) for key, value in request.items()}
         kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
         values = {
@@ -356,19 +356,19 @@ class FinetuneTask(TrainTask):
 
     Args:
         trainings: all rounds of the server.
-        follower: of its versions.
+        watcher: of its versions.
     """
 
-    def __init__(self, trainings: Trainings, follower: Follower) -> None:
+    def __init__(self, trainings: Trainings, watcher: VersionWatcher) -> None:
         super().__init__(
-            f"Goes on training {follower.published.name} with all final labels; old ones are "
+            f"Goes on training {watcher.published.name} with all final labels; old ones are "
             f"learnt again "
             f"beside new ones"
         )
-        self.trainings, self.follower = trainings, follower
+        self.trainings, self.watcher = trainings, watcher
 
     def info(self) -> dict[str, Any]:
-        return {**super().info(), "labels": list(self.follower.served.now.card.labels.names)}
+        return {**super().info(), "labels": list(self.watcher.served.now.card.labels.names)}
 
     def config(self) -> dict[str, Any]:
         devices = (
@@ -380,11 +380,11 @@ class FinetuneTask(TrainTask):
         return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
 
     def stats(self) -> dict[str, Any]:
-        return {**self.trainings.stats(self.follower.published.name), "served_version": self.follower.number}
+        return {**self.trainings.stats(self.watcher.published.name), "served_version": self.watcher.number}
 
     def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round; arguments and errors as those of `Trainings.start`."""
-        return self.trainings.start(self.follower, request)
+        return self.trainings.start(self.watcher, request)
 
     def __call__(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
         """Train and wait for the end."""

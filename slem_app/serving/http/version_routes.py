@@ -13,42 +13,42 @@ from typing import Any
 from fastapi import APIRouter
 
 from slem_app.errors import NotFound
-from slem_app.serving.models.versions import Follower
+from slem_app.serving.models.versions import VersionWatcher
 from slem_app.weights.version import Version
 
 __all__ = ["version_router"]
 
 
-def version_router(followers: Mapping[str, Follower]) -> APIRouter:
+def version_router(watchers: Mapping[str, VersionWatcher]) -> APIRouter:
     """The routes over a server's models. They work in threads, so other requests are answered meanwhile."""
     router = APIRouter(prefix="/slem/versions", tags=["SLeM Label"])
 
     @router.get("/{model}", summary="Versions of a model")
     def versions(model: str) -> dict[str, Any]:
-        return _told(_follower(followers, model))
+        return _told(_follower(watchers, model))
 
     @router.post("/{model}/serve", summary="Serve another version of a model")
     def serve(model: str, number: int | None = None) -> dict[str, Any]:
-        follower = _follower(followers, model)
-        follower.published.serve(follower.published.served_before() if number is None else number)
-        follower.look()
-        return _told(follower)
+        watcher = _follower(watchers, model)
+        watcher.published.serve(watcher.published.served_before() if number is None else number)
+        watcher.look()
+        return _told(watcher)
 
     return router
 
 
-def _follower(followers: Mapping[str, Follower], model: str) -> Follower:
-    if model not in followers:
-        raise NotFound(f"no model {model!r} has versions here; those that have: {', '.join(followers)}")
-    return followers[model]
+def _follower(watchers: Mapping[str, VersionWatcher], model: str) -> VersionWatcher:
+    if model not in watchers:
+        raise NotFound(f"no model {model!r} has versions here; those that have: {', '.join(watchers)}")
+    return watchers[model]
 
 
-def _told(follower: Follower) -> dict[str, Any]:
-    published = follower.published
+def _told(watcher: VersionWatcher) -> dict[str, Any]:
+    published = watcher.published
     return {
         "model": published.name,
-        "served": follower.number,
-        "note": follower.note,
+        "served": watcher.number,
+        "note": watcher.note,
         "versions": [_row(one) for one in published.versions()],
         "refused": [_row(one) for one in published.refused()],
     }

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from monailabel.utils.others.generic import file_checksum
 
 from slem_app.errors import BadSetting, NotFound
-from slem_app.serving.http.fields import Asking, Fields, json_object
+from slem_app.serving.http.form_fields import Asking, Fields, json_object
 from slem_app.serving.labels.datastore import CaseDatastore
 
 __all__ = ["datastore_router"]

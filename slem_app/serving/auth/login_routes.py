@@ -31,7 +31,7 @@ def auth_router(access: Access, provider: Provider | None = None) -> APIRouter:
         access: who may come in.
         provider: another service that says who somebody is.
     """
-    router, desk = APIRouter(prefix="/auth", tags=["Auth"]), Desk(access.logins, provider)
+    router, desk = APIRouter(prefix="/auth", tags=["Auth"]), LoginService(access.logins, provider)
     _for_programs(router, access, desk)
     _for_browsers(router, access, desk)
     if provider is not None:
@@ -39,7 +39,7 @@ def auth_router(access: Access, provider: Provider | None = None) -> APIRouter:
     return router
 
 
-class Desk:
+class LoginService:
     """Where names and passwords are looked at, in threads, a few at a time."""
 
     def __init__(self, logins: Logins, provider: Provider | None) -> None:
@@ -57,7 +57,7 @@ class Desk:
         return token
 
 
-def _for_programs(router: APIRouter, access: Access, desk: Desk) -> None:
+def _for_programs(router: APIRouter, access: Access, desk: LoginService) -> None:
     """MONAI Label's routes."""
 
     @router.get("/", summary="Check If Auth is Enabled")
@@ -83,7 +83,7 @@ def _for_programs(router: APIRouter, access: Access, desk: Desk) -> None:
         return {"username": name, "email": None, "name": name, "roles": roles}
 
 
-def _for_browsers(router: APIRouter, access: Access, desk: Desk) -> None:
+def _for_browsers(router: APIRouter, access: Access, desk: LoginService) -> None:
     """The page, its form, and the way out."""
     logins, other = access.logins, desk.provider is not None
 

@@ -18,12 +18,12 @@ from starlette.background import BackgroundTask
 from slem_app.errors import BadSetting, NotFound, TookTooLong
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.dicom.seg_reply import check_source, seg_of_reply
-from slem_app.serving.http.fields import Fields, parse_fields
+from slem_app.serving.http.form_fields import Fields, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, keep
-from slem_app.serving.models.queue import Turns
+from slem_app.serving.models.queue import RequestQueue
 
 if TYPE_CHECKING:
-    from slem_app.serving.cases.cases import Case
+    from slem_app.serving.cases.catalogue import Case
     from slem_app.serving.server import Serving
 
 __all__ = ["SEQUENCES", "infer_router"]
@@ -34,8 +34,8 @@ SEQUENCES = "Slem-Sequences"
 NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
 
 
-def infer_router(serving: Serving, turns: Turns) -> APIRouter:
-    """The routes over a server's models; `turns` is the queue in front of them."""
+def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
+    """The routes over a server's models; `queue` is in front of them."""
     router = APIRouter(tags=["Infer"])
 
     @router.post("/infer/{model}", summary="Run Inference for supported model")
@@ -53,8 +53,10 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
         fields = parse_fields(params)
         if not (image or session_id or file or fields.get("image")):
             raise BadSetting(NO_IMAGE)
-        job = Job(serving, {"model": model, "image": image, **fields}, session_id, file, label, output)
-        return await job.run(turns, request)
+        job = InferenceCall(
+            serving, {"model": model, "image": image, **fields}, session_id, file, label, output
+        )
+        return await job.run(queue, request)
 
     @router.post("/slem/{what}/{model}")
     async def go_back(
@@ -76,9 +78,9 @@ def infer_router(serving: Serving, turns: Turns) -> APIRouter:
         if not image and not session_id:
             raise BadSetting(NO_IMAGE)
         fields = {what: True, "result_compress": compress, **({"client_id": client_id} if client_id else {})}
-        return await Job(
+        return await InferenceCall(
             serving, {"model": model, "image": image, **fields}, session_id, None, None, output
-        ).run(turns, request)
+        ).run(queue, request)
 
     return router
 
@@ -93,7 +95,7 @@ def told(params: Mapping[str, Any]) -> str:
     return quote(json.dumps({name: list(params[name]) for name in ("used", "missing")}))
 
 
-class Job:
+class InferenceCall:
     """One request for the network, from its fields to its answer."""
 
     def __init__(
@@ -109,12 +111,12 @@ class Job:
         self.file, self.label, self.output = file, label, output
         self.lost = False
 
-    async def run(self, turns: Turns, request: Request) -> Response:
+    async def run(self, queue: RequestQueue, request: Request) -> Response:
         """The answer, once it is this reader's turn."""
         if Path(str(self.fields.get("image", ""))).is_absolute():
             raise NotFound(f"no case {self.fields['image']!r}: paths of the server are no ids")
         try:
-            return await turns.run(reader_of(self.fields.get("client_id")), self._work, _gone(request))
+            return await queue.run(reader_of(self.fields.get("client_id")), self._work, _gone(request))
         except TookTooLong:
             self.lost = True
             raise

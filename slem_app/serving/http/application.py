@@ -2,8 +2,8 @@
 its protocol is whole.
 
 Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines
-that only await. What the network has to do waits for its turn (`turns`); status polls have threads of their
-own, so that nobody's files are in their way.
+that only await. What the network has to do waits in a queue (`models.queue`). Status polls have threads of
+their own, so that nobody's files are in their way.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import BaseRoute, Match
 
 from slem_app.errors import NotFound, NotOffered
-from slem_app.serving import errors
-from slem_app.serving.auth.access import Access, GateMiddleware, listening_at, open_access
+from slem_app.serving import error_replies
+from slem_app.serving.auth.access import Access, AccessMiddleware, listening_at, open_access
 from slem_app.serving.auth.audit import AuditLog, AuditMiddleware
 from slem_app.serving.auth.identity import ASGIApp, ReaderMiddleware, Receive, Scope, Send
+from slem_app.serving.auth.login_routes import auth_router
 from slem_app.serving.auth.oidc import Provider
-from slem_app.serving.auth.routes import auth_router
 from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.http import viewer
-from slem_app.serving.http.batch import batch_router
-from slem_app.serving.http.datastore import datastore_router
-from slem_app.serving.http.infer import infer_router
-from slem_app.serving.http.info import info_router
-from slem_app.serving.http.labels import label_router
+from slem_app.serving.http.batch_routes import batch_router
+from slem_app.serving.http.datastore_routes import datastore_router
+from slem_app.serving.http.infer_routes import infer_router
+from slem_app.serving.http.info_routes import info_router
+from slem_app.serving.http.label_routes import label_router
 from slem_app.serving.http.received_files import LimitMiddleware
-from slem_app.serving.http.results import result_router
-from slem_app.serving.http.train import train_router
-from slem_app.serving.http.uploads import upload_router
-from slem_app.serving.http.versions import version_router
-from slem_app.serving.models.queue import CrowdMiddleware, Turns
+from slem_app.serving.http.result_routes import result_router
+from slem_app.serving.http.train_routes import train_router
+from slem_app.serving.http.upload_routes import upload_router
+from slem_app.serving.http.version_routes import version_router
+from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.monai.routes import monai_router
 from slem_app.users import UserFile, default_place
 
@@ -133,23 +133,23 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
         docs_url=None,
         redoc_url="/docs",
     )
-    turns = Turns(settings.queue, settings.queue_seconds, settings.infer_seconds)
+    queue = RequestQueue(settings.queue, settings.queue_seconds, settings.infer_seconds)
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
     app.include_router(auth_router(access, provider))
     app.include_router(result_router(serving))  # before the routes that take any word after /slem/
-    app.include_router(infer_router(serving, turns))
+    app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving, instance))
     app.include_router(datastore_router(serving.datastore))
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
-    app.include_router(version_router(serving.followers))
+    app.include_router(version_router(serving.watchers))
     app.include_router(router)
     app.include_router(viewer.router)
     if serving.cases.pacs is not None:
         app.include_router(proxy_router(serving.cases.pacs.pacs))
     else:
-        dicomweb.install(app, serving.cases, serving.shelf, serving.stored)
+        dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
     app.include_router(info_router(serving, instance.info, polls))
     for module in (model, activelearning, scoring, datastore, logs, session):
         app.include_router(monai_router(module))
@@ -157,7 +157,9 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.dependency_overrides[get_current_user] = _current_user
     complete(app, settings.upload_mb * 2**20)
     app.add_middleware(
-        CrowdMiddleware, paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES, most=READING
+        ConcurrencyMiddleware,
+        paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES,
+        most=READING,
     )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     return app
@@ -180,7 +182,7 @@ def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
             max_age=600,
             same_site="lax",
         )
-    app.add_middleware(GateMiddleware, access=access)
+    app.add_middleware(AccessMiddleware, access=access)
     app.add_middleware(AuditMiddleware, log=log)
     if access.origins:
         app.add_middleware(
@@ -206,7 +208,7 @@ def complete(app: FastAPI, uploads: int = 2**31) -> None:
         app: the application.
         uploads: bytes that a file may have.
     """
-    errors.install(app)
+    error_replies.install(app)
     app.add_middleware(PackMiddleware)
     app.add_middleware(LimitMiddleware, uploads=uploads)
     app.add_middleware(ReaderMiddleware)

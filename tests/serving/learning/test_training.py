@@ -14,10 +14,10 @@ from slem_app import phantom
 from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti
 from slem_app.rounds.job import RUNNING, Busy, RoundFolder, latest_round
-from slem_app.serving.http.train import train_router
+from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.train import FinetuneTask, Trainings
-from slem_app.serving.models.versions import Follower
+from slem_app.serving.learning.training import FinetuneTask, Trainings
+from slem_app.serving.models.versions import VersionWatcher
 from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
 from tests.serving.web import served
@@ -38,7 +38,7 @@ def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_pa
 
 def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
     published = Published(store.root / "models", "slem_brain", models / "slem_brain")
-    return FinetuneTask(Trainings(store, defaults=defaults), Follower(published))
+    return FinetuneTask(Trainings(store, defaults=defaults), VersionWatcher(published))
 
 
 def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
@@ -87,7 +87,7 @@ def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
     trainer.start({"device": "cpu"})
     restarted = Trainings(labelled)
     with pytest.raises(Busy):
-        restarted.start(trainer.follower, {})
+        restarted.start(trainer.watcher, {})
     wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
     assert restarted.running() is not None
     stopped = restarted.stop()
@@ -122,16 +122,16 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labell
 
 def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled, models) -> None:
     trainer = task(labelled, models, **QUICK)
-    trainings, published = trainer.trainings, trainer.follower.published
+    trainings, published = trainer.trainings, trainer.watcher.published
     model = load_model(published.bundled)
     for figures, number in (({"mean": 0.5}, 1), ({"mean": 0.1}, 0)):
-        folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+        folder = RoundFolder.make(trainings._job(trainer.watcher, {}), {})
         published.publish(model.card, model.network, figures, {"mean": 0.3}, round=folder.id)
         assert folder.status().status == RUNNING
         told = trainings.tasks()[-1]
         assert (told["id"], told["status"], told["published"]) == (folder.id, "DONE", number)
         assert "on the hold-out" in told["reason"]
-    folder = RoundFolder.make(trainings._job(trainer.follower, {}), {})
+    folder = RoundFolder.make(trainings._job(trainer.watcher, {}), {})
     told = trainings.tasks()[-1]
     assert (told["status"], told["published"], "nothing was published" in told["reason"]) == (
         "ERROR",

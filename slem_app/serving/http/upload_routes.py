@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, File, UploadFile
 from monailabel.interfaces.app import MONAILabelApp
 
-from slem_app.serving.http.fields import Asking, Fields, parse_fields
+from slem_app.serving.http.form_fields import Asking, Fields, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
 from slem_app.serving.labels.datastore import FINAL
 

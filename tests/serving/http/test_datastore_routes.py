@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from monailabel.endpoints.user.auth import User, get_current_user
 
 from slem_app.errors import NotFound
-from slem_app.serving.errors import install
-from slem_app.serving.http.datastore import datastore_router
+from slem_app.serving.error_replies import install
+from slem_app.serving.http.datastore_routes import datastore_router
 
 CONTENT = b"voxels"
 

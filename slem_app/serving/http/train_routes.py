@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.rounds.job import Busy
-from slem_app.serving.learning.train import FinetuneTask, Trainings
+from slem_app.serving.learning.training import FinetuneTask, Trainings
 
 __all__ = ["train_router"]
 
@@ -76,7 +76,7 @@ def _run_all(
             if any(
                 one["result"] for one in told.values()
             ):  # of this request: another's round is not waited for
-                trainings.later(trainer.follower, request)
+                trainings.later(trainer.watcher, request)
                 told[model] = {"result": None, "detail": f"begins when the round before has ended ({error})"}
             else:
                 told[model] = {"result": None, "detail": str(error)}

@@ -12,7 +12,7 @@ from typing import Any
 from slem_app.errors import BadSetting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
 from slem_app.serving.labels.activity import Activity
-from slem_app.serving.models.interact import InteractiveTask
+from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.store.record import Record
 

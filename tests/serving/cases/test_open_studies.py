@@ -10,8 +10,8 @@ from pydicom import dcmread
 
 from slem_app import phantom
 from slem_app.errors import BadSetting, NotFound, PacsFailed
-from slem_app.serving.cases.cases import Cases
-from slem_app.serving.cases.open import open_studies
+from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.settings import Settings
 from slem_app.studies.dicomweb import DicomWebSource

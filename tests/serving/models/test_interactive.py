@@ -14,9 +14,9 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from slem_app.errors import BadPrompt
 from slem_app.serving.auth.identity import WHERE
-from slem_app.serving.cases.cases import Cases
-from slem_app.serving.models.history import Memory
-from slem_app.serving.models.interact import InteractiveTask
+from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.models.history import History
+from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import (
     NAMES,
@@ -332,7 +332,7 @@ def test_a_changed_file_begins_anew(sit: Callable, cases: Cases, studies: Path) 
 
 
 def test_other_weights_begin_anew(make_task: Callable, sit: Callable) -> None:
-    memory = Memory(2**26)
+    memory = History(2**26)
     desk = sit(task=make_task(memory=memory))
     desk.plays(positive("edema", A))
     renewed = make_task(memory=memory)

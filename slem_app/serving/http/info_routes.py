@@ -52,7 +52,7 @@ def changes(serving: Serving) -> Hashable:
     """Another value whenever this process has changed what `/info/` tells, or told it elsewhere: labels,
     cases, versions, a round that began or was seen to have ended. Looks at no disk.
     """
-    versions = tuple((follower.number, follower.served.now) for follower in serving.followers.values())
+    versions = tuple((watcher.number, watcher.served.now) for watcher in serving.watchers.values())
     return (
         serving.datastore.store.changes,
         serving.cases.listed,

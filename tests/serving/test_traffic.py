@@ -1,0 +1,329 @@
+"""What the stock clients get, request by request, in the words that they ask in: each answer's status, the headers
+that clients look at, and the shape of its body are as they were recorded in `traffic.json`.
+
+    TRAFFIC=out.json python -m pytest tests/serving/test_traffic.py
+
+writes the whole record beside that: with the bodies' hashes, which a machine's arithmetic may change, and which
+must be the same before and after a change of the code on one machine. After a wanted change of what clients
+get, copy `out.json.shape` over `traffic.json`.
+"""
+
+import gzip
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+import requests
+from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
+from requests_toolbelt import MultipartDecoder
+
+from slem_app import phantom
+from slem_app.formats import write_nifti, write_nrrd
+from slem_app.weights import BRAIN_LABELS
+from tests.fake_pacs import FakePacs, running
+
+MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
+GOLDEN = Path(__file__).with_name("traffic.json")
+SMALL = {"shape": (24, 28, 20), "spacing": (6.0, 6.0, 7.0)}
+HEADERS = ("content-type", "content-encoding", "cache-control", "location", "www-authenticate", "retry-after")
+CHANGING = re.compile(
+    r".*ts|expiry|leased_until|seconds|at|read|prepare|network|restore|view|merge|memory|write|total|facts"
+)
+CLICKS = {
+    "necrosis": [],
+    "edema": [[12, 14, 10], [8, 9, 10]],
+    "enhancing tumor": [],
+    "background": [[3, 3, 3]],
+}
+SLICER = {"client_id": "user-xyz"}  # 3D Slicer's plugin sends no User-Agent and always its reader
+OHIF = {
+    "result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False,
+}  # fmt: skip
+
+
+def scrub(text: str, place: Path) -> str:
+    """Without what differs from run to run: folders, ids, times."""
+    text = text.replace(str(place), "PLACE")
+    text = re.sub(r"/tmp/[^\"' ]*", "TMP", text)
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "HEX", text)
+    text = re.sub(r"(\d+\.){4,}\d+", "UID", text)
+    text = re.sub(r"http://127.0.0.1:\d+", "URL", text)
+    return re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", "TIME", text)
+
+
+def still(value: Any, name: str = "") -> Any:
+    """A JSON value with changing numbers taken out."""
+    if isinstance(value, dict):
+        return {key: still(one, str(key)) for key, one in value.items()}
+    if isinstance(value, list):
+        return [still(one, name) for one in value]
+    return "CHANGES" if CHANGING.fullmatch(name) and type(value) in (int, float) else value
+
+
+def shape(value: Any, name: str = "") -> Any:
+    """Keys and types of a JSON value; a list by its first entry."""
+    if name == "latencies":
+        return sorted(value)
+    if isinstance(value, dict) and value and all(re.fullmatch("[0-9A-F]{8}", key) for key in value):
+        return " ".join(sorted(value))  # DICOM in JSON
+    if isinstance(value, dict):
+        return {key: shape(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0], name)] if value else []
+    return type(value).__name__
+
+
+class Recorder:
+    """Asks, and writes down what came."""
+
+    def __init__(self, url: str, place: Path) -> None:
+        self.url, self.place, self.rows = url, place, []
+
+    def ask(self, name: str, method: str, path: str, **fields: Any) -> requests.Response:
+        headers = {"Connection": "close", **fields.pop("headers", {})}
+        answer = requests.request(
+            method, self.url + path, timeout=120, headers=headers, allow_redirects=False, **fields
+        )
+        self.rows.append(
+            {"name": name, "status": answer.status_code}
+            | {"headers": {key: self.header(answer, key) for key in HEADERS if key in answer.headers}}
+            | {"names": sorted(answer.headers)}
+            | dict(zip(("body", "shape"), self.body(answer)))
+        )
+        return answer
+
+    def header(self, answer: requests.Response, key: str) -> str:
+        return re.sub(r"boundary=.*", "boundary=", scrub(answer.headers[key], self.place))
+
+    def body(self, answer: requests.Response) -> tuple[Any, Any]:
+        kind, content = answer.headers.get("content-type", ""), answer.content
+        if kind.startswith("multipart/form-data"):
+            parts = MultipartDecoder(content, kind).parts
+            told = [self.part(one.content, one.headers[b"Content-Type"].decode()) for one in parts]
+            names = [
+                scrub(one.headers[b"Content-Disposition"].decode(), self.place).replace("\\", "")
+                for one in parts
+            ]
+            return [[name, one[0]] for name, one in zip(names, told)], [one[1] for one in told]
+        return self.part(content, kind)
+
+    def part(self, content: bytes, kind: str) -> tuple[Any, Any]:
+        if "json" in kind and content:
+            value = json.loads(content)
+            return scrub(json.dumps(still(value)), self.place), shape(value)
+        if kind.startswith("application/dicom"):
+            return dicom(content), "DICOM"
+        if content.startswith(b"NRRD"):
+            header = nrrd.read_header(BytesIO(content))
+            return [hashlib.sha256(content).hexdigest(), scrub(str(header), self.place)], "NRRD"
+        if content.startswith(b"\x1f\x8b"):
+            return hashlib.sha256(gzip.decompress(content)).hexdigest(), "gzip"
+        if kind.startswith("multipart/related"):
+            return len(content), "multipart"
+        return hashlib.sha256(scrub(content.decode("latin-1"), self.place).encode()).hexdigest(), kind
+
+
+def dicom(content: bytes) -> list:
+    """A DICOM file without what is drawn or told by the clock."""
+    data = pydicom.dcmread(BytesIO(content))
+    lines = [str(one) for one in data.iterall() if one.VR not in ("DA", "TM", "DT", "UI", "OB", "OW")]
+    return [hashlib.sha256("\n".join(lines).encode()).hexdigest(), int(data.pixel_array.sum())]
+
+
+@pytest.fixture
+def over(serve: Callable, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """`over(studies, **conf)`: an address, as `slem serve` starts it."""
+    import contextlib
+
+    with contextlib.ExitStack() as stack:
+
+        def begin(studies: str, **conf: str) -> Recorder:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+            patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
+            patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", studies)
+            kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
+            app = kind(
+                str(MAIN.parent), studies, {"store": str(tmp_path / "store"), "score_load": "0", **conf}
+            )
+            patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{studies}": app})
+            import slem_app.serving.asgi as asgi
+
+            old = os.umask(0o077)
+            stack.callback(os.umask, old)
+            return Recorder(stack.enter_context(serve(importlib.reload(asgi).app)), tmp_path)
+
+        yield begin
+
+
+def compare(kind: str, recorder: Recorder) -> None:
+    """Write the whole record where TRAFFIC says, and check the shapes."""
+    shapes = json.loads(
+        json.dumps([{key: row[key] for key in row if key != "body"} for row in recorder.rows])
+    )
+    if out := os.environ.get("TRAFFIC"):
+        for path, rows in ((Path(out), recorder.rows), (Path(f"{out}.shape"), shapes)):
+            known = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(known | {kind: rows}, indent=1, default=str) + "\n")
+    if GOLDEN.exists():
+        golden = {row["name"]: row for row in json.loads(GOLDEN.read_text())[kind]}
+        assert {row["name"]: row for row in shapes} == golden
+
+
+def form(params: dict, **files: Any) -> dict[str, Any]:
+    """The body of 3D Slicer's requests."""
+    return {"data": {"params": json.dumps(params)}, **({"files": files} if files else {})}
+
+
+def test_3d_slicer(over: Callable, click_models: Path, tmp_path: Path) -> None:
+    heads = {"A": phantom.make(seed=1, **SMALL), "B": phantom.make(seed=2, oblique=True, **SMALL)}
+    for name, head in heads.items():
+        phantom.write_nifti(head, tmp_path / "studies", name)
+    asking = over(str(tmp_path / "studies"), models_dir=str(click_models))
+    ask = asking.ask
+    grid = heads["A"].grids["t2f"]
+    label = np.zeros(grid.shape, np.uint8)
+    label[8:14, 8:14, 8:12] = 2
+    write_nifti(label, grid, BRAIN_LABELS, tmp_path / "label.nii.gz")
+    write_nrrd(label, grid, BRAIN_LABELS, tmp_path / "label.nrrd")
+    nifti, nrrd_file = (tmp_path / "label.nii.gz").read_bytes(), (tmp_path / "label.nrrd").read_bytes()
+    image = next((tmp_path / "studies").rglob("*t2f*.nii.gz")).read_bytes()
+
+    ask("auth", "GET", "/auth/")
+    ask("info", "GET", "/info/")
+    ask("images", "GET", "/datastore/?output=all")
+    ask("train list", "GET", "/datastore/?output=train")
+    ask("stats", "GET", "/datastore/?output=stats")
+    ask("next", "POST", "/activelearning/first", json=SLICER)
+    ask("next of a model", "POST", "/activelearning/random", json={**SLICER, "model": ["any"]})
+    ask("no strategy", "POST", "/activelearning/nothing", json=SLICER)
+    ask("image", "GET", "/datastore/image?image=A/t2f")
+    ask("image info", "GET", "/datastore/image/info?image=A")
+    ask("auto", "POST", "/infer/slem_brain?image=A", **form(SLICER))
+    ask("auto, lists as Slicer has them", "POST", "/infer/slem_brain?image=B", **form({**SLICER, "sequence": ["auto", "t1n"]}))  # fmt: skip
+    ask("auto as JSON", "POST", "/infer/slem_brain?image=A&output=json", **form(SLICER))
+    ask("auto as NIfTI", "POST", "/infer/slem_brain?image=A&output=image", **form({**SLICER, "result_extension": ".nii.gz"}))  # fmt: skip
+    ask("auto, saved as a draft", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "save_label": True, "label_tag": "draft"}))  # fmt: skip
+    ask("clicks", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS}))
+    ask("clicks of one label", "POST", "/infer/slem_brain_clicks?image=A", **form({"client_id": "bob", "label": "edema", "foreground": [[12, 14, 10]], "background": []}))  # fmt: skip
+    ask("undo", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "undo": "true"}))
+    ask(
+        "start over",
+        "POST",
+        "/infer/slem_brain_clicks?image=A",
+        **form({**SLICER, **CLICKS, "start_over": True}),
+    )
+    ask("clicks with a box", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "roi": [4, 20, 4, 20, 4, 16]}))  # fmt: skip
+    ask("clicks with a label", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "label_info": [{"name": name} for name in BRAIN_LABELS.names]}, label=("label.nii.gz", nifti)))  # fmt: skip
+    ask("undo by its route", "POST", "/slem/undo/slem_brain_clicks?image=A&client_id=user-xyz")
+    ask("scribbles", "POST", "/infer/slem_brain_scribbles?image=A", **form({**SLICER, "selected_label_name": "edema", "label_info": [{"name": name} for name in ("necrosis", "edema", "enhancing tumor", "foreground_scribbles", "background_scribbles")]}, label=("label.nrrd", nrrd_file)))  # fmt: skip
+    ask("scribbles without any", "POST", "/infer/slem_brain_scribbles?image=B", **form(SLICER))
+    ask("a file that is sent", "POST", "/infer/slem_brain?image=", **form(SLICER, file=("t2f.nii.gz", image)))
+    session = ask(
+        "new session", "PUT", "/session/", data=SLICER, files={"files": ("t2f.nii.gz", image)}
+    ).json()
+    ask("session", "GET", f"/session/{session['session_id']}")
+    ask("auto of a session", "POST", f"/infer/slem_brain?image=x&session_id={session['session_id']}", **form({**SLICER, "sequence": "t2f"}))  # fmt: skip
+    ask("session away", "DELETE", f"/session/{session['session_id']}")
+    ask("upload", "PUT", "/datastore/?image=up", **form(SLICER, file=("t2f.nii.gz", image)))
+    ask("submit", "PUT", "/datastore/label?image=A&tag=final", **form({**SLICER, "label_info": [{"name": name, "idx": k} for k, name in enumerate(BRAIN_LABELS.names)]}, label=("label.nii.gz", nifti)))  # fmt: skip
+    ask(
+        "submit again, without params",
+        "PUT",
+        "/datastore/label?image=A",
+        files={"label": ("label.nii.gz", nifti)},
+    )
+    ask("label", "GET", "/datastore/label?label=A&tag=final")
+    ask("label info", "GET", "/datastore/label/info?label=A&tag=final")
+    ask("versions of labels", "GET", "/slem/labels?image=A")
+    ask("images, one labelled", "GET", "/datastore/?output=all")
+    ask("next, one labelled", "POST", "/activelearning/first", json={"client_id": "carl"})
+    ask("train status", "GET", "/train/")
+    ask("train running", "GET", "/train/?check_if_running=true")
+    ask("train of no model", "POST", "/train/nothing", json=SLICER)
+    ask("train with wrong words", "POST", "/train/slem_brain", json={**SLICER, "max_epochs": "many"})
+    ask("train on no device", "POST", "/train/slem_brain", json={**SLICER, "device": "abacus"})
+    ask("stop training", "DELETE", "/train/")
+    ask("batch status", "GET", "/batch/infer")
+    ask("batch with wrong words", "POST", "/batch/infer/slem_brain", json={"max_batch_size": "x"})
+    ask("batch of no model", "POST", "/batch/infer/nothing", json={})
+    ask("stop a batch", "DELETE", "/batch/infer")
+    ask("versions", "GET", "/slem/versions/slem_brain")
+    ask("save what is shown", "POST", "/slem/save?image=A&client_id=user-xyz")
+    ask("no params", "POST", "/infer/slem_brain?image=A", data={"params": "nothing"})
+    ask("params are a list", "POST", "/infer/slem_brain?image=A", data={"params": "[]"})
+    ask("no image", "POST", "/infer/slem_brain", **form(SLICER))
+    ask("no model", "POST", "/infer/nothing?image=A", **form(SLICER))
+    ask("a path", "POST", "/infer/slem_brain?image=/etc/passwd", **form(SLICER))
+    ask("a path in params", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "label": "/etc/passwd"}))
+    ask(
+        "a wrong flag",
+        "POST",
+        "/infer/slem_brain_clicks?image=A",
+        **form({**SLICER, **CLICKS, "undo": "maybe"}),
+    )
+    ask("a wrong ending", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "result_extension": ".jpg"}))
+    ask(
+        "a wrong click",
+        "POST",
+        "/infer/slem_brain_clicks?image=A",
+        **form({**SLICER, "edema": [[900, 0, 0]]}),
+    )
+    ask("wrong seconds", "PUT", "/datastore/label?image=A", **form({**SLICER, "seconds": "long"}, label=("label.nii.gz", nifti)))  # fmt: skip
+    ask("weights", "PUT", "/model/slem_brain")
+    ask("model info", "GET", "/model/info/slem_brain")
+    ask("scoring", "GET", "/scoring/")
+    ask("logs of the GPU", "GET", "/logs/gpu")
+    ask("reload", "POST", "/reload")
+    ask("page", "GET", "/")
+    ask("icon", "GET", "/favicon.ico")
+    compare("3D Slicer", asking)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pacs"])
+def test_ohif(kind: str, over: Callable, click_models: Path, tmp_path: Path) -> None:
+    for seed, name in enumerate(("ann", "ben"), 1):
+        phantom.write_dicom(phantom.make(seed=seed, **SMALL), tmp_path / "studies", name)
+    headers = [
+        pydicom.dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True)
+        for folder in sorted((tmp_path / "studies/ann").iterdir())
+    ]
+    series, study = headers[-1].SeriesInstanceUID, headers[-1].StudyInstanceUID
+    with running(FakePacs(tmp_path / "studies", tmp_path / "pacs")) as pacs:
+        studies = str(tmp_path / "studies") if kind == "folder" else pacs.url
+        asking = over(studies, models_dir=str(click_models))
+        ask, web = asking.ask, "/dicom-web" if kind == "folder" else "/proxy/dicom"
+        agent = {"headers": {"Referer": f"{asking.url}/ohif/monai-label", "User-Agent": "Mozilla/5.0"}}
+        ask("start page", "GET", "/ohif/", **agent)
+        ask("start page of a study", "GET", f"/ohif/monai-label?StudyInstanceUIDs={study}", **agent)
+        ask("script", "GET", "/ohif-save.js", **agent)
+        ask("no file", "GET", "/ohif/nothing.js", **agent)
+        ask("settings", "GET", "/ohif/app-config.js", **agent)
+        ask("info", "GET", "/info/", **agent)
+        ask("studies", "GET", f"{web}/studies?limit=101&offset=0&includefield=00081030", **agent)
+        ask("series", "GET", f"{web}/studies/{study}/series", **agent)
+        ask("metadata", "GET", f"{web}/studies/{study}/series/{series}/metadata", **agent)
+        ask("outside", "GET", f"{web}/../secret", **agent)
+        ask("auto", "POST", f"/infer/slem_brain?image={series}&output=image", **agent, **form(OHIF))
+        ask("points", "POST", f"/infer/slem_brain_clicks?image={series}&output=image", **agent, **form({**OHIF, **CLICKS}))  # fmt: skip
+        ask("as DICOM", "POST", f"/infer/slem_brain?image={series}&output=dicom_seg", **agent, **form(OHIF))
+        ask("points as DICOM", "POST", f"/infer/slem_brain_clicks?image={series}&output=dicom_seg", **agent, **form({**OHIF, **CLICKS}))  # fmt: skip
+        ask("next", "POST", "/activelearning/first", **agent, json={})
+        ask("save", "POST", f"/slem/save?image={series}", **agent)
+        ask("unsent", "GET", "/slem/results/unsent", **agent)
+        ask("send", "POST", "/slem/results/send", **agent)
+        ask("fetch", "POST", f"/slem/results/fetch?image={series}", **agent)
+        ask("series, one saved", "GET", f"{web}/studies/{study}/series", **agent)
+        ask("train status", "GET", "/train/", **agent)
+        compare(f"OHIF, {kind}", asking)
