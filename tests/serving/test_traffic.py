@@ -1,11 +1,11 @@
-"""What the stock clients get, request by request, in the words that they ask in: each answer's status, the headers
-that clients look at, and the shape of its body are as they were recorded in `traffic.json`.
+"""What the stock clients get, request by request: the status of each answer, its headers, and the shape of
+its body are as recorded in `traffic.json`.
 
-    TRAFFIC=out.json python -m pytest tests/serving/test_traffic.py
+    TRAFFIC=out.json python -m pytest -m slow tests/serving/test_traffic.py
 
-writes the whole record beside that: with the bodies' hashes, which a machine's arithmetic may change, and which
-must be the same before and after a change of the code on one machine. After a wanted change of what clients
-get, copy `out.json.shape` over `traffic.json`.
+also writes a whole record, with hashes of the bodies. Two such records of one machine, made before and after
+a change of the code, must say the same. After a change of what clients get that is wanted, copy
+`out.json.shape` over `traffic.json`.
 """
 
 import gzip
@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ from requests_toolbelt import MultipartDecoder
 
 from slem_app import phantom
 from slem_app.formats import write_nifti, write_nrrd
+from slem_app.serving import asgi
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, running
+
+pytestmark = pytest.mark.slow
 
 MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
 GOLDEN = Path(__file__).with_name("traffic.json")
@@ -45,10 +49,15 @@ CLICKS = {
     "enhancing tumor": [],
     "background": [[3, 3, 3]],
 }
+SEGMENTS = [{"name": name, "idx": k} for k, name in enumerate(BRAIN_LABELS.names)]
+PAINTED = [{"name": name} for name in (*BRAIN_LABELS.names, "foreground_scribbles", "background_scribbles")]
 SLICER = {"client_id": "user-xyz"}  # 3D Slicer's plugin sends no User-Agent and always its reader
 OHIF = {
-    "result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False,
-}  # fmt: skip
+    "result_extension": ".nrrd",
+    "result_dtype": "uint8",
+    "result_compress": False,
+    "restore_label_idx": False,
+}
 
 
 def scrub(text: str, place: Path) -> str:
@@ -103,6 +112,18 @@ class Recorder:
         )
         return answer
 
+    def infer(
+        self,
+        name: str,
+        model: str,
+        query: str,
+        params: dict,
+        files: dict | None = None,
+        headers: dict | None = None,
+    ) -> None:
+        body = {"data": {"params": json.dumps(params)}, "files": files, "headers": headers or {}}
+        self.ask(name, "POST", f"/infer/{model}{query}", **body)
+
     def header(self, answer: requests.Response, key: str) -> str:
         return re.sub(r"boundary=.*", "boundary=", scrub(answer.headers[key], self.place))
 
@@ -144,9 +165,7 @@ def dicom(content: bytes) -> list:
 @pytest.fixture
 def over(serve: Callable, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """`over(studies, **conf)`: an address, as `slem serve` starts it."""
-    import contextlib
-
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
 
         def begin(studies: str, **conf: str) -> Recorder:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -158,8 +177,6 @@ def over(serve: Callable, tmp_path: Path) -> Iterator[Callable[..., Any]]:
                 str(MAIN.parent), studies, {"store": str(tmp_path / "store"), "score_load": "0", **conf}
             )
             patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{studies}": app})
-            import slem_app.serving.asgi as asgi
-
             old = os.umask(0o077)
             stack.callback(os.umask, old)
             return Recorder(stack.enter_context(serve(importlib.reload(asgi).app)), tmp_path)
@@ -191,7 +208,7 @@ def test_3d_slicer(over: Callable, click_models: Path, tmp_path: Path) -> None:
     for name, head in heads.items():
         phantom.write_nifti(head, tmp_path / "studies", name)
     asking = over(str(tmp_path / "studies"), models_dir=str(click_models))
-    ask = asking.ask
+    ask, infer = asking.ask, asking.infer
     grid = heads["A"].grids["t2f"]
     label = np.zeros(grid.shape, np.uint8)
     label[8:14, 8:14, 8:12] = 2
@@ -210,34 +227,71 @@ def test_3d_slicer(over: Callable, click_models: Path, tmp_path: Path) -> None:
     ask("no strategy", "POST", "/activelearning/nothing", json=SLICER)
     ask("image", "GET", "/datastore/image?image=A/t2f")
     ask("image info", "GET", "/datastore/image/info?image=A")
-    ask("auto", "POST", "/infer/slem_brain?image=A", **form(SLICER))
-    ask("auto, lists as Slicer has them", "POST", "/infer/slem_brain?image=B", **form({**SLICER, "sequence": ["auto", "t1n"]}))  # fmt: skip
-    ask("auto as JSON", "POST", "/infer/slem_brain?image=A&output=json", **form(SLICER))
-    ask("auto as NIfTI", "POST", "/infer/slem_brain?image=A&output=image", **form({**SLICER, "result_extension": ".nii.gz"}))  # fmt: skip
-    ask("auto, saved as a draft", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "save_label": True, "label_tag": "draft"}))  # fmt: skip
-    ask("clicks", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS}))
-    ask("clicks of one label", "POST", "/infer/slem_brain_clicks?image=A", **form({"client_id": "bob", "label": "edema", "foreground": [[12, 14, 10]], "background": []}))  # fmt: skip
-    ask("undo", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "undo": "true"}))
+    infer("auto", "slem_brain", "?image=A", SLICER)
+    infer("auto, lists as Slicer has them", "slem_brain", "?image=B", {**SLICER, "sequence": ["auto", "t1n"]})
+    infer("auto as JSON", "slem_brain", "?image=A&output=json", SLICER)
+    infer("auto as NIfTI", "slem_brain", "?image=A&output=image", {**SLICER, "result_extension": ".nii.gz"})
+    infer(
+        "auto, saved as a draft",
+        "slem_brain",
+        "?image=A",
+        {**SLICER, "save_label": True, "label_tag": "draft"},
+    )
+    infer("clicks", "slem_brain_clicks", "?image=A", {**SLICER, **CLICKS})
+    infer(
+        "clicks of one label",
+        "slem_brain_clicks",
+        "?image=A",
+        {"client_id": "bob", "label": "edema", "foreground": [[12, 14, 10]], "background": []},
+    )
+    infer("undo", "slem_brain_clicks", "?image=A", {**SLICER, **CLICKS, "undo": "true"})
     ask(
         "start over",
         "POST",
         "/infer/slem_brain_clicks?image=A",
         **form({**SLICER, **CLICKS, "start_over": True}),
     )
-    ask("clicks with a box", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "roi": [4, 20, 4, 20, 4, 16]}))  # fmt: skip
-    ask("clicks with a label", "POST", "/infer/slem_brain_clicks?image=A", **form({**SLICER, **CLICKS, "label_info": [{"name": name} for name in BRAIN_LABELS.names]}, label=("label.nii.gz", nifti)))  # fmt: skip
+    infer(
+        "clicks with a box",
+        "slem_brain_clicks",
+        "?image=A",
+        {**SLICER, **CLICKS, "roi": [4, 20, 4, 20, 4, 16]},
+    )
+    infer(
+        "clicks with a label",
+        "slem_brain_clicks",
+        "?image=A",
+        {**SLICER, **CLICKS, "label_info": SEGMENTS},
+        {"label": ("label.nii.gz", nifti)},
+    )
     ask("undo by its route", "POST", "/slem/undo/slem_brain_clicks?image=A&client_id=user-xyz")
-    ask("scribbles", "POST", "/infer/slem_brain_scribbles?image=A", **form({**SLICER, "selected_label_name": "edema", "label_info": [{"name": name} for name in ("necrosis", "edema", "enhancing tumor", "foreground_scribbles", "background_scribbles")]}, label=("label.nrrd", nrrd_file)))  # fmt: skip
-    ask("scribbles without any", "POST", "/infer/slem_brain_scribbles?image=B", **form(SLICER))
-    ask("a file that is sent", "POST", "/infer/slem_brain?image=", **form(SLICER, file=("t2f.nii.gz", image)))
+    infer(
+        "scribbles",
+        "slem_brain_scribbles",
+        "?image=A",
+        {**SLICER, "selected_label_name": "edema", "label_info": PAINTED},
+        {"label": ("label.nrrd", nrrd_file)},
+    )
+    infer("scribbles without any", "slem_brain_scribbles", "?image=B", SLICER)
+    infer("a file that is sent", "slem_brain", "?image=", SLICER, {"file": ("t2f.nii.gz", image)})
     session = ask(
         "new session", "PUT", "/session/", data=SLICER, files={"files": ("t2f.nii.gz", image)}
     ).json()
     ask("session", "GET", f"/session/{session['session_id']}")
-    ask("auto of a session", "POST", f"/infer/slem_brain?image=x&session_id={session['session_id']}", **form({**SLICER, "sequence": "t2f"}))  # fmt: skip
+    ask(
+        "auto of a session",
+        "POST",
+        f"/infer/slem_brain?image=x&session_id={session['session_id']}",
+        **form({**SLICER, "sequence": "t2f"}),
+    )
     ask("session away", "DELETE", f"/session/{session['session_id']}")
     ask("upload", "PUT", "/datastore/?image=up", **form(SLICER, file=("t2f.nii.gz", image)))
-    ask("submit", "PUT", "/datastore/label?image=A&tag=final", **form({**SLICER, "label_info": [{"name": name, "idx": k} for k, name in enumerate(BRAIN_LABELS.names)]}, label=("label.nii.gz", nifti)))  # fmt: skip
+    ask(
+        "submit",
+        "PUT",
+        "/datastore/label?image=A&tag=final",
+        **form({**SLICER, "label_info": SEGMENTS}, label=("label.nii.gz", nifti)),
+    )
     ask(
         "submit again, without params",
         "PUT",
@@ -263,29 +317,39 @@ def test_3d_slicer(over: Callable, click_models: Path, tmp_path: Path) -> None:
     ask("save what is shown", "POST", "/slem/save?image=A&client_id=user-xyz")
     ask("no params", "POST", "/infer/slem_brain?image=A", data={"params": "nothing"})
     ask("params are a list", "POST", "/infer/slem_brain?image=A", data={"params": "[]"})
-    ask("no image", "POST", "/infer/slem_brain", **form(SLICER))
-    ask("no model", "POST", "/infer/nothing?image=A", **form(SLICER))
-    ask("a path", "POST", "/infer/slem_brain?image=/etc/passwd", **form(SLICER))
-    ask("a path in params", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "label": "/etc/passwd"}))
+    infer("no image", "slem_brain", "", SLICER)
+    infer("no model", "nothing", "?image=A", SLICER)
+    infer("a path", "slem_brain", "?image=/etc/passwd", SLICER)
+    infer("a path in params", "slem_brain", "?image=A", {**SLICER, "label": "/etc/passwd"})
     ask(
         "a wrong flag",
         "POST",
         "/infer/slem_brain_clicks?image=A",
         **form({**SLICER, **CLICKS, "undo": "maybe"}),
     )
-    ask("a wrong ending", "POST", "/infer/slem_brain?image=A", **form({**SLICER, "result_extension": ".jpg"}))
+    infer("a wrong ending", "slem_brain", "?image=A", {**SLICER, "result_extension": ".jpg"})
     ask(
         "a wrong click",
         "POST",
         "/infer/slem_brain_clicks?image=A",
         **form({**SLICER, "edema": [[900, 0, 0]]}),
     )
-    ask("wrong seconds", "PUT", "/datastore/label?image=A", **form({**SLICER, "seconds": "long"}, label=("label.nii.gz", nifti)))  # fmt: skip
+    ask(
+        "wrong seconds",
+        "PUT",
+        "/datastore/label?image=A",
+        **form({**SLICER, "seconds": "long"}, label=("label.nii.gz", nifti)),
+    )
     ask("weights", "PUT", "/model/slem_brain")
     ask("model info", "GET", "/model/info/slem_brain")
     ask("scoring", "GET", "/scoring/")
     ask("logs of the GPU", "GET", "/logs/gpu")
     ask("reload", "POST", "/reload")
+    label[15:18, 15:18, 10] = 4  # of PAINTED
+    write_nrrd(label, grid, BRAIN_LABELS, tmp_path / "painted.nrrd")
+    painted = {"label": ("label.nrrd", (tmp_path / "painted.nrrd").read_bytes())}
+    scribbles = {**SLICER, "selected_label_name": "edema", "label_info": PAINTED}
+    infer("scribbles on A", "slem_brain_scribbles", "?image=A", scribbles, painted)
     ask("page", "GET", "/")
     ask("icon", "GET", "/favicon.ico")
     compare("3D Slicer", asking)
@@ -303,7 +367,8 @@ def test_ohif(kind: str, over: Callable, click_models: Path, tmp_path: Path) -> 
     with running(FakePacs(tmp_path / "studies", tmp_path / "pacs")) as pacs:
         studies = str(tmp_path / "studies") if kind == "folder" else pacs.url
         asking = over(studies, models_dir=str(click_models))
-        ask, web = asking.ask, "/dicom-web" if kind == "folder" else "/proxy/dicom"
+        ask, infer = asking.ask, asking.infer
+        web = "/dicom-web" if kind == "folder" else "/proxy/dicom"
         agent = {"headers": {"Referer": f"{asking.url}/ohif/monai-label", "User-Agent": "Mozilla/5.0"}}
         ask("start page", "GET", "/ohif/", **agent)
         ask("start page of a study", "GET", f"/ohif/monai-label?StudyInstanceUIDs={study}", **agent)
@@ -315,10 +380,16 @@ def test_ohif(kind: str, over: Callable, click_models: Path, tmp_path: Path) -> 
         ask("series", "GET", f"{web}/studies/{study}/series", **agent)
         ask("metadata", "GET", f"{web}/studies/{study}/series/{series}/metadata", **agent)
         ask("outside", "GET", f"{web}/../secret", **agent)
-        ask("auto", "POST", f"/infer/slem_brain?image={series}&output=image", **agent, **form(OHIF))
-        ask("points", "POST", f"/infer/slem_brain_clicks?image={series}&output=image", **agent, **form({**OHIF, **CLICKS}))  # fmt: skip
-        ask("as DICOM", "POST", f"/infer/slem_brain?image={series}&output=dicom_seg", **agent, **form(OHIF))
-        ask("points as DICOM", "POST", f"/infer/slem_brain_clicks?image={series}&output=dicom_seg", **agent, **form({**OHIF, **CLICKS}))  # fmt: skip
+        infer("auto", "slem_brain", f"?image={series}&output=image", OHIF, **agent)
+        infer("points", "slem_brain_clicks", f"?image={series}&output=image", {**OHIF, **CLICKS}, **agent)
+        infer("as DICOM", "slem_brain", f"?image={series}&output=dicom_seg", OHIF, **agent)
+        infer(
+            "points as DICOM",
+            "slem_brain_clicks",
+            f"?image={series}&output=dicom_seg",
+            {**OHIF, **CLICKS},
+            **agent,
+        )
         ask("next", "POST", "/activelearning/first", **agent, json={})
         ask("save", "POST", f"/slem/save?image={series}", **agent)
         ask("unsent", "GET", "/slem/results/unsent", **agent)
