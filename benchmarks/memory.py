@@ -1,4 +1,4 @@
-"""History of a training with 16 and with 160 cases in the cache: it should not grow with their number.
+"""Memory of a training with 16 and with 160 cases in the cache: it should not grow with their number.
 
     python benchmarks/memory.py
 
@@ -41,7 +41,7 @@ NETWORK = SegmenterConfig(
 
 
 @dataclass(frozen=True)
-class History:
+class Memory:
     """Largest memory of a training by number of cases."""
 
     cases: tuple[int, ...] = (16, 160)
@@ -140,4 +140,4 @@ def fill(folder: Path, count: int) -> float:
 
 
 if __name__ == "__main__":
-    tyro.cli(History).run()
+    tyro.cli(Memory).run()
