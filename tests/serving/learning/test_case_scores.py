@@ -13,7 +13,7 @@ import torch
 
 from slem_app.predict import Predictor
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning import scores as module
+from slem_app.serving.learning import case_scores as module
 from slem_app.serving.learning.case_scores import KEPT, Scores
 from slem_app.weights import Model, load_model
 from tests.waiting import wait_until
