@@ -59,6 +59,28 @@ SETTINGS = {
         {"steps": 400, "batch": 8, "rate": 2e-3, "save_every": 100, "view": {"shape": [48, 64, 48]}},
         {"steps": 250, "batch": 4, "patch": [48, 64, 48], "rate": 3e-3, "save_every": 250, "average": 0.98},
     ),
+    "medium": Setting(
+        (
+            "CPU hours or one GPU: the served network (3.1 M weights) on whole heads at 1.5 mm, 1000 "
+            "pretext steps "
+            "of 4, 800 fine-tuning steps of 2; a pre-training for each seed"
+        ),
+        {},
+        {"spacing": [1.5, 1.5, 1.5], "multiple": 16},
+        {
+            "steps": 1000,
+            "batch": 4,
+            "rate": 1e-3,
+            "save_every": 250,
+            "average": 0.99,
+            "view": {"shape": [96, 128, 96]},
+        },
+        {"steps": 800, "batch": 2, "patch": [96, 96, 96], "save_every": 200},
+        labels=(4, 8, 16),
+        seeds=(0, 1),
+        folds=6,
+        pretext_per_seed=True,
+    ),
     "large": Setting(
         (
             "one GPU: whole heads at 1.5 mm, network of 7 M weights, 1500 pretext steps of 8, 800 "
@@ -160,7 +182,9 @@ class Arm:
 ARMS = {  # the comparison
     "scratch": Arm(),
     "slem": Arm("slem"),
+    "slem_slots": Arm("slem_slots"),
     "slem_restore": Arm("slem_restore"),
+    "slem_slots_restore": Arm("slem_slots_restore"),
     "masked": Arm("masked"),
     "jigen": Arm("jigen"),
     "multimodal_puzzle": Arm("multimodal_puzzle"),
