@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from slem_app.errors import BadCard, BadGrid, BadWeights
 from slem_app.labels import LabelSet
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes import geometry
 
 __all__ = ["PostProcess", "decide", "restore"]
@@ -258,7 +258,7 @@ def _cleaned(mask: np.ndarray, name: str, settings: PostProcess, voxel_volume: f
 def _grown(
     box: tuple[slice, slice, slice], shape: tuple[int, int, int], margin: int
 ) -> tuple[slice, slice, slice]:
-    return tuple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, shape))
+    return triple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, shape))
 
 
 def _covering(part: Grid, reference: Grid) -> tuple[slice, slice, slice] | None:
@@ -267,4 +267,4 @@ def _covering(part: Grid, reference: Grid) -> tuple[slice, slice, slice] | None:
     index = reference.to_index(part.to_world(edges))
     low = np.maximum(np.floor(index.min(axis=0)).astype(int), 0)
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, reference.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high)) if (low < high).all() else None
+    return triple(slice(int(a), int(b)) for a, b in zip(low, high)) if (low < high).all() else None

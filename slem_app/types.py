@@ -4,12 +4,26 @@ millimetres.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["Grid"]
+__all__ = ["Grid", "triple"]
+
+T = TypeVar("T")
+
+
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """Three values, one an axis.
+
+    Raises:
+        ValueError: more or fewer.
+    """
+    first, second, third = values
+    return first, second, third
 
 
 @dataclass(frozen=True, eq=False)

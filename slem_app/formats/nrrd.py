@@ -52,9 +52,8 @@ def write_nrrd(
         raise BadSetting(f"{path.name}: an NRRD file must end in .nrrd or .seg.nrrd")
     array = check_labels(array, grid, labels)
     header = "\n".join([*_geometry(grid, compress), *_segments(array, labels), "", ""])
-    content = array.ravel(order="K").data
-    if compress:
-        content = igzip.compress(content, 1, mtime=0)
+    voxels = array.ravel(order="K").data
+    content = igzip.compress(voxels, 1, mtime=0) if compress else voxels
     with atomic_file(path, durable) as file:
         file.write(header.encode())
         file.write(content)

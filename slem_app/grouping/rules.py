@@ -183,9 +183,9 @@ class Rules:
                 f"rules name words that are not under 'words': {sorted(unknown)}; there are "
                 f"{sorted(self.words)}"
             )
-        named = {*self.reference, *(rule.sequence for rule in self.sequences)} | {
-            name for rule in (*self.expected, *self.preferred) for name in rule.sequences
-        }
+        named = {*self.reference, *(rule.sequence for rule in self.sequences)}
+        named.update(name for rule in self.expected for name in rule.sequences)
+        named.update(name for rule in self.preferred for name in rule.sequences)
         if unknown := set(self.allowed) - {exclusion.reason for exclusion in self.excluded}:
             raise BadSetting(f"'allowed' names reasons that are not under 'excluded': {sorted(unknown)}")
         if unknown := named - set(self.order):

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from slem_app.phantom.body import BodyPhantom, Ellipsoid, Organ, Plan, Protocol, draw_body, image_body
 from slem_app.phantom.head import lps_grid
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 
 __all__ = ["ABDOMEN", "make_abdomen", "plan_grids"]
 
-STILL = {"moves": 0.0}
 ORGANS = (  # the patient's right is +R
     Organ(
         "skin and fat",
@@ -107,10 +106,15 @@ ORGANS = (  # the patient's right is +R
         varies=(2.0, 0.06),
     ),
     Organ(
-        "spine", "marrow", (Ellipsoid((0, -50, 0), (21, 19, 900)),), wobble=0.06, varies=(1.5, 0.06), **STILL
+        "spine",
+        "marrow",
+        (Ellipsoid((0, -50, 0), (21, 19, 900)),),
+        wobble=0.06,
+        varies=(1.5, 0.06),
+        moves=0.0,
     ),
     Organ(
-        "canal", "fluid", (Ellipsoid((0, -80, 0), (10, 9, 900)),), wobble=0.03, varies=(1.0, 0.06), **STILL
+        "canal", "fluid", (Ellipsoid((0, -80, 0), (10, 9, 900)),), wobble=0.03, varies=(1.0, 0.06), moves=0.0
     ),
     Organ(
         "vessels",
@@ -118,12 +122,14 @@ ORGANS = (  # the patient's right is +R
         (Ellipsoid((-12, -22, 0), (11, 11, 900)), Ellipsoid((14, -20, 0), (12, 9, 900))),
         wobble=0.03,
         varies=(1.5, 0.1),
-        **STILL,
+        moves=0.0,
     ),
 )
 
 
-def _signals(table: dict[str, tuple[float, ...]], column: int) -> dict[str, tuple[float, float]]:
+def _signals(
+    table: dict[str, tuple[float, float, float, float]], column: int
+) -> dict[str, tuple[float, float]]:
     return {tissue: (row[column], row[2] if column == 0 else row[3]) for tissue, row in table.items()}
 
 
@@ -164,8 +170,8 @@ def plan_grids(plan: Plan, spacing: tuple[float, float, float], scale: float) ->
     grids: dict[int, Grid] = {}
     for protocol in plan.protocols.values():
         if protocol.breath not in grids:
-            own = tuple(s * f for s, f in zip(spacing, protocol.resolution, strict=True))
-            shape = tuple(max(4, round(e * scale / s)) for e, s in zip(plan.extent, own, strict=True))
+            own = triple(s * f for s, f in zip(spacing, protocol.resolution, strict=True))
+            shape = triple(max(4, round(e * scale / s)) for e, s in zip(plan.extent, own, strict=True))
             moved = (0.0, 0.0, 0.0) if protocol.breath == 0 else (2.0 * scale, -3.0 * scale, 4.0 * scale)
             grids[protocol.breath] = lps_grid(shape, own, shift=moved)
     return {name: grids[protocol.breath] for name, protocol in plan.protocols.items()}

@@ -224,7 +224,8 @@ def _paint(body: Body, grid: Grid, breath: int) -> tuple[np.ndarray, np.ndarray]
     for number, organ in enumerate(body.plan.organs):
         away = body.shifts[number] + organ.moves * body.breaths[breath]
         axes = [
-            sum(np.float32(affine[w, a]) * index[a] for a in range(3)) + np.float32(affine[w, 3] - away[w])
+            np.asarray(sum(np.float32(affine[w, a]) * index[a] for a in range(3)))
+            + np.float32(affine[w, 3] - away[w])
             for w in range(3)
         ]
         surface = (

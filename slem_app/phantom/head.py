@@ -7,12 +7,12 @@ The head is a function of world millimetres: the same seed, shape and spacing gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 
 __all__ = [
     "SEQUENCES",
@@ -168,7 +168,7 @@ def _soft(level: np.ndarray, width: float) -> np.ndarray:
     return np.clip(level * np.float32(1 / width) + np.float32(0.5), 0, 1)
 
 
-def _ellipsoid(axes: tuple[np.ndarray, ...], centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+def _ellipsoid(axes: Sequence[np.ndarray], centre: np.ndarray, half: np.ndarray) -> np.ndarray:
     """1 in the middle, 0 on the surface, negative outside."""
     squares = [((x - np.float32(c)) / np.float32(h)) ** 2 for x, c, h in zip(axes, centre, half)]
     return 1 - np.sqrt(squares[0] + squares[1] + squares[2])
@@ -180,8 +180,8 @@ def _anatomy(head: Head, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """
     affine = head.pose @ grid.affine
     index = np.ogrid[tuple(slice(n) for n in grid.shape)]
-    x, y, z = axes = tuple(
-        sum(np.float32(affine[w, a]) * index[a].astype(np.float32) for a in range(3))
+    x, y, z = axes = triple(
+        np.asarray(sum(np.float32(affine[w, a]) * index[a].astype(np.float32) for a in range(3)))
         + np.float32(affine[w, 3])
         for w in range(3)
     )
@@ -358,7 +358,7 @@ def reorient(array: np.ndarray, grid: Grid, code: str) -> tuple[np.ndarray, Grid
             affine[:3, 3] += affine[:3, axis] * (moved.shape[axis] - 1)
             affine[:3, axis] *= -1
             moved = np.flip(moved, axis)
-    return np.ascontiguousarray(moved), Grid(moved.shape, affine)
+    return np.ascontiguousarray(moved), Grid(triple(moved.shape), affine)
 
 
 def reorient_phantom(phantom: Phantom, code: str) -> Phantom:

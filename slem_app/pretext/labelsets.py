@@ -8,6 +8,7 @@ is here.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import permutations, product
 
@@ -48,6 +49,7 @@ def words(kind: str, blocks: int, present: tuple[int, ...]) -> np.ndarray:
             f"{MOST}: use fewer blocks, or all"
         )
     m = len(present)
+    found: Iterable[tuple[int, ...]]
     if kind == "all":
         found = product(range(m), repeat=blocks)
     elif kind == "even":

@@ -22,7 +22,7 @@ import numpy as np
 
 from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "map_value", "whole_index"]
@@ -71,12 +71,12 @@ class Click:
                 f"{', '.join(str(n - 1) for n in grid.shape)}): "
                 "place it again; does it belong to another image?"
             )
-        return cls(label, tuple(float(x) for x in grid.to_world(np.array(voxel))))
+        return cls(label, triple(float(x) for x in grid.to_world(np.array(voxel))))
 
     def voxel(self, grid: Grid) -> tuple[int, int, int] | None:
         """The voxel of `grid` that holds the click, or None where the grid does not reach it."""
         index = np.floor(grid.to_index(np.array(self.world)) + 0.5).astype(int)
-        return tuple(int(v) for v in index) if (index >= 0).all() and (index < grid.shape).all() else None
+        return triple(int(v) for v in index) if (index >= 0).all() and (index < grid.shape).all() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class Scribble:
                 f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out"
             )
         part.setflags(write=False)
-        return cls(label, part, grid.crop(tuple(s.start for s in box), part.shape))
+        return cls(label, part, grid.crop(triple(s.start for s in box), part.shape))
 
     @cached_property
     def digest(self) -> str:
@@ -326,13 +326,14 @@ class Prompts:
         """The entries that came on top of `earlier`; None if `earlier` has one that is gone, or another mask
         to start from.
         """
-        left, more = Counter(earlier.entries), []
+        left: Counter[Click | Scribble] = Counter(earlier.entries)
+        more: list[Click | Scribble] = []
         for entry in self.entries:
             if left[entry] > 0:
                 left[entry] -= 1
             else:
                 more.append(entry)
-        return None if self.mask is not earlier.mask or sum(left.values()) else tuple(more)
+        return None if self.mask is not earlier.mask or left.total() else tuple(more)
 
     def ordered_like(self, earlier: Prompts) -> Prompts:
         """The same entries, those that `earlier` knows first and in its order: clients send clicks by label,
@@ -391,7 +392,7 @@ def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:
             f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of "
             f"{_size(grid)} voxels"
         )
-    return tuple(int(v) for v in values)
+    return triple(int(v) for v in values)
 
 
 def _size(grid: Grid) -> str:

@@ -17,6 +17,7 @@ from scipy import ndimage
 from slem_app.errors import BadSetting
 from slem_app.labels import LabelSet
 from slem_app.prompts.prompts import BACKGROUND
+from slem_app.types import triple
 from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["ReaderSettings", "Shot", "SimulatedReader"]
@@ -67,7 +68,7 @@ class Shot:
 
     def seen_from(self, start: tuple[int, int, int]) -> Shot:
         """The same in the voxels of a crop that begins at `start`."""
-        return replace(self, index=tuple(int(v - s) for v, s in zip(self.index, start)))
+        return replace(self, index=triple(int(v - s) for v, s in zip(self.index, start)))
 
 
 class SimulatedReader:
@@ -148,7 +149,7 @@ class SimulatedReader:
         said = right
         if rng.random() < self.settings.wrong:
             said = int(rng.choice([v for v in range(len(names)) if v != right]))
-        return Shot(tuple(int(v) for v in voxel + start), names[said], aimed, said == right)
+        return Shot(triple(int(v) for v in voxel + start), names[said], aimed, said == right)
 
 
 class _Errors:

@@ -67,8 +67,8 @@ def read_box(params: Mapping[str, Any], grid: Grid) -> Box | None:
         return None
     if not isinstance(roi, Sequence) or isinstance(roi, str) or len(roi) != 6:
         raise BadPrompt(f"roi is {roi!r}: six whole numbers are needed, the two ends along I, then J, then K")
-    ends = [whole_index(list(roi[n::2]), "roi", grid) for n in (0, 1)]
-    return Box.on(grid, *ends)
+    low, high = (whole_index(list(roi[n::2]), "roi", grid) for n in (0, 1))
+    return Box.on(grid, low, high)
 
 
 def read_scribbles(

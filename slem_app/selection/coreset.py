@@ -35,7 +35,8 @@ def k_centre(features: np.ndarray, centres: np.ndarray, count: int) -> list[int]
     """Rows of `features` in the order in which greedy k-centre takes them, at most `count`; arguments as of
     `distances`.
     """
-    left, chosen = list(range(len(features))), []
+    left = list(range(len(features)))
+    chosen: list[int] = []
     while left and len(chosen) < count:
         far = distances(
             features[left], np.concatenate([centres.reshape(-1, features.shape[1]), features[chosen]])

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.errors import BadGrid
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 
 __all__ = ["bounding_box", "check_grid", "lattice", "overlap", "resample"]
 
@@ -122,7 +122,7 @@ def _shared_axes(matrix: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, 
     reach = np.abs(matrix[:3, :3]) * (np.array(shape) - 1)  # source voxels passed along each target axis
     main = np.abs(matrix[:3, :3]).argmax(axis=0)
     reach[main, range(3)] = 0
-    return tuple(int(a) for a in main) if len(set(main)) == 3 and reach.max() <= ALIGNED else None
+    return triple(int(a) for a in main) if len(set(main)) == 3 and reach.max() <= ALIGNED else None
 
 
 def _along(array: np.ndarray, axis: int, positions: np.ndarray, order: int, fill: float) -> np.ndarray:

@@ -41,6 +41,10 @@ def from_table(kind: type[T], table: Any, where: str) -> T:
     Raises:
         BadCard: an unknown or missing key, a value of another type, or one that the dataclass refuses.
     """
+    return typing.cast(T, _value(kind, table, where))
+
+
+def _value(kind: Any, table: Any, where: str) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, table, where)
@@ -49,7 +53,7 @@ def from_table(kind: type[T], table: Any, where: str) -> T:
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(table, dict) or any(not isinstance(key, str) for key in table):
             raise BadCard(f"{where}: a table with text keys is needed, got {table!r}")
-        return {key: from_table(inner[1], item, f"{where}.{key}") for key, item in table.items()}
+        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in table.items()}
     if kind is float and type(table) is int:
         return float(table)
     if type(table) is not kind:
@@ -76,7 +80,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> di
     return both
 
 
-def _dataclass(kind: type[T], table: Any, where: str) -> T:
+def _dataclass(kind: Any, table: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if not isinstance(table, dict):
         raise BadCard(f"{where}: a table with the keys {', '.join(fields)} is needed, got {table!r}")
@@ -87,9 +91,7 @@ def _dataclass(kind: type[T], table: Any, where: str) -> T:
         raise BadCard(f"{where}: missing key {', '.join(defaults)}; known: {', '.join(fields)}")
     hints = typing.get_type_hints(kind)
     values = {
-        name: from_table(
-            hints[name], table[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}"
-        )
+        name: _value(hints[name], table[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}")
         for name in fields
     }
     try:
@@ -111,6 +113,5 @@ def _tuple(inner: tuple[Any, ...], table: Any, where: str) -> tuple:
     if len(kinds) != len(table):
         raise BadCard(f"{where}: {len(kinds)} entries are needed, got {len(table)}: {table!r}")
     return tuple(
-        from_table(kind, item, f"{where}[{i}]")
-        for i, (kind, item) in enumerate(zip(kinds, table, strict=True))
+        _value(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, table, strict=True))
     )
