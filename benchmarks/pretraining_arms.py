@@ -70,6 +70,7 @@ SETTINGS = {
         {
             "steps": 1000,
             "batch": 4,
+            "pool": 40,
             "rate": 1e-3,
             "save_every": 250,
             "average": 0.99,

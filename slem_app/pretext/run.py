@@ -102,6 +102,7 @@ def pretrain(
         recipe.network.multiple,
         settings.steps * settings.batch,
         settings.seed,
+        pool=settings.pool,
     )
     curve = _HeldOut(recipe, cache, held_out, folder, device) if held_out else None
     outcome = fit(

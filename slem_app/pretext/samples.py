@@ -8,13 +8,16 @@ their number.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from slem_app.errors import BadStudy
+from slem_app.files import atomic_file
 from slem_app.pretext.task import Sample, Task
 from slem_app.pretext.views import ViewSettings, make_view
 from slem_app.volumes.cache import CaseCache, fingerprint
@@ -22,6 +25,7 @@ from slem_app.volumes.cache import CaseCache, fingerprint
 __all__ = ["Samples", "annotate", "usable"]
 
 HELD_OUT = 1_000_003  # keeps the random numbers of measurements apart from those of training
+POOL = 1_000_033  # and those of kept samples from both
 
 
 class Samples(Dataset):
@@ -36,6 +40,7 @@ class Samples(Dataset):
         count: how many samples.
         seed: of order, views and samples.
         measuring: plain views, and other random numbers than training's.
+        pool: distinct samples of a case, kept on disk; 0: every sample is new. Measuring uses none.
 
     Raises:
         BadStudy: no case.
@@ -51,11 +56,13 @@ class Samples(Dataset):
         count: int,
         seed: int = 0,
         measuring: bool = False,
+        pool: int = 0,
     ) -> None:
         if not ids:
             raise BadStudy("there is no case to pre-train on")
         self.cache, self.ids, self.task, self.view = cache, tuple(ids), task, view
         self.stride, self.count, self.seed, self.measuring = stride, count, seed, measuring
+        self.pool = 0 if measuring else pool
 
     def __len__(self) -> int:
         return self.count
@@ -66,8 +73,30 @@ class Samples(Dataset):
         return self.ids[np.random.default_rng([self.seed, turn]).permutation(len(self.ids))[place]]
 
     def __getitem__(self, number: int) -> Sample:
-        case = self.cache.load(self.case(number))
-        rng = np.random.default_rng([self.seed, number, *([HELD_OUT] if self.measuring else [])])
+        case_id = self.case(number)
+        if self.pool:
+            return self._pooled(case_id, (number // len(self.ids)) % self.pool)
+        return self._made(
+            case_id, np.random.default_rng([self.seed, number, *([HELD_OUT] if self.measuring else [])])
+        )
+
+    def _pooled(self, case_id: str, variant: int) -> Sample:
+        """One of a case's kept samples, made if it is not there yet. It does not depend on the run's seed."""
+        key = fingerprint(self.task, self.view, self.stride)
+        path = self.cache.folder / case_id / f"sample-{self.task.name}-{key}-{variant}.npz"
+        if not path.exists():
+            sample = self._made(case_id, np.random.default_rng([POOL, zlib.crc32(case_id.encode()), variant]))
+            _keep(path, sample)
+        with np.load(path) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+        parts = {"inputs": {}, "targets": {}}
+        for name, array in arrays.items():
+            part, _, stem = name.partition("/")
+            parts[part][stem] = array.float() if array.dtype == torch.float16 else array
+        return Sample(**parts)
+
+    def _made(self, case_id: str, rng: np.random.Generator) -> Sample:
+        case = self.cache.load(case_id)
         notes = (
             np.load(_place(self.cache, case.id, self.task), mmap_mode="r") if self.task.annotates else None
         )
@@ -136,3 +165,14 @@ def annotate(
 
 def _place(cache: CaseCache, case_id: str, task: Task) -> Path:
     return cache.folder / case_id / f"{task.name}-{fingerprint(task)}.npy"
+
+
+def _keep(path: Path, sample: Sample) -> None:
+    """Write a sample whole or not at all; volumes in half precision. Another process may do the same."""
+    arrays = {}
+    for part, tensors in sample._asdict().items():
+        for name, tensor in tensors.items():
+            large = tensor.is_floating_point() and tensor.ndim >= 3
+            arrays[f"{part}/{name}"] = (tensor.half() if large else tensor).numpy()
+    with atomic_file(path, durable=False) as file:
+        np.savez(file, **arrays)

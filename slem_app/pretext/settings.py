@@ -42,11 +42,19 @@ class PretextSettings:
     """Steps between checkpoints, and between measurements on held-out cases."""
     measured: int = 48
     """Samples of a measurement."""
+    pool: int = 0
+    """Distinct samples of a case; they are made once, kept beside the cached case and shown again and again,
+    also
+    to runs with other seeds. 0: every sample is new. Making a sample takes a core longer than a GPU takes to
+    learn from it.
+    """
     view: ViewSettings = field(default_factory=ViewSettings)
     """How heads are looked at."""
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.save_every, self.measured) < 1 or self.rate <= 0:
             raise BadSetting(f"steps, batch, save_every, measured and rate must be positive: {self}")
+        if self.pool < 0:
+            raise BadSetting(f"pool is a number of samples, 0 for new ones without end: got {self.pool}")
         if self.precision not in ("auto", "bfloat16", "float32"):
             raise BadSetting(f"precision {self.precision!r}: choose auto, bfloat16 or float32")

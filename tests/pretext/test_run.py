@@ -20,7 +20,7 @@ from slem_app.phantom import Phantom
 from slem_app.pretext.gates import histogram_probe
 from slem_app.pretext.recipe import Recipe
 from slem_app.pretext.run import load_network, measure, pretrain
-from slem_app.pretext.samples import Samples, usable
+from slem_app.pretext.samples import Samples, annotate, usable
 from slem_app.pretext.tasks import TASKS
 from slem_app.pretext.tasks.slem import Slem
 from slem_app.training import TrainingFailed
@@ -282,3 +282,32 @@ def write_recipe(folder: Path, made: Recipe) -> Path:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+
+
+@pytest.mark.parametrize("name", ["slem_slots_restore", "supervoxel"])
+def test_kept_samples_are_shown_again_whatever_the_seed(
+    name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    cache = CaseCache(tmp_path / "cache")
+    for n in range(2):
+        cache.add(f"case{n}", prepared(phantoms[n]), None, "k")
+    made = recipe(name, options={"count": 20} if name == "supervoxel" else {})
+    annotate(cache, cache.ids(), made.task)
+
+    def samples(seed: int, pool: int) -> Samples:
+        return Samples(cache, cache.ids(), made.task, made.settings.view, 4, 12, seed, pool=pool)
+
+    def images(data: Samples, case: str) -> list[torch.Tensor]:
+        return [data[n].inputs["images"] for n in range(12) if data.case(n) == case]
+
+    first, again, other = images(samples(0, 3), "case1"), images(samples(7, 3), "case1"), samples(0, 0)
+    assert len(list((tmp_path / "cache" / "case1").glob(f"sample-{name}-*.npz"))) == 3
+    for n in range(6):
+        assert torch.equal(first[n], again[n])
+        assert torch.equal(first[n], first[n % 3])
+    assert not torch.equal(first[0], first[1])
+    assert first[0].dtype == torch.float32
+    assert samples(0, 3)[0].targets.keys() == other[0].targets.keys()
+    run = recipe(name, steps=2, pool=2, options={"count": 20} if name == "supervoxel" else {})
+    report = pretrain(run, cache, cache.ids(), tmp_path / "run", progress=False)
+    assert report.used == ("case0", "case1")
