@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from slem_app.errors import BadVolume, NotFound
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["TISSUE_OF", "HeadMap", "label_maps", "read_map"]
 
@@ -81,7 +81,7 @@ def read_map(path: Path) -> HeadMap:
     image = nib.as_closest_canonical(nib.load(path))
     whole = np.asanyarray(image.dataobj).astype(np.int32)
     grid = Grid(whole.shape, image.affine)
-    box = occupied(whole > 0)
+    box = bounding_box(whole > 0)
     start = [max(0, one.start - MARGIN) for one in box]
     stop = [min(n, one.stop + MARGIN) for one, n in zip(box, whole.shape, strict=True)]
     labels = whole[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
@@ -130,7 +130,7 @@ def _brain(codes: np.ndarray, tissues: tuple[str, ...], grid: Grid, name: str) -
     fluid = np.isin(codes, [n for n, t in enumerate(tissues) if t in ("csf", "blood")])
     if not solid.any():
         raise BadVolume(f"{name}: the label map holds no brain")
-    box = tuple(slice(max(0, s.start - 8), s.stop + 8) for s in occupied(solid))
+    box = tuple(slice(max(0, s.start - 8), s.stop + 8) for s in bounding_box(solid))
     part, allowed = solid[box], (solid | fluid)[box]
     radius = GAP / float(grid.spacing.mean()) / 2  # closed at half the resolution: much faster
     wide = ndimage.distance_transform_edt(~np.pad(part[::2, ::2, ::2], 4)) <= radius

@@ -10,7 +10,7 @@ import numpy as np
 from slem_app.phantom.head import rotation, waves
 from slem_app.phantom.heads.contrast import PARTS
 from slem_app.types import Grid
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["KINDS", "TRUTH_OF", "Shape", "grown", "place", "real_shape"]
 
@@ -91,7 +91,7 @@ def real_shape(labels: np.ndarray, grid: Grid) -> Shape:
     Raises:
         ValueError: nothing is labelled.
     """
-    box = occupied(labels > 0)
+    box = bounding_box(labels > 0)
     part = labels[box]
     if part.size == 0:
         raise ValueError("no tumour is labelled in this case")
