@@ -19,6 +19,7 @@ from monailabel.interfaces.utils.app import app_instance
 from starlette.applications import Starlette
 
 from slem_app.serving.http.application import Everything, build
+from slem_app.serving.shutdown import end_by_signal
 
 __all__ = ["app"]
 
@@ -35,6 +36,7 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     os.umask(0o077)  # labels, copies of images, sessions and logs are the server's user's alone
     sys.setswitchinterval(SWITCH)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
+    end_by_signal()
     instance = app_instance()
     instance.server_mode(True)
     instance.on_init_complete()

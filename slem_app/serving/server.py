@@ -55,6 +55,7 @@ from slem_app.store.dicom_results import DicomResults
 from slem_app.store.record import DRAFT
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
+from slem_app.volumes.size import check_sizes
 from slem_app.weights import Card, Model, find, model_names
 from slem_app.weights.card import CARD_FILE
 from slem_app.weights.published import Published
@@ -109,7 +110,12 @@ class Serving:
         self.watchers: dict[str, VersionWatcher] = {}
         self.last_results = LastResults(root / "given", GIVEN)
         self.tasks = self._tasks(dict(conf), configs)
-        self.cases = Cases(open_studies(studies, self.settings, root), root / "uploads", self.settings.coding)
+        self.cases = Cases(
+            open_studies(studies, self.settings, root),
+            root / "uploads",
+            self.settings.coding,
+            self.settings.volume_mb * 2**20,
+        )
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
@@ -364,6 +370,7 @@ class Serving:
         if not (session or sent) or not Path(image).exists():
             raise NotFound(f"no case {image!r}: paths of the server are no ids")
         case_id = f"upload {session.name if session else Path(image).name}"
+        check_sizes(_volumes(Path(image)), self.cases.largest)
         grouping, notes = group_upload(
             case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely
         )

@@ -78,6 +78,8 @@ class Settings:
     """How long the network may take for a request before its client is told that it failed."""
     upload_mb: int = 2048
     """The largest file that a client may send, MiB."""
+    volume_mb: int = 1024
+    """What one image that a client sends may take in memory once it is unpacked, MiB."""
     login: str = "auto"
     """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off':
     nowhere.
@@ -111,9 +113,13 @@ class Settings:
         if not (self.login_hours > 0 and self.idle_minutes > 0):
             raise BadSetting("login_hours and idle_minutes must be positive")
         if not (
-            self.queue >= 1 and self.queue_seconds > 0 and self.infer_seconds > 0 and self.upload_mb >= 1
+            self.queue >= 1
+            and self.queue_seconds > 0
+            and self.infer_seconds > 0
+            and self.upload_mb >= 1
+            and self.volume_mb >= 1
         ):
-            raise BadSetting("queue, queue_seconds, infer_seconds and upload_mb must be positive")
+            raise BadSetting("queue, queue_seconds, infer_seconds, upload_mb and volume_mb must be positive")
         if self.publish not in POLICIES or not (
             0 <= self.hold_out_share <= 1 and 0 <= self.publish_tolerance <= 1
         ):
@@ -169,6 +175,7 @@ def _read(key: str, text: str) -> object:
         "queue_seconds": float,
         "infer_seconds": float,
         "upload_mb": int,
+        "volume_mb": int,
         "users": lambda t: Path(t).expanduser().resolve(),
         "login_hours": float,
         "idle_minutes": float,

@@ -42,6 +42,7 @@ PATIENCE = 10
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 QUICK = 0.02  # seconds; a listing that takes less may be waited for by a status poll
+LARGEST = 1024 * 2**20  # bytes of an uploaded volume in memory
 CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
@@ -86,13 +87,17 @@ class Cases:
         studies: the studies folder, which may be empty still, or a PACS.
         uploads: where uploaded images are kept, one folder each.
         coding: label coding of the studies, where it cannot be decided.
+        largest: bytes that a volume which a client uploads may take in memory.
 
     Raises:
         BadStudy: a folder that is not empty and has no known layout.
         PacsFailed: the PACS does not answer.
     """
 
-    def __init__(self, studies: Path | DicomWebSource, uploads: Path, coding: str | None = None) -> None:
+    def __init__(
+        self, studies: Path | DicomWebSource, uploads: Path, coding: str | None = None, largest: int = LARGEST
+    ) -> None:
+        self.largest = largest
         self.pacs = studies if isinstance(studies, DicomWebSource) else None
         self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
         self.name = "PACS" if self.pacs else Path(self.studies).name

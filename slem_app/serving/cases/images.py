@@ -18,6 +18,7 @@ from slem_app.serving.cases.catalogue import NIFTI, Case, Cases
 from slem_app.store.labels import file_name, sync
 from slem_app.studies import Series
 from slem_app.volumes.read import read
+from slem_app.volumes.size import check_sizes
 
 __all__ = ["image_file", "image_name", "keep_upload"]
 
@@ -68,6 +69,7 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
     Raises:
         BadSetting: a name that cannot be an id, or that is taken by another image.
         BadVolume: not a 3D NIfTI image.
+        TooLarge: it would take more memory than it may.
         StorageFailed: the disk refused.
     """
     if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,149}", image_id):
@@ -81,6 +83,7 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
             f"image {image_id!r} came as {path.name.partition('.')[2] or 'a file without ending'}: send "
             f".nii.gz or .nii"
         )
+    check_sizes([path], cases.largest)
     read(Series(id=image_id, paths=(path,), format="nifti", name=image_id))
     known = cases.uploaded(image_id)
     if known is not None and filecmp.cmp(known, path, shallow=False):

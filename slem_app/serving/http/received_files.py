@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi import UploadFile
 from fastapi.datastructures import Headers
@@ -26,6 +27,8 @@ LABELS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 VOLUMES = (".nii.gz", ".nii", ".dcm", ".zip", "")
 """What a session may hold; files of DICOM often have no ending."""
 WORDS = 4 * 2**20  # bytes of a request that is no upload: fields, JSON
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory as their header likes
+DIRECTORY = 8 * 2**20  # bytes of a zip's list of files, some 100,000 of them
 KINDS = ("multipart/", "application/dicom", "application/octet-stream")  # of requests that are uploads
 
 
@@ -73,10 +76,14 @@ def unpack(path: Path, folder: Path, limit: int) -> None:
 
     Raises:
         BadVolume: not a zip.
-        TooLarge: more than `limit` bytes.
+        TooLarge: more than `limit` bytes, or more files than a study has.
     """
     try:
+        with path.open("rb") as file:
+            _check_directory(file)
         with zipfile.ZipFile(path) as archive:
+            if odd := [part for part in archive.infolist() if part.compress_type not in METHODS]:
+                raise BadVolume(f"the archive is packed by method {odd[0].compress_type}: send a plain .zip")
             size = sum(part.file_size for part in archive.infolist())
             if size > limit:
                 raise TooLarge(
@@ -86,6 +93,16 @@ def unpack(path: Path, folder: Path, limit: int) -> None:
             archive.extractall(folder)  # it strips roots and '..' from names
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise BadVolume(f"the archive cannot be unpacked: {error}; send a plain .zip") from error
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Refuse a zip that lists millions of files: each becomes an object before anything is unpacked."""
+    end = zipfile._EndRecData(file)
+    if end is not None and end[zipfile._ECD_SIZE] > DIRECTORY:
+        raise TooLarge(
+            f"the archive lists files on {end[zipfile._ECD_SIZE] // 2**20} MiB, the limit is "
+            f"{DIRECTORY // 2**20}: send fewer files"
+        )
 
 
 def _ending(name: str, endings: Sequence[str]) -> str:

@@ -7,11 +7,13 @@ index: cases are listed from the studies folder, labels from the label store, ea
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 import uuid
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 
-from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
+from slem_app.errors import BadGrid, BadSetting, NotFound, SlemError, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
@@ -184,12 +186,13 @@ class CaseDatastore(Datastore):
             BadVolume: not a readable label file.
             BadGrid: a label on none of the grids of this case.
             BadLabel: names that the model does not have.
+            TooLarge: more voxels than any image of this case can have.
             StorageFailed: the disk refused; earlier versions are as they were.
         """
         info = dict(label_info or {})
         case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
         labels = self._label_set(info.get("model"), case.grouping)
-        array, grid, names = read_label_file(Path(label_filename))
+        array, grid, names = read_label_file(Path(label_filename), _largest(case))
         image, array = _placed(case, array, grid)
         array = labels.remap(array, value_names(info.get("label_info"), names, labels))
         self.keep(
@@ -372,6 +375,15 @@ def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
         "present": present,
         **asdict(version.record),
     }
+
+
+def _largest(case: Case) -> Grid:
+    """The grid of most voxels among the case's images."""
+    grids = [case.series.grid]
+    for series in case.grouping.sequences.values():
+        with suppress(SlemError):  # another sequence's trouble
+            grids.append(series.grid)
+    return max(grids, key=lambda grid: math.prod(grid.shape))
 
 
 def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:

@@ -61,12 +61,12 @@ def parse_clicks(request: Mapping[str, Any], labels: LabelSet, image: Grid) -> P
 
     Raises:
         BadPrompt: points, a box or a flag that cannot be used.
-        BadGrid, BadLabel, BadVolume: a segmentation that cannot be used.
+        BadGrid, BadLabel, BadVolume, TooLarge: a segmentation that cannot be used.
     """
     clicks = tuple(dict.fromkeys(read_clicks(request, labels, image)))
     mask = None
     if (path := sent_file(request)) is not None:
-        array, grid, names = read_label_file(path)
+        array, grid, names = read_label_file(path, image)
         mask = Mask(
             labels.remap(_placed(array, grid, image), value_names(request.get("label_info"), names, labels)),
             image,
@@ -90,7 +90,7 @@ def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -
 
     Raises:
         BadPrompt: no label map, or one that does not belong to the image.
-        BadGrid, BadLabel, BadVolume: a label map that cannot be used.
+        BadGrid, BadLabel, BadVolume, TooLarge: a label map that cannot be used.
     """
     label = str(request.get("selected_label_name") or "")
     flags = {"undo": _flag(request, "undo"), "start_over": _flag(request, "start_over")}
@@ -101,7 +101,7 @@ def parse_scribbles(request: Mapping[str, Any], labels: LabelSet, image: Grid) -
                 "no scribbles came: paint foreground or background, then press the button for the update"
             )
         return PromptRequest(**flags), label if label in labels.names else ""
-    array, grid, names = read_label_file(path)
+    array, grid, names = read_label_file(path, image)
     names = names or dict(enumerate((str(row.get("name")) for row in request.get("label_info") or []), 1))
     scribbles, mask = read_scribbles(_placed(array, grid, image), image, names, labels, label, image)
     return PromptRequest((), None, scribbles, read_box(request, image), mask, **flags), label
