@@ -2,10 +2,10 @@
 
 import torch
 
-from slem_app.network import Segmenter, SegmenterConfig, build
+from slem_app.network import Editor, EditorConfig, Segmenter, SegmenterConfig, build
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, EditorCard, EditorModel
 
 SMALL = SegmenterConfig(
     channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0
@@ -37,3 +37,30 @@ def noisy(config: SegmenterConfig = SMALL, seed: int = 0) -> Segmenter:
     with torch.no_grad():
         network.head.weight.normal_(std=0.5)
     return network
+
+
+SMALL_EDITOR = EditorConfig(4, ((1, 0),), BRAIN_LABELS.names, (4, 8))
+
+
+def editor_card(spacing: float = 1.0, **changes: object) -> EditorCard:
+    """An editor's card; `spacing` in mm, `changes` of the card's fields."""
+    fields = {
+        "name": "small_editor",
+        "version": "1",
+        "description": "",
+        "sequences": BRAIN_SEQUENCES,
+        "network": SMALL_EDITOR,
+        "spacing": spacing,
+        "view": 16,
+    }
+    return EditorCard(**{**fields, **changes})
+
+
+def noisy_editor(spacing: float = 1.0, bias: float = 0.0, seed: int = 0, **changes: object) -> EditorModel:
+    """An editor whose answers depend on all that it sees; `bias` in log-odds: how ready it is to change."""
+    torch.manual_seed(seed)
+    network = Editor(SMALL_EDITOR)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+        network.bias.fill_(bias)
+    return EditorModel(editor_card(spacing, **changes), network.eval().requires_grad_(False))

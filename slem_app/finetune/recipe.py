@@ -13,6 +13,7 @@ import yaml
 from slem_app.errors import BadSetting, NotFound
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.weights import Card
+from slem_app.weights.card import card_of
 from slem_app.weights.fields import from_table, merge, to_table
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
@@ -59,6 +60,6 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
     settings = merge(to_table(FinetuneSettings()), table["settings"] or {}, f"{path}: settings")
     settings = merge(settings, changes, "settings")
     return Recipe(
-        from_table(Card, table["card"], f"{path}: card"),
+        card_of(table["card"], f"{path}: card"),
         from_table(FinetuneSettings, settings, f"{path}: settings"),
     )

@@ -2,6 +2,17 @@
 
 from slem_app.network.config import SegmenterConfig
 from slem_app.network.cost import flops, parameters
+from slem_app.network.editor import Editor, EditorConfig
 from slem_app.network.segmenter import Decoder, Encoder, Segmenter, build
 
-__all__ = ["Decoder", "Encoder", "Segmenter", "SegmenterConfig", "build", "flops", "parameters"]
+__all__ = [
+    "Decoder",
+    "Editor",
+    "EditorConfig",
+    "Encoder",
+    "Segmenter",
+    "SegmenterConfig",
+    "build",
+    "flops",
+    "parameters",
+]

@@ -1,10 +1,13 @@
 """Case + model -> label map on the reference grid."""
 
+from slem_app.predict.correct import Detail, EditSettings
 from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_device, best_precision
 from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
 
 __all__ = [
     "PRECISIONS",
+    "Detail",
+    "EditSettings",
     "Features",
     "Prediction",
     "Predictor",

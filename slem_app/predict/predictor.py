@@ -175,6 +175,30 @@ class Predictor:
             BadVolume, BadGrid: a series that cannot be used.
             BadSetting: registration is wanted but SimpleITK is not installed.
         """
+        volumes, target, notes, timings = self.read_case(grouping, reference, register)
+        with clock(timings, "prepare"):
+            prepared = prepare(
+                volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid
+            )
+        return replace(prepared, notes=(*notes, *prepared.notes)), timings
+
+    def read_case(
+        self, grouping: Grouping, reference: str | None = None, register: bool = False
+    ) -> tuple[Mapping[str, Volume], str, tuple[str, ...], dict[str, float]]:
+        """The sequences of a study that the model knows, as they lie in its files, or registered.
+
+        Args:
+            grouping: the study with its series named.
+            reference: sequence, or series id; default: the first of the card's order that the case has.
+            register: move the other sequences onto the reference.
+
+        Returns:
+            Volumes by sequence, the reference's sequence, what a reader should know, and the seconds of each
+            step.
+
+        Raises:
+            As `prepare_case`.
+        """
         # a training server predicts from its cache and has no image readers
         from slem_app.volumes.read import read_all
 
@@ -198,11 +222,7 @@ class Predictor:
         if register:
             with clock(timings, "register"):
                 volumes, notes = _registered(volumes, target)
-        with clock(timings, "prepare"):
-            prepared = prepare(
-                volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid
-            )
-        return replace(prepared, notes=(*notes, *prepared.notes)), timings
+        return volumes, target, notes, timings
 
     def predict_case(
         self, grouping: Grouping, reference: str | None = None, register: bool = False

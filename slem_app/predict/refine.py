@@ -19,8 +19,9 @@ its network serves one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,13 +30,17 @@ from scipy import ndimage
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
+from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched, voxels_of
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
-from slem_app.volumes.prepare import Prepared
+from slem_app.volumes.prepare import Prepared, Volume
+
+if TYPE_CHECKING:
+    from slem_app.grouping import Grouping
 
 __all__ = ["Features", "RefineSettings", "Refiner", "Result"]
 
@@ -50,6 +55,8 @@ class RefineSettings:
     """How a prompt spreads."""
     appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
     """How much the looks of the tissue count beside the network."""
+    edit: EditSettings = field(default_factory=EditSettings)
+    """How an editor's answers become changes; with an editor the three above do not count."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +82,10 @@ class Result:
 
     prediction: Prediction
     """The label map on the reference grid, and what goes with it."""
-    probabilities: np.ndarray
-    """(R, I, J, K) float32 of the automatic pass, on the network's grid."""
+    probabilities: np.ndarray | None
+    """(R, I, J, K) float32 of the automatic pass, on the network's grid; None: an editor shall not
+    know it.
+    """
     prompts: Prompts = field(default_factory=Prompts)
     """What it obeys."""
     changed: Box3 | None = None
@@ -87,7 +96,8 @@ class Result:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return self.prediction.array.nbytes + self.probabilities.nbytes
+        known = 0 if self.probabilities is None else self.probabilities.nbytes
+        return self.prediction.array.nbytes + known
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +136,12 @@ class Refiner:
                 f"{len(self.card.labels.labels)} labels need {wanted}, or 0 for none"
             )
         self.listens = has > 0
+        editor = predictor.model.editor
+        self.corrector = (
+            None
+            if editor is None
+            else Corrector(editor, self.card.labels, predictor.device, self.settings.edit)
+        )
         views = replace(self.settings.view, cube=self.settings.view.cube or predictor.device.type == "cuda")
         self.view = (
             views
@@ -175,7 +191,12 @@ class Refiner:
         return Result(prediction, probabilities, Prompts(mask=mask))
 
     def refine(
-        self, prepared: Prepared, features: Features | None, result: Result, prompts: Prompts
+        self,
+        prepared: Prepared,
+        features: Features | None,
+        result: Result,
+        prompts: Prompts,
+        detail: Detail | None = None,
     ) -> Result:
         """The result after more prompts.
 
@@ -184,6 +205,8 @@ class Refiner:
             features: from `features`, or None.
             result: the one that the reader sees.
             prompts: all prompts: those of `result` and new ones, or another box.
+            detail: the case as the model's editor sees it, from `detail`; None: made of `prepared`, which is
+                coarser and takes its time.
 
         Raises:
             BadPrompt: a label that the model does not have, or prompts of `result` that are gone.
@@ -199,26 +222,74 @@ class Refiner:
         timings = {"view": 0.0, "network": 0.0, "merge": 0.0}
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
-        for members in groups(new, self.view.largest / 2):
-            sight = self._look(prepared, features, result, prompts, array, members, timings)
-            with clock(timings, "merge"):
-                for entry in members:
-                    boxes.append(self._follow(array, prepared, sight, entry, prompts))
+        notes = prepared.notes
+        if self.corrector is not None:
+            detail = detail or self.corrector.of(prepared)
+            for entry in new:
+                touched = self._edit(array, prepared, detail, result, entry, prompts, timings)
+                boxes.append(touched.box)
+                notes = (*notes, touched.note) if touched.note else notes
+        else:
+            for members in groups(new, self.view.largest / 2):
+                sight = self._look(prepared, features, result, prompts, array, members, timings)
+                with clock(timings, "merge"):
+                    for entry in members:
+                        boxes.append(self._follow(array, prepared, sight, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
             boxes.append(self._keep_inside(array, prompts, prepared.reference))
-        prediction = replace(result.prediction, array=array, timings=timings)
+        prediction = replace(result.prediction, array=array, timings=timings, notes=notes)
         return Result(prediction, result.probabilities, prompts, _union(boxes))
 
     def replay(
-        self, prepared: Prepared, features: Features | None, start: Result, prompts: Prompts
+        self,
+        prepared: Prepared,
+        features: Features | None,
+        start: Result,
+        prompts: Prompts,
+        detail: Detail | None = None,
     ) -> Result:
         """The result of all prompts one after the other from `start`, e.g. after one of them was removed."""
         result, done = start, Prompts(mask=start.prompts.mask)
         for entry in prompts.entries:
             done = replace(done, entries=(*done.entries, entry))
-            result = self.refine(prepared, features, result, done)
-        result = self.refine(prepared, features, result, replace(done, box=prompts.box))
+            result = self.refine(prepared, features, result, done, detail)
+        result = self.refine(prepared, features, result, replace(done, box=prompts.box), detail)
         return replace(result, changed=None)
+
+    def detail_case(
+        self, grouping: Grouping, reference: str | None = None, register: bool = False
+    ) -> Detail | None:
+        """The same from a study's files; arguments and errors as those of `Predictor.prepare_case`."""
+        if self.corrector is None:
+            return None
+        volumes, *_ = self.predictor.read_case(grouping, reference, register)
+        return self.detail(volumes)
+
+    def detail(self, volumes: Mapping[str, Volume]) -> Detail | None:
+        """The case as the model's editor sees it, from the sequences as they were read; None without
+        an editor.
+        """
+        return self.corrector and self.corrector.detail(volumes, self.card.preparation)
+
+    def _edit(
+        self,
+        array: np.ndarray,
+        prepared: Prepared,
+        detail: Detail,
+        result: Result,
+        entry: Click | Scribble,
+        prompts: Prompts,
+        timings: dict[str, float],
+    ) -> Touched:
+        """Let `array` (changed in place) follow one prompt as the editor says."""
+        reference = prepared.reference
+        _check_inside(entry, reference)
+        before = prompts.entries[: prompts.entries.index(entry)]
+        automatic = None if result.probabilities is None else Automatic(result.probabilities, prepared.grid)
+        with clock(timings, "network"):
+            answer = self.corrector.answer(array, reference, detail, automatic, entry, before)
+        with clock(timings, "merge"):
+            return self.corrector.follow(array, reference, answer, entry, before, prompts.box)
 
     def _fuse(self, images: np.ndarray, present: np.ndarray) -> torch.Tensor:
         device = self.predictor.device
@@ -301,13 +372,7 @@ class Refiner:
     ) -> Box3:
         """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
         reference, settings = prepared.reference, self.settings.claim
-        voxels = _voxels(entry, reference)
-        if not len(voxels):
-            raise BadPrompt(
-                f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at "
-                f"{np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
-                f"the image {reference}: was it made on another image?"
-            )
+        voxels = _check_inside(entry, reference)
         before = prompts.entries[: prompts.entries.index(entry)]
         near, field = self._field(sight, prepared, entry, before, array)
         box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
@@ -328,7 +393,7 @@ class Refiner:
         chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
         array[box][chosen[pieces]] = value
         for other in (*before, entry):
-            held = _voxels(other, reference)
+            held = voxels_of(other, reference)
             held = held[_inside(held, box)]
             array[tuple(held.T)] = map_value(other.label, self.card.labels)
         return box
@@ -450,7 +515,7 @@ def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
 
 def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:
     """(C,) mean of (C, I, J, K) over the voxels of a prompt."""
-    return values[(slice(None), *_voxels(entry, grid).T)].mean(axis=1)
+    return values[(slice(None), *voxels_of(entry, grid).T)].mean(axis=1)
 
 
 def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, np.ndarray]:
@@ -463,12 +528,20 @@ def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, 
     return near.part(low, high), field[tuple(slice(a, b) for a, b in zip(low, high))]
 
 
-def _voxels(entry: Click | Scribble, grid: Grid) -> np.ndarray:
-    """(n, 3) voxels of `grid` that the prompt lies on."""
-    if isinstance(entry, Scribble):
-        return entry.voxels(grid)
-    voxel = entry.voxel(grid)
-    return np.array([voxel] if voxel is not None else [], dtype=int).reshape(-1, 3)
+def _check_inside(entry: Click | Scribble, reference: Grid) -> np.ndarray:
+    """(n, 3) voxels of the reader's image that a prompt lies on.
+
+    Raises:
+        BadPrompt: none.
+    """
+    voxels = voxels_of(entry, reference)
+    if not len(voxels):
+        raise BadPrompt(
+            f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at "
+            f"{np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
+            f"the image {reference}: was it made on another image?"
+        )
+    return voxels
 
 
 def _inside(voxels: np.ndarray, box: Box3) -> np.ndarray:

@@ -113,6 +113,10 @@ class Card:
     """Measured quality, e.g. {'cross-validation dice WT': 0.81}."""
     use: str = NOT_DIAGNOSTIC
     """What it may be used for."""
+    editor: str = ""
+    """Name of the editor that answers prompts in its results, a folder beside the models'; empty: the network
+    itself does.
+    """
     file: str = ""
     """Weight file beside the card; set when it is saved."""
     sha256: str = ""
@@ -126,6 +130,8 @@ class Card:
                 f"begin with a "
                 f"letter or digit"
             )
+        if self.editor and Path(self.editor).name != self.editor:
+            raise BadCard(f"editor must be a bare name of a folder beside the models, got {self.editor!r}")
         if m != self.network.sequences or len(set(self.sequences)) != m:
             raise BadCard(
                 f"the network has {self.network.sequences} sequence slots, the card names {m}: "
@@ -196,4 +202,13 @@ def load_card(folder: Path | str) -> Card:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadCard(f"{path} is not readable YAML: {error}") from error
-    return from_table(Card, table, str(path))
+    return card_of(table, str(path))
+
+
+def card_of(table: object, where: str) -> Card:
+    """A card from the table that `card.yaml` holds; one of before there were editors names none.
+
+    Raises:
+        BadCard: a key is unknown or missing, or a value has the wrong type.
+    """
+    return from_table(Card, {"editor": "", **table} if isinstance(table, dict) else table, where)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from safetensors import SafetensorError
 from slem_app.errors import BadWeights, NotFound, StorageFailed
 from slem_app.network import Segmenter, build
 from slem_app.weights.card import CARD_FILE, Card, card_text, load_card
+from slem_app.weights.editor import EditorModel, load_editor
+from slem_app.weights.files import check_fits, half, read_weights, shelves, write_file
 
 __all__ = ["Model", "find", "load_model", "model_names", "save_model"]
 
-PRETRAINED = Path(__file__).parents[2] / "pretrained"
 LARGEST = 16 * 2**20  # bytes of a weight file
 
 
@@ -38,13 +38,8 @@ class Model:
     """In evaluation mode, on its device, single precision."""
     folder: Path
     """Where it was read from."""
-
-
-def shelves() -> tuple[Path, ...]:
-    """Folders that hold models, in order of precedence: those of the environment variable SLEM_MODELS, then
-    the bundled ones.
-    """
-    return (*(Path(part) for part in os.environ.get("SLEM_MODELS", "").split(os.pathsep) if part), PRETRAINED)
+    editor: EditorModel | None = None
+    """What answers prompts; None: the network itself does."""
 
 
 def model_names() -> tuple[str, ...]:
@@ -92,10 +87,11 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     except SafetensorError as error:
         raise BadWeights(f"{folder / card.file} is not a safetensors file: {error}") from error
     network = build(card.network)
-    _check(state, network.state_dict(), folder / card.file)
+    check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)  # copies into single precision
     network = network.to(device=device, memory_format=torch.channels_last_3d)
-    return Model(card, network.eval().requires_grad_(False), folder)
+    editor = load_editor(card.editor, device) if card.editor else None
+    return Model(card, network.eval().requires_grad_(False), folder, editor)
 
 
 def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card:
@@ -116,7 +112,7 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     """
     folder = Path(folder)
     state = {name: half(name, tensor) for name, tensor in network.state_dict().items()}
-    _check(state, build(card.network).state_dict(), folder)
+    check_fits(state, build(card.network).state_dict(), folder)
     data = safetensors.torch.save(state, metadata={"model": card.name, "version": card.version})
     if len(data) > LARGEST:
         size = len(data) / 2**20
@@ -142,24 +138,6 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     return card
 
 
-def read_weights(folder: Path, card: Card) -> bytes:
-    """The bytes of the file that a card (of a model or an encoder) names, checked against it."""
-    path = folder / card.file
-    if not card.file or not path.is_file():
-        raise BadWeights(
-            f"the card in {folder} names the weight file {card.file!r}, which is not there: fetch or "
-            f"train it again"
-        )
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != card.sha256:
-        raise BadWeights(
-            f"{path} is damaged or of another model: sha256 {digest[:12]}... but the card says "
-            f"{card.sha256[:12]}...; fetch it again"
-        )
-    return data
-
-
 def renewed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights under their present names.
 
@@ -176,50 +154,3 @@ def renewed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         "encoder.fusion.gain": torch.zeros_like(old),
         "encoder.fusion.shift": torch.zeros_like(old),
     }
-
-
-def _check(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
-    if surprise := sorted(set(state) - set(wanted)):
-        raise BadWeights(f"{path} holds weights that the card's network does not have: {_some(surprise)}")
-    if missing := sorted(set(wanted) - set(state)):
-        raise BadWeights(f"{path} lacks weights that the card's network has: {_some(missing)}")
-    for name, tensor in wanted.items():
-        if state[name].shape != tensor.shape:
-            raise BadWeights(
-                f"{path}: {name} has shape {tuple(state[name].shape)}, the card's network needs "
-                f"{tuple(tensor.shape)}"
-            )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A weight as it is stored; refuses one that half precision cannot hold."""
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.half()
-        if not torch.isfinite(tensor).all():
-            raise BadWeights(
-                f"{name} is not finite in half precision (NaN, or above 65504): the training has diverged"
-            )
-    return tensor.contiguous()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write beside the place, bring to the disk, rename: a reader sees the old file or the whole new one."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else the name may be lost in a power cut
-    finally:
-        os.close(folder)

@@ -20,6 +20,7 @@ from slem_app.prompts import BACKGROUND, Click, Mask, Prompts, SimulatedReader
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
 from tests.predict.language import Reader, Voxel
+from tests.untrained import noisy_editor
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 3
 
@@ -46,9 +47,17 @@ def listening(card: Card, tmp_path) -> Model:
     return Model(card, network.eval(), tmp_path)
 
 
-@pytest.fixture(params=["thresholds", "fresh", "listening"])
+@pytest.fixture
+def edited(thresholds: Model) -> Model:
+    """One that is nearly right, with an editor that answers anything at all."""
+    return replace(thresholds, editor=noisy_editor(spacing=2.0))
+
+
+@pytest.fixture(params=["thresholds", "fresh", "listening", "edited"])
 def model(request: pytest.FixtureRequest) -> Model:
-    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense."""
+    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense, one with an
+    editor.
+    """
     return request.getfixturevalue(request.param)
 
 
@@ -142,6 +151,7 @@ def test_a_click_only_ever_spreads_its_own_label_in_one_piece(model: Model, case
     assert set(np.unique(who.shown[changed])) == {NECROSIS}
 
 
+@pytest.mark.parametrize("model", ["thresholds", "fresh", "listening"], indirect=True)
 def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Model, case: Phantom) -> None:
     who, voxel = reader(model, case), middle(case, EDEMA)
     corrected = who.shown[voxel]
@@ -185,6 +195,7 @@ def test_a_stroke_over_two_labels_corrects_both(thresholds: Model, case: Phantom
     assert set(who.before[changed]) <= corrected
 
 
+@pytest.mark.parametrize("model", ["thresholds", "fresh", "listening"], indirect=True)
 def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, case: Phantom) -> None:
     """Looks hold what is unlike the click back, and never touch what an earlier click holds."""
     shown = []

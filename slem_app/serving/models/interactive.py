@@ -24,7 +24,7 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from slem_app.labels import LabelSet, Region
-from slem_app.predict import Features, Prediction, Predictor, Refiner, Result
+from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result
 from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
@@ -55,11 +55,13 @@ class Start:
     """Of the network, shared by the images of a case."""
     result: Result
     """The automatic segmentation."""
+    detail: Detail | None = None
+    """The case as the model's editor sees it, shared likewise."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both."""
-        return self.result.nbytes + (self.features.nbytes if self.features else 0)
+        """Bytes of all."""
+        return self.result.nbytes + sum(part.nbytes for part in (self.features, self.detail) if part)
 
 
 class InteractiveTask(InferTask):
@@ -227,20 +229,20 @@ class InteractiveTask(InferTask):
         key = (card.name, card.sha256, registered, *_identity(case))
         start = self.starts.get(key, case.state)
         if start is None:
+            # another image of the same case may have been displayed
+            known = self.starts.find(lambda other: other[:4] == key[:4], case.state)
             with _timed(timings, "network"):
-                features = self._features(
-                    (card.name, card.sha256, registered, case.id), case, prepared, refiner
-                )
+                features = refiner.features(prepared) if known is None else known.features
             result = refiner.start(prepared, features)
             _add(timings, result.prediction.timings)
-            start = Start(features, result)
+            with _timed(timings, "prepare"):
+                detail = self._detail(case, refiner) if known is None else known.detail
+            start = Start(features, result, detail)
             self.starts.put(key, case.state, start)
         return prepared, start
 
-    def _features(self, key: Hashable, case: Case, prepared: Prepared, refiner: Refiner) -> Features | None:
-        """From another image of the same case, if one was displayed."""
-        known = self.starts.find(lambda other: other[: len(key)] == key, case.state)
-        return known.features if known is not None else refiner.features(prepared)
+    def _detail(self, case: Case, refiner: Refiner) -> Detail | None:
+        return refiner.detail_case(case.grouping, case.sequence, self.automatic.register)
 
     def _done(
         self,
@@ -274,6 +276,7 @@ class InteractiveTask(InferTask):
                     start.features,
                     result,
                     replace(moment.prompts, entries=moment.prompts.entries[:count]),
+                    start.detail,
                 )
             _add(timings, result.prediction.timings)
             changed, single = result.changed, single + 1

@@ -1,0 +1,91 @@
+"""`slem editor`: train the editor of a model, the network behind its clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from slem_app.errors import BadSetting
+from slem_app.finetune.editing.run import train_editor
+from slem_app.finetune.editing.settings import load_editor_recipe
+from slem_app.finetune.editing.starts import Starts, StartSettings, make_starts
+from slem_app.finetune.run import (
+    device_of_this_process,
+    first_process,
+    first_process_first,
+    join_processes,
+    leave_processes,
+)
+from slem_app.predict import Predictor
+from slem_app.studies import open_source
+from slem_app.weights import load_model
+
+__all__ = ["Editor"]
+
+
+@dataclass(frozen=True)
+class Editor:
+    """Train the network behind a model's clicks on labelled studies; continues where it was stopped.
+
+    On several cores or GPUs: torchrun --nproc-per-node N -m slem_app.cli editor ...
+    """
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the run; the editor is written to OUT/editor."""
+    data: Path | None = None
+    """Folder of studies with segmentations. Default: train on what OUT/starts, or --starts, holds."""
+    model: str = "slem_brain"
+    """Model whose results are corrected (name or folder)."""
+    recipe: str = "brain_editor"
+    """Name of a bundled recipe, or a .yaml file."""
+    starts: Path | None = None
+    """Folder for prepared cases with automatic results of many kinds. Default: OUT/starts."""
+    held_out: tuple[str, ...] = ()
+    """Cases that are not trained on."""
+    steps: int | None = None
+    """Steps. Default: the recipe's."""
+    batch: int | None = None
+    """Views a step over all processes. Default: the recipe's."""
+    seed: int | None = None
+    """Of weights and samples. Default: the recipe's."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto."""
+    workers: int = 0
+    """Loader processes."""
+
+    def run(self) -> None:
+        """Prepare the cases, train, save."""
+        device = device_of_this_process(self.device)
+        join_processes(device)
+        names = ("steps", "batch", "seed")
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        recipe = load_editor_recipe(self.recipe, **changes)
+        starts = Starts(self.starts or self.out / "starts")
+        model = load_model(self.model)
+        if self.data is not None:
+            with first_process_first():
+                source = open_source(self.data)
+                predictor = Predictor(model, device)
+                with tqdm(total=len(source), desc="starts", unit="case", disable=not first_process()) as bar:
+                    make_starts(
+                        source,
+                        predictor,
+                        starts,
+                        (recipe.card.spacing,) * 3,
+                        StartSettings(seed=recipe.settings.seed),
+                        seen=lambda _: bar.update(),
+                    )
+        if unknown := sorted(set(self.held_out) - set(starts.ids())):
+            raise BadSetting(f"--held-out names cases that are not there: {', '.join(unknown)}")
+        ids = [case for case in starts.ids() if case not in self.held_out]
+        card = train_editor(recipe, starts, ids, model.card.labels, self.out, device, self.workers)
+        first = first_process()  # asked before they part: alone, every process is the first
+        leave_processes()
+        if first:
+            print(f"{card.name}: {card.training}; in {self.out / 'editor'}")
+            print(f"to use it, put this folder, called {card.name}, beside the models and into their card:")
+            print(f"editor: {card.name}")

@@ -1,0 +1,103 @@
+"""Weight files: where they lie, how they are written and checked against the card that names them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from slem_app.errors import BadWeights
+
+__all__ = ["check_fits", "half", "read_weights", "shelves", "write_file"]
+
+PRETRAINED = Path(__file__).parents[2] / "pretrained"
+
+
+class Named(Protocol):
+    """A card that names its weight file."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def shelves() -> tuple[Path, ...]:
+    """Folders that hold models, in order of precedence: those of the environment variable SLEM_MODELS, then
+    the bundled ones.
+    """
+    return (*(Path(part) for part in os.environ.get("SLEM_MODELS", "").split(os.pathsep) if part), PRETRAINED)
+
+
+def read_weights(folder: Path, card: Named) -> bytes:
+    """The bytes of the file that a card (of a model or an encoder) names, checked against it."""
+    path = folder / card.file
+    if not card.file or not path.is_file():
+        raise BadWeights(
+            f"the card in {folder} names the weight file {card.file!r}, which is not there: fetch or "
+            f"train it again"
+        )
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != card.sha256:
+        raise BadWeights(
+            f"{path} is damaged or of another model: sha256 {digest[:12]}... but the card says "
+            f"{card.sha256[:12]}...; fetch it again"
+        )
+    return data
+
+
+def check_fits(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights whose names or shapes are not those of a network.
+
+    Raises:
+        BadWeights: they are not.
+    """
+    if surprise := sorted(set(state) - set(wanted)):
+        raise BadWeights(f"{path} holds weights that the card's network does not have: {_some(surprise)}")
+    if missing := sorted(set(wanted) - set(state)):
+        raise BadWeights(f"{path} lacks weights that the card's network has: {_some(missing)}")
+    for name, tensor in wanted.items():
+        if state[name].shape != tensor.shape:
+            raise BadWeights(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, the card's network needs "
+                f"{tuple(tensor.shape)}"
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A weight as it is stored; refuses one that half precision cannot hold."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.half()
+        if not torch.isfinite(tensor).all():
+            raise BadWeights(
+                f"{name} is not finite in half precision (NaN, or above 65504): the training has diverged"
+            )
+    return tensor.contiguous()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write beside the place, bring to the disk, rename: a reader sees the old file or the whole new one."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # else the name may be lost in a power cut
+    finally:
+        os.close(folder)
