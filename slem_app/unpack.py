@@ -10,7 +10,7 @@ import io
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from isal import isal_zlib
@@ -19,6 +19,8 @@ from slem_app.errors import BadVolume, TookTooLong, TooLarge
 
 __all__ = ["PIECE", "Clock", "filled", "gunzip", "inflate", "megabytes", "times"]
 
+# what damaged data make the unpackers raise; isal's types call its error an instance
+DAMAGED = (cast(type[Exception], isal_zlib.error), zlib.error, EOFError, ValueError)
 PIECE = 1 << 20  # bytes that are unpacked at once
 GZIP, DEFLATE = 31, -15  # zlib's words for a stream with gzip's header, and for one without any
 READ = 1 << 16  # packed bytes that are read at once
@@ -122,7 +124,7 @@ def _unpacked(file: BinaryIO, clock: Clock, kind: int) -> Iterator[bytes]:
             return
         try:
             piece = engine.decompress(packed, PIECE)
-        except (isal_zlib.error, zlib.error, EOFError, ValueError) as error:
+        except DAMAGED as error:
             raise BadVolume(
                 f"{clock.what}: truncated or damaged ({error}): copy or export it again"
             ) from error

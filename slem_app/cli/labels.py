@@ -7,12 +7,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from time import localtime, strftime, time
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import tyro
@@ -145,7 +146,8 @@ class AgreementOf(_Store):
 
     def run(self) -> int:
         """Print the means; 0 if there is a case with several readers."""
-        labels, found = self.labels, []
+        labels = self.labels
+        found: list[Agreement] = []
         regions = load_card(find(self.model)).labels
         for case in labels.store.cases():
             found += _compared(labels, case, regions, self.drafts)
@@ -239,7 +241,7 @@ class Import(_Store):
             "ts": int(time()),
             **Record(time(), f"{self.reader}@", "slem labels import").to_meta(),
         }
-        labels.store.save(case, FINAL, lambda path: write_nifti(array, grid, wanted, path), meta)
+        labels.store.save(case, FINAL, partial(write_nifti, array, grid, wanted), meta)
         return True
 
 
@@ -314,7 +316,7 @@ def _compared(labels: CaseLabels, case: str, regions: LabelSet, drafts: bool) ->
             newest[version.record.who] = version
     if len(newest) < 2:
         return ()
-    names = [tuple(version.meta.get("label_names", ())) for version in newest.values()]
+    names = [tuple(cast(Iterable[str], one.meta.get("label_names", ()))) for one in newest.values()]
     if len(set(names)) > 1:
         print(
             f"left out {case}: its readers' labels have different names: "

@@ -4,6 +4,7 @@ take one back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,6 +94,7 @@ def row(version: Version) -> tuple[str, ...]:
     record, name = version.record, str(version.number) if version.number >= 0 else version.folder.name
     mark = "yes" if version.served else ""
     if record is None:
+        bundled = f"bundled: {version.card.name} {version.card.version}" if version.card else ""
         return (
             name,
             mark,
@@ -102,7 +104,7 @@ def row(version: Version) -> tuple[str, ...]:
             "",
             "",
             "",
-            version.problem or f"bundled: {version.card.name} {version.card.version}",
+            version.problem or bundled,
         )
     figures = (_figure(record.figures.get("mean")), _figure(record.before.get("mean")))
     why = version.problem or record.reason + (
@@ -157,7 +159,7 @@ def _table(published: Published, number: int) -> dict[str, Any]:
     return table | dict(_flat(record.settings, "setting "))
 
 
-def _flat(table: dict[str, Any], above: str) -> list[tuple[str, Any]]:
+def _flat(table: Mapping[str, Any], above: str) -> list[tuple[str, Any]]:
     """Nested settings with dotted names."""
     found = []
     for key, value in table.items():

@@ -92,6 +92,11 @@ class Predict:
         """Segment, write and report."""
         if self.all:
             return self.make_drafts()
+        self.segment()
+        return None
+
+    def segment(self) -> None:
+        """Segment one case, write and report."""
         studies = self.studies()
         model = load_model(self.model)
         inference = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tqdm import tqdm
@@ -133,7 +133,8 @@ class Pretrain:
             raise BadSetting(
                 f"--about knows data, terms, training and version, not {', '.join(sorted(unknown))}"
             )
-        return replace(recipe.card(), **self.about)
+        about: dict[str, Any] = dict(self.about)
+        return replace(recipe.card(), **about)
 
 
 def split(ids: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -245,7 +245,7 @@ def _check_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         raise BadSetting(
-            f"cannot listen at {host}:{port}: {os.strerror(error.errno)}; choose another with --port"
+            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another with --port"
         ) from error
 
 

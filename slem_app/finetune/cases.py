@@ -56,7 +56,9 @@ def cache_cases(
         StorageFailed: the disk refused the cache; every other fault of a case is its reason for being left
             out.
     """
-    ready, skipped, patients = [], {}, {}
+    ready: list[str] = []
+    skipped: dict[str, str] = {}
+    patients: dict[str, str] = {}
     for case in studies.ids():
         for study in _with_parts(studies, case, skipped):
             try:

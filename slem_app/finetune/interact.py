@@ -37,7 +37,7 @@ from slem_app.prompts import (
     encode,
 )
 from slem_app.regions import PostProcess, decide
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 
 __all__ = ["InteractiveLosses"]
 
@@ -58,7 +58,11 @@ class InteractiveLosses(nn.Module):
     """
 
     def __init__(
-        self, network: Segmenter, labels: LabelSet, spacing: Sequence[float], settings: FinetuneSettings
+        self,
+        network: Segmenter,
+        labels: LabelSet,
+        spacing: Sequence[float] | np.ndarray,
+        settings: FinetuneSettings,
     ) -> None:
         super().__init__()
         self.network = network
@@ -127,7 +131,7 @@ class InteractiveLosses(nn.Module):
         truth = self._decided(regions)
         shown = np.zeros_like(truth) if rng.random() < settings.blank else self._decided(seen)
         shots = list(self.reader.shots(truth, shown, self.spacing, rng, settings.clicks))
-        looks = []
+        looks: list[_Look] = []
         for _ in range(settings.looks):
             rng = np.random.default_rng([self.settings.seed, STREAM + 2 + len(looks), number])
             middle = (
@@ -160,7 +164,7 @@ class InteractiveLosses(nn.Module):
         box, s = tuple(slice(int(v), int(v + side)) for v in start), self.network.config.stem_stride
         part = tuple(slice(b.start // s, b.stop // s) for b in box)
         truth, shown = np.ascontiguousarray(truth[box]), np.ascontiguousarray(shown[box])
-        grid = Grid(truth.shape, np.diag([*self.spacing, 1.0]))
+        grid = Grid(triple(truth.shape), np.diag([*self.spacing, 1.0]))
         prompts = self._told(rng, shots, truth, grid)
         if rng.random() < self.settings.interact.box and truth.any():
             prompts = _boxed(rng, prompts, truth, grid)

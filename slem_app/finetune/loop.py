@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -82,9 +83,12 @@ def train(
             for parameter in trunk.values():
                 parameter.grad = None
 
-    patches, losses = Patches(cache, sorted(ids), settings, mirrors), _Losses(network, settings.deep_weights)
+    patches = Patches(cache, sorted(ids), settings, mirrors)
+    losses: nn.Module
     if settings.interact.share:
         losses = _interactive(network, labels, cache, sorted(ids), settings)
+    else:
+        losses = _Losses(network, settings.deep_weights)
     outcome = fit(
         network,
         Varied(patches, losses),
@@ -99,7 +103,7 @@ def train(
         on_checkpoint=on_checkpoint,
         unused=network.config.prompts > 0,
     )
-    return outcome.network.requires_grad_(True)
+    return cast(Segmenter, outcome.network.requires_grad_(True))
 
 
 def _check(settings: FinetuneSettings, network: Segmenter, world: int) -> None:

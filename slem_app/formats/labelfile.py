@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import nrrd
 import numpy as np
 
 from slem_app.errors import BadGrid, BadLabel, BadVolume, NotFound, TooLarge
 from slem_app.studies.nifti_header import NiftiHeader
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.unpack import PIECE, Clock, filled, gunzip, megabytes, times
 from slem_app.volumes import geometry
 from slem_app.volumes.nifti import scaled, stored_voxels
@@ -84,7 +84,7 @@ def read_label_file(path: Path, image: Grid | None = None) -> tuple[np.ndarray, 
         raise BadVolume(
             f"{path.name}: a label map must have three dimensions, got {array.shape}: export one 3D label map"
         )
-    grid = Grid(array.shape, affine)
+    grid = Grid(triple(array.shape), affine)
     geometry.check_grid(grid, path.name)
     return _whole(array, path.name), grid, names
 
@@ -200,7 +200,7 @@ def _read_nrrd(path: Path, image: Grid | None) -> tuple[np.ndarray, np.ndarray, 
     return array, _affine(header, spatial, path.name), _names(header, path.name)
 
 
-def _nrrd_voxels(header: Mapping[str, object], file: BinaryIO, what: str, image: Grid | None) -> np.ndarray:
+def _nrrd_voxels(header: Mapping[str, Any], file: BinaryIO, what: str, image: Grid | None) -> np.ndarray:
     """The voxels behind the header, raw or gzip; nothing else, and nothing before them, is read."""
     if skipped := [key for key in SKIPS if int(header.get(key, 0)) != 0]:
         raise BadVolume(f"{what}: its header has the field {skipped[0]!r}: save it without that field")
@@ -224,7 +224,7 @@ def _nrrd_voxels(header: Mapping[str, object], file: BinaryIO, what: str, image:
     return content.view(dtype).reshape(shape, order="F")
 
 
-def _nrrd_type(header: Mapping[str, object], what: str) -> np.dtype:
+def _nrrd_type(header: Mapping[str, Any], what: str) -> np.dtype:
     word = " ".join(str(header.get("type", "")).lower().split())
     code = next((code for code, words in NRRD_TYPES.items() if word in words), None)
     if code is None:
@@ -250,7 +250,7 @@ def _header_lines(file: BinaryIO, what: str) -> list[str]:
     raise BadVolume(f"{what}: its NRRD header has no end: the file is truncated, send it again")
 
 
-def _check_layers(header: Mapping[str, object], what: str) -> None:
+def _check_layers(header: Mapping[str, Any], what: str) -> None:
     """Refuse several layers; a list axis of length one is harmless."""
     kinds = header.get("kinds", [])
     layers = [int(n) for n, kind in zip(header.get("sizes", []), kinds) if kind not in ("domain", "space")]
@@ -264,7 +264,7 @@ def _check_layers(header: Mapping[str, object], what: str) -> None:
         )
 
 
-def _directions(header: Mapping[str, object], what: str) -> np.ndarray:
+def _directions(header: Mapping[str, Any], what: str) -> np.ndarray:
     """(D, 3) vector of each axis, NaN for one that is not of space."""
     if "space directions" not in header or "space origin" not in header:
         raise BadGrid(
@@ -284,7 +284,7 @@ def _directions(header: Mapping[str, object], what: str) -> np.ndarray:
     return np.array(rows)
 
 
-def _affine(header: Mapping[str, object], spatial: list[int], what: str) -> np.ndarray:
+def _affine(header: Mapping[str, Any], spatial: list[int], what: str) -> np.ndarray:
     space = str(header.get("space", "")).lower()
     if space not in TO_RAS:
         raise BadGrid(
@@ -297,7 +297,7 @@ def _affine(header: Mapping[str, object], spatial: list[int], what: str) -> np.n
     return np.diag([*TO_RAS[space], 1.0]) @ affine
 
 
-def _names(header: Mapping[str, object], what: str) -> dict[int, str] | None:
+def _names(header: Mapping[str, Any], what: str) -> dict[int, str] | None:
     """Value -> name from Slicer's `SegmentN_*` keys; a segment without a value has N + 1, as Slicer before 5
     numbered them.
     """

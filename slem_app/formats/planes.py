@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from pydicom import Dataset
@@ -82,11 +83,22 @@ class Plane:
         allowed = np.where(np.abs(nearest).sum(axis=1) == 0, OFF_ACROSS, OFF_IN_PLANE)
         return (corner.astype(int), nearest.astype(int)) if (drift <= allowed).all() else None
 
+    def placed(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """As `on`, of a plane that lies on the grid.
+
+        Raises:
+            BadGrid: it does not.
+        """
+        where = self.on(grid)
+        if where is None:
+            raise BadGrid(f"a slice at {np.round(self.origin, 1).tolist()} mm RAS does not lie on {grid}")
+        return where
+
     def pixels(self, array: np.ndarray, grid: Grid) -> np.ndarray:
         """(rows, columns) values of `array`, which lies on `grid`; `ordered` has said that they are all
         there.
         """
-        start, steps = self.on(grid)
+        start, steps = self.placed(grid)
         columns, rows = (np.arange(n) for n in self.shape)
         index = (
             start[:, None, None]
@@ -162,7 +174,7 @@ def frame_plane(image: Dataset, frame: int = 0) -> Plane:
     """
     try:
         position, orientation, spacing = (
-            tuple(map(float, group_value(image, frame, key))) for key in GEOMETRY
+            tuple(map(float, cast(Sequence[float], group_value(image, frame, key)))) for key in GEOMETRY
         )
         plane = Plane(
             image,
@@ -209,13 +221,7 @@ def ordered(planes: Sequence[Plane], grid: Grid) -> list[Plane]:
     places: dict[tuple[int, int], Plane] = {}
     for n, plane in enumerate(planes):
         where = plane.on(grid)
-        ends = (
-            None if where is None else np.stack([where[0], where[0] + where[1] @ (np.array(plane.shape) - 1)])
-        )
-        inside = ends is not None and ((ends >= 0) & (ends <= far)).all()
-        if not inside or any(
-            sorted(ends[:, axis]) != [0, far[axis]] for axis in np.flatnonzero(where[1].any(axis=1))
-        ):
+        if where is None or not _covers(plane, where, far):
             raise BadGrid(
                 f"the label map lies on {grid}, which is not the grid of the source series: its slice "
                 f"{n + 1} of {len(planes)} has "
@@ -237,3 +243,14 @@ def ordered(planes: Sequence[Plane], grid: Grid) -> list[Plane]:
             f"images were given: give every image of the series"
         )
     return [places[place] for place in sorted(places)]
+
+
+def _covers(plane: Plane, where: tuple[np.ndarray, np.ndarray], far: np.ndarray) -> bool:
+    """Whether a plane that lies at `where` (see `Plane.on`) is one whole slice of a grid whose last
+    voxel is `far`.
+    """
+    start, steps = where
+    ends = np.stack([start, start + steps @ (np.array(plane.shape) - 1)])
+    along = np.flatnonzero(steps.any(axis=1))
+    within = bool(((ends >= 0) & (ends <= far)).all())
+    return within and all(sorted(ends[:, axis]) == [0, far[axis]] for axis in along)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID, ImplicitVRLittleEndian, generate_uid
 from skimage.measure import find_contours
 
 from slem_app.errors import BadLabel
@@ -152,10 +152,10 @@ def _corners(ring: np.ndarray) -> np.ndarray:
 
 def _new_instance(image: Dataset, provenance: Provenance) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = STRUCTURE_SET, generate_uid(prefix=None)
-    meta.TransferSyntaxUID = (
-        ImplicitVRLittleEndian  # with explicit VR the points of one contour may take no more than 64 kB
-    )
+    meta.MediaStorageSOPClassUID = UID(STRUCTURE_SET)
+    meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+    # with explicit VR the points of one contour may take no more than 64 kB
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
     meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     rois = FileDataset(
         "",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import highdicom
 import numpy as np
@@ -44,6 +45,7 @@ from slem_app.types import Grid
 
 __all__ = ["make_seg", "read_seg", "referenced_series", "write_seg"]
 
+ARTIFICIAL_INTELLIGENCE = cast(Any, codes).cid7162.ArtificialIntelligence
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 SOURCE_FIELDS = (
     "SOPClassUID",
@@ -142,7 +144,7 @@ def _images(planes: Sequence[Plane], grid: Grid) -> list[Dataset]:
     distance of the slices. A frame of a multi-frame file, which may hold other volumes too, goes under a
     stand-in UID until `_refer`.
     """
-    across = int(np.flatnonzero(~planes[0].on(grid)[1].any(axis=1))[0])
+    across = int(np.flatnonzero(~planes[0].placed(grid)[1].any(axis=1))[0])
     images = []
     for n, plane in enumerate(planes, 1):
         image = _measures(plane, float(grid.spacing[across]))
@@ -172,7 +174,7 @@ def _refer(seg: Dataset, planes: Mapping[str, Plane]) -> None:
     ]
     for reference, used in zip(seg.SourceImageSequence, files.values()):
         if len(used) < int(used[0].image.get("NumberOfFrames") or 1):
-            reference.ReferencedFrameNumber = sorted(plane.frame + 1 for plane in used)
+            reference.ReferencedFrameNumber = sorted((plane.frame or 0) + 1 for plane in used)
     for frame in seg.PerFrameFunctionalGroupsSequence:
         for derivation in frame.DerivationImageSequence:
             for reference in derivation.SourceImageSequence:
@@ -193,7 +195,8 @@ def _measures(plane: Plane, step: float) -> Dataset:
     measures = Dataset()
     measures.PixelSpacing = [*plane.spacing]
     measures.SliceThickness = DSfloat(
-        float(group_value(plane.image, plane.frame or 0, "SliceThickness") or step), auto_format=True
+        float(cast(float, group_value(plane.image, plane.frame or 0, "SliceThickness")) or step),
+        auto_format=True,
     )
     measures.SpacingBetweenSlices = DSfloat(step, auto_format=True)
     return measures
@@ -208,7 +211,7 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
     algorithm = None
     if provenance.algorithm:
         algorithm = highdicom.AlgorithmIdentificationSequence(
-            provenance.algorithm, codes.cid7162.ArtificialIntelligence, provenance.version, MANUFACTURER
+            provenance.algorithm, ARTIFICIAL_INTELLIGENCE, provenance.version, MANUFACTURER
         )
     segment = highdicom.seg.SegmentDescription(
         label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm

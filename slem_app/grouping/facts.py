@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -66,25 +67,25 @@ class Facts:
             return None
         return grid if np.isfinite(grid.affine).all() and grid.voxel_volume > 0 else None
 
-    def value(self, field: str) -> object:
+    def value(self, field: str) -> Any:
         """A header field, or 'plane', 'thickness' (mm across the slices), 'pixel' (mm within), 'slices'; None
         if unknown.
         """
         if field not in ("plane", "thickness", "pixel", "slices"):
             found = self.series.header.get(field)
             return tuple(found) if isinstance(found, list) else found
-        return self._from_grid(field) if self._grid is not None else self._from_header(field)
+        return self._from_header(field) if self._grid is None else self._from_grid(self._grid, field)
 
-    def _from_grid(self, field: str) -> object:
-        spacing = self._grid.spacing
+    def _from_grid(self, grid: Grid, field: str) -> Any:
+        spacing = grid.spacing
         across = int(np.argmax(spacing)) if spacing.max() > 1.3 * spacing.min() else 2
         if field == "plane":
-            return PLANES[int(np.argmax(np.abs(self._grid.axes[:, across])))]
+            return PLANES[int(np.argmax(np.abs(grid.axes[:, across])))]
         if field == "thickness":
             return float(spacing[across])
-        return self._grid.shape[across] if field == "slices" else float(np.delete(spacing, across).max())
+        return grid.shape[across] if field == "slices" else float(np.delete(spacing, across).max())
 
-    def _from_header(self, field: str) -> object:
+    def _from_header(self, field: str) -> Any:
         header = self.series.header
         if field == "slices":
             return header.get("NumberOfSlices")

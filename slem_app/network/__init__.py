@@ -1,5 +1,6 @@
 """The SLeM segmenter: `build(config)`. Pure torch; knows nothing of files, organs or MONAI Label."""
 
+from slem_app.network.blocks import channels_last
 from slem_app.network.config import SegmenterConfig
 from slem_app.network.cost import flops, parameters
 from slem_app.network.editor import Editor, EditorConfig
@@ -13,6 +14,7 @@ __all__ = [
     "Segmenter",
     "SegmenterConfig",
     "build",
+    "channels_last",
     "flops",
     "parameters",
 ]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from slem_app.types import triple
+
+N = TypeVar("N", bound=nn.Module)
+
 __all__ = ["ConvNorm", "InstanceNorm", "ResidualBlock", "SpaceToChannels", "channels_to_space"]
+
+
+def channels_last(network: N, device: torch.device | str) -> N:
+    """The network on a device, its weights in the memory order in which convolutions in 3D are fastest."""
+    return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's types
 
 
 class InstanceNorm(nn.Module):
@@ -42,7 +53,7 @@ class ConvNorm(nn.Sequential):
         act: bool = True,
         zero: bool = False,
     ) -> None:
-        padding = tuple(dilation * (k // 2) for k in kernel)
+        padding = triple(dilation * (k // 2) for k in kernel)
         layers = [
             nn.Conv3d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
             InstanceNorm(outputs, zero),

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from slem_app.network.blocks import ConvNorm, InstanceNorm
+from slem_app.types import triple
 
 __all__ = ["ContextualFusionBlock", "DenseAtrousBlock", "PlainBlock", "PyramidBlock", "context_block"]
 
@@ -63,7 +64,7 @@ class DenseAtrousBlock(nn.Module):
                 channels,
                 channels,
                 kernel,
-                padding=tuple(dilation * (k // 2) for k in kernel),
+                padding=triple(dilation * (k // 2) for k in kernel),
                 dilation=dilation,
             )
 

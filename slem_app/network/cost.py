@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from slem_app.network.segmenter import Segmenter
+
 __all__ = ["flops", "parameters"]
 
 
@@ -14,7 +16,7 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def flops(network: nn.Module, shape: tuple[int, int, int]) -> int:
+def flops(network: Segmenter, shape: tuple[int, int, int]) -> int:
     """Floating point operations (2 a multiply-add) of one automatic pass over (I, J, K) voxels with every
     sequence present.
     """

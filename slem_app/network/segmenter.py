@@ -29,14 +29,11 @@ class Encoder(nn.Module):
         self.fusion = SequenceFusion(config.sequences, config.stem_channels, config.channels[0])
         self.prompt: nn.Module | None = None
         if config.prompts:
-            self.prompt = nn.Sequential(
-                SpaceToChannels(config.stem_stride),
-                nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1),
-            )
-            nn.init.zeros_(self.prompt[1].weight)
-            nn.init.zeros_(self.prompt[1].bias)
-            # stays zero, so that prompts of all zero are the automatic use for ever
-            self.prompt[1].bias.requires_grad_(False)
+            mixed = nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1, bias=True)
+            nn.init.zeros_(mixed.weight)
+            # the bias stays zero, so that prompts of all zero are the automatic use for ever
+            mixed.bias = nn.Parameter(torch.zeros(config.channels[0]), requires_grad=False)
+            self.prompt = nn.Sequential(SpaceToChannels(config.stem_stride), mixed)
         self.down = nn.ModuleList()
         self.levels = nn.ModuleList()
         for level, channels in enumerate(config.channels):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -42,7 +43,8 @@ TURBO = {"ScanningSequence": "SE", "SequenceVariant": "SK", "RepetitionTime": 52
 GRADIENT = {"ScanningSequence": "GR", "SequenceVariant": "SS", "RepetitionTime": 120}
 PLANAR = {"ScanningSequence": "EP", "SequenceVariant": "SK", "RepetitionTime": 4000, "EchoTime": 65}
 CONTRAST_AGENT = {"ContrastBolusAgent": "Gadobutrol", "ContrastBolusRoute": "INTRAVENOUS"}
-SERIES = {  # what a scanner would write, the plane before the description; times in ms
+# what a scanner would write, the plane before the description; times in ms
+SERIES: dict[str, dict[str, Any]] = {
     "t1n": {"SeriesDescription": "T1 SE", "ProtocolName": "T1 SE", **SPIN_ECHO},
     "t1c": {"SeriesDescription": "T1 SE POST GAD", "ProtocolName": "T1 SE", **SPIN_ECHO, **CONTRAST_AGENT},
     "t2w": {"SeriesDescription": "T2 TSE", "ProtocolName": "T2 TSE", **TURBO},
@@ -234,7 +236,7 @@ def _uid(*parts: object) -> str:
     return generate_uid(entropy_srcs=["slem phantom", *map(str, parts)])
 
 
-def stored_as(image: np.ndarray, sequence: str) -> tuple[np.ndarray, dict[str, object]]:
+def stored_as(image: np.ndarray, sequence: str) -> tuple[np.ndarray, dict[str, Any]]:
     """An image as uint16 with the header fields of its series, the rescaling among them."""
     slope, intercept = RESCALE.get(sequence, (1.0, 0.0))
     stored = np.clip(np.round((image - intercept) / slope), 0, 65535).astype(np.uint16)

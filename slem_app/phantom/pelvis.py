@@ -9,7 +9,6 @@ from slem_app.phantom.body import BodyPhantom, Ellipsoid, Organ, Plan, Protocol,
 
 __all__ = ["PELVIS", "make_pelvis"]
 
-STILL = {"moves": 0.0}
 ORGANS = (
     Organ(
         "skin and fat",
@@ -17,7 +16,7 @@ ORGANS = (
         (Ellipsoid((0, 0, 0), (120, 82, 600)),),
         wobble=0.01,
         varies=(0.0, 0.04),
-        **STILL,
+        moves=0.0,
     ),
     Organ(
         "muscle",
@@ -25,20 +24,20 @@ ORGANS = (
         (Ellipsoid((0, -4, 0), (106, 66, 500)),),
         wobble=0.015,
         varies=(1.0, 0.03),
-        **STILL,
+        moves=0.0,
     ),
     Organ(
-        "inner fat", "fat", (Ellipsoid((0, 2, 0), (50, 56, 160)),), wobble=0.04, varies=(1.0, 0.04), **STILL
+        "inner fat", "fat", (Ellipsoid((0, 2, 0), (50, 56, 160)),), wobble=0.04, varies=(1.0, 0.04), moves=0.0
     ),
     Organ(
         "femoral heads",
         "marrow",
         (Ellipsoid((84, 6, 6), (22, 22, 22)), Ellipsoid((-84, 6, 6), (22, 22, 22))),
         varies=(2.0, 0.05),
-        **STILL,
+        moves=0.0,
     ),
-    Organ("bladder", "fluid", (Ellipsoid((0, 22, 46), (32, 26, 22)),), varies=(3.0, 0.15), **STILL),
-    Organ("rectum", "rectum", (Ellipsoid((0, -44, 0), (16, 14, 80)),), varies=(2.0, 0.1), **STILL),
+    Organ("bladder", "fluid", (Ellipsoid((0, 22, 46), (32, 26, 22)),), varies=(3.0, 0.15), moves=0.0),
+    Organ("rectum", "rectum", (Ellipsoid((0, -44, 0), (16, 14, 80)),), varies=(2.0, 0.1), moves=0.0),
     Organ(
         "peripheral zone",
         "peripheral",
@@ -46,7 +45,7 @@ ORGANS = (
         label="peripheral zone",
         wobble=0.03,
         varies=(2.0, 0.1),
-        **STILL,
+        moves=0.0,
     ),
     Organ(
         "transition zone",
@@ -55,7 +54,7 @@ ORGANS = (
         label="transition zone",
         wobble=0.04,
         varies=(1.5, 0.1),
-        **STILL,
+        moves=0.0,
     ),
 )
 TISSUES = {  # T2, ADC, diffusion at a high b-value

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from slem_app.predict.claim import squared_distance
 from slem_app.prompts import Click
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 
 __all__ = ["AppearanceSettings", "Maps", "evidence"]
 
@@ -164,7 +164,7 @@ class _Looks:
         return (
             found
             if self.maps is None
-            else found + self.maps.mixed(self.settings.deep * direction[count:], found.shape)
+            else found + self.maps.mixed(self.settings.deep * direction[count:], triple(found.shape))
         )
 
 

@@ -185,11 +185,8 @@ def layer(
         depth = float(_beyond(showing, grid.spacing)[~painted].max())
     else:
         away = squared_distance(grid, np.array(entry.world))
-        depth = float(
-            np.sqrt(
-                squared_distance(grid, grid.to_world(entry.voxel(grid))).min(where=showing, initial=np.inf)
-            )
-        )
+        middle = grid.to_world(np.array(entry.voxel(grid)))
+        depth = float(np.sqrt(squared_distance(grid, middle).min(where=showing, initial=np.inf)))
     beyond = _beyond(showing, grid.spacing, settings.across * max(depth, float(min(grid.spacing))))
     fall = np.maximum(np.exp(away * np.float32(-0.5 / settings.beside**2)), settings.shallowest)
     may = (beyond <= settings.across * max(depth, float(min(grid.spacing))) * fall) | (

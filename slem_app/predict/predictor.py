@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
 from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
+from slem_app.network import channels_last
 from slem_app.regions import restore
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
@@ -95,7 +96,7 @@ class Predictor:
         self.device = _device(device)
         self.precision = best_precision(self.device) if precision == "auto" else precision
         self.inference = inference or model.card.inference
-        self.network = model.network.to(self.device, memory_format=torch.channels_last_3d).eval()
+        self.network = channels_last(model.network, self.device).eval()
 
     def probabilities(self, prepared: Prepared, plain: torch.Tensor | None = None) -> np.ndarray:
         """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
@@ -111,9 +112,9 @@ class Predictor:
         present = torch.from_numpy(prepared.present)[None].to(self.device)  # 1 M
         axes = [axis + 2 for axis in self.inference.mirror]
         passes = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
-        total, todo = (0.0, passes) if plain is None else (plain, passes[1:])
         with torch.inference_mode(), self.memory(prepared):
-            for flips in todo:
+            total = self._run(images, present) if plain is None else plain
+            for flips in passes[1:]:
                 total = total + self._run(images.flip(flips), present).flip(flips)
         return (total / len(passes))[0].cpu().numpy()
 
@@ -244,7 +245,7 @@ class Predictor:
         from monai.inferers import sliding_window_inference  # takes seconds to import, seldom needed
 
         window = [min(size, n) for size, n in zip(self.inference.window, shape, strict=True)]
-        return sliding_window_inference(
+        found = sliding_window_inference(
             images,
             window,
             1,
@@ -252,6 +253,7 @@ class Predictor:
             overlap=self.inference.overlap,
             mode="gaussian",
         )
+        return cast(torch.Tensor, found)
 
     def _forward(self, images: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         with self.autocast():

@@ -33,9 +33,9 @@ from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared
 from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched, voxels_of
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
-from slem_app.prompts import Click, Mask, Prompts, Scribble, channel_count, encode, map_value
+from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume
 
@@ -236,7 +236,7 @@ class Refiner:
                     for entry in members:
                         boxes.append(self._follow(array, prepared, sight, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
-            boxes.append(self._keep_inside(array, prompts, prepared.reference))
+            boxes.append(self._keep_inside(array, prompts.box, prepared.reference))
         prediction = replace(result.prediction, array=array, timings=timings, notes=notes)
         return Result(prediction, result.probabilities, prompts, _union(boxes))
 
@@ -490,10 +490,10 @@ class Refiner:
                 free = np.maximum(free - theirs, 0)
         return free, held
 
-    def _keep_inside(self, array: np.ndarray, prompts: Prompts, reference: Grid) -> Box3:
+    def _keep_inside(self, array: np.ndarray, box: Box, reference: Grid) -> Box3:
         """Take away what lies outside the box (`array` is changed in place)."""
-        limited = [label.value for label in self.card.labels.labels if prompts.box.limits(label.name)]
-        outside = np.isin(array, limited) & ~prompts.box.inside(reference)
+        limited = [label.value for label in self.card.labels.labels if box.limits(label.name)]
+        outside = np.isin(array, limited) & ~box.inside(reference)
         array[outside] = 0
         return bounding_box(outside)
 
@@ -501,7 +501,8 @@ class Refiner:
 def _ball(grid: Grid, click: Click, mm: float) -> Box3:
     """A box of `grid` that holds all within `mm` of a click on it."""
     more = np.ceil(mm / grid.spacing).astype(int) + 1
-    return tuple(slice(max(0, v - m), v + m + 1) for v, m in zip(click.voxel(grid), more))
+    voxel = np.floor(grid.to_index(np.array(click.world)) + 0.5).astype(int)
+    return triple(slice(max(0, int(v - m)), int(v + m) + 1) for v, m in zip(voxel, more))
 
 
 def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
@@ -555,11 +556,11 @@ def _grown(box: Box3 | None, voxels: np.ndarray, ball: float, grid: Grid) -> Box
     if box is not None:
         low, high = np.minimum(low, [s.start for s in box]), np.maximum(high, [s.stop for s in box])
     low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high))
+    return triple(slice(int(a), int(b)) for a, b in zip(low, high))
 
 
 def _union(boxes: Sequence[Box3]) -> Box3:
     real = [b for b in boxes if all(s.stop > s.start for s in b)]
     if not real:
         return (slice(0, 0),) * 3
-    return tuple(slice(min(b[a].start for b in real), max(b[a].stop for b in real)) for a in range(3))
+    return triple(slice(min(b[a].start for b in real), max(b[a].stop for b in real)) for a in range(3))

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from slem_app.labels import LabelSet
 from slem_app.prompts import Click, Scribble, map_value
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box, resample
 
 __all__ = ["Box3", "View", "ViewSettings", "covering", "groups", "moved", "view"]
@@ -60,12 +60,12 @@ class View:
 
     def part(self, low: np.ndarray, high: np.ndarray) -> View:
         """The part from its voxel `low` up to `high`."""
-        box = tuple(slice(int(s.start + a), int(s.start + b)) for s, a, b in zip(self.box, low, high))
+        box = triple(slice(int(s.start + a), int(s.start + b)) for s, a, b in zip(self.box, low, high))
         return View(box, self.grid.crop(tuple(low), tuple(high - low)))
 
     def within(self, whole: View) -> Box3:
         """Its box as seen from a view that holds it."""
-        return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(self.box, whole.box))
+        return triple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(self.box, whole.box))
 
 
 def groups(entries: Sequence[Click | Scribble], widest: float) -> list[list[Click | Scribble]]:
@@ -131,7 +131,7 @@ def view(
     edge = np.minimum(size // 4, (size - (index.max(axis=0) - index.min(axis=0) + 1)) // 2).clip(0)
     start = np.clip(start, index.max(axis=0) + 1 + edge - size, index.min(axis=0) - edge)
     start = _clamped(start, size, np.array(grid.shape)) // stride * stride
-    box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, size))
+    box = triple(slice(int(a), int(a + n)) for a, n in zip(start, size))
     return View(box, grid.crop(tuple(start), tuple(size)))
 
 
@@ -140,7 +140,7 @@ def moved(array: np.ndarray, source: Grid, target: Grid, order: int, fill: float
     box = covering(target, source, 1)
     if box is None:
         return np.full(target.shape, fill, dtype=array.dtype if order == 0 else np.float32)
-    part = source.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
+    part = source.crop(triple(s.start for s in box), triple(s.stop - s.start for s in box))
     return resample(array[box], part, target, order, fill)
 
 
@@ -154,7 +154,7 @@ def covering(part: Grid, whole: Grid, more: int = 0) -> Box3 | None:
     index = whole.to_index(part.to_world(corners))
     low = np.maximum(np.floor(index.min(axis=0)).astype(int) - more, 0)
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1 + more, whole.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high)) if (low < high).all() else None
+    return triple(slice(int(a), int(b)) for a, b in zip(low, high)) if (low < high).all() else None
 
 
 def _clamped(start: np.ndarray, size: np.ndarray, shape: np.ndarray) -> np.ndarray:

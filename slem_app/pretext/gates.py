@@ -99,10 +99,10 @@ def _draw(
         )
         words_.append(made.word)
         present.append(seen.present)
-    words_ = torch.from_numpy(np.stack(words_))
+    named = torch.from_numpy(np.stack(words_))
     return (
         torch.tensor(np.array(features), dtype=torch.float32),
-        words_,
-        words_,
+        named,
+        named,
         torch.from_numpy(np.stack(present)),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -120,7 +121,7 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
         raise BadSetting(f"{name}: missing key {', '.join(map(repr, missing))}")
     kind = task_class(table["task"])
 
-    def built(what: type, default: object, key: str) -> object:
+    def built(what: type, default: object, key: str) -> Any:
         return from_table(
             what, merge(to_table(default), table.get(key) or {}, f"{name}: {key}"), f"{name}: {key}"
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -186,7 +187,8 @@ def measure(
             }.items():
                 sums.setdefault(name, []).append(values.cpu())
             more = task.confusion(outputs, targets)
-            confusion = more if confusion is None else confusion + more
+            if more is not None:
+                confusion = more if confusion is None else confusion + more
     network.train(training)
     return Measured(
         {name: float(torch.cat(values).mean()) for name, values in sums.items()},
@@ -201,7 +203,7 @@ def load_network(recipe: Recipe, folder: Path, device: str = "cpu") -> PretextNe
     average.load_state_dict(
         torch.load(Path(folder) / "checkpoint.pt", map_location=device, weights_only=True)["average"]
     )
-    return average.module.to(device).eval()
+    return cast(PretextNetwork, average.module.to(device).eval())
 
 
 class _HeldOut:
@@ -211,7 +213,8 @@ class _HeldOut:
         self, recipe: Recipe, cache: CaseCache, ids: Sequence[str], folder: Path, device: str
     ) -> None:
         self.recipe, self.cache, self.ids, self.device = recipe, cache, ids, device
-        self.path, self.curve = folder / "measured.csv", None
+        self.path = folder / "measured.csv"
+        self.curve: Curve | None = None
 
     def __call__(self, step: int, network: nn.Module) -> None:
         figures = measure(network, self.recipe, self.cache, self.ids, self.device).figures

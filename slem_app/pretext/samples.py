@@ -89,7 +89,7 @@ class Samples(Dataset):
             _keep(path, sample)
         with np.load(path) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-        parts = {"inputs": {}, "targets": {}}
+        parts: dict[str, dict[str, torch.Tensor]] = {"inputs": {}, "targets": {}}
         for name, array in arrays.items():
             part, _, stem = name.partition("/")
             parts[part][stem] = array.float() if array.dtype == torch.float16 else array
@@ -134,7 +134,7 @@ def usable(
             continue
         good.append(case_id)
         seen = case.present if seen is None else seen | case.present
-    if not good:
+    if seen is None:
         some = "; ".join(f"{case}: {why}" for case, why in list(skipped.items())[:3])
         raise BadStudy(
             f"none of {len(skipped)} cases can be used for {task.name} ({some or 'the list is empty'})"
@@ -157,7 +157,9 @@ def annotate(
         place = _place(cache, case_id, task)
         if not place.exists():
             new = place.with_name(f".{place.name}.{os.getpid()}.npy")
-            np.save(new, task.annotate(cache.load(case_id)))
+            made = task.annotate(cache.load(case_id))
+            assert made is not None, f"{task.name} annotates"
+            np.save(new, made)
             os.replace(new, place)
         if seen is not None:
             seen(case_id)

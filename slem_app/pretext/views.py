@@ -14,6 +14,7 @@ from slem_app.pretext.blocks import middle
 from slem_app.pretext.task import View
 from slem_app.training.affine import draw_affine, warp
 from slem_app.training.window import cut
+from slem_app.types import triple
 from slem_app.volumes.cache import CachedCase
 
 __all__ = ["ViewSettings", "make_view"]
@@ -77,7 +78,7 @@ def make_view(
     return View(
         np.ascontiguousarray(both[0]),
         case.present.copy(),
-        tuple(float(s) for s in case.grid.spacing),
+        triple(float(s) for s in case.grid.spacing),
         np.ascontiguousarray(both[1][0]).astype(np.int32) if notes is not None else None,
     )
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class Scribble:
                 f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out"
             )
         part.setflags(write=False)
-        return cls(label, part, grid.crop(triple(s.start for s in box), part.shape))
+        return cls(label, part, grid.crop(triple(s.start for s in box), triple(part.shape)))
 
     @cached_property
     def digest(self) -> str:
@@ -385,14 +386,18 @@ def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:
         BadPrompt: anything else, e.g. NaN.
     """
     values = list(index) if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str) else []
-    if len(values) != 3 or any(
-        isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v) or v != int(v) for v in values
-    ):
+    if len(values) != 3 or not all(_is_whole(value) for value in values):
         raise BadPrompt(
             f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of "
             f"{_size(grid)} voxels"
         )
     return triple(int(v) for v in values)
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return math.isfinite(value) and value == int(value)  # type: ignore[call-overload]  # Real has no __int__
 
 
 def _size(grid: Grid) -> str:

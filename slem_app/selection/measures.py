@@ -17,7 +17,7 @@ import torch
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor
 from slem_app.regions import decide
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Prepared
 
@@ -202,7 +202,7 @@ def _features(predictor: Predictor, prepared: Prepared, likely: np.ndarray) -> n
 def _window(likely: np.ndarray, most: int, window: tuple[int, int, int]) -> tuple[slice, slice, slice]:
     """All of a volume of up to `most` voxels, else a window around what is likely foreground."""
     if likely.size <= most:
-        return tuple(slice(0, n) for n in likely.shape)
+        return triple(slice(0, n) for n in likely.shape)
     centre = [
         np.average(np.arange(n), weights=likely.sum(axis=tuple(a for a in range(3) if a != axis)) + 1e-9)
         for axis, n in enumerate(likely.shape)
@@ -212,4 +212,4 @@ def _window(likely: np.ndarray, most: int, window: tuple[int, int, int]) -> tupl
         int(np.clip(round(c - size / 2), 0, n - size))
         for c, size, n in zip(centre, sizes, likely.shape, strict=True)
     ]
-    return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+    return triple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))

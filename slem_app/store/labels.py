@@ -74,7 +74,9 @@ class LabelStore:
         self.root = root
         self.changes = 0  # labels that came and went by this object; other processes' are not known
 
-    def save(self, case: str, tag: str, write: Callable[[Path], None], meta: Mapping[str, object]) -> Version:
+    def save(
+        self, case: str, tag: str, write: Callable[[Path], object], meta: Mapping[str, object]
+    ) -> Version:
         """Add a version.
 
         Args:

@@ -28,10 +28,10 @@ def is_bids(root: Path) -> bool:
 def _sessions(subject: Path) -> list[tuple[str, ...]]:
     """Folder names from the subject to the parent of each `anat`: () or ('ses-1',)."""
     folders = visible_folders(subject)[0]
-    with_anat = [
+    with_anat: list[tuple[str, ...]] = [
         (name,) for name in folders if name.startswith("ses-") and (subject / name / "anat").is_dir()
     ]
-    return [()] * ("anat" in folders) + with_anat
+    return [(), *with_anat] if "anat" in folders else with_anat
 
 
 class BidsSource(StudySource):

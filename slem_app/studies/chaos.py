@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from slem_app.errors import BadVolume
@@ -111,7 +111,7 @@ def _slices(path: Path) -> list[Header]:
         return []
 
 
-def _series(words: list[str], slices: list[Header]) -> Series:
+def _series(words: list[str], slices: Sequence[Header]) -> Series:
     ordered = in_order(slices)
     paths = tuple(dict.fromkeys(part["path"] for part in ordered))
     return Series.described(plain_id("_".join(words)), " ".join(words), summary(ordered), paths, ordered)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from slem_app.errors import BadStudy
 from slem_app.studies.folders import visible_folders
@@ -22,7 +23,7 @@ IMAGES = ("imagesTr", "imagesTs", "imagesVal")
 NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 
-def description(root: Path) -> Mapping[str, object]:
+def description(root: Path) -> Mapping[str, Any]:
     """The content of dataset.json.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
@@ -55,11 +55,12 @@ def read_file(
     name = source.name if isinstance(source, Path) else "the file"
     clock = Clock(name)
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-        stream = _Elements(_inflated(file, clock), clock)
+        stream = cast(BinaryIO, _Elements(_inflated(file, clock), clock))
         last = until if pixels else min(until, LAST_BEFORE_PIXELS)
         dataset = read_partial(stream, lambda tag, *_: tag > last, specific_tags=list(tags) or None)
         end = stream.tell()
-    dataset.filename = str(source) if isinstance(source, Path) else None  # else copies of it warn
+    # copies of it would warn of any other value
+    dataset.filename = str(source) if isinstance(source, Path) else None  # type: ignore[assignment]
     for raw in dataset.values():
         if getattr(raw, "VR", None) in SEQUENCES and _length(raw.value) > NESTED:
             raise TooLarge(

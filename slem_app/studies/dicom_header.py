@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset, config
@@ -43,7 +44,7 @@ __all__ = [
     "summary",
 ]
 
-Header = Mapping[str, object]
+Header = Mapping[str, Any]
 """Fields of one slice by DICOM keyword, plus 'path', 'frame' (index in the file) and 'pixels_at' (where in
 the file the pixels begin).
 """
@@ -193,7 +194,7 @@ def read_slices(path: Path) -> list[Header]:
         ) from error
 
 
-def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> list[Header]:
+def json_slices(attributes: Mapping[str, Mapping[str, Any]], path: Path) -> list[Header]:
     """As `read_slices`, from a header in the DICOM JSON model (PS3.18 annex F), as a PACS hands it out.
 
     Args:
@@ -213,7 +214,7 @@ def json_slices(attributes: Mapping[str, Mapping[str, object]], path: Path) -> l
         ) from error
 
 
-def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
+def _without_bulk(element: Mapping[str, Any]) -> Mapping[str, Any]:
     """An element without what lies elsewhere or is binary, in sequences too: no field that is wanted is."""
     values = element.get("Value")
     if element.get("vr") != "SQ" or not isinstance(values, list):
@@ -224,9 +225,9 @@ def _without_bulk(element: Mapping[str, object]) -> Mapping[str, object]:
     }
 
 
-def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
+def _slices(dataset: Dataset, about: Mapping[str, Any]) -> list[Header]:
     """The fields of a header's slice, or of each of its frames, with those `about` its file."""
-    base = _fields(dataset) | about | {"frame": 0}
+    base = _fields(dataset) | dict(about) | {"frame": 0}
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     shared = (dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),))[0]
     return [base | _nested(shared) | _nested(frame) | {"frame": k} for k, frame in enumerate(frames)] or [
@@ -234,7 +235,7 @@ def _slices(dataset: Dataset, about: Mapping[str, object]) -> list[Header]:
     ]
 
 
-def _fields(dataset: Dataset) -> dict[str, object]:
+def _fields(dataset: Dataset) -> dict[str, Any]:
     """The wanted fields that are there and not empty; a number that is none counts as not there."""
     values = ((WANTED[tag], dataset[tag].value) for tag in dataset.keys() & WANTED.keys())
     found = {key: plain(value) for key, value in values if value not in (None, "")}
@@ -245,7 +246,7 @@ def _fields(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _number(key: str, value: object) -> object:
+def _number(key: str, value: Any) -> Any:
     """The value as it is, where the field is a number as one; None if it is none, or not as many as the field
     has.
     """
@@ -267,9 +268,9 @@ def _number(key: str, value: object) -> object:
     return tuple(numbers) if several else int(numbers[0]) if key in WHOLE else numbers[0]
 
 
-def _nested(group: Dataset) -> dict[str, object]:
+def _nested(group: Dataset) -> dict[str, Any]:
     """The wanted fields of one functional group, whichever macro they are in."""
-    fields: dict[str, object] = {}
+    fields: dict[str, Any] = {}
     for element in group:
         for item in element.value if element.VR == "SQ" else ():
             fields |= _fields(item)
@@ -343,8 +344,9 @@ def grid(slices: Sequence[Header], what: str) -> Grid:
         BadVolume: no geometry, several orientations or sizes, two slices in one place, a missing slice, a
             truncated file.
     """
-    places = [position(part) for part in slices]
-    if None in places or any(len(part.get("PixelSpacing", ())) != 2 for part in slices):
+    found = [position(part) for part in slices]
+    places = [place for place in found if place is not None]
+    if len(places) < len(found) or any(len(part.get("PixelSpacing", ())) != 2 for part in slices):
         raise BadVolume(
             f"{what} is not a volume: a file without ImagePositionPatient, ImageOrientationPatient or "
             f"PixelSpacing (a screenshot?)"

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,21 +146,19 @@ def keyword(name: str) -> str:
         >>> keyword("00100020")
         'PatientID'
     """
-    try:
-        return (
-            name
-            if tag_for_keyword(name) is not None
-            else dictionary_keyword(Tag(int(DIGITS.fullmatch(name)[0], 16)))
-        )
-    except (KeyError, TypeError) as error:
-        raise BadSetting(
-            f"DICOM has no attribute {name!r}: name it by its keyword (PatientID) or eight digits (00100020)"
-        ) from error
+    if tag_for_keyword(name) is not None:
+        return name
+    if DIGITS.fullmatch(name):
+        with suppress(KeyError):
+            return dictionary_keyword(Tag(int(name, 16)))
+    raise BadSetting(
+        f"DICOM has no attribute {name!r}: name it by its keyword (PatientID) or eight digits (00100020)"
+    )
 
 
 def value_kind(name: str) -> str:
     """The value representation of an attribute, by keyword."""
-    return dictionary_VR(tag_for_keyword(name))
+    return dictionary_VR(Tag(name))
 
 
 def selected(attributes: Attributes, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:

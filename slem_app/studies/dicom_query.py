@@ -107,7 +107,7 @@ class Query:
 
     def page(self, found: Iterator[Attributes]) -> list[Attributes]:
         """The part of what was found that was asked for."""
-        chosen = []
+        chosen: list[Attributes] = []
         for index, one in enumerate(found):
             if self.limit is not None and len(chosen) >= self.limit:
                 break

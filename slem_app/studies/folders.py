@@ -23,7 +23,8 @@ def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
     """(names of the subfolders, names of the files) of a folder, without hidden ones; ([], []) where there is
     none or it may not be read.
     """
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

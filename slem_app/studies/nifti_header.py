@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
@@ -21,7 +21,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from slem_app.errors import BadVolume, NotFound
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.unpack import PIECE, Clock, gunzip
 
 __all__ = ["ENDINGS", "NiftiHeader", "grid", "is_nifti", "sidecar", "stem"]
@@ -134,7 +134,7 @@ class NiftiHeader:
                 f"{self.path} has shape {self.shape}: channel {channel}, named in dataset.json, does not "
                 f"exist"
             )
-        return Grid(self.shape[:3], self.affine)
+        return Grid(triple(self.shape[:3]), self.affine)
 
 
 def grid(path: Path, channel: int | None = None) -> Grid:
@@ -200,7 +200,7 @@ def _check_size(header: NiftiHeader) -> None:
     )
 
 
-def sidecar(path: Path) -> Mapping[str, object]:
+def sidecar(path: Path) -> Mapping[str, Any]:
     """Fields of the JSON file of the same name, as dcm2niix and BIDS write it, by DICOM keyword and with
     times in ms; {} without one.
     """

@@ -225,7 +225,7 @@ class Pacs:
                     text(one, "00080018")
                 ):
                     raise _Incomplete("headers of another series")
-            return found
+            return list(found)
 
         return self._ask(f"the headers of series {series}", ask)
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from slem_app.errors import BadVolume, NotFound
 from slem_app.studies import dicom_header, nifti_header
@@ -64,7 +64,7 @@ class Series:
         cls,
         id: str,
         name: str,
-        header: Mapping[str, object],
+        header: Mapping[str, Any],
         paths: tuple[Path, ...] = (),
         slices: tuple[dicom_header.Header, ...] = (),
         origin: Origin | None = None,
@@ -75,7 +75,7 @@ class Series:
         can hold thousands of series.
         """
         series = cls(id, paths, "dicom", name, origin=origin)
-        known: dict[str, object] = {"header": dict(header)}
+        known: dict[str, Any] = {"header": dict(header)}
         if slices:
             known["frames"] = tuple((part["path"], part["frame"]) for part in slices)
             try:
@@ -104,7 +104,7 @@ class Series:
         )
 
     @cached_property
-    def header(self) -> Mapping[str, object]:
+    def header(self) -> Mapping[str, Any]:
         """Header fields by their DICOM keywords, times in ms; of a NIfTI file those of the JSON file beside
         it, if there is one.
 

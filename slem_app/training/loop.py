@@ -13,16 +13,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from slem_app.errors import BadSetting, SlemError
+from slem_app.network import channels_last
 from slem_app.training.ranks import first_says, mean_of_all, ranks
 from slem_app.training.schedule import averaging, parameter_groups, rate_at
 from slem_app.training.state import Curve, State
@@ -53,15 +54,32 @@ class Numbered(Protocol):
 class Plan(Protocol):
     """What the loop reads from a run's settings."""
 
-    steps: int
-    batch: int
-    rate: float
-    weight_decay: float
-    warmup: float
-    average: float
-    clip: float
-    seed: int
-    save_every: int
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+    @property
+    def warmup(self) -> float: ...
+
+    @property
+    def average(self) -> float: ...
+
+    @property
+    def clip(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def save_every(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ def fit(
     if plan.batch % world:
         raise BadSetting(f"batch {plan.batch} does not split evenly among {world} processes")
     torch.manual_seed(plan.seed)
-    losses.to(device, memory_format=torch.channels_last_3d).train()
+    channels_last(losses, device).train()
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(plan.average))
     optimizer = torch.optim.AdamW(
         parameter_groups(network, plan.weight_decay, factor), lr=plan.rate, betas=(0.9, 0.99)
@@ -205,7 +223,9 @@ def _loader(
     samples: Numbered, plan: Plan, step: int, rank: int, world: int, workers: int, device: str
 ) -> DataLoader:
     """Batches of this process from `step` on: samples n with n % world == rank."""
-    mine = Subset(samples, range(step * plan.batch + rank, plan.steps * plan.batch, world))
+    mine: Subset[Any] = Subset(
+        cast(Dataset[Any], samples), range(step * plan.batch + rank, plan.steps * plan.batch, world)
+    )
     return DataLoader(
         mine,
         batch_size=plan.batch // world,

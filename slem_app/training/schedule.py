@@ -26,13 +26,16 @@ def rate_at(step: int, steps: int, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def averaging(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
+
+def averaging(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
     """Exponential moving average that follows closely at first: min(decay, (1 + n) / (10 + n)). For
     AveragedModel's `multi_avg_fn`: all at once.
     """
 
     @torch.no_grad()
-    def average(means: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor | int) -> None:
+    def average(means: Tensors, now: Tensors, count: torch.Tensor | int) -> None:
         torch._foreach_lerp_(means, now, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
 
     return average

@@ -33,11 +33,11 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
     """
     grid = series.grid
     array = np.empty(grid.shape, dtype=np.float32)
-    opened: tuple[Path | None, np.ndarray | None] = (None, None)
+    opened: Path | None = None
+    frames = np.empty(0)
     for k, (path, frame) in enumerate(series.frames):
-        if opened[0] != path:  # a multi-frame file is decoded once
-            opened = (path, _frames(path, series.name))
-        frames = opened[1]
+        if opened != path:  # a multi-frame file is decoded once
+            opened, frames = path, _frames(path, series.name)
         if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
             raise BadVolume(
                 f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where "

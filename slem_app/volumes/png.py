@@ -35,9 +35,11 @@ def read_png(series: Series) -> tuple[np.ndarray, Grid]:
         BadLabel: a slice without a file, a file without a slice, or one of another size.
         BadVolume: a file that cannot be read or is in colour, or a series that makes no volume.
     """
+    if series.on is None:
+        raise BadVolume(f"{series.id}: PNG files without the series that they are drawn on")
     grid, slices = series.on.grid, [path for path, _ in series.on.frames]
     array = np.zeros(grid.shape, dtype=np.float32)
-    for k, path in enumerate(_in_order(series, slices)):
+    for k, path in enumerate(_in_order(series, series.on.name, slices)):
         plane = _plane(path, series.id)
         if plane.shape != (grid.shape[1], grid.shape[0]):
             raise BadLabel(
@@ -50,8 +52,8 @@ def read_png(series: Series) -> tuple[np.ndarray, Grid]:
     return array, grid
 
 
-def _in_order(series: Series, slices: Sequence[Path]) -> list[Path]:
-    """The file of every slice.
+def _in_order(series: Series, drawn_on: str, slices: Sequence[Path]) -> list[Path]:
+    """The file of every slice of the series called `drawn_on`.
 
     Raises:
         BadLabel: not one file a slice.
@@ -73,7 +75,7 @@ def _in_order(series: Series, slices: Sequence[Path]) -> list[Path]:
     if len(series.paths) != len(slices):
         raise BadLabel(
             f"{series.id}: {len(series.paths)} PNG files for the {len(slices)} slices of "
-            f"{series.on.name}, and their names do not tell which is which: "
+            f"{drawn_on}, and their names do not tell which is which: "
             "name each as its slice's DICOM file, or give one a slice"
         )
     order = {path: place for place, path in enumerate(sorted(slices, key=_number))}

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from slem_app.errors import BadWeights, NotFound, StorageFailed
-from slem_app.network import Segmenter, build
+from slem_app.network import Segmenter, build, channels_last
 from slem_app.weights.card import CARD_FILE, Card, card_text, load_card
 from slem_app.weights.editor import EditorModel, load_editor
 from slem_app.weights.files import check_fits, half, read_weights, shelves, write_file
@@ -89,9 +89,8 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     network = build(card.network)
     check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)  # copies into single precision
-    network = network.to(device=device, memory_format=torch.channels_last_3d)
     editor = load_editor(card.editor, device) if card.editor else None
-    return Model(card, network.eval().requires_grad_(False), folder, editor)
+    return Model(card, channels_last(network, device).eval().requires_grad_(False), folder, editor)
 
 
 def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.phantom.head import Waves
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Volume
 
@@ -54,7 +54,7 @@ def thick(image: np.ndarray, grid: Grid, axis: int, thickness: float) -> Volume:
     affine = grid.affine.copy()
     affine[:3, axis] *= step
     affine[:3, 3] += grid.affine[:3, axis] * (step - 1) / 2
-    shape = tuple(count if a == axis else n for a, n in enumerate(image.shape))
+    shape = triple(count if a == axis else n for a, n in enumerate(image.shape))
     target = Grid(shape, affine)
     return Volume(resample(smooth, grid, target, order=1), target)
 
@@ -76,7 +76,7 @@ def acquire(image: np.ndarray, grid: Grid, how: Acquisition, rng: np.random.Gene
     volume = Volume(signal, grid) if how.axis is None else thick(signal, grid, how.axis, how.thickness)
     volume = _cut(volume, how.cut)
     array = volume.array ** np.float32(how.gamma)
-    shape = array.shape
+    shape = triple(array.shape)
     real = array + np.float32(how.noise) * rng.standard_normal(shape, dtype=np.float32)
     other = np.float32(how.noise) * rng.standard_normal(shape, dtype=np.float32)
     array = np.sqrt(real**2 + other**2) * np.float32(how.gain)
@@ -88,5 +88,5 @@ def _cut(volume: Volume, cut: tuple[tuple[float, float], ...]) -> Volume:
     start = [int(low * n) for (low, _), n in zip(cut, shape, strict=True)]
     stop = [n - int(high * n) for (_, high), n in zip(cut, shape, strict=True)]
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    size = tuple(b - a for a, b in zip(start, stop, strict=True))
-    return Volume(volume.array[box], volume.grid.crop(tuple(start), size))
+    size = triple(b - a for a, b in zip(start, stop, strict=True))
+    return Volume(volume.array[box], volume.grid.crop(triple(start), size))

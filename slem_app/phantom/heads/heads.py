@@ -18,7 +18,7 @@ from slem_app.phantom.heads.acquire import Acquisition, acquire
 from slem_app.phantom.heads.contrast import PARTS, SEQUENCES, signals
 from slem_app.phantom.heads.maps import HeadMap
 from slem_app.phantom.heads.tumours import TRUTH_OF, Shape, grown, place
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.prepare import Volume
 
 __all__ = ["HeadSettings", "SyntheticHead", "make_head", "stream", "write_head"]
@@ -108,7 +108,8 @@ def make_head(
     tissues = (*head.tissues, *PARTS)
     codes = np.where(parts > 0, len(head.tissues) - 1 + parts, codes)
     keep = _cut_out(brain, settings, rng) if rng.random() < settings.stripped else None
-    images, moves = {}, {}
+    images: dict[str, Volume] = {}
+    moves: dict[str, np.ndarray] = {}
     for sequence in settings.sequences:
         plausible = sequence in SEQUENCES and rng.random() >= settings.random_contrast
         signal = _signal(codes, signals(rng, tissues, sequence if plausible else None), settings, rng)
@@ -128,8 +129,8 @@ def _posed(
     linear = rotation(rng.uniform(-settings.pose, settings.pose, 3)) @ np.diag(rng.uniform(0.88, 1.12, 3))
     linear = linear @ (np.eye(3) + np.triu(rng.uniform(-0.05, 0.05, (3, 3)), 1))
     if rng.random() < 0.5:
-        linear[:, 0] *= -1
-    shape = tuple(round(mm / settings.spacing) for mm in settings.field)
+        linear[:, 0] = -linear[:, 0]
+    shape = triple(round(mm / settings.spacing) for mm in settings.field)
     affine = np.diag([settings.spacing] * 3 + [1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2) + rng.uniform(-12, 12, 3)
     fields = [waves(rng, 12, 70, 180) for _ in range(3)]
@@ -189,7 +190,7 @@ def _acquisition(settings: HeadSettings, rng: np.random.Generator, first: bool) 
         axis=axis,
         thickness=float(rng.uniform(*settings.thickness)),
         move=move,
-        cut=tuple((float(low), float(high)) for low, high in cut),
+        cut=triple((float(low), float(high)) for low, high in cut),
         bias=waves(rng, 6, 120, 400),
         bias_depth=float(rng.uniform(0.0, 0.3)),
         gamma=float(np.exp(rng.normal(0, 0.12))),

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.errors import BadVolume, NotFound
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["TISSUE_OF", "HeadMap", "label_maps", "read_map"]
@@ -115,7 +115,7 @@ def _with_fat(labels: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Soft tissue near the outside of the head becomes fat, as of the scalp."""
     head = ndimage.binary_fill_holes(ndimage.binary_closing(labels[::2, ::2, ::2] > 0, iterations=3))
     depth = ndimage.distance_transform_edt(np.pad(head, 1), sampling=2 * spacing)[1:-1, 1:-1, 1:-1]
-    near = _doubled(depth < FAT_DEPTH, labels.shape)
+    near = _doubled(depth < FAT_DEPTH, triple(labels.shape))
     return np.where((labels == 507) & near, FAT, labels)
 
 
@@ -134,7 +134,7 @@ def _brain(codes: np.ndarray, tissues: tuple[str, ...], grid: Grid, name: str) -
     part, allowed = solid[box], (solid | fluid)[box]
     radius = GAP / float(grid.spacing.mean()) / 2  # closed at half the resolution: much faster
     wide = ndimage.distance_transform_edt(~np.pad(part[::2, ::2, ::2], 4)) <= radius
-    closed = _doubled(ndimage.distance_transform_edt(wide)[4:-4, 4:-4, 4:-4] > radius, part.shape)
+    closed = _doubled(ndimage.distance_transform_edt(wide)[4:-4, 4:-4, 4:-4] > radius, triple(part.shape))
     filled = ndimage.binary_fill_holes(part | (closed & allowed))
     parts, count = ndimage.label(filled)
     if count > 1:

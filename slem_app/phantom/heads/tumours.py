@@ -9,7 +9,7 @@ import numpy as np
 
 from slem_app.phantom.head import rotation, waves
 from slem_app.phantom.heads.contrast import PARTS
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["KINDS", "TRUTH_OF", "Shape", "grown", "place", "real_shape"]
@@ -120,7 +120,7 @@ def place(
     turn = rotation(rng.uniform(-180, 180, 3)) * rng.choice([-1.0, 1.0], 3) * rng.uniform(0.8, 1.2)
     half_mm = 0.5 * np.linalg.norm(np.array(shape.parts.shape) * shape.spacing) * 1.2
     half = np.ceil(half_mm / spacing).astype(int)
-    box = tuple(
+    box = triple(
         slice(max(0, c - h), min(n, c + h + 1)) for c, h, n in zip(centre, half, allowed.shape, strict=True)
     )
     steps = np.meshgrid(

@@ -27,6 +27,7 @@ from slem_app.pretext.blocks import coverage, too_small
 from slem_app.pretext.heads import TileHead
 from slem_app.pretext.task import Sample, Task, View
 from slem_app.pretext.tiles import assemble, far_orders, split, tile_cells
+from slem_app.types import triple
 
 __all__ = ["Jigen"]
 
@@ -83,7 +84,7 @@ class Jigen(Task):
         return far_orders(self.tiles, self.orders).tolist()
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
-        shape = view.images.shape[1:]
+        shape = triple(view.images.shape[1:])
         sequence = rng.choice(np.flatnonzero(view.present))
         table = far_orders(self.tiles, self.orders)
         label = 0 if rng.random() < self.ordered else int(rng.integers(1, len(table)))

@@ -25,6 +25,7 @@ from slem_app.pretext.blocks import coverage, too_small
 from slem_app.pretext.heads import TileHead
 from slem_app.pretext.task import Sample, Task, View
 from slem_app.pretext.tiles import assemble, split, tile_cells
+from slem_app.types import triple
 
 __all__ = ["MultimodalPuzzle", "sinkhorn"]
 
@@ -82,7 +83,7 @@ class MultimodalPuzzle(Task):
         return too_small(shape, self.grid, "tiles")
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
-        shape = view.images.shape[1:]
+        shape = triple(view.images.shape[1:])
         sources = rng.choice(np.flatnonzero(view.present), size=self.tiles)
         truth = np.stack([split(view.images[s], self.grid)[t] for t, s in enumerate(sources)])  # P*
         order = rng.permutation(self.tiles)  # place p of the puzzle shows tile order[p]

@@ -189,10 +189,9 @@ class Slem(Task):
         if self.labels == "all":
             return log.argmax(dim=2)
         named = torch.zeros(log.shape[:2], dtype=torch.long, device=log.device)
-        for rows, table in self._tables(targets["present"]):
-            named[rows] = torch.from_numpy(table.copy()).to(log.device)[
-                word_scores(log[rows], table).argmax(dim=1)
-            ]
+        for rows, known in self._tables(targets["present"]):
+            best = word_scores(log[rows], known).argmax(dim=1)
+            named[rows] = torch.from_numpy(known.copy()).to(log.device)[best]
         return named
 
     def confusion(
@@ -254,6 +253,7 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
             best = (least, word, edges)
         if least >= task.least_tissue:
             break
+    assert best is not None, "there is at least one try"
     _, word, edges = best
     cells = gapped_cells(view.images.shape[1:], box, edges, task, rng)
     image = np.zeros(view.images.shape[1:], dtype=np.float32)

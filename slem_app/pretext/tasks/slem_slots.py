@@ -152,6 +152,7 @@ def exchange(view: View, rng: np.random.Generator, task: SlemSlots) -> Exchange:
             best = (least, edges)
         if least >= task.slem.least_tissue:
             break
+    assert best is not None, "there is at least one try"
     edges = best[1]
     shifts = rng.integers(1, len(there), task.slem.blocks)
     shifts[rng.random(task.slem.blocks) < task.unchanged] = 0

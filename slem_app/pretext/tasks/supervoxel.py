@@ -105,6 +105,7 @@ class Supervoxel(Task):
         return supervoxels(images[by], (images != 0).any(axis=0), self.count, self.compactness)
 
     def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+        assert view.notes is not None, "made by `annotate`"
         numbers = np.unique(view.notes)
         numbers = numbers[numbers > 0]
         hole = np.isin(view.notes, rng.choice(numbers, size=min(self.holes, len(numbers)), replace=False))
