@@ -7,27 +7,28 @@ import lib.configs
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_names
 
-from slem_app.serving.server import DESCRIPTION, NAME, Serving
+from slem_app.serving.monai import adapters, application
+from slem_app.serving.server import DESCRIPTION, NAME
 
 
 class SlemLabel(MONAILabelApp):
     """SLeM Label: segmentation of cases of several sequences."""
 
     def __init__(self, app_dir, studies, conf):
-        self.serving = Serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
+        self.serving = application.open_serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
         super().__init__(app_dir, studies, conf, name=NAME, description=DESCRIPTION)
 
     def init_datastore(self):
         return self.serving.datastore
 
     def init_infers(self):
-        return self.serving.tasks
+        return adapters.infer_tasks(self.serving)
 
     def init_trainers(self):
-        return self.serving.trainers
+        return adapters.trainers(self.serving)
 
     def init_strategies(self):
-        return self.serving.strategies()
+        return adapters.strategies(self.serving.chooser)
 
     def infer(self, request, datastore=None):
         return self.serving.infer(request)
@@ -50,4 +51,4 @@ class SlemLabel(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
-        self.serving.install(self)
+        application.install(self.serving, self)

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
-from monailabel.interfaces.utils.app import app_instance
 from starlette.applications import Starlette
 
-from slem_app.serving.http.application import Everything, build
+from slem_app.serving.http.application import Everything
+from slem_app.serving.monai.application import start
 from slem_app.serving.shutdown import end_by_signal
 
 __all__ = ["app"]
@@ -37,10 +37,7 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     sys.setswitchinterval(SWITCH)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     end_by_signal()
-    instance = app_instance()
-    instance.server_mode(True)
-    instance.on_init_complete()
-    outer.router.routes.append(Everything(build(instance.serving, instance)))
+    outer.router.routes.append(Everything(start()))
     yield
 
 

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from starlette.exceptions import HTTPException
 
 from slem_app.errors import BadSetting, SlemError
 
-__all__ = ["answer", "install"]
+__all__ = ["answer", "install", "reply"]
 
 logger = logging.getLogger(__name__)
 
-OF_MONAI_LABEL = {
-    MONAILabelError.INVALID_INPUT: 400,
-    MONAILabelError.APP_INIT_ERROR: 404,
-    MONAILabelError.APP_ERROR: 404,
-}
 AGAIN = {503: {"Retry-After": "60"}}  # headers by status
 PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method {method}"}
 
@@ -34,7 +29,6 @@ PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method 
 def install(app: FastAPI) -> None:
     """Register the handlers at `app`, which has not started yet."""
     app.add_exception_handler(SlemError, _ours)
-    app.add_exception_handler(MONAILabelException, _monai_label)
     app.add_exception_handler(json.JSONDecodeError, _not_json)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
@@ -43,10 +37,18 @@ def install(app: FastAPI) -> None:
 
 def answer(error: SlemError) -> JSONResponse:
     """An error of ours as an answer."""
-    return _answer(error.status, type(error).__name__, str(error))
+    return reply(error.status, type(error).__name__, str(error))
 
 
-def _answer(status: int, kind: str, detail: object, headers: dict[str, str] | None = None) -> JSONResponse:
+def reply(status: int, kind: str, detail: object, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as an answer.
+
+    Args:
+        status: HTTP status.
+        kind: name of the error.
+        detail: its text.
+        headers: more headers.
+    """
     return JSONResponse(
         {"error": kind, "detail": detail},
         status_code=status,
@@ -59,19 +61,14 @@ async def _ours(request: Request, error: SlemError) -> JSONResponse:
     return answer(error)
 
 
-async def _monai_label(request: Request, error: MONAILabelException) -> JSONResponse:
-    logger.warning("%s %s: %s", request.method, request.url.path, error.msg)
-    return _answer(OF_MONAI_LABEL.get(error.error, 500), error.error.value, error.msg)
-
-
 async def _not_json(request: Request, error: json.JSONDecodeError) -> JSONResponse:
     logger.warning("%s %s: %s", request.method, request.url.path, error)
-    return _answer(400, "BadSetting", f"the field `params` (or `info`) must be JSON: {error}")
+    return reply(400, "BadSetting", f"the field `params` (or `info`) must be JSON: {error}")
 
 
 async def _not_valid(request: Request, error: RequestValidationError) -> JSONResponse:
     wrong = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
-    return _answer(422, "BadRequest", "; ".join(wrong))
+    return reply(422, "BadRequest", "; ".join(wrong))
 
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -79,10 +76,10 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
     if error.status_code == 500 and str(detail).startswith(
         "Neither Image"
     ):  # MONAI Label's word for a request without an image
-        return _answer(400, BadSetting.__name__, detail)
+        return reply(400, BadSetting.__name__, detail)
     if detail in ("Not Found", "Method Not Allowed"):  # the framework's own words
         detail = PLAIN[error.status_code].format(method=request.method, path=request.url.path)
-    return _answer(
+    return reply(
         error.status_code,
         "HTTPException" if error.status_code not in PLAIN else "NotFound",
         detail,
@@ -91,7 +88,7 @@ async def _http(request: Request, error: HTTPException) -> JSONResponse:
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    return _answer(
+    return reply(
         500,
         "ServerError",
         f"{request.method} {request.url.path} failed inside the server ({type(error).__name__}): see its log",

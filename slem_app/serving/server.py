@@ -7,21 +7,14 @@ case.
 from __future__ import annotations
 
 import atexit
-import importlib
 import logging
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from monailabel.config import settings as monai_settings
-from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.config import TaskConfig
-from monailabel.interfaces.tasks.infer_v2 import InferType
-from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
@@ -34,7 +27,6 @@ from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.cases.sessions import UploadSessions
 from slem_app.serving.dicom.export import PacsResults, ResultExchange
 from slem_app.serving.dicom.sync import DicomSync
-from slem_app.serving.http.application import Everything, build
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.labels.records import Records
@@ -42,13 +34,14 @@ from slem_app.serving.learning.batch import Batches
 from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser
-from slem_app.serving.learning.training import FinetuneTask, Trainings
+from slem_app.serving.learning.training import ModelTrainer, Trainings
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import History
 from slem_app.serving.models.interactive import InteractiveTask, Start
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, Origin
 from slem_app.serving.models.prompt_request import SENT_FILE
 from slem_app.serving.models.segment import SegmentationTask, results_folder
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import VersionWatcher
 from slem_app.serving.settings import parse_settings
 from slem_app.store.dicom_results import DicomResults
@@ -60,7 +53,7 @@ from slem_app.weights import Card, Model, find, model_names
 from slem_app.weights.card import CARD_FILE
 from slem_app.weights.published import Published
 
-__all__ = ["DESCRIPTION", "NAME", "Serving"]
+__all__ = ["DESCRIPTION", "NAME", "ModelConfig", "Serving"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +65,21 @@ DESCRIPTION = (
 )
 
 
-TOOLS = {"clicks": InferType.DEEPEDIT, "scribbles": InferType.SCRIBBLES}
+TOOLS = {"clicks": TaskKind.CLICKS, "scribbles": TaskKind.SCRIBBLES}
+
+
+class ModelConfig(Protocol):
+    """How the app offers a model."""
+
+    def infer(self) -> SegmentationTask | InteractiveTask | None:
+        """The model; None where it cannot be offered."""
+
+    def trainer(self) -> ModelTrainer | None:
+        """The same as one that learns; None where it is not to."""
+
+
+Configure = Callable[["Serving", str], ModelConfig]
+"""Makes a model's configuration, from the server and the model's name."""
 
 
 class Serving:
@@ -81,7 +88,8 @@ class Serving:
     Args:
         studies: the studies folder, or the address of a PACS.
         conf: MONAI Label's `--conf` table.
-        configs: paths of the app's TaskConfig classes, 'lib.configs.MODEL.Class'.
+        configs: makes the configuration of each model that the app names, from the server and that name.
+        sessions: volumes that clients upload for themselves.
 
     Raises:
         BadSetting: an unknown setting, or a model that the app does not offer.
@@ -90,7 +98,13 @@ class Serving:
         NotFound, BadCard, BadWeights: a model that cannot be loaded.
     """
 
-    def __init__(self, studies: str, conf: Mapping[str, str], configs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        studies: str,
+        conf: Mapping[str, str],
+        configs: Mapping[str, Configure],
+        sessions: UploadSessions,
+    ) -> None:
         self.settings = parse_settings(conf)
         self.device = _device(self.settings.device)
         if self.settings.threads:
@@ -102,14 +116,12 @@ class Serving:
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
-        self.sessions = UploadSessions(
-            monai_settings.MONAI_LABEL_SESSION_PATH, monai_settings.MONAI_LABEL_SESSION_EXPIRY
-        )
+        self.sessions = sessions
         root = self.settings.store or default_store(studies)
         self.models, self.assignments = root / "models", root / "hands"
         self.watchers: dict[str, VersionWatcher] = {}
         self.last_results = LastResults(root / "given", GIVEN)
-        self.tasks = self._tasks(dict(conf), configs)
+        self.tasks = self._tasks(configs)
         self.cases = Cases(
             open_studies(studies, self.settings, root),
             root / "uploads",
@@ -141,7 +153,7 @@ class Serving:
         load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
         self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
-        self.trainers = self._trainers(dict(conf), configs)
+        self.trainers = self._trainers(configs)
         self.batches = Batches(
             self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register
         )
@@ -166,7 +178,7 @@ class Serving:
         )
         return self.automatic[name]
 
-    def interactive(self, name: str, kind: InferType) -> InteractiveTask | None:
+    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask | None:
         """The model called `name` as a tool of the clients; None where its weights were never trained with
         prompts.
         """
@@ -177,9 +189,9 @@ class Serving:
             else None
         )
 
-    def training(self, name: str) -> FinetuneTask:
+    def training(self, name: str) -> ModelTrainer:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
-        return FinetuneTask(self.trainings, self.watchers[name])
+        return ModelTrainer(self.trainings, self.watchers[name])
 
     def saved(self, label_id: str) -> dict[str, Any]:
         """A client submitted a label: its reader's further clicks change that, the case may be done, and it
@@ -270,16 +282,8 @@ class Serving:
             "message": _message(version.number, told),
         }
 
-    def install(self, instance: MONAILabelApp) -> None:
-        """Begin to serve, as `instance`; also where MONAI Label was started without `--uvicorn_app`: then
-        this server answers in its application.
-        """
-        if (plain := sys.modules.get("monailabel.app")) is not None:
-            plain.app.router.routes[:] = [Everything(build(self, instance))]
-            plain.app.user_middleware.clear()
-            plain.app.middleware_stack = (
-                None  # built before the start-up event; now it is built again, at the first request
-            )
+    def start(self) -> None:
+        """Begin the work in the background."""
         self.scores.start()
         self.dicom_sync.start()
         atexit.register(self.dicom_sync.stop)
@@ -314,10 +318,6 @@ class Serving:
         if name not in STRATEGIES:
             raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
         return {**request, "strategy": name}
-
-    def strategies(self) -> dict[str, Strategy]:
-        """How the next case may be chosen."""
-        return self.chooser.strategies()
 
     def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer an inference request.
@@ -376,21 +376,14 @@ class Serving:
         )
         return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False), True
 
-    def _tasks(
-        self, conf: dict[str, str], configs: Sequence[str]
-    ) -> dict[str, SegmentationTask | InteractiveTask]:
-        classes = {path.split(".")[-2]: path for path in configs}
+    def _tasks(self, configs: Mapping[str, Configure]) -> dict[str, SegmentationTask | InteractiveTask]:
         if unknown := [
-            name for name in self.settings.models if name not in classes and not self._is_model(name)
+            name for name in self.settings.models if name not in configs and not self._is_model(name)
         ]:
-            raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(classes)}")
+            raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(configs)}")
         tasks = {}
-        for name in self.settings.models or [name for name in classes if self._is_model(name)]:
-            task = (
-                self._configured(classes[name], name, conf).infer()
-                if name in classes
-                else self._by_card(name)
-            )
+        for name in self.settings.models or [name for name in configs if self._is_model(name)]:
+            task = configs[name](self, name).infer() if name in configs else self._by_card(name)
             if task is not None:
                 tasks[name] = task
             elif name in self.settings.models:
@@ -403,13 +396,6 @@ class Serving:
             return tasks
         # viewers begin with the first one that they are told of: the model that knows the most sequences
         return dict(sorted(tasks.items(), key=lambda item: -len(item[1].predictor.card.sequences)))
-
-    def _configured(self, path: str, name: str, conf: dict[str, str]) -> TaskConfig:
-        """One of the app's configurations."""
-        module, _, kind = path.rpartition(".")
-        config: TaskConfig = getattr(importlib.import_module(module), kind)()
-        config.init(name, "", conf, None, serving=self)
-        return config
 
     def _is_model(self, name: str) -> bool:
         """Whether there is a card for a model, or tool of a model, of that name."""
@@ -434,13 +420,12 @@ class Serving:
             **{name: getattr(self.settings, name) for name in names},
         }
 
-    def _trainers(self, conf: dict[str, str], configs: Sequence[str]) -> dict[str, FinetuneTask]:
+    def _trainers(self, configs: Mapping[str, Configure]) -> dict[str, ModelTrainer]:
         """The served models that can learn, by name: only fine-tuning is ever started by a client."""
         trainers = {}
-        classes = {path.split(".")[-2]: path for path in configs}
         for name in self.tasks:
-            if name in classes:
-                trainers[name] = self._configured(classes[name], name, conf).trainer()
+            if name in configs:
+                trainers[name] = configs[name](self, name).trainer()
             elif name in self.automatic:
                 trainers[name] = self.training(name)
         return {name: trainer for name, trainer in trainers.items() if trainer is not None}

@@ -40,7 +40,7 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})  # a status that may be anot
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 # as it is stored: a PACS that cannot transcode has no other, and nothing is lost on the way
-ANY_SYNTAX = ("application/dicom", "*")
+ANY_SYNTAX = (("application/dicom", "*"),)
 
 
 class _Incomplete(Exception):

@@ -15,7 +15,6 @@ import pytest
 import torch
 import uvicorn
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 
 from slem_app import phantom
@@ -29,6 +28,7 @@ from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import History
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
 from tests.serving.language import Desk
@@ -164,7 +164,7 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     model = load_model(click_models / "slem_brain")
 
     def make(
-        kind: InferType = InferType.DEEPEDIT, memory: History | None = None, megabytes: int = 64
+        kind: TaskKind = TaskKind.CLICKS, memory: History | None = None, megabytes: int = 64
     ) -> InteractiveTask:
         automatic = SegmentationTask(
             ServedVersions(Predictor(model)),

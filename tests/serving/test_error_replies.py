@@ -10,6 +10,7 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
 from slem_app.serving.http.application import complete, router
+from slem_app.serving.monai import errors
 
 RAISED = {
     "gone": NotFound("no case 'x'"),
@@ -44,6 +45,7 @@ async def count(number: int) -> int:
 def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
     """`ask(method, path, ...)` against the application."""
     complete(app)
+    errors.install(app)
     with serve(app) as url:
         yield lambda method, path, **fields: requests.request(
             method, url + path, timeout=30, headers={"Connection": "close"}, **fields

@@ -142,7 +142,7 @@ def test_a_session_is_segmented_and_its_label_not_kept(
     app: MONAILabelApp, studies: Path, tmp_path: Path
 ) -> None:
     shutil.copy(studies / "A/A-t2f.nii.gz", tmp_path / "tmpabcd1234.nii.gz")
-    _, session = app.sessions().add_session(str(tmp_path / "tmpabcd1234.nii.gz"))
+    session = app.sessions().add_session(tmp_path / "tmpabcd1234.nii.gz")
     result = app.infer(
         {"model": "slem_brain", "image": session.image, "sequence": ["t2f"], "save_label": True}
     )
@@ -154,7 +154,7 @@ def test_a_session_is_segmented_and_its_label_not_kept(
 
 def test_a_session_of_dicom_files_is_segmented(app: MONAILabelApp, heads: dict, tmp_path: Path) -> None:
     phantom.write_dicom(heads["B"], tmp_path / "dicom", "B")
-    _, session = app.sessions().add_session(str(tmp_path / "dicom"))
+    session = app.sessions().add_session(tmp_path / "dicom")
     result = app.infer({"model": "slem_brain", "image": session.image})
     assert sorted(result["params"]["used"]) == ["t1c", "t1n", "t2f", "t2w"]
 

@@ -12,23 +12,16 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import monailabel
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
-from monailabel.config import settings as monai_settings
-from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session
-from monailabel.endpoints.user.auth import DEFAULT_USER, get_current_user
-from monailabel.endpoints.user.auth import User as MonaiUser
-from monailabel.interfaces.app import MONAILabelApp
+from fastapi.responses import PlainTextResponse
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import BaseRoute, Match
 
@@ -42,7 +35,6 @@ from slem_app.serving.auth.oidc import Provider
 from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
-from slem_app.serving.http import viewer
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
 from slem_app.serving.http.infer_routes import infer_router
@@ -54,15 +46,11 @@ from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
-from slem_app.serving.monai.routes import monai_router
+from slem_app.serving.server import Serving
 from slem_app.users import UserFile, default_place
 
-if TYPE_CHECKING:
-    from slem_app.serving.server import Serving
+__all__ = ["ClientProtocol", "Everything", "build", "complete"]
 
-__all__ = ["Everything", "build", "complete"]
-
-STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 POLLS = 8  # threads for status polls
 READING = 3  # requests that read headers at once
 NO_WEIGHTS = (
@@ -105,12 +93,30 @@ def gpu() -> PlainTextResponse:
     )
 
 
-def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
+@dataclass(frozen=True)
+class ClientProtocol:
+    """What comes from the protocol that the stock clients speak: MONAI Label's."""
+
+    name: str
+    """Title of the description of the routes."""
+    version: str
+    """Of the protocol."""
+    info: Callable[[], dict[str, Any]]
+    """Makes the answer of `/info/`."""
+    routers: tuple[APIRouter, ...] = ()
+    """Routes that this server does not answer itself, and the viewer."""
+    origins: tuple[str, ...] = ()
+    """Sites whose pages may use this server beside its own."""
+    complete: Callable[[FastAPI], None] = lambda app: None
+    """Adds what is no route: error answers, pages."""
+
+
+def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI:
     """The application that answers for a server.
 
     Args:
         serving: its state.
-        instance: the same as MONAI Label knows it.
+        protocol: the rest of what clients expect.
         host: where it listens; default: what this process's command line says.
 
     Raises:
@@ -124,11 +130,11 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     )
     logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
     access = open_access(
-        logins, settings.login, host or listening_at(sys.argv[1:]), _origins(), provider is not None
+        logins, settings.login, host or listening_at(sys.argv[1:]), protocol.origins, provider is not None
     )
     app = FastAPI(
-        title=instance.name,
-        version=instance.version,
+        title=protocol.name,
+        version=protocol.version,
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url="/docs",
@@ -138,23 +144,21 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     app.include_router(auth_router(access, provider))
     app.include_router(result_router(serving))  # before the routes that take any word after /slem/
     app.include_router(infer_router(serving, queue))
-    app.include_router(upload_router(serving, instance))
+    app.include_router(upload_router(serving))
     app.include_router(datastore_router(serving.datastore))
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
     app.include_router(version_router(serving.watchers))
     app.include_router(router)
-    app.include_router(viewer.router)
     if serving.cases.pacs is not None:
         app.include_router(proxy_router(serving.cases.pacs.pacs))
     else:
         dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
-    app.include_router(info_router(serving, instance.info, polls))
-    for module in (model, activelearning, scoring, datastore, logs, session):
-        app.include_router(monai_router(module))
-    _pages(app)
-    app.dependency_overrides[get_current_user] = _current_user
+    app.include_router(info_router(serving, protocol.info, polls))
+    for one in protocol.routers:
+        app.include_router(one)
+    protocol.complete(app)
     complete(app, settings.upload_mb * 2**20)
     app.add_middleware(
         ConcurrencyMiddleware,
@@ -163,11 +167,6 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
     )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     return app
-
-
-def _origins() -> list[str]:
-    """Sites whose pages may use this server beside its own; none unless its owner names them."""
-    return [str(origin).rstrip("/") for origin in monai_settings.MONAI_LABEL_CORS_ORIGINS]
 
 
 def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
@@ -192,12 +191,6 @@ def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
             allow_methods=["*"],
             allow_headers=["*"],
         )
-
-
-def _current_user(request: Request) -> MonaiUser:
-    """Who asks, in MONAI Label's words; what they may do was decided at the gate."""
-    login = request.scope.get("slem.login")
-    return MonaiUser(username=login.user.name if login else DEFAULT_USER.username, roles=DEFAULT_USER.roles)
 
 
 def complete(app: FastAPI, uploads: int = 2**31) -> None:
@@ -242,21 +235,3 @@ class PackMiddleware:
             and b"output=image" in scope.get("query_string", b"")
         )
         await (self.packed if raw else self.app)(scope, receive, send)
-
-
-def _pages(app: FastAPI) -> None:
-    """The pages that MONAI Label's own application has beside its routes."""
-
-    @app.get("/", include_in_schema=False)
-    async def overview() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url=app.openapi_url,
-            title=f"{app.title} - APIs",
-            swagger_ui_parameters={"defaultModelsExpandDepth": -1},
-        )
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def favicon() -> FileResponse:
-        return FileResponse(STATIC / "favicon.ico", media_type="image/x-icon")
-
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")

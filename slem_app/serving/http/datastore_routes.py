@@ -4,11 +4,13 @@ same, and notes on images and labels.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from fastapi import APIRouter
-from monailabel.utils.others.generic import file_checksum
 
 from slem_app.errors import BadSetting, NotFound
-from slem_app.serving.http.form_fields import Asking, Fields, json_object
+from slem_app.serving.http.form_fields import Fields, UserName, json_object
 from slem_app.serving.labels.datastore import CaseDatastore
 
 __all__ = ["datastore_router"]
@@ -34,22 +36,31 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
                     f"check_sum {check_sum!r}: unknown algorithm {algorithm!r}; use one of "
                     f"{', '.join(ALGORITHMS)}, as in SHA256:DIGEST"
                 )
-            if digest.lower() != file_checksum(path, algorithm).partition(":")[2]:
+            if digest.lower() != _digest(Path(path), algorithm):
                 raise NotFound(
                     f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file"
                 )
         return {}
 
     @router.put("/datastore/image/info", summary="Update Image Info")
-    def note_image(user: Asking, image: str, info: Fields = "{}") -> None:
-        datastore.update_image_info(image, json_object(info, "info") | {"user": user.username})
+    def note_image(user: UserName, image: str, info: Fields = "{}") -> None:
+        datastore.update_image_info(image, json_object(info, "info") | {"user": user})
 
     @router.put("/datastore/label/info", summary="Update Label Info")
-    def note_label(user: Asking, label: str, tag: str, info: Fields = "{}") -> None:
-        datastore.update_label_info(label, tag, json_object(info, "info") | {"user": user.username})
+    def note_label(user: UserName, label: str, tag: str, info: Fields = "{}") -> None:
+        datastore.update_label_info(label, tag, json_object(info, "info") | {"user": user})
 
     @router.put("/datastore/updatelabelinfo", include_in_schema=False, deprecated=True)
-    def note_label_as_before(user: Asking, label: str, tag: str, params: Fields = "{}") -> None:
-        datastore.update_label_info(label, tag, json_object(params, "params") | {"user": user.username})
+    def note_label_as_before(user: UserName, label: str, tag: str, params: Fields = "{}") -> None:
+        datastore.update_label_info(label, tag, json_object(params, "params") | {"user": user})
 
     return router
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    """A file's digest in hexadecimal digits."""
+    digest = hashlib.new(algorithm.lower())
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()

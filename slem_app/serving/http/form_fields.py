@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, Form
-from monailabel.endpoints.user.auth import User, get_current_user
+from fastapi import Depends, Form, Request
 
 from slem_app.errors import NotFound
 from slem_app.strict_json import parse_object
 
-__all__ = ["Asking", "Fields", "json_object", "parse_fields"]
+__all__ = ["NOBODY", "Fields", "UserName", "json_object", "parse_fields"]
 
-Asking = Annotated[User, Depends(get_current_user)]
-"""Who is logged in."""
+NOBODY = "admin"
+"""Who asks where nobody logs in, as MONAI Label calls them."""
+
+
+def _user_name(request: Request) -> str:
+    login = request.scope.get("slem.login")
+    return login.user.name if login else NOBODY
+
+
+UserName = Annotated[str, Depends(_user_name)]
+"""The name of the user who is logged in."""
 Fields = Annotated[str, Form()]
 """A form field with JSON in it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Request, UploadFile
@@ -17,14 +17,12 @@ from starlette.background import BackgroundTask
 
 from slem_app.errors import BadSetting, NotFound, TookTooLong
 from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.dicom.seg_reply import check_source, seg_of_reply
 from slem_app.serving.http.form_fields import Fields, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, keep
 from slem_app.serving.models.queue import RequestQueue
-
-if TYPE_CHECKING:
-    from slem_app.serving.cases.catalogue import Case
-    from slem_app.serving.server import Serving
+from slem_app.serving.server import Serving
 
 __all__ = ["SEQUENCES", "infer_router"]
 

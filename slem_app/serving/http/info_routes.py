@@ -12,14 +12,13 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import Response
 
-if TYPE_CHECKING:
-    from slem_app.serving.server import Serving
+from slem_app.serving.server import Serving
 
 __all__ = ["Lately", "changes", "info_router"]
 

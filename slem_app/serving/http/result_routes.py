@@ -4,14 +4,12 @@ stored.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter
 
 from slem_app.serving.dicom.export import DICOM
-
-if TYPE_CHECKING:
-    from slem_app.serving.server import Serving
+from slem_app.serving.server import Serving
 
 __all__ = ["result_router"]
 

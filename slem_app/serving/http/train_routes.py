@@ -11,12 +11,12 @@ from fastapi import APIRouter, HTTPException
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.rounds.job import Busy
-from slem_app.serving.learning.training import FinetuneTask, Trainings
+from slem_app.serving.learning.training import ModelTrainer, Trainings
 
 __all__ = ["train_router"]
 
 
-def train_router(trainings: Trainings, trainers: Mapping[str, FinetuneTask]) -> APIRouter:
+def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> APIRouter:
     """The routes over a server's trainers. Waiting is done in threads, so other requests are answered
     meanwhile.
     """
@@ -60,7 +60,7 @@ def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:
 
 
 def _run_all(
-    trainings: Trainings, trainers: Mapping[str, FinetuneTask], params: Mapping[str, Any], wait: bool
+    trainings: Trainings, trainers: Mapping[str, ModelTrainer], params: Mapping[str, Any], wait: bool
 ) -> dict[str, Any]:
     """Every model that has labels, one after the other: the first begins, the others wait for their turn.
 
@@ -88,5 +88,5 @@ def _run_all(
     return told
 
 
-def _begin(trainer: FinetuneTask, request: Mapping[str, Any], wait: bool) -> Any:
-    return trainer(request) if wait else trainer.start(request)
+def _begin(trainer: ModelTrainer, request: Mapping[str, Any], wait: bool) -> Any:
+    return trainer.run(request) if wait else trainer.start(request)

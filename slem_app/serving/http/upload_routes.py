@@ -6,31 +6,32 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, UploadFile
-from monailabel.interfaces.app import MONAILabelApp
 
-from slem_app.serving.http.form_fields import Asking, Fields, parse_fields
+from slem_app.serving.http.form_fields import Fields, UserName, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
 from slem_app.serving.labels.datastore import FINAL
-
-if TYPE_CHECKING:
-    from slem_app.serving.server import Serving
+from slem_app.serving.server import Serving
 
 __all__ = ["upload_router"]
 
 
-def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
+def upload_router(serving: Serving) -> APIRouter:
     """The routes over a server; handlers are functions, so FastAPI runs them in threads."""
     router = APIRouter()
 
     @router.put("/datastore/", include_in_schema=False, deprecated=True)
     @router.put("/datastore/image", summary="Upload new Image", tags=["Datastore"])
     def add_image(
-        user: Asking, image: str | None = None, params: Fields = "{}", *, file: Annotated[UploadFile, File()]
+        user: UserName,
+        image: str | None = None,
+        params: Fields = "{}",
+        *,
+        file: Annotated[UploadFile, File()],
     ) -> dict[str, Any]:
-        fields = parse_fields(params) | {"user": user.username}
+        fields = parse_fields(params) | {"user": user}
         path = keep(file, IMAGES)
         try:
             name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
@@ -41,20 +42,20 @@ def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
 
     @router.put("/datastore/label", summary="Save Finished Label", tags=["Datastore"])
     def save_label(
-        user: Asking,
+        user: UserName,
         image: str,
         params: Fields = "{}",
         tag: str = FINAL,
         *,
         label: Annotated[UploadFile, File()],
     ) -> dict[str, Any]:
-        fields = parse_fields(params) | {"user": user.username}
+        fields = parse_fields(params) | {"user": user}
         path = keep(label, LABELS)
         try:
             saved = serving.datastore.save_label(image, str(path), tag or FINAL, fields)
         finally:
             path.unlink(missing_ok=True)
-        return {**(instance.on_save_label(image, saved) or {}), "image": image, "label": saved}
+        return {**serving.saved(saved), "image": image, "label": saved}
 
     @router.put("/session/", summary="Create new session with Image", tags=["Session"])
     def create_session(
@@ -68,7 +69,7 @@ def upload_router(serving: Serving, instance: MONAILabelApp) -> APIRouter:
                 folder = Path(temporary, "unpacked")
                 unpack(paths[0], folder, serving.settings.upload_mb * 2**20)
             whole = folder if uncompress or len(paths) > 1 else paths[0]
-            key, session = serving.sessions.add_session(str(whole), max(0, expiry))
-        return {"session_id": key, "session_info": session.to_json()}
+            session = serving.sessions.add_session(whole, max(0, expiry))
+        return {"session_id": session.name, "session_info": session.to_json()}
 
     return router

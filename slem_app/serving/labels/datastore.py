@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.datastore import Datastore
 
 from slem_app.errors import BadGrid, BadSetting, NotFound, SlemError, StorageFailed
 from slem_app.formats import place, read_label_file, write_nifti
@@ -39,7 +38,7 @@ KEPT: ContextVar[tuple[str, Version | None]] = ContextVar("kept", default=("", N
 """What the request that is being answered has saved."""
 
 
-class CaseDatastore(Datastore):
+class CaseDatastore:
     """Cases, their reference images and the reader's labels.
 
     Args:

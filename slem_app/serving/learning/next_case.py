@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.tasks.strategy import Strategy
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.selection import STRATEGIES, Choice, Pool, choices
@@ -23,7 +22,7 @@ from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
 
-__all__ = ["Chooser", "NextCase"]
+__all__ = ["Chooser"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +45,13 @@ class Chooser:
         self.scores, self.leases, self.models = scores, leases, tuple(models)
         self.random = np.random.default_rng(seed)
 
-    def strategies(self) -> dict[str, Strategy]:
-        """All strategies by name, the default first."""
-        return {name: NextCase(name, about, self) for name, about in STRATEGIES.items()}
+    def strategies(self) -> Mapping[str, str]:
+        """What each strategy does, by its name, the default first."""
+        return STRATEGIES
+
+    def options(self) -> tuple[str, ...]:
+        """What a client may choose the case for, where there are several models: any of them, or one."""
+        return (ANY, *self.models) if len(self.models) > 1 else ()
 
     def next(
         self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore
@@ -155,25 +158,6 @@ class Chooser:
         if FINAL in datastore.get_labels_by_image_id(case):
             self.leases.release(case)
             self.scores.wake()
-
-
-class NextCase(Strategy):
-    """One strategy as MONAI Label asks for it."""
-
-    def __init__(self, name: str, about: str, chooser: Chooser) -> None:
-        super().__init__(about)
-        self.name, self.chooser = name, chooser
-
-    def info(self) -> dict[str, Any]:
-        return {**super().info(), "config": self.config()}
-
-    def config(self) -> dict[str, Any]:
-        """What a client may set: for which model the case is to be, where there are several."""
-        names = list(self.chooser.models)
-        return {"model": [ANY, *names]} if len(names) > 1 else {}
-
-    def __call__(self, request: dict, datastore: CaseDatastore) -> dict[str, Any] | None:
-        return self.chooser.next(self.name, request, datastore)
 
 
 def _asked(model: Any) -> str | None:

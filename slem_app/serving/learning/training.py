@@ -20,7 +20,6 @@ from time import sleep, time
 from typing import Any
 
 import torch
-from monailabel.interfaces.tasks.train import TrainTask
 
 from slem_app.errors import BadSetting, SlemError
 from slem_app.predict import Predictor
@@ -40,7 +39,7 @@ from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.gpus import first_of, visible_gpus
 from slem_app.serving.models.versions import VersionWatcher
 
-__all__ = ["FinetuneTask", "Trainings"]
+__all__ = ["ModelTrainer", "Trainings"]
 
 log = logging.getLogger(__name__)
 
@@ -351,8 +350,8 @@ class Trainings:
         )
 
 
-class FinetuneTask(TrainTask):
-    """A model that learns from the readers' labels, as MONAI Label lists it.
+class ModelTrainer:
+    """A model that learns from the readers' labels.
 
     Args:
         trainings: all rounds of the server.
@@ -360,17 +359,20 @@ class FinetuneTask(TrainTask):
     """
 
     def __init__(self, trainings: Trainings, watcher: VersionWatcher) -> None:
-        super().__init__(
+        self.description = (
             f"Goes on training {watcher.published.name} with all final labels; old ones are "
             f"learnt again "
             f"beside new ones"
         )
         self.trainings, self.watcher = trainings, watcher
 
-    def info(self) -> dict[str, Any]:
-        return {**super().info(), "labels": list(self.watcher.served.now.card.labels.names)}
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it learns to segment."""
+        return self.watcher.served.now.card.labels.names
 
     def config(self) -> dict[str, Any]:
+        """What a client may set, with the defaults."""
         devices = (
             ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"]
             if torch.cuda.is_available()
@@ -380,13 +382,14 @@ class FinetuneTask(TrainTask):
         return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
 
     def stats(self) -> dict[str, Any]:
+        """Figures of the newest round."""
         return {**self.trainings.stats(self.watcher.published.name), "served_version": self.watcher.number}
 
     def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a round; arguments and errors as those of `Trainings.start`."""
         return self.trainings.start(self.watcher, request)
 
-    def __call__(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Train and wait for the end."""
         self.start(request)
         self.trainings.wait()

@@ -18,10 +18,10 @@ import time
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result
@@ -34,6 +34,7 @@ from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Origin
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
 from slem_app.serving.models.segment import SegmentationTask, parse_reply
 from slem_app.serving.models.stale_points import StalePoints
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
@@ -43,7 +44,6 @@ __all__ = ["InteractiveTask", "Start"]
 
 logger = logging.getLogger(__name__)
 
-CLICKS, SCRIBBLES = InferType.DEEPEDIT, InferType.SCRIBBLES
 BACKGROUND = "background"
 
 
@@ -64,8 +64,8 @@ class Start:
         return self.result.nbytes + sum(part.nbytes for part in (self.features, self.detail) if part)
 
 
-class InteractiveTask(InferTask):
-    """A model as a tool of the clients: SmartEdit and Point Prompts (`InferType.DEEPEDIT`), or Scribbles.
+class InteractiveTask:
+    """A model as a tool of the clients: it follows clicks, or scribbles.
 
     Args:
         automatic: the same model without interaction: prepares cases, writes results.
@@ -75,25 +75,22 @@ class InteractiveTask(InferTask):
     """
 
     def __init__(
-        self, automatic: SegmentationTask, memory: History, starts: ByteCache[Start], kind: InferType = CLICKS
+        self,
+        automatic: SegmentationTask,
+        memory: History,
+        starts: ByteCache[Start],
+        kind: TaskKind = TaskKind.CLICKS,
     ) -> None:
         card = automatic.predictor.card
-        labels = {label.name: label.value for label in card.labels.labels}
-        if (
-            kind == CLICKS
+        self.kind = kind
+        self.labels = dict(automatic.labels)
+        if kind == TaskKind.CLICKS:
             # Slicer sends clicks of listed names only; OHIF would show label 0, or one out of order, in place
-            # of another
-        ):
-            labels[BACKGROUND] = len(labels) + 1  # a value that no voxel has
-        super().__init__(
-            type=kind,
-            labels=labels,
-            dimension=3,
-            description=(
-                f"{card.description} Follows the reader's {'clicks' if kind == CLICKS else 'scribbles'}."
-            ),
-            config={"sequence": ["auto", *card.sequences]},
-        )
+            # of another. No voxel has this value.
+            self.labels[BACKGROUND] = len(self.labels) + 1
+        follows = "clicks" if kind == TaskKind.CLICKS else "scribbles"
+        self.description = f"{card.description} Follows the reader's {follows}."
+        self.sequences = card.sequences
         self.automatic = automatic
         self.memory = memory
         self.starts = starts
@@ -110,14 +107,10 @@ class InteractiveTask(InferTask):
         """The version that is served now."""
         return self.served.now
 
-    def info(self) -> dict[str, Any]:
-        return {**super().info(), "version": self.predictor.card.version}
-
-    def is_valid(self) -> bool:
-        return True
-
-    def get_path(self, validate: bool = True) -> str:
-        return self.automatic.get_path(validate)
+    @property
+    def weights(self) -> Path:
+        """The weight file of that version."""
+        return self.automatic.weights
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Correct `request['case']`, a `Case`, as the request's prompts say.
@@ -216,7 +209,7 @@ class InteractiveTask(InferTask):
         labels = self.predictor.card.labels
         return (
             (parse_clicks(request, labels, image), "")
-            if self.type == CLICKS
+            if self.kind == TaskKind.CLICKS
             else parse_scribbles(request, labels, image)
         )
 

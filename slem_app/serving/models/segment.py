@@ -1,4 +1,4 @@
-"""One model as a MONAI Label inference task: request fields in, a label map on the grid of the requested
+"""One model that segments without the reader: request fields in, a label map on the grid of the requested
 image out.
 
 MONAI Label's own pipeline sees one file and breaks geometry, so only its interface is used. What a request
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from slem_app.errors import BadSetting
 from slem_app.files import runs
@@ -33,6 +32,7 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, Origin
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
@@ -73,7 +73,7 @@ def parse_reply(request: Mapping[str, Any]) -> Reply:
     return Reply(str(request.get("result_extension", ".nrrd")), compress)
 
 
-class SegmentationTask(InferTask):
+class SegmentationTask:
     """A model that segments cases without interaction.
 
     Args:
@@ -93,13 +93,10 @@ class SegmentationTask(InferTask):
         last_results: LastResults | None = None,
     ) -> None:
         card = served.now.card
-        super().__init__(
-            type=InferType.SEGMENTATION,
-            labels={label.name: label.value for label in card.labels.labels},
-            dimension=3,
-            description=card.description,
-            config={"sequence": ["auto", *card.sequences]},
-        )
+        self.kind = TaskKind.SEGMENTATION
+        self.labels = {label.name: label.value for label in card.labels.labels}
+        self.description = card.description
+        self.sequences = card.sequences
         self.served = served
         self.cache = cache
         self.results = results
@@ -113,15 +110,11 @@ class SegmentationTask(InferTask):
         """The version that is served now."""
         return self.served.now
 
-    def info(self) -> dict[str, Any]:
-        return {**super().info(), "version": self.predictor.card.version}
-
-    def is_valid(self) -> bool:
-        return True
-
-    def get_path(self, validate: bool = True) -> str:
+    @property
+    def weights(self) -> Path:
+        """The weight file of that version."""
         predictor = self.predictor
-        return str(predictor.model.folder / predictor.card.file)
+        return predictor.model.folder / predictor.card.file
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment `request['case']`, a `Case`.

@@ -11,12 +11,12 @@ from slem_app.serving.cases.sessions import UploadSessions
 
 @pytest.fixture
 def sessions(tmp_path: Path) -> UploadSessions:
-    return UploadSessions(str(tmp_path / "sessions"), 3600)
+    return UploadSessions(tmp_path / "sessions", 3600)
 
 
 def add(sessions: UploadSessions, tmp_path: Path) -> str:
     (tmp_path / "x.nii.gz").write_bytes(b"volume")
-    return sessions.add_session(str(tmp_path / "x.nii.gz"))[0]
+    return sessions.add_session(tmp_path / "x.nii.gz").name
 
 
 def test_a_session_can_be_found_and_removed(sessions: UploadSessions, tmp_path: Path) -> None:
@@ -45,6 +45,6 @@ def test_old_and_unreadable_sessions_go_and_others_stay(sessions: UploadSessions
     (tmp_path / "sessions" / broken / "meta.info").write_text("{")
     (tmp_path / "sessions" / bare / "meta.info").unlink()
     (tmp_path / "sessions" / "not ours").mkdir()
-    fresh = UploadSessions(str(tmp_path / "sessions"), 3600)  # as after a restart
+    fresh = UploadSessions(tmp_path / "sessions", 3600)  # as after a restart
     assert fresh.remove_expired() == 3
     assert sorted(path.name for path in (tmp_path / "sessions").iterdir()) == sorted([young, "not ours"])

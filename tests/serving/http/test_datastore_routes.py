@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from monailabel.endpoints.user.auth import User, get_current_user
 
 from slem_app.errors import NotFound
+from slem_app.serving.auth.tokens import Login
 from slem_app.serving.error_replies import install
 from slem_app.serving.http.datastore_routes import datastore_router
+from slem_app.users import User
 
 CONTENT = b"voxels"
 
@@ -45,9 +46,13 @@ def store(tmp_path: Path) -> Store:
 def web(store: Store) -> TestClient:
     app = FastAPI()
     app.include_router(datastore_router(store))
-    app.dependency_overrides[get_current_user] = lambda: User(username="ann")
     install(app)
-    return TestClient(app)
+
+    async def logged_in(scope: dict, receive: Callable, send: Callable) -> None:
+        login = Login(User("ann", "reader"), 0.0, 0.0)
+        await app({**scope, "slem.login": login}, receive, send)
+
+    return TestClient(logged_in)
 
 
 @pytest.fixture

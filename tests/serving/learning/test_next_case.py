@@ -43,8 +43,8 @@ def chooser(datastore: CaseDatastore, tmp_path: Path) -> Chooser:
 
 @pytest.fixture
 def ask(chooser: Chooser, datastore: CaseDatastore) -> Ask:
-    return lambda strategy, reader="ann": chooser.strategies()[strategy](
-        {"strategy": strategy, "client_id": reader}, datastore
+    return lambda strategy, reader="ann": chooser.next(
+        strategy, {"strategy": strategy, "client_id": reader}, datastore
     )
 
 
@@ -87,7 +87,7 @@ def test_a_final_label_counts_whatever_the_request_asks_for(
 ) -> None:
     finish(datastore, "A", tmp_path)  # an empty label, which has no edema
     for request in ({"labels": ["edema"]}, {"label_tag": "original"}):
-        assert chooser.strategies()["first"](request, datastore)["id"] == "B"
+        assert chooser.next("first", request, datastore)["id"] == "B"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -16,7 +16,7 @@ from slem_app.formats import write_nifti
 from slem_app.rounds.job import RUNNING, Busy, RoundFolder, latest_round
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.training import FinetuneTask, Trainings
+from slem_app.serving.learning.training import ModelTrainer, Trainings
 from slem_app.serving.models.versions import VersionWatcher
 from slem_app.weights import BRAIN_LABELS, load_model
 from slem_app.weights.published import Published
@@ -36,9 +36,9 @@ def labelled(datastore: CaseDatastore, heads: dict[str, phantom.Phantom], tmp_pa
     return datastore
 
 
-def task(store: CaseDatastore, models: Path, **defaults: object) -> FinetuneTask:
+def task(store: CaseDatastore, models: Path, **defaults: object) -> ModelTrainer:
     published = Published(store.root / "models", "slem_brain", models / "slem_brain")
-    return FinetuneTask(Trainings(store, defaults=defaults), VersionWatcher(published))
+    return ModelTrainer(Trainings(store, defaults=defaults), VersionWatcher(published))
 
 
 def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, models) -> None:
@@ -47,7 +47,7 @@ def test_both_buttons_start_a_round_and_the_polls_tell_how_it_goes(labelled, mod
         follow(trainer, ask)
 
 
-def follow(trainer: FinetuneTask, ask: Callable[..., requests.Response]) -> None:
+def follow(trainer: ModelTrainer, ask: Callable[..., requests.Response]) -> None:
     """A round from the first click to its end, as the clients see it."""
     assert ask("GET", "/train/?check_if_running=true").status_code == 404
     assert ask("GET", "/train/").status_code == 404

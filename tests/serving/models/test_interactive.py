@@ -10,13 +10,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from slem_app.errors import BadPrompt
 from slem_app.serving.auth.identity import WHERE
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models.history import History
 from slem_app.serving.models.interactive import InteractiveTask
+from slem_app.serving.models.task_kind import TaskKind
+from slem_app.serving.monai.adapters import InferAdapter
 from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import (
     NAMES,
@@ -44,7 +45,7 @@ def other(shown: np.ndarray, voxel: tuple[int, int, int]) -> str:
 
 
 def test_slicer_and_ohif_see_a_model_for_clicks(task: InteractiveTask) -> None:
-    info = task.info()
+    info = InferAdapter(task).info()
     assert (info["type"], info["dimension"]) == ("deepedit", 3)
     # 4: Slicer asks for clicks of it, OHIF never meets it
     assert info["labels"] == {"necrosis": 1, "edema": 2, "enhancing tumor": 3, "background": 4}
@@ -234,7 +235,7 @@ def test_a_submitted_label_is_what_further_clicks_change(task: InteractiveTask, 
 def test_scribbles_of_slicer_change_the_segments_sent_with_them(
     make_task: Callable, sit: Callable, sent: Callable
 ) -> None:
-    desk = sit(task=make_task(InferType.SCRIBBLES))
+    desk = sit(task=make_task(TaskKind.SCRIBBLES))
     painted = np.zeros(desk.request["case"].series.grid.shape, dtype=np.uint8)
     desk.grid = desk.request["case"].series.grid
     painted[25:30, 20:30, 20:22], painted[10:12, 20:30, 20], painted[5:9, 5:9, 5:9] = 4, 5, 1

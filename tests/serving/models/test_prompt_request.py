@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from slem_app import phantom
 from slem_app.errors import BadLabel, BadPrompt, NotFound
 from slem_app.formats import write_nifti
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.weights import BRAIN_LABELS
 from tests.serving.language import Desk, look, positive, send_mask
 
@@ -90,6 +90,6 @@ def test_paths_of_the_server_are_no_masks(sit: Callable, tmp_path: Path) -> None
 
 
 def test_scribbles_without_paint_are_refused(make_task: Callable, sit: Callable) -> None:
-    desk = sit(task=make_task(InferType.SCRIBBLES))
+    desk = sit(task=make_task(TaskKind.SCRIBBLES))
     with pytest.raises(BadPrompt, match="no scribbles came: paint foreground or background"):
         desk.plays(look())

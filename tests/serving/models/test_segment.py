@@ -14,6 +14,7 @@ from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.segment import Reply, SegmentationTask, parse_reply
 from slem_app.serving.models.versions import ServedVersions
+from slem_app.serving.monai.adapters import InferAdapter
 from slem_app.weights import BRAIN_SEQUENCES, load_model
 
 NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
@@ -29,11 +30,12 @@ def task(models: Path, tmp_path: Path) -> SegmentationTask:
 
 
 def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
-    info = task.info()
+    listed = InferAdapter(task)
+    info = listed.info()
     assert (info["type"], info["labels"], info["dimension"]) == ("segmentation", NAMES, 3)
     assert info["config"]["sequence"] == ["auto", "t1n", "t1c", "t2w", "t2f"]
-    assert Path(task.get_path()).is_file()
-    assert task.is_valid()
+    assert Path(listed.get_path()).is_file()
+    assert listed.is_valid()
 
 
 @pytest.mark.parametrize("key", ["A", "B", "B/t1n", "B/t2f"])

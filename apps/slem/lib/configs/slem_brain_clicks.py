@@ -3,7 +3,8 @@ prompts.
 """
 
 from monailabel.interfaces.config import TaskConfig
-from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from slem_app.serving.models.task_kind import TaskKind
 
 
 class SlemBrainClicks(TaskConfig):
@@ -12,7 +13,7 @@ class SlemBrainClicks(TaskConfig):
     """
 
     def infer(self):
-        return self.kwargs["serving"].interactive("slem_brain", InferType.DEEPEDIT)
+        return self.kwargs["serving"].interactive("slem_brain", TaskKind.CLICKS)
 
     def trainer(self):
         return None
