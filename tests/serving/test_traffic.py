@@ -20,6 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import nrrd
 import numpy as np
 import pydicom
@@ -346,8 +347,8 @@ def test_3d_slicer(over: Callable, click_models: Path, tmp_path: Path) -> None:
     ask("logs of the GPU", "GET", "/logs/gpu")
     ask("reload", "POST", "/reload")
     label[15:18, 15:18, 10] = 4  # of PAINTED
-    write_nrrd(label, grid, BRAIN_LABELS, tmp_path / "painted.nrrd")
-    painted = {"label": ("label.nrrd", (tmp_path / "painted.nrrd").read_bytes())}
+    nibabel.save(nibabel.Nifti1Image(label, grid.affine), tmp_path / "painted.nii.gz")
+    painted = {"label": ("label.nii.gz", (tmp_path / "painted.nii.gz").read_bytes())}
     scribbles = {**SLICER, "selected_label_name": "edema", "label_info": PAINTED}
     infer("scribbles on A", "slem_brain_scribbles", "?image=A", scribbles, painted)
     ask("page", "GET", "/")
