@@ -12,13 +12,15 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SLICER := .venv-slicer
 SLICER_STAMP := $(SLICER)/.installed
+DOCS := .venv-docs
+DOCS_STAMP := $(DOCS)/.installed
 OHIF := .ohif
 OHIF_STAMP := $(OHIF)/.installed
 OHIF_SUM := tests/e2e/ohif_app.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test e2e check
+.PHONY: help install serve test e2e check docs
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +36,13 @@ test: $(STAMP) ## the tests; PYTEST_ARGS="-k grouping" for some of them
 e2e: $(STAMP) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
-check: $(STAMP) ## the style check
+check: $(STAMP) docs ## style, types, and the documents as a site
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check --quiet
+	$(RUN) -m mypy
+
+docs: $(DOCS_STAMP) ## the documents as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
 
 # PYTHON if given, else the first of these that is 3.10 to 3.12 and can make an environment. A name on PATH may still not run (pyenv), so each is tried.
 define find_python
@@ -71,6 +77,15 @@ $(SLICER)/bin/python:
 $(SLICER_STAMP): tests/e2e/slicer/requirements.txt | $(SLICER)/bin/python
 	@echo "Installing Slicer's core into $(SLICER) (about 1 GB)"
 	@$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# What builds the documents reads the package's sources and runs nothing of it, so it needs none of its dependencies.
+$(DOCS)/bin/python:
+	@$(find_python); echo "Making $(DOCS) with $$found"; "$$found" -m venv $(DOCS)
+
+$(DOCS_STAMP): requirements-docs.txt | $(DOCS)/bin/python
+	@echo "Installing $< into $(DOCS) (60 MB)"
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 # An OHIF as its makers publish it, without MONAI Label: who reads our results independently. npm fetches the built viewer alone, none of what it was

@@ -108,7 +108,7 @@ class Editor(nn.Module):
         self.mixed = nn.Conv3d(widths[0] + FINE, HEAD, 1)
         self.head = nn.Conv3d(HEAD, 8, 1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head.bias = nn.Parameter(torch.zeros(8))
         self.newest = nn.Parameter(torch.tensor(5.0))
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
@@ -145,7 +145,7 @@ class _Block(nn.Module):
             nn.Conv3d(channels, channels, 3, padding=1, bias=False) for _ in range(2)
         )
         self.prompts = nn.Conv3d(len(POINTED), channels, 1)
-        nn.init.zeros_(self.convolutions[1].weight)
+        nn.init.zeros_(self.convolutions[1].get_parameter("weight"))
 
     def forward(self, x: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         inner = self.convolutions[0](F.silu(self.norms[0](x))) + self.prompts(prompts)

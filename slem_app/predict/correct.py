@@ -21,12 +21,13 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from slem_app.labels import LabelSet
+from slem_app.network import channels_last
 from slem_app.predict.claim import margins, squared_distance
 from slem_app.predict.editing import Pointed, Sight, channels, follow
 from slem_app.predict.predictor import best_precision
 from slem_app.predict.view import Box3, covering, moved
 from slem_app.prompts import Box, Click, Scribble, map_value
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box, lattice
 from slem_app.volumes.prepare import Preparation, Prepared, Volume, prepare
 from slem_app.weights import EditorModel
@@ -131,7 +132,7 @@ class Corrector:
         settings: EditSettings | None = None,
     ) -> None:
         self.card, self.labels, self.device = editor.card, labels, device
-        self.network = editor.network.to(device, memory_format=torch.channels_last_3d)
+        self.network = channels_last(editor.network, device)
         self.settings = settings or EditSettings()
         self.bfloat16 = best_precision(device) == "bfloat16"
 
@@ -357,4 +358,4 @@ def _grown(box: Box3 | None, voxels: np.ndarray, grid: Grid) -> Box3:
     if box is not None:
         low, high = np.minimum(low, [s.start for s in box]), np.maximum(high, [s.stop for s in box])
     low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return triple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -111,7 +112,7 @@ def channels(
             seen[config.prompts.stop + n] = np.exp(-((seen[n] - level) ** 2) / (2 * ALIKE**2))
     again = sum(one.value == newest.value for one in older)
     numbers = (float(odds is not None), 2 * np.log(sight.spacing), np.log(depth) / 2, min(again, 5) / 5)
-    told = [_who(config, names, newest.value), _who(config, names, here), sight.present, numbers]
+    told: list[Any] = [_who(config, names, newest.value), _who(config, names, here), sight.present, numbers]
     return seen, np.concatenate(told).astype(np.float32)
 
 

@@ -226,7 +226,7 @@ class Refiner:
         if self.corrector is not None:
             detail = detail or self.corrector.of(prepared)
             for entry in new:
-                touched = self._edit(array, prepared, detail, result, entry, prompts, timings)
+                touched = self._edit(self.corrector, array, prepared, detail, result, entry, prompts, timings)
                 boxes.append(touched.box)
                 notes = (*notes, touched.note) if touched.note else notes
         else:
@@ -269,10 +269,11 @@ class Refiner:
         """The case as the model's editor sees it, from the sequences as they were read; None without
         an editor.
         """
-        return self.corrector and self.corrector.detail(volumes, self.card.preparation)
+        return None if self.corrector is None else self.corrector.detail(volumes, self.card.preparation)
 
     def _edit(
         self,
+        corrector: Corrector,
         array: np.ndarray,
         prepared: Prepared,
         detail: Detail,
@@ -287,9 +288,9 @@ class Refiner:
         before = prompts.entries[: prompts.entries.index(entry)]
         automatic = None if result.probabilities is None else Automatic(result.probabilities, prepared.grid)
         with clock(timings, "network"):
-            answer = self.corrector.answer(array, reference, detail, automatic, entry, before)
+            answer = corrector.answer(array, reference, detail, automatic, entry, before)
         with clock(timings, "merge"):
-            return self.corrector.follow(array, reference, answer, entry, before, prompts.box)
+            return corrector.follow(array, reference, answer, entry, before, prompts.box)
 
     def _fuse(self, images: np.ndarray, present: np.ndarray) -> torch.Tensor:
         device = self.predictor.device
@@ -337,6 +338,7 @@ class Refiner:
             )
         with clock(timings, "network"):
             if not self.listens:
+                assert result.probabilities is not None, "made by `start` without an editor"
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
                 return _Sight(where, np.log(known / (1 - known)))
             last = max(prompts.entries.index(entry) for entry in members)

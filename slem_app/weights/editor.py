@@ -16,7 +16,7 @@ import yaml
 from safetensors import SafetensorError
 
 from slem_app.errors import BadCard, BadWeights, NotFound, StorageFailed
-from slem_app.network import Editor, EditorConfig
+from slem_app.network import Editor, EditorConfig, channels_last
 from slem_app.weights.fields import from_table, to_table
 from slem_app.weights.files import check_fits, half, read_weights, shelves, write_file
 
@@ -113,8 +113,7 @@ def load_editor(folder_or_name: Path | str, device: str | torch.device = "cpu") 
     network = Editor(card.network)
     check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)
-    network = network.to(device=device, memory_format=torch.channels_last_3d)
-    return EditorModel(card, network.eval().requires_grad_(False))
+    return EditorModel(card, channels_last(network, device).eval().requires_grad_(False))
 
 
 def save_editor(folder: Path | str, card: EditorCard, network: torch.nn.Module) -> EditorCard:
