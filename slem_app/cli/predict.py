@@ -60,7 +60,11 @@ class Predict:
     series: dict[str, str] = field(default_factory=dict)
     """Your own choice of series, e.g. `t1c 0002 t2f 0003`, where the names do not tell."""
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Move the sequences onto each other first (rigid), for scans between which the head has moved."""
+    """Move every sequence onto the first of the model's order (rigid). Without it only those of whole heads
+    are, and those that fit clearly better elsewhere.
+    """
+    as_is: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the images as they are: nothing is moved, and nothing around the brain is cut away."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Average over mirror images along the axes that the card allows: up to eight times slower, slightly
     better.
@@ -102,7 +106,8 @@ class Predict:
         inference = (
             replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
         )
-        predictor = Predictor(model, self.device, self.precision, inference)
+        conformed = "none" if self.as_is else "auto"
+        predictor = Predictor(model, self.device, self.precision, inference, conformed)
         for study in studies:
             path = self.target(study, len(studies))
             grouping = group(study, chosen=self.series or None)

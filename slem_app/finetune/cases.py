@@ -16,7 +16,7 @@ from slem_app.studies import Study, StudySource
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache, fingerprint
 from slem_app.volumes.geometry import overlap, resample
-from slem_app.volumes.prepare import Preparation, prepare
+from slem_app.volumes.prepare import CONFORMED, Preparation, prepare
 from slem_app.volumes.read import read, read_labels
 
 __all__ = ["CachingReport", "cache_cases", "folds", "truth"]
@@ -118,12 +118,13 @@ def _cache_case(
     files = [
         (series.id, series.state) for series in (*chosen.values(), *([study.label] if study.label else []))
     ]
-    key = fingerprint(sequences, preparation, labels, study.coding, files)
+    key = fingerprint(CONFORMED, sequences, preparation, labels, study.coding, files)
     if cache.has(study.id, key):
         return
     array, grid = truth(study, labels)
     volumes = {name: read(series) for name, series in chosen.items()}
-    prepared = prepare(volumes, sequences, preparation, _reference(grouping, chosen))
+    fixed = _drawn_on(grouping, chosen, grid)
+    prepared = prepare(volumes, sequences, preparation, grouping.sequences[fixed].grid, fixed)
     if overlap(grid, prepared.grid) < 0.02:
         raise BadLabel(f"{study.id}: its segmentation lies outside the images: is it of another study?")
     regions = np.stack(
@@ -135,7 +136,13 @@ def _cache_case(
     cache.add(study.id, prepared, regions, key)
 
 
-def _reference(grouping: Grouping, chosen: Mapping[str, object]) -> Grid:
+def _drawn_on(grouping: Grouping, chosen: Mapping[str, object], grid: Grid) -> str:
+    """The sequence that the truth lies on: where others are moved this one stays.
+
+    Raises:
+        BadStudy: none of the model's sequences is in this study.
+    """
     if not chosen:
         raise BadStudy(f"{grouping.study.id}: none of the model's sequences is in this study")
-    return grouping.sequences[next(iter(chosen))].grid
+    on_it = (name for name in chosen if grouping.sequences[name].grid.same_as(grid))
+    return next(on_it, next(iter(chosen)))

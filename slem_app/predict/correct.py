@@ -144,7 +144,7 @@ class Corrector:
             preparation: the model's; its spacing and multiple do not count.
         """
         fine = replace(preparation, spacing=(self.card.spacing,) * 3, multiple=1)
-        prepared = prepare(volumes, self.card.sequences, fine)
+        prepared = prepare(volumes, self.card.sequences, fine, conformed="none")
         return Detail(prepared.images.astype(np.float16), prepared.present, prepared.grid)
 
     def of(self, prepared: Prepared) -> Detail:

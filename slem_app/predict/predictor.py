@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from slem_app.regions import restore
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
+from slem_app.volumes.report import Report
 from slem_app.weights import Inference, Model
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Prediction:
     """Seconds by step: read, prepare, network, restore."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+    report: Report = field(default_factory=Report)
+    """What was done to the study before the network saw it."""
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
@@ -77,6 +80,8 @@ class Predictor:
         precision: 'float32', 'bfloat16' (autocast) or 'auto': bfloat16 where the processor computes in it,
             see `best_precision`.
         inference: how the network is run; default: as the card says.
+        conformed: 'auto' makes of a study as a scanner gives it what the network was trained on; 'none'
+            takes it as it is.
 
     Raises:
         BadSetting: an unknown precision, or a device that is not there.
@@ -88,6 +93,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         precision: str = "auto",
         inference: Inference | None = None,
+        conformed: Literal["auto", "none"] = "auto",
     ) -> None:
         if precision not in (*PRECISIONS, "auto"):
             raise BadSetting(f"unknown precision {precision!r}: use auto, {', '.join(PRECISIONS)}")
@@ -96,6 +102,7 @@ class Predictor:
         self.device = _device(device)
         self.precision = best_precision(self.device) if precision == "auto" else precision
         self.inference = inference or model.card.inference
+        self.conformed = conformed
         self.network = channels_last(model.network, self.device).eval()
 
     def probabilities(self, prepared: Prepared, plain: torch.Tensor | None = None) -> np.ndarray:
@@ -153,6 +160,7 @@ class Predictor:
             prepared.missing,
             timings,
             prepared.notes,
+            prepared.report,
         )
 
     def prepare_case(
@@ -164,8 +172,7 @@ class Predictor:
             grouping: the study with its series named.
             reference: sequence, or series id, on whose grid the result lies; default: the first of the card's
                 order that the case has.
-            register: move the other sequences onto the reference first; adds the step 'register' to the
-                timings.
+            register: move every other sequence onto the first of the card's order, stripped or not.
 
         Returns:
             What the network sees, and the seconds of each step.
@@ -173,29 +180,24 @@ class Predictor:
         Raises:
             BadStudy: no sequence that the model knows.
             NotFound: `reference` is not in this case.
-            BadVolume, BadGrid: a series that cannot be used.
-            BadSetting: registration is wanted but SimpleITK is not installed.
+            BadVolume, BadGrid: a series that cannot be used, or a whole head without a brain.
         """
-        volumes, target, notes, timings = self.read_case(grouping, reference, register)
+        volumes, fixed, timings = self.read_case(grouping)
+        target = fixed if reference is None else grouping.resolve(reference)
+        grid = grouping.sequences[target].grid
+        conformed = "register" if register else self.conformed
         with clock(timings, "prepare"):
-            prepared = prepare(
-                volumes, self.card.sequences, self.card.preparation, grouping.sequences[target].grid
-            )
-        return replace(prepared, notes=(*notes, *prepared.notes)), timings
+            prepared = prepare(volumes, self.card.sequences, self.card.preparation, grid, fixed, conformed)
+        return prepared.shown_on(target, grid), timings
 
-    def read_case(
-        self, grouping: Grouping, reference: str | None = None, register: bool = False
-    ) -> tuple[Mapping[str, Volume], str, tuple[str, ...], dict[str, float]]:
-        """The sequences of a study that the model knows, as they lie in its files, or registered.
+    def read_case(self, grouping: Grouping) -> tuple[Mapping[str, Volume], str, dict[str, float]]:
+        """The sequences of a study that the model knows, as they lie in its files.
 
         Args:
             grouping: the study with its series named.
-            reference: sequence, or series id; default: the first of the card's order that the case has.
-            register: move the other sequences onto the reference.
 
         Returns:
-            Volumes by sequence, the reference's sequence, what a reader should know, and the seconds of each
-            step.
+            Volumes by sequence, the sequence that stays where others are moved, and the seconds.
 
         Raises:
             As `prepare_case`.
@@ -212,18 +214,9 @@ class Predictor:
                 f"{', '.join(self.card.sequences)} that "
                 f"{self.card.name} needs; it has {there}"
             )
-        target = (
-            grouping.reference(self.card.reference_order)
-            if reference is None
-            else grouping.resolve(reference)
-        )
-        notes: tuple[str, ...] = ()
         with clock(timings, "read"):
             volumes = read_all(series)
-        if register:
-            with clock(timings, "register"):
-                volumes, notes = _registered(volumes, target)
-        return volumes, target, notes, timings
+        return volumes, grouping.reference(self.card.reference_order), timings
 
     def predict_case(
         self, grouping: Grouping, reference: str | None = None, register: bool = False
@@ -295,29 +288,6 @@ def best_precision(device: torch.device) -> str:
         known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
     return "float32"
-
-
-def _registered(volumes: Mapping[str, Volume], reference: str) -> tuple[dict[str, Volume], tuple[str, ...]]:
-    """The volumes moved onto the reference, and by how much, in words.
-
-    Raises:
-        BadSetting: the reference is not among the volumes, or SimpleITK is not installed.
-    """
-    if reference not in volumes:
-        raise BadSetting(
-            f"cannot register onto {reference}: it is no sequence of the model; choose one of "
-            f"{', '.join(volumes)} as reference"
-        )
-    try:
-        from slem_app.volumes.register import register  # SimpleITK is optional, and takes a second to import
-    except ImportError as error:
-        raise BadSetting("registration needs SimpleITK: pip install 'slem-label[register]'") from error
-    moved = register(volumes, reference)
-    return dict(moved.volumes), tuple(
-        f"{name} was moved by {mm:.1f} mm onto {reference}"
-        for name, mm in moved.shifts.items()
-        if name != reference
-    )
 
 
 @contextmanager

@@ -186,7 +186,14 @@ class Refiner:
                     moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8)
                 )
         prediction = Prediction(
-            array, prepared.reference, card.labels, prepared.used, prepared.missing, timings, prepared.notes
+            array,
+            prepared.reference,
+            card.labels,
+            prepared.used,
+            prepared.missing,
+            timings,
+            prepared.notes,
+            prepared.report,
         )
         return Result(prediction, probabilities, Prompts(mask=mask))
 
@@ -256,14 +263,21 @@ class Refiner:
         result = self.refine(prepared, features, result, replace(done, box=prompts.box), detail)
         return replace(result, changed=None)
 
-    def detail_case(
-        self, grouping: Grouping, reference: str | None = None, register: bool = False
-    ) -> Detail | None:
-        """The same from a study's files; arguments and errors as those of `Predictor.prepare_case`."""
+    def detail_case(self, grouping: Grouping, prepared: Prepared) -> Detail | None:
+        """The same from a study's files; errors as those of `Predictor.prepare_case`.
+
+        A study that was moved or cut to the brain before the network saw it is taken as it was then, at the
+        network's spacing.
+
+        Args:
+            grouping: the study with its series named.
+            prepared: the same case, for the displayed image.
+        """
         if self.corrector is None:
             return None
-        volumes, *_ = self.predictor.read_case(grouping, reference, register)
-        return self.detail(volumes)
+        if prepared.report:
+            return self.corrector.of(prepared)
+        return self.detail(self.predictor.read_case(grouping)[0])
 
     def detail(self, volumes: Mapping[str, Volume]) -> Detail | None:
         """The case as the model's editor sees it, from the sequences as they were read; None without

@@ -12,7 +12,7 @@ from slem_app.errors import BadStudy, SlemError
 from slem_app.grouping import group
 from slem_app.studies import Study
 from slem_app.volumes.cache import CaseCache, fingerprint
-from slem_app.volumes.prepare import Preparation, prepare
+from slem_app.volumes.prepare import CONFORMED, Preparation, prepare
 from slem_app.volumes.read import read
 
 __all__ = ["Gathered", "gather"]
@@ -79,6 +79,7 @@ def _cache_case(
         )
     key = fingerprint(
         "unlabelled",
+        CONFORMED,
         sequences,
         preparation,
         files=[path for series in chosen.values() for path in series.paths],

@@ -8,39 +8,36 @@ depend on how the study is stored nor on which sequence the reader looks at.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-from slem_app.errors import BadGrid, BadStudy, BadVolume
+from slem_app.errors import BadGrid, BadStudy
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
+from slem_app.volumes.levels import Levels, Volume, foreground
 from slem_app.volumes.misregistration import displacement
+from slem_app.volumes.report import Report
 
-__all__ = ["Levels", "Preparation", "Prepared", "Volume", "foreground", "normalise", "prepare"]
+__all__ = [
+    "CONFORMED",
+    "Levels",
+    "Preparation",
+    "Prepared",
+    "Volume",
+    "foreground",
+    "normalise",
+    "prepare",
+]
 
+CONFORMED = (
+    1  # number of the way in which studies are conformed; another one means: prepare cached cases again
+)
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
 LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
-CONSTANT_SHARE = (
-    0.2  # share of voxels of one same value from which that value may be a background that was cut away
-)
-# changes a voxel, along a line, between background and the rest: a brain has few, speckles in air many
-COMPACT = 0.2
-ROUNDING = 1e-6  # of the range of intensities
-IN_PLANE = ndimage.generate_binary_structure(2, 1)[:, :, None]  # neighbours along I and J
-HEAD_LEVEL = 0.12  # where a head in air begins, between the dark and the bright end of its intensities
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """One sequence as it was read."""
-
-    array: np.ndarray
-    """(I, J, K) float32."""
-    grid: Grid
-    """Where it lies."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,27 @@ class Prepared:
     """The grid that results go to."""
     notes: tuple[str, ...] = ()
     """What a reader should know, e.g. that two sequences look out of register."""
+    report: Report = field(default_factory=Report)
+    """What was done to the study as it was read: moved, cut to the brain."""
+    moves: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Sequence -> (4, 4) RAS from the common world, that of `grid`, to the world of that sequence's header;
+    only those that were moved.
+    """
+
+    def shown_on(self, sequence: str, grid: Grid) -> Prepared:
+        """The same for results that belong on an image of the study, as its header has it.
+
+        Where the sequence was moved the network's grid goes the other way, so that results, clicks and the
+        image share the image's own world.
+
+        Args:
+            sequence: what the image is; one that was not moved, or no sequence, is where the common world is.
+            grid: of the image.
+        """
+        if sequence not in self.moves:
+            return replace(self, reference=grid)
+        there = Grid(self.grid.shape, self.moves[sequence] @ self.grid.affine)
+        return replace(self, reference=grid, grid=there, moves={})
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -110,19 +128,27 @@ def prepare(
     sequences: Sequence[str],
     settings: Preparation,
     reference: Grid | None = None,
+    fixed: str | None = None,
+    conformed: Literal["auto", "register", "none"] = "auto",
 ) -> Prepared:
     """Bring the sequences of one study onto the network's grid.
+
+    Sequences of whole heads are registered onto `fixed`, and all but the brain is cut away, where the network
+    learnt from stripped images; stripped ones are registered where they fit clearly better elsewhere.
 
     Args:
         volumes: by sequence name; those that `sequences` lacks are ignored.
         sequences: the network's slots in order; some may be missing.
         settings: the card's preparation.
         reference: grid for results; None takes that of the first sequence there is.
+        fixed: the sequence that stays where others are moved; None: the first there is.
+        conformed: 'auto', as told above; 'register': every other sequence is registered; 'none': all
+            stays as it was read.
 
     Raises:
         BadStudy: none of the sequences is there.
         BadGrid: sequences, or a reference, that do not overlap, or a grid that no image can have.
-        BadVolume: a sequence with NaN, or without any foreground.
+        BadVolume: a sequence with NaN, or without any foreground, or a whole head without a brain.
     """
     here = [s for s in sequences if s in volumes]
     if not here:
@@ -130,14 +156,57 @@ def prepare(
             f"none of the sequences {', '.join(sequences)} is in this study (it has "
             f"{', '.join(volumes) or 'none'})"
         )
-    grids = {f"sequence {name}": volumes[name].grid for name in here} | (
-        {"the reference": reference} if reference else {}
-    )
-    for what, grid in grids.items():
-        check_grid(grid, what)
-    _check_overlap(grids)
-    full = lattice([volumes[name].grid for name in here], settings.spacing)
+    given = {name: volumes[name] for name in here}
+    _check_grids(given, reference)
     levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in here}
+    kept = fixed if fixed in given else here[0]
+    others = frozenset(here) - {kept}
+    heads = settings.stripped and any(level.head is not None for level in levels.values())
+    target = reference or given[here[0]].grid
+    if conformed == "register" or (conformed == "auto" and heads):
+        wanted = others if conformed == "register" else frozenset()
+        return _conformed(given, levels, sequences, settings, target, kept, wanted)
+    made, found = _laid(given, levels, sequences, settings, target)
+    if found and settings.stripped and conformed == "auto":
+        wanted = others if kept in found else frozenset(found)
+        return _conformed(given, levels, sequences, settings, target, kept, wanted)
+    return made
+
+
+def _conformed(
+    volumes: Mapping[str, Volume],
+    levels: Mapping[str, Levels],
+    sequences: Sequence[str],
+    settings: Preparation,
+    reference: Grid,
+    fixed: str,
+    wanted: frozenset[str],
+) -> Prepared:
+    """The study with its sequences moved onto each other and, where a network needs it, cut to the brain."""
+    # takes a second to import, and a training server with a filled cache does without SimpleITK
+    from slem_app.volumes.conform import conform
+
+    done = conform(volumes, levels, fixed, wanted, settings.stripped)
+    now = {
+        name: Levels.of(volume.array, f"sequence {name}")
+        if volume.array is not volumes[name].array
+        else levels[name]
+        for name, volume in done.volumes.items()
+    }
+    made, _ = _laid(done.volumes, now, sequences, settings, reference)
+    return replace(made, report=done.report, moves=done.moves, notes=(*done.report.sentences(), *made.notes))
+
+
+def _laid(
+    volumes: Mapping[str, Volume],
+    levels: Mapping[str, Levels],
+    sequences: Sequence[str],
+    settings: Preparation,
+    reference: Grid,
+) -> tuple[Prepared, dict[str, tuple[float, str]]]:
+    """The sequences on the network's grid as they are, and those that seem displaced: (mm, against which)."""
+    here = list(volumes)
+    full = lattice([volume.grid for volume in volumes.values()], settings.spacing)
     images = {name: _resample(volumes[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     notes = (*(_stripping_notes(levels) if settings.stripped else ()), *_compare(masks))
@@ -146,105 +215,17 @@ def prepare(
     for slot, name in enumerate(sequences):
         if name in images:
             stacked[slot] = _box(normalise(images[name], masks[name], settings.clip), start, shape)
-    return Prepared(
+    slots = dict(zip(sequences, stacked, strict=True))
+    found = displacement({name: slots[name] for name in here}, settings.spacing)
+    made = Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
-        reference=reference or volumes[here[0]].grid,
-        notes=(*notes, *_displacement_notes(dict(zip(sequences, stacked, strict=True)), here, settings)),
+        reference=reference,
+        notes=(*notes, *_displacement_notes(found)),
     )
-
-
-@dataclass(frozen=True)
-class Levels:
-    """What the intensities of one sequence, as it was read, say of its background."""
-
-    background: float
-    """Value of voxels outside the head, and outside the field of view."""
-    head: float | None
-    """Intensity from which a voxel belongs to the head; None where all that differs from `background` does
-    (skull-stripped).
-    """
-    tolerance: float
-    """Difference from `background` that is only rounding: positions on a border come out a hair apart when
-    voxels are stored otherwise.
-    """
-
-    @classmethod
-    def of(cls, array: np.ndarray, what: str) -> Levels:
-        """Look at a volume before it is resampled, since the field of view of other sequences must not change
-        the answer.
-
-        A constant background need not be the smallest value: bias correction and z-scores leave negative
-        brain around zeros.
-
-        Raises:
-            BadVolume: NaN or infinite values, one value everywhere, or two.
-        """
-        low, high = float(array.min()), float(array.max())
-        if not np.isfinite([low, high]).all():
-            raise BadVolume(
-                f"{what}: some voxels are NaN or infinite: export the image again, or replace "
-                f"them by the "
-                f"background value"
-            )
-        if low == high:
-            raise BadVolume(f"{what}: every voxel has the value {low:g}: the image is empty or constant")
-        corners, counts = np.unique(array[np.ix_([0, -1], [0, -1], [0, -1])], return_counts=True)
-        shares = {
-            value: np.count_nonzero(array == value) / array.size
-            for value in {low, 0.0, float(corners[counts.argmax()])}
-        }
-        if np.count_nonzero(array == low) + np.count_nonzero(array == high) == array.size:
-            raise BadVolume(
-                f"{what}: it holds the values {low:g} and {high:g} only: it is a mask, not an image"
-            )
-        background = max(shares, key=lambda value: (shares[value], -value))
-        if shares[background] >= CONSTANT_SHARE and _compact(array != background):
-            return cls(background, None, ROUNDING * (high - low))
-        dark, bright = np.percentile(array[::2, ::2, ::2], [1, 99])  # one broken voxel must not set the scale
-        return cls(float(dark), float(dark + HEAD_LEVEL * (bright - dark)), 0.0)
-
-
-def _compact(mask: np.ndarray) -> bool:
-    """True for a mask of few solid parts, false for speckles; looks at some planes of each direction only."""
-    ratios = []
-    for axis in range(3):
-        planes = np.moveaxis(mask, axis, 0)[:: max(1, mask.shape[axis] // 16)]
-        changes = np.count_nonzero(planes[:, 1:] != planes[:, :-1]) + np.count_nonzero(
-            planes[:, :, 1:] != planes[:, :, :-1]
-        )
-        ratios.append(changes / 2 / max(1, np.count_nonzero(planes)))
-    # a small head is nearly all surface
-    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3))
-
-
-def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
-    """Where the head is: (I, J, K) bool.
-
-    In a skull-stripped volume all that differs from its constant background; else the largest part above
-    `levels.head`, with what it encloses in an axial plane: dark fluid in an image that ends at the neck is
-    open to below.
-
-    Raises:
-        BadVolume: nothing stands out.
-    """
-    if levels.head is None:
-        mask = np.abs(image - np.float32(levels.background)) > levels.tolerance
-    else:
-        mask = ndimage.binary_opening(image > levels.head, iterations=1)
-        parts, count = ndimage.label(mask)
-        if count > 1:
-            mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-        mask = ndimage.binary_fill_holes(mask, IN_PLANE)
-    if mask.sum() < 64:
-        raise BadVolume(
-            f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): "
-            f"is it an "
-            f"empty or constant image?"
-        )
-    return mask
+    return made, found
 
 
 def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:
@@ -327,6 +308,16 @@ def _box(array: np.ndarray, start: tuple[int, int, int], shape: tuple[int, int, 
     return result
 
 
+def _check_grids(volumes: Mapping[str, Volume], reference: Grid | None) -> None:
+    """Refuse grids that no image can have, and those that do not overlap."""
+    grids = {f"sequence {name}": volume.grid for name, volume in volumes.items()} | (
+        {"the reference": reference} if reference else {}
+    )
+    for what, grid in grids.items():
+        check_grid(grid, what)
+    _check_overlap(grids)
+
+
 def _check_overlap(grids: Mapping[str, Grid]) -> None:
     first, *others = grids
     for name in others:
@@ -353,10 +344,7 @@ def _stripping_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
     )
 
 
-def _displacement_notes(
-    images: Mapping[str, np.ndarray], here: Sequence[str], settings: Preparation
-) -> tuple[str, ...]:
-    found = displacement({name: images[name] for name in here}, settings.spacing)
+def _displacement_notes(found: Mapping[str, tuple[float, str]]) -> tuple[str, ...]:
     text = (
         "{} seems displaced against {} by some {:.0f} mm: did the patient move between them? "
         "--register may help"

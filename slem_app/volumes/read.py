@@ -13,9 +13,9 @@ from slem_app.studies.nifti_header import NiftiHeader
 from slem_app.types import Grid
 from slem_app.volumes.dicom import read_dicom
 from slem_app.volumes.geometry import check_grid
+from slem_app.volumes.levels import Volume
 from slem_app.volumes.nifti import as_float, stored_voxels
 from slem_app.volumes.png import read_png
-from slem_app.volumes.prepare import Volume
 
 __all__ = ["read", "read_all", "read_labels"]
 

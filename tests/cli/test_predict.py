@@ -162,11 +162,16 @@ def test_a_mistake_is_one_clear_line(
     assert out == ""
 
 
-def test_registration_is_refused_or_told(
+def test_a_sequence_that_moved_is_registered_and_told(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("SimpleITK")
-    assert (
-        main(["predict", str(studies), "case-1", "-o", str(tmp_path), "--model", "small", "--register"]) == 0
-    )
-    assert "was moved by" in capsys.readouterr().out
+    path = studies / "case-1" / "case-1-t2f.nii.gz"
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += (8, -6, 5)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    asked = ["predict", str(studies), "case-1", "-o", str(tmp_path), "--model", "small"]
+    assert main([*asked, "--register"]) == 0
+    assert "t2f was moved by" in capsys.readouterr().out
+    assert main([*asked, "--as-is"]) == 0
+    assert "was moved by" not in capsys.readouterr().out

@@ -3,6 +3,7 @@ on another sequence.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from scipy import ndimage
 from slem_app.errors import BadGrid, BadStudy, BadVolume
 from slem_app.phantom import make, render, reorient, reorient_phantom
 from slem_app.types import Grid
-from slem_app.volumes.prepare import Levels, Preparation, Volume, prepare
+from slem_app.volumes.prepare import Levels, Preparation, Volume
+from slem_app.volumes.prepare import prepare as prepare_any
 from tests.volumes.conftest import SHAPE, SPACING
 
+prepare = partial(prepare_any, conformed="none")  # what is done before that is tested in test_conform
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 SETTINGS = Preparation(spacing=(3.0, 3.0, 3.0), multiple=8)
 

@@ -217,25 +217,29 @@ class InteractiveTask:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
         prepared, spent = self.automatic.prepared(case, refiner.predictor)
         timings |= spent
-        prepared = replace(prepared, reference=case.series.grid)
-        card, registered = refiner.card, case.sequence if self.automatic.register else None
-        key = (card.name, card.sha256, registered, *_identity(case))
+        prepared = prepared.shown_on(case.image, case.series.grid)
+        card = refiner.card
+        key = (card.name, card.sha256, *_identity(case))
         start = self.starts.get(key, case.state)
         if start is None:
             # another image of the same case may have been displayed
-            known = self.starts.find(lambda other: other[:4] == key[:4], case.state)
+            known = self.starts.find(lambda other: other[:3] == key[:3], case.state)
             with _timed(timings, "network"):
                 features = refiner.features(prepared) if known is None else known.features
             result = refiner.start(prepared, features)
             _add(timings, result.prediction.timings)
             with _timed(timings, "prepare"):
-                detail = self._detail(case, refiner) if known is None else known.detail
+                detail = self._detail(case, refiner, prepared, known)
             start = Start(features, result, detail)
             self.starts.put(key, case.state, start)
         return prepared, start
 
-    def _detail(self, case: Case, refiner: Refiner) -> Detail | None:
-        return refiner.detail_case(case.grouping, case.sequence, self.automatic.register)
+    @staticmethod
+    def _detail(case: Case, refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
+        """What another displayed image of the case has shown is the same, unless a sequence was moved."""
+        if known is not None and not prepared.report:
+            return known.detail
+        return refiner.detail_case(case.grouping, prepared)
 
     def _done(
         self,

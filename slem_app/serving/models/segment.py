@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class SegmentationTask:
         predictor = self.served.automatic(reader_of(request.get("client_id")), case.id)
         with self.lock:
             prepared, timings = self.prepared(case, predictor)
-            prediction = predictor.predict(replace(prepared, reference=case.series.grid))
+            prediction = predictor.predict(prepared.shown_on(case.image, case.series.grid))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
         self.note(
@@ -160,13 +160,11 @@ class SegmentationTask:
         as they were.
         """
         card = predictor.card
-        # registered, the sequences lie where the requested one does; else the network's input is the same for
-        # all of them
-        key = (case.id, card.sequences, card.preparation, case.sequence if self.register else None)
+        key = (case.id, card.sequences, card.preparation, card.reference_order)
         kept = self.cache.get(key, case.state)
         if kept is not None:
             return kept, {"read": 0.0, "prepare": 0.0}
-        prepared, timings = predictor.prepare_case(case.grouping, case.sequence, self.register)
+        prepared, timings = predictor.prepare_case(case.grouping, register=self.register)
         self.cache.put(key, case.state, prepared)
         return prepared, timings
 
@@ -196,6 +194,7 @@ class SegmentationTask:
             "missing": list(prediction.missing),
             "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
             "notes": [*case.notes, *prediction.notes],
+            "preparation": prediction.report.table(),
             "model_version": card.version,
         }
 

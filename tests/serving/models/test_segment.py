@@ -65,16 +65,26 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
     assert task.cache.used > 0
 
 
-def test_registration_is_done_for_the_requested_sequence(models: Path, cases: Cases, tmp_path: Path) -> None:
+def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
+    models: Path, cases: Cases, studies: Path, tmp_path: Path
+) -> None:
     cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    task = SegmentationTask(
-        ServedVersions(Predictor(load_model(models / "slem_brain"))), cache, tmp_path, register=True
-    )
-    _, params = task({"case": cases.find("A")})
-    assert params["latencies"]["register"] > 0
-    assert [note.split(" was moved by ")[0] for note in params["notes"][:3]] == ["t1n", "t2w", "t2f"]
-    assert all("onto t1c" in note for note in params["notes"][:3])
-    assert "onto t2f" in task({"case": cases.find("A/t2f")})[1]["notes"][0]
+    served = ServedVersions(Predictor(load_model(models / "slem_brain")))
+    task = SegmentationTask(served, cache, tmp_path, register=True)
+    path = studies / "A/A-t2f.nii.gz"
+    image = nibabel.load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += (9, -8, 6)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    os.utime(path, (2, 2))
+    file, params = task({"case": cases.find("A/t2f")})
+    assert params["preparation"]["onto"] == "t1c"
+    assert params["preparation"]["moved_mm"]["t2f"] == pytest.approx(13.5, abs=3)
+    assert params["preparation"]["brain_mask"] is None
+    assert any(note.startswith("t2f was moved by ") for note in params["notes"])
+    array, grid, *_ = read_label_file(Path(file))
+    np.testing.assert_allclose(grid.affine, affine, atol=1e-3)
+    assert array.any()
 
 
 def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, studies: Path) -> None:

@@ -1,0 +1,141 @@
+"""What turns a study as a scanner gives it into what a network of stripped brains was trained on: sequences
+that do not lie on each other are moved, and all but the brain is cut away.
+
+A study whose sequences are stripped and in register comes out as it came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from slem_app.errors import BadVolume
+from slem_app.types import Grid
+from slem_app.volumes.brainmask.find import one_piece
+from slem_app.volumes.brainmask.weights import load_mask_network
+from slem_app.volumes.coarse import FINE, Coarse, coarse
+from slem_app.volumes.geometry import lattice, resample
+from slem_app.volumes.levels import Levels, Volume
+from slem_app.volumes.register import brains_agree, distance_moved, rigid
+from slem_app.volumes.report import Report
+
+__all__ = ["Conformed", "conform"]
+
+LEAST_MOVE = 1.0  # mm; a smaller one is no more than the measure's own error
+LEAST_AGREEMENT = 0.8  # Dice of the brains after a registration under which it is not believed
+LEAST_BRAIN, MOST_BRAIN = 300.0, 2500.0  # ml; what is smaller or larger is no head's brain
+INNER_ZERO = 1e-3  # of the largest intensity: what a voxel of the brain has at least, so that 0 means outside
+
+
+@dataclass(frozen=True, eq=False)
+class Conformed:
+    """A study whose sequences lie on each other and show the brain alone."""
+
+    volumes: Mapping[str, Volume]
+    """By sequence name: those that were moved with a new affine, those that were cut with zeros around."""
+    moves: Mapping[str, np.ndarray]
+    """Sequence -> (4, 4) RAS from the common world to that of its header; only those that were moved."""
+    report: Report
+    """What was done."""
+
+
+def conform(
+    volumes: Mapping[str, Volume],
+    levels: Mapping[str, Levels],
+    fixed: str,
+    displaced: frozenset[str],
+    strip: bool,
+) -> Conformed:
+    """Register and strip.
+
+    Args:
+        volumes: by sequence name.
+        levels: of each of them.
+        fixed: the sequence that stays.
+        displaced: those that are registered in any case; whole heads that are stripped
+            always are.
+        strip: cut all but the brain away.
+
+    Raises:
+        BadVolume: no brain is found in a whole head.
+    """
+    heads = frozenset(name for name, level in levels.items() if strip and level.head is not None)
+    wanted = [name for name in volumes if name != fixed and (name in displaced or heads & {name, fixed})]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        made = pool.map(lambda name: coarse(volumes[name], levels[name], f"sequence {name}", strip), volumes)
+        seen = dict(zip(volumes, made, strict=True))
+        places = dict(
+            zip(wanted, pool.map(lambda name: _place(seen[fixed], seen[name]), wanted), strict=True)
+        )
+    left_out = {name: place for name, place in places.items() if isinstance(place, str)}
+    moves = {name: place for name, place in places.items() if isinstance(place, np.ndarray)}
+    used = {
+        name: Volume(volume.array, _back(moves.get(name), volume.grid))
+        for name, volume in volumes.items()
+        if name not in left_out
+    }
+    distances = {name: distance_moved(seen[fixed], matrix) for name, matrix in moves.items()}
+    method, ml = "", 0.0
+    if heads & set(used):
+        brain, grid = _common_brain({name: seen[name] for name in used}, moves, heads)
+        method, ml = load_mask_network()[0].name, float(np.count_nonzero(brain)) * grid.voxel_volume / 1000
+        _check_size(ml, sorted(heads & set(used)))
+        used |= {name: _stripped(used[name], brain, grid) for name in heads & set(used)}
+    return Conformed(used, moves, Report(distances, fixed if places else "", left_out, method, ml))
+
+
+def _place(fixed: Coarse, moving: Coarse) -> np.ndarray | str | None:
+    """(4, 4) RAS from the common world to the sequence's; None if it lies right; or why it has no place."""
+    matrix = rigid(fixed, moving)
+    agreement = brains_agree(fixed, moving, matrix)
+    if agreement < LEAST_AGREEMENT:
+        return (
+            f"it could not be registered (the brains overlap by {agreement:.2f}, at least "
+            f"{LEAST_AGREEMENT} is needed): is it of the same patient?"
+        )
+    return matrix if distance_moved(fixed, matrix) >= LEAST_MOVE else None
+
+
+def _back(matrix: np.ndarray | None, grid: Grid) -> Grid:
+    """A sequence's grid in the common world."""
+    return grid if matrix is None else Grid(grid.shape, np.linalg.inv(matrix) @ grid.affine)
+
+
+def _common_brain(
+    seen: Mapping[str, Coarse], moves: Mapping[str, np.ndarray], heads: frozenset[str]
+) -> tuple[np.ndarray, Grid]:
+    """The brain on which the sequences agree: the mean of their probabilities, each in its own field of view.
+
+    Returns:
+        (I, J, K) bool, and its grid in the common world.
+    """
+    places = {name: _back(moves.get(name), seen[name].grid) for name in sorted(heads & set(seen))}
+    grid = lattice(list(places.values()), (FINE,) * 3)
+    total, count = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    for name, place in places.items():
+        field = _back(moves.get(name), seen[name].field)
+        known = resample(np.ones(field.shape, np.float32), field, grid, order=0)
+        total += known * resample(seen[name].brain, place, grid, order=1)
+        count += known
+    return one_piece(total > 0.5 * np.maximum(count, 1)), grid
+
+
+def _check_size(ml: float, heads: list[str]) -> None:
+    if not LEAST_BRAIN <= ml <= MOST_BRAIN:
+        raise BadVolume(
+            f"no brain is found in {', '.join(heads)} (what looks most like one has {ml:.0f} ml, "
+            f"{LEAST_BRAIN:.0f} to {MOST_BRAIN:.0f} are expected): is it an MR image of a whole head? A "
+            f"brain that was cut out already needs an even background around it"
+        )
+
+
+def _stripped(volume: Volume, brain: np.ndarray, grid: Grid) -> Volume:
+    """The volume with zeros outside the brain and more than zero inside."""
+    inside = resample(brain.astype(np.float32), grid, volume.grid, order=1) > 0.5
+    low, high = float(volume.array.min()), float(volume.array.max())
+    least = INNER_ZERO * (high - low)
+    values = np.maximum(volume.array - np.float32(min(low, 0.0)), np.float32(least))
+    return Volume(np.where(inside, values, np.float32(0)), volume.grid)

@@ -1,0 +1,151 @@
+"""A study as a scanner gives it comes out as if it had been stripped and in register; one that is both is
+left as it is.
+"""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from slem_app.errors import BadVolume
+from slem_app.phantom import make
+from slem_app.types import Grid
+from slem_app.volumes import coarse as coarse_module
+from slem_app.volumes.brainmask.find import one_piece
+from slem_app.volumes.geometry import resample
+from slem_app.volumes.prepare import Preparation, Volume, prepare
+
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+SETTINGS = Preparation(spacing=(3.0, 3.0, 3.0))
+MOVE = np.array([[1, 0, 0, 9.0], [0, 1, 0, -7.0], [0, 0, 1, 8.0], [0, 0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def case():
+    return make(3, (80, 96, 72), (2.0, 2.0, 2.0))
+
+
+@pytest.fixture(scope="module")
+def stripped(case) -> dict[str, Volume]:
+    return {name: Volume(image, case.grid) for name, image in case.images.items()}
+
+
+def with_skull(volume: Volume) -> Volume:
+    """The brain in a shell as bright as fat, in air with noise."""
+    pad = 10
+    brain = np.pad(volume.array, pad)
+    inside = ndimage.binary_fill_holes(brain > 0)
+    depth = ndimage.distance_transform_edt(~inside) * 2.0
+    noise = np.random.default_rng(0).random(brain.shape, dtype=np.float32)
+    level = float(np.percentile(volume.array[volume.array > 0], 90))
+    head = np.where(inside, np.maximum(brain, 1.0), noise * 0.02 * level)
+    head[(depth > 6) & (depth < 14)] = 2.0 * level
+    grid = volume.grid.crop((-pad,) * 3, brain.shape)
+    return Volume(head.astype(np.float32), grid)
+
+
+def moved(volume: Volume) -> Volume:
+    return Volume(volume.array, Grid(volume.grid.shape, MOVE @ volume.grid.affine))
+
+
+@pytest.fixture
+def heads(stripped, monkeypatch) -> dict[str, Volume]:
+    """Whole heads, t2f and t2w moved; the mask network knows the phantoms' brains."""
+    whole = {name: with_skull(volume) for name, volume in stripped.items()}
+    whole |= {name: moved(whole[name]) for name in ("t2w", "t2f")}
+
+    def knows(volume: Volume, what: str) -> tuple[np.ndarray, Grid]:
+        original = stripped[what.split()[-1]]
+        share = np.pad((original.array > 0).astype(np.float32), 10)
+        return share, volume.grid
+
+    monkeypatch.setattr(coarse_module, "brain_probability", knows)
+    return whole
+
+
+def test_a_stripped_study_in_register_is_left_bit_for_bit(stripped):
+    one, other = (prepare(stripped, SEQUENCES, SETTINGS, conformed=how) for how in ("auto", "none"))
+    np.testing.assert_array_equal(one.images, other.images)
+    assert one.grid.same_as(other.grid)
+    assert not one.report
+    assert one.moves == {}
+    assert one.notes == ()
+
+
+def test_whole_heads_that_moved_look_as_if_stripped_and_in_register(heads, stripped):
+    raw, ideal = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c"), prepare(stripped, SEQUENCES, SETTINGS)
+    assert set(raw.moves) == set(raw.report.moved) == {"t2w", "t2f"}
+    assert raw.report.onto == "t1c"
+    assert raw.report.moved["t2f"] == pytest.approx(np.linalg.norm(MOVE[:3, 3]), abs=1.0)
+    assert raw.report.mask
+    for slot in range(4):
+        there = resample(raw.images[slot], raw.grid, ideal.grid, order=1)
+        both = (there != 0) & (ideal.images[slot] != 0)
+        assert np.count_nonzero(both) > 0.9 * np.count_nonzero(ideal.images[slot])
+        assert np.corrcoef(there[both], ideal.images[slot][both])[0, 1] > 0.93
+    assert "t2f was moved by" in raw.notes[0] + raw.notes[1]
+    assert any("all but the brain was cut away" in note for note in raw.notes)
+
+
+def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, case):
+    raw = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c")
+    shown = raw.shown_on("t2f", heads["t2f"].grid)
+    assert shown.reference.same_as(heads["t2f"].grid)
+    image = raw.images[3]
+    on_t2f = resample(image, shown.grid, heads["t2f"].grid, order=1)
+    own = heads["t2f"].array
+    inside = np.pad(case.images["t2f"] > 0, 10) & (on_t2f != 0)
+    assert np.corrcoef(on_t2f[inside], own[inside])[0, 1] > 0.93
+    assert raw.shown_on("t1n", heads["t1n"].grid).grid.same_as(raw.grid)
+
+
+def test_nothing_is_done_where_that_is_asked_for(heads):
+    still = prepare(heads, SEQUENCES, SETTINGS, conformed="none")
+    assert not still.report
+    assert any("not skull-stripped" in note for note in still.notes)
+
+
+def test_a_network_of_whole_images_gets_them_whole(heads):
+    whole = prepare(heads, SEQUENCES, Preparation(spacing=(3.0, 3.0, 3.0), stripped=False))
+    assert not whole.report
+
+
+def test_a_stripped_sequence_that_moved_is_moved_back(stripped):
+    raw = prepare({**stripped, "t2f": moved(stripped["t2f"])}, SEQUENCES, SETTINGS, fixed="t1c")
+    assert list(raw.report.moved) == ["t2f"]
+    assert not raw.report.mask, "it is stripped already"
+
+
+def test_a_sequence_that_cannot_be_registered_is_left_out_and_said(heads, stripped, monkeypatch):
+    def lost(volume: Volume, what: str) -> tuple[np.ndarray, Grid]:
+        original = np.pad((stripped["t1c"].array > 0).astype(np.float32), 10)
+        if what.endswith("t2w"):
+            original[:, :, : original.shape[2] // 2] = 0
+            original[original.shape[0] // 2 :] = 0
+        return original, volume.grid
+
+    monkeypatch.setattr(coarse_module, "brain_probability", lost)
+    raw = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c")
+    assert raw.missing == ("t2w",)
+    assert "the brains overlap by" in raw.report.left_out["t2w"]
+    assert any(note.startswith("t2w was left out: it could not be registered") for note in raw.notes)
+
+
+def test_an_image_without_a_brain_is_refused(heads, monkeypatch):
+    monkeypatch.setattr(
+        coarse_module, "brain_probability", lambda volume, what: (np.zeros(volume.array.shape), volume.grid)
+    )
+    with pytest.raises(BadVolume, match="no brain is found in t1n.* is it an MR image of a whole head"):
+        prepare({"t1n": heads["t1n"]}, SEQUENCES, SETTINGS)
+
+
+def test_the_mask_is_one_piece_without_holes():
+    mask = np.zeros((40, 40, 40), bool)
+    mask[5:30, 5:30, 5:30] = True
+    mask[12:16, 12:16, 12:16] = False
+    mask[32:38, 32:38, 32:38] = True
+    mask[30:32, 17, 17] = True
+    found = one_piece(mask)
+    assert found[13, 13, 13]
+    assert not found[34, 34, 34]
+    assert np.count_nonzero(found) > 0.99 * 25**3
+    assert not one_piece(np.zeros((5, 5, 5), bool)).any()
