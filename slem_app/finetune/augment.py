@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from slem_app.finetune.acquisition import Acquisition, acquire, draw_acquisition
 from slem_app.finetune.settings import AugmentSettings
 from slem_app.training.affine import draw_affine, warp
 
@@ -40,13 +41,19 @@ class Variation:
     """(M,) bool, False where a sequence is dropped."""
     seed: int
     """Of the noise."""
+    acquisition: Acquisition | None
+    """How the images were made; None as they are."""
 
 
 def draw(
-    rng: np.random.Generator, sequences: int, settings: AugmentSettings, mirrors: Sequence[int] = (0, 1, 2)
+    rng: np.random.Generator,
+    sequences: int,
+    settings: AugmentSettings,
+    mirrors: Sequence[int] = (0, 1, 2),
+    spacing: Sequence[float] = (1.5, 1.5, 1.5),
 ) -> Variation:
     """Draw the variation of one patch of `sequences` sequences, mirrored along none but the axes
-    `mirrors`.
+    `mirrors`; its voxels measure `spacing` mm.
     """
     uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
     some = lambda probability: rng.random(sequences) < probability  # noqa: E731
@@ -64,6 +71,7 @@ def draw(
         blur=np.where(some(settings.blur), uniform(1.3, 2.2), 1.0),
         keep=keep,
         seed=int(rng.integers(2**31)),
+        acquisition=draw_acquisition(rng, sequences, settings, spacing) if settings.acquires else None,
     )
 
 
@@ -87,6 +95,8 @@ def apply(
     if variation.affine is not None:
         both = warp(both, variation.affine)
     images, regions = both[: len(images)].clone(), both[len(images) :]
+    if variation.acquisition is not None:
+        images, regions = acquire(images, regions, variation.acquisition)
     generator = torch.Generator(images.device).manual_seed(variation.seed)
     for s in range(len(images)):
         images[s] = _intensity(images[s], variation, s)

@@ -98,16 +98,25 @@ def truth(study: Study, labels: LabelSet) -> tuple[np.ndarray, Grid]:
     return labels.remap(array, coding.values), grid
 
 
-def folds(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
+def folds(
+    ids: Sequence[str], count: int, strata: Mapping[str, object] | None = None
+) -> list[tuple[str, ...]]:
     """Split cases (= patients) into `count` test folds: every case is in exactly one, by its place in the
     sorted list.
+
+    Args:
+        ids: the cases.
+        count: number of folds.
+        strata: case -> something sortable, e.g. how much enhancing tumour it has; the list is sorted by it
+            first, so that every fold has its share of each. Default: by name alone.
 
     Raises:
         BadStudy: fewer cases than folds.
     """
     if len(set(ids)) < count:
         raise BadStudy(f"{len(set(ids))} cases cannot be split into {count} folds")
-    return [tuple(sorted(set(ids))[k::count]) for k in range(count)]
+    dealt = sorted(set(ids), key=(lambda case: (strata[case], case)) if strata else None)
+    return [tuple(sorted(dealt[k::count])) for k in range(count)]
 
 
 def _cache_case(

@@ -15,8 +15,10 @@ from torch import nn
 from slem_app.errors import BadSetting
 from slem_app.finetune.interact import InteractiveLosses
 from slem_app.finetune.losses import deep_loss
+from slem_app.finetune.pairs import PairedLosses
 from slem_app.finetune.patches import Patches, Varied
 from slem_app.finetune.settings import FinetuneSettings
+from slem_app.finetune.soup import Soup
 from slem_app.labels import LabelSet
 from slem_app.network import Segmenter
 from slem_app.predict import best_precision
@@ -26,7 +28,7 @@ from slem_app.weights.transfer import PARTS
 
 __all__ = ["TrainingFailed", "train"]
 
-# what a pretext trains and a freeze stops; fusion and decoder must fit the new task
+# what a pretext trains and a freeze stops, with the decoder where it trained one; the fusion must fit anew
 TRUNK = ("stem", "levels", "context")
 
 
@@ -42,6 +44,8 @@ def train(
     on_checkpoint: Callable[[int, nn.Module], bool | None] | None = None,
     labels: LabelSet | None = None,
     mirrors: Sequence[int] = (0, 1, 2),
+    sequences: Sequence[str] = (),
+    decoder: bool = False,
 ) -> Segmenter:
     """Train `network` and return the moving average of its weights.
 
@@ -60,6 +64,9 @@ def train(
             returns True training stops.
         labels: the model's; needed only for training with a simulated reader.
         mirrors: the card's.
+        sequences: the card's, in the order of the slots; needed where settings name some.
+        decoder: the network's decoder is pre-trained too, so a freeze and the trunk's rates are for it as
+            well.
 
     Raises:
         BadSetting: the folder holds a run with other settings, the batch does not split among the processes,
@@ -70,7 +77,7 @@ def train(
         TrainingFailed: the loss became NaN.
     """
     _check(settings, network, ranks()[1])
-    trunk = _trunk(network, settings)
+    trunk = _trunk(network, settings, decoder)
     state = State(
         folder, {**dataclasses.asdict(settings), "cases": sorted(ids)}, dataclasses.asdict(FinetuneSettings())
     )
@@ -86,9 +93,16 @@ def train(
     patches = Patches(cache, sorted(ids), settings, mirrors)
     losses: nn.Module
     if settings.interact.share:
-        losses = _interactive(network, labels, cache, sorted(ids), settings)
+        losses = _interactive(network, labels, patches, settings)
     else:
-        losses = _Losses(network, settings.deep_weights)
+        losses = _automatic(network, sequences, settings)
+    soup = Soup(folder, settings.steps, settings.soup) if settings.soup else None
+
+    def checkpointed(step: int, averaged: nn.Module) -> bool | None:
+        if soup is not None:
+            soup.add(step, averaged)
+        return on_checkpoint(step, averaged) if on_checkpoint is not None else None
+
     outcome = fit(
         network,
         Varied(patches, losses),
@@ -100,9 +114,11 @@ def train(
         progress,
         factor=_factors(network, settings, trunk),
         on_gradients=freeze if settings.frozen and not probe else None,
-        on_checkpoint=on_checkpoint,
+        on_checkpoint=checkpointed,
         unused=network.config.prompts > 0,
     )
+    if soup is not None and ranks()[0] == 0:
+        soup.into(outcome.network)
     return cast(Segmenter, outcome.network.requires_grad_(True))
 
 
@@ -141,21 +157,24 @@ class _Losses(nn.Module):
         return deep_loss(outputs, regions, self.weights)[None]
 
 
+def _automatic(network: Segmenter, sequences: Sequence[str], settings: FinetuneSettings) -> nn.Module:
+    if settings.pairs.on:
+        return PairedLosses(network, sequences, settings)
+    return _Losses(network, settings.deep_weights)
+
+
 def _interactive(
-    network: Segmenter,
-    labels: LabelSet | None,
-    cache: CaseCache,
-    ids: Sequence[str],
-    settings: FinetuneSettings,
+    network: Segmenter, labels: LabelSet | None, patches: Patches, settings: FinetuneSettings
 ) -> InteractiveLosses:
     if labels is None:
         raise BadSetting("interact.share is set: training with a simulated reader needs the model's labels")
-    return InteractiveLosses(network, labels, cache.load(ids[0]).grid.spacing, settings)
+    return InteractiveLosses(network, labels, patches.spacing, settings)
 
 
-def _trunk(network: Segmenter, settings: FinetuneSettings) -> dict[str, nn.Parameter]:
+def _trunk(network: Segmenter, settings: FinetuneSettings, decoder: bool = False) -> dict[str, nn.Parameter]:
     """The weights that a freeze and the trunk's rates are about, by name."""
-    beginnings = tuple(prefix for part in TRUNK if part not in settings.fresh for prefix in PARTS[part])
+    parts = (*TRUNK, "decoder") if decoder else TRUNK
+    beginnings = tuple(prefix for part in parts if part not in settings.fresh for prefix in PARTS[part])
     return {name: parameter for name, parameter in network.named_parameters() if name.startswith(beginnings)}
 
 
@@ -173,6 +192,8 @@ def _factors(
             return reader.rate if reader.share else 1.0
         if name not in trunk:
             return 1.0
+        if name.startswith(PARTS["decoder"]):
+            return settings.encoder_rate
         part, level = name.split(".")[1:3]
         # the bottleneck is one below the decoder
         below = levels + 1 if part == "stem" else levels - int(level)

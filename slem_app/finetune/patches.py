@@ -8,6 +8,7 @@ Loader processes cut patches out of the cache; they are varied where the network
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 
 from slem_app.errors import BadStudy
 from slem_app.finetune.augment import Variation, apply, draw
+from slem_app.finetune.paste import paste_tumour
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.training.window import cut
 from slem_app.volumes.cache import CachedCase, CaseCache
@@ -23,6 +25,7 @@ from slem_app.volumes.cache import CachedCase, CaseCache
 __all__ = ["Patches", "Varied"]
 
 STREAM = 6007  # keeps the random numbers of how a patch is varied apart from those of where it lies
+PASTE = 6008  # and those of what is put into it
 
 
 class Patches(Dataset):
@@ -58,14 +61,39 @@ class Patches(Dataset):
         """As it lies in the cache: images (M, i, j, k) float16, present (M,) bool, regions (R, i, j, k) uint8
         (255 = inside), and the number.
         """
-        case = self.cache.load(self.case(number))
+        case = self._labelled(self.case(number))
+        rng = np.random.default_rng([self.settings.seed, PASTE, number])
+        if rng.random() < self.settings.augment.paste:
+            images, regions = self._pasted(case, rng)
+        else:
+            images, regions = self._patch(case, np.random.default_rng([self.settings.seed, number]))
+        return torch.from_numpy(images), torch.from_numpy(case.present), torch.from_numpy(regions), number
+
+    def _labelled(self, name: str) -> CachedCase:
+        case = self.cache.load(name)
         if case.regions is None:
             raise BadStudy(f"case {case.id!r} in the cache has no truth: it cannot be trained on")
-        start = _start(np.random.default_rng([self.settings.seed, number]), case, self.settings)
-        images, regions = (
-            torch.from_numpy(cut(array, start, self.settings.patch)) for array in (case.images, case.regions)
-        )
-        return images, torch.from_numpy(case.present), regions, number
+        return case
+
+    def _patch(
+        self, case: CachedCase, rng: np.random.Generator, foreground: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        share = self.settings.foreground if foreground is None else foreground
+        start = _start(rng, case, self.settings.patch, share)
+        return cut(case.images, start, self.settings.patch), cut(case.regions, start, self.settings.patch)
+
+    def _pasted(self, case: CachedCase, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A patch from anywhere in `case` with the tumour of another training case; as it is where that does
+        not fit.
+        """
+        images, regions = self._patch(case, rng, foreground=0.0)
+        donor = self._labelled(self.ids[rng.integers(len(self.ids))])
+        if donor.id == case.id or (case.present & ~donor.present).any():
+            return images, regions
+        theirs = self._patch(donor, rng, foreground=1.0)
+        flips = tuple(axis + 1 for axis in self.mirrors if rng.random() < 0.5)
+        theirs = tuple(np.flip(array, flips) for array in theirs)
+        return paste_tumour(images, regions, *theirs) or (images, regions)
 
     def variation(self, number: int, sequences: int) -> Variation:
         """How patch `number` is varied."""
@@ -74,7 +102,13 @@ class Patches(Dataset):
             sequences,
             self.settings.augment,
             self.mirrors,
+            self.spacing,
         )
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Size of the cache's voxels in mm."""
+        return tuple(self.cache.load(self.ids[0]).grid.spacing.tolist())
 
 
 class Varied(nn.Module):
@@ -108,11 +142,13 @@ class Varied(nn.Module):
         return torch.stack([i for i, _ in varied]), present, torch.stack([r for _, r in varied]), numbers
 
 
-def _start(rng: np.random.Generator, case: CachedCase, settings: FinetuneSettings) -> np.ndarray:
-    """Corner of a patch: around a voxel of a random region that is there, else anywhere."""
-    patch, shape = np.array(settings.patch), np.array(case.grid.shape)
+def _start(rng: np.random.Generator, case: CachedCase, size: Sequence[int], foreground: float) -> np.ndarray:
+    """Corner of a patch: with the share `foreground` around a voxel of a random region that is there, else
+    anywhere.
+    """
+    patch, shape = np.array(size), np.array(case.grid.shape)
     there = [a for a in case.anchors if len(a)]
-    if there and rng.random() < settings.foreground:
+    if there and rng.random() < foreground:
         anchors = there[rng.integers(len(there))]
         centre = anchors[rng.integers(len(anchors))] + rng.integers(-(patch // 4), patch // 4 + 1)
         start = centre - patch // 2

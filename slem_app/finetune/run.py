@@ -24,6 +24,7 @@ from slem_app.training import (
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Card, Model, Pretrained, save_model, transfer
 from slem_app.weights.store import LARGEST
+from slem_app.weights.transfer import PARTS
 
 __all__ = [
     "cost",
@@ -74,8 +75,10 @@ def finetune(
             f"a network of {parameters(network):,} weights makes a file above {LARGEST / 2**20:.0f} MiB: "
             f"use fewer channels"
         )
+    decoder = False
     if isinstance(parent, Pretrained):
-        transfer(parent, network, recipe.card.sequences, recipe.settings.fresh)
+        taken = transfer(parent, network, recipe.card.sequences, recipe.settings.fresh).taken
+        decoder = any(name.startswith(PARTS["decoder"]) for name in taken)
     elif parent is not None:
         _take_over(parent, network)
     trained = train(
@@ -89,6 +92,8 @@ def finetune(
         progress,
         labels=recipe.card.labels,
         mirrors=recipe.card.mirrors,
+        sequences=recipe.card.sequences,
+        decoder=decoder,
     )
     if isinstance(parent, Model) and not parent.card.network.prompts:
         keep(parent, trained, recipe.settings.interact.kept)

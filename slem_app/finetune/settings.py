@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from slem_app.errors import BadSetting
 
-__all__ = ["AugmentSettings", "FinetuneSettings", "InteractSettings"]
+__all__ = ["AugmentSettings", "FinetuneSettings", "InteractSettings", "PairSettings"]
+
+ACQUISITION = ("thick", "displaced", "bias", "contrast", "inverted", "border")
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,69 @@ class AugmentSettings:
     is dropped.
     """
 
+    thick: float = 0.0
+    """Probability of thick slices along one axis, a sequence."""
+    thickness: tuple[float, float] = (3.0, 6.0)
+    """mm of those."""
+    displaced: float = 0.0
+    """Probability that a sequence lies apart from the others."""
+    displacement: float = 3.0
+    """mm along each axis, at most."""
+    bias: float = 0.0
+    """Probability of a bias field, a sequence."""
+    bias_field: float = 0.3
+    """Largest log of its gain."""
+    contrast: float = 0.0
+    """Probability that a sequence's contrast around its mean is multiplied by 0.65 to 1.5."""
+    inverted: float = 0.0
+    """Probability of a gamma curve from the bright end, a sequence."""
+    border: float = 0.0
+    """Probability that the brain mask of a patch is too tight or too wide."""
+    border_mm: float = 6.0
+    """mm by which, at most."""
+    paste: float = 0.0
+    """Probability that the tumour of another training case is put into a patch; see
+    `slem_app.finetune.paste`.
+    """
+
     def __post_init__(self) -> None:
-        if not 0 <= self.keep_sequence <= 1:
-            raise BadSetting(f"augment.keep_sequence is a probability, 0 to 1, not {self.keep_sequence}")
+        object.__setattr__(self, "thickness", tuple(self.thickness))
+        for name in ("keep_sequence", *ACQUISITION, "paste"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadSetting(f"augment.{name} is a probability, 0 to 1, not {getattr(self, name)}")
+        if min(*self.thickness, self.displacement, self.bias_field, self.border_mm) <= 0:
+            raise BadSetting(
+                f"augment: thickness, displacement, bias_field and border_mm must be positive: {self}"
+            )
+
+    @property
+    def acquires(self) -> bool:
+        """True where anything of how an image is acquired is varied."""
+        return any(getattr(self, name) > 0 for name in ACQUISITION)
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Every patch passes complete and once more with a subset of its sequences; see
+    `slem_app.finetune.pairs`.
+
+    Raises:
+        BadSetting: a value out of range.
+    """
+
+    on: bool = False
+    """Off: sequences are dropped by `augment.keep_sequence` alone."""
+    consistency: float = 0.5
+    """Weight of the divergence of the subset's probabilities from the complete set's."""
+    ramp: float = 0.2
+    """Share of the steps over which that weight rises to its full size."""
+    twice: tuple[tuple[str, ...], ...] = ()
+    """Subsets, by the sequences' names, that are drawn twice as often as the others."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "twice", tuple(tuple(names) for names in self.twice))
+        if self.consistency < 0 or not 0 <= self.ramp <= 1:
+            raise BadSetting(f"pairs: consistency must not be negative, ramp lies in 0..1: {self}")
 
 
 @dataclass(frozen=True)
@@ -149,11 +211,18 @@ class FinetuneSettings:
     """How patches are varied."""
     interact: InteractSettings = InteractSettings()
     """How a simulated reader takes part."""
+    pairs: PairSettings = PairSettings()
+    """How a subset of the sequences learns from all of them."""
+    soup: float = 0.0
+    """Share of the steps, the last ones, whose checkpoints are averaged into the result (Wortsman et al.
+    2022). 0: the last one is the result.
+    """
     fresh: tuple[str, ...] = ()
     """Parts that are not taken from a pre-trained encoder: stem, fusion, levels, context, decoder."""
     frozen: float = 0.0
-    """Share of the steps, from the first, in which the trunk of the encoder (stem, levels, context, but what
-    is fresh) does not learn. 1: never, which probes how good the pre-trained features are.
+    """Share of the steps, from the first, in which the trunk (stem, levels, context, and the decoder where it
+    is pre-trained, but what is fresh) does not learn. 1: never, which probes how good the pre-trained
+    features are.
     """
     encoder_rate: float = 1.0
     """Factor of the trunk's learning rate."""
@@ -175,6 +244,13 @@ class FinetuneSettings:
         ):
             raise BadSetting(
                 f"steps, batch, rate and save_every must be positive and foreground between 0 and 1: {self}"
+            )
+        if not 0 <= self.soup < 1:
+            raise BadSetting(f"soup is a share of the steps, 0 to below 1, not {self.soup}")
+        if self.pairs.on and (self.augment.keep_sequence < 1 or self.interact.share):
+            raise BadSetting(
+                "pairs.on draws the subsets itself and knows no simulated reader: set augment.keep_sequence "
+                "to 1 and interact.share to 0"
             )
         if not 0 <= self.frozen <= 1 or self.encoder_rate < 0 or not 0 < self.layer_decay <= 1:
             raise BadSetting(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["SegmenterConfig"]
 
@@ -42,10 +42,15 @@ class SegmenterConfig:
     """Coarser levels with a head of their own in training."""
     prior: float = 0.02
     """Share of foreground assumed at the start: sets the heads' bias."""
+    differences: tuple[tuple[int, int], ...] = field(default=(), metadata={"younger": True})
+    """Derived sequences, each (a, b): slot a minus slot b, voxel by voxel, there only where both are, e.g.
+    T1c - T1. The network makes them itself and gives each a fusion slot behind the sequences' own.
+    """
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "kernel", "context_levels", "context_dilations"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "differences", tuple(tuple(pair) for pair in self.differences))
         if not 1 <= self.sequences <= 8:
             raise ValueError(f"a segmenter takes 1 to 8 sequences, got {self.sequences}")
         if len(self.blocks) != len(self.channels) or len(self.channels) < 2:
@@ -65,6 +70,21 @@ class SegmenterConfig:
             raise ValueError(
                 "regions and stem_stride must be positive, prompts not negative, prior between 0 and 1"
             )
+
+        self._check_differences()
+
+    def _check_differences(self) -> None:
+        for pair in self.differences:
+            if len(set(pair)) != 2 or not set(pair) <= set(range(self.sequences)):
+                raise ValueError(
+                    f"differences {self.differences}: each names two different slots out of 0 to "
+                    f"{self.sequences - 1}"
+                )
+
+    @property
+    def slots(self) -> int:
+        """Slots of the fusion: the sequences and what is derived from them."""
+        return self.sequences + len(self.differences)
 
     @property
     def multiple(self) -> int:

@@ -11,13 +11,15 @@ means little without it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from slem_app.network.blocks import ConvNorm, InstanceNorm, SpaceToChannels
 
-__all__ = ["SequenceFusion", "SequenceStem"]
+__all__ = ["SequenceFusion", "SequenceStem", "with_differences", "with_presence"]
 
 
 class SequenceStem(nn.Module):
@@ -68,3 +70,25 @@ class SequenceFusion(nn.Module):
             (missing @ table)[:, :, None, None, None].to(fused.dtype) for table in (self.gain, self.shift)
         )
         return F.leaky_relu(torch.addcmul(shift, fused, 1 + gain), 0.01)
+
+
+def with_differences(images: torch.Tensor, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Add derived sequences behind the given ones.
+
+    Args:
+        images: (N, M, I, J, K) normalised intensities, 0 outside the patient.
+        pairs: D pairs (a, b) of slots: a minus b where both have signal, else 0.
+
+    Returns:
+        (N, M + D, I, J, K).
+    """
+    derived = [
+        torch.where((images[:, a] != 0) & (images[:, b] != 0), images[:, a] - images[:, b], 0.0)
+        for a, b in pairs
+    ]
+    return torch.cat([images, torch.stack(derived, dim=1).to(images.dtype)], dim=1)
+
+
+def with_presence(present: torch.Tensor, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """(N, M) bool -> (N, M + D): a derived sequence is there where both of its pair are."""
+    return torch.cat([present, *((present[:, a] & present[:, b])[:, None] for a, b in pairs)], dim=1)

@@ -8,6 +8,7 @@ into voxels again: full-resolution output at the cost of a network of half the r
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from slem_app.network.blocks import ConvNorm, ResidualBlock, SpaceToChannels, channels_to_space
 from slem_app.network.config import SegmenterConfig
 from slem_app.network.context import context_block
-from slem_app.network.fusion import SequenceFusion, SequenceStem
+from slem_app.network.fusion import SequenceFusion, SequenceStem, with_differences, with_presence
 
 __all__ = ["Decoder", "Encoder", "Segmenter", "build"]
 
@@ -25,8 +26,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
+        self.differences = config.differences
         self.stem = SequenceStem(config.stem_channels, config.stem_stride, config.kernel)
-        self.fusion = SequenceFusion(config.sequences, config.stem_channels, config.channels[0])
+        self.fusion = SequenceFusion(config.slots, config.stem_channels, config.channels[0])
         self.prompt: nn.Module | None = None
         if config.prompts:
             mixed = nn.Conv3d(config.prompts * config.stem_stride**3, config.channels[0], 1, bias=True)
@@ -63,9 +65,17 @@ class Encoder(nn.Module):
         """(N, M, I, J, K), (N, M) bool -> (N, C, I/s, J/s, K/s): the sequences as one map, before
         any prompt.
         """
+        return self.fuse_each(images, [present])[0]
+
+    def fuse_each(self, images: torch.Tensor, presents: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`fuse` for several answers to what is present; the stem, which does not depend on it, runs once."""
+        if self.differences:
+            images = with_differences(images, self.differences)
+            presents = [with_presence(present, self.differences) for present in presents]
         n, m = images.shape[:2]
         features = self.stem(images.reshape(n * m, 1, *images.shape[2:]))  # NM C I/s J/s K/s
-        return self.fusion(features.reshape(n, m, *features.shape[1:]), present)
+        features = features.reshape(n, m, *features.shape[1:])
+        return [self.fusion(features, present) for present in presents]
 
     def levels_of(self, x: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """Fused (N, C, I/s, J/s, K/s), prompts (N, P, I, J, K) or None -> feature maps, finest first."""
@@ -151,6 +161,12 @@ class Segmenter(nn.Module):
         multiples of s.
         """
         return self.encoder.fuse(images, present)
+
+    def fuse_each(self, images: torch.Tensor, presents: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """`fuse` of the same images for several answers to what is present, at less than the cost of each by
+        itself.
+        """
+        return self.encoder.fuse_each(images, presents)
 
     def deep_fused(self, fused: torch.Tensor, prompts: torch.Tensor | None = None) -> list[torch.Tensor]:
         """`deep` from what `fuse` gave, or from a crop of it whose voxels (times s) are multiples of

@@ -37,7 +37,9 @@ class PretextNetwork(nn.Module):
                 "are added "
                 "in fine-tuning"
             )
-        self.encoder = Encoder(replace(config, sequences=task.slots(config.sequences)))
+        slots = task.slots(config.sequences)
+        derived = config.differences if slots == config.sequences else ()  # one image has no difference
+        self.encoder = Encoder(replace(config, sequences=slots, differences=derived))
         self.decoder = Decoder(config) if task.decodes else None
         self.head = task.head(config)
 

@@ -22,19 +22,19 @@ from slem_app.selection.measures import Measures
 __all__ = ["DEFAULT", "STRATEGIES", "Choice", "Pool", "choices"]
 
 STRATEGIES: Mapping[str, str] = {
+    "diverse": "The case that is least like any labelled one (core-set on the network's features)",
     "balanced": (
         "Uncertain, changed, unlike the labelled cases, and of the classes that are rare among "
         "them; the mean of these ranks"
     ),
     "uncertainty": "Where the model is least sure of what it finds (entropy over mirrored passes)",
     "disagreement": "Where this model and the one before differ most (1 - Dice)",
-    "diverse": "The case that is least like any labelled one (core-set on the network's features)",
     "foreground_random": "Random, in proportion to the predicted volume",
     "random": "Random; a case that was given out lately is less likely",
     "first": "The first by name",
 }
 """Name -> what the client shows."""
-DEFAULT = "balanced"
+DEFAULT = "diverse"
 LONG = 1e9  # seconds: never given out
 
 

@@ -29,6 +29,6 @@ def draw_affine(rng: np.random.Generator, rotation: float, scale: tuple[float, f
 def warp(images: torch.Tensor, affine: np.ndarray, mode: str = "bilinear") -> torch.Tensor:
     """(C, I, J, K) float32 sampled along `affine`, zero from outside; mode 'nearest' for label maps."""
     size = np.array(images.shape[:0:-1])  # torch's affine_grid counts in half lengths of each axis, K first
-    theta = torch.from_numpy((affine * np.append(size, 1) / size[:, None])[None]).to(images)
+    theta = torch.from_numpy((affine * np.append(size, 2) / size[:, None])[None]).to(images)
     where = F.affine_grid(theta, [1, 1, *images.shape[1:]], align_corners=False)
     return F.grid_sample(images[None], where, mode=mode, align_corners=False)[0]

@@ -1,8 +1,9 @@
 """Dataclasses to plain tables and back, strictly: every key must be there, none may be unknown, every value
 has its field's type.
 
-Understands dataclasses, `tuple[T, ...]`, `tuple[T, U]`, `Mapping[str, T]`, str, int, float and bool, nested
-at will.
+A key younger than the tables that are out there (`metadata={"younger": True}`) may be missing and then has
+its default. Understands dataclasses, `tuple[T, ...]`, `tuple[T, U]`, `Mapping[str, T]`, str, int, float and
+bool, nested at will.
 """
 
 from __future__ import annotations
@@ -86,13 +87,14 @@ def _dataclass(kind: Any, table: Any, where: str) -> Any:
         raise BadCard(f"{where}: a table with the keys {', '.join(fields)} is needed, got {table!r}")
     if unknown := [str(key) for key in table if key not in fields]:
         raise BadCard(f"{where}: unknown key {', '.join(map(repr, unknown))}; known: {', '.join(fields)}")
-    if missing := [name for name in fields if name not in table]:
+    if missing := [name for name in fields if name not in table and not fields[name].metadata.get("younger")]:
         defaults = [f"{name!r}{_default(fields[name])}" for name in missing]
         raise BadCard(f"{where}: missing key {', '.join(defaults)}; known: {', '.join(fields)}")
     hints = typing.get_type_hints(kind)
     values = {
         name: _value(hints[name], table[name], f"{where}: {name}" if ": " not in where else f"{where}.{name}")
         for name in fields
+        if name in table
     }
     try:
         return kind(**values)

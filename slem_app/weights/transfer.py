@@ -63,7 +63,7 @@ PARTS = {
 """Parts of the network by the beginnings of their weights' names."""
 ALWAYS_NEW = ("head.", "deep_heads.", "encoder.prompt.")  # no pretext has them
 # may differ between pretext and segmenter
-FREE = ("sequences", "regions", "prompts", "deep_supervision", "prior")
+FREE = ("sequences", "regions", "prompts", "deep_supervision", "prior", "differences")
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def transfer(
     )
     wanted = network.state_dict()
     if PROJECT in state:
-        state |= _slots(parent.card, state, wanted, tuple(sequences))
+        state |= _slots(parent.card, state, wanted, _slot_names(sequences, network.config))
     if parent.card.slots == 1:
         # of a slot that is never missing
         state = {name: tensor for name, tensor in state.items() if name not in MISSING}
@@ -301,12 +301,17 @@ def _slots(
     if card.slots == 1:
         fresh = wanted[PROJECT]  # M C' C
         return {PROJECT: project / len(sequences) + fresh - fresh.mean(dim=0)}
-    place = {name: slot for slot, name in enumerate(card.sequences)}
+    place = {name: slot for slot, name in enumerate(_slot_names(card.sequences, card.network))}
 
     def of(table: torch.Tensor) -> torch.Tensor:
         return torch.stack([table[place[name]] if name in place else table.mean(dim=0) for name in sequences])
 
     return {name: of(state[name]) for name in (PROJECT, *MISSING)}
+
+
+def _slot_names(sequences: Sequence[str], config: SegmenterConfig) -> tuple[str, ...]:
+    """Names of the fusion's slots, those of the derived sequences as 't1c - t1n'."""
+    return (*sequences, *(f"{sequences[a]} - {sequences[b]}" for a, b in config.differences))
 
 
 def _check_parts(fresh: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ pytestmark = [
             "POST",
             "/activelearning/oracle",
             404,
-            "no strategy 'oracle'; this server has balanced, uncertainty",
+            "no strategy 'oracle'; this server has diverse, balanced, uncertainty",
         ),
         ("POST", "/train/pretraining", 404, "those that can: slem_brain"),
         ("POST", "/train/slem_brain_clicks", 404, "those that can: slem_brain"),

@@ -410,11 +410,23 @@ def test_lower_levels_learn_slower(settings):
     assert finetune_loop._factors(network, settings(), {}) is None
 
 
+def test_a_pretrained_decoder_is_frozen_and_slowed_with_the_trunk(cache, settings, tmp_path):
+    start = {name: value.clone() for name, value in fresh().state_dict().items()}
+    quick = settings(frozen=1.0, encoder_rate=0.4, layer_decay=0.5)
+    train(fresh(), cache, cache.ids(), quick, tmp_path, progress=False, decoder=True)
+    assert moved(tmp_path, start) == ALL - TRUNK - {"decoder"}
+    trunk = finetune_loop._trunk(fresh(), quick, decoder=True)
+    factor = finetune_loop._factors(fresh(), quick, trunk)
+    assert factor("decoder.up.0.weight") == pytest.approx(0.4)
+    kept = finetune_loop._trunk(fresh(), settings(fresh=("decoder",)), decoder=True)
+    assert not any(name.startswith("decoder") for name in kept)
+
+
 def test_checkpoints_from_before_these_settings_continue(cache, settings, tmp_path):
     quick = settings(save_every=2)
     train(fresh(), cache, cache.ids(), quick, tmp_path / "new", progress=False)
     saved = checkpoint(tmp_path / "new")
-    for name in ("fresh", "frozen", "encoder_rate", "layer_decay"):
+    for name in ("fresh", "frozen", "encoder_rate", "layer_decay", "pairs", "soup"):
         del saved["settings"][name]
     torch.save(saved, tmp_path / "new" / "checkpoint.pt")
     train(fresh(), cache, cache.ids(), quick, tmp_path / "new", progress=False)

@@ -18,6 +18,8 @@ from slem_app.network import SegmenterConfig
         ({"stem_stride": 0}, "must be positive"),
         ({"prompts": -1}, "prompts not negative"),
         ({"prior": 0.0}, "prior between 0 and 1"),
+        ({"differences": [[1, 4]]}, "two different slots out of 0 to 3"),
+        ({"differences": [[1, 1]]}, "two different slots"),
     ],
 )
 def test_impossible_settings_are_refused(changes, text):

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from slem_app.network.fusion import SequenceFusion, SequenceStem
+from slem_app.network.fusion import SequenceFusion, SequenceStem, with_differences, with_presence
 
 
 def test_the_stem_treats_every_sequence_alike():
@@ -72,3 +72,15 @@ def test_the_missing_are_told_apart_within_a_batch():
     both = fusion(features, present)
     for n in range(2):
         torch.testing.assert_close(both[n : n + 1], fusion(features[n : n + 1], present[n : n + 1]))
+
+
+def test_a_difference_is_there_where_both_are_and_zero_where_one_has_no_signal():
+    images = torch.randn(2, 3, 4, 4, 4)
+    images[:, 0, 0] = 0
+    both = with_differences(images, ((1, 0), (2, 1)))
+    assert both.shape == (2, 5, 4, 4, 4)
+    torch.testing.assert_close(both[:, :3], images)
+    torch.testing.assert_close(both[:, 3, 1:], images[:, 1, 1:] - images[:, 0, 1:])
+    assert not both[:, 3, 0].any()
+    flags = torch.tensor([[True, True, False], [False, True, True]])
+    assert with_presence(flags, ((1, 0), (2, 1)))[:, 3:].tolist() == [[True, False], [False, True]]

@@ -199,3 +199,36 @@ def test_costs_are_positive_and_add_up(small):
     assert one > 1e6
     assert two == pytest.approx(2 * one, rel=0.02)
     assert flops(build(small(context="none")), (16, 16, 16)) < one
+
+
+def test_a_network_with_a_difference_sees_what_its_pair_shows_and_nothing_where_one_is_missing(small):
+    torch.manual_seed(0)
+    network = build(small(differences=[[1, 0]])).eval()
+    assert network.encoder.fusion.project.shape[0] == 5
+    images, all_there = torch.randn(1, 4, 16, 16, 16), torch.ones(1, 4, dtype=torch.bool)
+    without = torch.tensor([[False, True, True, True]])
+    with torch.inference_mode():
+        first = network(images, without)
+        changed = images.clone()
+        changed[:, 0] = 7  # a missing sequence is never looked at, nor is what is derived from it
+        torch.testing.assert_close(network(changed, without), first, rtol=0, atol=0)
+        fused = network.fuse(images, all_there)
+        network.encoder.fusion.project[4] = 0
+        assert (network.fuse(images, all_there) - fused).abs().max() > 1e-3
+
+
+def test_without_a_difference_nothing_is_new(small):
+    torch.manual_seed(0)
+    plain = build(small())
+    assert plain.config.slots == 4
+    assert plain.encoder.fusion.project.shape[0] == 4
+
+
+def test_several_sets_of_one_case_are_fused_as_each_by_itself(small):
+    torch.manual_seed(0)
+    network = build(small(differences=[[1, 0]])).eval()
+    images = torch.randn(1, 4, 16, 16, 16)
+    sets = [torch.tensor([flags]) for flags in ([True] * 4, [True, False, True, False])]
+    with torch.inference_mode():
+        for fused, flags in zip(network.fuse_each(images, sets), sets, strict=True):
+            torch.testing.assert_close(fused, network.fuse(images, flags), rtol=0, atol=0)

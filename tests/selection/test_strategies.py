@@ -48,9 +48,9 @@ def test_every_strategy_gives_every_case_once(strategy: str) -> None:
 
 
 def test_an_unknown_strategy_is_refused() -> None:
-    with pytest.raises(NotFound, match="no strategy 'oracle'; there are balanced"):
+    with pytest.raises(NotFound, match="no strategy 'oracle'; there are diverse, balanced"):
         first("oracle", Pool(("a",)))
-    assert DEFAULT == next(iter(STRATEGIES)) == "balanced"  # clients show the first one
+    assert DEFAULT == next(iter(STRATEGIES)) == "diverse"  # clients show the first one
 
 
 def test_uncertainty_takes_the_least_sure_and_names_the_label() -> None:

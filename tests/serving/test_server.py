@@ -50,7 +50,7 @@ def test_info_is_what_clients_need(app: MONAILabelApp) -> None:
     info = app.info()
     assert info["labels"] == NAMES
     assert set(info["models"]) == {"slem_brain"}
-    assert next(iter(info["strategies"])) == "balanced"  # clients offer the first one
+    assert next(iter(info["strategies"])) == "diverse"  # clients offer the first one
     assert set(info["strategies"]) == set(STRATEGIES)
     assert list(info["trainers"]) == ["slem_brain"]  # OHIF starts all of them: pre-training is none
     assert info["trainers"]["slem_brain"]["config"]["max_epochs"] == 10
@@ -64,7 +64,7 @@ def test_next_sample_has_id_and_path(app: MONAILabelApp, studies: Path) -> None:
     sample = app.next_sample({"strategy": "first"})
     assert (sample["id"], sample["path"]) == ("A", str(studies / "A/A-t1c.nii.gz"))
     assert app.next_sample({})["id"] in ("A", "B")
-    with pytest.raises(NotFound, match="no strategy 'oracle'; this server has balanced, "):
+    with pytest.raises(NotFound, match="no strategy 'oracle'; this server has diverse, balanced, "):
         app.next_sample({"strategy": "oracle"})
 
 

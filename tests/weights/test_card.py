@@ -101,6 +101,12 @@ def test_refuses_a_card_that_it_does_not_understand(
         load_card(write(tmp_path, card, change))
 
 
+def test_a_card_from_before_a_younger_key_counts_as_its_default(card: Card, tmp_path: Path) -> None:
+    old = load_card(write(tmp_path, card, lambda t: t["network"].pop("differences")))
+    assert old == card
+    assert old.network.differences == ()
+
+
 def test_refuses_what_is_no_yaml_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"no model in .*card\.yaml is missing"):
         load_card(tmp_path)

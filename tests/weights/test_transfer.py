@@ -236,3 +236,16 @@ def test_cards_that_contradict_themselves_are_refused() -> None:
         EncoderCard("x", "1", "", "slem", BRAIN, 2, False, CONFIG, Preparation())
     with pytest.raises(BadCard, match="encoder name 'a b'"):
         EncoderCard("a b", "1", "", "slem", BRAIN, 1, False, CONFIG, Preparation())
+
+
+def test_derived_slots_come_from_the_same_difference_and_else_from_the_mean(
+    pretrained: Callable[..., Pretrained],
+) -> None:
+    parent = pretrained(slots=4, config=replace(CONFIG, differences=((1, 0),)))
+    project = parent.state["encoder.fusion.project"]
+    assert project.shape[0] == 5
+    config = replace(CONFIG, sequences=3, differences=((2, 1), (0, 1)))
+    network = segmenter(config)
+    transfer(parent, network, ("t2w", "t1n", "t1c"))
+    expected = [project[2], project[0], project[1], project[4], project.mean(dim=0)]
+    torch.testing.assert_close(network.encoder.fusion.project.data, torch.stack(expected))
