@@ -52,6 +52,21 @@ SETTINGS = {
         {"patch": [48, 64, 48], "rate": 3e-3, "save_every": 50, "average": 0.98},
         mirror=(),
     ),
+    "tiny": Setting(
+        "whole heads at 3 mm, network of 0.1 M weights, 500 steps of 4 passes",
+        500,
+        4,
+        {
+            "channels": [8, 16, 32],
+            "stem_channels": 8,
+            "blocks": [1, 1, 1],
+            "context_levels": [2],
+            "deep_supervision": 1,
+        },
+        {"spacing": [3.0, 3.0, 3.0], "multiple": 8},
+        {"patch": [32, 48, 32], "rate": 4e-3, "save_every": 50, "average": 0.98},
+        mirror=(),
+    ),
     "smoke": Setting(
         "some steps, to see that it runs",
         2,
@@ -81,6 +96,8 @@ class Arm:
     """Differences of FinetuneSettings, nested tables too."""
     network: Mapping[str, object] = field(default_factory=dict)
     """Differences of the network."""
+    width: float = 1.0
+    """Factor of its channels."""
 
 
 PAIRS = {"on": True, "twice": [["t1n"], ["t1c"], ["t1n", "t1c"]]}
@@ -107,7 +124,7 @@ ARMS = {
     ),
     "paste": Arm("`old` with tumours of other training cases pasted in", {"augment": {"paste": 0.25}}),
     "soup": Arm("`old`, the late checkpoints averaged", {"soup": 0.25}),
-    "wide": Arm("`old` with 7 M weights", network={"channels": [24, 48, 96, 192], "stem_channels": 24}),
+    "wide": Arm("`old` with 1.5 times the channels, 7 M weights instead of 3.1 M", width=1.5),
     "new": Arm(
         "`paired`, `derived` and `acquisition` together",
         {"pairs": PAIRS, "augment": {"keep_sequence": 1.0, **ACQUISITION}},

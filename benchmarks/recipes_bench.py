@@ -109,6 +109,8 @@ class Bench:
         table |= {"steps": self.steps or shared.steps, "seed": seed}
         table["batch"] = shared.passes // 2 if table["pairs"]["on"] else shared.passes
         network = {**to_table(recipe.card.network), **shared.network, **this.network}
+        network["channels"] = [round(this.width * n) for n in network["channels"]]
+        network["stem_channels"] = round(this.width * network["stem_channels"])
         card = replace(
             recipe.card,
             network=from_table(SegmenterConfig, network, arm),

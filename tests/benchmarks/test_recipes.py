@@ -39,7 +39,7 @@ def test_to_a_machine_without_scans_and_back(recipes, shared, tmp_path: Path, ca
     recipes.main(["prepare", *shared, *here, *data])
     recipes.main(["pack", *shared, *here, *pack])
     recipes.main(["unpack", *shared, *there, *pack])
-    recipes.main(["train", *shared, *there, "--beside", "--arms", "new", "--folds", "0", "1"])
+    recipes.main(["train", *shared, *there, "--beside", "--arms", "new", "--folds", "0"])
     recipes.main(["train", *shared, *there, "--arms", "old", "--minutes", "0"])
     assert "call again to continue" in capsys.readouterr().out
     recipes.main(["train", *shared, *there, "--arms", "old", "new"])
@@ -74,7 +74,7 @@ def test_a_pack_keeps_the_images_within_its_steps(recipes, tmp_path: Path) -> No
     with tarfile.open(tmp_path / "pack.tar.xz") as tar:
         tar.extractall(tmp_path / "back", filter="data")
     after = np.array(CaseCache(tmp_path / "back" / "cache").load("one").images, dtype=np.float32)
-    assert np.abs(after - before).max() <= 1 / 32
+    assert np.abs(after - before).max() <= 1 / 20  # half a step, and a value near 0 a whole one
     np.testing.assert_array_equal(after != 0, before != 0)
 
 
