@@ -34,7 +34,8 @@ import tyro
 from page import commit, write_page
 
 from slem_app.evaluate.scores import bootstrap, region_scores
-from slem_app.finetune.cases import folds, truth
+from slem_app.finetune.cases import truth
+from slem_app.finetune.folds import folds
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor, Refiner

@@ -40,7 +40,7 @@ from recipes_arms import ARMS, SETTINGS
 from recipes_bench import EVERY_CASE, KEY, REGIONS, Bench, Unit
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = (*KEY, *REGIONS, *(f"{r}{kind}" for r in REGIONS for kind in ("_ml", "_true_ml")))
+COLUMNS = (*KEY, "steps", *REGIONS, *(f"{r}{kind}" for r in REGIONS for kind in ("_ml", "_true_ml")))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -32,13 +32,13 @@ class Setting:
 
 SETTINGS = {
     "large": Setting(
-        "the served network at 1.5 mm, recipe `brain`, 4000 steps of 4 passes",
-        4000,
+        "the served network at 1.5 mm, recipe `brain`",
+        3600,
         4,
         finetune={"save_every": 500},
     ),
     "small": Setting(
-        "whole heads at 3 mm, network of 0.4 M weights, 1000 steps of 2 passes",
+        "whole heads at 3 mm, network of 0.4 M weights",
         1000,
         2,
         {
@@ -53,7 +53,7 @@ SETTINGS = {
         mirror=(),
     ),
     "tiny": Setting(
-        "whole heads at 3 mm, network of 0.1 M weights, 500 steps of 4 passes",
+        "whole heads at 3 mm, network of 0.1 M weights",
         500,
         4,
         {

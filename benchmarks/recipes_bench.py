@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from cases import split
 from missing import subsets
 from recipes_arms import ARMS, SETTINGS, Setting
 
-from slem_app.finetune.cases import folds
 from slem_app.finetune.recipe import Recipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.finetune.settings import FinetuneSettings
@@ -24,6 +24,7 @@ from slem_app.labels import LabelSet
 from slem_app.network import SegmenterConfig
 from slem_app.predict import Predictor
 from slem_app.regions import restore
+from slem_app.training.state import Curve
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.geometry import occupied
@@ -31,26 +32,12 @@ from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model, load_parent
 from slem_app.weights.fields import from_table, merge, to_table
 
-__all__ = ["EVERY_CASE", "KEY", "REGIONS", "Bench", "Unit", "strata"]
+__all__ = ["EVERY_CASE", "KEY", "REGIONS", "Bench", "Unit"]
 
 REGIONS = ("WT", "TC", "ET")
 KEY = ("setting", "arm", "seed", "fold", "case", "subset")
 EVERY_CASE = "all"  # the fold that leaves nothing out: the model to be bundled
-LITTLE = 5.0  # ml of enhancing tumour under which a case has little
 SHADES = 32  # steps a sd in a pack: noise of 1/110 sd, and a third of the size
-
-
-def strata(cache: CaseCache) -> dict[str, int]:
-    """Case -> how much enhancing tumour it has: 0 none, 1 under 5 ml, 2 more. From the cache alone, so that
-    every machine makes the same folds.
-    """
-    found = {}
-    for name in cache.ids():
-        case = cache.load(name)
-        share = np.asarray(case.regions[-1], dtype=np.float64).sum() / 255
-        ml = share * float(np.prod(case.grid.spacing)) / 1000
-        found[name] = 0 if ml == 0 else 1 if ml < LITTLE else 2
-    return found
 
 
 @dataclass(frozen=True)
@@ -123,8 +110,7 @@ class Bench:
         """The cases that a fold leaves out."""
         if fold == EVERY_CASE:
             return ()
-        cache = self.cache
-        return folds(cache.ids(), self.shared.folds, strata(cache))[int(fold)]
+        return split(self.cache, "six", self.shared.folds)[int(fold)]
 
     def place(self, unit: Unit) -> Path:
         return self.folder / "runs" / unit.name
@@ -197,6 +183,7 @@ class Bench:
         from slem_app.studies import open_source
 
         card, source = self.recipe(unit.arm, unit.seed).card, open_source(data)
+        steps = Curve.read(self.place(unit) / "losses.csv")[-1]["step"]
         known: dict[str, tuple[np.ndarray, Grid]] = {}
         for case, subset, probabilities in self.probabilities(unit):
             if case not in known:
@@ -206,6 +193,7 @@ class Bench:
             scores = region_scores(found, expected, grid, card.labels, surface=False)
             voxel = abs(np.linalg.det(grid.affine[:3, :3])) / 1000
             row = dict(zip(KEY, (self.setting, unit.arm, unit.seed, unit.fold, case, subset), strict=True))
+            row["steps"] = steps
             row |= {region: round(scores[region], 4) for region in REGIONS}
             for region, here, there in zip(
                 REGIONS, card.labels.region_masks(found), card.labels.region_masks(expected), strict=True

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import numpy as np
+from cases import enhancing
 from page import commit
 from recipes_arms import ARMS, SETTINGS
 from recipes_bench import REGIONS
@@ -30,7 +31,8 @@ def text(rows: Rows, setting: str) -> str:
     lines = [
         f"# Recipes of fine-tuning, setting `{setting}`",
         "",
-        f"`python benchmarks/recipes.py`; {SETTINGS[setting].about}; folds {', '.join(folds)} of "
+        f"`python benchmarks/recipes.py`; {SETTINGS[setting].about}, "
+        f"{', '.join(sorted({row['steps'] for row in rows}))} steps of {SETTINGS[setting].passes} passes; folds {', '.join(folds)} of "
         f"{SETTINGS[setting].folds}, {len({row['case'] for row in rows})} held-out cases, seeds "
         f"{', '.join(sorted({row['seed'] for row in rows}))}. {date.today()}, commit {commit()}, "
         f"{platform.machine()}.",
@@ -101,26 +103,17 @@ def _means(rows: Rows, arms: Sequence[str]) -> list[str]:
 
 
 def _enhancing(rows: Rows, arms: Sequence[str]) -> list[str]:
-    some = [row for row in rows if float(row["ET_true_ml"]) > 0]
-    none = [row for row in rows if float(row["ET_true_ml"]) == 0]
-    names = sorted({row["case"] for row in none})
-    lines = [
-        f"Without enhancing tumour: {', '.join(names) or 'no case'}. What is found there is false.",
-        "",
-        "| arm | ET Dice, all | ET Dice, where there is some | found / true ml there | false ml where none, mean "
-        "(most) |",
-        "|---|---|---|---|---|",
-    ]
-    for arm in arms:
-        false = [float(row["ET_ml"]) for row in none if row["arm"] == arm]
-        ratio = [float(r["ET_ml"]) / float(r["ET_true_ml"]) for r in some if r["arm"] == arm]
-        lines.append(
-            f"| {arm} | {_interval(list(_by_case(rows, arm, 'ET').values()))} | "
-            f"{_interval(list(_by_case(some, arm, 'ET').values())) if some else '-'} | "
-            f"{f'median {np.median(ratio):.2f}' if ratio else '-'} | "
-            f"{f'{np.mean(false):.2f} ({max(false):.2f})' if false else '-'} |"
-        )
-    return lines
+    return enhancing({arm: _one_a_case([row for row in rows if row["arm"] == arm]) for arm in arms})
+
+
+def _one_a_case(rows: Rows) -> list[dict[str, object]]:
+    """Means over seeds."""
+    columns = ("ET", "ET_ml", "ET_true_ml")
+    found = []
+    for case in sorted({row["case"] for row in rows}):
+        here = [row for row in rows if row["case"] == case]
+        found.append({"case": case} | {c: float(np.mean([float(r[c]) for r in here])) for c in columns})
+    return found
 
 
 def _subsets(rows: Rows, arms: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from slem_app.volumes.geometry import overlap, resample
 from slem_app.volumes.prepare import CONFORMED, Preparation, prepare
 from slem_app.volumes.read import read, read_labels
 
-__all__ = ["CachingReport", "cache_cases", "folds", "truth"]
+__all__ = ["CachingReport", "cache_cases", "truth"]
 
 
 @dataclass(frozen=True)
@@ -96,27 +96,6 @@ def truth(study: Study, labels: LabelSet) -> tuple[np.ndarray, Grid]:
     array, grid = read_labels(study.label)
     coding = decide_coding(np.unique(array), study.layout, study.coding, labels.names)
     return labels.remap(array, coding.values), grid
-
-
-def folds(
-    ids: Sequence[str], count: int, strata: Mapping[str, object] | None = None
-) -> list[tuple[str, ...]]:
-    """Split cases (= patients) into `count` test folds: every case is in exactly one, by its place in the
-    sorted list.
-
-    Args:
-        ids: the cases.
-        count: number of folds.
-        strata: case -> something sortable, e.g. how much enhancing tumour it has; the list is sorted by it
-            first, so that every fold has its share of each. Default: by name alone.
-
-    Raises:
-        BadStudy: fewer cases than folds.
-    """
-    if len(set(ids)) < count:
-        raise BadStudy(f"{len(set(ids))} cases cannot be split into {count} folds")
-    dealt = sorted(set(ids), key=(lambda case: (strata[case], case)) if strata else None)
-    return [tuple(sorted(dealt[k::count])) for k in range(count)]
 
 
 def _cache_case(
