@@ -158,8 +158,9 @@ class Accuracy:
             writer.writerows(rows)
         regions = [region.name for region in recipe.card.labels.regions]
         columns = [*regions, *(f"hd95_{r}" for r in regions)]
+        count = len({row["fold"] for row in rows})
         lines = [
-            f"# Accuracy: {len({row['fold'] for row in rows})}-fold cross-validation by patient, {len(rows)} cases",
+            f"# Accuracy: {count}-fold cross-validation by patient, {len(rows)} cases",
             "",
             f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, {platform.machine()}, "
             f"{torch.get_num_threads()} threads, "

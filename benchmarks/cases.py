@@ -74,11 +74,11 @@ def enhancing(rows: Mapping[str, Sequence[Mapping[str, object]]]) -> list[str]:
     first = next(iter(rows.values()))
     empty = sorted(str(row["case"]) for row in first if not float(row["ET_true_ml"]))
     lines = [
-        f"Without enhancing tumour: {', '.join(empty) or 'no case'}. All that is found there is false; nothing "
-        "found counts 100.",
+        f"Without enhancing tumour: {', '.join(empty) or 'no case'}. All that is found there is false; "
+        "nothing found counts 100.",
         "",
-        "| | ET Dice, all | ET Dice, where there is some | found / true ml there, median | false ml where there "
-        "is none: mean (most) |",
+        "| | ET Dice, all | ET Dice, where there is some | found / true ml there, median | false ml where "
+        "there is none: mean (most) |",
         "|---|---|---|---|---|",
     ]
     for arm, each in rows.items():

@@ -15,7 +15,7 @@ On a machine that has python 3.12 and torch but neither the scans nor their read
     python benchmarks/recipes.py unpack --setting large --runs RUNS --pack runs/large.tar.xz           # there
     python benchmarks/recipes.py train  --setting large --runs RUNS --arms old new --beside --minutes 8
     python benchmarks/recipes.py out    --setting large --runs RUNS --arms old new --models new --out OUT
-    python benchmarks/recipes.py into   --setting large --runs runs/recipes --out OUT                  # here again
+    python benchmarks/recipes.py into   --setting large --runs runs/recipes --out OUT                # here
 
 `--beside` trains all units at once, a process each, under MPS where there is a GPU. The fold `all` leaves
 nothing out: the model to be bundled.

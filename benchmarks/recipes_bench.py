@@ -1,5 +1,5 @@
-"""One setting of `recipes.py`: its cases, folds and recipes; train, predict, score; what goes to a GPU machine
-and what comes back.
+"""One setting of `recipes.py`: its cases, folds and recipes; train, predict, score; what goes to a GPU
+machine and what comes back.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Bench:
     steps: int = 0
     """Steps; 0: the setting's."""
     parent: str = ""
-    """Folder of the encoder or model to start from, with {fold} where each fold has its own; '': from nothing.
+    """Folder of the encoder or model to start from, with {fold} where each fold has its own; ''
+    starts from nothing.
     """
 
     @property
@@ -89,7 +90,7 @@ class Bench:
         return load_recipe("brain").card.labels
 
     def recipe(self, arm: str, seed: int) -> Recipe:
-        """The brain recipe with the setting's and the arm's differences; as many passes a step in every arm."""
+        """The brain recipe with the setting's and the arm's differences; every arm has as many passes a step."""
         recipe, shared, this = load_recipe("brain"), self.shared, ARMS[arm]
         table = merge(to_table(recipe.settings), shared.finetune, self.setting)
         table = merge(table, this.finetune, arm)

@@ -28,11 +28,12 @@ def text(rows: Rows, setting: str) -> str:
     full = max((row["subset"] for row in rows), key=lambda name: name.count("+"))
     whole = [row for row in rows if row["subset"] == full]
     folds = sorted({row["fold"] for row in rows})
+    steps = ", ".join(sorted({row["steps"] for row in rows}))
     lines = [
         f"# Recipes of fine-tuning, setting `{setting}`",
         "",
         f"`python benchmarks/recipes.py`; {SETTINGS[setting].about}, "
-        f"{', '.join(sorted({row['steps'] for row in rows}))} steps of {SETTINGS[setting].passes} passes; folds {', '.join(folds)} of "
+        f"{steps} steps of {SETTINGS[setting].passes} passes; folds {', '.join(folds)} of "
         f"{SETTINGS[setting].folds}, {len({row['case'] for row in rows})} held-out cases, seeds "
         f"{', '.join(sorted({row['seed'] for row in rows}))}. {date.today()}, commit {commit()}, "
         f"{platform.machine()}.",

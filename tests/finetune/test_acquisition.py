@@ -1,4 +1,4 @@
-"""Thick slices, displaced sequences, bias, contrast and brain masks: what each changes, and what it leaves."""
+"""Thick slices, displaced sequences, bias, contrast and brain masks: what each changes and leaves."""
 
 from dataclasses import replace
 
