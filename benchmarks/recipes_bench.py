@@ -27,7 +27,7 @@ from slem_app.regions import restore
 from slem_app.training.state import Curve
 from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model, load_parent
 from slem_app.weights.fields import from_table, merge, to_table
@@ -90,7 +90,7 @@ class Bench:
         return load_recipe("brain").card.labels
 
     def recipe(self, arm: str, seed: int) -> Recipe:
-        """The brain recipe with the setting's and the arm's differences; every arm has as many passes a step."""
+        """The brain recipe with the setting's and the arm's differences; all arms have as many passes."""
         recipe, shared, this = load_recipe("brain"), self.shared, ARMS[arm]
         table = merge(to_table(recipe.settings), shared.finetune, self.setting)
         table = merge(table, this.finetune, arm)
@@ -158,7 +158,7 @@ class Bench:
                     here = np.array(flags) & cached.present
                     prepared = Prepared(images, here, predictor.card.sequences, cached.grid, cached.grid)
                     found = np.round(255 * predictor.probabilities(prepared)).astype(np.uint8)
-                    box = occupied(found.any(axis=0)) if found.any() else (slice(0, 1),) * 3
+                    box = bounding_box(found.any(axis=0)) if found.any() else (slice(0, 1),) * 3
                     start = "_".join(str(side.start) for side in box)
                     with file.open(f"{case}|{subset}|{start}.npy", "w") as entry:
                         np.lib.format.write_array(entry, found[(slice(None), *box)])

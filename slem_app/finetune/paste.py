@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from slem_app.volumes.geometry import occupied
+from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["LEAST_INSIDE", "paste_tumour"]
 
@@ -39,7 +39,7 @@ def paste_tumour(
     if np.count_nonzero(tumour & head) < LEAST_INSIDE * np.count_nonzero(tumour):
         return None
     margin = RIM + int(np.ceil(3 * SEAM))
-    box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in occupied(tumour))
+    box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in bounding_box(tumour))
     both = head[box] & (donor_images[(slice(None), *box)] != 0).any(axis=0)
     core = ndimage.binary_dilation(tumour[box], iterations=RIM) & both
     weight = ndimage.gaussian_filter(core.astype(np.float32), SEAM) * both
