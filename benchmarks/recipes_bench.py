@@ -37,6 +37,7 @@ __all__ = ["EVERY_CASE", "KEY", "REGIONS", "Bench", "Unit"]
 REGIONS = ("WT", "TC", "ET")
 KEY = ("setting", "arm", "seed", "fold", "case", "subset")
 EVERY_CASE = "all"  # the fold that leaves nothing out: the model to be bundled
+LEVELS = 31  # steps of a predicted probability on its way; 0.5 lies between two of them
 SHADES = 32  # steps a sd in a pack: noise of 1/110 sd, and a third of the size
 
 
@@ -147,7 +148,7 @@ class Bench:
             (folder / rest).unlink(missing_ok=True)
 
     def _predict(self, unit: Unit, test: Sequence[str]) -> None:
-        """Probabilities of every test case and subset, as bytes, without their empty borders."""
+        """Probabilities of every test case and subset in steps of 1/31, without their empty borders."""
         predictor = Predictor(load_model(self.model(unit), self.device), self.device)
         new = self.predicted(unit).with_suffix(".new")
         with zipfile.ZipFile(new, "w", zipfile.ZIP_LZMA) as file:
@@ -157,7 +158,7 @@ class Bench:
                 for subset, flags in subsets(predictor.card.sequences):
                     here = np.array(flags) & cached.present
                     prepared = Prepared(images, here, predictor.card.sequences, cached.grid, cached.grid)
-                    found = np.round(255 * predictor.probabilities(prepared)).astype(np.uint8)
+                    found = np.round(LEVELS * predictor.probabilities(prepared)).astype(np.uint8)
                     box = bounding_box(found.any(axis=0)) if found.any() else (slice(0, 1),) * 3
                     start = "_".join(str(side.start) for side in box)
                     with file.open(f"{case}|{subset}|{start}.npy", "w") as entry:
@@ -174,7 +175,7 @@ class Bench:
                 box = tuple(
                     slice(int(a), int(a) + n) for a, n in zip(start.split("_"), part.shape[1:], strict=True)
                 )
-                whole[(slice(None), *box)] = part.astype(np.float32) / 255
+                whole[(slice(None), *box)] = part.astype(np.float32) / LEVELS
                 yield case, subset, whole
 
     def score(self, unit: Unit, data: Path) -> Iterator[dict[str, object]]:

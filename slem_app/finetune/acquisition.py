@@ -97,7 +97,9 @@ def acquire(
     """
     for s in range(len(images)):
         images[s] = _one(images[s], drawn, s)
-    return images, regions if drawn.border is None else _rim(images, regions, drawn)
+    if drawn.border is not None:
+        regions = _rim(images, regions, drawn, drawn.border)
+    return images, regions
 
 
 def _one(image: torch.Tensor, drawn: Acquisition, s: int) -> torch.Tensor:
@@ -135,7 +137,7 @@ def _field(controls: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(points, size=like.shape[-3:], mode="trilinear", align_corners=True)[0, 0]
 
 
-def _rim(images: torch.Tensor, regions: torch.Tensor, drawn: Acquisition) -> torch.Tensor:
+def _rim(images: torch.Tensor, regions: torch.Tensor, drawn: Acquisition, border: np.ndarray) -> torch.Tensor:
     """Move the border of the brain mask: images are changed in place; returns the regions.
 
     The share of head in a cube around a voxel is 1/2 on the border and grows by 1 / side a voxel inwards,
@@ -144,7 +146,7 @@ def _rim(images: torch.Tensor, regions: torch.Tensor, drawn: Acquisition) -> tor
     head = (images != 0).any(dim=0)
     side = 2 * drawn.reach + 1
     share = _box_mean(head.float()[None], side)[0]
-    threshold = (0.5 + _field(drawn.border, images) / side).clamp(0.02, 0.98)
+    threshold = (0.5 + _field(border, images) / side).clamp(0.02, 0.98)
     wider, tighter = (share > threshold) & ~head, (share <= threshold) & head
     if wider.any():
         near = _box_mean(images, side) / share.clamp_min(1e-3)

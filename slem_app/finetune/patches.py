@@ -90,10 +90,10 @@ class Patches(Dataset):
         donor = self._labelled(self.ids[rng.integers(len(self.ids))])
         if donor.id == case.id or (case.present & ~donor.present).any():
             return images, regions
-        theirs = self._patch(donor, rng, foreground=1.0)
+        their_images, their_regions = self._patch(donor, rng, foreground=1.0)
         flips = tuple(axis + 1 for axis in self.mirrors if rng.random() < 0.5)
-        theirs = tuple(np.flip(array, flips) for array in theirs)
-        return paste_tumour(images, regions, *theirs) or (images, regions)
+        given = np.flip(their_images, flips), np.flip(their_regions, flips)
+        return paste_tumour(images, regions, *given) or (images, regions)
 
     def variation(self, number: int, sequences: int) -> Variation:
         """How patch `number` is varied."""
@@ -108,7 +108,8 @@ class Patches(Dataset):
     @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """Size of the cache's voxels in mm."""
-        return tuple(self.cache.load(self.ids[0]).grid.spacing.tolist())
+        i, j, k = self.cache.load(self.ids[0]).grid.spacing.tolist()
+        return i, j, k
 
 
 class Varied(nn.Module):

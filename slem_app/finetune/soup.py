@@ -55,7 +55,8 @@ class Soup:
 
     def into(self, network: nn.Module) -> None:
         """Give `network` the mean of the weights; nothing where there are none."""
-        total, count = {}, 0
+        total: dict[str, torch.Tensor] = {}
+        count = 0
         for state in self._states(next(iter(network.parameters())).device):
             count += 1
             total = {name: total[name] + tensor if total else tensor for name, tensor in state.items()}
