@@ -20,6 +20,7 @@ results are compared case by case.
 from __future__ import annotations
 
 import csv
+import json
 import platform
 import sys
 import time
@@ -31,16 +32,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from cases import split
 from page import commit, write_page
 
 from slem_app.evaluate.scores import bootstrap, region_scores
 from slem_app.finetune.cases import truth
-from slem_app.finetune.folds import folds
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor, Refiner
 from slem_app.prompts import Click, ReaderSettings, SimulatedReader
 from slem_app.studies import open_source
+from slem_app.volumes.cache import CaseCache
 from slem_app.weights import load_model
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,8 +63,10 @@ class Clicks:
     """Folder of the fold runs, without prompts, that those of `runs` continue; their automatic results are
     put beside.
     """
-    folds: int = 4
-    """Number of folds that the runs were made with."""
+    split: str = "six"
+    """Folds that the runs were made with, as `accuracy.py` names them: 'six', or 'four' in older tables."""
+    folds: int = 0
+    """Their number; default: the split's."""
     only: tuple[int, ...] = ()
     """Score these folds alone."""
     clicks: int = 10
@@ -80,18 +84,28 @@ class Clicks:
     name: str = "clicks"
     """Name of the result files."""
 
+    def check_unseen(self, fold: int, test: Sequence[str]) -> None:
+        """Refuse a fold whose model was trained on one of its test cases."""
+        trained = json.loads((self.runs / f"fold{fold}" / "settings.json").read_text())["cases"]
+        if seen := sorted({*trained} & {*test}):
+            raise SystemExit(
+                f"fold {fold} was trained on {', '.join(seen)}: give the --split and --folds that it was "
+                "trained with"
+            )
+
     def run(self) -> None:
         """Correct every held-out case, write the table."""
         if self.threads:
             torch.set_num_threads(self.threads)
         source = open_source(self.data)
-        split = folds(source.ids(), self.folds)
+        tests = split(CaseCache(self.runs / "cache"), self.split, self.folds)
         rows: list[dict[str, object]] = []
         before: list[dict[str, object]] = []
-        for fold in self.only or range(self.folds):
+        for fold in self.only or range(len(tests)):
+            self.check_unseen(fold, tests[fold])
             refiner = Refiner(Predictor(load_model(self.runs / f"fold{fold}" / "model")))
             deaf = Predictor(load_model(self.before / f"fold{fold}" / "model")) if self.before else None
-            for case in split[fold]:
+            for case in tests[fold]:
                 rows += self.case(refiner, source.study(case), fold)
                 if deaf:
                     before.append(automatic(deaf, source.study(case), fold))
