@@ -320,7 +320,10 @@ def _write_json(path: Path, table: Mapping[str, object]) -> None:
 
 def write(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Put rows into the CSV, in place of older ones of the same round and case."""
-    key = lambda row: tuple(str(row[c]) for c in COLUMNS[:7])  # noqa: E731
+
+    def key(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[c]) for c in COLUMNS[:7])
+
     both = {key(row): row for row in [*read_rows(path), *rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")

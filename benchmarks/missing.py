@@ -227,7 +227,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def add_rows(rows: Sequence[Mapping[str, object]], path: Path) -> None:
     """Put rows into the file of all settings, in place of older ones of the same kind."""
-    key = lambda row: tuple(str(row[c]) for c in KEY)  # noqa: E731
+
+    def key(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[c]) for c in KEY)
+
     both = {key(row): row for row in [*read_rows(path), *rows]}
     with path.with_suffix(".new").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

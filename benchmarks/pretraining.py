@@ -78,7 +78,10 @@ def write(
     Raises:
         ValueError: the table holds other columns, e.g. another organ's.
     """
-    key = lambda row: tuple(str(row[c]) for c in columns[:keys])  # noqa: E731
+
+    def key(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[c]) for c in columns[:keys])
+
     old = read_rows(path)
     if old and tuple(old[0]) != tuple(columns):
         raise ValueError(

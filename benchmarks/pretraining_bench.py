@@ -271,7 +271,10 @@ class Bench:
         from slem_app.studies import open_source
 
         card = self.finetune_recipe("scratch", 1, 0).card
-        seen = lambda case: print("prepared", case, flush=True)  # noqa: E731
+
+        def seen(case: str) -> None:
+            print("prepared", case, flush=True)
+
         report = cache_cases(
             Patients(open_source(data)), self.cache, card.sequences, card.preparation, card.labels, seen
         )

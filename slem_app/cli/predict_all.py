@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from slem_app.devices import gpu_count
 from slem_app.errors import SlemError
 from slem_app.files import atomic_file
 from slem_app.predict import Predictor
@@ -23,7 +24,6 @@ from slem_app.training import (
     device_of_this_process,
     end_with_launcher,
     first_process,
-    gpu_count,
     join_processes,
     leave_processes,
     of_all,

@@ -55,8 +55,13 @@ def draw(
     """Draw the variation of one patch of `sequences` sequences, mirrored along none but the axes
     `mirrors`; its voxels measure `spacing` mm.
     """
-    uniform = lambda low, high: rng.uniform(low, high, sequences)  # noqa: E731
-    some = lambda probability: rng.random(sequences) < probability  # noqa: E731
+
+    def uniform(low: float, high: float) -> np.ndarray:
+        return rng.uniform(low, high, sequences)
+
+    def some(probability: float) -> np.ndarray:
+        return rng.random(sequences) < probability
+
     keep = some(settings.keep_sequence)
     keep[rng.integers(sequences)] |= not keep.any()
     return Variation(

@@ -37,8 +37,14 @@ def write_chaos(phantom: BodyPhantom, folder: Path, case_id: str, labels: bool =
     case = Path(folder) / "MR" / case_id
     study = study_of(phantom, case_id)
     study.MagneticFieldStrength = 1.5
-    # they take turns in the numbering
-    in_phase, out_phase = ((lambda k: f"IMG-0004-{2 * k + 2:05d}"), (lambda k: f"IMG-0004-{2 * k + 1:05d}"))
+
+    # the two phases take turns in the numbering
+    def in_phase(k: int) -> str:
+        return f"IMG-0004-{2 * k + 2:05d}"
+
+    def out_phase(k: int) -> str:
+        return f"IMG-0004-{2 * k + 1:05d}"
+
     _series(phantom, case / T1 / "DICOM_anon" / "InPhase", study, (4, T1), "t1_in", in_phase)
     _series(phantom, case / T1 / "DICOM_anon" / "OutPhase", study, (4, T1), "t1_out", out_phase)
     _series(phantom, case / T2 / "DICOM_anon", study, (2, T2), "t2", "IMG-0002-{:05d}".format)

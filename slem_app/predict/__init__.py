@@ -1,7 +1,7 @@
 """Case + model -> label map on the reference grid."""
 
 from slem_app.predict.correct import Detail, EditSettings
-from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_device, best_precision
+from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_precision
 from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "RefineSettings",
     "Refiner",
     "Result",
-    "best_device",
     "best_precision",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 import torch
 
+from slem_app.devices import read_device
 from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
@@ -30,7 +31,7 @@ from slem_app.weights import Inference, Model
 if TYPE_CHECKING:
     from slem_app.grouping import Grouping
 
-__all__ = ["PRECISIONS", "Prediction", "Predictor", "best_device", "best_precision", "clock"]
+__all__ = ["PRECISIONS", "Prediction", "Predictor", "best_precision", "clock"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -99,7 +100,7 @@ class Predictor:
             raise BadSetting(f"unknown precision {precision!r}: use auto, {', '.join(PRECISIONS)}")
         self.model = model
         self.card = model.card
-        self.device = _device(device)
+        self.device = read_device(device)
         self.precision = best_precision(self.device) if precision == "auto" else precision
         self.inference = inference or model.card.inference
         self.conformed = conformed
@@ -252,29 +253,6 @@ class Predictor:
         with self.autocast():
             logits = self.network(images, present)
         return torch.sigmoid(logits.float())
-
-
-def _device(wanted: str | torch.device) -> torch.device:
-    """The device that was asked for.
-
-    Raises:
-        BadSetting: it is not there.
-    """
-    if wanted == "auto":
-        return best_device()
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise BadSetting(
-            f"device {wanted!r} cannot be used ({str(error).splitlines()[0]}): use auto, cpu, cuda or cuda:N"
-        ) from error
-    return device
-
-
-def best_device() -> torch.device:
-    """The first GPU, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def best_precision(device: torch.device) -> str:

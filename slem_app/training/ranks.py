@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-from slem_app.errors import BadSetting
+from slem_app.devices import read_device
 
 __all__ = [
     "device_of_this_process",
@@ -24,7 +24,6 @@ __all__ = [
     "first_process",
     "first_process_first",
     "first_says",
-    "gpu_count",
     "join_processes",
     "leave_processes",
     "mean_of_all",
@@ -107,27 +106,13 @@ def first_says(answer: bool) -> bool:
     return said[0]
 
 
-def gpu_count() -> int:
-    """GPUs that torch sees here."""
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
 def device_of_this_process(device: str) -> str:
-    """'auto' -> this process's own GPU, else the CPU; 'cuda' -> its own GPU; anything else as it is.
+    """As `read_device`: 'auto' and 'cuda' become this process's own GPU.
 
     Raises:
         BadSetting: no such device here.
     """
-    count = gpu_count()
-    if device in ("auto", "cuda"):
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if count or device == "cuda" else "cpu"
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise BadSetting(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
-    if found.type == "cuda" and (found.index or 0) >= count:
-        raise BadSetting(f"there is no device {device}: torch sees {count} GPUs here; use auto or cpu")
-    return device
+    return str(read_device(device))
 
 
 def mean_of_all(value: torch.Tensor) -> torch.Tensor:

@@ -229,7 +229,10 @@ def test_what_the_table_has_is_not_trained_again(
 def test_the_block_is_compared_by_the_size_of_the_tumour(bench) -> None:
     _, pretraining_table = bench
     sizes = {f"case{n}": 10.0 * n for n in range(1, 7)}
-    gain = lambda case: 0.1 if sizes[case] < 25 else 0.0  # noqa: E731
+
+    def gain(case: str) -> float:
+        return 0.1 if sizes[case] < 25 else 0.0
+
     same = {"arm": "slem", "seed": "0", "tc": "0.5", "et": "0.5"}
     rows = [
         {**same, "cfb": str(cfb), "case": case, "wt": str(0.5 + cfb * gain(case))}

@@ -364,7 +364,10 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(
     client = load_client().MONAILabelClient(
         start_server(tmp_path / "studies").url, tmpdir=str(tmp_path), client_id="reader"
     )
-    ask = lambda model, case, **more: client.infer(model, case, {"result_extension": ".nrrd", **more})  # noqa: E731
+
+    def ask(model: str, case: str, **more: object) -> tuple:
+        return client.infer(model, case, {"result_extension": ".nrrd", **more})
+
     place = [int(v) for v in np.argwhere(world.phantoms["case one"].labels == 0).mean(axis=0).round()]
     sets = [kept for count in range(1, 5) for kept in itertools.combinations(SEQUENCES, count)]
     assert len(sets) == 15

@@ -9,7 +9,9 @@ from torch import nn
 
 from slem_app.network import build, flops, parameters
 
-ALL = lambda n, m: torch.ones(n, m, dtype=torch.bool)  # noqa: E731
+
+def every(n: int, m: int) -> torch.Tensor:
+    return torch.ones(n, m, dtype=torch.bool)
 
 
 def shaken(config) -> nn.Module:
@@ -25,7 +27,7 @@ def shaken(config) -> nn.Module:
 def test_any_number_of_sequences(small, sequences):
     network = build(small(sequences=sequences))
     images = torch.randn(1, sequences, 16, 16, 16)
-    assert network(images, ALL(1, sequences)).shape == (1, 3, 16, 16, 16)
+    assert network(images, every(1, sequences)).shape == (1, 3, 16, 16, 16)
 
 
 @pytest.mark.parametrize("contents", [math.nan, math.inf, 1e30, 0.0])
@@ -73,8 +75,8 @@ def test_prompts_change_nothing_at_the_start(small):
     network = build(small(prompts=3)).eval()
     images, prompts = torch.randn(1, 4, 16, 16, 16), torch.rand(1, 3, 16, 16, 16)
     with torch.inference_mode():
-        without = network(images, ALL(1, 4))
-        torch.testing.assert_close(network(images, ALL(1, 4), prompts), without, rtol=0, atol=0)
+        without = network(images, every(1, 4))
+        torch.testing.assert_close(network(images, every(1, 4), prompts), without, rtol=0, atol=0)
 
 
 def test_empty_prompts_equal_none_after_training_of_their_weights(small):
@@ -82,15 +84,17 @@ def test_empty_prompts_equal_none_after_training_of_their_weights(small):
     nn.init.normal_(network.encoder.prompt[1].weight)
     images, prompts = torch.randn(1, 4, 16, 16, 16), torch.zeros(1, 2, 16, 16, 16)
     with torch.inference_mode():
-        without = network(images, ALL(1, 4))
-        torch.testing.assert_close(network(images, ALL(1, 4), prompts), without)
+        without = network(images, every(1, 4))
+        torch.testing.assert_close(network(images, every(1, 4), prompts), without)
         prompts[0, 0, 8, 8, 8] = 1
-        assert (network(images, ALL(1, 4), prompts) - without).abs().max() > 1e-4
+        assert (network(images, every(1, 4), prompts) - without).abs().max() > 1e-4
 
 
 def test_prompts_learn_from_the_start(small):
     network = build(small(prompts=1))
-    network(torch.randn(1, 4, 16, 16, 16), ALL(1, 4), torch.rand(1, 1, 16, 16, 16)).square().mean().backward()
+    network(
+        torch.randn(1, 4, 16, 16, 16), every(1, 4), torch.rand(1, 1, 16, 16, 16)
+    ).square().mean().backward()
     assert network.encoder.prompt[1].weight.grad.abs().max() > 0
 
 
@@ -103,21 +107,21 @@ def test_a_contextual_block_changes_nothing_at_the_start(small, kind):
     assert all(".context." in key for key in missing.missing_keys)
     images = torch.randn(1, 4, 16, 16, 24)
     with torch.inference_mode():
-        torch.testing.assert_close(network(images, ALL(1, 4)), without(images, ALL(1, 4)), rtol=0, atol=0)
+        torch.testing.assert_close(network(images, every(1, 4)), without(images, every(1, 4)), rtol=0, atol=0)
 
 
 def test_heads_of_the_coarser_levels_halve_the_size(small):
     network = build(
         small(channels=(4, 8, 8, 8), blocks=(1, 1, 1, 1), context_levels=(3,), deep_supervision=2)
     )
-    outputs = network.deep(torch.randn(1, 4, 32, 48, 16), ALL(1, 4))
+    outputs = network.deep(torch.randn(1, 4, 32, 48, 16), every(1, 4))
     assert [tuple(out.shape[2:]) for out in outputs] == [(32, 48, 16), (8, 12, 4), (4, 6, 2)]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_the_result_has_the_inputs_size_at_any_stem_stride(small, stride):
     network = build(small(stem_stride=stride))
-    assert network(torch.randn(1, 4, 16, 32, 16), ALL(1, 4)).shape == (1, 3, 16, 32, 16)
+    assert network(torch.randn(1, 4, 16, 32, 16), every(1, 4)).shape == (1, 3, 16, 32, 16)
 
 
 def test_flat_kernels_do_not_look_along_k(small):
@@ -133,13 +137,13 @@ def test_flat_kernels_do_not_look_along_k(small):
         )
     ).eval()
     assert all(conv.kernel_size[2] <= 2 for conv in network.modules() if isinstance(conv, nn.Conv3d))
-    assert network(torch.randn(1, 4, 8, 8, 8), ALL(1, 4)).shape == (1, 3, 8, 8, 8)
+    assert network(torch.randn(1, 4, 8, 8, 8), every(1, 4)).shape == (1, 3, 8, 8, 8)
 
 
 def test_the_first_guess_is_the_prior(small):
     network = build(small(prior=0.02)).eval()
     with torch.inference_mode():
-        outputs = network.deep(torch.randn(1, 4, 16, 16, 16), ALL(1, 4))
+        outputs = network.deep(torch.randn(1, 4, 16, 16, 16), every(1, 4))
     for out in outputs:
         assert out.sigmoid().mean() == pytest.approx(0.02, abs=0.01)
 
@@ -169,24 +173,24 @@ def test_a_batch_is_its_samples(small):
 )
 def test_images_that_do_not_fit_are_refused(small, images, text):
     with pytest.raises(ValueError, match=text):
-        build(small())(images, ALL(1, 4))
+        build(small())(images, every(1, 4))
 
 
 def test_flags_and_prompts_that_do_not_fit_are_refused(small):
     network, images = build(small(prompts=2)), torch.zeros(1, 4, 16, 16, 16)
     with pytest.raises(ValueError, match=r"present of shape \(1, 3\).*bool of shape \(1, 4\)"):
-        network(images, ALL(1, 3))
+        network(images, every(1, 3))
     with pytest.raises(ValueError, match="torch.float32: bool"):
         network(images, torch.ones(1, 4))
     with pytest.raises(
         ValueError, match=r"prompts of shape \(1, 1, 16, 16, 16\): \(1, 2, 16, 16, 16\) is needed"
     ):
-        network(images, ALL(1, 4), torch.zeros(1, 1, 16, 16, 16))
+        network(images, every(1, 4), torch.zeros(1, 1, 16, 16, 16))
 
 
 def test_clicks_are_never_ignored_silently(small):
     with pytest.raises(ValueError, match="prompts of shape"):
-        build(small())(torch.zeros(1, 4, 16, 16, 16), ALL(1, 4), torch.zeros(1, 1, 16, 16, 16))
+        build(small())(torch.zeros(1, 4, 16, 16, 16), every(1, 4), torch.zeros(1, 1, 16, 16, 16))
 
 
 def test_costs_are_positive_and_add_up(small):
