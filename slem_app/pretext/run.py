@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from slem_app.network import SegmenterConfig
 from slem_app.pretext.network import PretextLosses, PretextNetwork, autocast
 from slem_app.pretext.recipe import Recipe
 from slem_app.pretext.samples import Samples, annotate, usable
@@ -22,6 +23,7 @@ from slem_app.training import Outcome, State, first_process, first_process_first
 from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import EncoderCard, save_pretrained
+from slem_app.weights.fields import to_table
 
 __all__ = ["Measured", "PretrainReport", "load_network", "measure", "pretrain"]
 
@@ -93,7 +95,9 @@ def pretrain(
     torch.manual_seed(settings.seed)
     network = PretextNetwork(task, recipe.network)
     state = State(
-        folder, {**recipe.table(), "cases": list(used), "classes": task.classes(len(recipe.sequences))}
+        folder,
+        {**recipe.table(), "cases": list(used), "classes": task.classes(len(recipe.sequences))},
+        {"network": to_table(SegmenterConfig())},
     )
     samples = Samples(
         cache,

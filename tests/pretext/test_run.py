@@ -160,6 +160,17 @@ def test_other_settings_are_refused_and_listed(
         pretrain(recipe("slem", steps=2), cache, cache.ids()[:3], tmp_path / "run", progress=False)
 
 
+def test_a_run_from_before_a_younger_key_of_the_network_continues(
+    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    pretrain(recipe("slem", steps=2), cache, cache.ids(), tmp_path, progress=False)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del saved["settings"]["network"]["differences"]
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    again = pretrain(recipe("slem", steps=2), cache, cache.ids(), tmp_path, progress=False)
+    assert again.outcome.samples == 0  # it was done, and is not refused
+
+
 def test_the_table_of_classes_is_kept_with_the_checkpoint(
     cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:
