@@ -10,9 +10,10 @@ import tyro
 from tqdm import tqdm
 
 from slem_app.errors import BadSetting
+from slem_app.finetune.editing.disturb import StartSettings, make_starts
 from slem_app.finetune.editing.run import train_editor
 from slem_app.finetune.editing.settings import load_editor_recipe
-from slem_app.finetune.editing.starts import Starts, StartSettings, make_starts
+from slem_app.finetune.editing.starts import Starts
 from slem_app.finetune.run import (
     device_of_this_process,
     first_process,

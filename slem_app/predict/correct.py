@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
 from slem_app.predict.claim import margins, squared_distance
-from slem_app.predict.editing import Pointed, Sight, channels, follow
+from slem_app.predict.editing import Pointed, Sight, channels, copied, follow
 from slem_app.predict.predictor import best_precision
 from slem_app.predict.view import Box3, covering, moved
 from slem_app.prompts import Box, Click, Scribble, map_value
@@ -253,7 +253,7 @@ class Corrector:
         return np.stack([margins(logits, self.labels, names[v]).min(axis=0) for v in (newest.value, here)])
 
     def _run(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        seen, told = (torch.from_numpy(np.stack(a)).to(self.device) for a in zip(*inputs, strict=True))
+        seen, told = (copied(a).to(self.device) for a in zip(*inputs, strict=True))
         seen = seen.contiguous(memory_format=torch.channels_last_3d)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             return self.network(seen, told).float().cpu().numpy()

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from slem_app.network import EditorConfig
 
-__all__ = ["Pointed", "Sight", "channels", "follow", "squared_steps"]
+__all__ = ["Pointed", "Sight", "channels", "copied", "follow", "squared_steps"]
 
 ALIKE = 0.35  # standard deviations of intensity over which a voxel looks like the place of the prompt
 BALL = 3.0  # voxels around the prompt in which an answer begins
@@ -137,6 +138,13 @@ def follow(
     kept[pieces[near]] = True
     kept[0] = False
     return kept[pieces]
+
+
+def copied(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Arrays stacked in memory that torch aligns: products of matrices differ in their last bits with where
+    numpy happens to put them, and the same prompts shall give the same voxels.
+    """
+    return torch.tensor(np.stack(arrays))
 
 
 def _images(config: EditorConfig, sight: Sight) -> np.ndarray:

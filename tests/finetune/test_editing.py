@@ -11,12 +11,13 @@ from torch.utils.data import default_collate
 from slem_app.cli import main
 from slem_app.errors import BadSetting
 from slem_app.finetune.editing.distort import distort, region
+from slem_app.finetune.editing.disturb import StartSettings, make_starts
 from slem_app.finetune.editing.errors import aim_at
 from slem_app.finetune.editing.losses import CorrectionLosses, Target, correction_loss
 from slem_app.finetune.editing.run import train_editor
 from slem_app.finetune.editing.samples import Samples
 from slem_app.finetune.editing.settings import EditorRecipe, EditorSettings, load_editor_recipe
-from slem_app.finetune.editing.starts import Starts, StartSettings, make_starts
+from slem_app.finetune.editing.starts import Starts
 from slem_app.network import Editor
 from slem_app.phantom import make, write_nifti
 from slem_app.predict import Predictor

@@ -7,8 +7,10 @@ pointed at again means more. Only voxels that do not show the prompt's label cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +24,14 @@ from slem_app.labels import LabelSet
 from slem_app.network import Editor
 from slem_app.predict import best_precision
 from slem_app.predict.claim import margins
-from slem_app.predict.editing import Pointed, Sight, channels, follow, squared_steps
+from slem_app.predict.editing import Pointed, Sight, channels, copied, follow, squared_steps
 
 __all__ = ["CorrectionLosses", "correction_loss"]
 
 STREAM = 9002
+THREADS = 8  # samples that are made ready side by side
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +65,16 @@ class CorrectionLosses(nn.Module):
     def forward(self, batch: Sample) -> torch.Tensor:
         batch = Sample(*batch)
         numbers = batch.number.tolist()
-        rng = np.random.default_rng([self.settings.seed, STREAM, numbers[0] // self.settings.batch])
+        seeds = [self.settings.seed, STREAM, numbers[0] // self.settings.batch]
+        rng = np.random.default_rng(seeds)
         clicks = 1 + int(rng.choice(len(self.settings.clicks), p=self.settings.clicks))
-        turns = [self._first(batch, n) for n in range(len(numbers))]
+        turns = list(self._each(self._first, [batch] * len(numbers), range(len(numbers))))
         device = batch.images.device
-        for _ in range(clicks - 1):
+        for click in range(1, clicks):
             with torch.no_grad():
                 answers = self._answers(turns, device).cpu().numpy()
-            turns = [self._next(turn, answer, rng) for turn, answer in zip(turns, answers, strict=True)]
+            streams = [np.random.default_rng([*seeds, click, number]) for number in numbers]
+            turns = list(self._each(self._next, turns, answers, streams))
         logits = self._answers(turns, device)
         return torch.stack(
             [
@@ -75,6 +82,14 @@ class CorrectionLosses(nn.Module):
                 for answer, turn in zip(logits, turns, strict=True)
             ]
         )
+
+    def _each(self, work: Callable[..., T], *arguments: Iterable[object]) -> Iterator[T]:
+        """`work` for each sample, side by side beside a GPU: there the processor is what one waits for."""
+        if not self.network.bias.is_cuda:
+            yield from map(work, *arguments)
+            return
+        with ThreadPoolExecutor(max_workers=THREADS) as pool:
+            yield from pool.map(work, *arguments)
 
     def _first(self, batch: Sample, n: int) -> _Turn:
         one = Sample(*(tensor[n].cpu().numpy() for tensor in batch))
@@ -95,13 +110,15 @@ class CorrectionLosses(nn.Module):
 
     def _answers(self, turns: Sequence[_Turn], device: torch.device) -> torch.Tensor:
         """(N, I, J, K) logits."""
-        inputs = [
-            channels(self.network.config, t.sight, t.newest, t.older, self._odds(t), t.names) for t in turns
-        ]
-        seen, told = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*inputs, strict=True))
+        inputs = list(self._each(self._seen, turns))
+        seen, told = (copied(arrays).to(device) for arrays in zip(*inputs, strict=True))
         seen = seen.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, torch.bfloat16, enabled=best_precision(device) == "bfloat16"):
             return self.network(seen, told)
+
+    def _seen(self, turn: _Turn) -> tuple[np.ndarray, np.ndarray]:
+        odds = self._odds(turn)
+        return channels(self.network.config, turn.sight, turn.newest, turn.older, odds, turn.names)
 
     def _odds(self, turn: _Turn) -> np.ndarray | None:
         if turn.odds is None:
