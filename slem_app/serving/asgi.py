@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from slem_app.serving.http.application import Everything
 from slem_app.serving.monai.application import start
 from slem_app.serving.shutdown import end_by_signal
+from slem_app.serving.temporary import own_folder
 
 __all__ = ["app"]
 
@@ -37,6 +38,7 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     sys.setswitchinterval(SWITCH)
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     end_by_signal()
+    own_folder()
     outer.router.routes.append(Everything(start()))
     yield
 

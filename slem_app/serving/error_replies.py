@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
@@ -22,6 +23,10 @@ __all__ = ["answer", "install", "reply"]
 
 logger = logging.getLogger(__name__)
 
+TOP = ("home", "root", "tmp", "var", "opt", "srv", "mnt", "media", "data", "usr", "etc", "work", "run", "dev")
+LONGEST = 2000  # characters of an error's text
+PLACE = re.compile(rf"(?<![\w:/.=\"])/(?:{'|'.join(TOP)})/(?:[^/\s'\",;:]+/)*")
+"""The folders of a path of this machine; a route or an id does not begin like that."""
 AGAIN = {503: {"Retry-After": "60"}}  # headers by status
 PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method {method}"}
 
@@ -50,10 +55,18 @@ def reply(status: int, kind: str, detail: object, headers: Mapping[str, str] | N
         headers: more headers.
     """
     return JSONResponse(
-        {"error": kind, "detail": detail},
+        {"error": kind, "detail": _told(detail) if isinstance(detail, str) else detail},
         status_code=status,
         headers={**AGAIN.get(status, {}), **(headers or {})},
     )
+
+
+def _told(text: str) -> str:
+    """An error's text as a client may see it: not longer than a person reads, and without the places of the
+    server's files, of which only the last part of each path is left.
+    """
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
+    return PLACE.sub("", text)
 
 
 async def _ours(request: Request, error: SlemError) -> JSONResponse:

@@ -145,12 +145,12 @@ class Serving:
                 ),
                 swept,
             )
-        self.dicom_results = None if self.cases.pacs else DicomResults(root / "dicom")
+        self.dicom_results = DicomResults(root / "dicom") if self.cases.pacs is None else None
         self.results = ResultExchange(self.datastore, self.dicom_results or PacsResults(self.cases.pacs))
         self.dicom_sync = DicomSync(self.results, self.cases.pacs, self.came)
         current = lambda: [task.predictor for task in self.automatic.values()]  # noqa: E731
         # unless it is wanted, no PACS is read through from end to end in the background
-        load = 0.0 if self.cases.pacs and "score_load" not in conf else self.settings.score_load
+        load = 0.0 if self.cases.pacs is not None and "score_load" not in conf else self.settings.score_load
         self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(configs)
@@ -344,8 +344,9 @@ class Serving:
         tag = str(request.get("label_tag") or DRAFT)
         label = file
         if request.get("save_label") and not uploaded:
-            info = {"model": request["model"], "params": params, "client_id": request.get("client_id")}
-            label = self.datastore.save_label(f"{case.id}/{case.image}", file, tag, info)
+            info = {"model": request["model"], "client_id": request.get("client_id")}
+            image = f"{case.id}/{case.image}"
+            label = self.datastore.save_result(image, Path(file), tag, info, params)
         return {"label": label, "tag": tag, "file": file, "params": params}
 
     def case_of(self, request: Mapping[str, Any], likely: Sequence[str] = ()) -> tuple[Case, bool]:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -25,14 +26,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
 from slem_app.files import atomic_file, is_leftover, sweep, writer
-from slem_app.store.record import FINAL, RECORD, Record
+from slem_app.store.record import FINAL, NOTES, RECORD, Record, check_meta
+from slem_app.strict_json import parse_object
 
 __all__ = ["LabelStore", "Version", "file_name", "replace_file", "sync"]
 
+logger = logging.getLogger(__name__)
+
 LABEL_FILE = "label.nii.gz"
 META_FILE = "meta.json"
+LARGEST_META = 2**20  # bytes of what is kept with a version
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -72,6 +77,8 @@ class LabelStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.sound: dict[Path, tuple[int, int]] = {}  # records that were read, and their files' state then
+        self.spoilt: dict[Path, str] = {}  # those that could not be, and why
         self.changes = 0  # labels that came and went by this object; other processes' are not known
 
     def save(
@@ -86,17 +93,18 @@ class LabelStore:
             meta: what to keep with it; JSON.
 
         Raises:
-            BadSetting: a tag that cannot be a name.
+            BadSetting: a tag that cannot be a name, or something to keep that is no JSON.
+            TooLarge: more to keep than `LARGEST_META`.
             StorageFailed: the disk refused; all earlier versions are as they were.
         """
-        place = self._place(case, tag)
+        place, text = self._place(case, tag), _text(meta)
         new = place / f".new-{writer()}-{uuid.uuid4().hex[:8]}"
         try:
             with _storage(place):
                 _make(place)
                 new.mkdir()
                 write(new / LABEL_FILE)
-                (new / META_FILE).write_text(json.dumps(dict(meta), indent=1), encoding="utf-8")
+                (new / META_FILE).write_text(text, encoding="utf-8")
                 for path in (new / LABEL_FILE, new / META_FILE, new):
                     sync(path)
                 version = _publish(new, place)
@@ -109,8 +117,30 @@ class LabelStore:
         """All versions, oldest first."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found = [path for path in self._place(case, tag).iterdir() if path.name.isdigit()]
-            return tuple(Version(int(path.name), path) for path in sorted(found))
+            versions = [Version(int(path.name), path) for path in sorted(found)]
+            return tuple(version for version in versions if self._is_sound(version))
         return ()
+
+    def _is_sound(self, version: Version) -> bool:
+        """Whether what is kept with a version can be read. One that cannot is passed over, and named in the
+        log: it spoils nothing else, and counts again once a person has mended it.
+        """
+        path = version.folder / META_FILE
+        try:
+            state = (path.stat().st_mtime_ns, path.stat().st_size)
+            if self.sound.get(path) == state:
+                return True
+            check_meta(parse_object(path.read_bytes(), META_FILE, LARGEST_META))
+        except (OSError, SlemError) as error:
+            reason = str(error)
+            if self.spoilt.get(path) != reason:
+                self.spoilt[path] = reason
+                logger.error(
+                    "the label in %s is set aside, its record cannot be read: %s", path.parent, reason
+                )
+            return False
+        self.sound[path] = state
+        return True
 
     def latest(self, case: str, tag: str) -> Version:
         """The newest version.
@@ -184,14 +214,27 @@ class LabelStore:
         """
         more = {key: value for key, value in info.items() if key != RECORD}
         with _alone(version.folder):
-            replace_file(version.folder / META_FILE, json.dumps({**version.meta, **more}, indent=1))
+            replace_file(version.folder / META_FILE, _text({**version.meta, **more}))
+
+    def note(self, version: Version, notes: Mapping[str, object]) -> None:
+        """Keep what a client says of a version, in a place of its own, beside all that the server says.
+
+        Raises:
+            TooLarge: more notes than are kept.
+            StorageFailed: the disk refused.
+        """
+        with _alone(version.folder):
+            meta = version.meta
+            together = {**meta.get(NOTES, {}), **notes}
+            replace_file(version.folder / META_FILE, _text({**meta, NOTES: together}))
 
     def sweep(self) -> int:
         """Take away what killed processes left behind half written, in all of the store but `training`; how
         many there were.
         """
         count = 0
-        for path in (self.root / "labels").glob("*/*/.new-*"):
+        begun = (*(self.root / "labels").glob("*/*/.new-*"), *(self.root / "uploads").glob(".new-*"))
+        for path in begun:
             if is_leftover(path):
                 shutil.rmtree(path, ignore_errors=True)
                 count += not path.exists()
@@ -264,6 +307,19 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _text(meta: Mapping[str, object]) -> str:
+    """What is kept with a version, as it is written."""
+    try:
+        text = json.dumps(dict(meta), indent=1, allow_nan=False)
+    except ValueError as error:
+        raise BadSetting(f"what comes with a label cannot be kept as JSON: {error}") from error
+    if len(text) > LARGEST_META:
+        raise TooLarge(
+            f"what comes with a label may have {LARGEST_META // 1024} KiB, {len(text) // 1024} came: say less"
+        )
+    return text
 
 
 def _publish(new: Path, place: Path) -> Version:

@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["DRAFT", "FINAL", "RECORD", "Record"]
+from slem_app.errors import BadLabel
+
+__all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "Record", "check_meta"]
 
 FINAL, DRAFT = "final", "original"
 RECORD = "record"
 """Its key in a version's meta.json; nothing that a client sends can replace it."""
+NOTES = "notes"
+"""The key of what clients say of a version beside that; the server goes by nothing of it."""
 NOBODY = frozenset({"", "user-xyz"})  # 3D Slicer's client id until somebody changes it
 
 
@@ -77,3 +81,48 @@ class Record:
             return self.user
         name = self.reader.partition("@")[0]
         return self.reader if name in NOBODY else name
+
+
+def check_meta(meta: Mapping[str, Any]) -> None:
+    """Whether what is kept with a version is of the kinds that it must be; what is not there is no harm.
+
+    Raises:
+        BadLabel: a field of another kind, e.g. because somebody has changed the file by hand.
+    """
+    record = meta.get(RECORD, {})
+    if not isinstance(record, Mapping):
+        raise BadLabel(f"{RECORD} must be an object, got {type(record).__name__}")
+    values = {**{key: value for key, value in meta.items() if key in KINDS}, **dict(record)}
+    for key, value in values.items():
+        if key in KINDS and not _fits(value, KINDS[key]):
+            raise BadLabel(f"{key} must be {KINDS[key]}, got {repr(value)[:60]}")
+    if not all(_fits(value, "a number") for value in meta.get("label_names", {}).values()):
+        raise BadLabel("label_names must hold a number for each name")
+    if not all(isinstance(name, str) for name in meta.get("present", ())):
+        raise BadLabel("present must hold names")
+
+
+KINDS = {
+    **dict.fromkeys(("ts",), "a number"),
+    **dict.fromkeys(("seconds", "clicks"), "a number or nothing"),
+    **dict.fromkeys(("reader", "client", "model_version", "model_sha256", "user", "sequence"), "a text"),
+    **dict.fromkeys(("client_id", "model"), "a text or nothing"),
+    "automatic": "true or false",
+    **dict.fromkeys(("label_names", "dicom", NOTES), "an object"),
+    "present": "a list",
+}
+"""What a field must be."""
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if value is None:
+        return kind.endswith("or nothing")
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "a number": (int, float),
+        "a text": str,
+        "true or false": bool,
+        "an object": Mapping,
+        "a list": list,
+    }
+    wanted = kinds[kind.removesuffix(" or nothing")]
+    return isinstance(value, wanted) and not (isinstance(value, bool) and wanted is not bool)

@@ -100,7 +100,7 @@ def _finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
+def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes | memoryview], str]:
     """Frames of a file as they are stored, and their transfer syntax.
 
     Args:
@@ -116,7 +116,8 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
         count = int(dataset.get("NumberOfFrames") or 1)
         if not numbers or min(numbers) < 1 or max(numbers) > count:
             raise NotFound(
-                f"{path.name} has {count} frames, counted from 1; asked for {', '.join(map(str, numbers))}"
+                f"{path.name} has {count} frames, counted from 1; asked for "
+                f"{', '.join(map(str, numbers))[:100]}"
             )
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_encapsulated:
@@ -124,7 +125,7 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes], str]:
             return [every[number - 1] for number in numbers], str(syntax)
         size = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
         pixels = memoryview(dataset.PixelData)
-        frames = [bytes(pixels[(number - 1) * size : number * size]) for number in numbers]
+        frames = [pixels[(number - 1) * size : number * size] for number in numbers]
     except BROKEN as error:
         raise BadVolume(
             f"{path.name} has no readable pixels: {reason(error)}. Copy or export it again"

@@ -128,6 +128,7 @@ class Pacs:
         """The client, with one pool of connections for all threads."""
         session = requests.Session()
         session.trust_env = False  # no proxy of the environment and no .netrc: only this server is spoken to
+        session.max_redirects = 0  # nor any other that this one names
         session.mount("http://", _Patience(self.timeout))
         session.mount("https://", _Patience(self.timeout))
         if self.user:
@@ -179,6 +180,24 @@ class Pacs:
             for one in found
             if UID.fullmatch(text(one, "0020000E")) and text(one, "0020000D") in ("", study)
         ]
+
+    def patient(self, study: str) -> tuple[str, str]:
+        """PatientID and PatientName of a study, as the PACS has them.
+
+        Raises:
+            NotFound: the PACS has no such study.
+        """
+        found = self._ask(
+            f"study {study}",
+            lambda: self.client.search_for_studies(search_filters={"StudyInstanceUID": study}),
+        )
+        for one in found:
+            if text(one, "0020000D") == study:
+                name = (one.get("00100010", {}).get("Value") or [{}])[0] or {}
+                return text(one, "00100020"), str(name.get("Alphabetic", "")) if isinstance(
+                    name, Mapping
+                ) else str(name)
+        raise NotFound(f"the PACS has no study {study}")
 
     def study_of(self, series: str) -> str | None:
         """StudyInstanceUID of a series; None where the PACS has no such series, or several

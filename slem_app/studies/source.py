@@ -90,6 +90,10 @@ class StudySource(ABC):
     def __len__(self) -> int:
         return len(self._index())
 
+    def __bool__(self) -> bool:
+        """True: a source without a study, such as an empty PACS, is one all the same."""
+        return True
+
     def __iter__(self) -> Iterator[Study]:
         return (self.study(id) for id in self.ids())
 

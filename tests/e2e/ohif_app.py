@@ -7,6 +7,7 @@ the proxy, from the viewer's own address.
 
 import base64
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
+from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.dicom.proxy import proxy_router
+from slem_app.serving.dicom.served import ServedStudies
+from slem_app.serving.settings import Settings
 from slem_app.studies.pacs import Pacs
 from slem_app.types import Grid
 from tests.e2e.ohif import LPS_TO_RAS, READY, VIEWPORT, browser_page
@@ -172,7 +177,9 @@ def _segment(raw: dict[str, Any], planes: list[dict[str, Any]]) -> Segment:
 def ohif_app(pacs: str) -> Iterator[IndependentViewer]:
     """The viewer in a browser of its own, over the DICOMweb of a PACS at that address."""
     app = FastAPI()
-    app.include_router(proxy_router(Pacs(pacs)))
+    with tempfile.TemporaryDirectory() as folder:
+        cases = Cases(open_studies(pacs, Settings(), Path(folder)), Path(folder) / "uploads")
+    app.include_router(proxy_router(Pacs(pacs), ServedStudies(cases, Pacs(pacs))))
 
     @app.get("/app-config.js")
     def settings() -> Response:

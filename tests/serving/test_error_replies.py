@@ -8,7 +8,8 @@ import requests
 from fastapi import FastAPI, Form
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
-from slem_app.errors import BadGrid, BadSetting, NotFound, StorageFailed
+from slem_app.errors import BadGrid, BadSetting, BadVolume, NotFound, StorageFailed
+from slem_app.serving import error_replies
 from slem_app.serving.http.application import complete, router
 from slem_app.serving.monai import errors
 
@@ -104,3 +105,25 @@ def test_weights_cannot_be_replaced_or_removed_by_a_client(ask: Callable[..., re
         answer = ask(method, "/model/slem_brain")
         assert answer.status_code == 501
         assert "can neither replace nor remove them" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cannot write /srv/store/labels/A/meta.json: full", "cannot write meta.json: full"),
+        ("'/tmp/slem-label-1/tmpab.nii.gz' is truncated", "'tmpab.nii.gz' is truncated"),
+        ("/home/ann/studies/A: gone", "A: gone"),
+        (
+            "GET /slem/labels?image=A and PUT /datastore/label",
+            "GET /slem/labels?image=A and PUT /datastore/label",
+        ),
+        ("ask http://pacs/data/x and sub-1/run/2", "ask http://pacs/data/x and sub-1/run/2"),
+    ],
+)
+def test_texts_do_not_tell_where_the_servers_files_are(text: str, told: str) -> None:
+    assert json.loads(error_replies.answer(BadVolume(text)).body)["detail"] == told
+
+
+def test_texts_are_not_longer_than_a_person_reads() -> None:
+    detail = json.loads(error_replies.answer(BadVolume("x" * 900_000)).body)["detail"]
+    assert len(detail) < 2000

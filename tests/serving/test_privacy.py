@@ -139,7 +139,6 @@ def test_no_name_is_in_logs_caches_notes_or_failures(world: World, heard: Callab
         "images",
         "notes",
         "audit",
-        "export",
     }
     for path in written:
         content = path.read_bytes()

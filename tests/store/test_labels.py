@@ -1,5 +1,6 @@
 """Labels on disk: versions, kills at every point, a full disk."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.files import writer
 from slem_app.store.labels import LabelStore, file_name, replace_file
 from slem_app.store.record import Record
 
@@ -247,6 +249,20 @@ def test_what_killed_processes_left_behind_is_swept(tmp_path: Path) -> None:
         assert store.sweep() == sum(str(calls) == path.parts[len(tmp_path.parts)] for path in left)
         assert contents(store) == before
     assert not list(tmp_path.rglob(".new-*"))
+
+
+def test_uploads_that_a_killed_server_had_begun_are_swept(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    machine = writer().partition("-")[0]
+    for process in (gone.pid, os.getpid()):
+        (tmp_path / f"uploads/.new-{machine}-{process}-0a1b2c3d").mkdir(parents=True)
+    (tmp_path / "uploads/kept").mkdir()
+    assert LabelStore(tmp_path).sweep() == 1
+    assert sorted(path.name for path in (tmp_path / "uploads").iterdir()) == [
+        f".new-{machine}-{os.getpid()}-0a1b2c3d",
+        "kept",
+    ]
 
 
 def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ viewer fetches a study in hundreds of requests; polls and the viewer's own files
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import re
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -23,8 +25,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from urllib.parse import parse_qs
 
+from anyio import to_thread
+
 from slem_app.errors import StorageFailed
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
+from slem_app.serving.error_replies import answer
 from slem_app.users import User
 
 __all__ = ["AuditLog", "AuditMiddleware", "about"]
@@ -33,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 AGAIN = 600.0  # seconds after which the same reading is noted again
 REMEMBERED = 10_000
+READING = ("GET", "HEAD", "OPTIONS")
+SPARE = 2**20  # bytes that the disk must have left before anything is changed
 # when they are read
 QUIET = re.compile(
     r"/|/info/|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/", re.DOTALL
@@ -102,12 +109,23 @@ class AuditLog:
                 json.dumps({**line, "do": do, "case": case, "status": status}) + "\n",
             )
 
+    def check(self) -> None:
+        """Whether a line can be written now, so that nothing is changed which nobody could look up.
+
+        Raises:
+            StorageFailed: it cannot.
+        """
+        with self.guard:
+            self._append(time.strftime("%Y-%m.jsonl", time.gmtime(self.clock())), "")
+            if shutil.disk_usage(self.folder).free < SPARE:
+                raise StorageFailed(f"the disk of the audit log in {self.folder} is full: nothing is changed")
+
     def _append(self, name: str, line: str) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            handle = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(handle, line.encode())
+                _write_whole(handle, line.encode())
             finally:
                 os.close(handle)
         except OSError as error:
@@ -116,9 +134,22 @@ class AuditLog:
             ) from error
 
 
+def _write_whole(handle: int, line: bytes) -> None:
+    """Add a line to a file, all of it or nothing; after one that a crash has torn, on a line of its own."""
+    size = os.fstat(handle).st_size
+    if size and line and os.pread(handle, 1, size - 1) != b"\n":
+        line = b"\n" + line
+    try:
+        if os.write(handle, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(handle, size)
+        raise
+
+
 class AuditMiddleware:
-    """Notes every request once it is answered. Where the disk is full, that is said in the server's log, and
-    the work goes on.
+    """Notes every request once it is answered. Where the log cannot be written, that is said in the server's
+    log; cases can still be read, but nothing is changed.
     """
 
     def __init__(self, app: ASGIApp, log: AuditLog) -> None:
@@ -128,22 +159,29 @@ class AuditMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] not in READING:
+            try:
+                await to_thread.run_sync(self.log.check)
+            except StorageFailed as error:
+                logger.error("%s", error)
+                await answer(error)(scope, receive, send)
+                return
         cases: list[str] = []
         token = CASES.set(cases)
 
-        async def answer(message: Scope) -> None:
+        async def noted(message: Scope) -> None:
             if message["type"] == "http.response.start":
                 self._note(scope, cases, message["status"])
             await send(message)
 
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, receive, noted)
         finally:
             CASES.reset(token)
 
     def _note(self, scope: Scope, cases: list[str], status: int) -> None:
         method, path = scope["method"], scope["path"]
-        reading = method in ("GET", "HEAD", "OPTIONS")
+        reading = method in READING
         if reading and (QUIET.fullmatch(path) or (status == 404 and not cases)):
             return
         route = ROUTE.match(path)

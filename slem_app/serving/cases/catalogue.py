@@ -100,7 +100,7 @@ class Cases:
         self.largest = largest
         self.pacs = studies if isinstance(studies, DicomWebSource) else None
         self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
-        self.name = "PACS" if self.pacs else Path(self.studies).name
+        self.name = "PACS" if self.pacs is not None else Path(self.studies).name
         self.uploads = uploads
         self.coding = coding
         self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[str, ...]]]] = {}
@@ -166,11 +166,11 @@ class Cases:
         case, _, rest = identifier.partition("/")
         if case in self.ids():
             return case, rest
-        if self.pacs and UID.fullmatch(identifier) and (study := self.pacs.study_of(identifier)):
+        if self.pacs is not None and UID.fullmatch(identifier) and (study := self.pacs.study_of(identifier)):
             return study, identifier
         if case in self._list():
             return case, rest
-        if not self.pacs and UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
+        if self.pacs is None and UID.fullmatch(identifier) and (found := self._by_uid(identifier)):
             return found
         some = f" (e.g. {', '.join(self.listed[:3])})" if self.listed else ""
         raise NotFound(
@@ -235,24 +235,24 @@ class Cases:
     def _listed(self) -> tuple[str, ...]:
         start, now, entries = time.monotonic(), time.time(), self._entries()
         source: StudySource | None = self.pacs
-        if self.pacs:
+        if self.pacs is not None:
             self.pacs.refresh()
         elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
             # the layout itself may have come to light only now
             source = open_source(self.studies, self.coding)
-        own = frozenset(source.ids() if source else ())
+        own = frozenset(() if source is None else source.ids())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
         self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
         self.took = time.monotonic() - start
-        self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs else 0.0)
+        self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs is not None else 0.0)
         return self.listed
 
     def _entries(self) -> tuple[int, ...]:
         """Changes when something comes into the studies or uploads folder, or goes."""
         return tuple(
             folder.stat().st_mtime_ns
-            for folder in (*(() if self.pacs else (self.studies,)), self.uploads)
+            for folder in (*(() if self.pacs is not None else (self.studies,)), self.uploads)
             if folder.is_dir()
         )
 
@@ -265,7 +265,7 @@ class Cases:
 
     def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[str, ...]]:
         kept = self.groupings.get(case)
-        if self.pacs and case in self.own:
+        if self.pacs is not None and case in self.own:
             state = self.pacs.state(case)
             if not kept or kept[0] != state:
                 kept = self._remember(case, state, (group(self.pacs.study(case)), ()))

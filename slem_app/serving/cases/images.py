@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from slem_app.errors import BadSetting, BadVolume, StorageFailed
+from slem_app.files import writer
 from slem_app.formats.image import write_image
 from slem_app.serving.cases.catalogue import NIFTI, Case, Cases
 from slem_app.store.labels import file_name, sync
@@ -72,10 +73,10 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
         TooLarge: it would take more memory than it may.
         StorageFailed: the disk refused.
     """
-    if not re.fullmatch(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,149}", image_id):
+    if not re.fullmatch(r"[^/\\\x00-\x1f.-][^/\\\x00-\x1f]{0,149}", image_id):
         raise BadSetting(
-            f"{image_id!r} cannot be the id of an image: at most 150 characters, no slash or backslash, "
-            f"and no dot at the start"
+            f"{image_id[:200]!r} cannot be the id of an image: at most 150 characters, no slash or "
+            f"backslash, and neither a dot nor a hyphen at the start"
         )
     ending = next((end for end in NIFTI if path.name.endswith(end)), None)
     if ending is None:
@@ -94,7 +95,7 @@ def keep_upload(cases: Cases, image_id: str, path: Path) -> None:
             f"nothing was replaced"
         )
     place = cases.uploads / file_name(image_id)
-    new = cases.uploads / f".new-{uuid.uuid4().hex[:8]}"
+    new = cases.uploads / f".new-{writer()}-{uuid.uuid4().hex[:8]}"
     try:
         new.mkdir(parents=True)
         shutil.copyfile(path, new / f"{file_name(image_id)}{ending}")

@@ -10,16 +10,20 @@ more; an answer that has begun is not, and one that breaks off breaks off for th
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import httpx2
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound, PacsFailed
 from slem_app.serving.dicom.rewrite import FIRST, KINDS, Addresses, dicomweb_path
+from slem_app.serving.dicom.served import ServedStudies
+from slem_app.serving.dicom.stow import parts_of, received
 from slem_app.studies.pacs import Pacs
 
 __all__ = ["proxy_router"]
@@ -50,12 +54,19 @@ DOWN = (
     "last-modified",
     "warning",
 )
+LEVELS = ("studies", "series", "instances")  # what is searched for
+LISTING = 64 * 2**20  # bytes of what a search has found
 STORED = ("multipart/related", "application/dicom")
 
 
-def proxy_router(pacs: Pacs) -> APIRouter:
-    """The routes below `/proxy/dicom`."""
-    router, way = APIRouter(prefix=PREFIX), PacsConnection(pacs)
+def proxy_router(pacs: Pacs, served: ServedStudies) -> APIRouter:
+    """The routes below `/proxy/dicom`.
+
+    Args:
+        pacs: what is asked.
+        served: which of its studies may be seen.
+    """
+    router, way = APIRouter(prefix=PREFIX), PacsConnection(pacs, served)
 
     @router.get("/{what}/{path:path}", include_in_schema=False)
     async def get(request: Request, what: str, path: str) -> StreamingResponse:
@@ -75,7 +86,12 @@ def proxy_router(pacs: Pacs) -> APIRouter:
                 f"only DICOM can be stored, at studies or studies/UID, as multipart/related; got "
                 f"{kind.partition(';')[0][:60] or 'no type'!r}"
             )
-        return await way.through(request, path)
+        study = path.removeprefix("studies").strip("/")
+        body = await received(request)
+        parts = [body] if kind.lower().startswith(STORED[1]) else parts_of(body, kind)
+        for part in parts:
+            await run_in_threadpool(served.check_stored, part, study)
+        return await way.through(request, path, body)
 
     return router
 
@@ -83,8 +99,8 @@ def proxy_router(pacs: Pacs) -> APIRouter:
 class PacsConnection:
     """Connections to the PACS, shared by all requests."""
 
-    def __init__(self, pacs: Pacs) -> None:
-        self.url = pacs.url
+    def __init__(self, pacs: Pacs, served: ServedStudies) -> None:
+        self.url, self.served = pacs.url, served
         self.client = httpx2.AsyncClient(
             auth=(pacs.user, pacs.password) if pacs.user else None,
             timeout=httpx2.Timeout(pacs.timeout, connect=min(5.0, pacs.timeout)),
@@ -93,11 +109,16 @@ class PacsConnection:
             follow_redirects=False,
         )
 
-    async def through(self, request: Request, path: str) -> StreamingResponse:
-        """The PACS's answer, as it comes.
+    async def through(self, request: Request, path: str, body: bytes | None = None) -> StreamingResponse:
+        """The PACS's answer: as it comes, but of searches only what is of served studies.
+
+        Args:
+            request: what a viewer asks.
+            path: of DICOMweb, below the PACS's address.
+            body: what it stores.
 
         Raises:
-            NotFound: a path that is none of DICOMweb.
+            NotFound: a path that is none of DICOMweb, or of a study that is not served.
             PacsFailed: no answer, or one that leads elsewhere or refuses this server.
         """
         if not dicomweb_path(path):
@@ -106,6 +127,9 @@ class PacsConnection:
                 f"is made of "
                 f"UIDs"
             )
+        study, search = _asked(path)
+        if study:
+            await run_in_threadpool(self.served.check, study)
         headers = {
             name: request.headers[name]
             for name in UP
@@ -115,9 +139,11 @@ class PacsConnection:
         url = httpx2.URL(
             f"{self.url}/{'/'.join(quote(part, safe=',') for part in path.split('/'))}"
         ).copy_with(query=query or None)
-        content = request.stream() if request.method != "GET" else None
+        if search and request.method == "GET":
+            headers = {name: value for name, value in headers.items() if "range" not in name}
+            headers["accept"] = KINDS[0]
         asked = self.client.build_request(
-            request.method, url, headers={"accept-encoding": "identity", **headers}, content=content
+            request.method, url, headers={"accept-encoding": "identity", **headers}, content=body
         )
         try:
             answer = await self._send(asked)
@@ -138,6 +164,8 @@ class PacsConnection:
                 f"elsewhere, where it does not go"
             )
         kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
+        if search and request.method == "GET" and answer.status_code == 200:
+            return await self._listed(request, answer, study)
         if not _has_addresses(answer):
             return StreamingResponse(
                 _pieces(answer.aiter_raw(), answer), status_code=answer.status_code, headers=kept
@@ -149,6 +177,25 @@ class PacsConnection:
         )
         return StreamingResponse(_pieces(changed, answer), status_code=answer.status_code, headers=kept)
 
+    async def _listed(self, request: Request, answer: httpx2.Response, study: str) -> StreamingResponse:
+        """What a search has found, of served studies."""
+        body = bytearray()
+        try:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > LISTING:
+                    raise PacsFailed("the PACS lists too much at once: search for less, or use `limit`")
+            found = await run_in_threadpool(json.loads, bytes(body) or b"[]")
+            mine = await run_in_threadpool(self.served.listed, found, study)
+        except (httpx2.HTTPError, ValueError, TypeError, AttributeError) as error:
+            raise PacsFailed("the PACS gives no usable answer to a search: see its log") from error
+        finally:
+            await answer.aclose()
+        changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(
+            _whole(json.dumps(mine).encode())
+        )
+        return StreamingResponse(changed, media_type=KINDS[0])
+
     async def _send(self, asked: httpx2.Request) -> httpx2.Response:
         """The beginning of an answer; asked once more where a connection that was kept open turns out to be
         closed, as Orthanc's often are.
@@ -159,6 +206,24 @@ class PacsConnection:
             if asked.method != "GET":
                 raise
             return await self.client.send(asked, stream=True)
+
+
+def _asked(path: str) -> tuple[str, bool]:
+    """The study that a path is of, '' for a search among all; and whether it is a search (QIDO-RS).
+
+    Raises:
+        NotFound: a path that does not tell.
+    """
+    parts = path.split("/")
+    if parts[0] == "studies":
+        return (parts[1] if len(parts) > 1 else ""), parts[-1] in LEVELS
+    if parts[0] in LEVELS and len(parts) == 1:
+        return "", True
+    raise NotFound(f"{path[:100]!r} does not say of which study it is: ask below studies/UID")
+
+
+async def _whole(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 def _has_addresses(answer: httpx2.Response) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound, NotOffered
 from slem_app.serving.cases.catalogue import Cases
@@ -244,9 +244,9 @@ def _retrievals(archive: Archive) -> APIRouter:
     def frames(study: str, series: str, instance: str, numbers: str) -> Response:
         if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", numbers):
             raise BadSetting(f"frames {numbers!r}: expected numbers from 1, separated by commas")
-        parts, syntax = read_frames(
-            archive.find(study, series, instance)[0].path, [int(number) for number in numbers.split(",")]
-        )
+        # each frame once, however often it is asked for
+        wanted = list(dict.fromkeys(int(number) for number in numbers.split(",")))
+        parts, syntax = read_frames(archive.find(study, series, instance)[0].path, wanted)
         return _multipart("application/octet-stream", parts, f"; transfer-syntax={syntax}")
 
     @router.get("/studies/{study}")
@@ -254,7 +254,7 @@ def _retrievals(archive: Archive) -> APIRouter:
     @router.get("/studies/{study}/series/{series}/instances/{instance}")
     def files(request: Request) -> Response:
         return _multipart(
-            "application/dicom", [one.path.read_bytes() for one in archive.find(**request.path_params)]
+            "application/dicom", (one.path.read_bytes() for one in archive.find(**request.path_params))
         )
 
     return router
@@ -264,11 +264,16 @@ def _json(found: list[Attributes]) -> Response:
     return JSONResponse(found, media_type=JSON)
 
 
-def _multipart(kind: str, parts: Sequence[bytes], more: str = "") -> Response:
-    """A multipart/related body, PS3.18 section 8.6.1.2."""
+def _multipart(kind: str, parts: Iterable[bytes | memoryview], more: str = "") -> Response:
+    """A multipart/related body, PS3.18 section 8.6.1.2, sent part by part: one is in memory at a time."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: {kind}{more}\r\n\r\n".encode()
-    body = (
-        b"".join(piece for part in parts for piece in (head, part, b"\r\n")) + f"--{boundary}--\r\n".encode()
-    )
-    return Response(body, media_type=f'multipart/related; type="{kind}"; boundary={boundary}')
+
+    def body() -> Iterator[bytes]:
+        for part in parts:
+            yield head
+            yield bytes(part)
+            yield b"\r\n"
+        yield f"--{boundary}--\r\n".encode()
+
+    return StreamingResponse(body(), media_type=f'multipart/related; type="{kind}"; boundary={boundary}')

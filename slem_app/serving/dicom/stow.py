@@ -18,12 +18,12 @@ from requests_toolbelt.multipart.decoder import (
     NonMultipartContentTypeException,
 )
 
-from slem_app.errors import BadSetting, SlemError
+from slem_app.errors import BadSetting, SlemError, TooLarge
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.store.dicom_results import DicomResults, parse_result
 from slem_app.studies.dicom_json import elements
 
-__all__ = ["stow_router"]
+__all__ = ["LARGEST", "parts_of", "received", "stow_router"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +46,9 @@ def stow_router(cases: Cases, dicom_results: DicomResults, stored: Callable[[str
     @router.post("/studies")
     @router.post("/studies/{study}")
     async def store(request: Request) -> JSONResponse:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LARGEST:
-                raise BadSetting(
-                    f"more than {LARGEST // 2**20} MiB in one request: store fewer instances at a time"
-                )
+        body = await received(request)
         kind, study = request.headers.get("content-type", ""), request.path_params.get("study", "")
-        return await run_in_threadpool(desk.answer, bytes(body), kind, study, request.url.path)
+        return await run_in_threadpool(desk.answer, body, kind, study, request.url.path)
 
     return router
 
@@ -83,7 +77,7 @@ class StowService:
             BadSetting: no multipart body.
         """
         done, failed, cases = [], [], set()
-        for part in _parts(body, kind):
+        for part in parts_of(body, kind):
             reference, found = self._take(part, study)
             if isinstance(found, str):
                 done.append(reference)
@@ -135,7 +129,23 @@ class StowService:
         return str(self.cases.study(case).series[0].header.get("PatientID", ""))
 
 
-def _parts(body: bytes, kind: str) -> list[bytes]:
+async def received(request: Request) -> bytes:
+    """A request's body.
+
+    Raises:
+        TooLarge: more than `LARGEST` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST:
+            raise TooLarge(
+                f"more than {LARGEST // 2**20} MiB in one request: store fewer instances at a time"
+            )
+    return bytes(body)
+
+
+def parts_of(body: bytes, kind: str) -> list[bytes]:
     """The files of a multipart/related body.
 
     Raises:

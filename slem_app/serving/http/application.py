@@ -35,10 +35,12 @@ from slem_app.serving.auth.oidc import Provider
 from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
+from slem_app.serving.dicom.served import ServedStudies
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
 from slem_app.serving.http.infer_routes import infer_router
 from slem_app.serving.http.info_routes import info_router
+from slem_app.serving.http.json_bodies import StrictJsonMiddleware
 from slem_app.serving.http.label_routes import label_router
 from slem_app.serving.http.received_files import LimitMiddleware
 from slem_app.serving.http.result_routes import result_router
@@ -152,7 +154,8 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     app.include_router(version_router(serving.watchers))
     app.include_router(router)
     if serving.cases.pacs is not None:
-        app.include_router(proxy_router(serving.cases.pacs.pacs))
+        pacs = serving.cases.pacs.pacs
+        app.include_router(proxy_router(pacs, ServedStudies(serving.cases, pacs)))
     else:
         dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
     app.include_router(info_router(serving, protocol.info, polls))
@@ -162,7 +165,7 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     complete(app, settings.upload_mb * 2**20)
     app.add_middleware(
         ConcurrencyMiddleware,
-        paths=("/dicom-web/",) if serving.cases.pacs else dicomweb.PREFIXES,
+        paths=("/dicom-web/",) if serving.cases.pacs is not None else dicomweb.PREFIXES,
         most=READING,
     )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
@@ -203,6 +206,7 @@ def complete(app: FastAPI, uploads: int = 2**31) -> None:
     """
     error_replies.install(app)
     app.add_middleware(PackMiddleware)
+    app.add_middleware(StrictJsonMiddleware)
     app.add_middleware(LimitMiddleware, uploads=uploads)
     app.add_middleware(ReaderMiddleware)
 

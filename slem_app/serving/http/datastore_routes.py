@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.serving.http.form_fields import Fields, UserName, json_object
+from slem_app.serving.labels.archive import dataset_archive, pieces
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.store.labels import file_name
 
 __all__ = ["datastore_router"]
 
@@ -41,6 +45,15 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
                     f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file"
                 )
         return {}
+
+    @router.get("/datastore/dataset", summary="All cases with their final labels, as a zip")
+    def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> StreamingResponse:
+        name = f"{file_name(datastore.name())}.zip"
+        return StreamingResponse(
+            pieces(dataset_archive(datastore, limit_cases)),
+            media_type="application/zip",
+            headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+        )
 
     @router.put("/datastore/image/info", summary="Update Image Info")
     def note_image(user: UserName, image: str, info: Fields = "{}") -> None:

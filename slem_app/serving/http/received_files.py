@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from slem_app.errors import BadVolume, TooLarge
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
+from slem_app.unpack import megabytes
 
 __all__ = ["IMAGES", "LABELS", "VOLUMES", "LimitMiddleware", "keep", "keep_all", "unpack"]
 
@@ -27,6 +30,11 @@ LABELS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 VOLUMES = (".nii.gz", ".nii", ".dcm", ".zip", "")
 """What a session may hold; files of DICOM often have no ending."""
 WORDS = 4 * 2**20  # bytes of a request that is no upload: fields, JSON
+BROKEN_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError),
+    *(ValueError, LookupError, OverflowError),
+)
+"""What zipfile raises for damaged archives; LookupError for one with an empty name."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory as their header likes
 DIRECTORY = 8 * 2**20  # bytes of a zip's list of files, some 100,000 of them
 KINDS = ("multipart/", "application/dicom", "application/octet-stream")  # of requests that are uploads
@@ -91,17 +99,18 @@ def unpack(path: Path, folder: Path, limit: int) -> None:
                     f"`upload_mb`)"
                 )
             archive.extractall(folder)  # it strips roots and '..' from names
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except BROKEN_ZIP as error:
         raise BadVolume(f"the archive cannot be unpacked: {error}; send a plain .zip") from error
 
 
 def _check_directory(file: BinaryIO) -> None:
     """Refuse a zip that lists millions of files: each becomes an object before anything is unpacked."""
     end = zipfile._EndRecData(file)
-    if end is not None and end[zipfile._ECD_SIZE] > DIRECTORY:
+    size = 0 if end is None else end[zipfile._ECD_SIZE]
+    if size > DIRECTORY:
         raise TooLarge(
-            f"the archive lists files on {end[zipfile._ECD_SIZE] // 2**20} MiB, the limit is "
-            f"{DIRECTORY // 2**20}: send fewer files"
+            f"the archive's list of files has {megabytes(size)}, {megabytes(DIRECTORY)} may come: send "
+            f"fewer files"
         )
 
 

@@ -7,13 +7,10 @@ index: cases are listed from the studies folder, labels from the label store, ea
 from __future__ import annotations
 
 import json
-import math
-import shutil
+import logging
 import time
 import uuid
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,19 +18,24 @@ from typing import Any
 
 import numpy as np
 
-from slem_app.errors import BadGrid, BadSetting, NotFound, SlemError, StorageFailed
-from slem_app.formats import place, read_label_file, write_nifti
+from slem_app.errors import BadSetting, NotFound, NotOffered, SlemError, StorageFailed, TooLarge
+from slem_app.formats import read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import value_names
+from slem_app.serving.labels.placement import largest_grid, placed
 from slem_app.store.labels import LabelStore, Version, file_name, replace_file
-from slem_app.store.record import FINAL, Record
-from slem_app.types import Grid
+from slem_app.store.record import FINAL, NOTES, Record
+from slem_app.strict_json import parse_object
 
 __all__ = ["CaseDatastore"]
 
+logger = logging.getLogger(__name__)
+
+ASKED = ("client_id", "model")  # what a client says of a label that the server goes by
+NOTES_SIZE = 64 * 2**10  # bytes of the notes on an image
 KEPT: ContextVar[tuple[str, Version | None]] = ContextVar("kept", default=("", None))
 """What the request that is being answered has saved."""
 
@@ -46,7 +48,8 @@ class CaseDatastore:
         root: folder for labels, uploads and notes, beside the sources.
         labels: label sets by model name; where a client names no model, that of the first one that the case
             is for.
-        record: who saves a label of a case, from the case's id and what the client said of it.
+        record: who saves a label of a case, from the case's id, what the client said of it, and the reply of
+            the model whose result it is.
         experts: readers whose final label counts before the newest one.
         offered: names of the models that a case is for, the best first; default: all.
         orders: model -> its sequences, the first being what an uploaded image without a telling name is taken
@@ -58,7 +61,7 @@ class CaseDatastore:
         cases: Cases,
         root: Path,
         labels: Mapping[str, LabelSet],
-        record: Callable[[str, Mapping[str, Any]], Record] | None = None,
+        record: Callable[[str, Mapping[str, Any], Mapping[str, Any] | None], Record] | None = None,
         experts: Sequence[str] = (),
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
@@ -68,7 +71,7 @@ class CaseDatastore:
         self.labels = dict(labels)
         self.store = LabelStore(root)
         self.record = record or (
-            lambda case, info: Record(
+            lambda case, info, result: Record(
                 time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")
             )
         )
@@ -131,11 +134,25 @@ class CaseDatastore:
     def image_notes(self, case: str) -> dict[str, Any]:
         """What clients and strategies have noted about a case, without opening it."""
         path = self._notes(case)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            return parse_object(path.read_bytes(), path.name, 2 * NOTES_SIZE) if path.is_file() else {}
+        except SlemError as error:
+            logger.error("the notes in %s are set aside, they cannot be read: %s", path, error)
+            return {}
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add notes to an image.
+
+        Raises:
+            NotFound: no such case.
+            TooLarge: more notes than are kept.
+            StorageFailed: the disk refused.
+        """
         case, _ = self.cases.split(image_id)
-        replace_file(self._notes(case), json.dumps(self.image_notes(case) | info, indent=1))
+        text = json.dumps(self.image_notes(case) | info, indent=1)
+        if len(text) > NOTES_SIZE:
+            raise TooLarge(f"the notes on an image may have {NOTES_SIZE // 1024} KiB: say less")
+        replace_file(self._notes(case), text)
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         keep_upload(self.cases, image_id, Path(image_filename))
@@ -188,19 +205,48 @@ class CaseDatastore:
             TooLarge: more voxels than any image of this case can have.
             StorageFailed: the disk refused; earlier versions are as they were.
         """
-        info = dict(label_info or {})
+        return self._save(image_id, Path(label_filename), label_tag or FINAL, dict(label_info or {}))
+
+    def save_result(
+        self, image_id: str, file: Path, tag: str, info: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> str:
+        """Keep what a model has made, as a draft.
+
+        Args:
+            image_id: any id of the case.
+            file: the label map.
+            tag: any but 'final'.
+            info: who asked for it: `client_id`, `model`.
+            params: the reply that it came with.
+
+        Returns:
+            The case id.
+
+        Raises:
+            BadSetting: the tag 'final'.
+            NotFound, BadVolume, BadGrid, BadLabel, StorageFailed: as `save_label`.
+        """
+        if tag == FINAL:
+            raise BadSetting(
+                "a model's result is kept as a draft, never as final: look at it and save it with PUT "
+                "/datastore/label, or give another label_tag"
+            )
+        return self._save(image_id, file, tag, dict(info), dict(params))
+
+    def _save(
+        self, image_id: str, path: Path, tag: str, info: dict[str, Any], result: dict[str, Any] | None = None
+    ) -> str:
         case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
         labels = self._label_set(info.get("model"), case.grouping)
-        array, grid, names = read_label_file(Path(label_filename), _largest(case))
-        image, array = _placed(case, array, grid)
+        array, grid, names = read_label_file(path, largest_grid(case))
+        image, array = placed(case, array, grid)
         array = labels.remap(array, value_names(info.get("label_info"), names, labels))
-        self.keep(
-            replace(case, **image),
-            label_tag or FINAL,
-            array,
-            labels,
-            info | self.record(case.id, info).to_meta(),
-        )
+        record = self.record(case.id, info, result)
+        notes = {key: value for key, value in info.items() if key not in ASKED}
+        if result is not None:
+            notes["params"] = result
+        about = {key: None if info.get(key) is None else str(info[key]) for key in ASKED if key in info}
+        self.keep(replace(case, **image), tag, array, labels, {**about, NOTES: notes, **record.to_meta()})
         return case.id
 
     def keep(
@@ -263,10 +309,11 @@ class CaseDatastore:
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         version = self._latest(label_id, label_tag)
-        return version.meta | {"version": version.number}
+        meta = version.meta
+        return {**meta.get(NOTES, {}), **meta, "version": version.number}
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        self.store.annotate(self._latest(label_id, label_tag), info)
+        self.store.note(self._latest(label_id, label_tag), info)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         case, _ = self.cases.split(label_id)
@@ -341,26 +388,8 @@ class CaseDatastore:
         self.cases.refresh()
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
-        """A zip of every sequence of every case with its newest final label, made anew each time."""
-        folder = self.root / "export"
-        path = folder / f"{uuid.uuid4().hex[:8]}.zip"
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-                for case in self.cases.ids()[:limit_cases]:
-                    self._pack(archive, self.cases.find(case))
-        except OSError as error:
-            raise StorageFailed(f"cannot write {path}: {error.strerror or error}: free some space") from error
-        return str(path)
-
-    def _pack(self, archive: zipfile.ZipFile, case: Case) -> None:
-        folder = file_name(case.id)
-        for sequence in case.grouping.sequences:
-            one = self.cases.find(f"{case.id}/{sequence}")
-            archive.write(image_file(one, self.root), f"{folder}/{image_name(one)}")
-        if FINAL in self.store.tags(case.id):
-            archive.write(self.get_label_uri(case.id, FINAL), f"{folder}/label.nii.gz")
+        """MONAI Label's way, which leaves a file behind: `archive` makes it."""
+        raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
 
 
 def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
@@ -374,31 +403,3 @@ def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
         "present": present,
         **asdict(version.record),
     }
-
-
-def _largest(case: Case) -> Grid:
-    """The grid of most voxels among the case's images."""
-    grids = [case.series.grid]
-    for series in case.grouping.sequences.values():
-        with suppress(SlemError):  # another sequence's trouble
-            grids.append(series.grid)
-    return max(grids, key=lambda grid: math.prod(grid.shape))
-
-
-def _placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:
-    """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of
-    that grid.
-    """
-    refusals, names = [], dict.fromkeys((case.sequence, *case.grouping.sequences))
-    for image in (
-        *([{"onto": case.onto}] if case.onto else []),
-        *({"sequence": name, "onto": None} for name in names),
-    ):
-        try:
-            return image, place(array, grid, replace(case, **image).series.grid, "the label")
-        except BadGrid as error:
-            refusals.append(str(error))
-    raise BadGrid(
-        f"{refusals[0]}. No other sequence of case {case.id!r} has that grid either. "
-        "Export it with the image as reference volume; nothing was saved, and earlier versions are kept"
-    )

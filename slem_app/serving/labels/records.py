@@ -30,26 +30,26 @@ class Records:
     def __init__(self, activity: Activity, tasks: Mapping[str, SegmentationTask | InteractiveTask]) -> None:
         self.activity, self.tasks = activity, tasks
 
-    def of(self, case: str, info: Mapping[str, Any]) -> Record:
+    def of(self, case: str, info: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> Record:
         """Who saves a label of the case in this request, with what, and what it cost.
 
         Args:
             case: case id.
-            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count;
-                `params`: a reply that is saved as it is.
+            info: what the client said; `seconds`, `clicks` and `client` are its own figures and count.
+            result: the reply of the model whose result is saved as it is; None where a reader saves.
 
         Raises:
             BadSetting: figures that are none.
         """
         reader, task = reader_of(info.get("client_id")), self.tasks.get(str(info.get("model")))
         # what the model gave: the reader's work is not saved by it
-        automatic = "params" in info and not info["params"].get("prompts")
+        automatic = result is not None and not result.get("prompts")
         model = (str(info.get("model") or ""), "", "")
         if task:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
             model = (card.name, card.version, card.sha256)
         if automatic:
-            return Record(time.time(), "", client_of(info), *model, automatic=True)
+            return Record(time.time(), "", client_of(info), *model, automatic=True, user=user_of())
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = (
             _figure("seconds", info.get("seconds")),

@@ -233,6 +233,8 @@ class Batches:
         served, images = self.served(model), request.get("images") or "unlabeled"
         ids = [self.datastore.cases.split(str(one))[0] for one in images] if isinstance(images, list) else []
         which = "all" if ids else str(getattr(images, "value", images))
+        if options := [one for one in ids if one.startswith("-")]:
+            raise BadSetting(f"case {options[0]!r} cannot be named alone, its id begins with a hyphen")
         card = served.card
         # says what is wrong with the request
         Drafts(

@@ -2,6 +2,7 @@
 kept.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +115,23 @@ def test_new_studies_and_series_appear_within_seconds(cases: Cases, folder: Path
     phantom.write_dicom(phantom.make(seed=3, **SMALL), folder, "eve")
     wait_until(lambda: len(cases.ids()) >= 3 and len(cases.find(ann).grouping.sequences) >= 4, 8, pause=0.2)
     assert cases.find(str(header(folder, "eve/2_t1c").StudyInstanceUID)).sequence == "t1c"
+
+
+def test_a_pacs_may_be_empty_and_become_so_again(folder: Path, tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    with running(FakePacs(studies, tmp_path / "pacs")) as pacs:
+        cases = Cases(open_studies(pacs.url, Settings(), tmp_path / "store"), tmp_path / "store/uploads")
+        assert (cases.ids(), cases.name) == ((), "PACS")
+        uid = str(header(folder, "ann/2_t1c").StudyInstanceUID)
+        for _ in range(2):
+            shutil.copytree(folder / "ann", studies / "ann")
+            cases.refresh()
+            assert cases.ids() == (uid,)
+            assert cases.find(uid).sequence == "t1c"
+            shutil.rmtree(studies / "ann")
+            pacs.cases.refresh()
+            cases.refresh()
+            assert cases.ids() == cases.known() == ()
+            with pytest.raises(NotFound, match="among the 0 here"):
+                cases.find(uid)

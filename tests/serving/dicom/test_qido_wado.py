@@ -140,6 +140,8 @@ def test_headers_pixels_and_files_are_handed_out(get: Callable, uids: dict, fold
     )
     [file] = parts(get(f"{where}/instances/{image.SOPInstanceUID}"))
     assert file.get_payload(decode=True) == path.read_bytes()
+    again = get(f"{where}/instances/{image.SOPInstanceUID}/frames/{','.join(['1'] * 20_000)}")
+    assert len(again.content) < 2 * len(frame[0].get_payload(decode=True)) + 500  # each frame once
     assert get(f"{where}/instances/{image.SOPInstanceUID}/frames/2").status_code == 404
     assert get(f"{where}/instances/{image.SOPInstanceUID}/frames/one").status_code == 400
 

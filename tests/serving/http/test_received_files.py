@@ -100,7 +100,7 @@ def test_an_archive_that_is_none_or_too_large_is_refused(tmp_path: Path) -> None
 def in_pieces(size: int) -> Iterator[bytes]:
     """A body whose length nobody tells beforehand."""
     for _ in range(size // 65536):
-        yield bytes(65536)
+        yield b" " * 65536
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -118,7 +118,7 @@ def test_a_request_is_no_longer_than_it_may_be(
 ) -> None:
     answer = requests.post(
         f"{url}/read",
-        data=in_pieces(size) if chunked else bytes(size),
+        data=in_pieces(size) if chunked else b" " * size,
         headers={"content-type": kind, "connection": "close"},
         timeout=30,
     )
@@ -128,3 +128,36 @@ def test_a_request_is_no_longer_than_it_may_be(
         assert "the request is longer than" in answer.json()["detail"]
     else:
         assert answer.json() == size
+
+
+def zipped(name: str, method: int = zipfile.ZIP_STORED) -> bytes:
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w", method) as archive:
+        archive.writestr(name, bytes(1000))
+    return body.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (zipped("a").replace(b"a", b"\0"), "cannot be unpacked"),  # an empty name
+        (zipped("a", zipfile.ZIP_LZMA), "packed by method 14"),
+        (zipped("a", zipfile.ZIP_BZIP2), "packed by method 12"),
+        (zipped("a")[:-30], "cannot be unpacked"),
+        (b"PK", "cannot be unpacked"),
+    ],
+)
+def test_an_archive_that_is_damaged_or_odd_is_refused(tmp_path: Path, content: bytes, text: str) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(BadVolume, match=text):
+        unpack(tmp_path / "a.zip", tmp_path / "out", 2**20)
+
+
+def test_an_archive_of_millions_of_files_is_refused_before_they_are_listed(tmp_path: Path) -> None:
+    entry = b"PK\x01\x02" + bytes(42)
+    count = (9 << 20) // len(entry)
+    size = (count * len(entry)).to_bytes(4, "little")
+    end = b"PK\x05\x06" + bytes(4) + b"\xfe\xff\xfe\xff" + size + bytes(6)
+    (tmp_path / "a.zip").write_bytes(entry * count + end)
+    with pytest.raises(TooLarge, match="list of files has 9.0 MiB, 8.0 MiB may come"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", 2**20)

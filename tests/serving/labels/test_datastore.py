@@ -14,6 +14,7 @@ import pytest
 from slem_app import phantom
 from slem_app.errors import BadGrid, BadLabel, BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.labels.archive import dataset_archive
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
@@ -276,7 +277,7 @@ def test_the_archive_holds_every_sequence_and_the_final_label(
     datastore.save_label(
         "A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {}
     )
-    with zipfile.ZipFile(datastore.get_dataset_archive(None)) as archive:
+    with dataset_archive(datastore) as file, zipfile.ZipFile(file) as archive:
         names = archive.namelist()
     assert sorted(name for name in names if name.startswith("A/")) == [
         "A/A_t1c.nii.gz",
@@ -286,8 +287,10 @@ def test_the_archive_holds_every_sequence_and_the_final_label(
         "A/label.nii.gz",
     ]
     assert len([name for name in names if name.startswith("B/")]) == 4
-    with zipfile.ZipFile(datastore.get_dataset_archive(1)) as archive:
-        assert {name[0] for name in archive.namelist()} == {"A"}
+    with dataset_archive(datastore, 1) as one, dataset_archive(datastore, 1) as other:  # at the same time
+        assert {name[0] for name in zipfile.ZipFile(one).namelist()} == {"A"}
+        assert zipfile.ZipFile(other).testzip() is None
+    assert list((datastore.root / "export").iterdir()) == []  # nothing is left behind
 
 
 def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(
