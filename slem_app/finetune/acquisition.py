@@ -40,9 +40,11 @@ class Acquisition:
     inverted: np.ndarray
     """(M,) exponent of the gamma curve from the bright end, 1 = none."""
     border: np.ndarray | None
-    """(4, 4, 4) voxels by which the mask's border lies inside (positive) or outside, at control points."""
-    reach: int
-    """Voxels, the largest of `border`."""
+    """(4, 4, 4) how far inside (positive) or outside the mask's border lies, at control points, as a share of
+    the box of `reach` around a voxel.
+    """
+    reach: tuple[int, int, int]
+    """Voxels along I, J, K of the largest such distance; the box is twice as wide and a voxel more."""
     shell: np.ndarray
     """(M,) difference of what a mask too wide shows from the border of the head, in sd."""
     seed: int
@@ -67,7 +69,8 @@ def draw_acquisition(
     inverted = np.where(some(settings.inverted), rng.uniform(0.7, 1.5, sequences), 1.0)
     offset = rng.uniform(-settings.border_mm, settings.border_mm)
     waves = rng.uniform(-WAVES, WAVES, (CONTROLS,) * 3)
-    border = np.clip(offset + waves, -settings.border_mm, settings.border_mm) / step.min()
+    border = np.clip(offset + waves, -settings.border_mm, settings.border_mm)
+    i, j, k = np.maximum(1, np.round(settings.border_mm / step)).astype(int).tolist()
     return Acquisition(
         thick=np.maximum(thick, 1.0),
         axis=axis,
@@ -75,8 +78,8 @@ def draw_acquisition(
         bias=bias * some(settings.bias)[:, None, None, None],
         contrast=contrast,
         inverted=inverted,
-        border=border if rng.random() < settings.border else None,
-        reach=max(1, round(settings.border_mm / step.min())),
+        border=border / (2 * settings.border_mm + step.min()) if rng.random() < settings.border else None,
+        reach=(i, j, k),
         shell=rng.uniform(-SHELL, SHELL, sequences),
         seed=int(rng.integers(2**31)),
     )
@@ -140,16 +143,15 @@ def _field(controls: np.ndarray, like: torch.Tensor) -> torch.Tensor:
 def _rim(images: torch.Tensor, regions: torch.Tensor, drawn: Acquisition, border: np.ndarray) -> torch.Tensor:
     """Move the border of the brain mask: images are changed in place; returns the regions.
 
-    The share of head in a cube around a voxel is 1/2 on the border and grows by 1 / side a voxel inwards,
-    so a threshold on it moves the border by as many voxels as it should.
+    The share of head in a box around a voxel is 1/2 on the border and grows evenly inwards, to 1 where the
+    box lies inside; so a threshold on it moves the border by as many mm as it should.
     """
     head = (images != 0).any(dim=0)
-    side = 2 * drawn.reach + 1
-    share = _box_mean(head.float()[None], side)[0]
-    threshold = (0.5 + _field(border, images) / side).clamp(0.02, 0.98)
+    share = _box_mean(head.float()[None], drawn.reach)[0]
+    threshold = (0.5 + _field(border, images)).clamp(0.02, 0.98)
     wider, tighter = (share > threshold) & ~head, (share <= threshold) & head
     if wider.any():
-        near = _box_mean(images, side) / share.clamp_min(1e-3)
+        near = _box_mean(images, drawn.reach) / share.clamp_min(1e-3)
         generator = torch.Generator(images.device).manual_seed(drawn.seed)
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         shell = torch.from_numpy(drawn.shell.astype(np.float32)).to(images.device)[:, None, None, None]
@@ -159,10 +161,10 @@ def _rim(images: torch.Tensor, regions: torch.Tensor, drawn: Acquisition, border
     return regions * ~tighter
 
 
-def _box_mean(images: torch.Tensor, side: int) -> torch.Tensor:
-    """(C, I, J, K): means over cubes of `side` voxels; beyond the patch nothing is counted."""
+def _box_mean(images: torch.Tensor, reach: Sequence[int]) -> torch.Tensor:
+    """(C, I, J, K): means over boxes of `reach` voxels to each side; nothing beyond the patch counts."""
     for axis in range(3):
-        kernel = [side if axis == a else 1 for a in range(3)]
+        kernel = [2 * reach[axis] + 1 if axis == a else 1 for a in range(3)]
         padding = [k // 2 for k in kernel]
         images = F.avg_pool3d(images[None], kernel, 1, padding, count_include_pad=False)[0]
     return images

@@ -82,7 +82,7 @@ def centre(image: torch.Tensor) -> np.ndarray:
 @pytest.mark.parametrize(("millimetres", "radius"), [(6.0, 8), (-6.0, 16), (3.0, 10)])
 def test_the_border_of_the_brain_mask_moves_by_as_much_as_was_drawn(millimetres, radius):
     drawn = draw_acquisition(np.random.default_rng(0), 2, replace(PLAIN, border=1.0), SPACING)
-    drawn = replace(drawn, border=np.full((4, 4, 4), millimetres / 1.5))
+    drawn = replace(drawn, border=np.full((4, 4, 4), millimetres / 13.5))
     images, regions = acquire(ball(), (ball()[:1] != 0).float(), drawn)
     found = (3 * (images != 0).any(dim=0).sum() / (4 * np.pi)) ** (1 / 3)
     assert found.item() == pytest.approx(radius, abs=1.3)
@@ -90,6 +90,12 @@ def test_the_border_of_the_brain_mask_moves_by_as_much_as_was_drawn(millimetres,
         torch.testing.assert_close(regions[0], (images != 0).any(dim=0).float())
     else:
         assert regions.sum() == (ball()[0] != 0).sum()
+
+
+def test_thick_voxels_let_the_border_reach_as_many_millimetres_along_every_axis():
+    settings = replace(PLAIN, border=1.0)
+    drawn = draw_acquisition(np.random.default_rng(0), 2, settings, (1.5, 1.5, 6.0))
+    assert drawn.reach == (4, 4, 1)
 
 
 def test_an_empty_patch_stays_empty():
