@@ -106,7 +106,7 @@ class Predict:
         inference = (
             replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
         )
-        conformed = "none" if self.as_is else "auto"
+        conformed: Literal["auto", "none"] = "none" if self.as_is else "auto"
         predictor = Predictor(model, self.device, self.precision, inference, conformed)
         for study in studies:
             path = self.target(study, len(studies))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -80,7 +81,8 @@ class Patches(Dataset):
     ) -> tuple[np.ndarray, np.ndarray]:
         share = self.settings.foreground if foreground is None else foreground
         start = _start(rng, case, self.settings.patch, share)
-        return cut(case.images, start, self.settings.patch), cut(case.regions, start, self.settings.patch)
+        regions = cast(np.ndarray, case.regions)  # `_labelled` has seen to it
+        return cut(case.images, start, self.settings.patch), cut(regions, start, self.settings.patch)
 
     def _pasted(self, case: CachedCase, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A patch from anywhere in `case` with the tumour of another training case; as it is where that does

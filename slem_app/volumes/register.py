@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.coarse import Coarse
 from slem_app.volumes.geometry import resample
 
@@ -73,7 +73,7 @@ def brains_agree(fixed: Coarse, moving: Coarse, matrix: np.ndarray) -> float:
     back = np.linalg.inv(matrix)
     half = np.diag([2.0, 2.0, 2.0, 1.0])  # every second voxel of the fixed sequence is enough
     mine = fixed.brain[::2, ::2, ::2] > 0.5
-    grid = Grid(mine.shape, fixed.grid.affine @ half)
+    grid = Grid(triple(mine.shape), fixed.grid.affine @ half)
     other = resample(moving.brain, Grid(moving.grid.shape, back @ moving.grid.affine), grid, order=1) > 0.5
     both = _reach(fixed.field, grid) & _reach(Grid(moving.field.shape, back @ moving.field.affine), grid)
     mine = mine & both

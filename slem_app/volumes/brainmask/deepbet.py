@@ -68,7 +68,7 @@ class _Block(nn.Module):
             nn.Conv3d(after, after, 3, padding=1, bias=False),
             nn.InstanceNorm3d(after),
         )
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if before != after:
             self.downsample = nn.Sequential(
                 nn.Conv3d(before, after, 1, stride=stride, bias=False), nn.InstanceNorm3d(after)

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from slem_app.errors import BadVolume
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.brainmask.deepbet import SIDE
 from slem_app.volumes.brainmask.network import mask_input
 from slem_app.volumes.brainmask.weights import BUNDLED, load_mask_network
@@ -72,7 +72,7 @@ def _upright(volume: Volume) -> tuple[np.ndarray, Grid]:
             affine[:3, 3] += affine[:3, axis] * (array.shape[axis] - 1)
             affine[:3, axis] *= -1
             array = np.flip(array, axis)
-    return array, Grid(array.shape, affine)
+    return array, Grid(triple(array.shape), affine)
 
 
 def one_piece(brain: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import nn
 
 from slem_app.errors import BadVolume
-from slem_app.types import Grid
+from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import lattice, resample
 
 __all__ = ["MULTIPLE", "SPACING", "MaskNetwork", "mask_input"]
@@ -108,8 +108,8 @@ def mask_input(
             f"{what}: nearly every voxel has the value {low:g}: there is nothing to find a brain in"
         )
     whole = lattice([grid], (spacing,) * 3)
-    shape = tuple(-(-n // multiple) * multiple for n in whole.shape)
-    start = tuple((n - m) // 2 for n, m in zip(whole.shape, shape, strict=True))
+    shape = triple(-(-n // multiple) * multiple for n in whole.shape)
+    start = triple((n - m) // 2 for n, m in zip(whole.shape, shape, strict=True))
     target = whole.crop(start, shape)
     values = np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
     steps = spacing / grid.spacing

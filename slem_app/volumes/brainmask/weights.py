@@ -119,4 +119,4 @@ def load_mask_network(folder: Path = BUNDLED) -> tuple[MaskCard, torch.nn.Module
         network.load_state_dict({key: value.float() for key, value in safetensors.torch.load(data).items()})
     except (SafetensorError, RuntimeError) as error:
         raise BadWeights(f"{path} does not fit the network of its card: {error}") from error
-    return card, network.to(memory_format=torch.channels_last_3d).eval()
+    return card, network.to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
