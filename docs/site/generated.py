@@ -76,6 +76,8 @@ def models_page() -> str:
         sections.append(_segmenter(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     for path in sorted((ROOT / "pretrained").glob("*/encoder.yaml")):
         sections.append(_encoder(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
+    for path in sorted((ROOT / "pretrained").glob("*/mask.yaml")):
+        sections.append(_brain_mask(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     return MODELS_HEAD + "".join(sections)
 
 
@@ -106,6 +108,17 @@ def _encoder(card: Mapping[str, Any], folder: Path) -> str:
         ("training", card["training"]),
     ]
     return _section(folder.name, card, rows) + _figures(card.get("figures", {}))
+
+
+def _brain_mask(card: Mapping[str, Any], folder: Path) -> str:
+    rows = [
+        ("what", "the brain mask with which a study of a whole head is prepared for the models"),
+        ("network", card["name"]),
+        ("training data", card["data"]),
+        ("terms", card["terms"]),
+        ("training", card["training"]),
+    ]
+    return _section(folder.name, card, rows) + _figures(card["figures"])
 
 
 def _section(name: str, card: Mapping[str, Any], rows: Sequence[tuple[str, str]]) -> str:
