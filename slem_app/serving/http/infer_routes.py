@@ -21,7 +21,8 @@ from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.dicom.seg_reply import check_source, seg_of_reply
 from slem_app.serving.http.form_fields import Fields, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, keep
-from slem_app.serving.models.queue import RequestQueue
+from slem_app.serving.models.interactive import InteractiveTask
+from slem_app.serving.models.queue import Kind, RequestQueue
 from slem_app.serving.server import Serving
 
 __all__ = ["SEQUENCES", "infer_router"]
@@ -114,10 +115,17 @@ class InferenceCall:
         if Path(str(self.fields.get("image", ""))).is_absolute():
             raise NotFound(f"no case {self.fields['image']!r}: paths of the server are no ids")
         try:
-            return await queue.run(reader_of(self.fields.get("client_id")), self._work, _gone(request))
+            reader = reader_of(self.fields.get("client_id"))
+            return await queue.run(reader, self._work, _gone(request), self._kind())
         except TookTooLong:
             self.lost = True
             raise
+
+    def _kind(self) -> Kind:
+        """How urgent this is: nobody waits in front of a screen for a result that is to be saved at once."""
+        if isinstance(self.serving.tasks.get(str(self.fields.get("model"))), InteractiveTask):
+            return Kind.CLICK
+        return Kind.BACKGROUND if self.fields.get("save_label") else Kind.AUTOMATIC
 
     def _work(self) -> Response:
         sent: list[Path] = []

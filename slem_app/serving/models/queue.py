@@ -1,9 +1,15 @@
-"""Whose turn it is at the network: readers one after the other, each with the first of their own requests.
+"""Whose turn it is at the network: clicks before automatic requests before background ones; among those of
+one kind readers one after the other, each with the first of their own requests.
+
+A reader waits in front of the screen after a click, so nothing that can wait is done before it. That others
+get on too, every fourth turn is that of the request which has waited longest, once it has waited for a
+quarter of its patience.
 
 Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done
-in a thread. A request waits at most `patience` seconds, the queue holds at most `most` of them and at most
-half as many of one reader, and one whose client has gone is dropped when its turn has not come yet. Work that
-has begun runs to its end, whatever its client does: a network cannot be stopped half-way.
+in a thread. A request waits at most `patience` seconds, the queue holds at most `most` of one kind and more
+urgent ones and at most half as many of one reader, and one whose client has gone is dropped when its turn has
+not come yet. Work that has begun runs to its end, whatever its client does: a network cannot be stopped
+half-way.
 
 All work is done by one and the same thread: PyTorch and the C library keep memory for every thread that has
 ever computed (20 cases in 12 threads took 2.6 GiB, in one 0.65 GiB), and never give it back while the thread
@@ -13,18 +19,52 @@ lives.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, TypeVar
 
 from slem_app.errors import Gone, TookTooLong, TooMany
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 
-__all__ = ["ConcurrencyMiddleware", "RequestQueue"]
+__all__ = ["ConcurrencyMiddleware", "Kind", "RequestQueue"]
 
 T = TypeVar("T")
+
+OTHERS = 4  # every so-manieth turn may be that of a request that is not the most urgent
+LONG = 0.25  # share of the patience after which a request may have such a turn
+
+
+class Kind(IntEnum):
+    """What a request is, the most urgent first."""
+
+    CLICK = 0
+    """A click, a scribble, undo: a reader waits for it."""
+    AUTOMATIC = 1
+    """A segmentation that a reader has asked for."""
+    BACKGROUND = 2
+    """What a program does for later."""
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A request that waits."""
+
+    reader: str
+    """Who asks."""
+    kind: Kind
+    """What it is."""
+    turn: asyncio.Future[None]
+    """Done when its turn has come."""
+    since: float
+    """Seconds of the monotonic clock."""
+
+
+Readers = OrderedDict[str, deque[Waiting]]
 
 
 class RequestQueue:
@@ -38,17 +78,26 @@ class RequestQueue:
 
     def __init__(self, most: int = 64, patience: float = 120.0, longest: float = 600.0) -> None:
         self.most, self.patience, self.longest = most, patience, longest
-        self.waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self.waiting: dict[Kind, Readers] = {kind: OrderedDict() for kind in Kind}
         self.busy = False
+        self.urgent = 0  # queue in a row that went by urgency
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
 
     @property
     def length(self) -> int:
         """How many wait."""
-        return sum(len(own) for own in self.waiting.values())
+        return sum(self.count(kind) for kind in Kind)
+
+    def count(self, kind: Kind) -> int:
+        """How many of a kind wait."""
+        return sum(len(own) for own in self.waiting[kind].values())
 
     async def run(
-        self, reader: str, work: Callable[[], T], gone: Coroutine[Any, Any, None] | None = None
+        self,
+        reader: str,
+        work: Callable[[], T],
+        gone: Coroutine[Any, Any, None] | None = None,
+        kind: Kind = Kind.AUTOMATIC,
     ) -> T:
         """Do `work` in the queue's thread when it is this reader's turn.
 
@@ -56,6 +105,7 @@ class RequestQueue:
             reader: who asks.
             work: what to do.
             gone: ends when the client is there no more.
+            kind: how urgent it is.
 
         Raises:
             TooMany: too many wait already, or the turn did not come in time.
@@ -64,7 +114,7 @@ class RequestQueue:
         """
         leaving = asyncio.ensure_future(gone) if gone is not None else None
         try:
-            await self._wait(reader, leaving)
+            await self._wait(reader, kind, leaving)
         finally:
             if leaving is not None:
                 leaving.cancel()
@@ -79,64 +129,82 @@ class RequestQueue:
             )
         return task.result()
 
-    async def _wait(self, reader: str, leaving: asyncio.Future | None) -> None:
+    async def _wait(self, reader: str, kind: Kind, leaving: asyncio.Future | None) -> None:
         """Until it is this reader's turn."""
-        mine = len(self.waiting.get(reader, ()))
-        if self.length >= self.most or mine >= max(1, self.most // 2):
+        mine = sum(len(self.waiting[one].get(reader, ())) for one in Kind)
+        ahead = sum(self.count(one) for one in Kind if one <= kind)
+        if ahead >= self.most or mine >= max(1, self.most // 2):
             raise TooMany(
-                f"{self.length} requests wait for the network already, {mine} of them yours: try "
-                f"again in a "
-                f"minute"
+                f"{self.length} requests wait for the network already, {mine} of them yours: try again "
+                f"in a minute"
             )
-        turn = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(reader, deque()).append(turn)
+        request = Waiting(reader, kind, asyncio.get_running_loop().create_future(), time.monotonic())
+        self.waiting[kind].setdefault(reader, deque()).append(request)
         self._next()
         try:
             await asyncio.wait(
-                {turn, leaving} if leaving else {turn},
+                {request.turn, leaving} if leaving else {request.turn},
                 timeout=self.patience,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except asyncio.CancelledError:
-            self._give_up(reader, turn)
+            self._give_up(request)
             raise
         if leaving is not None and leaving.done():
-            self._give_up(reader, turn)
+            self._give_up(request)
             raise Gone("the client went before its turn came")
-        if not turn.done():
-            self._give_up(reader, turn)
+        if not request.turn.done():
+            self._give_up(request)
             raise TooMany(
                 f"no turn came within {self.patience:g} s, {self.length} requests still wait for the "
                 f"network: try again in a minute"
             )
 
     def _next(self) -> None:
-        if self.busy or not self.waiting:
+        if self.busy or not self.length:
             return
-        reader, own = next(iter(self.waiting.items()))
-        turn = own.popleft()
-        if own:
-            self.waiting.move_to_end(reader)
-        else:
-            del self.waiting[reader]
+        request = self._chosen()
+        readers = self.waiting[request.kind]
+        self._remove(request)
+        if request.reader in readers:
+            readers.move_to_end(request.reader)
         self.busy = True
-        turn.set_result(None)
+        request.turn.set_result(None)
 
-    def _give_up(self, reader: str, turn: asyncio.Future) -> None:
-        if turn.done():  # it has come just now
+    def _chosen(self) -> Waiting:
+        """The request whose turn it is."""
+        first = [next(iter(self.waiting[kind].values()))[0] for kind in Kind if self.waiting[kind]]
+        heads = [own[0] for kind in Kind for own in self.waiting[kind].values()]
+        oldest = min(heads, key=_since)
+        late = time.monotonic() - oldest.since >= LONG * self.patience
+        if self.urgent >= OTHERS - 1 and late and oldest.kind > first[0].kind:
+            self.urgent = 0
+            return oldest
+        self.urgent += 1
+        return first[0]
+
+    def _remove(self, request: Waiting) -> None:
+        own = self.waiting[request.kind][request.reader]
+        own.remove(request)
+        if not own:
+            del self.waiting[request.kind][request.reader]
+
+    def _give_up(self, request: Waiting) -> None:
+        if request.turn.done():  # it has come just now
             self.busy = False
             self._next()
             return
-        own = self.waiting[reader]
-        own.remove(turn)
-        if not own:
-            del self.waiting[reader]
+        self._remove(request)
 
     def _end(self, task: asyncio.Future) -> None:
         if not task.cancelled():
             task.exception()  # asyncio wants it looked at, also where the client no longer waits
         self.busy = False
         self._next()
+
+
+def _since(request: Waiting) -> float:
+    return request.since
 
 
 class ConcurrencyMiddleware:

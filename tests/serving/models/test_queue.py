@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from functools import partial
 
 import pytest
 
 from slem_app.errors import BadGrid, Gone, TookTooLong, TooMany
-from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
+from slem_app.serving.models.queue import ConcurrencyMiddleware, Kind, RequestQueue
 
 
 class Bench:
@@ -25,12 +26,11 @@ class Bench:
         self.done.append(name)
         return name
 
-    async def ask(self, *names: str) -> None:
+    async def ask(self, *names: str, kind: Kind = Kind.AUTOMATIC) -> None:
         """Requests 'reader/what', one after the other."""
         for name in names:
-            self.tasks.append(
-                asyncio.create_task(self.queue.run(name.partition("/")[0], lambda name=name: self.work(name)))
-            )
+            reader, work = name.partition("/")[0], partial(self.work, name)
+            self.tasks.append(asyncio.create_task(self.queue.run(reader, work, kind=kind)))
             await asyncio.sleep(0)
 
     async def end(self) -> list:
@@ -190,5 +190,50 @@ def test_a_crowd_is_let_in_a_few_at_a_time_and_others_are_not_held_up() -> None:
         go.set()
         await asyncio.gather(*waiting)
         assert most == 3
+
+    run(test)
+
+
+def test_clicks_go_before_automatic_requests_and_these_before_the_background() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.ask("ann/runs")
+        await bench.ask("bob/later", "bob/later too", kind=Kind.BACKGROUND)
+        await bench.ask("cas/auto", "dan/auto")
+        await bench.ask("eva/click 1", "eva/click 2", "fay/click", kind=Kind.CLICK)
+        await bench.end()
+        assert bench.done == [
+            *("ann/runs", "eva/click 1", "fay/click", "eva/click 2"),
+            *("cas/auto", "dan/auto", "bob/later", "bob/later too"),
+        ]
+
+    run(test)
+
+
+def test_what_has_waited_long_gets_every_fourth_turn() -> None:
+    async def test() -> None:
+        bench = Bench(patience=2.0)
+        await bench.ask("ann/runs")
+        await bench.ask("bob/later", kind=Kind.BACKGROUND)
+        await bench.ask("cas/auto")
+        await asyncio.sleep(0.6)
+        await bench.ask(*(f"eva/{number}" for number in range(9)), kind=Kind.CLICK)
+        await bench.end()
+        assert [name for name in bench.done if name[:3] != "eva"] == ["ann/runs", "bob/later", "cas/auto"]
+        assert (bench.done.index("bob/later"), bench.done.index("cas/auto")) == (3, 7)
+
+    run(test)
+
+
+def test_a_crowd_of_less_urgent_requests_keeps_no_click_out() -> None:
+    async def test() -> None:
+        bench = Bench(most=4)
+        await bench.ask("ann/runs")
+        await bench.ask(*(f"bob{number}/later" for number in range(5)), kind=Kind.BACKGROUND)
+        await bench.ask(*(f"cas{number}/auto" for number in range(5)))
+        await bench.ask(*(f"eva{number}/click" for number in range(5)), kind=Kind.CLICK)
+        answers = await bench.end()
+        refused = [number for number, answer in enumerate(answers) if isinstance(answer, TooMany)]
+        assert refused == [5, 10, 15]  # the last of each five; the first of all runs
 
     run(test)
