@@ -28,10 +28,29 @@ from slem_app.files import is_locked, take_lock
 from slem_app.weights.published import POLICIES, Published
 from slem_app.weights.store import write_file
 
-__all__ = ["Busy", "Job", "Labelled", "Lock", "RoundFolder", "Status", "last_lines", "latest_round", "rounds"]
+__all__ = [
+    "LIMITS",
+    "Busy",
+    "Job",
+    "Labelled",
+    "Lock",
+    "RoundFolder",
+    "Status",
+    "last_lines",
+    "latest_round",
+    "rounds",
+]
 
 TAIL = 20  # lines of the log that clients are shown
 KEPT = 50  # rounds whose folders are kept
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "max_epochs": (1, 1_000),
+    "epoch_steps": (1, 10_000),
+    "early_stop_patience": (-1, 1_000),
+    "most_cases": (1, 100_000),
+    "processes": (1, 64),
+}
+"""The least and the most that the numbers of a job may be."""
 UNNAMED = 2.0  # seconds for which whoever has taken the lock may not have said so
 RUNNING, DONE, FAILED, STOPPED = "RUNNING", "DONE", "ERROR", "STOPPED"  # the words of MONAI Label's clients
 
@@ -121,12 +140,12 @@ class Job:
         object.__setattr__(
             self, "cases", tuple(one if isinstance(one, Labelled) else Labelled(**one) for one in self.cases)
         )
-        if min(self.max_epochs, self.epoch_steps, self.processes, self.most_cases) < 1:
-            counts = f"{self.max_epochs}, {self.epoch_steps}, {self.most_cases} and {self.processes}"
-            raise BadSetting(
-                f"max_epochs, epoch_steps, most_cases and processes must be at least 1, got {counts}"
-            )
-        if not 0 <= self.new_share <= 1 or self.cache_gb <= 0:
+        for name, (least, most) in LIMITS.items():
+            if not least <= getattr(self, name) <= most:
+                raise BadSetting(
+                    f"{name} must be at least {least} and at most {most}, got {getattr(self, name)}"
+                )
+        if not 0 <= self.new_share <= 1 or not self.cache_gb > 0:
             raise BadSetting(
                 f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and "
                 f"{self.cache_gb}"

@@ -4,10 +4,12 @@ fine-tuning can be started by them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
+from fastapi.concurrency import run_in_threadpool
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.rounds.job import Busy
@@ -15,10 +17,14 @@ from slem_app.serving.learning.training import ModelTrainer, Trainings
 
 __all__ = ["train_router"]
 
+WAITS = "PENDING"  # MONAI Label's word
+LATER = "begins when the round before has ended"
+LOOK = 0.5  # seconds between two looks whether a round has ended
+
 
 def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> APIRouter:
-    """The routes over a server's trainers. Waiting is done in threads, so other requests are answered
-    meanwhile.
+    """The routes over a server's trainers. Requests that wait for the end of a round hold no thread, so
+    others are answered meanwhile, however many wait.
     """
     router = APIRouter(prefix="/train", tags=["Train"])
 
@@ -27,20 +33,24 @@ def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> 
         return _status(trainings, all, check_if_running)
 
     @router.post("/", summary="Run All Training Tasks")
-    def run_all(params: dict | None = None, run_sync: bool = False) -> dict[str, Any]:
-        return _run_all(trainings, trainers, params or {}, run_sync)
+    async def run_all(params: dict | None = None, run_sync: bool = False) -> dict[str, Any]:
+        return await _run_all(trainings, trainers, params or {}, run_sync)
 
     @router.post("/{model}", summary="Run Training Task for specific model")
-    def run_model(
+    async def run_model(
         model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False
     ) -> Any:
         if model not in trainers:
             raise NotFound(
                 f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}"
             )
-        if enqueue:
-            trainings.wait()
-        return _begin(trainers[model], params or {}, run_sync)
+        try:
+            return await _begin(trainings, trainers[model], params or {}, run_sync)
+        except Busy:
+            if not enqueue:
+                raise
+        await run_in_threadpool(trainings.later, trainers[model].watcher, params or {})
+        return {"status": WAITS, "request": {**(params or {}), "model": model}, "details": [LATER]}
 
     @router.delete("/", summary="Stop Training Task")
     def stop() -> Any:
@@ -59,7 +69,7 @@ def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:
     return tasks if every and not only_running else tasks[-1]
 
 
-def _run_all(
+async def _run_all(
     trainings: Trainings, trainers: Mapping[str, ModelTrainer], params: Mapping[str, Any], wait: bool
 ) -> dict[str, Any]:
     """Every model that has labels, one after the other: the first begins, the others wait for their turn.
@@ -67,19 +77,16 @@ def _run_all(
     Raises:
         SlemError: none can begin nor wait; the first one's reason.
     """
-    told, reasons = {}, []
+    told: dict[str, dict[str, Any]] = {}
+    reasons = []
     for model, trainer in trainers.items():
-        request = {**params, **(params.get(model) or {})}
+        own = params.get(model)
+        request = {**params, **(own if isinstance(own, Mapping) else {})}
+        begun = any(one["result"] for one in told.values())
         try:
-            told[model] = {"result": _begin(trainer, request, wait), "detail": None}
+            told[model] = await _begun_or_later(trainings, trainer, request, wait, begun)
         except Busy as error:
-            if any(
-                one["result"] for one in told.values()
-            ):  # of this request: another's round is not waited for
-                trainings.later(trainer.watcher, request)
-                told[model] = {"result": None, "detail": f"begins when the round before has ended ({error})"}
-            else:
-                told[model] = {"result": None, "detail": str(error)}
+            told[model] = {"result": None, "detail": str(error)}
         except SlemError as error:  # most often: nothing is labelled for this one
             told[model] = {"result": None, "detail": str(error)}
             reasons.append(error)
@@ -88,5 +95,28 @@ def _run_all(
     return told
 
 
-def _begin(trainer: ModelTrainer, request: Mapping[str, Any], wait: bool) -> Any:
-    return trainer.run(request) if wait else trainer.start(request)
+async def _begun_or_later(
+    trainings: Trainings, trainer: ModelTrainer, request: Mapping[str, Any], wait: bool, begun: bool
+) -> dict[str, Any]:
+    """Start a round now, or after the one that this request has `begun`; another's round is not waited for.
+
+    Raises:
+        SlemError: neither is possible.
+    """
+    try:
+        return {"result": await _begin(trainings, trainer, request, wait), "detail": None}
+    except Busy as error:
+        if not begun:
+            raise
+        await run_in_threadpool(trainings.later, trainer.watcher, request)
+        return {"result": None, "detail": f"{LATER} ({error})"}
+
+
+async def _begin(trainings: Trainings, trainer: ModelTrainer, request: Mapping[str, Any], wait: bool) -> Any:
+    """Start a round, and wait for its end where that is wanted."""
+    task = await run_in_threadpool(trainer.start, request)
+    if not wait:
+        return task
+    while await run_in_threadpool(trainings.running) is not None:
+        await asyncio.sleep(LOOK)
+    return await run_in_threadpool(trainer.stats)

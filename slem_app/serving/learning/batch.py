@@ -27,11 +27,11 @@ from typing import Any
 
 import torch
 
-from slem_app.errors import BadSetting, NotFound, StorageFailed
+from slem_app.errors import NotFound, StorageFailed
 from slem_app.files import atomic_file
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.gpus import first_of, visible_gpus
+from slem_app.serving.learning.gpus import first_of, visible_gpus, whole_number
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
@@ -40,6 +40,8 @@ from slem_app.weights import Model
 __all__ = ["Batches"]
 
 log = logging.getLogger(__name__)
+
+MOST_CASES = 1_000_000  # of a batch
 
 PATIENCE = 10.0  # seconds that a killed batch may take to let go of the lock
 KEPT = 20  # batches whose folders are kept
@@ -332,10 +334,7 @@ def _tag(request: Mapping[str, Any]) -> str:
 
 
 def _count(request: Mapping[str, Any], name: str) -> int:
-    value = first_of(request.get(name)) or 0
-    if not str(value).isdigit():
-        raise BadSetting(f"{name} cannot be {value!r}: expected a whole number, 0 for all")
-    return int(value)
+    return whole_number(name, first_of(request.get(name)) or 0, 0, MOST_CASES)
 
 
 def _processes(request: Mapping[str, Any], device: str) -> int:

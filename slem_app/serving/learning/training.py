@@ -26,8 +26,10 @@ from slem_app.predict import Predictor
 from slem_app.rounds.job import (
     DONE,
     FAILED,
+    LIMITS,
     RUNNING,
     STOPPED,
+    Busy,
     Job,
     Labelled,
     Lock,
@@ -36,13 +38,15 @@ from slem_app.rounds.job import (
     rounds,
 )
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
-from slem_app.serving.learning.gpus import first_of, visible_gpus
+from slem_app.serving.learning.gpus import first_of, visible_gpus, whole_number
 from slem_app.serving.models.versions import VersionWatcher
 
 __all__ = ["ModelTrainer", "Trainings"]
 
 log = logging.getLogger(__name__)
 
+MOST_BATCH = 256  # patches of a step on one GPU
+MOST_WAITING = 4  # rounds that wait for the one that runs
 PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
 # of a job that clients may set
 FIELDS = ("name", "device", "max_epochs", "epoch_steps", "early_stop_patience")
@@ -102,8 +106,16 @@ class Trainings:
         return self.task(folder)
 
     def later(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> None:
-        """Start a round when the one that runs has ended; not if a client stops that."""
+        """Start a round when the one that runs has ended; not if a client stops that.
+
+        Raises:
+            Busy: as many wait already as may.
+            BadSetting: a field that cannot be read, or nothing is labelled.
+        """
         with self.turn:
+            self._job(watcher, request)  # says at once what is wrong with the request
+            if len(self.waiting) >= MOST_WAITING:
+                raise Busy(f"{MOST_WAITING} trainings wait already: wait for the end of the one that runs")
             self.waiting.append((watcher, request))
             if self.waiter is None or not self.waiter.is_alive():
                 self.waiter = threading.Thread(
@@ -244,7 +256,8 @@ class Trainings:
             )
         settings = dict(self.defaults.get("settings", {}))
         if asked.get("train_batch_size") not in (None, ""):
-            settings["batch"] = max(1, _read("train_batch_size", asked["train_batch_size"], int)) * processes
+            batch = whole_number("train_batch_size", asked["train_batch_size"], 1, MOST_BATCH)
+            settings["batch"] = batch * processes
         cases = self._labelled(predictor)
         if not cases:
             raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
@@ -397,12 +410,8 @@ class ModelTrainer:
 
 
 def _read(key: str, value: Any, kind: type) -> Any:
-    try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
-        raise BadSetting(
-            f"{key} cannot be {value!r}: expected {'a whole number' if kind is int else 'text'}"
-        ) from error
+    """A field that a client may set."""
+    return whole_number(key, value, *LIMITS[key]) if kind is int else str(value)
 
 
 def _device(wanted: str) -> str:

@@ -4,7 +4,9 @@ restarted server finds.
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,7 +107,18 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labell
     trainer = task(labelled, models)
     for request, text in (
         ({"max_epochs": "many"}, "max_epochs cannot be 'many'"),
-        ({"max_epochs": 0}, "must be at least 1"),
+        ({"max_epochs": 0}, "max_epochs cannot be 0: expected a whole number from 1 to 1000"),
+        ({"max_epochs": 10**9}, "expected a whole number from 1 to 1000"),
+        ({"max_epochs": float("inf")}, "max_epochs cannot be 'inf'"),
+        ({"max_epochs": "9" * 5000}, "max_epochs cannot be '9999"),
+        ({"max_epochs": "²"}, "max_epochs cannot be"),
+        ({"max_epochs": True}, "max_epochs cannot be 'True'"),
+        ({"epoch_steps": 10**6}, "epoch_steps cannot be 1000000"),
+        ({"early_stop_patience": -5}, "early_stop_patience cannot be -5"),
+        ({"train_batch_size": 10**6}, "train_batch_size cannot be 1000000"),
+        ({"train_batch_size": float("nan")}, "train_batch_size cannot be 'nan'"),
+        ({"gpus": "0,0"}, "each GPU once"),
+        ({"gpus": "²"}, "cannot be read"),
         ({"gpus": "first"}, "gpus 'first' cannot be read"),
         ({"device": "tpu"}, "device 'tpu' is unknown"),
         ({"name": "../x"}, "cannot be used"),
@@ -138,3 +151,30 @@ def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled
         0,
         True,
     )
+
+
+def test_rounds_that_wait_hold_no_thread_and_are_few(
+    labelled, models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, began = task(labelled, models), threading.Event()
+    monkeypatch.setattr(trainer.trainings, "running", lambda: None if began.is_set() else "a round")
+    monkeypatch.setattr(trainer.trainings, "start", lambda *_: busy())
+    monkeypatch.setattr("slem_app.serving.learning.train.sleep", lambda _: began.wait(0.05))
+    router = train_router(trainer.trainings, {"slem_brain": trainer})
+    router.get("/thread")(lambda: "answered by a thread")  # FastAPI has 40 of them
+    with served(router) as ask, ThreadPoolExecutor(105) as clients:
+        asked = lambda _: ask("POST", "/train/slem_brain?enqueue=true", json={})  # noqa: E731
+        answers = list(clients.map(asked, range(105)))
+        assert ask("GET", "/train/thread").json() == "answered by a thread"
+        told = [answer.json() for answer in answers if answer.status_code == 200]
+        assert [one["status"] for one in told] == ["PENDING"] * 4
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert "4 trainings wait already" in next(a for a in answers if a.status_code == 429).json()["detail"]
+        assert ask("POST", "/train/slem_brain?enqueue=true", json={"max_epochs": -1}).status_code == 400
+    trainer.trainings.waiting.clear()
+    began.set()
+    trainer.trainings.waiter.join(20)
+
+
+def busy() -> None:
+    raise Busy("a training is running already")
