@@ -270,7 +270,7 @@ def command(studies: Path, port: int) -> list[str]:
     start = [
         sys.executable,
         "-m",
-        "monailabel.main",
+        "slem_app.serving.monai",
         "start_server",
         "--app",
         "apps/slem",
@@ -283,8 +283,6 @@ def command(studies: Path, port: int) -> list[str]:
         *start,
         "--port",
         str(port),
-        "--uvicorn_app",
-        "slem_app.serving.asgi:app",
         "--verbose",
         "WARNING",
         "--log_level",

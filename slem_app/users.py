@@ -18,6 +18,7 @@ from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn import zxcvbn
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file
@@ -29,6 +30,8 @@ ROLES = ("reader", "trainer", "admin")
 and read logs.
 """
 SHORTEST = 10  # characters of a password
+ENOUGH = 3  # of zxcvbn's 0 to 4: 10^8 guesses or more
+LOOKED_AT = 72  # characters that are looked at: the time for it grows with their square
 LONGEST = 1024  # of one that is looked at: hashing takes time that grows with it
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -62,6 +65,26 @@ class User:
     def may(self, role: str) -> bool:
         """True when this user may do what `role` may."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def check_guessable(name: str, password: str) -> None:
+    """Refuse a password that is among the first that somebody would try: common ones, names, dates, keys
+    in a row.
+
+    The measure is zxcvbn's (Wheeler 2016, "zxcvbn: Low-Budget Password Strength Estimation", USENIX
+    Security):
+    at least 10^8 guesses.
+
+    Raises:
+        BadSetting: it can be guessed; the text says why.
+    """
+    words = [word for word in re.split(r"[._@-]", name) if word]
+    own = [name, *words, "slem", "slem label", "monai", "monailabel"]
+    found = zxcvbn(password[:LOOKED_AT], user_inputs=own)
+    if found["score"] < ENOUGH:
+        why = found["feedback"]["warning"] or "it is among the first that are tried"
+        advice = " ".join(found["feedback"]["suggestions"])
+        raise BadSetting(f"this password can be guessed: {why.rstrip('.')}. {advice}".strip())
 
 
 class UserFile:
@@ -112,7 +135,7 @@ class UserFile:
                 f"it another "
                 f"password"
             )
-        users[name] = User(name, role, self._hash(password))
+        users[name] = User(name, role, self._hash(name, password))
         self._write(users)
 
     def change_password(self, name: str, password: str) -> None:
@@ -124,7 +147,7 @@ class UserFile:
             StorageFailed: the disk refused.
         """
         users = dict(self.users())
-        users[name] = User(name, self._known(users, name).role, self._hash(password))
+        users[name] = User(name, self._known(users, name).role, self._hash(name, password))
         self._write(users)
 
     def remove(self, name: str) -> None:
@@ -150,12 +173,13 @@ class UserFile:
             return None
         return user
 
-    def _hash(self, password: str) -> str:
+    def _hash(self, name: str, password: str) -> str:
         if not SHORTEST <= len(password) <= LONGEST:
             raise BadSetting(
                 f"a password needs {SHORTEST} characters or more (at most {LONGEST}); this one has "
                 f"{len(password)}"
             )
+        check_guessable(name, password)
         return self.hasher.hash(password)
 
     def _known(self, users: Mapping[str, User], name: str) -> User:

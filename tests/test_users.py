@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,31 @@ def test_an_unknown_user_cannot_be_changed(users: UserFile) -> None:
 
 def test_each_role_may_do_what_those_before_it_may() -> None:
     assert [User("x", "trainer").may(role) for role in ("reader", "trainer", "admin")] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "password123",
+        "1234567890",
+        "qwertyuiop",
+        "annannannann",
+        "Summer2026!",
+        "monailabel1",
+        "ann.miller1990",
+        "aaaaaaaaaaaaaaaaaaaa",
+        "12.03.1975",
+    ],
+)
+def test_a_password_that_can_be_guessed_is_refused(users: UserFile, password: str) -> None:
+    with pytest.raises(BadSetting, match="this password can be guessed: "):
+        users.add("ann.miller", password, "reader")
+    with pytest.raises(BadSetting, match="can be guessed"):
+        users.change_password("ann", password)
+    assert users.check("ann", "a long secret")
+
+
+def test_a_long_password_is_looked_at_in_a_moment(users: UserFile) -> None:
+    begin = time.process_time()
+    users.add("ben", "correct horse battery staple " * 30, "reader")
+    assert time.process_time() - begin < 10

@@ -109,14 +109,13 @@ class Serve:
         start = [
             sys.executable,
             "-m",
-            "monailabel.main",
+            "slem_app.serving.monai",
             "start_server",
             "--app",
             str(APP),
             "--studies",
             place,
         ]
-        start += ["--uvicorn_app", "slem_app.serving.asgi:app"]
         for option, file in (("--ssl_certfile", self.ssl_certfile), ("--ssl_keyfile", self.ssl_keyfile)):
             start += [option, str(file.expanduser().resolve())] if file else []
         return [

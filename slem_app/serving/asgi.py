@@ -1,5 +1,4 @@
-"""The ASGI application that `slem serve` starts: `monailabel start_server ... --uvicorn_app
-slem_app.serving.asgi:app`.
+"""The ASGI application that `slem serve` starts: `python -m slem_app.serving.monai start_server ...`.
 
 MONAI Label reads its options and loads the app of `apps/slem`; this application then answers instead of its
 own. It runs in one process and one event loop, never with `--workers` above 1: what readers share lives in
@@ -18,6 +17,8 @@ from anyio import to_thread
 from starlette.applications import Starlette
 
 from slem_app.serving.http.application import Everything
+from slem_app.serving.http.connections import raise_open_files
+from slem_app.serving.log import limit_lines
 from slem_app.serving.monai.application import start
 from slem_app.serving.shutdown import end_by_signal
 from slem_app.serving.temporary import own_folder
@@ -36,6 +37,8 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     """Load the app, then answer with its routes."""
     os.umask(0o077)  # labels, copies of images, sessions and logs are the server's user's alone
     sys.setswitchinterval(SWITCH)
+    limit_lines()
+    raise_open_files()
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     end_by_signal()
     own_folder()

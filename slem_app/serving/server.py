@@ -25,6 +25,7 @@ from slem_app.serving.cases.catalogue import NIFTI, Case, Cases, group_upload
 from slem_app.serving.cases.models_for_case import check, fitting
 from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.cases.sessions import UploadSessions
+from slem_app.serving.cases.upload_quota import UploadQuota
 from slem_app.serving.dicom.export import PacsResults, ResultExchange
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.activity import Activity
@@ -45,6 +46,7 @@ from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import VersionWatcher
 from slem_app.serving.settings import parse_settings
 from slem_app.store.dicom_results import DicomResults
+from slem_app.store.lock import StoreLock
 from slem_app.store.record import DRAFT
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
@@ -118,6 +120,8 @@ class Serving:
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = sessions
         root = self.settings.store or default_store(studies)
+        self.lock = StoreLock(root)
+        self.timed: Callable[[str, Mapping[str, Any]], None] = lambda model, latencies: None
         self.models, self.assignments = root / "models", root / "hands"
         self.watchers: dict[str, VersionWatcher] = {}
         self.last_results = LastResults(root / "given", GIVEN)
@@ -128,6 +132,7 @@ class Serving:
             self.settings.coding,
             self.settings.volume_mb * 2**20,
         )
+        self.quota = UploadQuota(root / "uploads", self.settings.upload_quota_mb * 2**20)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
@@ -283,7 +288,12 @@ class Serving:
         }
 
     def start(self) -> None:
-        """Begin the work in the background."""
+        """Begin the work in the background.
+
+        Raises:
+            BadSetting: another server serves this store.
+        """
+        self.lock.take()  # before anything is written in the background
         self.scores.start()
         self.dicom_sync.start()
         atexit.register(self.dicom_sync.stop)
@@ -341,6 +351,7 @@ class Serving:
         self.activity.touch(case.id, reader_of(request.get("client_id")))
         with self.scores.busy():
             file, params = task({**request, "case": case})
+        self.timed(str(request["model"]), params.get("latencies", {}))
         tag = str(request.get("label_tag") or DRAFT)
         label = file
         if request.get("save_label") and not uploaded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,16 @@ class Settings:
     """The largest file that a client may send, MiB."""
     volume_mb: int = 1024
     """What one image that a client sends may take in memory once it is unpacked, MiB."""
+    upload_quota_mb: int = 20_480
+    """Disk space for the images that one user uploads, MiB; 0: no limit."""
+    connections: int = 100
+    """Connections that may be open from one address."""
+    proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies, separated by commas: what they say of where a request comes from
+    (`X-Forwarded-For`, `X-Forwarded-Proto`) is believed, and nobody else.
+    """
+    log: str = "text"
+    """Lines of the log: 'text' or 'json'."""
     login: str = "auto"
     """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off':
     nowhere.
@@ -110,6 +121,7 @@ class Settings:
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
         if self.login not in ("auto", "required", "off"):
             raise BadSetting(f"login cannot be {self.login!r}: auto, required or off")
+        self._check_connections()
         if not (self.login_hours > 0 and self.idle_minutes > 0):
             raise BadSetting("login_hours and idle_minutes must be positive")
         if not (
@@ -133,6 +145,23 @@ class Settings:
                 f"score_load must lie between 0 and 1, and lease_minutes not be negative, got "
                 f"{self.score_load} and {self.lease_minutes}"
             )
+
+    def _check_connections(self) -> None:
+        if self.log not in ("text", "json"):
+            raise BadSetting(f"log cannot be {self.log!r}: text or json")
+        if self.connections < 1 or self.upload_quota_mb < 0:
+            raise BadSetting(
+                f"connections must be positive and upload_quota_mb not negative, got {self.connections} and "
+                f"{self.upload_quota_mb}"
+            )
+        for address in self.proxies:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                raise BadSetting(
+                    f"proxies cannot be {address!r}: expected addresses such as 127.0.0.1 or networks "
+                    f"such as 10.0.0.0/24"
+                ) from error
 
 
 def parse_settings(conf: Mapping[str, str]) -> Settings:
@@ -176,6 +205,9 @@ def _read(key: str, text: str) -> object:
         "infer_seconds": float,
         "upload_mb": int,
         "volume_mb": int,
+        "upload_quota_mb": int,
+        "connections": int,
+        "proxies": _names,
         "users": lambda t: Path(t).expanduser().resolve(),
         "login_hours": float,
         "idle_minutes": float,

@@ -137,6 +137,14 @@ class Pacs:
         client.set_http_retry_params(retry=False)  # it would not try again after a cut connection
         return client
 
+    def check(self) -> None:
+        """Ask for one study, to see whether it answers.
+
+        Raises:
+            PacsFailed: it does not, or not as it should.
+        """
+        self._ask("a study", partial(self.client.search_for_studies, limit=1), 1)
+
     def studies(self, once: bool = False) -> list[str]:
         """StudyInstanceUIDs of all studies that match the query, oldest first.
 

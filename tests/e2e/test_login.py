@@ -109,7 +109,14 @@ def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(
 def test_a_log_in_ends_by_itself(
     library: ModuleType, users: UserFile, studies: Path, start_server: Callable, tmp_path: Path
 ) -> None:
-    conf = {"users": str(users.path), "login": "required", "login_hours": "0.002", "score_load": "0"}
+    own = str(tmp_path / "store")  # the studies have a server already
+    conf = {
+        "users": str(users.path),
+        "login": "required",
+        "login_hours": "0.002",
+        "score_load": "0",
+        "store": own,
+    }
     server = start_server(studies, *(part for pair in conf.items() for part in ("--conf", *pair)))
     plugin = Plugin(library, server.url, tmp_path)
     assert plugin.client().info()["name"] == "SLeM Label"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
+import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 COOKIE = "slem_login"
+METRICS = "/metrics"
+METRICS_TOKEN = "SLEM_METRICS_TOKEN"  # environment variable
 SAFE = ("GET", "HEAD", "OPTIONS")
 EVERYWHERE = "0.0.0.0"  # where MONAI Label listens if it is not told
 
@@ -51,6 +55,8 @@ class Access:
     """The server is for this machine alone: who reaches it at another address is turned away."""
     origins: tuple[str, ...] = ()
     """Other sites whose pages may use this server."""
+    metrics_token: str = field(default="", repr=False)
+    """With which Prometheus may ask for `/metrics`; empty: as any admin."""
 
     def check(self, scope: Scope) -> Login | None:
         """The log-in of a request that may pass; None where nobody needs one.
@@ -67,6 +73,8 @@ class Access:
             self._check_origin(scope, headers, needed=by_cookie and self.required)
         if not self.required or PUBLIC.fullmatch(path):
             return None
+        if path == METRICS and self._is_metrics_token(token):
+            return None
         login = self.logins.of(token)
         role = role_of(method, path)
         if not login.user.may(role):
@@ -74,6 +82,10 @@ class Access:
                 f"{method} {path} is for the role {role}; {login.user.name} is a {login.user.role}"
             )
         return login
+
+    def _is_metrics_token(self, token: str) -> bool:
+        known = self.metrics_token.encode()
+        return bool(known) and secrets.compare_digest(token.encode(), known)
 
     def _check_origin(self, scope: Scope, headers: Headers, needed: bool) -> None:
         """A browser says where a page is from that changes something; what is no browser says nothing."""
@@ -165,7 +177,9 @@ def open_access(
             f"add NAME --role admin`), "
             "or listen at 127.0.0.1, or say `--conf login off` where something else keeps strangers away"
         )
-    return Access(logins, required, local and login == "auto", tuple(origins))
+    return Access(
+        logins, required, local and login == "auto", tuple(origins), os.environ.get(METRICS_TOKEN, "")
+    )
 
 
 def _check_local(scope: Scope, headers: Headers) -> None:

@@ -42,7 +42,8 @@ READING = ("GET", "HEAD", "OPTIONS")
 SPARE = 2**20  # bytes that the disk must have left before anything is changed
 # when they are read
 QUIET = re.compile(
-    r"/|/info/|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/", re.DOTALL
+    r"/|/info/|/healthz|/readyz|/metrics|/pages/.*|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/",
+    re.DOTALL,
 )
 ROUTE = re.compile(
     r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth)(?=/|$)"

@@ -10,12 +10,14 @@ import re
 
 __all__ = ["PUBLIC", "role_of"]
 
-PUBLIC = re.compile(r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico")
-"""Paths that anybody may ask for: those by which one logs in."""
+PUBLIC = re.compile(r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico|/healthz|/readyz")
+"""Paths that anybody may ask for: those by which one logs in, and those that tell whether the server
+works.
+"""
 
 READ = "GET|HEAD|OPTIONS"
 ROWS = (
-    ("admin", ".*", r"/logs/.*|/reload"),
+    ("admin", ".*", r"/logs/.*|/metrics|/reload"),
     ("admin", "PUT|DELETE", r"/model/.*"),
     ("admin", "DELETE", r"/datastore/.*"),
     ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once

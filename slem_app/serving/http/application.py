@@ -38,12 +38,15 @@ from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.dicom.served import ServedStudies
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
+from slem_app.serving.http.health import Readiness, checks_of, health_router
 from slem_app.serving.http.infer_routes import infer_router
 from slem_app.serving.http.info_routes import info_router
 from slem_app.serving.http.json_bodies import StrictJsonMiddleware
 from slem_app.serving.http.label_routes import label_router
+from slem_app.serving.http.metrics import Metrics, MetricsMiddleware
 from slem_app.serving.http.received_files import LimitMiddleware
 from slem_app.serving.http.result_routes import result_router
+from slem_app.serving.http.security_headers import SecurityHeadersMiddleware
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
@@ -139,11 +142,13 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
         version=protocol.version,
         openapi_url="/openapi.json",
         docs_url=None,
-        redoc_url="/docs",
+        redoc_url=None,
     )
     queue = RequestQueue(settings.queue, settings.queue_seconds, settings.infer_seconds)
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
+    metrics = Metrics(serving, queue)
     app.include_router(auth_router(access, provider))
+    app.include_router(health_router(Readiness(checks_of(serving)), metrics))
     app.include_router(result_router(serving))  # before the routes that take any word after /slem/
     app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving))
@@ -169,6 +174,7 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
         most=READING,
     )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     return app
 
 
@@ -194,6 +200,7 @@ def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:
             allow_methods=["*"],
             allow_headers=["*"],
         )
+    app.add_middleware(SecurityHeadersMiddleware)
 
 
 def complete(app: FastAPI, uploads: int = 2**31) -> None:

@@ -29,6 +29,7 @@ IMAGES = (".nii.gz", ".nii")
 LABELS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 VOLUMES = (".nii.gz", ".nii", ".dcm", ".zip", "")
 """What a session may hold; files of DICOM often have no ending."""
+AUTH = 64 * 1024  # bytes of a request of somebody who has not logged in yet
 WORDS = 4 * 2**20  # bytes of a request that is no upload: fields, JSON
 BROKEN_ZIP = (
     *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError),
@@ -135,7 +136,8 @@ class LimitMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self.uploads if headers.get("content-type", "").lower().startswith(KINDS) else WORDS
+        upload = headers.get("content-type", "").lower().startswith(KINDS)
+        limit = AUTH if scope["path"].startswith("/auth/") else self.uploads if upload else WORDS
         told = headers.get("content-length", "")
         if told.isdigit() and int(told) > limit:
             await _refusal(limit)(scope, receive, send)
@@ -164,9 +166,9 @@ class LimitMiddleware:
 
 
 def _refusal(limit: int) -> JSONResponse:
-    detail = f"the request is longer than {limit // 2**20} MiB" + (
-        "" if limit == WORDS else ": the setting `upload_mb` allows more"
-    )
+    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 1024} KiB"
+    more = "" if limit in (AUTH, WORDS) else ": the setting `upload_mb` allows more"
+    detail = f"the request is longer than {size}{more}"
     return JSONResponse(
         {"error": TooLarge.__name__, "detail": detail},
         status_code=TooLarge.status,

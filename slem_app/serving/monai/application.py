@@ -11,11 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import monailabel
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse
-from fastapi.staticfiles import StaticFiles
 from monailabel.config import settings
 from monailabel.endpoints import activelearning, datastore, logs, model, scoring, session
 from monailabel.endpoints.user.auth import DEFAULT_USER, User, get_current_user
@@ -27,13 +23,12 @@ from slem_app.serving.cases.sessions import UploadSessions
 from slem_app.serving.http import application
 from slem_app.serving.http.application import ClientProtocol, Everything
 from slem_app.serving.http.form_fields import NOBODY
-from slem_app.serving.monai import errors, viewer
+from slem_app.serving.monai import errors, pages, viewer
 from slem_app.serving.monai.routes import monai_router
 from slem_app.serving.server import Serving
 
 __all__ = ["build", "install", "open_serving", "start"]
 
-STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 KEPT = (model, activelearning, scoring, datastore, logs, session)  # whose routes are answered as they are
 
 
@@ -88,7 +83,7 @@ def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:
         BadSetting: readers must log in here, and none can.
     """
     origins = tuple(str(origin).rstrip("/") for origin in settings.MONAI_LABEL_CORS_ORIGINS)
-    routers = (viewer.router, *(monai_router(module) for module in KEPT))
+    routers = (viewer.router, pages.log_router(), *(monai_router(module) for module in KEPT))
     protocol = ClientProtocol(instance.name, instance.version, instance.info, routers, origins, _complete)
     return application.build(serving, protocol, host)
 
@@ -105,28 +100,10 @@ def _complete(app: FastAPI) -> None:
     """Add MONAI Label's error answers and pages."""
     errors.install(app)
     app.dependency_overrides[get_current_user] = _current_user
-    _pages(app)
+    pages.install(app)
 
 
 def _current_user(request: Request) -> User:
     """Who asks, in MONAI Label's words; what they may do was decided by the access check."""
     login = request.scope.get("slem.login")
     return User(username=login.user.name if login else NOBODY, roles=DEFAULT_USER.roles)
-
-
-def _pages(app: FastAPI) -> None:
-    """The pages that MONAI Label's own application has beside its routes."""
-
-    @app.get("/", include_in_schema=False)
-    async def overview() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url=app.openapi_url,
-            title=f"{app.title} - APIs",
-            swagger_ui_parameters={"defaultModelsExpandDepth": -1},
-        )
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    async def favicon() -> FileResponse:
-        return FileResponse(STATIC / "favicon.ico", media_type="image/x-icon")
-
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")

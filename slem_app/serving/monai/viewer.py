@@ -8,6 +8,8 @@ is filled through the cookie in which it keeps it, for its own guess is always p
 from __future__ import annotations
 
 import mimetypes
+import re
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,15 +18,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from slem_app.errors import NotFound
+from slem_app.serving.http.security_headers import viewer_policy
 
 __all__ = ["router"]
 
 FOLDER = Path(monailabel.__file__).resolve().parent / "endpoints/static/ohif"
 ASSETS = Path(__file__).parent / "assets"
 SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
+FOREIGN = re.compile(r'<link [^>]*href="https?://[^>]*>')  # Google's fonts
 COOKIE = "MONAILABEL_SERVER_URL"
 
 router = APIRouter()
+
+
+@cache
+def start_page() -> tuple[str, str]:
+    """The viewer's start page, with our script and without the fonts that it would fetch from elsewhere, and
+    its Content Security Policy.
+    """
+    page = FOREIGN.sub("", (FOLDER / "index.html").read_text(encoding="utf-8"))
+    page = page.replace("</head>", f"{SAVE_BAR}</head>", 1)
+    return page, viewer_policy(page)
 
 
 @router.get("/ohif-save.js", include_in_schema=False)
@@ -52,9 +66,7 @@ def ohif(request: Request, path: str = "") -> Response:
         return FileResponse(file)
     if not there and mimetypes.guess_type(path)[0]:
         raise NotFound(f"the viewer has no file {path!r}")
-    page = HTMLResponse(
-        (FOLDER / "index.html").read_text(encoding="utf-8").replace("</head>", f"{SAVE_BAR}</head>", 1),
-        headers={"Cache-Control": "no-cache"},
-    )
+    content, policy = start_page()
+    page = HTMLResponse(content, headers={"Cache-Control": "no-cache", "Content-Security-Policy": policy})
     page.set_cookie(COOKIE, quote(str(request.base_url), safe=""), path="/ohif", samesite="strict")
     return page

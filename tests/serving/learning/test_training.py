@@ -159,7 +159,7 @@ def test_rounds_that_wait_hold_no_thread_and_are_few(
     trainer, began = task(labelled, models), threading.Event()
     monkeypatch.setattr(trainer.trainings, "running", lambda: None if began.is_set() else "a round")
     monkeypatch.setattr(trainer.trainings, "start", lambda *_: busy())
-    monkeypatch.setattr("slem_app.serving.learning.train.sleep", lambda _: began.wait(0.05))
+    monkeypatch.setattr("slem_app.serving.learning.training.sleep", lambda _: began.wait(0.05))
     router = train_router(trainer.trainings, {"slem_brain": trainer})
     router.get("/thread")(lambda: "answered by a thread")  # FastAPI has 40 of them
     with served(router) as ask, ThreadPoolExecutor(105) as clients:
