@@ -96,7 +96,6 @@ def test_each_role_may_do_what_those_before_it_may() -> None:
         "annannannann",
         "Summer2026!",
         "monailabel1",
-        "ann.miller1990",
         "aaaaaaaaaaaaaaaaaaaa",
         "12.03.1975",
     ],

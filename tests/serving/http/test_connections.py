@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import requests
@@ -113,14 +113,16 @@ def test_an_answer_that_nobody_reads_is_given_up(port: int) -> None:
     with connect(port, b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n") as connection:
         time.sleep(3)
         connection.settimeout(10)
-        with pytest.raises(ConnectionError):  # reset, long before its end
-            read(connection, 60 * 2**20)
+        assert read(connection) < 60 * 2**20
 
 
-def read(connection: socket.socket, size: int) -> None:
-    """Read so many bytes."""
-    while size > 0 and (more := connection.recv(2**20)):
-        size -= len(more)
+def read(connection: socket.socket) -> int:
+    """Read to the end, however it comes; how many bytes there were."""
+    size = 0
+    with suppress(ConnectionError):
+        while more := connection.recv(2**20):
+            size += len(more)
+    return size
 
 
 def test_a_body_that_comes_at_a_fair_rate_and_a_connection_that_is_used_again_live_on(port: int) -> None:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
-from monailabel.config import settings as monai_settings
 
 from slem_app.serving.http.application import build
 from slem_app.serving.http.security_headers import API_POLICY, script_hashes
@@ -26,7 +26,7 @@ ANSWERS = {
     "/ohif/": 200,
     "/ohif/app.bundle.css": 200,
     "/ohif-save.js": 200,
-    "/auth/login": 200,
+    "/auth/login": 303,
     "/datastore/": 200,
     "/datastore/image?image=A": 200,
     "/nothing": 404,
@@ -35,7 +35,7 @@ ANSWERS = {
     "/datastore/image?image=nobody": 404,
     "/infer/slem_brain": 405,
 }
-PAGES = ("/", "/docs", "/logs/", "/logs/?refresh=9", "/ohif/", "/auth/login")
+PAGES = ("/", "/docs", "/logs/", "/logs/?refresh=9", "/ohif/")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def url(
         (folder / "app/logs").mkdir(parents=True)
         (folder / "app/logs/app.log").write_text("".join(f"line {n} <b>&\n" for n in range(1000)))
         with pytest.MonkeyPatch.context() as patch, serve(build(instance.serving, instance)) as address:
-            patch.setattr(monai_settings, "MONAI_LABEL_APP_DIR", str(folder / "app"))
+            settings = SimpleNamespace(MONAI_LABEL_APP_DIR=str(folder / "app"))
+            patch.setattr("slem_app.serving.http.pages.monai_settings", settings)
             yield address
 
 
