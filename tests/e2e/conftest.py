@@ -90,7 +90,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         command = [
             sys.executable,
             "-m",
-            "monailabel.main",
+            "slem_app.serving",
             "start_server",
             "--app",
             "apps/slem",

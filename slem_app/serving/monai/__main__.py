@@ -19,7 +19,7 @@ from slem_app.serving.settings import Settings, parse_settings
 __all__ = ["Server"]
 
 APP = "slem_app.serving.asgi:app"
-ENDING = 8  # seconds that requests under way have when the server is told to end
+ENDING = 6  # seconds that requests under way have when the server is told to end; then it ends by force
 
 
 class Server(Main):

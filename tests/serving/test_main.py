@@ -1,0 +1,72 @@
+"""How the server is started: what uvicorn is told beside MONAI Label's own options."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from slem_app.errors import BadSetting
+from slem_app.serving import __main__
+from slem_app.serving.http.connections import Limits
+
+
+@pytest.fixture
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`started("--conf", ...)`: what uvicorn would be told."""
+    for name in (
+        "MONAI_LABEL_SERVER_PORT",
+        "MONAI_LABEL_APP_DIR",
+        "MONAI_LABEL_STUDIES",
+        "MONAI_LABEL_APP_CONF",
+    ):
+        monkeypatch.setattr(f"monailabel.main.settings.{name}", "")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PYTHONPATH", "")
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: told.update(options, app=app))
+
+    def start(*options: str) -> dict[str, Any]:
+        (tmp_path / "app").mkdir(exist_ok=True)
+        command = [
+            "slem",
+            "start_server",
+            "--app",
+            str(tmp_path / "app"),
+            "--studies",
+            str(tmp_path),
+            *options,
+        ]
+        monkeypatch.setattr("sys.argv", command)
+        __main__.Server().run()
+        return told
+
+    return start
+
+
+def test_no_proxy_is_believed_that_was_not_named(started: Any) -> None:
+    assert started()["proxy_headers"] is False
+    told = started("--conf", "proxies", "127.0.0.1, 10.1.0.0/16")
+    assert (told["proxy_headers"], told["forwarded_allow_ips"]) == (True, ["127.0.0.1", "10.1.0.0/16"])
+    assert told["http"].limits.is_exempt("10.1.2.3")
+    assert not told["http"].limits.is_exempt("10.2.2.3")
+
+
+def test_our_application_is_served_with_limits_and_an_end(started: Any) -> None:
+    told = started("--conf", "connections", "7")
+    assert told["app"] == "slem_app.serving.asgi:app"
+    assert (told["ws"], told["server_header"], told["http"].limits.connections) == ("none", False, 7)
+    assert 0 < told["timeout_graceful_shutdown"] < 10
+
+
+@pytest.mark.parametrize("files", [64, 1024, 10**6])
+def test_connections_leave_files_for_the_work(files: int) -> None:
+    limits = __main__.limits_of(__main__.Settings(), files)
+    assert limits.all_connections <= max(10, files // 2)
+    assert limits.connections <= limits.all_connections <= Limits.all_connections
+
+
+@pytest.mark.parametrize("setting", [("proxies", "my-proxy"), ("connections", "0"), ("log", "xml")])
+def test_a_setting_that_cannot_be_is_told_before_anything_starts(started: Any, setting: tuple) -> None:
+    with pytest.raises(BadSetting, match=setting[0]):
+        started("--conf", *setting)
