@@ -67,12 +67,15 @@ class QueuePolicy:
                 )
                 p95[name, what] = at(times, 0.95)
         first, last = self.trees[0].split("=")[0], self.trees[-1].split("=")[0]
+        how = f"--trees {' '.join(self.trees)} --minutes {self.minutes:g} --speed {self.speed:g}"
+        who = f"{self.clickers} readers click and think {self.think:g} s, {self.askers} ask for segmentations"
+        work = f"a click {self.click:g} s, a segmentation {self.automatic:g} s"
         text = f"""# What the order of the queue alone does to a click's wait
 
-- command: `python benchmarks/queue_policy.py --trees {" ".join(self.trees)}`
+- command: `python benchmarks/queue_policy.py {how}`
 - date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
-- {self.clickers} readers click and think {self.think:g} s, {self.askers} ask for one segmentation after the other
-- work that sleeps: a click {self.click:g} s, a segmentation {self.automatic:g} s; all {self.speed:g} times shorter
+- {who} one after the other
+- work that sleeps: {work}; all {self.speed:g} times shorter
 
 Seconds from the request to its answer, as if nothing were shorter.
 

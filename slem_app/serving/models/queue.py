@@ -2,8 +2,8 @@
 one kind readers one after the other, each with the first of their own requests.
 
 A reader waits in front of the screen after a click, so nothing that can wait is done before it. That others
-get on too, every fourth turn is that of the request which has waited longest, once it has waited for a
-quarter of its patience.
+get on too, every fourth turn is that of the request which has waited longest, once it has waited for
+three quarters of its patience.
 
 Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done
 in a thread. A request waits at most `patience` seconds, the queue holds at most `most` of one kind and more
@@ -36,7 +36,7 @@ __all__ = ["ConcurrencyMiddleware", "Kind", "RequestQueue"]
 T = TypeVar("T")
 
 OTHERS = 4  # every so-manieth turn may be that of a request that is not the most urgent
-LONG = 0.25  # share of the patience after which a request may have such a turn
+LONG = 0.75  # share of the patience after which a request may have such a turn
 
 
 class Kind(IntEnum):
