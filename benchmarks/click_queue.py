@@ -85,8 +85,11 @@ class ClickQueue:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         start = command(folder / "studies", port)
-        if not (tree / "slem_app/serving/__main__.py").is_file():
-            start = [*(part if part != "slem_app.serving" else "monailabel.main" for part in start), *TAIL]
+        if not (tree / "slem_app/serving/monai/__main__.py").is_file():
+            start = [
+                *(part if part != "slem_app.serving.monai" else "monailabel.main" for part in start),
+                *TAIL,
+            ]
         conf = ("--conf", "store", str(folder / f"store-{tree.name}-{number}"), "--conf", "score_load", "0")
         with (folder / "log").open("a") as log:
             env = os.environ | {"PYTHONPATH": str(tree)}

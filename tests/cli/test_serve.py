@@ -40,7 +40,7 @@ def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
     command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(
         str(tmp_path)
     )
-    assert command[:4] == [sys.executable, "-m", "slem_app.serving", "start_server"]
+    assert command[:4] == [sys.executable, "-m", "slem_app.serving.monai", "start_server"]
     pairs = dict(zip(command[4::2], command[5::2]))
     assert Path(pairs["--app"]).joinpath("main.py").is_file()
     assert (pairs["--studies"], pairs["--host"], pairs["--port"]) == (str(tmp_path), "0.0.0.0", "8123")

@@ -90,7 +90,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         command = [
             sys.executable,
             "-m",
-            "slem_app.serving",
+            "slem_app.serving.monai",
             "start_server",
             "--app",
             "apps/slem",

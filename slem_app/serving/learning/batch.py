@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from slem_app.errors import NotFound, StorageFailed
+from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore

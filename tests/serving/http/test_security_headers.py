@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from slem_app.serving.http.application import build
 from slem_app.serving.http.security_headers import API_POLICY, script_hashes
+from slem_app.serving.monai.application import build
 
 ANSWERS = {
     "/info/": 200,
@@ -48,7 +48,7 @@ def url(
         (folder / "app/logs/app.log").write_text("".join(f"line {n} <b>&\n" for n in range(1000)))
         with pytest.MonkeyPatch.context() as patch, serve(build(instance.serving, instance)) as address:
             settings = SimpleNamespace(MONAI_LABEL_APP_DIR=str(folder / "app"))
-            patch.setattr("slem_app.serving.http.pages.monai_settings", settings)
+            patch.setattr("slem_app.serving.monai.pages.monai_settings", settings)
             yield address
 
 

@@ -7,8 +7,8 @@ import pytest
 import uvicorn
 
 from slem_app.errors import BadSetting
-from slem_app.serving import __main__
 from slem_app.serving.http.connections import Limits
+from slem_app.serving.monai import __main__
 
 
 @pytest.fixture
