@@ -14,13 +14,9 @@ from slem_app.serving.monai import __main__
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`started("--conf", ...)`: what uvicorn would be told."""
-    for name in (
-        "MONAI_LABEL_SERVER_PORT",
-        "MONAI_LABEL_APP_DIR",
-        "MONAI_LABEL_STUDIES",
-        "MONAI_LABEL_APP_CONF",
-    ):
-        monkeypatch.setattr(f"monailabel.main.settings.{name}", "")
+    kept = {"SERVER_PORT": 8000, "APP_DIR": "", "STUDIES": "", "APP_CONF": {}}
+    for name, value in kept.items():
+        monkeypatch.setattr(f"monailabel.main.settings.MONAI_LABEL_{name}", value)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("PYTHONPATH", "")
     told: dict[str, Any] = {}
