@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from isal import igzip
 
+from tests.studies.test_dicom_file import element, image
+
 MIB = 2**20
 IMAGE = (64, 64, 64)  # voxels of the image that the label should belong to
 MEASURE = """
@@ -156,6 +158,15 @@ def test_a_label_as_large_as_it_may_be_takes_at_most_twice_that(tmp_path: Path) 
     rise, answer = attack(LABEL.replace("image", "Grid((128, 128, 160), np.eye(4))"), path)
     assert answer == ""
     assert rise < 2 * 40 * MIB
+
+
+def test_a_deflated_file_takes_at_most_twice_what_it_may(tmp_path: Path) -> None:
+    path = image(tmp_path, more=element(0x10, bytes(256 * MIB)), packed=True)
+    limit = "from slem_app.studies import dicom_file; dicom_file.INFLATED = 64 << 20; "
+    for work in ("parse_result(path.read_bytes())", "read_slices(path)", "read_frames(path, [1])"):
+        rise, answer = attack(limit + work, path)
+        assert "it unpacks to more than 64.0 MiB" in answer
+        assert rise < 2 * 64 * MIB
 
 
 @pytest.mark.parametrize(("dtype", "slope"), [(np.int16, 1.0), (np.int16, 0.5), (np.float64, 1.0)])
