@@ -3,7 +3,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel
 import pytest
 
 from slem_app.errors import BadLabel, BadSetting, BadStudy, BadVolume, NotFound
@@ -21,8 +20,8 @@ def no_header_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a header was read")
 
-    monkeypatch.setattr(nibabel, "load", refuse)
-    monkeypatch.setattr("slem_app.studies.dicom_header.dcmread", refuse)
+    monkeypatch.setattr("slem_app.studies.nifti_header.NiftiHeader.read", refuse)
+    monkeypatch.setattr("slem_app.studies.dicom_header.read_file", refuse)
 
 
 def brats(case: str, *suffixes: str) -> list[str]:
