@@ -14,7 +14,7 @@ from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.formats import write_nifti
 from slem_app.formats.provenance import Provenance
 from slem_app.grouping import group
-from slem_app.predict import Prediction, Predictor
+from slem_app.predict import Prediction, Predictor, assessed
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
@@ -122,7 +122,7 @@ class Predict:
                     f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
                     f"{self.kind.upper()} can refer: use --format nifti"
                 )
-            result = predictor.predict_case(grouping, sequence, self.register)
+            result = assessed(predictor.predict_case(grouping, sequence, self.register))
             start = time.perf_counter()
             self.write(result, series, model.card, path)
             print(report(study.id, result, path, time.perf_counter() - start))

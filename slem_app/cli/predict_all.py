@@ -18,7 +18,7 @@ from tqdm import tqdm
 from slem_app.devices import gpu_count
 from slem_app.errors import SlemError
 from slem_app.files import atomic_file
-from slem_app.predict import Predictor
+from slem_app.predict import Predictor, assessed
 from slem_app.store.drafts import Drafts
 from slem_app.training import (
     device_of_this_process,
@@ -178,7 +178,7 @@ def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progr
                 progress.foreign.append(case)
                 return
             sequence = grouping.reference(predictor.card.reference_order)
-            result = predictor.predict_case(grouping, sequence, register)
+            result = assessed(predictor.predict_case(grouping, sequence, register))
         except SlemError as error:
             progress.skipped[case] = str(error)
             return

@@ -1,5 +1,6 @@
 """Case + model -> label map on the reference grid."""
 
+from slem_app.predict.assessable import assessed
 from slem_app.predict.correct import Detail, EditSettings
 from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_precision
 from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
@@ -14,5 +15,6 @@ __all__ = [
     "RefineSettings",
     "Refiner",
     "Result",
+    "assessed",
     "best_precision",
 ]

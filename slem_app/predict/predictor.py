@@ -56,6 +56,10 @@ class Prediction:
     """What a reader should know."""
     report: Report = field(default_factory=Report)
     """What was done to the study before the network saw it."""
+    not_assessable: tuple[str, ...] = ()
+    """Labels that the case's sequences cannot show, see `assessed`."""
+    unmeasured: tuple[str, ...] = ()
+    """Labels and regions of which no millilitres are given: they would be read as findings."""
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
@@ -69,7 +73,7 @@ class Prediction:
             for r in self.labels.regions
             if len(r.labels) > 1
         }
-        return each | unions
+        return {name: ml for name, ml in (each | unions).items() if name not in self.unmeasured}
 
 
 class Predictor:

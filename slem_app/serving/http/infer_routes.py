@@ -30,6 +30,7 @@ __all__ = ["SEQUENCES", "infer_router"]
 Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
 SEQUENCES = "Slem-Sequences"
+NOTES = 6  # that go into the header: proxies refuse headers of more than 8 kB
 NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
 
 
@@ -85,13 +86,14 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
 
 
 def told(params: Mapping[str, Any]) -> str:
-    """What the header SEQUENCES says: the sequences that were used and those that were missing, as JSON,
-    percent-encoded.
+    """What the header SEQUENCES says: the sequences that were used and those that were missing, and the first
+    notes, as JSON, percent-encoded.
 
     OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the
     reader this.
     """
-    return quote(json.dumps({name: list(params[name]) for name in ("used", "missing")}))
+    said = {name: list(params[name]) for name in ("used", "missing", "notes")}
+    return quote(json.dumps(said | {"notes": said["notes"][:NOTES]}))
 
 
 class InferenceCall:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from slem_app.labels import LabelSet, Region
-from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result
+from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
 from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
@@ -226,7 +226,8 @@ class InteractiveTask:
             known = self.starts.find(lambda other: other[:3] == key[:3], case.state)
             with _timed(timings, "network"):
                 features = refiner.features(prepared) if known is None else known.features
-            result = refiner.start(prepared, features)
+            begun = refiner.start(prepared, features)
+            result = replace(begun, prediction=assessed(begun.prediction))
             _add(timings, result.prediction.timings)
             with _timed(timings, "prepare"):
                 detail = self._detail(case, refiner, prepared, known)

@@ -27,7 +27,7 @@ import numpy as np
 from slem_app.errors import BadSetting
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
-from slem_app.predict import Prediction, Predictor
+from slem_app.predict import Prediction, Predictor, assessed
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -130,7 +130,7 @@ class SegmentationTask:
         predictor = self.served.automatic(reader_of(request.get("client_id")), case.id)
         with self.lock:
             prepared, timings = self.prepared(case, predictor)
-            prediction = predictor.predict(prepared.shown_on(case.image, case.series.grid))
+            prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
         path = self.write(prediction, reply)
         self.note(
@@ -194,6 +194,7 @@ class SegmentationTask:
             "missing": list(prediction.missing),
             "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
             "notes": [*case.notes, *prediction.notes],
+            "not_assessable": list(prediction.not_assessable),
             "preparation": prediction.report.table(),
             "model_version": card.version,
         }
