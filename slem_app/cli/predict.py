@@ -58,7 +58,9 @@ class Predict:
     has.
     """
     series: dict[str, str] = field(default_factory=dict)
-    """Your own choice of series, e.g. `t1c 0002 t2f 0003`, where the names do not tell."""
+    """Your own choice of series, where the names do not tell, by id, description or number, e.g.
+    `t1c "Ax T1 SE POST GD" t2f 7`.
+    """
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Move every sequence onto the first of the model's order (rigid). Without it only those of whole heads
     are, and those that fit clearly better elsewhere.

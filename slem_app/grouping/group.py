@@ -106,7 +106,7 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
         study: the case.
         rules: default: those that the study's folder declares in `slem.yaml`, else the package's
             `rules.yaml`.
-        chosen: sequence -> series id, the user's own decision; wins over every rule.
+        chosen: sequence -> series id, description or number, the user's own decision; wins over every rule.
 
     Raises:
         BadSetting: `chosen` names an unknown sequence.
@@ -157,14 +157,32 @@ def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[Choic
             raise BadSetting(
                 f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}"
             )
-        series = study.find(id)
-        if series is None:
-            raise NotFound(
-                f"case {study.id!r} has no series {id!r} to be {sequence}: it has "
-                f"{', '.join(one.id for one in study.series)}"
-            )
-        choices.append(Choice(sequence, series, "chosen by the user"))
+        choices.append(Choice(sequence, _named(study, sequence, id), "chosen by the user"))
     return choices
+
+
+def _named(study: Study, sequence: str, text: str) -> Series:
+    """The series that a person means: by its id, else by its description, else by its number.
+
+    Raises:
+        NotFound: none, or several of that description or number.
+    """
+    if series := study.find(text):
+        return series
+    same = [one for one in study.series if one.name.casefold() == text.casefold()]
+    if not same and text.isdigit():
+        same = [one for one in study.series if str(one.header.get("SeriesNumber", "")) == text]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise NotFound(
+            f"case {study.id!r} has {len(same)} series {text!r} to be {sequence}: say which by its id: "
+            f"{', '.join(one.id for one in same)}"
+        )
+    raise NotFound(
+        f"case {study.id!r} has no series {text!r} to be {sequence}: it has "
+        f"{', '.join(one.id for one in study.series)}"
+    )
 
 
 def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:

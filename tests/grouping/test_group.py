@@ -103,6 +103,34 @@ def test_the_users_choice_wins_over_every_rule() -> None:
     assert grouping.leftovers[0].kind == "duplicate"
 
 
+def test_a_series_is_chosen_by_its_description_or_number() -> None:
+    numbered = tuple(
+        Series.described(f"1.2.{n}", name, {"SeriesNumber": n})
+        for n, name in ((4, "Ax T1 SE POST GD"), (7, "survey"), (8, "twice"), (9, "twice"))
+    )
+    study = Study("case", "dicom", Path(), numbered)
+    grouping = group(study, chosen={"t1c": "ax t1 se post gd", "t2f": "7"})
+    assert {name: one.id for name, one in grouping.sequences.items()} == {"t1c": "1.2.4", "t2f": "1.2.7"}
+    with pytest.raises(NotFound, match="has 2 series 'twice' to be t1c: say which by its id: 1.2.8, 1.2.9"):
+        group(study, chosen={"t1c": "twice"})
+
+
+@pytest.mark.parametrize(
+    ("name", "sequence"),
+    [
+        ("AXIAL FSE", "t2w"),
+        ("3D FSE AX", "t2w"),
+        ("3d T1 FSPGR  CONT", "t1c"),
+        ("T1AXgado", "t1c"),
+        ("cor mprage c", "t1c"),
+        ("AXIAL T1 POSTSPECTROSCOPY", "t1c"),
+        ("AX T1 FSE", "t1n"),
+    ],
+)
+def test_names_of_public_archives(name: str, sequence: str) -> None:
+    assert list(group(named(name)).sequences) == [sequence]
+
+
 def test_refuses_a_choice_of_what_is_not_there() -> None:
     with pytest.raises(NotFound, match="no series 'x' to be t1n: it has t1"):
         group(named("t1"), chosen={"t1n": "x"})
