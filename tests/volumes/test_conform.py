@@ -47,6 +47,11 @@ def moved(volume: Volume) -> Volume:
     return Volume(volume.array, Grid(volume.grid.shape, MOVE @ volume.grid.affine))
 
 
+def pair(volumes: dict[str, Volume], other: str = "t2f") -> dict[str, Volume]:
+    """The sequence that stays and one more."""
+    return {name: volumes[name] for name in ("t1c", other)}
+
+
 @pytest.fixture
 def heads(stripped, monkeypatch) -> dict[str, Volume]:
     """Whole heads, t2f and t2w moved; the mask network knows the phantoms' brains."""
@@ -72,22 +77,22 @@ def test_a_stripped_study_in_register_is_left_bit_for_bit(stripped):
 
 
 def test_whole_heads_that_moved_look_as_if_stripped_and_in_register(heads, stripped):
-    raw, ideal = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c"), prepare(stripped, SEQUENCES, SETTINGS)
-    assert set(raw.moves) == set(raw.report.moved) == {"t2w", "t2f"}
+    raw, ideal = prepare(pair(heads), SEQUENCES, SETTINGS), prepare(pair(stripped), SEQUENCES, SETTINGS)
+    assert set(raw.moves) == set(raw.report.moved) == {"t2f"}
     assert raw.report.onto == "t1c"
     assert raw.report.moved["t2f"] == pytest.approx(np.linalg.norm(MOVE[:3, 3]), abs=1.0)
     assert raw.report.mask
-    for slot in range(4):
+    for slot in (1, 3):
         there = resample(raw.images[slot], raw.grid, ideal.grid, order=1)
         both = (there != 0) & (ideal.images[slot] != 0)
         assert np.count_nonzero(both) > 0.9 * np.count_nonzero(ideal.images[slot])
         assert np.corrcoef(there[both], ideal.images[slot][both])[0, 1] > 0.93
-    assert "t2f was moved by" in raw.notes[0] + raw.notes[1]
+    assert raw.notes[0].startswith("t2f was moved by")
     assert any("all but the brain was cut away" in note for note in raw.notes)
 
 
 def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, case):
-    raw = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c")
+    raw = prepare(pair(heads), SEQUENCES, SETTINGS)
     shown = raw.shown_on("t2f", heads["t2f"].grid)
     assert shown.reference.same_as(heads["t2f"].grid)
     image = raw.images[3]
@@ -95,7 +100,7 @@ def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, c
     own = heads["t2f"].array
     inside = np.pad(case.images["t2f"] > 0, 10) & (on_t2f != 0)
     assert np.corrcoef(on_t2f[inside], own[inside])[0, 1] > 0.93
-    assert raw.shown_on("t1n", heads["t1n"].grid).grid.same_as(raw.grid)
+    assert raw.shown_on("t1c", heads["t1c"].grid).grid.same_as(raw.grid)
 
 
 def test_nothing_is_done_where_that_is_asked_for(heads):
@@ -110,7 +115,7 @@ def test_a_network_of_whole_images_gets_them_whole(heads):
 
 
 def test_a_stripped_sequence_that_moved_is_moved_back(stripped):
-    raw = prepare({**stripped, "t2f": moved(stripped["t2f"])}, SEQUENCES, SETTINGS, fixed="t1c")
+    raw = prepare({**pair(stripped), "t2f": moved(stripped["t2f"])}, SEQUENCES, SETTINGS)
     assert list(raw.report.moved) == ["t2f"]
     assert not raw.report.mask, "it is stripped already"
 
@@ -124,8 +129,8 @@ def test_a_sequence_that_cannot_be_registered_is_left_out_and_said(heads, stripp
         return original, volume.grid
 
     monkeypatch.setattr(coarse_module, "brain_probability", lost)
-    raw = prepare(heads, SEQUENCES, SETTINGS, fixed="t1c")
-    assert raw.missing == ("t2w",)
+    raw = prepare(pair(heads, "t2w"), SEQUENCES, SETTINGS)
+    assert raw.missing == ("t1n", "t2w", "t2f")
     assert "the brains overlap by" in raw.report.left_out["t2w"]
     assert any(note.startswith("t2w was left out: it could not be registered") for note in raw.notes)
 
