@@ -29,7 +29,7 @@ from slem_app.finetune.cases import truth
 from slem_app.finetune.editing.errors import Aim, aim_at
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
-from slem_app.predict import Predictor, Refiner
+from slem_app.predict import EditSettings, Predictor, Refiner, RefineSettings
 from slem_app.prompts import Click, Mask
 from slem_app.studies import open_source
 from slem_app.volumes.geometry import bounding_box
@@ -65,6 +65,8 @@ class Editor:
     """Use these alone; default: all that a case has."""
     clicks: int = 10
     """A session."""
+    threshold: float = EditSettings().threshold
+    """Logit from which a voxel follows the editor."""
     part: str = ""
     """Name of this process's part of the rows."""
     table: bool = False
@@ -85,7 +87,8 @@ class Editor:
         source = open_source(self.data)
         for case in self.cases or source.ids():
             for arm in self.arms:
-                refiner = Refiner(Predictor(replace(model, editor=own if arm == "editor" else None)))
+                predictor = Predictor(replace(model, editor=own if arm == "editor" else None))
+                refiner = Refiner(predictor, RefineSettings(edit=EditSettings(threshold=self.threshold)))
                 for robot in self.robots:
                     self.keep(self.session(refiner, source.study(case), arm, robot))
 
@@ -113,7 +116,8 @@ class Editor:
             result = refiner.start(prepared, features, Mask(np.zeros_like(expected), grid))
             result = replace(result, probabilities=None) if arm == "editor" else result
         rng = np.random.default_rng([0, int.from_bytes(study.id.encode()[-6:], "big")])
-        common = {"case": study.id, "arm": arm, "robot": robot, "start": self.start}
+        named = f"{arm} at {self.threshold:g}" if arm == "editor" else arm
+        common = {"case": study.id, "arm": named, "robot": robot, "start": self.start}
         common["sequences"] = "+".join(prepared.used)
         scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
         rows = [common | row(0, None, scores)]

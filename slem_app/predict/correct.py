@@ -41,8 +41,8 @@ NEVER = -20.0  # logit of a place that cannot change
 class EditSettings:
     """How answers become changes."""
 
-    threshold: float = 0.0
-    """Logit from which a voxel follows."""
+    threshold: float = 1.0
+    """Logit from which a voxel follows; 0 mends more a click, and does harm more often."""
     coarse: float = 0.5
     """Weight of a coarser view beside the finer one, where both see."""
     rim: int = 3
