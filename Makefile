@@ -1,4 +1,4 @@
-# `make serve`, `make test`: nothing needs to be installed first but Python 3.10 to 3.12 with venv.
+# `make serve`, `make test`: nothing needs to be installed first but Python 3.10 to 3.14 with venv.
 
 STUDIES ?=
 PORT ?= 8000
@@ -9,7 +9,10 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
+SERVE := $(VENV)/.installed-requirements
+TEST := $(VENV)/.installed-requirements-test
+TRAIN := $(VENV)/.installed-requirements-train
+UV ?= uv
 SLICER := .venv-slicer
 SLICER_STAMP := $(SLICER)/.installed
 DOCS := .venv-docs
@@ -20,23 +23,25 @@ OHIF_SUM := tests/e2e/ohif_app.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test e2e check docs
+.PHONY: help install train serve test e2e check docs lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv and install requirements.txt into it
+install: $(SERVE) ## make .venv and install what serving needs into it (requirements.txt)
 
-serve: $(STAMP) ## serve STUDIES=folder (demo studies without it) on PORT=8000 HOST=127.0.0.1
+train: $(TRAIN) ## the same with what pre-training and fine-tuning on another machine need (requirements-train.txt)
+
+serve: $(SERVE) ## serve STUDIES=folder (demo studies without it) on PORT=8000 HOST=127.0.0.1
 	@$(RUN) -m slem_app.cli serve $(if $(STUDIES),--studies "$(STUDIES)") --port "$(PORT)" --host "$(HOST)"
 
-test: $(STAMP) ## the tests; PYTEST_ARGS="-k grouping" for some of them
+test: $(TEST) ## the tests; PYTEST_ARGS="-k grouping" for some of them
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-e2e: $(STAMP) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
+e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
-check: $(STAMP) docs ## style, types, and the documents as a site
+check: $(TEST) docs ## style, types, and the documents as a site
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check --quiet
 	$(RUN) -m mypy
@@ -44,31 +49,50 @@ check: $(STAMP) docs ## style, types, and the documents as a site
 docs: $(DOCS_STAMP) ## the documents as a site: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
 
-# PYTHON if given, else the first of these that is 3.10 to 3.12 and can make an environment. A name on PATH may still not run (pyenv), so each is tried.
+lock: ## write the requirements files anew from pyproject.toml; UV=path/to/uv, UPGRADE=1 for newer versions
+	$(call lock,requirements.txt,$(SERVING))
+	$(call lock,requirements-test.txt,$(SERVING) --extra pretrain --extra test -c requirements.txt)
+	$(call lock,requirements-train.txt,--extra compressed --extra pretrain -c requirements.txt)
+
+SERVING := --extra compressed --extra seg --extra serve --extra monailabel
+
+# torch's own GPU libraries are left out: torch pins each, and its build for the CPU has none. What is true of every
+# supported environment (Linux, Python below 3.15) is not said in each line.
+define lock
+$(UV) pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header $(if $(UPGRADE),--upgrade) \
+  pyproject.toml $(2) --output-file $(1)
+sed -i -E "/^(cuda|nvidia|triton)/d; \
+  s/(python_full_version < '3\.15'|sys_platform == 'linux'|(platform_python_implementation|implementation_name) != 'PyPy')( and )?//g; \
+  s/ (and|;) *$$//" $(1)
+endef
+
+# PYTHON if given, else the first of these that is 3.10 to 3.14 and can make an environment. A name on PATH may still not run (pyenv), so each is tried.
 define find_python
 found=""; without_venv=""; seen=""; \
-for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.10); do \
+for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11 python3.10); do \
   version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
-  case "$$version" in 3.10|3.11|3.12) ;; *) seen="$$seen $$candidate is $$version,"; continue ;; esac; \
+  case "$$version" in 3.10|3.11|3.12|3.13|3.14) ;; *) seen="$$seen $$candidate is $$version,"; continue ;; esac; \
   if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then found="$$candidate"; break; fi; \
   without_venv="$$version"; \
 done; \
 if [ -z "$$found" ] && [ -n "$$without_venv" ]; then \
   echo "make: Python $$without_venv is here but cannot make environments. Install its venv: sudo apt-get install python$$without_venv-venv" >&2; exit 1; fi; \
 if [ -z "$$found" ]; then \
-  echo "make: Python 3.10, 3.11 or 3.12 is needed;$${seen:- none was found,} so say where one is: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+  echo "make: Python 3.10 to 3.14 is needed;$${seen:- none was found,} so say where one is: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
 endef
 
 $(VENV)/bin/python:
 	@$(find_python); echo "Making $(VENV) with $$found"; "$$found" -m venv $(VENV)
 
-# torch and setuptools come first, and the rest is built against them: the build of one dependency (sam2) would otherwise fetch a second torch.
-$(STAMP): requirements.txt pyproject.toml | $(VENV)/bin/python
-	@echo "Installing requirements.txt into $(VENV); the first time takes some minutes"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -c requirements.txt torch numpy setuptools wheel
-	@SAM2_BUILD_CUDA=0 $(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation -r requirements.txt
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+# The locks are whole, so nothing is resolved. Only torch is: it brings its GPU libraries, if its build has any.
+$(VENV)/.installed-%: %.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing $< into $(VENV); the first time takes a few minutes"
+	@$(RUN) -m pip install $(QUIETLY) -c $< torch numpy setuptools
+	@$(RUN) -m pip install $(QUIETLY) --no-build-isolation --no-deps -r $<
+	@$(RUN) -m pip install $(QUIETLY) --no-build-isolation --no-deps -e .
 	@touch $@
+
+QUIETLY := --quiet --disable-pip-version-check
 
 # Slicer's core has its own dependencies, so it lives apart from ours.
 $(SLICER)/bin/python:

@@ -36,8 +36,7 @@ from slem_app.labels import decide_coding
 from slem_app.studies import open_source
 from slem_app.types import Grid
 from slem_app.volumes.read import read_labels
-from slem_app.weights import load_card
-from slem_app.weights.store import find
+from slem_app.weights import find, load_card
 
 RESULTS = Path(__file__).parent / "results"
 CLIENT = Path(sys.prefix) / "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"

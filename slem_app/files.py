@@ -20,15 +20,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import slem_app
 from slem_app.errors import StorageFailed
 
-__all__ = ["atomic_file", "is_leftover", "is_locked", "runs", "sweep", "take_lock", "writer"]
+__all__ = ["atomic_file", "import_path", "is_leftover", "is_locked", "runs", "sweep", "take_lock", "writer"]
 
 STALE = 24 * 3600  # seconds after which what a process of another machine has begun counts as left behind
 WRITER = re.compile(r"[.-]([0-9a-f]{8})-([0-9]+)-[0-9a-f]+(\.part)?$")
 
 FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, process
 WHOLE = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # for writing, the whole file
+
+
+def import_path() -> str:
+    """PYTHONPATH for a process of ours, with which it imports this same package, installed or not."""
+    here = str(Path(slem_app.__file__).parent.parent)
+    return os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
 
 
 @contextmanager

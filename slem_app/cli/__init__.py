@@ -14,8 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
-
+from slem_app import __version__
 from slem_app.errors import SlemError
 
 __all__ = ["commands", "main"]
@@ -42,7 +41,8 @@ def usage(found: dict[str, str]) -> str:
     width = max(len(name) for name in found) + 2
     rows = "\n".join(f"  {name:<{width}}{line}" for name, line in found.items())
     return (
-        f"usage: slem COMMAND [options]\n\n{rows}\n\nslem COMMAND --help explains the options of a command."
+        f"usage: slem COMMAND [options]\n       slem --version\n\n{rows}\n\n"
+        "slem COMMAND --help explains the options of a command."
     )
 
 
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(usage(found))
         return 0 if given else 2
+    if given[0] == "--version":
+        print(__version__)
+        return 0
     name, *rest = given
     if name not in found:
         print(f"slem: unknown command {name!r}; there are: {', '.join(found)}", file=sys.stderr)
@@ -64,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stem = name.replace("-", "_")
     try:
         command = getattr(importlib.import_module(f"slem_app.cli.{stem}"), class_name(stem))
+        import tyro  # half a second
+
         return tyro.cli(command, args=rest, prog=f"slem {name}").run() or 0
     except SlemError as error:
         print(f"slem {name}: {error}", file=sys.stderr)

@@ -11,7 +11,6 @@ from typing import Annotated
 import tyro
 
 from slem_app.errors import StorageFailed
-from slem_app.studies.places import default_store
 
 __all__ = ["Cache"]
 
@@ -43,6 +42,8 @@ class Cache:
 
     def run(self) -> int:
         """Print each cache with its size; the exit code."""
+        from slem_app.studies.places import default_store
+
         root = (self.store or default_store(self.studies)).expanduser()
         for place, what in {
             **{root / name: what for name, what in OF_STORE.items()},

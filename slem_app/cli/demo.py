@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from tqdm import tqdm
 
-from slem_app import phantom
 from slem_app.errors import BadSetting
 
 __all__ = ["Demo"]
@@ -41,6 +39,8 @@ class Demo:
 
     def run(self) -> None:
         """Write what is missing."""
+        from tqdm import tqdm
+
         if self.cases < 1 or min(self.shape) < 24 or not 1 <= self.coarse <= 8:
             given = f"{self.cases}, {self.shape} and {self.coarse:g}"
             raise BadSetting(
@@ -62,6 +62,8 @@ class Demo:
 
     def write(self, seed: int, folder: Path, name: str) -> Path:
         """One study; returns the case's folder."""
+        from slem_app import phantom
+
         if self.body == "head":
             return phantom.write_nifti(phantom.make(seed=seed, shape=self.shape), folder, name)
         if self.body == "abdomen":

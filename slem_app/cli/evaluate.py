@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from tqdm import tqdm
 
 from slem_app.errors import BadStudy
-from slem_app.evaluate.evaluate import Evaluation, evaluate
-from slem_app.files import atomic_file
-from slem_app.predict import Predictor
-from slem_app.studies import open_source
-from slem_app.weights import load_model
+
+if TYPE_CHECKING:
+    from slem_app.evaluate.evaluate import Evaluation
 
 __all__ = ["Evaluate"]
 
@@ -41,6 +38,13 @@ class Evaluate:
 
     def run(self) -> None:
         """Predict, compare, report."""
+        from tqdm import tqdm
+
+        from slem_app.evaluate.evaluate import evaluate
+        from slem_app.predict import Predictor
+        from slem_app.studies import open_source
+        from slem_app.weights import load_model
+
         source = open_source(self.data, self.coding or None)
         cases = self.cases or source.ids()
         with tqdm(total=len(cases), desc="evaluating", unit="case") as bar:
@@ -57,6 +61,8 @@ def report(found: Evaluation, out: Path | None) -> None:
         BadStudy: nothing could be compared.
         StorageFailed: the disk refused.
     """
+    from slem_app.files import atomic_file
+
     for case, reason in found.skipped.items():
         print(f"left out {case}: {reason}")
     if not found.rows:

@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from tqdm import tqdm
 
 from slem_app.cli.evaluate import report
 from slem_app.errors import BadSetting, BadStudy
-from slem_app.evaluate.evaluate import Evaluation, evaluate
-from slem_app.finetune.cases import cache_cases
-from slem_app.finetune.recipe import load_recipe
-from slem_app.finetune.run import (
-    device_of_this_process,
-    finetune,
-    first_process,
-    first_process_first,
-    join_processes,
-    leave_processes,
-)
-from slem_app.predict import Predictor
-from slem_app.studies import StudySource, open_source
-from slem_app.volumes.cache import CaseCache
-from slem_app.weights import Card, load_model, load_parent
+
+if TYPE_CHECKING:
+    from slem_app.studies import StudySource
+    from slem_app.volumes.cache import CaseCache
+    from slem_app.weights import Card
 
 __all__ = ["Finetune"]
 
@@ -67,6 +56,18 @@ class Finetune:
 
     def run(self) -> None:
         """Prepare the cases, train, save."""
+        from slem_app.finetune.recipe import load_recipe
+        from slem_app.finetune.run import (
+            device_of_this_process,
+            finetune,
+            first_process,
+            first_process_first,
+            join_processes,
+            leave_processes,
+        )
+        from slem_app.volumes.cache import CaseCache
+        from slem_app.weights import load_parent
+
         device = device_of_this_process(self.device)
         if not self.data:
             raise BadSetting("--data names no folder of studies")
@@ -103,6 +104,10 @@ class Finetune:
 
     def evaluate(self, held: Collection[str], device: str) -> None:
         """Compare the trained model with the truth of the patients that it has not seen."""
+        from slem_app.evaluate.evaluate import Evaluation, evaluate
+        from slem_app.predict import Predictor
+        from slem_app.weights import load_model
+
         if not held:
             return
         predictor = Predictor(load_model(self.out / "model"), device)
@@ -121,10 +126,17 @@ class Finetune:
 
     def sources(self) -> list[StudySource]:
         """The folders, opened."""
+        from slem_app.studies import open_source
+
         return [open_source(folder, self.coding or None) for folder in self.data]
 
     def prepare(self, cache: CaseCache, card: Card) -> dict[str, str]:
         """Bring the studies into the cache; says which were left out and why. Returns case -> patient."""
+        from tqdm import tqdm
+
+        from slem_app.finetune.cases import cache_cases
+        from slem_app.finetune.run import first_process
+
         sources = self.sources()
         _check_names(sources)
         ready: dict[str, str] = {}

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from slem_app.errors import SlemError
-from slem_app.grouping import Grouping, Rules, group, load_rules
-from slem_app.studies import Series, Study, StudySource, open_source
-from slem_app.volumes.geometry import check_grid
+
+if TYPE_CHECKING:
+    from slem_app.grouping import Grouping, Rules
+    from slem_app.studies import Series, Study, StudySource
 
 __all__ = ["Inspect"]
 
@@ -42,6 +43,9 @@ class Inspect:
 
     def run(self) -> int:
         """Print the table; 0 if at least one case can be used."""
+        from slem_app.grouping import load_rules
+        from slem_app.studies import open_source
+
         rules = load_rules(self.rules) if self.rules else None
         source = open_source(self.path, self.coding)
         ids = source.ids()
@@ -61,6 +65,8 @@ class Inspect:
 
 def case_rows(id: str, source: StudySource, rules: Rules | None, tally: Counter[str]) -> Iterator[str]:
     """The lines of one case; what was found is counted in `tally`."""
+    from slem_app.grouping import group
+
     tally["cases"] += 1
     try:
         grouping = group(source.study(id), rules)
@@ -100,6 +106,8 @@ def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
 
 def grid_of(series: Series) -> str:
     """The grid as text, or what is wrong with the file."""
+    from slem_app.volumes.geometry import check_grid
+
     try:
         check_grid(series.grid, f"series {series.id}")
         return str(series.grid)

@@ -13,26 +13,21 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from time import localtime, strftime, time
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-import numpy as np
 import tyro
-from tqdm import tqdm
 
 from slem_app.errors import BadGrid, SlemError, StorageFailed
-from slem_app.evaluate.interrater import Agreement, agreements
-from slem_app.files import atomic_file
-from slem_app.finetune.cases import truth
-from slem_app.formats import read_label_file, write_nifti
-from slem_app.labels import LabelSet
-from slem_app.store.case_labels import CaseLabels
-from slem_app.store.export.training_set import export
-from slem_app.store.labels import Version
 from slem_app.store.record import FINAL, Record
-from slem_app.studies import open_source
-from slem_app.studies.places import default_store
-from slem_app.types import Grid
-from slem_app.weights import find, load_card
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from slem_app.evaluate.interrater import Agreement
+    from slem_app.labels import LabelSet
+    from slem_app.store.case_labels import CaseLabels
+    from slem_app.store.labels import Version
+    from slem_app.types import Grid
 
 __all__ = ["Labels"]
 
@@ -55,6 +50,9 @@ class _Store:
     @property
     def labels(self) -> CaseLabels:
         """The labels with their cases."""
+        from slem_app.store.case_labels import CaseLabels
+        from slem_app.studies.places import default_store
+
         return CaseLabels(self.studies, self.store or default_store(self.studies), self.coding, self.experts)
 
 
@@ -110,6 +108,10 @@ class Export(_Store):
 
     def run(self) -> int:
         """Write; 0 if every case with a final label is in it."""
+        from tqdm import tqdm
+
+        from slem_app.store.export.training_set import export
+
         labels = self.labels
         cases, lost = [], {}
         for case in labels.store.cases():
@@ -146,6 +148,8 @@ class AgreementOf(_Store):
 
     def run(self) -> int:
         """Print the means; 0 if there is a case with several readers."""
+        from slem_app.weights import find, load_card
+
         labels = self.labels
         found: list[Agreement] = []
         regions = load_card(find(self.model)).labels
@@ -185,6 +189,12 @@ class Import(_Store):
 
     def run(self) -> int:
         """Import; 0 if nothing that has a segmentation was left out."""
+        from tqdm import tqdm
+
+        from slem_app.finetune.cases import truth
+        from slem_app.studies import open_source
+        from slem_app.weights import find, load_card
+
         labels, wanted = self.labels, load_card(find(self.model)).labels
         source = open_source(self.source or self.studies, self.coding)
         tally: Counter[str] = Counter()
@@ -216,6 +226,10 @@ class Import(_Store):
             NotFound: no such case among the studies.
             BadGrid: it lies on none of the case's images.
         """
+        import numpy as np
+
+        from slem_app.formats import read_label_file, write_nifti
+
         grouping = labels.images(case)
         fits = [
             name
@@ -310,6 +324,9 @@ def _rows(labels: CaseLabels, case: str) -> Iterator[tuple[str, ...]]:
 
 def _compared(labels: CaseLabels, case: str, regions: LabelSet, drafts: bool) -> tuple[Agreement, ...]:
     """All pairs of readers of a case; a label that cannot be read is told and left out."""
+    from slem_app.evaluate.interrater import agreements
+    from slem_app.formats import read_label_file
+
     newest: dict[str, Version] = {}
     for version in labels.store.history(case):
         if version.tag == FINAL or (drafts and version.record.automatic):
@@ -351,6 +368,9 @@ def _means(found: Sequence[Agreement]) -> Iterator[tuple[str, ...]]:
 
 
 def _write_csv(found: Sequence[Agreement], path: Path) -> None:
+    from slem_app.evaluate.interrater import Agreement
+    from slem_app.files import atomic_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from slem_app.errors import BadSetting, NotFound
-from slem_app.weights import find
-from slem_app.weights.card import CARD_FILE
-from slem_app.weights.published import Published
-from slem_app.weights.version import Version
+
+if TYPE_CHECKING:
+    from slem_app.weights.published import Published
+    from slem_app.weights.version import Version
 
 __all__ = ["Models", "published_in"]
 
@@ -79,6 +79,10 @@ def published_in(folder: Path, model: str = "", models_dir: Path | None = None) 
     Raises:
         NotFound: no such folder, no versions, or no version 0.
     """
+    from slem_app.weights import find
+    from slem_app.weights.card import CARD_FILE
+    from slem_app.weights.published import Published
+
     root = _store(folder)
     names = [model] if model else sorted(path.name for path in (root / "models").glob("*") if path.is_dir())
     if not names:

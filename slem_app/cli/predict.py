@@ -6,23 +6,18 @@ import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from slem_app.errors import BadSetting, BadStudy, StorageFailed
-from slem_app.formats import write_nifti
-from slem_app.formats.provenance import Provenance
-from slem_app.grouping import group
-from slem_app.predict import Prediction, Predictor, assessed
-from slem_app.store.case_labels import CaseLabels
-from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
-from slem_app.studies import Series, Study, open_source
-from slem_app.studies.places import default_store
-from slem_app.weights import Card, Model, find, load_model
-from slem_app.weights.card import CARD_FILE
-from slem_app.weights.published import Published
+from slem_app.weights.folders import model_folder
+
+if TYPE_CHECKING:
+    from slem_app.predict import Prediction
+    from slem_app.studies import Series, Study
+    from slem_app.weights import Card, Model
 
 __all__ = ["Predict"]
 
@@ -103,8 +98,13 @@ class Predict:
 
     def segment(self) -> None:
         """Segment one case, write and report."""
+        folder = model_folder(self.model)  # before anything that takes long to load
+        from slem_app.grouping import group
+        from slem_app.predict import Predictor, assessed
+        from slem_app.weights import load_model
+
         studies = self.studies()
-        model = load_model(self.model)
+        model = load_model(folder)
         inference = (
             replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
         )
@@ -137,6 +137,9 @@ class Predict:
         """
         # what trains and what labels, which one case does not need
         from slem_app.cli.predict_all import make_drafts, processes_for, under_torchrun
+        from slem_app.store.case_labels import CaseLabels
+        from slem_app.store.drafts import Drafts
+        from slem_app.studies.places import default_store
 
         if self.format or self.reference or self.series or self.mirror or self.out != Path():
             raise BadSetting(
@@ -208,6 +211,9 @@ class Predict:
         Raises:
             BadSetting: what writes DICOM results is not installed.
         """
+        from slem_app.formats import write_nifti
+        from slem_app.formats.provenance import Provenance
+
         if self.kind == "nifti":
             write_nifti(result.array, result.grid, result.labels, path)
             return
@@ -229,6 +235,8 @@ class Predict:
         Raises:
             BadStudy: several cases and none named.
         """
+        from slem_app.studies import open_source
+
         if not self.case.exists() and self.case.parent.is_dir() and not self.ids:
             return [open_source(self.case.parent).study(self.case.name)]
         source = open_source(self.case)
@@ -300,6 +308,10 @@ def served_model(name: str, store: Path) -> Model:
     Raises:
         NotFound, BadCard, BadWeights: no such model, or one that cannot be used.
     """
+    from slem_app.weights import find, load_model
+    from slem_app.weights.card import CARD_FILE
+    from slem_app.weights.published import Published
+
     if (Path(name) / CARD_FILE).is_file():
         return load_model(name)
     loaded = Published(store / "models", name, find(name)).load()

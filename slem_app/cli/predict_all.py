@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from slem_app.devices import gpu_count
 from slem_app.errors import SlemError
-from slem_app.files import atomic_file
+from slem_app.files import atomic_file, import_path
 from slem_app.predict import Predictor, assessed
 from slem_app.store.drafts import Drafts
 from slem_app.training import (
@@ -74,13 +74,10 @@ def processes_for(wanted: int, device: str) -> int:
 def under_torchrun(arguments: list[str], processes: int) -> int:
     """The same command in several processes; returns the exit code."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    path = os.pathsep.join(
-        part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")) if part
-    )
     env = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         **os.environ,
-        "PYTHONPATH": path,
+        "PYTHONPATH": import_path(),
     }
     return subprocess.run(
         [sys.executable, *launcher, "-m", "slem_app.cli", *arguments], env=env, check=False

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from slem_app.errors import BadSetting, BadStudy
-from slem_app.pretext.cases import gather
-from slem_app.pretext.preview import preview
-from slem_app.pretext.recipe import Recipe, load_recipe
-from slem_app.pretext.run import PretrainReport, pretrain
-from slem_app.studies import open_source
-from slem_app.training import (
-    device_of_this_process,
-    first_process,
-    first_process_first,
-    join_processes,
-    leave_processes,
-)
-from slem_app.volumes.cache import CaseCache
-from slem_app.weights import EncoderCard
+
+if TYPE_CHECKING:
+    from slem_app.pretext.recipe import Recipe
+    from slem_app.pretext.run import PretrainReport
+    from slem_app.volumes.cache import CaseCache
+    from slem_app.weights import EncoderCard
 
 __all__ = ["Pretrain"]
 
@@ -64,6 +55,17 @@ class Pretrain:
 
     def run(self) -> None:
         """Prepare the cases, train, save."""
+        from slem_app.pretext.recipe import load_recipe
+        from slem_app.pretext.run import pretrain
+        from slem_app.training import (
+            device_of_this_process,
+            first_process,
+            first_process_first,
+            join_processes,
+            leave_processes,
+        )
+        from slem_app.volumes.cache import CaseCache
+
         device = device_of_this_process(self.device)
         join_processes(device)
         if not self.data:
@@ -83,6 +85,8 @@ class Pretrain:
         with first_process_first():
             ready = self.prepare(cache, recipe)
         if self.preview:
+            from slem_app.pretext.preview import preview
+
             if first_process():
                 print(
                     f"samples of {recipe.task.name}: "
@@ -98,6 +102,12 @@ class Pretrain:
 
     def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:
         """Bring the studies into the cache; says how many were left out and why."""
+        from tqdm import tqdm
+
+        from slem_app.pretext.cases import gather
+        from slem_app.studies import open_source
+        from slem_app.training import first_process
+
         ready: list[str] = []
         skipped: dict[str, str] = {}
         for folder in self.data:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from slem_app.cli.models import published_in
 from slem_app.errors import SlemError
-from slem_app.weights import load_model
-from slem_app.weights.version import Record, read_record
+
+if TYPE_CHECKING:
+    from slem_app.weights.version import Record
 
 __all__ = ["Publish"]
 
@@ -32,6 +33,8 @@ class Publish:
 
     def run(self) -> int:
         """Publish it and say so."""
+        from slem_app.weights import load_model
+
         model = load_model(self.candidate)
         [published] = published_in(self.store, model.card.name, self.models_dir)
         record = _record(self.candidate)
@@ -54,6 +57,8 @@ class Publish:
 
 def _record(folder: Path) -> Record:
     """How a candidate came to be, where that is known."""
+    from slem_app.weights.version import Record, read_record
+
     try:
         return read_record(folder)
     except SlemError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -15,15 +16,13 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slem_app import phantom
+import slem_app
 from slem_app.errors import BadSetting, NotFound, SlemError
-from slem_app.studies.places import default_store, is_address
+from slem_app.files import import_path
 
 __all__ = ["Serve"]
 
-PROJECT = Path(__file__).parents[2]
-APP = PROJECT / "apps" / "slem"
-LOG = APP / "logs" / "serve.log"
+APP = Path(slem_app.__file__).parent / "monailabel_app"  # in the repository, a link to apps/slem
 PATIENCE = 180.0  # seconds until the server must answer
 NEXT = """
 SLeM Label is ready at {url}{what}.
@@ -75,10 +74,12 @@ class Serve:
     conf: dict[str, str] = field(default_factory=dict)
     """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
     verbose: bool = False
-    """Show the server's whole log here instead of writing it to apps/slem/logs/serve.log."""
+    """Show the server's whole log here instead of writing it to a file of the cache folder."""
 
     def run(self) -> int:
         """Start the server, say when it answers, and wait for its end."""
+        from slem_app.studies.places import is_address
+
         _check_free(self.host, self.port)
         os.umask(0o077)  # logs, labels and copies of images are this user's alone
         studies = str(demo_studies() if self.studies is None else self.studies)
@@ -87,14 +88,14 @@ class Serve:
                 f"no folder {studies}: give the folder that holds the studies, or the address of a PACS"
             )
         print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
-        LOG.parent.mkdir(parents=True, exist_ok=True)
-        with LOG.open("w", encoding="utf-8") as log:
+        log_file().parent.mkdir(parents=True, exist_ok=True)
+        with log_file().open("w", encoding="utf-8") as log:
             output = None if self.verbose else log
             with subprocess.Popen(
-                self.command(studies), env=environment(), cwd=PROJECT, stdout=output, stderr=output
+                self.command(studies), env=environment(), cwd=app_folder(), stdout=output, stderr=output
             ) as server:
                 try:
-                    info = wait_until_ready(server, self.url, log=LOG)
+                    info = wait_until_ready(server, self.url, log=log_file())
                     print(self.advice(studies, info), flush=True)
                     return server.wait()
                 finally:
@@ -102,6 +103,8 @@ class Serve:
 
     def command(self, studies: str) -> list[str]:
         """The command line of the server."""
+        from slem_app.studies.places import is_address
+
         conf = dict(self.conf) | ({"store": str(self.store.expanduser().resolve())} if self.store else {})
         pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
         level = "info" if self.verbose else "warning"
@@ -112,7 +115,7 @@ class Serve:
             "slem_app.serving.monai",
             "start_server",
             "--app",
-            str(APP),
+            str(app_folder()),
             "--studies",
             place,
         ]
@@ -139,6 +142,8 @@ class Serve:
 
     def advice(self, studies: str, info: dict | None) -> str:
         """What the user can do now; `info`: the server's, None where it tells it only to those who log in."""
+        from slem_app.studies.places import default_store
+
         count = info["datastore"]["total"] if info else 0
         what = (
             f" with {count} case{'' if count == 1 else 's'}, models: {', '.join(info['models'])}"
@@ -152,8 +157,27 @@ class Serve:
             what=what,
             host_note=note,
             store=self.store or self.conf.get("store") or default_store(studies),
-            log="above" if self.verbose else LOG,
+            log="above" if self.verbose else log_file(),
         )
+
+
+def cache_folder() -> Path:
+    """Where the demo, the app as it runs and its log are kept, for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label"
+
+
+def app_folder() -> Path:
+    """A copy of the app's few files, in which MONAI Label may make its folders `model` and `logs`."""
+    folder = cache_folder() / "app"
+    shutil.copytree(
+        APP, folder, ignore=shutil.ignore_patterns("__pycache__", "bin", "logs", "model"), dirs_exist_ok=True
+    )
+    return folder
+
+
+def log_file() -> Path:
+    """The server's log."""
+    return cache_folder() / "app" / "logs" / "serve.log"
 
 
 def demo_studies() -> Path:
@@ -163,7 +187,9 @@ def demo_studies() -> Path:
     Returns:
         Their folder, in the user's cache.
     """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label" / "demo"
+    from slem_app import phantom
+
+    folder = cache_folder() / "demo"
     studies = {
         "demo-1": lambda new: phantom.write_nifti(phantom.make(seed=1), new, "demo-1"),
         "demo-2": lambda new: phantom.write_nifti(
@@ -185,9 +211,8 @@ def demo_studies() -> Path:
 
 def environment() -> dict[str, str]:
     """This process's environment with what MONAI Label needs, and without its habits that do not fit."""
-    path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
     fixed = {
-        "PYTHONPATH": path,
+        "PYTHONPATH": import_path(),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
     }

@@ -22,9 +22,9 @@ from slem_app.training import (
     leave_processes,
 )
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import Card, Model, Pretrained, save_model, transfer
+from slem_app.weights import Card, Model, Pretrained, save_model
 from slem_app.weights.store import LARGEST
-from slem_app.weights.transfer import PARTS
+from slem_app.weights.transfer import PARTS, transfer
 
 __all__ = [
     "cost",

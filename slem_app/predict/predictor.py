@@ -65,7 +65,7 @@ class Prediction:
         """Millilitres of each label, then of each region that is more than one label."""
         found = self.array[bounding_box(self.array)]
         each = {
-            label.name: np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000
+            label.name: float(np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000)
             for label in self.labels.labels
         }
         unions = {

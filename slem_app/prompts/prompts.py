@@ -154,7 +154,7 @@ class Scribble:
                 np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high)), indexing="ij"), axis=-1
             ).reshape(-1, 3)
             own = np.floor(self.grid.to_index(grid.to_world(near)) + 0.5).astype(int)
-            held = ((own >= 0) & (own < self.painted.shape)).all(axis=1)
+            held = np.asarray(((own >= 0) & (own < self.painted.shape)).all(axis=1))
             held[held] = self.painted[tuple(own[held].T)]
             coarse = np.concatenate([coarse, near[held]])
         coarse = coarse[((coarse >= 0) & (coarse < grid.shape)).all(axis=1)]
@@ -217,7 +217,8 @@ class Box:
     def holds(self, world: np.ndarray) -> np.ndarray:
         """(...) bool for positions (..., 3) in RAS mm."""
         index = self.grid.to_index(world)
-        return ((index >= -0.5 - 1e-6) & (index <= np.array(self.grid.shape) - 0.5 + 1e-6)).all(axis=-1)
+        inside = (index >= -0.5 - 1e-6) & (index <= np.array(self.grid.shape) - 0.5 + 1e-6)
+        return np.asarray(inside.all(axis=-1))
 
     def inside(self, grid: Grid) -> np.ndarray:
         """(I, J, K) bool on `grid`: voxels whose centre lies in the box."""

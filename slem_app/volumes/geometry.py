@@ -93,9 +93,12 @@ def bounding_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
     """
     stored = np.argsort([-abs(stride) for stride in labels.strides], kind="stable")
     whole = labels.transpose(stored)  # slowest axis first
-    slabs = _ends(whole.any(axis=(1, 2)))
-    flat = whole[slabs].any(axis=0)
-    box = np.array([slabs, _ends(flat.any(axis=1)), _ends(flat.any(axis=0))], dtype=object)
+    slabs = _ends(np.asarray(np.any(whole, axis=(1, 2))))
+    flat: np.ndarray = np.asarray(np.any(whole[slabs], axis=0))
+    box = np.array(
+        [slabs, _ends(np.asarray(np.any(flat, axis=1))), _ends(np.asarray(np.any(flat, axis=0)))],
+        dtype=object,
+    )
     return tuple(box[np.argsort(stored)])
 
 

@@ -91,9 +91,9 @@ def _compact(mask: np.ndarray) -> bool:
         changes = np.count_nonzero(planes[:, 1:] != planes[:, :-1]) + np.count_nonzero(
             planes[:, :, 1:] != planes[:, :, :-1]
         )
-        ratios.append(changes / 2 / max(1, np.count_nonzero(planes)))
+        ratios.append(changes / 2 / max(1, int(np.count_nonzero(planes))))
     # a small head is nearly all surface
-    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, np.count_nonzero(mask)) ** (1 / 3))
+    return float(np.median(ratios)) < max(COMPACT, 10 / max(1, int(np.count_nonzero(mask))) ** (1 / 3))
 
 
 def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:

@@ -21,10 +21,10 @@ from slem_app.network import SegmenterConfig
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights.fields import from_table, to_table
+from slem_app.weights.folders import CARD_FILE
 
-__all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "CARD_FILE", "Card", "Inference", "card_text", "load_card"]
+__all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "card_text", "load_card"]
 
-CARD_FILE = "card.yaml"
 NOT_DIAGNOSTIC = "Research use only, not for diagnostic use."
 
 BRAIN_SEQUENCES = ("t1n", "t1c", "t2w", "t2f")

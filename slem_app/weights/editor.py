@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from slem_app.errors import BadCard, BadWeights, NotFound, StorageFailed
 from slem_app.network import Editor, EditorConfig, channels_last
 from slem_app.weights.fields import from_table, to_table
-from slem_app.weights.files import check_fits, half, read_weights, shelves, write_file
+from slem_app.weights.files import check_fits, half, read_weights, write_file
+from slem_app.weights.folders import shelves
 
 __all__ = ["EDITOR_FILE", "EditorCard", "EditorModel", "load_editor", "save_editor"]
 

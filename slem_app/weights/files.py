@@ -11,9 +11,7 @@ import torch
 
 from slem_app.errors import BadWeights
 
-__all__ = ["check_fits", "half", "read_weights", "shelves", "write_file"]
-
-PRETRAINED = Path(__file__).parents[2] / "pretrained"
+__all__ = ["check_fits", "half", "read_weights", "write_file"]
 
 
 class Named(Protocol):
@@ -24,13 +22,6 @@ class Named(Protocol):
 
     @property
     def sha256(self) -> str: ...
-
-
-def shelves() -> tuple[Path, ...]:
-    """Folders that hold models, in order of precedence: those of the environment variable SLEM_MODELS, then
-    the bundled ones.
-    """
-    return (*(Path(part) for part in os.environ.get("SLEM_MODELS", "").split(os.pathsep) if part), PRETRAINED)
 
 
 def read_weights(folder: Path, card: Named) -> bytes:

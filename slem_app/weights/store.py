@@ -17,13 +17,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from slem_app.errors import BadWeights, NotFound, StorageFailed
+from slem_app.errors import BadWeights, StorageFailed
 from slem_app.network import Segmenter, build, channels_last
-from slem_app.weights.card import CARD_FILE, Card, card_text, load_card
+from slem_app.weights.card import Card, card_text, load_card
 from slem_app.weights.editor import EditorModel, load_editor
-from slem_app.weights.files import check_fits, half, read_weights, shelves, write_file
+from slem_app.weights.files import check_fits, half, read_weights, write_file
+from slem_app.weights.folders import CARD_FILE, model_folder
 
-__all__ = ["Model", "find", "load_model", "model_names", "save_model"]
+__all__ = ["Model", "load_model", "save_model"]
 
 LARGEST = 16 * 2**20  # bytes of a weight file
 
@@ -42,27 +43,6 @@ class Model:
     """What answers prompts; None: the network itself does."""
 
 
-def model_names() -> tuple[str, ...]:
-    """Names of all models that `find` knows."""
-    return tuple(sorted({card.parent.name for shelf in shelves() for card in shelf.glob(f"*/{CARD_FILE}")}))
-
-
-def find(name: str) -> Path:
-    """The folder of the model called `name`.
-
-    Raises:
-        NotFound: there is none, or the name is a path.
-    """
-    if name and Path(name).name == name and name != "..":
-        for shelf in shelves():
-            if (shelf / name / CARD_FILE).is_file():
-                return shelf / name
-    raise NotFound(
-        f"no model {name!r}; known: {', '.join(model_names()) or 'none'} (looked in "
-        f"{', '.join(map(str, shelves()))}; more folders: SLEM_MODELS)"
-    )
-
-
 def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -> Model:
     """Read a model, weights checked against the card.
 
@@ -75,9 +55,7 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
         BadCard: the card cannot be used.
         BadWeights: the file is missing, damaged, not the card's, or does not fit the network.
     """
-    folder = Path(folder_or_name)
-    if not (folder / CARD_FILE).is_file():
-        folder = find(str(folder_or_name))
+    folder = model_folder(folder_or_name)
     card = load_card(folder)
     if not (folder / card.file).is_file() and load_card(folder) != card:
         card = load_card(folder)  # replaced by another process between the two readings

@@ -27,6 +27,7 @@ from slem_app.network import Segmenter, SegmenterConfig
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights.card import NOT_DIAGNOSTIC
 from slem_app.weights.fields import from_table, to_table
+from slem_app.weights.folders import shelves
 from slem_app.weights.store import (
     LARGEST,
     Model,
@@ -34,7 +35,6 @@ from slem_app.weights.store import (
     load_model,
     read_weights,
     renewed,
-    shelves,
     write_file,
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slem_app import cli
+from slem_app import __version__, cli
 from slem_app.cli import commands, main
 from slem_app.errors import BadStudy
 
@@ -82,3 +82,35 @@ def test_the_module_runs_as_a_program() -> None:
     )
     assert done.returncode == 2
     assert "unknown command 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_the_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    code = (
+        "import sys; from slem_app.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'nibabel', 'monai', 'scipy', 'pydicom', 'numpy', 'tqdm'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert "usage: slem" in ended.stdout
+    assert ended.stderr.strip() in ("", "0"), "loaded for a help text"
+
+
+def test_a_wrong_model_is_named_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from slem_app.cli import main\n"
+        f"code = main(['predict', {str(tmp_path)!r}, '--model', 'slem_brian'])\n"
+        "assert not {'torch', 'nibabel', 'monai', 'scipy', 'pydicom'} & set(sys.modules)\n"
+        "sys.exit(code)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    assert "no model 'slem_brian'; known: " in ended.stderr
+    assert "slem_brain" in ended.stderr
+
+
+def test_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"

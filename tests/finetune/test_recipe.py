@@ -9,8 +9,9 @@ from slem_app.errors import BadCard, BadSetting, NotFound
 from slem_app.finetune.recipe import load_recipe, recipe_names
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.network import build
-from slem_app.weights import load_pretrained, transfer
+from slem_app.weights import load_pretrained
 from slem_app.weights.fields import to_table
+from slem_app.weights.transfer import transfer
 
 
 @pytest.mark.parametrize("name", recipe_names())

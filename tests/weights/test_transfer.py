@@ -10,7 +10,8 @@ import torch
 from slem_app.errors import BadCard, BadWeights, NotFound
 from slem_app.network import Decoder, Encoder, Segmenter, SegmenterConfig, build
 from slem_app.volumes.prepare import Preparation
-from slem_app.weights import EncoderCard, Pretrained, load_parent, load_pretrained, save_pretrained, transfer
+from slem_app.weights import EncoderCard, Pretrained, load_parent, load_pretrained, save_pretrained
+from slem_app.weights.transfer import transfer
 
 MISSING = ("encoder.fusion.gain", "encoder.fusion.shift")
 BRAIN = ("t1n", "t1c", "t2w", "t2f")

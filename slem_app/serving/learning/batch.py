@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.files import atomic_file
+from slem_app.files import atomic_file, import_path
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.gpus import first_of, visible_gpus, whole_number
@@ -301,10 +301,7 @@ class Batches:
         return BatchRun(path)
 
     def _spawn(self, run: BatchRun, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
-        path = os.pathsep.join(
-            part for part in (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")) if part
-        )
-        env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
+        env = {**os.environ, "PYTHONPATH": import_path(), **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
         command = [*command, "--report", str(run.path / "progress.json")]
         with run.log.open("wb") as out:
             # a session of its own: it outlives the server's terminal, and can be ended as a whole

@@ -15,13 +15,13 @@ import threading
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
-from pathlib import Path
 from time import sleep, time
 from typing import Any
 
 import torch
 
 from slem_app.errors import BadSetting, SlemError
+from slem_app.files import import_path
 from slem_app.predict import Predictor
 from slem_app.rounds.job import (
     DONE,
@@ -307,9 +307,7 @@ class Trainings:
             else []
         )
         command = [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
-        package = str(Path(__file__).parents[3])
-        path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
-        env = {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
+        env = {**os.environ, "PYTHONPATH": import_path(), **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
         with folder.log.open("wb") as out:
             # a session of its own: it outlives the server's terminal, and can be ended as a whole
             return subprocess.Popen(

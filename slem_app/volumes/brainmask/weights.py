@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
+import slem_app
 from slem_app.errors import BadCard, BadWeights, NotFound
 from slem_app.files import atomic_file
 from slem_app.volumes.brainmask.deepbet import LinkNet
@@ -23,7 +24,7 @@ from slem_app.volumes.brainmask.network import MaskNetwork
 
 __all__ = ["BUNDLED", "CARD", "MaskCard", "load_mask_network", "save_mask_network"]
 
-BUNDLED = Path(__file__).parents[3] / "pretrained" / "slem_brainmask"
+BUNDLED = Path(slem_app.__file__).parent / "pretrained" / "slem_brainmask"
 CARD = "mask.yaml"
 KINDS = ("slem", "deepbet")
 
