@@ -50,7 +50,6 @@ class Server(Main):
             ws="none",
             log_level=args.log_level,
             log_config=log,
-            use_colors=settings.log == "text",
             access_log=args.access_log,
             server_header=False,
             ssl_keyfile=args.ssl_keyfile,

@@ -55,6 +55,15 @@ def test_our_application_is_served_with_limits_and_an_end(started: Any) -> None:
     assert 0 < told["timeout_graceful_shutdown"] < 10
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_uvicorn_takes_what_it_is_told(started: Any, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, configured = started("--conf", "log", form), []
+    monkeypatch.setattr("logging.config.dictConfig", configured.append)
+    uvicorn.Config(told.pop("app"), **told)
+    assert configured == [told["log_config"]]
+    assert ("pythonjsonlogger" in str(configured)) is (form == "json")
+
+
 @pytest.mark.parametrize("files", [64, 1024, 10**6])
 def test_connections_leave_files_for_the_work(files: int) -> None:
     limits = __main__.limits_of(__main__.Settings(), files)
