@@ -133,8 +133,9 @@ def read_frames(path: Path, numbers: Sequence[int]) -> tuple[list[bytes | memory
     if any(len(frame) < size for frame in frames):
         raise BadVolume(f"{path.name} is truncated: a frame of {size} bytes is not whole. Export it again")
     if not syntax.is_little_endian and dataset.BitsAllocated == 16:
-        frames = [np.frombuffer(frame, ">u2").astype("<u2").tobytes() for frame in frames]
-    return frames, str(ExplicitVRLittleEndian)
+        swapped = [np.frombuffer(frame, ">u2").astype("<u2").tobytes() for frame in frames]
+        return [*swapped], str(ExplicitVRLittleEndian)
+    return [*frames], str(ExplicitVRLittleEndian)
 
 
 def keyword(name: str) -> str:
