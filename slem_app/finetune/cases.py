@@ -40,7 +40,7 @@ def cache_cases(
     sequences: Sequence[str],
     preparation: Preparation,
     labels: LabelSet,
-    seen: Callable[[str], None] | None = None,
+    seen: Callable[[str], object] | None = None,
 ) -> CachingReport:
     """Prepare every study that has truth, and each of its parts, if it is not yet in the cache in this form.
 

@@ -131,7 +131,7 @@ def evidence(
         return None
     centre, spread = seen.mean(axis=1), np.atleast_2d(np.cov(rest))
     if own.shape[1] >= settings.least:
-        count = min(np.count_nonzero(mine), settings.most)
+        count = min(int(np.count_nonzero(mine)), settings.most)
         centre = (count * own.mean(axis=1) + settings.weight * centre) / (count + settings.weight)
         spread = (spread + np.cov(own)) / 2
     spread = spread + settings.shrink * np.trace(spread) / len(spread) * np.eye(len(spread))

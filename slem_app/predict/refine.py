@@ -562,7 +562,8 @@ def _check_inside(entry: Click | Scribble, reference: Grid) -> np.ndarray:
 
 
 def _inside(voxels: np.ndarray, box: Box3) -> np.ndarray:
-    return ((voxels >= [s.start for s in box]) & (voxels < [s.stop for s in box])).all(axis=1)
+    inside = (voxels >= [s.start for s in box]) & (voxels < [s.stop for s in box])
+    return np.asarray(inside.all(axis=1))
 
 
 def _grown(box: Box3 | None, voxels: np.ndarray, ball: float, grid: Grid) -> Box3:

@@ -35,7 +35,7 @@ def gather(
     preparation: Preparation,
     least: int,
     taken: Sequence[str] = (),
-    seen: Callable[[str], None] | None = None,
+    seen: Callable[[str], object] | None = None,
 ) -> Gathered:
     """Prepare every study that is not yet in the cache in this form. Segmentations are not looked at.
 

@@ -150,7 +150,7 @@ def usable(
 
 
 def annotate(
-    cache: CaseCache, ids: Sequence[str], task: Task, seen: Callable[[str], None] | None = None
+    cache: CaseCache, ids: Sequence[str], task: Task, seen: Callable[[str], object] | None = None
 ) -> None:
     """Make what the task keeps beside each case and lacks."""
     for case_id in ids if task.annotates else ():

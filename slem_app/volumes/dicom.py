@@ -34,7 +34,7 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
     grid = series.grid
     array = np.empty(grid.shape, dtype=np.float32)
     opened: Path | None = None
-    frames = np.empty(0)
+    frames: np.ndarray = np.empty((0, 0, 0))
     for k, (path, frame) in enumerate(series.frames):
         if opened != path:  # a multi-frame file is decoded once
             opened, frames = path, _frames(path, series.name)

@@ -68,7 +68,7 @@ def make_starts(
     spacing: tuple[float, float, float],
     settings: StartSettings,
     only: Sequence[str] = (),
-    seen: Callable[[str], None] | None = None,
+    seen: Callable[[str], object] | None = None,
 ) -> None:
     """Prepare every labelled study that is not there yet.
 

@@ -102,7 +102,7 @@ def make_head(
     codes, brain, grid = _posed(head, settings, rng)
     parts = np.zeros(codes.shape, np.uint8)
     if rng.random() < settings.tumour and brain.any():
-        shape = shapes[rng.integers(len(shapes))] if shapes else grown(rng)
+        shape = shapes[int(rng.integers(len(shapes)))] if shapes else grown(rng)
         found, box = place(shape, brain, grid.spacing, rng)
         parts[box] = found
     tissues = (*head.tissues, *PARTS)

@@ -243,7 +243,7 @@ def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
     is taken.
     """
     tissue, present = view.tissue, tuple(np.flatnonzero(view.present).tolist())
-    kind, box = task.kind_for(view.present), bounding_box(tissue.any(axis=0))
+    kind, box = task.kind_for(view.present), bounding_box(np.asarray(tissue.any(axis=0)))
     best: tuple[float, np.ndarray, tuple[np.ndarray, ...]] | None = None
     for _ in range(TRIES):
         edges = cuts(box, task.grid, task.jitter, rng)

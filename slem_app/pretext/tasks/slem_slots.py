@@ -143,7 +143,7 @@ def exchange(view: View, rng: np.random.Generator, task: SlemSlots) -> Exchange:
     tries the best draw is taken.
     """
     tissue, there = view.tissue, np.flatnonzero(view.present)
-    box = bounding_box(tissue.any(axis=0))
+    box = bounding_box(np.asarray(tissue.any(axis=0)))
     best: tuple[float, tuple[np.ndarray, ...]] | None = None
     for _ in range(TRIES):
         edges = cuts(box, task.slem.grid, task.slem.jitter, rng)

@@ -48,7 +48,7 @@ def export(
     layout: str,
     folder: Path,
     coding: str = "",
-    seen: Callable[[str], None] | None = None,
+    seen: Callable[[str], object] | None = None,
 ) -> ExportReport:
     """Write a training set.
 
