@@ -7,23 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from slem_app.errors import BadSetting
-from slem_app.finetune.editing.disturb import StartSettings, make_starts
-from slem_app.finetune.editing.run import train_editor
-from slem_app.finetune.editing.settings import load_editor_recipe
-from slem_app.finetune.editing.starts import Starts
-from slem_app.finetune.run import (
-    device_of_this_process,
-    first_process,
-    first_process_first,
-    join_processes,
-    leave_processes,
-)
-from slem_app.predict import Predictor
-from slem_app.studies import open_source
-from slem_app.weights import load_model
 
 __all__ = ["Editor"]
 
@@ -60,6 +45,23 @@ class Editor:
 
     def run(self) -> None:
         """Prepare the cases, train, save."""
+        from tqdm import tqdm
+
+        from slem_app.finetune.editing.disturb import StartSettings, make_starts
+        from slem_app.finetune.editing.run import train_editor
+        from slem_app.finetune.editing.settings import load_editor_recipe
+        from slem_app.finetune.editing.starts import Starts
+        from slem_app.finetune.run import (
+            device_of_this_process,
+            first_process,
+            first_process_first,
+            join_processes,
+            leave_processes,
+        )
+        from slem_app.predict import Predictor
+        from slem_app.studies import open_source
+        from slem_app.weights import load_model
+
         device = device_of_this_process(self.device)
         join_processes(device)
         names = ("steps", "batch", "seed")

@@ -268,9 +268,8 @@ def _check_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise BadSetting(
-            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another with --port"
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise BadSetting(f"cannot listen at {host}:{port}: {reason}; choose another with --port") from error
 
 
 def _stop(server: subprocess.Popen) -> None:

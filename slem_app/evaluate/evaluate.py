@@ -102,7 +102,10 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor, source: StudySource, cases: Sequence[str], seen: Callable[[str], object] | None = None
+    predictor: Predictor,
+    source: StudySource,
+    cases: Sequence[str],
+    seen: Callable[[str], object] | None = None,
 ) -> Evaluation:
     """Predict studies and compare with their truths, a study's parts each with their own.
 

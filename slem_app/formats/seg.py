@@ -43,6 +43,10 @@ from slem_app.labels import Code, Label, LabelSet
 from slem_app.studies.dicom_header import reason
 from slem_app.types import Grid
 
+# highdicom 0.22, the last one for pydicom 2, asks for two names that NumPy 2 has under others alone.
+vars(np).setdefault("float_", np.float64)
+vars(np).setdefault("row_stack", np.vstack)
+
 __all__ = ["make_seg", "read_seg", "referenced_series", "write_seg"]
 
 ARTIFICIAL_INTELLIGENCE = cast(Any, codes).cid7162.ArtificialIntelligence

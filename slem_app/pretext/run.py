@@ -18,7 +18,7 @@ from tqdm import tqdm
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.network import PretextLosses, PretextNetwork, autocast
 from slem_app.pretext.recipe import Recipe
-from slem_app.pretext.samples import Samples, annotate, usable
+from slem_app.pretext.samples import Samples, annotate, unfit, usable
 from slem_app.training import Outcome, State, first_process, first_process_first, fit
 from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
@@ -87,9 +87,7 @@ def pretrain(
     """
     folder, settings, task = Path(folder), recipe.settings, recipe.task
     used, skipped = usable(cache, sorted(ids), task, recipe.sequences)
-    held_out = [
-        i for i in sorted(held_out) if not task.refuse(cache.load(i).images.shape[1:], cache.load(i).present)
-    ]
+    held_out = [case for case in sorted(held_out) if not unfit(cache.load(case), task)]
     with first_process_first():
         _annotate(cache, [*used, *held_out], recipe, progress)
     torch.manual_seed(settings.seed)

@@ -20,9 +20,9 @@ from slem_app.errors import BadStudy
 from slem_app.files import atomic_file
 from slem_app.pretext.task import Sample, Task
 from slem_app.pretext.views import ViewSettings, make_view
-from slem_app.volumes.cache import CaseCache, fingerprint
+from slem_app.volumes.cache import CachedCase, CaseCache, fingerprint
 
-__all__ = ["Samples", "annotate", "usable"]
+__all__ = ["Samples", "annotate", "unfit", "usable"]
 
 HELD_OUT = 1_000_003  # keeps the random numbers of measurements apart from those of training
 POOL = 1_000_033  # and those of kept samples from both
@@ -123,13 +123,7 @@ def usable(
                 f"{case_id} was prepared for {len(case.present)} sequences, the recipe has "
                 f"{len(sequences)}: use another cache folder"
             )
-        reason = task.refuse(case.images.shape[1:], case.present)
-        if case.present.sum() < task.least:
-            reason = (
-                f"has {int(case.present.sum())} of the recipe's sequences, {task.name} needs at least "
-                f"{task.least}"
-            )
-        if reason:
+        if reason := unfit(case, task):
             skipped[case_id] = reason
             continue
         good.append(case_id)
@@ -147,6 +141,14 @@ def usable(
             f"recipe's sequences, or add such cases"
         )
     return tuple(good), skipped
+
+
+def unfit(case: CachedCase, task: Task) -> str:
+    """Why the task cannot use a case, or ''."""
+    there = int(case.present.sum())
+    if there < task.least:
+        return f"has {there} of the recipe's sequences, {task.name} needs at least {task.least}"
+    return task.refuse(case.images.shape[1:], case.present)
 
 
 def annotate(

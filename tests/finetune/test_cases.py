@@ -23,7 +23,7 @@ def relabel(case: Path, change) -> None:
     """Rewrite the case's segmentation."""
     path = next(case.glob("*seg.nii.gz"))
     image = nibabel.load(path)
-    nibabel.save(nibabel.Nifti1Image(change(np.array(image.dataobj)), image.affine), path)
+    nibabel.save(nibabel.Nifti1Image(change(np.asanyarray(image.dataobj).copy()), image.affine), path)
 
 
 @pytest.fixture

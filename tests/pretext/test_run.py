@@ -73,7 +73,7 @@ def test_every_task_trains_saves_and_is_measured(
     assert [row["step"] for row in Curve.read(tmp_path / "run" / "measured.csv")] == ["2"]
     assert "volumes/s" in report.outcome.throughput()
     again = measure(load_network(made, tmp_path / "run"), made, cache, ids[4:])
-    assert again.figures == pytest.approx(report.measured.figures)
+    assert again.figures == pytest.approx(report.measured.figures, rel=1e-5)  # float32 in another order
 
 
 def test_the_task_is_learned(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
