@@ -36,7 +36,7 @@ def upload_router(serving: Serving) -> APIRouter:
         try:
             name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
             own = next((name[: -len(end)] for end in IMAGES if name.lower().endswith(end)), name)
-            with serving.quota.room(user.username, image or own, path.stat().st_size):
+            with serving.quota.room(user, image or own, path.stat().st_size):
                 return {"image": serving.datastore.add_image(image or own, str(path), fields)}
         finally:
             path.unlink(missing_ok=True)
