@@ -278,7 +278,7 @@ def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp
     task.served.switch(Predictor(load_model(click_models / "slem_brain")))
     while app.serving.scores.step():
         pass
-    sample = app.next_sample({"client_id": "ben"})
+    sample = app.next_sample({"strategy": "balanced", "client_id": "ben"})
     assert "change" in sample["details"]
     assert not any("earlier model" in note for note in sample["strategy_notes"])
 
@@ -406,4 +406,4 @@ def test_the_choice_of_the_next_case_goes_by_the_new_version(app: MONAILabelApp)
     while app.serving.scores.step():
         pass
     assert {len(known) for known in app.serving.scores.entries.values()} == {2}
-    assert "change" in app.next_sample({})["details"]
+    assert "change" in app.next_sample({"strategy": "balanced"})["details"]
