@@ -338,7 +338,7 @@ def test_a_damaged_json_beside_an_image_is_reported(tmp_path: Path, image: Calla
 
 @pytest.mark.parametrize(
     ("folder", "layout", "count", "labelled"),
-    [("brats", "brats2018", 16, True), ("open_ms", "nifti", 2, True), ("raw_glioma", "nifti", 1, False)],
+    [("brats", "brats2018", 24, True), ("open_ms", "nifti", 2, True), ("raw_glioma", "nifti", 1, False)],
 )
 def test_real_cases_open_and_group(
     real_data: Path, folder: str, layout: str, count: int, labelled: bool
