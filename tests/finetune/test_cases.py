@@ -135,7 +135,7 @@ def test_a_segmentation_of_elsewhere_is_left_out(two, tmp_path):
     image = nibabel.load(path)
     affine = image.affine.copy()
     affine[:3, 3] += 500
-    moved = nibabel.Nifti1Image(np.array(image.dataobj), affine)
+    moved = nibabel.Nifti1Image(np.asanyarray(image.dataobj).copy(), affine)
     nibabel.save(moved, path)
     report = caching(two, CaseCache(tmp_path / "cache"))
     assert "other: its segmentation lies outside the images" in report.skipped["other"]
