@@ -148,7 +148,7 @@ def test_a_segmentation_on_its_own_finer_grid_is_brought_over(tmp_path):
     caching(tmp_path / "studies", cache)
     coarse = cache.load("a").regions[:].astype(float).sum()
     path = next(case.glob("*seg.nii.gz"))
-    fine = np.repeat(np.repeat(np.repeat(np.array(nibabel.load(path).dataobj), 2, 0), 2, 1), 2, 2)
+    fine = np.repeat(np.repeat(np.repeat(np.asanyarray(nibabel.load(path).dataobj), 2, 0), 2, 1), 2, 2)
     affine = phantom.grid.affine @ np.diag([0.5, 0.5, 0.5, 1])
     affine[:3, 3] = phantom.grid.to_world(np.full(3, -0.25))
     nibabel.save(nibabel.Nifti1Image(fine, affine), path)
