@@ -26,6 +26,7 @@ FOLDER = Path(monailabel.__file__).resolve().parent / "endpoints/static/ohif"
 ASSETS = Path(__file__).parent / "assets"
 SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
 FOREIGN = re.compile(r'<link [^>]*href="https?://[^>]*>')  # Google's fonts
+FOREIGN_STYLE = re.compile(r"@import url\(https?://[^)]*\);?")  # the same, out of a style sheet
 COOKIE = "MONAILABEL_SERVER_URL"
 
 router = APIRouter()
@@ -39,6 +40,12 @@ def start_page() -> tuple[str, str]:
     page = FOREIGN.sub("", (FOLDER / "index.html").read_text(encoding="utf-8"))
     page = page.replace("</head>", f"{SAVE_BAR}</head>", 1)
     return page, viewer_policy(page)
+
+
+@cache
+def style_sheet(file: Path) -> str:
+    """A style sheet of the viewer, without what it would fetch from elsewhere."""
+    return FOREIGN_STYLE.sub("", file.read_text(encoding="utf-8"))
 
 
 @router.get("/ohif-save.js", include_in_schema=False)
@@ -62,6 +69,8 @@ def ohif(request: Request, path: str = "") -> Response:
         there = file.is_relative_to(FOLDER) and file.is_file()
     except (OSError, ValueError):  # a name that no file system takes
         there = False
+    if there and file.suffix == ".css":
+        return Response(style_sheet(file), media_type="text/css")
     if there and file.name != "index.html":
         return FileResponse(file)
     if not there and mimetypes.guess_type(path)[0]:

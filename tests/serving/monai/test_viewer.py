@@ -23,9 +23,18 @@ def get(path: str, host: bytes = b"reader.example:8765"):
     return ohif(Request(scope), path)
 
 
-@pytest.mark.parametrize("path", ["app-config.js", "assets/favicon.ico", "app.bundle.css"])
+@pytest.mark.parametrize("path", ["app-config.js", "assets/favicon.ico"])
 def test_a_file_is_itself(path: str) -> None:
     assert str(get(path).path) == str(FOLDER / path)
+
+
+def test_a_style_sheet_asks_nothing_of_other_servers() -> None:
+    answer = get("app.bundle.css")
+    shipped = (FOLDER / "app.bundle.css").read_text(encoding="utf-8")
+    assert answer.media_type == "text/css"
+    assert re.sub(r"@import url\(https://fonts[^)]*\);", "", shipped) == answer.body.decode()
+    assert "https://fonts" in shipped
+    assert "@import url(http" not in answer.body.decode()
 
 
 @pytest.mark.parametrize("path", ["", "monai-label", "index.html", "viewer/dicomweb"])
