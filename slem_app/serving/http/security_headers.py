@@ -58,8 +58,7 @@ def viewer_policy(page: str) -> str:
     """The policy of OHIF's start page.
 
     OHIF decodes images with WebAssembly in workers, some of which it makes from blobs, draws into images from
-    blobs and writes styles into its elements. Reading a DICOM segmentation it compiles code (ndarray), so its
-    scripts may evaluate text.
+    blobs and writes styles into its elements.
 
     Args:
         page: its HTML; scripts that stand in it are allowed by their hash, and no others.
@@ -68,7 +67,7 @@ def viewer_policy(page: str) -> str:
     return _policy(
         {
             "default-src": "'self'",
-            "script-src": f"'self' 'unsafe-eval' 'wasm-unsafe-eval' blob: {scripts}".strip(),
+            "script-src": f"'self' 'wasm-unsafe-eval' blob: {scripts}".strip(),
             "worker-src": "'self' blob:",
             "style-src": "'self' 'unsafe-inline'",
             "img-src": "'self' data: blob:",
