@@ -351,6 +351,13 @@ def test_four_real_grids_come_onto_one(real_data):
     grouping = group(source.study(source.ids()[0]))
     volumes = {name: read(series) for name, series in grouping.sequences.items()}
     assert len({volume.grid.shape for volume in volumes.values()}) >= 3
+    settings = Preparation(spacing=(3.0, 3.0, 3.0))
+    prepared = prepare(volumes, SEQUENCES, settings, grouping.sequences["t1c"].grid)
+    assert prepared.present.all()
+    heads = [np.abs(image) > 0 for image in prepared.images]
+    for a in range(4):
+        for b in range(a):
+            assert 2 * (heads[a] & heads[b]).sum() / (heads[a].sum() + heads[b].sum()) > 0.75
     settings = Preparation(spacing=(3.0, 3.0, 3.0), stripped=True)
     pair = {name: volumes[name] for name in ("t1c", "t2f")}
     # T2 and FLAIR were taken with the head some 16 mm elsewhere
