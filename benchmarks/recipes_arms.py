@@ -130,6 +130,11 @@ ARMS = {
         {"pairs": PAIRS, "augment": {"keep_sequence": 1.0, **ACQUISITION}},
         ENHANCEMENT,
     ),
+    "continued": Arm(
+        "`paired` and `acquisition`, from a served model (--parent) at a third of the rate",
+        {"rate": 7e-4, "pairs": PAIRS, "augment": {"keep_sequence": 1.0, **ACQUISITION}},
+        {"prompts": 8},
+    ),
     "all": Arm(
         "`new`, `paste` and `soup` together",
         {"pairs": PAIRS, "augment": {"keep_sequence": 1.0, "paste": 0.25, **ACQUISITION}, "soup": 0.25},

@@ -17,7 +17,7 @@ import requests
 import SimpleITK as sitk
 
 from slem_app.grouping import group
-from slem_app.predict import Predictor
+from slem_app.predict import Predictor, assessed
 from slem_app.studies import open_source
 from slem_app.weights import load_model
 from tests.e2e.slicer_client import BUNDLED, NAMES, SEQUENCES, World, load_client
@@ -47,9 +47,9 @@ def voxels(image: sitk.Image) -> np.ndarray:
 
 
 def expected(world: World, case: str, sequence: str) -> np.ndarray:
-    """The same segmentation without any server."""
+    """The same segmentation without any server, without what the case's sequences cannot show."""
     grouping = group(open_source(world.studies).study(case))
-    return Predictor(load_model(world.model)).predict_case(grouping, sequence).array
+    return assessed(Predictor(load_model(world.model)).predict_case(grouping, sequence)).array
 
 
 def test_info_lists_models_labels_and_strategies(world: World) -> None:
@@ -160,7 +160,10 @@ def test_an_uploaded_volume_is_segmented_alone(world: World, tmp_path: Path) -> 
     assert world.client.get_session(session)["image"]
     file, params = world.client.infer("slem_brain", "MRHead", {"sequence": "t2f"}, session_id=session)
     assert_same_grid(sitk.ReadImage(file), sitk.ReadImage(str(path)))
-    assert (params["used"], params["notes"]) == (["t2f"], [])
+    assert params["used"] == ["t2f"]
+    assert params["not_assessable"] == ["enhancing tumor"]
+    [note] = params["notes"]
+    assert "enhancement cannot be assessed without a T1 after contrast (t1c)" in note
     _, params = world.client.infer(
         "slem_brain", "MRHead", {"sequence": ["auto", *SEQUENCES]}, session_id=session
     )
