@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from slem_app.errors import NotFound
-from slem_app.serving.http.security_headers import viewer_policy
+from slem_app.serving.http.security_headers import WORKER_POLICY, viewer_policy
 
 __all__ = ["router"]
 
@@ -71,6 +71,8 @@ def ohif(request: Request, path: str = "") -> Response:
         there = False
     if there and file.suffix == ".css":
         return Response(style_sheet(file), media_type="text/css")
+    if there and file.suffix == ".js":
+        return FileResponse(file, headers={"Content-Security-Policy": WORKER_POLICY})
     if there and file.name != "index.html":
         return FileResponse(file)
     if not there and mimetypes.guess_type(path)[0]:

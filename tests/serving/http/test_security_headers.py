@@ -63,7 +63,8 @@ def test_every_answer_keeps_other_sites_out(url: str, path: str) -> None:
     policy = answer.headers["content-security-policy"]
     assert "frame-ancestors 'none'" in policy
     assert "default-src 'none'" in policy or path == "/ohif/"
-    assert "unsafe-eval" not in policy.replace("wasm-unsafe-eval", "")
+    # the viewer alone compiles text, of its own scripts, to read a DICOM segmentation
+    assert ("'unsafe-eval'" in policy) == (path == "/ohif/")
     assert not re.search(r"script-src[^;]*'unsafe-inline'|https?:|\*", policy)
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"

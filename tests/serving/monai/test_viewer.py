@@ -37,6 +37,14 @@ def test_a_style_sheet_asks_nothing_of_other_servers() -> None:
     assert "@import url(http" not in answer.body.decode()
 
 
+def test_a_worker_of_the_viewer_may_load_its_decoders() -> None:
+    # a worker has the policy of its own script's answer, not that of its page
+    script = next(path.name for path in FOLDER.glob("*.bundle.*.js") if "importScripts" in path.read_text())
+    policy = get(script).headers["content-security-policy"]
+    assert re.search(r"script-src [^;]*'self'", policy)
+    assert "frame-ancestors 'none'" in policy
+
+
 @pytest.mark.parametrize("path", ["", "monai-label", "index.html", "viewer/dicomweb"])
 def test_the_start_page_tells_the_viewer_where_the_server_is(path: str) -> None:
     answer = get(path)
