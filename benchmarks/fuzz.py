@@ -1,41 +1,41 @@
 """Files and texts that nobody would send, for every parser of what clients send.
 
-Only the project's own errors may come of them, in bounded time and memory.
+Only the project's own errors may come of them, in bounded time and memory. Inputs are changed sound ones:
+drawn at random from a seed or, with `--atheris` (`pip install atheris`), also chosen by what they reach in
+the parsers' code. An input that brings another error, takes more than `SLOW` seconds of computing or raises
+the memory by more than `RISE` is written to the current folder and named, once for each place in the code.
 
-    python benchmarks/fuzz.py nifti --seconds 600
-
-Inputs are changed sound ones, drawn at random from a seed, or with `--atheris` (`pip install atheris`) by
-the coverage of the parsers. An input that brings another error, takes more than `SLOW`
-seconds of computing or raises the memory by more than `RISE` is written to the current folder and named.
+    python benchmarks/fuzz.py nifti --seconds 600 --atheris
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
+import importlib
+import logging
+import os
 import random
 import resource
+import struct
 import sys
 import tempfile
 import time
 import traceback
-import zipfile
-from collections import Counter
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import nibabel
 import numpy as np
-from isal import igzip
-
-from slem_app import phantom
-from slem_app.errors import SlemError
 
 SLOW = 20.0  # seconds
 RISE = 2**30  # bytes, from the first input on
-SMALL = {"shape": (10, 12, 8), "spacing": (18.0, 18.0, 18.0)}
+LONGEST = 2**16  # bytes of an input
+HEADER_SHARE = 0.8  # of the changes that meet the header
 NUMBERS = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
+REALS = (float("nan"), float("inf"), -1.0, 0.0, 1e30, 1e-30)
+INSTRUMENTED = ["slem_app", "nibabel", "pydicom", "nrrd", "zipfile", "json"]
 WORDS = (
     b"NaN",
     b"inf",
@@ -49,187 +49,63 @@ WORDS = (
 )
 
 
-class Parser:
-    """One parser, with sound inputs to begin from.
+class Watch:
+    """Tries inputs on one parser, and keeps what may not be.
 
     Args:
-        folder: for the file that it reads.
+        parser: one of `fuzz_parsers`.
+        tag: ends the names of the files that are written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, parser: Any, tag: str) -> None:
+        self.parser, self.tag = parser, tag
+        self.number, self.slowest, self.began = 0, 0.0, time.monotonic()
+        self.first = self.highest = peak()
+        self.found: dict[str, int] = {}
 
-    def file(self, name: str, content: bytes) -> Path:
-        path = self.folder / name
-        path.write_bytes(content)
-        return path
+    def check(self, content: bytes) -> bool:
+        """Try one input; True where nothing is wrong with what came of it."""
+        self.number += 1
+        start, place, why = time.process_time(), "", ""
+        try:
+            self.parser.parse(content)
+        except Exception as error:  # noqa: BLE001 whatever it is, it is what is looked for
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place, why = f"{type(error).__name__} {frame.filename}:{frame.lineno}", traceback.format_exc(-4)
+        took = time.process_time() - start
+        self.slowest, rise = max(self.slowest, took), peak() - self.highest
+        if not why and (took > SLOW or rise > RISE):
+            place = why = f"{took:.0f} s, memory up by {rise / 2**20:.0f} MiB"
+            self.highest += rise
+        if why:
+            self.found[place] = self.found.get(place, 0) + 1
+            if self.found[place] == 1:
+                path = Path(f"found-{type(self.parser).__name__.lower()}-{self.tag}-{self.number}")
+                path.write_bytes(content)
+                print(f"{path}: {why}", flush=True)
+        return not why
 
-    def seeds(self) -> list[bytes]:
-        raise NotImplementedError
-
-    def parse(self, content: bytes) -> None:
-        raise NotImplementedError
-
-
-class Nifti(Parser):
-    """Label maps and images; the last byte says whether the file is compressed."""
-
-    def seeds(self) -> list[bytes]:
-        found = []
-        for dtype in (np.uint8, np.int16, np.float64):
-            for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
-                image = kind(np.arange(960).reshape(10, 12, 8).astype(dtype), np.eye(4))
-                found += [image.to_bytes() + b"\0", image.to_bytes() + b"\1"]
-        return found
-
-    def parse(self, content: bytes) -> None:
-        from slem_app.formats import read_label_file
-        from slem_app.studies import Series
-        from slem_app.types import Grid
-        from slem_app.volumes.read import read
-        from slem_app.volumes.size import check_sizes
-
-        packed = bool(content[-1:] and content[-1] & 1)
-        body = igzip.compress(content[:-1], 1) if packed else content[:-1]
-        path = self.file("a.nii.gz" if packed else "a.nii", body)
-        for work in (
-            lambda: read_label_file(path, Grid((10, 12, 8), np.eye(4))),
-            lambda: (check_sizes([path], 2**26), read(Series("a", (path,), "nifti", "a"))),
-        ):
-            allowed(work)
-
-
-class Nrrd(Parser):
-    """Label maps of 3D Slicer."""
-
-    def seeds(self) -> list[bytes]:
-        head = (
-            b"NRRD0004\ntype: %s\ndimension: 3\nspace: left-posterior-superior\nsizes: 10 12 8\n"
-            b"space directions: (1,0,0) (0,1,0) (0,0,1)\nkinds: domain domain domain\n"
-            b"endian: little\nencoding: %s\n"
-            b"space origin: (0,0,0)\nSegment0_Name:=edema\nSegment0_LabelValue:=1\n\n"
+    def row(self, outcomes: dict[str, int]) -> str:
+        """What came of it, as a row of the table."""
+        seconds, rise = time.monotonic() - self.began, (peak() - self.first) / 2**20
+        refused = sum(count for name, count in outcomes.items() if name != "read")
+        return (
+            f"| {type(self.parser).__name__} | {self.number:,} | {seconds:.0f} | {refused:,} "
+            f"| {outcomes.get('read', 0):,} | {self.slowest:.2f} | {rise:.0f} | {len(self.found)} |"
         )
-        voxels = bytes(960)
-        return [
-            head % (b"uint8", b"raw") + voxels,
-            head % (b"uint8", b"gzip") + igzip.compress(voxels, 1),
-            head % (b"double", b"raw") + voxels * 8,
-            head % (b"short", b"gz") + igzip.compress(voxels * 2, 1),
-        ]
-
-    def parse(self, content: bytes) -> None:
-        from slem_app.formats import read_label_file
-        from slem_app.types import Grid
-
-        path = self.file("a.seg.nrrd", content)
-        allowed(lambda: read_label_file(path, Grid((10, 12, 8), np.eye(4))))
 
 
-class Dicom(Parser):
-    """Images and results."""
-
-    def seeds(self) -> list[bytes]:
-        head = phantom.make(seed=1, **SMALL)
-        phantom.write_dicom(head, self.folder / "studies", "ann")
-        images = sorted((self.folder / "studies").rglob("*.dcm"))
-        return [path.read_bytes() for path in images[:2]]
-
-    def parse(self, content: bytes) -> None:
-        from slem_app.formats.planes import frame_plane, open_dicom
-        from slem_app.store.dicom_results import parse_result
-        from slem_app.studies.dicom_header import probe, read_slices
-        from slem_app.studies.dicom_json import read_frames, read_instance
-        from slem_app.volumes.dicom import _frames
-        from slem_app.volumes.size import check_sizes
-
-        path = self.file("a.dcm", content)
-        for work in (
-            lambda: probe(path),
-            lambda: read_slices(path),
-            lambda: read_instance(path).json,
-            lambda: read_frames(path, [1]),
-            lambda: frame_plane(open_dicom(path)),
-            lambda: parse_result(content),
-            lambda: (check_sizes([path], 2**26), _frames(path, "a")),
-        ):
-            allowed(work)
+def peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Json(Parser):
-    """Fields and bodies of requests, and records on the disk."""
-
-    def seeds(self) -> list[bytes]:
-        meta = {
-            "label_names": {"edema": 1},
-            "present": ["edema"],
-            "ts": 5,
-            "record": {"ts": 1.5, "reader": "a@b"},
-        }
-        asked = {
-            "foreground": [[1, 2, 3]],
-            "label_info": [{"name": "edema", "idx": 1}],
-            "client_id": "ä😀",
-            "x": None,
-        }
-        return [json.dumps(one).encode() for one in (meta, asked, [[], {}, 1e30, -0.0, True], "\ud83d\ude00")]
-
-    def parse(self, content: bytes) -> None:
-        from slem_app.store.record import Record, check_meta
-        from slem_app.strict_json import parse, parse_object
-
-        def again() -> None:
-            json.dumps(parse(content, "it"), allow_nan=False, ensure_ascii=False).encode("utf-8")
-
-        def record() -> None:
-            meta = parse_object(content, "it")
-            check_meta(meta)
-            Record.of(meta)
-
-        allowed(again)
-        allowed(record)
-
-
-class Zip(Parser):
-    """Archives of sessions."""
-
-    def seeds(self) -> list[bytes]:
-        found = []
-        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            body = io.BytesIO()
-            with zipfile.ZipFile(body, "w", method) as archive:
-                archive.writestr("a/1.dcm", bytes(500))
-                archive.writestr("../b.nii", b"voxels" * 50)
-            found.append(body.getvalue())
-        return found
-
-    def parse(self, content: bytes) -> None:
-        from slem_app.serving.http.received_files import unpack
-
-        path = self.file("a.zip", content)
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            allowed(lambda: unpack(path, Path(folder), 2**24))
-
-
-PARSERS = {"nifti": Nifti, "nrrd": Nrrd, "dicom": Dicom, "json": Json, "zip": Zip}
-OUTCOMES: Counter[str] = Counter()
-
-
-def allowed(work: Callable[[], object]) -> None:
-    """Do something that may end well or with one of the project's own errors."""
-    try:
-        work()
-        OUTCOMES["read"] += 1
-    except SlemError as error:
-        OUTCOMES[type(error).__name__] += 1
-        if len(str(error)) > 5000:
-            raise AssertionError(f"an error text of {len(str(error))} characters") from error
-
-
-def changed(content: bytes, others: Sequence[bytes], draw: random.Random) -> bytes:
-    """A content with some of it changed."""
+def changed(content: bytes, others: Sequence[bytes], draw: random.Random, head: int) -> bytes:
+    """A content with some of it changed, most often in its first `head` bytes."""
     made = bytearray(content)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 16))):
-        at, what = draw.randrange(len(made) + 1), draw.randrange(7)
+        reach = min(head, len(made)) if draw.random() < HEADER_SHARE else len(made)
+        at, what = draw.randrange(reach + 1), draw.randrange(8)
         if what == 0 and made:
             made[at % len(made)] ^= 1 << draw.randrange(8)
         elif what == 1:
@@ -245,77 +121,88 @@ def changed(content: bytes, others: Sequence[bytes], draw: random.Random) -> byt
             other = draw.choice(others)
             begin = draw.randrange(len(other))
             made[at : at + 32] = other[begin : begin + 32]
+        elif what == 6:
+            at -= at % 4
+            made[at : at + 4] = struct.pack(draw.choice(("<f", ">f")), draw.choice(REALS))
         else:
             made[at : at + 1] = bytes([draw.randrange(256)])
-    return bytes(made)
+    return bytes(made[:LONGEST])
 
 
-def at_random(parser: Parser, seconds: float, seed: int) -> int:
-    """Change inputs at random; how many brought what may not be."""
-    draw, seeds, bad, number = random.Random(seed), parser.seeds(), 0, 0
-    begin, first = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    slowest = 0.0
-    while time.monotonic() - begin < seconds:
-        content = changed(draw.choice(seeds), seeds, draw)
-        number += 1
-        start, why = time.process_time(), ""
-        try:
-            parser.parse(content)
-        except Exception:  # noqa: BLE001 whatever it is, it is what is looked for
-            why = traceback.format_exc(limit=-4)
-        took = time.process_time() - start
-        slowest = max(slowest, took)
-        rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - first
-        if not why and (took > SLOW or rise > RISE):
-            why = f"{took:.1f} s, memory up by {rise / 2**20:.0f} MiB\n"
-            first += max(0, rise)
-        if why:
-            bad += 1
-            path = Path(f"found-{type(parser).__name__.lower()}-{seed}-{number}")
-            path.write_bytes(content)
-            print(f"{path}: {why}", flush=True)
-        elif draw.random() < 0.02 and len(seeds) < 500:
+def at_random(watch: Watch, seeds: list[bytes], seconds: float, draw: random.Random) -> None:
+    """Change inputs at random."""
+    while time.monotonic() - watch.began < seconds:
+        content = changed(draw.choice(seeds), seeds, draw, watch.parser.head)
+        if watch.check(content) and draw.random() < 0.02 and len(seeds) < 500:
             seeds.append(content)  # changes of changes
-    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - first
-    print(
-        f"{type(parser).__name__}: {number} inputs in {time.monotonic() - begin:.0f} s, {bad} bad; slowest "
-        f"{slowest:.2f} s, memory up by {rise / 2**20:.0f} MiB; {dict(OUTCOMES.most_common())}"
-    )
-    return bad
 
 
-def by_coverage(parser: Parser, seconds: float, folder: Path) -> None:
-    """Let atheris find inputs; it ends the process at the first bad one, which it writes down."""
+def by_coverage(watch: Watch, seeds: list[bytes], seconds: float, report: Any) -> None:
+    """Let atheris choose which inputs are changed further; the process ends with the time."""
     import atheris
 
-    corpus = folder / "corpus"
+    corpus = watch.parser.folder / "corpus"
     corpus.mkdir()
-    for number, content in enumerate(parser.seeds()):
+    for number, content in enumerate(seeds):
         (corpus / str(number)).write_bytes(content)
-    atheris.instrument_all()
-    options = [
-        f"-max_total_time={seconds:.0f}",
-        f"-timeout={SLOW:.0f}",
-        f"-rss_limit_mb={(RISE >> 20) + 1024}",
-    ]
-    atheris.Setup([sys.argv[0], *options, "-max_len=65536", str(corpus)], parser.parse)
+
+    def one(content: bytes) -> None:
+        watch.check(content)
+        if time.monotonic() - watch.began > seconds:
+            report()
+            os._exit(0)
+
+    def change(content: bytes, longest: int, seed: int) -> bytes:
+        draw = random.Random(seed)
+        if draw.random() < 0.3:
+            return bytes(atheris.Mutate(content, longest))
+        return changed(content or seeds[0], seeds, draw, watch.parser.head)[:longest]
+
+    options = ["-timeout=600", "-rss_limit_mb=0", f"-max_len={LONGEST}", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
 
 
-def main() -> int:
+def parsers(instrumented: bool) -> ModuleType:
+    """The module `fuzz_parsers`; `instrumented`: all that it imports tells which branches are taken."""
+    if not instrumented:
+        return importlib.import_module("fuzz_parsers")
+    import atheris
+
+    with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
+        return importlib.import_module("fuzz_parsers")
+
+
+def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("parser", choices=PARSERS)
+    words.add_argument("parser", choices=("nifti", "nrrd", "dicom", "json", "zip"))
     words.add_argument("--seconds", type=float, default=600.0)
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--atheris", action="store_true", help="by coverage")
     asked = words.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable()
+    np.seterr(all="ignore")
+    module = parsers(asked.atheris)
     with tempfile.TemporaryDirectory() as folder:
-        parser = PARSERS[asked.parser](Path(folder))
+        parser = module.PARSERS[asked.parser](Path(folder))
+        seeds = parser.seeds()
+        for content in seeds:
+            parser.parse(content)
+        print(f"{len(seeds)} sound inputs: {dict(module.OUTCOMES)}", flush=True)
+        module.OUTCOMES.clear()
+        watch = Watch(parser, f"{asked.seed}")
+
+        def report() -> None:
+            print(dict(module.OUTCOMES.most_common()))
+            print(watch.row(module.OUTCOMES), flush=True)
+
         if asked.atheris:
-            by_coverage(parser, asked.seconds, Path(folder))
-            return 0
-        return int(at_random(parser, asked.seconds, asked.seed) > 0)
+            by_coverage(watch, seeds, asked.seconds, report)
+        else:
+            at_random(watch, seeds, asked.seconds, random.Random(asked.seed))
+            report()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

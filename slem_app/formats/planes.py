@@ -191,12 +191,12 @@ def frame_plane(image: Dataset, frame: int = 0) -> Plane:
             and min(plane.shape) > 0
         ):
             return plane
-        reason: object = "values that no image can have"
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        reason = error
+        why = "values that no image can have"
+    except BROKEN as error:
+        why = reason(error)
     name = Path(str(getattr(image, "filename", None) or "the image")).name
     raise BadVolume(
-        f"{name}, frame {frame + 1}: no readable {', '.join(GEOMETRY)}, Rows and Columns ({reason}): "
+        f"{name}, frame {frame + 1}: no readable {', '.join(GEOMETRY)}, Rows and Columns ({why}): "
         f"it is no slice of a volume"
     )
 

@@ -42,6 +42,7 @@ from slem_app.formats.provenance import (
 from slem_app.labels import Code, Label, LabelSet
 from slem_app.studies.dicom_header import reason
 from slem_app.types import Grid
+from slem_app.volumes.decoder import Decoder
 
 # highdicom 0.22, the last one for pydicom 2, asks for two names that NumPy 2 has under others alone.
 vars(np).setdefault("float_", np.float64)
@@ -331,7 +332,8 @@ def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarr
 
 def _masks(dataset: Dataset, what: str) -> Iterator[tuple[int, int, np.ndarray]]:
     """(segment number, frame, (rows, columns) bool) of everything that is not empty."""
-    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    with Decoder() as decoder:
+        pixels = decoder.pixels(dataset, what).reshape(-1, dataset.Rows, dataset.Columns)
     if dataset.SOPClassUID == LABEL_MAP:
         for frame, plane in enumerate(pixels):
             yield from ((int(number), frame, plane == number) for number in np.unique(plane) if number)

@@ -22,7 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from slem_app.errors import BadVolume, NotFound
 from slem_app.types import Grid, triple
-from slem_app.unpack import PIECE, Clock, gunzip
+from slem_app.unpack import PIECE, Clock, gunzip, times
 
 __all__ = ["ENDINGS", "NiftiHeader", "grid", "is_nifti", "sidecar", "stem"]
 
@@ -91,6 +91,11 @@ class NiftiHeader:
         if dtype.fields or dtype.kind not in "iuf":
             raise BadVolume(
                 f"{path} holds {dtype} values: a grey image of integers or real numbers is needed"
+            )
+        if not shape or min(shape) < 1:  # a negative length would pass every limit on the product
+            raise BadVolume(
+                f"{path} is not a readable NIfTI image: its header promises {times(shape) or 'no'} voxels. "
+                f"Copy or convert it again"
             )
         if not kind.sizeof_hdr <= offset <= FARTHEST:
             raise BadVolume(

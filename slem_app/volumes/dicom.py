@@ -15,8 +15,9 @@ from slem_app.studies import Series
 from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
+from slem_app.volumes.decoder import Decoder
 
-__all__ = ["read_dicom"]
+__all__ = ["read_dicom", "read_frames"]
 
 UNREADABLE = (*BROKEN, RuntimeError)
 
@@ -35,20 +36,26 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
     array = np.empty(grid.shape, dtype=np.float32)
     opened: Path | None = None
     frames: np.ndarray = np.empty((0, 0, 0))
-    for k, (path, frame) in enumerate(series.frames):
-        if opened != path:  # a multi-frame file is decoded once
-            opened, frames = path, _frames(path, series.name)
-        if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
-            raise BadVolume(
-                f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where "
-                f"{grid.shape[1]}x{grid.shape[0]} are announced: export it again"
-            )
-        array[:, :, k] = frames[frame].T
+    with Decoder() as decoder:
+        for k, (path, frame) in enumerate(series.frames):
+            if opened != path:  # a multi-frame file is decoded once
+                opened, frames = path, read_frames(path, series.name, decoder)
+            if frame >= len(frames) or frames.shape[1:] != (grid.shape[1], grid.shape[0]):
+                raise BadVolume(
+                    f"series {series.name!r}: {path.name} holds pixels of shape {frames.shape} where "
+                    f"{grid.shape[1]}x{grid.shape[0]} are announced: export it again"
+                )
+            array[:, :, k] = frames[frame].T
     return array, grid
 
 
-def _frames(path: Path, name: str) -> np.ndarray:
-    """(frames, rows, columns) of one file, rescaled."""
+def read_frames(path: Path, name: str, decoder: Decoder) -> np.ndarray:
+    """(frames, rows, columns) of one file, rescaled.
+
+    Raises:
+        BadVolume: no readable pixels, or in colour.
+        TooLarge, TookTooLong: as `read_file` and `Decoder.pixels`.
+    """
     try:
         dataset, _ = read_file(path)
         if dataset.get("SamplesPerPixel", 1) != 1:
@@ -57,7 +64,7 @@ def _frames(path: Path, name: str) -> np.ndarray:
                 f"voxel: choose "
                 f"another series"
             )
-        pixels = dataset.pixel_array
+        pixels = decoder.pixels(dataset, path.name)
         pixels = pixels.reshape(-1, *pixels.shape[-2:])
         return np.stack([apply_modality_lut(frame, _rescaling(dataset, n)) for n, frame in enumerate(pixels)])
     except UNREADABLE as error:

@@ -1,12 +1,15 @@
 import gzip
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from slem_app.errors import BadVolume, NotFound
 from slem_app.studies import Series
+from slem_app.studies.nifti_header import NiftiHeader
 
 Image = Callable[..., Path]
 
@@ -59,6 +62,19 @@ def test_refuses_what_is_no_image(tmp_path: Path, content: bytes, ending: str) -
     path.write_bytes(content)
     with pytest.raises(BadVolume, match="a.nii.* is not a readable NIfTI image: .*Copy or convert it again"):
         _ = series(path).grid
+
+
+@pytest.mark.parametrize(
+    "extents", [(10, -(2**62) + 12, 8), (-10, -12, 8), (10, 0, 8), (-(2**63) + 10, 12, 8)]
+)
+def test_refuses_lengths_below_one(tmp_path: Path, extents: tuple[int, ...]) -> None:
+    """Their product is below any limit."""
+    content = bytearray(nibabel.Nifti2Image(np.zeros((10, 12, 8), np.uint8), np.eye(4)).to_bytes())
+    content[24:48] = struct.pack("<3q", *extents)  # dim[1..3]
+    path = tmp_path / "a.nii"
+    path.write_bytes(content)
+    with pytest.raises(BadVolume, match="its header promises .* voxels. Copy or convert it again"):
+        NiftiHeader.read(path)
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ COOKIE = "slem_login"
 METRICS = "/metrics"
 METRICS_TOKEN = "SLEM_METRICS_TOKEN"  # environment variable
 SAFE = ("GET", "HEAD", "OPTIONS")
+OWN_SITES = ("same-origin", "none")  # none: a person typed the address; "same-site" is another port or server
+EXPORTS = re.compile(r"/datastore(/.*)?|/model/.*|/slem/labels/file|/logs/.*|/reload")
+"""What is read, and yet costs work, or hands out files or the whole list of cases."""
 EVERYWHERE = "0.0.0.0"  # where MONAI Label listens if it is not told
 
 
@@ -69,8 +73,10 @@ class Access:
         if self.local:
             _check_local(scope, headers)
         token, by_cookie = token_of(headers)
-        if method not in SAFE and (by_cookie or not token):
-            self._check_origin(scope, headers, needed=by_cookie and self.required)
+        if by_cookie or not token:
+            self._check_site(method, path, headers)
+            if method not in SAFE:
+                self._check_origin(headers, needed=by_cookie and self.required)
         if not self.required or PUBLIC.fullmatch(path):
             return None
         if path == METRICS and self._is_metrics_token(token):
@@ -87,7 +93,20 @@ class Access:
         known = self.metrics_token.encode()
         return bool(known) and secrets.compare_digest(token.encode(), known)
 
-    def _check_origin(self, scope: Scope, headers: Headers, needed: bool) -> None:
+    def _check_site(self, method: str, path: str, headers: Headers) -> None:
+        """A browser says with every request whether a page of this server asks (Fetch Metadata, W3C); nothing
+        is said by what is no browser, 3D Slicer among them, and by browsers over plain http from elsewhere.
+        """
+        foreign = headers.get("sec-fetch-site", "same-origin") not in OWN_SITES
+        if not foreign or headers.get("origin") in self.origins:
+            return
+        if method not in SAFE or EXPORTS.fullmatch(path):
+            raise NotAllowed(
+                f"a page of another site asked for a {'change' if method not in SAFE else 'download'}: only "
+                f"pages of this server may; open the address itself instead"
+            )
+
+    def _check_origin(self, headers: Headers, needed: bool) -> None:
         """A browser says where a page is from that changes something; what is no browser says nothing."""
         origin = headers.get("origin")
         if origin in self.origins and origin is not None:

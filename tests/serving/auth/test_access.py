@@ -230,6 +230,22 @@ def test_a_cookie_changes_something_only_for_pages_of_this_server(
     )
 
 
+@pytest.mark.parametrize("path", ["/datastore/dataset", "/datastore/label?label=A", "/model/slem_brain"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+def test_no_other_sites_page_makes_a_browser_download_labels_or_weights(
+    url: str, tokens: dict, path: str, site: str
+) -> None:
+    answer = ask("GET", url + path, headers={"Sec-Fetch-Site": site}, cookies={COOKIE: tokens["adm"]})
+    assert answer.status_code == 403
+    assert answer.json()["detail"].startswith("a page of another site asked for a download")
+    for asked in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}):
+        answer = ask("GET", url + path, headers=asked, cookies={COOKIE: tokens["adm"]})
+        assert answer.status_code != 403, answer.text
+    # a program's token is no cookie: no browser adds it by itself
+    headers = {"Sec-Fetch-Site": site}
+    assert ask("GET", url + path, tokens["adm"], headers=headers).status_code != 403
+
+
 def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(
     url: str, tokens: dict, instance: MONAILabelApp
 ) -> None:
@@ -324,5 +340,12 @@ def test_a_server_of_this_machine_is_not_used_from_others_nor_by_other_sites(tmp
     with pytest.raises(NotAllowed, match="a page of http://evil.example asked for a change"):
         local.check(scope("127.0.0.1", "localhost:8000", "POST", origin="http://evil.example"))
     assert local.check(scope("127.0.0.1", "localhost:8000", "POST", origin="http://localhost:8000")) is None
+    for site in ("cross-site", "same-site"):  # by a form, whose origin some browsers leave out
+        with pytest.raises(NotAllowed, match="a page of another site asked for a change"):
+            local.check(scope("127.0.0.1", "localhost:8000", "POST", sec_fetch_site=site))
+    assert local.check(scope("127.0.0.1", "localhost:8000", "POST", sec_fetch_site="same-origin")) is None
+    named = open_access(Logins(UserFile(tmp_path / "none")), "auto", "127.0.0.1", ["http://viewer.example"])
+    fields = {"sec_fetch_site": "cross-site", "origin": "http://viewer.example"}
+    assert named.check(scope("127.0.0.1", "localhost:8000", "POST", **fields)) is None
     assert local.check(scope("127.0.0.1", "localhost:8000", "POST")) is None
     assert access(tmp_path, "off", "0.0.0.0").check(scope("10.0.0.5", "labels.hospital.example")) is None
