@@ -1,8 +1,9 @@
 """What a reader measures on a segmentation: volumes, diameters, the bidirectional product, lesions.
 
 Source of the product: Wen et al., RANO 2.0 (J Clin Oncol 41:5187, 2023): the largest diameter of an enhancing
-lesion in a slice times the largest diameter perpendicular to it in the same slice; a lesion is measurable where
-both are 10 mm or more, on slices of the plane of acquisition. All lengths are mm, volumes ml, positions RAS mm.
+lesion in a slice times the largest diameter perpendicular to it in the same slice. A lesion is measurable
+where both are 10 mm or more, on slices of the plane of acquisition. Lengths are mm, volumes ml, positions
+RAS mm.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def measure(
         not_assessable: labels and regions of which nothing is to be said.
     """
     hidden, along = tuple(not_assessable), acquired_along(grid)
-    parts = {label.name: (label.name,) for label in labels.labels}
+    parts: dict[str, tuple[str, ...]] = {label.name: (label.name,) for label in labels.labels}
     parts |= {region.name: region.labels for region in labels.regions if len(region.labels) > 1}
     structures = tuple(
         _structure(name, np.isin(label_map, [labels.value(one) for one in members]), grid, along)
@@ -260,7 +261,7 @@ def _in_slice(
 
 
 def _widest(outline: np.ndarray) -> tuple[float, float, float, float]:
-    """The widest cut of a closed outline (N, 2) along its second axis: width, where along the first, from, to."""
+    """The widest cut of a closed outline (N, 2) along its second axis: width, place along the first, ends."""
     here, there = outline[:-1], outline[1:]
     cuts = np.unique(outline[:, 0])
     cuts = (cuts[:-1] + cuts[1:]) / 2

@@ -80,7 +80,8 @@ def test_lesions_are_counted_and_only_large_ones_are_measurable() -> None:
     label_map[70, 5, 5] = 1  # less than 0.03 ml is no lesion, but has a volume
     one = measure(label_map, grid, LABELS).structure("core")
     large, small = one.lesions
-    assert large.diameters.measurable and not small.diameters.measurable
+    assert large.diameters.measurable
+    assert not small.diameters.measurable
     assert one.product == pytest.approx(large.diameters.product)
     assert large.diameters.product == pytest.approx(256, rel=0.1)
     assert one.volume_ml == pytest.approx((label_map == 1).sum() / 1000)
