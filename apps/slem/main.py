@@ -7,7 +7,7 @@ import lib.configs
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_names
 
-from slem_app.serving.monai import adapters, application
+from slem_app.serving.monai import adapters, application, requests
 from slem_app.serving.server import DESCRIPTION, NAME
 
 
@@ -31,7 +31,7 @@ class SlemLabel(MONAILabelApp):
         return adapters.strategies(self.serving.chooser)
 
     def infer(self, request, datastore=None):
-        return self.serving.infer(request)
+        return requests.infer(self.serving, request)
 
     def batch_infer(self, request, datastore=None):
         return self.serving.batch(request)

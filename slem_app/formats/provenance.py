@@ -12,7 +12,16 @@ from slem_app import __version__
 from slem_app.errors import BadSetting
 from slem_app.files import atomic_file
 
-__all__ = ["MANUFACTURER", "MODEL_NAME", "Made", "Provenance", "made_by", "save_dicom", "study_fields"]
+__all__ = [
+    "MANUFACTURER",
+    "MODEL_NAME",
+    "Made",
+    "Provenance",
+    "dicom_bytes",
+    "made_by",
+    "save_dicom",
+    "study_fields",
+]
 
 MANUFACTURER = MODEL_NAME = "SLeM Label"
 KINDS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
@@ -169,8 +178,14 @@ def save_dicom(dataset: Dataset, path: Path) -> Path:
     Raises:
         StorageFailed: the disk refused.
     """
+    content = dicom_bytes(dataset)
+    with atomic_file(path) as file:
+        file.write(content)
+    return Path(path)
+
+
+def dicom_bytes(dataset: Dataset) -> bytes:
+    """A dataset as a DICOM file in memory."""
     content = BytesIO()
     dataset.save_as(content, write_like_original=False)
-    with atomic_file(path) as file:
-        file.write(content.getbuffer())
-    return Path(path)
+    return content.getvalue()

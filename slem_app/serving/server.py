@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,16 +37,16 @@ from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer, Trainings
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import History
+from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.interactive import InteractiveTask, Start
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, Origin
-from slem_app.serving.models.prompt_request import SENT_FILE
 from slem_app.serving.models.segment import SegmentationTask, results_folder
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import VersionWatcher
 from slem_app.serving.settings import parse_settings
+from slem_app.serving.values import device
 from slem_app.store.dicom_results import DicomResults
 from slem_app.store.lock import StoreLock
-from slem_app.store.record import DRAFT
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
 from slem_app.volumes.size import check_sizes
@@ -55,11 +54,12 @@ from slem_app.weights import Card, Model, find, model_names
 from slem_app.weights.card import CARD_FILE
 from slem_app.weights.published import Published
 
-__all__ = ["DESCRIPTION", "NAME", "ModelConfig", "Serving"]
+__all__ = ["DESCRIPTION", "NAME", "NO_IMAGE", "ModelConfig", "Serving"]
 
 logger = logging.getLogger(__name__)
 
 NAME = "SLeM Label"
+NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
 GIVEN = 256 * 2**20  # bytes of what readers were last given
 DESCRIPTION = (
     "Segmentation of cases of several sequences with missing ones allowed. Research use only, "
@@ -108,7 +108,7 @@ class Serving:
         sessions: UploadSessions,
     ) -> None:
         self.settings = parse_settings(conf)
-        self.device = _device(self.settings.device)
+        self.device = torch.device(device(self.settings.device))
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(
@@ -308,9 +308,7 @@ class Serving:
         Raises:
             NotFound: no such task.
         """
-        if name not in self.tasks:
-            raise NotFound(f"no model {name!r}; this server has {', '.join(self.tasks)}")
-        return self.tasks[name].served.now.model
+        return self.task(name).served.now.model
 
     def batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of
@@ -329,64 +327,55 @@ class Serving:
             raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
         return {**request, "strategy": name}
 
-    def infer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def task(self, name: str) -> SegmentationTask | InteractiveTask:
+        """The model or tool that clients know under a name.
+
+        Raises:
+            NotFound: no such task.
+        """
+        if name not in self.tasks:
+            raise NotFound(f"no model {name!r}; this server has {', '.join(self.tasks)}")
+        return self.tasks[name]
+
+    def infer(self, request: InferRequest) -> InferAnswer:
         """Answer an inference request.
-
-        Args:
-            request: `model`, `image` (an id, or the path of an uploaded volume) and the client's parameters.
-
-        Returns:
-            MONAI Label's result: `label`, `tag`, `file`, `params`.
 
         Raises:
             SlemError: anything in the request or the case that cannot be used.
         """
-        task = self.tasks.get(str(request.get("model")))
-        if task is None:
-            raise NotFound(f"no model {request.get('model')!r}; this server has {', '.join(self.tasks)}")
-        case, uploaded = self.case_of(request, task.predictor.card.reference_order)
-        check(case.grouping, str(request["model"]), self.cards)
+        task, case, reader = self.task(request.model), self.case_of(request), reader_of(request.client_id)
+        check(case.grouping, request.model, self.cards)
         about(case.id)
-        self.chooser.active(case.id, request)
-        self.activity.touch(case.id, reader_of(request.get("client_id")))
+        self.chooser.active(case.id, reader)
+        self.activity.touch(case.id, reader)
         with self.scores.busy():
-            file, params = task({**request, "case": case})
-        self.timed(str(request["model"]), params.get("latencies", {}))
-        tag = str(request.get("label_tag") or DRAFT)
-        label = file
-        if request.get("save_label") and not uploaded:
-            info = {"model": request["model"], "client_id": request.get("client_id")}
-            image = f"{case.id}/{case.image}"
-            label = self.datastore.save_result(image, Path(file), tag, info, params)
-        return {"label": label, "tag": tag, "file": file, "params": params}
+            answer = task(case, request)
+        self.timed(request.model, answer.params.get("latencies", {}))
+        if answer.file is None or not request.save_label or not case.lasting:
+            return answer
+        info = {"model": request.model, "client_id": request.client_id or None}
+        image, tag = f"{case.id}/{case.image}", request.label_tag
+        saved = self.datastore.save_result(image, answer.file, tag, info, answer.params)
+        return replace(answer, saved=saved, tag=tag)
 
-    def case_of(self, request: Mapping[str, Any], likely: Sequence[str] = ()) -> tuple[Case, bool]:
-        """The case that a request is about, and whether it was uploaded for it; an image without a telling
-        name is taken for the first of `likely`.
+    def case_of(self, request: InferRequest) -> Case:
+        """The case that a request is about; a volume without a telling name is taken for the model's first
+        sequence.
 
-        MONAI Label puts the path of an uploaded volume where an id else is, and would take any path of this
-        machine from a client. Here only paths count that it has made itself: of a session, or of a file sent
-        with the request.
+        Raises:
+            BadSetting: the request names no image.
+            NotFound, BadStudy, TooLarge: an image that is not there or cannot be used.
         """
-        image = str(request.get("image") or "")
-        if not image:
-            raise BadSetting(
-                "the request names no image: give `image=ID`, or `session_id=ID` of an upload "
-                "that is still "
-                "there"
-            )
-        if not Path(image).is_absolute():
-            return self.cases.find(image, likely), False
-        session = self.sessions.folder_of(image)
-        sent = Path(image).parent == Path(tempfile.gettempdir()) and SENT_FILE.fullmatch(Path(image).name)
-        if not (session or sent) or not Path(image).exists():
-            raise NotFound(f"no case {image!r}: paths of the server are no ids")
-        case_id = f"upload {session.name if session else Path(image).name}"
-        check_sizes(_volumes(Path(image)), self.cases.largest)
-        grouping, notes = group_upload(
-            case_id, _volumes(Path(image)), _chosen(request.get("sequence")), likely
-        )
-        return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False), True
+        likely = self.task(request.model).predictor.card.reference_order
+        if request.volume is None:
+            if not request.image:
+                raise BadSetting(NO_IMAGE)
+            return self.cases.find(request.image, likely)
+        session, files = self.sessions.folder_of(str(request.volume)), _volumes(request.volume)
+        case_id = f"upload {session.name if session else request.volume.name}"
+        check_sizes(files, self.cases.largest)
+        grouping, notes = group_upload(case_id, files, request.sequence, likely)
+        return Case(case_id, grouping, grouping.reference(likely), notes, lasting=False)
 
     def _tasks(self, configs: Mapping[str, Configure]) -> dict[str, SegmentationTask | InteractiveTask]:
         if unknown := [
@@ -457,24 +446,6 @@ def _base(name: str) -> str:
     """The model that a tool is of: 'slem_brain' for 'slem_brain_clicks'."""
     base, _, tool = name.rpartition("_")
     return base if tool in TOOLS and base else name
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
-    return device
-
-
-def _chosen(sequence: Any) -> str | None:
-    """The option `sequence`, which clients send as text or as the whole list of its choices."""
-    sequence = sequence[0] if isinstance(sequence, list) and sequence else sequence
-    return None if sequence in (None, "", [], "auto") else str(sequence)
 
 
 def _volumes(path: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
-from tests.serving.language import Desk
+from tests.serving.language import Desk, ask
 from tests.untrained import noisy, small_card
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
@@ -186,7 +187,7 @@ def task(make_task: Callable) -> InteractiveTask:
 @pytest.fixture
 def sit(task: InteractiveTask, cases: Cases) -> Callable[..., Desk]:
     """`sit("B/t2f", client_id="ann")`: a reader in front of an image."""
-    return lambda key="A", task=task, **fields: Desk(task, {"case": cases.find(key), **fields})
+    return lambda key="A", task=task, **fields: Desk(partial(ask, task), {"case": cases.find(key), **fields})
 
 
 @pytest.fixture

@@ -15,11 +15,27 @@ from pathlib import Path
 import numpy as np
 
 from slem_app.formats import read_label_file
+from slem_app.serving.models.interactive import InteractiveTask
+from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.monai.requests import infer_request
 from slem_app.types import Grid
 
 Voxel = tuple[int, int, int]
 Deed = Callable[["Desk"], None]
 NAMES = ("necrosis", "edema", "enhancing tumor")
+
+
+def ask(task: SegmentationTask | InteractiveTask, fields: dict) -> tuple[str, dict]:
+    """The file and the JSON that a model answers with.
+
+    Args:
+        task: the model.
+        fields: `case`, and what a client sends.
+    """
+    request = {"model": "slem_brain", **fields}
+    case = request.pop("case")
+    answer = task(case, infer_request(request, task.predictor.card.labels.names))
+    return str(answer.file), dict(answer.params)
 
 
 @dataclass

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from slem_app.errors import BadLabel
 from slem_app.labels import LabelSet
 
-__all__ = ["value_names"]
+__all__ = ["segment_names", "value_names"]
 
 
-def value_names(label_info: Any, names: Mapping[int, str] | None, labels: LabelSet) -> dict[int, str]:
-    """Name by value; empty: background. Clients number segments by their position in `label_info`; `idx` may
-    count others too.
+def segment_names(label_info: object) -> tuple[str, ...] | None:
+    """The names of a client's segments, value 1 first; None where it names none.
 
     Args:
-        label_info: the client's list of segments, or None.
-        names: what the file itself says (.seg.nrrd), or None.
-        labels: the model's, which hold where neither says anything.
+        label_info: the client's list. Clients number segments by their position in it; `idx` may count others
+            too.
 
     Raises:
         BadLabel: a list of another shape.
     """
-    if names:
-        return {value: "" if name == "background" else name for value, name in names.items()}
     if label_info is None:
-        return dict(enumerate(labels.names, 1))
+        return None
     if not isinstance(label_info, list) or not all(
         isinstance(row, dict) and isinstance(row.get("name"), str) for row in label_info
     ):
@@ -34,6 +29,18 @@ def value_names(label_info: Any, names: Mapping[int, str] | None, labels: LabelS
             f"label_info must be a list of objects with a name, in the order of the file's values, got "
             f"{label_info!r}"
         )
-    return {
-        value: "" if row["name"] == "background" else row["name"] for value, row in enumerate(label_info, 1)
-    }
+    return tuple(row["name"] for row in label_info)
+
+
+def value_names(
+    segments: Sequence[str] | None, names: Mapping[int, str] | None, labels: LabelSet
+) -> dict[int, str]:
+    """Name by value; empty: background.
+
+    Args:
+        segments: the names of the client's segments, value 1 first, or None.
+        names: what the file itself says (.seg.nrrd), or None.
+        labels: the model's, which hold where neither says anything.
+    """
+    known = names or dict(enumerate(labels.names if segments is None else segments, 1))
+    return {value: "" if name == "background" else name for value, name in known.items()}

@@ -4,19 +4,15 @@ Saving is `/slem/save`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 from slem_app.errors import BadSetting
-from slem_app.formats import read_label_file
-from slem_app.formats.provenance import Provenance
-from slem_app.formats.seg import write_seg
+from slem_app.formats.provenance import Provenance, dicom_bytes
+from slem_app.formats.seg import make_seg
 from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.models.inference import InferAnswer
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.weights import Card
 
-__all__ = ["check_source", "seg_of_reply"]
+__all__ = ["check_source", "seg_of_answer"]
 
 
 def check_source(case: Case) -> None:
@@ -32,26 +28,21 @@ def check_source(case: Case) -> None:
         )
 
 
-def seg_of_reply(case: Case, card: Card, file: Path, params: Mapping[str, Any]) -> bytes:
+def seg_of_answer(case: Case, card: Card, answer: InferAnswer) -> bytes:
     """The DICOM file.
 
     Args:
         case: the image on whose grid the result lies.
         card: of the model that was asked for.
-        file: the result.
-        params: the reply's JSON.
+        answer: the result.
 
     Raises:
         BadStudy: a series that a segmentation cannot refer to.
-        StorageFailed: the disk refused.
     """
-    array, grid, _ = read_label_file(file)
     # scribbles answer with one label, as value 1
-    array = card.labels.remap(array, {value: name for name, value in params["label_names"].items()})
-    kind, version = SEMIAUTOMATIC if params.get("prompts") else AUTOMATIC, str(params["model_version"])
-    path = file.with_name(f"{file.name}.dcm")
-    try:
-        how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved")
-        return write_seg(array, grid, card.labels, case.series, how, path).read_bytes()
-    finally:
-        path.unlink(missing_ok=True)
+    meaning = {value: name for name, value in answer.params["label_names"].items()}
+    array = card.labels.remap(answer.prediction.array, meaning)
+    kind = SEMIAUTOMATIC if answer.params.get("prompts") else AUTOMATIC
+    version = str(answer.params["model_version"])
+    how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved")
+    return dicom_bytes(make_seg(array, answer.prediction.grid, card.labels, case.series, how))

@@ -10,7 +10,7 @@ from fastapi import Depends, Form, Request
 from slem_app.errors import NotFound
 from slem_app.strict_json import parse_object
 
-__all__ = ["NOBODY", "Fields", "UserName", "json_object", "parse_fields"]
+__all__ = ["NOBODY", "Fields", "UserName", "check_id", "json_object", "parse_fields"]
 
 NOBODY = "admin"
 """Who asks where nobody logs in, as MONAI Label calls them."""
@@ -45,8 +45,20 @@ def parse_fields(text: str) -> dict[str, Any]:
     """
     fields = json_object(text, "params")
     for name in ("image", "label", "session"):
-        if fields.get(name) is not None and (
-            not isinstance(fields[name], str) or Path(fields[name]).is_absolute()
-        ):
-            raise NotFound(f"no {name} {str(fields[name])[:80]!r}: paths of the server are no ids")
+        if fields.get(name) is not None:
+            check_id(name, fields[name])
     return fields
+
+
+def check_id(what: str, value: object) -> None:
+    """Refuse a path of this machine where an id belongs.
+
+    Args:
+        what: of what the id is, for the message.
+        value: as it came.
+
+    Raises:
+        NotFound: a path, or no text.
+    """
+    if not isinstance(value, str) or Path(value).is_absolute():
+        raise NotFound(f"no {what} {str(value)[:80]!r}: paths of the server are no ids")

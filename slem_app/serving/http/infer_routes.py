@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -17,13 +18,14 @@ from starlette.background import BackgroundTask
 
 from slem_app.errors import BadSetting, NotFound, TookTooLong
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case
-from slem_app.serving.dicom.seg_reply import check_source, seg_of_reply
-from slem_app.serving.http.form_fields import Fields, parse_fields
+from slem_app.serving.dicom.seg_reply import check_source, seg_of_answer
+from slem_app.serving.http.form_fields import Fields, check_id, parse_fields
+from slem_app.serving.http.infer_request import parse_infer
 from slem_app.serving.http.received_files import IMAGES, LABELS, keep
+from slem_app.serving.models.inference import InferRequest, Reply
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.queue import Kind, RequestQueue
-from slem_app.serving.server import Serving
+from slem_app.serving.server import NO_IMAGE, Serving
 
 __all__ = ["SEQUENCES", "infer_router"]
 
@@ -31,7 +33,6 @@ Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
 SEQUENCES = "Slem-Sequences"
 NOTES = 6  # that go into the header: proxies refuse headers of more than 8 kB
-NO_IMAGE = "the request names no image: give `image=ID`, or `session_id=ID` of an upload that is still there"
 
 
 def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
@@ -51,12 +52,14 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
     ) -> Response:
         """Segment an image of the server, of a session, or one that is sent with the request."""
         fields = parse_fields(params)
+        check_id("case", image)
         if not (image or session_id or file or fields.get("image")):
             raise BadSetting(NO_IMAGE)
-        job = InferenceCall(
-            serving, {"model": model, "image": image, **fields}, session_id, file, label, output
+        names = serving.task(model).predictor.card.labels.names
+        call = InferenceCall(
+            serving, parse_infer(model, image, fields, names), session_id, file, label, output
         )
-        return await job.run(queue, request)
+        return await call.run(queue, request)
 
     @router.post("/slem/{what}/{model}")
     async def go_back(
@@ -77,10 +80,16 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
         """
         if not image and not session_id:
             raise BadSetting(NO_IMAGE)
-        fields = {what: True, "result_compress": compress, **({"client_id": client_id} if client_id else {})}
-        return await InferenceCall(
-            serving, {"model": model, "image": image, **fields}, session_id, None, None, output
-        ).run(queue, request)
+        check_id("case", image)
+        asked = InferRequest(
+            model,
+            image,
+            client_id=client_id,
+            reply=Reply(compress=compress),
+            undo=what == "undo",
+            start_over=what == "start_over",
+        )
+        return await InferenceCall(serving, asked, session_id, None, None, output).run(queue, request)
 
     return router
 
@@ -97,27 +106,25 @@ def told(params: Mapping[str, Any]) -> str:
 
 
 class InferenceCall:
-    """One request for the network, from its fields to its answer."""
+    """One request for the network, from its files to its answer."""
 
     def __init__(
         self,
         serving: Serving,
-        fields: Mapping[str, Any],
+        asked: InferRequest,
         session_id: str,
         file: UploadFile | None,
         label: UploadFile | None,
         output: Output | None,
     ) -> None:
-        self.serving, self.fields, self.session_id = serving, dict(fields), session_id
+        self.serving, self.asked, self.session_id = serving, asked, session_id
         self.file, self.label, self.output = file, label, output
         self.lost = False
 
     async def run(self, queue: RequestQueue, request: Request) -> Response:
         """The answer, once it is this reader's turn."""
-        if Path(str(self.fields.get("image", ""))).is_absolute():
-            raise NotFound(f"no case {self.fields['image']!r}: paths of the server are no ids")
         try:
-            reader = reader_of(self.fields.get("client_id"))
+            reader = reader_of(self.asked.client_id)
             return await queue.run(reader, self._work, _gone(request), self._kind())
         except TookTooLong:
             self.lost = True
@@ -125,79 +132,76 @@ class InferenceCall:
 
     def _kind(self) -> Kind:
         """How urgent this is: nobody waits in front of a screen for a result that is to be saved at once."""
-        if isinstance(self.serving.tasks.get(str(self.fields.get("model"))), InteractiveTask):
+        if isinstance(self.serving.tasks.get(self.asked.model), InteractiveTask):
             return Kind.CLICK
-        return Kind.BACKGROUND if self.fields.get("save_label") else Kind.AUTOMATIC
+        return Kind.BACKGROUND if self.asked.save_label else Kind.AUTOMATIC
 
     def _work(self) -> Response:
         sent: list[Path] = []
         try:
-            request = self._request(sent)
-            case = self._dicom_case(request) if self.output == "dicom_seg" else None
-            result = self.serving.infer(request)
+            asked = self._with_files(sent)
+            case = self.serving.case_of(asked) if self.output == "dicom_seg" else None
+            if case is not None:
+                check_source(case)
+            answer = self.serving.infer(asked)
         finally:
             for path in sent:
                 path.unlink(missing_ok=True)
-        path, headers = Path(result["file"]), {SEQUENCES: told(result["params"])}
+        headers = {SEQUENCES: told(answer.params)}
+        if answer.file is not None and (self.lost or self.output in ("json", "dicom_seg")):
+            answer.file.unlink(missing_ok=True)
         if case is not None:
-            try:
-                content = seg_of_reply(
-                    case, self.serving.cards[str(request["model"])], path, result["params"]
-                )
-            finally:
-                path.unlink(missing_ok=True)
+            content = seg_of_answer(case, self.serving.cards[asked.model], answer)
             return Response(content, media_type="application/dicom", headers=headers)
-        if self.lost or self.output == "json":
-            path.unlink(missing_ok=True)
-            return Response(json.dumps(result["params"]), media_type="application/json", headers=headers)
+        if answer.file is None or self.lost or self.output == "json":
+            return Response(json.dumps(answer.params), media_type="application/json", headers=headers)
         if self.output == "image":
-            gone = BackgroundTask(path.unlink, missing_ok=True)
-            return FileResponse(
-                path,
-                media_type="application/octet-stream",
-                filename=path.name,
-                headers=headers,
-                background=gone,
-            )
-        with path.open("rb") as file:
-            fields = {
-                "params": (None, json.dumps(result["params"]), "application/json"),
-                "image": (path.name, file, "application/octet-stream"),
-            }
-            body = MultipartEncoder(fields=fields)
-            content = body.to_string()
-        path.unlink()
-        return Response(content, media_type=body.content_type, headers=headers)
+            return _file_alone(answer.file, headers)
+        return _file_and_params(answer.file, answer.params, headers)
 
-    def _dicom_case(self, request: Mapping[str, Any]) -> Case | None:
-        """The image to which a DICOM segmentation of the answer will refer; None for an unknown model, which
-        is said elsewhere.
+    def _with_files(self, sent: list[Path]) -> InferRequest:
+        """The request with what was uploaded, whose paths are added to `sent`. A file is made of the answer
+        only where somebody will read it.
         """
-        card = self.serving.cards.get(str(request.get("model")))
-        if card is None:
-            return None
-        case, _ = self.serving.case_of(request, card.reference_order)
-        check_source(case)
-        return case
-
-    def _request(self, sent: list[Path]) -> dict[str, Any]:
-        """MONAI Label's request, with the paths of what was uploaded."""
-        request = dict(self.fields)
+        asked = self.asked
+        if self.output in ("json", "dicom_seg") and not asked.save_label:
+            asked = replace(asked, reply=None)
         if self.file is not None:
             sent.append(keep(self.file, IMAGES))
-            request["image"] = str(sent[-1])
+            asked = replace(asked, volume=sent[-1])
         if self.label is not None:
             sent.append(keep(self.label, LABELS))
-            request["label"] = str(sent[-1])
+            asked = replace(asked, label=None, label_file=sent[-1])
         if self.session_id:
             session = self.serving.sessions.get_session(self.session_id)
-            if session is None and not request.get("image"):
+            if session is not None:
+                return replace(asked, volume=Path(session.image))
+            if not asked.image and asked.volume is None:
                 raise NotFound(
                     f"no session {self.session_id!r}: it has expired or was removed; send the volume again"
                 )
-            if session is not None:
-                request["image"] = session.image
-        return request
+        return asked
+
+
+def _file_alone(path: Path, headers: Mapping[str, str]) -> Response:
+    """A file that is gone once it is sent."""
+    gone = BackgroundTask(path.unlink, missing_ok=True)
+    return FileResponse(
+        path, media_type="application/octet-stream", filename=path.name, headers=headers, background=gone
+    )
+
+
+def _file_and_params(path: Path, params: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    """A file and what is told beside it, as MONAI Label's clients take them apart."""
+    with path.open("rb") as file:
+        fields = {
+            "params": (None, json.dumps(params), "application/json"),
+            "image": (path.name, file, "application/octet-stream"),
+        }
+        body = MultipartEncoder(fields=fields)
+        content = body.to_string()
+    path.unlink()
+    return Response(content, media_type=body.content_type, headers=headers)
 
 
 async def _gone(request: Request) -> None:

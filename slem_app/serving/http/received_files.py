@@ -5,6 +5,7 @@ that are not the client's.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -23,7 +24,17 @@ from slem_app.errors import BadVolume, TooLarge
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 from slem_app.unpack import megabytes
 
-__all__ = ["IMAGES", "LABELS", "VOLUMES", "LimitMiddleware", "keep", "keep_all", "unpack"]
+__all__ = [
+    "IMAGES",
+    "LABELS",
+    "SENT_FILE",
+    "VOLUMES",
+    "LimitMiddleware",
+    "is_sent",
+    "keep",
+    "keep_all",
+    "unpack",
+]
 
 IMAGES = (".nii.gz", ".nii")
 LABELS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
@@ -39,6 +50,15 @@ BROKEN_ZIP = (
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory as their header likes
 DIRECTORY = 8 * 2**20  # bytes of a zip's list of files, some 100,000 of them
 KINDS = ("multipart/", "application/dicom", "application/octet-stream")  # of requests that are uploads
+
+
+# the names that tempfile gives
+SENT_FILE = re.compile(r"tmp[a-z0-9_]{8}(\.[^/]*)?")
+
+
+def is_sent(path: Path) -> bool:
+    """Whether a path of this machine is that of a file that `keep` made."""
+    return path.parent == Path(tempfile.gettempdir()) and bool(SENT_FILE.fullmatch(path.name))
 
 
 def keep(upload: UploadFile, endings: Sequence[str]) -> Path:

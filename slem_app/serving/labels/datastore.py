@@ -24,7 +24,7 @@ from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
-from slem_app.serving.cases.label_names import value_names
+from slem_app.serving.cases.label_names import segment_names, value_names
 from slem_app.serving.labels.placement import largest_grid, placed
 from slem_app.store.labels import LabelStore, Version, file_name, replace_file
 from slem_app.store.record import FINAL, NOTES, Record
@@ -240,7 +240,7 @@ class CaseDatastore:
         labels = self._label_set(info.get("model"), case.grouping)
         array, grid, names = read_label_file(path, largest_grid(case))
         image, array = placed(case, array, grid)
-        array = labels.remap(array, value_names(info.get("label_info"), names, labels))
+        array = labels.remap(array, value_names(segment_names(info.get("label_info")), names, labels))
         record = self.record(case.id, info, result)
         notes = {key: value for key, value in info.items() if key not in ASKED}
         if result is not None:

@@ -31,7 +31,8 @@ from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file, import_path
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.gpus import first_of, visible_gpus, whole_number
+from slem_app.serving.learning.gpus import visible_gpus
+from slem_app.serving.values import boolean, first_of, whole_number
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import DRAFT
@@ -336,7 +337,7 @@ def _count(request: Mapping[str, Any], name: str) -> int:
 
 def _processes(request: Mapping[str, Any], device: str) -> int:
     """One a GPU, where several are wanted."""
-    if device != CUDA or str(request.get("multi_gpu", True)).lower() in ("false", "0", "no"):
+    if device != CUDA or not boolean("multi_gpu", request.get("multi_gpu"), default=True):
         return 1
     return len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
 

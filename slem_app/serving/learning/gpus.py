@@ -1,23 +1,16 @@
-"""How clients choose GPUs and numbers: MONAI Label's request fields, the same for training and for
-batches.
-"""
+"""How clients choose GPUs: MONAI Label's request fields, the same for training and for batches."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from slem_app.errors import BadSetting
+from slem_app.serving.values import first_of
 
-__all__ = ["first_of", "visible_gpus", "whole_number"]
+__all__ = ["visible_gpus"]
 
 MOST_GPUS = 64
-
-
-def first_of(value: Any) -> Any:
-    """Options that come as the whole list of their choices."""
-    return (value[0] if value else None) if isinstance(value, list) else value
 
 
 def visible_gpus(request: Mapping[str, Any]) -> str:
@@ -35,18 +28,3 @@ def visible_gpus(request: Mapping[str, Any]) -> str:
     if len(set(numbers)) < len(numbers) or len(numbers) > MOST_GPUS:
         raise BadSetting(f"gpus {gpus[:40]!r} cannot be used: each GPU once, at most {MOST_GPUS}")
     return gpus
-
-
-def whole_number(name: str, value: Any, least: int, most: int) -> int:
-    """A number that a client sends, as JSON's number or as text.
-
-    Raises:
-        BadSetting: something else, or one that is out of range.
-    """
-    text = str(value)[:40].strip()
-    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,18}(\.0*)?", text):
-        raise BadSetting(f"{name} cannot be {text!r}: expected a whole number from {least} to {most}")
-    number = int(text.partition(".")[0])
-    if not least <= number <= most:
-        raise BadSetting(f"{name} cannot be {number}: expected a whole number from {least} to {most}")
-    return number

@@ -21,6 +21,7 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
+from slem_app.serving.values import first_of
 
 __all__ = ["Chooser"]
 
@@ -149,9 +150,9 @@ class Chooser:
         )
         yield from (Choice(case, "you have this one in hand; no other is free") for case in own)
 
-    def active(self, case: str, request: Mapping[str, Any]) -> None:
+    def active(self, case: str, reader: str) -> None:
         """A reader works on a case: the lease is renewed."""
-        self.leases.renew(case, reader_of(request.get("client_id")))
+        self.leases.renew(case, reader)
 
     def saved(self, case: str, datastore: CaseDatastore) -> None:
         """A label of the case was saved: once it is final, nobody has the case in hand any more."""
@@ -162,7 +163,7 @@ class Chooser:
 
 def _asked(model: Any) -> str | None:
     """The model for which a case is wanted; clients send text or the whole list of choices."""
-    model = model[0] if isinstance(model, list) and model else model
+    model = first_of(model)
     return None if model in (None, "", [], ANY) else str(model)
 
 

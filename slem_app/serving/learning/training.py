@@ -38,8 +38,9 @@ from slem_app.rounds.job import (
     rounds,
 )
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
-from slem_app.serving.learning.gpus import first_of, visible_gpus, whole_number
+from slem_app.serving.learning.gpus import visible_gpus
 from slem_app.serving.models.versions import VersionWatcher
+from slem_app.serving.values import boolean, device, first_of, whole_number
 
 __all__ = ["ModelTrainer", "Trainings"]
 
@@ -249,8 +250,8 @@ class Trainings:
             for key, kind in kinds.items()
             if asked.get(key) not in (None, "")
         }
-        device, processes = _device(str(values.pop("device", "auto"))), 1
-        if device == "cuda" and str(asked.get("multi_gpu", True)).lower() not in ("false", "0", "no"):
+        where, processes = device(str(values.pop("device", "auto"))), 1
+        if where == "cuda" and boolean("multi_gpu", asked.get("multi_gpu"), default=True):
             processes = (
                 len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
             )
@@ -263,7 +264,7 @@ class Trainings:
             raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
         own = {
             "processes": processes,
-            "device": device,
+            "device": where,
             "coding": self.coding,
             **self.defaults,
             **values,
@@ -410,17 +411,6 @@ class ModelTrainer:
 def _read(key: str, value: Any, kind: type) -> Any:
     """A field that a client may set."""
     return whole_number(key, value, *LIMITS[key]) if kind is int else str(value)
-
-
-def _device(wanted: str) -> str:
-    available = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if available else "cpu"
-    if wanted != "cpu" and not wanted.startswith("cuda"):
-        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu, cuda or cuda:N")
-    if wanted != "cpu" and not available:
-        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
-    return wanted
 
 
 def _clock(seconds: float) -> str:

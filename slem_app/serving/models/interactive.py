@@ -19,7 +19,6 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,13 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import History, Moment, Work, less
+from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Origin
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
-from slem_app.serving.models.segment import SegmentationTask, parse_reply
+from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
-from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -112,29 +111,19 @@ class InteractiveTask:
         """The weight file of that version."""
         return self.automatic.weights
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Correct `request['case']`, a `Case`, as the request's prompts say.
-
-        Returns:
-            The result file, and the reply's JSON.
+    def __call__(self, case: Case, request: InferRequest) -> InferAnswer:
+        """Correct a case as the request's prompts say.
 
         Raises:
             SlemError: anything in the request or the case that cannot be used; then everything is as it was
                 before.
         """
         begin = time.perf_counter()
-        reply, case = parse_reply(request), request["case"]
-        reader, image = reader_of(request.get("client_id")), case.series.grid
-        fields, leaked = self.stale_points.without(request, reader, _identity(case))
-        ask, label = self._ask(fields, image)
-        self.stale_points.heard(fields, reader, _identity(case))
-        notes = (
-            [f"points of {', '.join(leaked)} were left out: they are those of another image"]
-            if leaked
-            else []
-        )
+        reader = reader_of(request.client_id)
+        ask, label, notes = self._prompts(case, reader, request)
         refiner = Refiner(self.served.interactive(reader, case.id))
-        key, timings = _key(reader, case, refiner.card), {}
+        key = _key(reader, case, refiner.card)
+        timings: dict[str, float] = {}
         with self.memory.locked(key):
             with self.lock, _timed(timings, "automatic"):
                 prepared, start = self._start(case, refiner, timings)
@@ -150,10 +139,11 @@ class InteractiveTask:
                 work = self.memory.put(key, case.state, work)
         prediction = replace(work.result.prediction, timings=timings)
         with _timed(timings, "write"):
-            path = self.automatic.write(prediction if not label else _only(prediction, label), reply)
+            shown = _only(prediction, label) if label else prediction
+            path = self.automatic.write(shown, request.reply)
         touched = work.now.prompts.entries or work.now.prompts.mask is not None
         making = Origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
-        self.automatic.note(request, case, making, work.array)
+        self.automatic.note(reader, case, making, work.array)
         with _timed(timings, "facts"):
             facts = self.automatic.facts(case, prediction, refiner.card)
         timings["total"] = time.perf_counter() - begin
@@ -174,9 +164,9 @@ class InteractiveTask:
             "notes": [*notes, *facts["notes"]],
             "latencies": latencies,
         }
-        return str(path), facts | more
+        return InferAnswer(shown, facts | more, path)
 
-    def edited(self, case: Case, array: np.ndarray, client_id: Any) -> None:
+    def edited(self, case: Case, array: np.ndarray, client_id: str) -> None:
         """The reader of this request submitted a label: from now on it is what his prompts change.
 
         Args:
@@ -205,13 +195,20 @@ class InteractiveTask:
         )
         return sum(work.placed for work in works)
 
-    def _ask(self, request: Mapping[str, Any], image: Grid) -> tuple[PromptRequest, str]:
-        labels = self.predictor.card.labels
-        return (
-            (parse_clicks(request, labels, image), "")
-            if self.kind == TaskKind.CLICKS
-            else parse_scribbles(request, labels, image)
-        )
+    def _prompts(
+        self, case: Case, reader: str, request: InferRequest
+    ) -> tuple[PromptRequest, str, list[str]]:
+        """What the reader asks for, the label that scribbles mean, and notes."""
+        labels, image, identity = self.predictor.card.labels, case.series.grid, _identity(case)
+        if self.kind == TaskKind.SCRIBBLES:
+            return *parse_scribbles(request, labels, image), []
+        if not request.repeats_points:
+            return parse_clicks(request, labels, image), "", []
+        points, stale = self.stale_points.without(request.points, reader, identity)
+        ask = parse_clicks(replace(request, points=points), labels, image)
+        self.stale_points.heard(points, reader, identity)
+        note = f"points of {', '.join(stale)} were left out: they are those of another image"
+        return ask, "", [note] if stale else []
 
     def _start(self, case: Case, refiner: Refiner, timings: dict[str, float]) -> tuple[Prepared, Start]:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""

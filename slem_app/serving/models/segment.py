@@ -17,60 +17,27 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slem_app.errors import BadSetting
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor, assessed
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.inference import InferAnswer, InferRequest, Reply
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, Origin
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["Reply", "SegmentationTask", "parse_reply", "results_folder"]
+__all__ = ["SegmentationTask", "results_folder"]
 
 logger = logging.getLogger(__name__)
-
-EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """How the client wants the result."""
-
-    extension: str = ".nrrd"
-    """File type."""
-    compress: bool = True
-    """Compressed NRRD; OHIF reads only uncompressed ones."""
-
-    def __post_init__(self) -> None:
-        if self.extension not in EXTENSIONS:
-            raise BadSetting(f"result_extension {self.extension!r} is unknown: use {', '.join(EXTENSIONS)}")
-
-
-def parse_reply(request: Mapping[str, Any]) -> Reply:
-    """Read the `result_...` fields of a request.
-
-    Raises:
-        BadSetting: an unknown value.
-    """
-    compress = request.get("result_compress", True)
-    if not isinstance(compress, bool):
-        compress = str(compress).lower() not in ("false", "0", "no")
-    dtype = request.get("result_dtype", "uint8")
-    if dtype != "uint8":
-        raise BadSetting(f"result_dtype {dtype!r} is unknown: label maps are uint8")
-    return Reply(str(request.get("result_extension", ".nrrd")), compress)
 
 
 class SegmentationTask:
@@ -116,26 +83,22 @@ class SegmentationTask:
         predictor = self.predictor
         return predictor.model.folder / predictor.card.file
 
-    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Segment `request['case']`, a `Case`.
-
-        Returns:
-            The result file, and the reply's JSON.
+    def __call__(self, case: Case, request: InferRequest) -> InferAnswer:
+        """Segment a case.
 
         Raises:
             SlemError: anything about the case or the request that cannot be used.
         """
         start = time.perf_counter()
-        reply, case = parse_reply(request), request["case"]
-        predictor = self.served.automatic(reader_of(request.get("client_id")), case.id)
+        reader = reader_of(request.client_id)
+        predictor = self.served.automatic(reader, case.id)
         with self.lock:
             prepared, timings = self.prepared(case, predictor)
             prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
-        path = self.write(prediction, reply)
-        self.note(
-            request, case, Origin(AUTOMATIC, predictor.card.name, predictor.card.version), prediction.array
-        )
+        path = self.write(prediction, request.reply)
+        origin = Origin(AUTOMATIC, predictor.card.name, predictor.card.version)
+        self.note(reader, case, origin, prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
             "total": round(time.perf_counter() - start, 4)
@@ -148,12 +111,13 @@ class SegmentationTask:
             ", ".join(prediction.used),
             latencies,
         )
-        return str(path), self.facts(case, prediction, predictor.card) | {"latencies": latencies}
+        params = self.facts(case, prediction, predictor.card) | {"latencies": latencies}
+        return InferAnswer(prediction, params, path)
 
-    def note(self, request: Mapping[str, Any], case: Case, making: Origin, array: np.ndarray) -> None:
-        """Note what the reader of a request is given of a case."""
+    def note(self, reader: str, case: Case, origin: Origin, array: np.ndarray) -> None:
+        """Note what a reader is given of a case."""
         if self.last_results is not None and case.lasting:
-            self.last_results.note(reader_of(request.get("client_id")), case, making, array)
+            self.last_results.note(reader, case, origin, array)
 
     def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
         """The case as a version's network sees it, and the seconds spent for it; from memory if its files are
@@ -168,8 +132,10 @@ class SegmentationTask:
         self.cache.put(key, case.state, prepared)
         return prepared, timings
 
-    def write(self, prediction: Prediction, reply: Reply) -> Path:
-        """The result as a file of the wanted type."""
+    def write(self, prediction: Prediction, reply: Reply | None) -> Path | None:
+        """The result as a file of the wanted type; None where none is wanted."""
+        if reply is None:
+            return None
         path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
         if reply.extension == ".nrrd":
             write_nrrd(

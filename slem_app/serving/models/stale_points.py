@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from typing import Any
 
 __all__ = ["StalePoints"]
 
@@ -23,46 +22,42 @@ class StalePoints:
     """What each reader sent last, by label."""
 
     def __init__(self) -> None:
-        self.sent: OrderedDict[tuple[str, str], tuple[Hashable, list]] = OrderedDict()
+        self.sent: OrderedDict[tuple[str, str], tuple[Hashable, object]] = OrderedDict()
         self.guard = threading.Lock()
 
     def without(
-        self, request: Mapping[str, Any], reader: str, image: Hashable
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The request without leaked points, and the names under which they came.
+        self, points: Mapping[str, object], reader: str, image: Hashable
+    ) -> tuple[dict[str, object], tuple[str, ...]]:
+        """The points of a request of OHIF without stale ones, and the names under which those came.
 
         Args:
-            request: its fields.
+            points: by label name.
             reader: who asks.
             image: what tells the displayed image from all others.
         """
         with self.guard:
-            known = {name: self.sent.get((reader, name)) for name in _points(request)}
-        leaked = tuple(
+            known = {name: self.sent.get((reader, name)) for name in _listed(points)}
+        stale = tuple(
             name
             for name, last in known.items()
-            if last is not None and last[0] != image and last[1] == request[name]
+            if last is not None and last[0] != image and last[1] == points[name]
         )
-        return {name: value for name, value in request.items() if name not in leaked}, leaked
+        return {name: value for name, value in points.items() if name not in stale}, stale
 
-    def heard(self, request: Mapping[str, Any], reader: str, image: Hashable) -> None:
-        """Remember the points of a request that could be used."""
+    def heard(self, points: Mapping[str, object], reader: str, image: Hashable) -> None:
+        """Remember points that could be used."""
         with self.guard:
-            for name in _points(request):
-                self.sent[reader, name] = (image, request[name])
+            for name in _listed(points):
+                self.sent[reader, name] = (image, points[name])
                 self.sent.move_to_end((reader, name))
             while len(self.sent) > READERS:
                 self.sent.popitem(last=False)
 
 
-def _points(request: Mapping[str, Any]) -> list[str]:
-    """Names under which a request of OHIF's kind holds points."""
-    if (
-        request.get("client_id") or request.get("restore_label_idx") is not False
-    ):  # OHIF never names a reader and always says this
-        return []
+def _listed(points: Mapping[str, object]) -> list[str]:
+    """Names under which there are any."""
     return [
         name
-        for name, points in request.items()
-        if isinstance(points, list) and points and isinstance(points[0], list)
+        for name, listed in points.items()
+        if isinstance(listed, list) and listed and isinstance(listed[0], list)
     ]

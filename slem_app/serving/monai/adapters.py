@@ -18,6 +18,7 @@ from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.monai.requests import infer
 from slem_app.serving.server import Serving
 
 __all__ = ["InferAdapter", "StrategyAdapter", "TrainAdapter", "infer_tasks", "strategies", "trainers"]
@@ -58,7 +59,7 @@ class InferAdapter(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if self.serving is None:
             raise TypeError("this model belongs to no server")
-        result = self.serving.infer({**request, "model": self.name})
+        result = infer(self.serving, {**request, "model": self.name})
         return result["file"], result["params"]
 
 

@@ -15,8 +15,7 @@ from fastapi import FastAPI, Request, UploadFile
 
 from slem_app.errors import BadVolume, TooLarge
 from slem_app.serving.http.application import complete
-from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
-from slem_app.serving.models.prompt_request import SENT_FILE
+from slem_app.serving.http.received_files import IMAGES, LABELS, SENT_FILE, VOLUMES, keep, keep_all, unpack
 
 MIB = 2**20
 app = FastAPI()

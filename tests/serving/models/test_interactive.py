@@ -5,6 +5,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -22,6 +23,7 @@ from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import (
     NAMES,
     Desk,
+    ask,
     box,
     clear,
     look,
@@ -393,7 +395,7 @@ def test_each_of_the_15_sets_of_sequences_is_corrected(
 ) -> None:
     cases = Cases(subsets / layout, tmp_path / "uploads")
     for case in cases.ids():
-        desk = Desk(task, {"case": cases.find(case)})
+        desk = Desk(partial(ask, task), {"case": cases.find(case)})
         place, other, kept = (12, 14, 10), (8, 14, 10), case.split("_")
         before = desk.plays(look())
         wrong = "edema" if before[place] != 2 else "necrosis"

@@ -11,11 +11,14 @@ from slem_app.errors import BadSetting, BadStudy, BadVolume
 from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.http.infer_request import parse_reply
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.segment import Reply, SegmentationTask, parse_reply
+from slem_app.serving.models.inference import Reply
+from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.serving.monai.adapters import InferAdapter
 from slem_app.weights import BRAIN_SEQUENCES, load_model
+from tests.serving.language import ask
 
 NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
 
@@ -43,7 +46,7 @@ def test_the_result_lies_on_the_grid_of_what_was_asked_for(
     task: SegmentationTask, cases: Cases, key: str
 ) -> None:
     case = cases.find(key)
-    file, params = task({"case": case})
+    file, params = ask(task, {"case": case})
     array, grid, names = read_label_file(Path(file))
     assert grid.same_as(case.series.grid)
     assert names == {1: "necrosis", 2: "edema", 3: "enhancing tumor"}
@@ -58,9 +61,9 @@ def test_the_result_lies_on_the_grid_of_what_was_asked_for(
 
 
 def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases: Cases) -> None:
-    first = task({"case": cases.find("B")})[1]["latencies"]
+    first = ask(task, {"case": cases.find("B")})[1]["latencies"]
     assert first["read"] > 0
-    second = task({"case": cases.find("B/t2f")})[1]["latencies"]
+    second = ask(task, {"case": cases.find("B/t2f")})[1]["latencies"]
     assert second["read"] == second["prepare"] == 0
     assert task.cache.used > 0
 
@@ -77,7 +80,7 @@ def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
     affine[:3, 3] += (9, -8, 6)
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
     os.utime(path, (2, 2))
-    file, params = task({"case": cases.find("A/t2f")})
+    file, params = ask(task, {"case": cases.find("A/t2f")})
     assert params["preparation"]["onto"] == "t1c"
     assert params["preparation"]["moved_mm"]["t2f"] == pytest.approx(13.5, abs=3)
     assert params["preparation"]["brain_mask"] is None
@@ -88,12 +91,12 @@ def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
 
 
 def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, studies: Path) -> None:
-    task({"case": cases.find("A")})
+    ask(task, {"case": cases.find("A")})
     path = studies / "A/A-t1c.nii.gz"
     image = nibabel.load(path)
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), path)
     os.utime(path, (1, 1))
-    file, params = task({"case": cases.find("A")})
+    file, params = ask(task, {"case": cases.find("A")})
     assert params["latencies"]["read"] > 0
     np.testing.assert_array_equal(
         read_label_file(Path(file))[0], task.predictor.predict_case(cases.find("A").grouping, "t1c").array
@@ -102,7 +105,7 @@ def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, stud
 
 def test_a_missing_sequence_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:
     (studies / "A/A-t1n.nii.gz").unlink()
-    _, params = task({"case": cases.find("A")})
+    _, params = ask(task, {"case": cases.find("A")})
     assert (params["used"], params["missing"]) == (["t1c", "t2w", "t2f"], ["t1n"])
 
 
@@ -118,7 +121,7 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(
         found = cases.find(case)
         if layout == "dicom":
             found = cases.find(found.series.id)
-        file, params = task({"case": found})
+        file, params = ask(task, {"case": found})
         kept = case.split("_")
         assert (params["case"], params["used"]) == (case, [name for name in BRAIN_SEQUENCES if name in kept])
         assert params["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
@@ -134,13 +137,13 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_and_told(
 def test_the_client_chooses_the_file_type(
     task: SegmentationTask, cases: Cases, extension: str, start: bytes
 ) -> None:
-    file, _ = task({"case": cases.find("A"), "result_extension": extension})
+    file, _ = ask(task, {"case": cases.find("A"), "result_extension": extension})
     assert file.endswith(extension)
     assert Path(file).read_bytes().startswith(start)
 
 
 def test_raw_nrrd_on_request(task: SegmentationTask, cases: Cases) -> None:
-    file, _ = task({"case": cases.find("A"), "result_compress": False})
+    file, _ = ask(task, {"case": cases.find("A"), "result_compress": False})
     header, _, body = Path(file).read_bytes().partition(b"\n\n")
     assert b"encoding: raw" in header
     assert len(body) == np.prod(cases.find("A").series.grid.shape)
@@ -187,4 +190,4 @@ def test_a_damaged_file_is_told(task: SegmentationTask, cases: Cases, studies: P
     path = studies / "A/A-t2f.nii.gz"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BadVolume, match="A-t2f.nii.gz"):
-        task({"case": cases.find("A")})
+        ask(task, {"case": cases.find("A")})

@@ -1,0 +1,91 @@
+"""What a client asks of a model, and what it gets: one typed value each.
+
+A request is built once, where it comes in (`serving.http.infer_request`), and is valid from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slem_app.errors import BadSetting
+from slem_app.predict import Prediction
+from slem_app.store.record import DRAFT
+
+__all__ = ["InferAnswer", "InferRequest", "Reply"]
+
+EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The file in which the client wants the label map."""
+
+    extension: str = ".nrrd"
+    """File type."""
+    compress: bool = True
+    """Compressed NRRD; OHIF reads only uncompressed ones."""
+
+    def __post_init__(self) -> None:
+        if self.extension not in EXTENSIONS:
+            raise BadSetting(f"result_extension {self.extension!r} is unknown: use {', '.join(EXTENSIONS)}")
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One request for a segmentation."""
+
+    model: str
+    """Under which clients know the model."""
+    image: str = ""
+    """Any id of a case; empty where a volume came."""
+    volume: Path | None = None
+    """A volume that the client has sent, with the request or in a session: a file, or a folder."""
+    client_id: str = ""
+    """The reader, as the client names them; empty where it names nobody."""
+    sequence: str | None = None
+    """What a volume that came alone is; None: its name tells."""
+    reply: Reply | None = field(default_factory=Reply)
+    """The file that is wanted; None: none, the label map itself is used."""
+    save_label: bool = False
+    """Keep the result as a label of the case."""
+    label_tag: str = DRAFT
+    """Under which it is kept."""
+    points: Mapping[str, object] = field(default_factory=dict)
+    """Lists of voxels (i, j, k) of the displayed image, by label name, or under 'foreground' and
+    'background'. Whether they lie in the image is seen when that is known.
+    """
+    label: str | None = None
+    """The label that 'foreground' means."""
+    box: object = None
+    """[i1, i2, j1, j2, k1, k2], voxels of the displayed image between which labels may be; None: anywhere."""
+    label_file: Path | None = None
+    """A label map that the client has sent: a segmentation as the reader edited it, or scribbles."""
+    segments: tuple[str, ...] | None = None
+    """What the values of that file mean, value 1 first; None: the client does not say."""
+    painted_label: str = ""
+    """The label that painted foreground means."""
+    undo: bool = False
+    """Take the last step back instead."""
+    start_over: bool = False
+    """Forget what was before."""
+    repeats_points: bool = False
+    """The client is OHIF, which sends points again that were placed on another image (`stale_points`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class InferAnswer:
+    """What a request gets."""
+
+    prediction: Prediction
+    """The label map on the grid of the requested image; of scribbles, their label alone, as value 1."""
+    params: Mapping[str, Any]
+    """What the client is told beside it, as JSON."""
+    file: Path | None = None
+    """The label map as the file that was wanted; whoever sends it removes it."""
+    saved: str | None = None
+    """Id of the case where the result was kept as a label."""
+    tag: str = DRAFT
+    """Under which."""
