@@ -41,7 +41,7 @@ class SlemLabel(MONAILabelApp):
 
     def on_save_label(self, image_id, label_id):
         super().on_save_label(image_id, label_id)
-        return self.serving.saved(label_id)
+        return application.saved(self.serving, label_id)
 
     def sessions(self):
         return self.serving.sessions

@@ -28,7 +28,7 @@ from slem_app.serving.cases.upload_quota import UploadQuota
 from slem_app.serving.dicom.export import PacsResults, ResultExchange
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.activity import Activity
-from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.labels.datastore import FINAL, CaseDatastore, SavedLabel
 from slem_app.serving.labels.records import Records
 from slem_app.serving.learning.batch import Batches
 from slem_app.serving.learning.case_scores import Scores
@@ -198,15 +198,15 @@ class Serving:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
         return ModelTrainer(self.trainings, self.watchers[name])
 
-    def saved(self, label_id: str) -> dict[str, Any]:
+    def saved(self, label: SavedLabel) -> dict[str, Any]:
         """A client submitted a label: its reader's further clicks change that, the case may be done, and it
         becomes a DICOM segmentation.
 
         Returns:
             For the reply: `dicom`, see `Results.export`; {} where there is none.
         """
+        label_id, version = label.case, label.version
         self.chooser.saved(label_id, self.datastore)
-        version = self.datastore.kept(label_id)
         earlier = [
             one
             for one in self.datastore.store.history(label_id)
@@ -279,7 +279,7 @@ class Serving:
         # a reader has looked at it, and so it is his
         record = replace(self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC)
         version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
-        told = self.saved(case.id).get("dicom", {})
+        told = self.saved(SavedLabel(case.id, version)).get("dicom", {})
         return {
             "case": case.id,
             "version": version.number,

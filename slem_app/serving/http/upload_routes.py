@@ -53,10 +53,10 @@ def upload_router(serving: Serving) -> APIRouter:
         fields = parse_fields(params) | {"user": user}
         path = keep(label, LABELS)
         try:
-            saved = serving.datastore.save_label(image, str(path), tag or FINAL, fields)
+            saved = serving.datastore.submit(image, str(path), tag or FINAL, fields)
         finally:
             path.unlink(missing_ok=True)
-        return {**serving.saved(saved), "image": image, "label": saved}
+        return {**serving.saved(saved), "image": image, "label": saved.case}
 
     @router.put("/session/", summary="Create new session with Image", tags=["Session"])
     def create_session(

@@ -11,8 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,22 @@ from slem_app.store.labels import LabelStore, Version, file_name, replace_file
 from slem_app.store.record import FINAL, NOTES, Record
 from slem_app.strict_json import parse_object
 
-__all__ = ["CaseDatastore"]
+__all__ = ["CaseDatastore", "SavedLabel"]
 
 logger = logging.getLogger(__name__)
 
 ASKED = ("client_id", "model")  # what a client says of a label that the server goes by
 NOTES_SIZE = 64 * 2**10  # bytes of the notes on an image
-KEPT: ContextVar[tuple[str, Version | None]] = ContextVar("kept", default=("", None))
-"""What the request that is being answered has saved."""
+
+
+@dataclass(frozen=True)
+class SavedLabel:
+    """A label that has just become a version."""
+
+    case: str
+    """Case id."""
+    version: Version
+    """The version."""
 
 
 class CaseDatastore:
@@ -185,6 +192,12 @@ class CaseDatastore:
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
+        """As `submit`; returns the case id, which is also the label's."""
+        return self.submit(image_id, label_filename, label_tag, label_info).case
+
+    def submit(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
+    ) -> SavedLabel:
         """Keep a label as a new version, in the model's values.
 
         Args:
@@ -193,9 +206,6 @@ class CaseDatastore:
             label_tag: e.g. 'final'.
             label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without
                 it the values are the model's.
-
-        Returns:
-            The case id, which is also the label's.
 
         Raises:
             NotFound: no such case or model.
@@ -231,11 +241,11 @@ class CaseDatastore:
                 "a model's result is kept as a draft, never as final: look at it and save it with PUT "
                 "/datastore/label, or give another label_tag"
             )
-        return self._save(image_id, file, tag, dict(info), dict(params))
+        return self._save(image_id, file, tag, dict(info), dict(params)).case
 
     def _save(
         self, image_id: str, path: Path, tag: str, info: dict[str, Any], result: dict[str, Any] | None = None
-    ) -> str:
+    ) -> SavedLabel:
         case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
         labels = self._label_set(info.get("model"), case.grouping)
         array, grid, names = read_label_file(path, largest_grid(case))
@@ -246,8 +256,9 @@ class CaseDatastore:
         if result is not None:
             notes["params"] = result
         about = {key: None if info.get(key) is None else str(info[key]) for key in ASKED if key in info}
-        self.keep(replace(case, **image), tag, array, labels, {**about, NOTES: notes, **record.to_meta()})
-        return case.id
+        about |= {NOTES: notes, **record.to_meta()}
+        version = self.keep(replace(case, **image), tag, array, labels, about)
+        return SavedLabel(case.id, version)
 
     def keep(
         self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]
@@ -274,23 +285,7 @@ class CaseDatastore:
         version = self.store.save(
             case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about}
         )
-        KEPT.set((case.id, version))
         return version
-
-    def kept(self, case: str) -> Version:
-        """The version of the case that this request has saved, whatever others save meanwhile; where it has
-        saved none, the newest.
-
-        Raises:
-            NotFound: there is none.
-        """
-        of, version = KEPT.get()
-        if version is not None and of == case and version.label.is_file():
-            return version
-        history = self.store.history(case)
-        if not history:
-            raise NotFound(f"case {case!r} has no labels")
-        return history[-1]
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         case, _ = self.cases.split(image_id)

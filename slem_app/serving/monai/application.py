@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from monailabel.config import settings
@@ -19,15 +20,17 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.config import TaskConfig
 from monailabel.interfaces.utils.app import app_instance
 
+from slem_app.errors import NotFound
 from slem_app.serving.cases.sessions import UploadSessions
 from slem_app.serving.http import application
 from slem_app.serving.http.application import ClientProtocol, Everything
 from slem_app.serving.http.form_fields import NOBODY
+from slem_app.serving.labels.datastore import SavedLabel
 from slem_app.serving.monai import errors, pages, viewer
 from slem_app.serving.monai.routes import monai_router
 from slem_app.serving.server import Serving
 
-__all__ = ["build", "install", "open_serving", "start"]
+__all__ = ["build", "install", "open_serving", "saved", "start"]
 
 KEPT = (model, activelearning, scoring, datastore, logs, session)  # whose routes are answered as they are
 
@@ -69,6 +72,18 @@ def install(serving: Serving, instance: MONAILabelApp) -> None:
         # built before the start-up event; now it is built again, at the first request
         plain.app.middleware_stack = None
     serving.start()
+
+
+def saved(serving: Serving, label_id: str) -> dict[str, Any]:
+    """MONAI Label itself has saved a label: what becomes of the newest version of the case.
+
+    Raises:
+        NotFound: the case has no labels.
+    """
+    history = serving.datastore.store.history(label_id)
+    if not history:
+        raise NotFound(f"case {label_id!r} has no labels")
+    return serving.saved(SavedLabel(label_id, history[-1]))
 
 
 def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:

@@ -1,6 +1,5 @@
 """MONAI Label's view of the cases: images, labels renumbered by name, what is done, bad labels."""
 
-import contextvars
 import json
 import resource
 import shutil
@@ -317,18 +316,12 @@ def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(
     assert [one["counts"] for one in datastore.history("A")] == [False, True, False]
 
 
-def test_a_request_knows_what_it_has_saved_whatever_others_save_meanwhile(
+def test_a_saved_label_is_told_by_its_own_version(
     datastore: CaseDatastore, heads: dict, tmp_path: Path
 ) -> None:
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
-
-    def save(reader: str) -> str:
-        datastore.save_label("A", path, "final", {"client_id": reader})
-        return datastore.kept("A").record.who
-
-    assert save("eva") == "eva"
-    assert contextvars.Context().run(save, "tom") == "tom"  # another request
-    assert datastore.kept("A").record.who == "eva"
-    assert contextvars.Context().run(datastore.kept, "A").record.who == "tom"
-    with pytest.raises(NotFound, match="case 'B' has no labels"):
-        datastore.kept("B")
+    first, second = (datastore.submit("A/t1c", path, "final", {"client_id": who}) for who in ("eva", "tom"))
+    assert [(one.case, one.version.number, one.version.record.who) for one in (first, second)] == [
+        ("A", 1, "eva"),
+        ("A", 2, "tom"),
+    ]
