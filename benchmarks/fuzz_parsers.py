@@ -31,7 +31,7 @@ from slem_app.formats.rtstruct import write_rtstruct
 from slem_app.formats.seg import read_seg, write_seg
 from slem_app.serving.http.received_files import unpack
 from slem_app.store.dicom_results import parse_result
-from slem_app.store.record import Record, check_meta
+from slem_app.store.record import LabelRecord, check_meta
 from slem_app.strict_json import parse, parse_object
 from slem_app.studies import Series, open_source
 from slem_app.studies.dicom_header import probe, read_slices
@@ -269,7 +269,7 @@ class Json(Parser):
         def record() -> None:
             meta = parse_object(content, "it")
             check_meta(meta)
-            Record.of(meta)
+            LabelRecord.of(meta)
 
         allowed(again)
         allowed(record)

@@ -7,7 +7,7 @@ import lib.configs
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_names
 
-from slem_app.serving.monai import adapters, application, requests
+from slem_app.serving.monai import adapters, app, requests
 from slem_app.serving.server import DESCRIPTION, NAME
 
 
@@ -15,7 +15,7 @@ class SlemLabel(MONAILabelApp):
     """SLeM Label: segmentation of cases of several sequences."""
 
     def __init__(self, app_dir, studies, conf):
-        self.serving = application.open_serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
+        self.serving = app.open_serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
         super().__init__(app_dir, studies, conf, name=NAME, description=DESCRIPTION)
 
     def init_datastore(self):
@@ -41,7 +41,7 @@ class SlemLabel(MONAILabelApp):
 
     def on_save_label(self, image_id, label_id):
         super().on_save_label(image_id, label_id)
-        return application.saved(self.serving, label_id)
+        return app.saved(self.serving, label_id)
 
     def sessions(self):
         return self.serving.sessions
@@ -51,4 +51,4 @@ class SlemLabel(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
-        application.install(self.serving, self)
+        app.install(self.serving, self)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import tyro
 
 from slem_app.errors import BadGrid, SlemError, StorageFailed
-from slem_app.store.record import FINAL, Record
+from slem_app.store.record import FINAL, LabelRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from slem_app.evaluate.interrater import Agreement
     from slem_app.labels import LabelSet
     from slem_app.store.case_labels import CaseLabels
-    from slem_app.store.labels import Version
+    from slem_app.store.labels import LabelVersion
     from slem_app.types import Grid
 
 __all__ = ["Labels"]
@@ -253,7 +253,7 @@ class Import(_Store):
             "label_names": {name: value for value, name in enumerate(wanted.names, 1)},
             "present": [wanted.names[value - 1] for value in np.unique(array) if value],
             "ts": int(time()),
-            **Record(time(), f"{self.reader}@", "slem labels import").to_meta(),
+            **LabelRecord(time(), f"{self.reader}@", "slem labels import").to_meta(),
         }
         labels.store.save(case, FINAL, partial(write_nifti, array, grid, wanted), meta)
         return True
@@ -327,7 +327,7 @@ def _compared(labels: CaseLabels, case: str, regions: LabelSet, drafts: bool) ->
     from slem_app.evaluate.interrater import agreements
     from slem_app.formats import read_label_file
 
-    newest: dict[str, Version] = {}
+    newest: dict[str, LabelVersion] = {}
     for version in labels.store.history(case):
         if version.tag == FINAL or (drafts and version.record.automatic):
             newest[version.record.who] = version

@@ -15,7 +15,7 @@ from slem_app.errors import BadSetting, NotFound
 
 if TYPE_CHECKING:
     from slem_app.weights.published import Published
-    from slem_app.weights.version import Version
+    from slem_app.weights.version import ModelVersion
 
 __all__ = ["Models", "published_in"]
 
@@ -93,7 +93,7 @@ def published_in(folder: Path, model: str = "", models_dir: Path | None = None) 
     return [Published(root / "models", name, own.get(name) or find(name)) for name in names]
 
 
-def row(version: Version) -> tuple[str, ...]:
+def row(version: ModelVersion) -> tuple[str, ...]:
     """One line of the table."""
     record, name = version.record, str(version.number) if version.number >= 0 else version.folder.name
     mark = "yes" if version.served else ""

@@ -12,7 +12,7 @@ from slem_app.cli.models import published_in
 from slem_app.errors import SlemError
 
 if TYPE_CHECKING:
-    from slem_app.weights.version import Record
+    from slem_app.weights.version import ModelRecord
 
 __all__ = ["Publish"]
 
@@ -55,11 +55,11 @@ class Publish:
         return 0
 
 
-def _record(folder: Path) -> Record:
+def _record(folder: Path) -> ModelRecord:
     """How a candidate came to be, where that is known."""
-    from slem_app.weights.version import Record, read_record
+    from slem_app.weights.version import ModelRecord, read_record
 
     try:
         return read_record(folder)
     except SlemError:
-        return Record(created="", parent=0)
+        return ModelRecord(created="", parent=0)

@@ -31,7 +31,7 @@ from slem_app.prompts import (
     Prompts,
     ReaderSettings,
     Scribble,
-    Shot,
+    SimulatedClick,
     SimulatedReader,
     channel_count,
     encode,
@@ -153,7 +153,7 @@ class InteractiveLosses(nn.Module):
     def _look(
         self,
         rng: np.random.Generator,
-        shots: Sequence[Shot],
+        shots: Sequence[SimulatedClick],
         start: np.ndarray,
         side: int,
         fused: torch.Tensor,
@@ -190,7 +190,7 @@ class InteractiveLosses(nn.Module):
         return np.clip(start, 0, np.array(shape) - side) // stride * stride
 
     def _told(
-        self, rng: np.random.Generator, shots: Sequence[Shot], truth: np.ndarray, grid: Grid
+        self, rng: np.random.Generator, shots: Sequence[SimulatedClick], truth: np.ndarray, grid: Grid
     ) -> Prompts:
         """Shots as prompts, some of them as scribbles."""
         entries = []
@@ -288,7 +288,7 @@ def _near_loss(logits: torch.Tensor, target: torch.Tensor, near: torch.Tensor) -
     return (each * near).sum() / near.sum().clamp(min=1.0)
 
 
-def _line(rng: np.random.Generator, shot: Shot, truth: np.ndarray) -> np.ndarray:
+def _line(rng: np.random.Generator, shot: SimulatedClick, truth: np.ndarray) -> np.ndarray:
     """(i, j, k) bool: a stroke in one plane through the shot, as far as its label goes."""
     plane = int(rng.integers(3))
     direction = rng.standard_normal(3)

@@ -2,7 +2,7 @@
 no pixels.
 """
 
-from slem_app.grouping.group import Choice, Grouping, Leftover, group
+from slem_app.grouping.group import Grouping, Leftover, SequenceChoice, group
 from slem_app.grouping.rules import Rules, load_rules
 
-__all__ = ["Choice", "Grouping", "Leftover", "Rules", "group", "load_rules"]
+__all__ = ["Grouping", "Leftover", "Rules", "SequenceChoice", "group", "load_rules"]

@@ -16,11 +16,11 @@ from slem_app.grouping.facts import Facts, look_at, shortened
 from slem_app.grouping.rules import HeaderTest, Preference, Rule, Rules, load_rules
 from slem_app.studies import Series, Study
 
-__all__ = ["Choice", "Grouping", "Leftover", "group"]
+__all__ = ["Grouping", "Leftover", "SequenceChoice", "group"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class SequenceChoice:
     """A series that is used."""
 
     sequence: str
@@ -51,7 +51,7 @@ class Grouping:
 
     study: Study
     """The study."""
-    choices: tuple[Choice, ...]
+    choices: tuple[SequenceChoice, ...]
     """One a sequence, in the order of the rules."""
     leftovers: tuple[Leftover, ...]
     """All other series."""
@@ -150,14 +150,14 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
     )
 
 
-def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[Choice]:
+def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[SequenceChoice]:
     choices = []
     for sequence, id in chosen.items():
         if sequence not in rules.order:
             raise BadSetting(
                 f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}"
             )
-        choices.append(Choice(sequence, _named(study, sequence, id), "chosen by the user"))
+        choices.append(SequenceChoice(sequence, _named(study, sequence, id), "chosen by the user"))
     return choices
 
 
@@ -272,11 +272,11 @@ def _unknown(facts: Facts) -> str:
 
 def _select(
     sequence: str, candidates: list[tuple[Facts, Rule]], rules: Rules
-) -> tuple[Choice | None, list[Leftover]]:
+) -> tuple[SequenceChoice | None, list[Leftover]]:
     """The one series of several that fit a sequence, and the rest with reasons."""
     if len(candidates) == 1:
         facts, rule = candidates[0]
-        return Choice(sequence, facts.series, _why(facts, rule)), []
+        return SequenceChoice(sequence, facts.series, _why(facts, rule)), []
     left, out = _readable(candidates)
     dropped: list[tuple[Facts, str]] = []
     strongest = max((rule.strength for _, rule in left), default=0)
@@ -296,7 +296,7 @@ def _select(
     if len(left) == 1:
         facts, rule = left[0]
         reasons = ", ".join(dict.fromkeys(reason for _, reason in dropped))
-        return Choice(
+        return SequenceChoice(
             sequence,
             facts.series,
             _why(facts, rule) + (f"; preferred to {len(dropped)} more: {reasons}" if dropped else ""),

@@ -11,7 +11,7 @@ whose truth it knows.
 
 from slem_app.prompts.encode import channel_count, encode
 from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, map_value
-from slem_app.prompts.reader import ReaderSettings, Shot, SimulatedReader
+from slem_app.prompts.reader import ReaderSettings, SimulatedClick, SimulatedReader
 from slem_app.prompts.request import read_box, read_clicks, read_scribbles
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "Prompts",
     "ReaderSettings",
     "Scribble",
-    "Shot",
+    "SimulatedClick",
     "SimulatedReader",
     "channel_count",
     "encode",

@@ -20,7 +20,7 @@ from slem_app.prompts.prompts import BACKGROUND
 from slem_app.types import triple
 from slem_app.volumes.geometry import bounding_box
 
-__all__ = ["ReaderSettings", "Shot", "SimulatedReader"]
+__all__ = ["ReaderSettings", "SimulatedClick", "SimulatedReader"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ReaderSettings:
 
 
 @dataclass(frozen=True)
-class Shot:
+class SimulatedClick:
     """One click of the simulated reader."""
 
     index: tuple[int, int, int]
@@ -66,7 +66,7 @@ class Shot:
     right: bool = True
     """False where the reader errs."""
 
-    def seen_from(self, start: tuple[int, int, int]) -> Shot:
+    def seen_from(self, start: tuple[int, int, int]) -> SimulatedClick:
         """The same in the voxels of a crop that begins at `start`."""
         return replace(self, index=triple(int(v - s) for v, s in zip(self.index, start)))
 
@@ -92,7 +92,7 @@ class SimulatedReader:
         spacing: np.ndarray,
         rng: np.random.Generator,
         count: int = 1,
-    ) -> tuple[Shot, ...]:
+    ) -> tuple[SimulatedClick, ...]:
         """Up to `count` clicks, the worst error first; fewer where fewer errors are left.
 
         Args:
@@ -142,14 +142,14 @@ class SimulatedReader:
         truth: np.ndarray,
         current: np.ndarray,
         rng: np.random.Generator,
-    ) -> Shot:
+    ) -> SimulatedClick:
         names = (BACKGROUND, *self.labels.names)
         right, shown = int(truth[tuple(voxel)]), int(current[tuple(voxel)])
         aimed = tuple(r.name for r, row in zip(self.labels.regions, self._member) if row[right] != row[shown])
         said = right
         if rng.random() < self.settings.wrong:
             said = int(rng.choice([v for v in range(len(names)) if v != right]))
-        return Shot(triple(int(v) for v in voxel + start), names[said], aimed, said == right)
+        return SimulatedClick(triple(int(v) for v in voxel + start), names[said], aimed, said == right)
 
 
 class _Errors:

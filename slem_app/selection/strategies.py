@@ -19,7 +19,7 @@ from slem_app.errors import NotFound
 from slem_app.selection.coreset import distances
 from slem_app.selection.measures import Measures
 
-__all__ = ["DEFAULT", "STRATEGIES", "Choice", "Pool", "choices"]
+__all__ = ["DEFAULT", "STRATEGIES", "CaseChoice", "Pool", "choices"]
 
 STRATEGIES: Mapping[str, str] = {
     "diverse": "The case that is least like any labelled one (core-set on the network's features)",
@@ -55,7 +55,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CaseChoice:
     """A case, and why it."""
 
     case: str
@@ -70,7 +70,7 @@ class Choice:
     """What a reader should know, e.g. that most cases are not measured yet."""
 
 
-def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[Choice]:
+def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[CaseChoice]:
     """The candidates, the best first; each that was given counts as taken for the next.
 
     Raises:
@@ -79,7 +79,7 @@ def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[
     if strategy not in STRATEGIES:
         raise NotFound(f"no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
     if strategy == "first":
-        yield from (Choice(case, "the first by name that is left") for case in sorted(pool.candidates))
+        yield from (CaseChoice(case, "the first by name that is left") for case in sorted(pool.candidates))
         return
     strategy, notes = (strategy, ()) if strategy == "random" else _possible(strategy, pool)
     left, taken = dict.fromkeys(pool.candidates), list(pool.taken)
@@ -101,7 +101,7 @@ def choices(strategy: str, pool: Pool, random: np.random.Generator) -> Iterator[
             if len(known) < len(left)
             else ()
         )
-        choice = ORDERS[strategy](Scene(tuple(known), tuple(taken), pool, random), (*notes, *some))
+        choice = ORDERS[strategy](Candidates(tuple(known), tuple(taken), pool, random), (*notes, *some))
         del left[choice.case]
         taken.append(choice.case)
         yield choice
@@ -117,16 +117,16 @@ def _possible(strategy: str, pool: Pool) -> tuple[str, tuple[str, ...]]:
 
 def _drawn(
     cases: Sequence[str], pool: Pool, random: np.random.Generator, notes: tuple[str, ...]
-) -> Iterator[Choice]:
+) -> Iterator[CaseChoice]:
     """All cases in a random order, those given out lately later."""
     # weighted draws without replacement (Efraimidis and Spirakis 2006): by exponential variates, each
     # divided by its weight, the smallest first
     keys = [random.exponential() / max(1.0, pool.idle.get(case, LONG)) for case in cases]
-    yield from (Choice(cases[number], "drawn at random", notes=notes) for number in np.argsort(keys))
+    yield from (CaseChoice(cases[number], "drawn at random", notes=notes) for number in np.argsort(keys))
 
 
 @dataclass(frozen=True)
-class Scene:
+class Candidates:
     """The cases among which one is chosen now."""
 
     cases: tuple[str, ...]
@@ -189,14 +189,14 @@ class Scene:
         return int(self.random.choice(np.flatnonzero(scores >= scores.max() - 1e-12)))
 
 
-def _foreground_random(scene: Scene, notes: tuple[str, ...]) -> Choice:
+def _foreground_random(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
     """Like the case of a random voxel of all that is predicted."""
     ml = np.array([one.foreground_ml for one in scene.measures])
     if not ml.any():
         nothing = (*notes, "the model finds nothing in any case: drawn at random")
         return next(_drawn(scene.cases, scene.pool, scene.random, nothing))
     n = int(scene.random.choice(len(ml), p=ml / ml.sum()))
-    return Choice(
+    return CaseChoice(
         scene.cases[n],
         f"drawn in proportion to the predicted volume, here {ml[n]:.1f} ml",
         None,
@@ -205,24 +205,24 @@ def _foreground_random(scene: Scene, notes: tuple[str, ...]) -> Choice:
     )
 
 
-def _uncertainty(scene: Scene, notes: tuple[str, ...]) -> Choice:
+def _uncertainty(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
     scores = np.array([one.uncertainty for one in scene.measures])
     n = scene.best(scores)
     most = scene.labels[int(scene.by_label("uncertainty_in")[n].argmax())]
     where = f"most about {most}" if scene.measures[n].foreground_ml else "though it finds nothing"
     reason = f"the model is unsure here ({scores[n]:.2f} bit a voxel of what it finds), {where}"
-    return Choice(scene.cases[n], reason, float(scores[n]), dict(scene.measures[n].uncertainty_in), notes)
+    return CaseChoice(scene.cases[n], reason, float(scores[n]), dict(scene.measures[n].uncertainty_in), notes)
 
 
-def _disagreement(scene: Scene, notes: tuple[str, ...]) -> Choice:
+def _disagreement(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
     scores = np.array([one.change or 0.0 for one in scene.measures])
     n = scene.best(scores)
     most = scene.labels[int(scene.by_label("change_in")[n].argmax())]
     reason = f"this model and the one before differ here (1 - Dice {scores[n]:.2f}), most in {most}"
-    return Choice(scene.cases[n], reason, float(scores[n]), dict(scene.measures[n].change_in), notes)
+    return CaseChoice(scene.cases[n], reason, float(scores[n]), dict(scene.measures[n].change_in), notes)
 
 
-def _diverse(scene: Scene, notes: tuple[str, ...]) -> Choice:
+def _diverse(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
     scores = scene.far()
     n = scene.best(scores)
     reason = (
@@ -230,10 +230,10 @@ def _diverse(scene: Scene, notes: tuple[str, ...]) -> Choice:
         if scores[n] >= 0
         else "the most typical case; none that is labelled is measured yet"
     )
-    return Choice(scene.cases[n], reason, float(scores[n]), notes=notes)
+    return CaseChoice(scene.cases[n], reason, float(scores[n]), notes=notes)
 
 
-def _balanced(scene: Scene, notes: tuple[str, ...]) -> Choice:
+def _balanced(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
     """Mean of ranks. Uncertainty and change are ranked label by label and weighed by how rare each label is
     in what is labelled.
     """
@@ -262,7 +262,7 @@ def _balanced(scene: Scene, notes: tuple[str, ...]) -> Choice:
         "rarity": f"much {scene.labels[int((found * scene.weights).argmax())]}, which is rare in them",
     }
     first = sorted(ranks, key=lambda name: -ranks[name][n])[:2]
-    return Choice(
+    return CaseChoice(
         scene.cases[n],
         "; ".join(words[name] for name in first),
         float(scores[n]),
@@ -276,7 +276,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (rankdata(values) - 0.5) / len(values)
 
 
-ORDERS: Mapping[str, Callable[[Scene, tuple[str, ...]], Choice]] = {
+ORDERS: Mapping[str, Callable[[Candidates, tuple[str, ...]], CaseChoice]] = {
     "foreground_random": _foreground_random,
     "uncertainty": _uncertainty,
     "disagreement": _disagreement,

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from slem_app.serving.http.application import Everything
 from slem_app.serving.http.connections import raise_open_files
 from slem_app.serving.log import limit_lines
-from slem_app.serving.monai.application import start
+from slem_app.serving.monai.app import start
 from slem_app.serving.shutdown import end_by_signal
 from slem_app.serving.temporary import own_folder
 

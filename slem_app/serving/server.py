@@ -36,10 +36,10 @@ from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer, Trainings
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import History
+from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.interactive import InteractiveTask, Start
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, Origin
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, ResultOrigin
 from slem_app.serving.models.segment import SegmentationTask, results_folder
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import VersionWatcher
@@ -114,7 +114,7 @@ class Serving:
         self.cache: ByteCache[Prepared] = ByteCache(
             self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes
         )
-        self.memory = History(self.settings.memory_mb * 2**20)
+        self.memory = EditHistory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
@@ -229,7 +229,7 @@ class Serving:
             return {}
         before = next(
             (
-                Origin(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
+                ResultOrigin(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
                 for one in earlier[::-1]
                 if one.record.model
             ),

@@ -15,7 +15,7 @@ import numpy as np
 from slem_app.errors import BadGrid, NotFound
 from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
-from slem_app.store.labels import LabelStore, Version, file_name
+from slem_app.store.labels import LabelStore, LabelVersion, file_name
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.places import is_address
 from slem_app.types import Grid
@@ -36,7 +36,7 @@ class LabelledCase:
     """Its sequences by name."""
     sequence: str
     """The one on whose grid the label lies."""
-    version: Version
+    version: LabelVersion
     """The label."""
 
     @property

@@ -22,8 +22,8 @@ from slem_app.formats.nifti import write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.store.case_labels import CaseLabels
-from slem_app.store.labels import Version, file_name
-from slem_app.store.record import DRAFT, FINAL, Record
+from slem_app.store.labels import LabelVersion, file_name
+from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.types import Grid
 
 __all__ = ["WHICH", "Drafts"]
@@ -111,7 +111,7 @@ class Drafts:
         grouping: Grouping,
         sequence: str,
         client: str,
-    ) -> Version:
+    ) -> LabelVersion:
         """Keep a draft.
 
         Args:
@@ -134,7 +134,7 @@ class Drafts:
             "label_names": {name: value for value, name in enumerate(labels.names, 1)},
             "present": list(present),
             "ts": int(time.time()),
-            **Record(
+            **LabelRecord(
                 time.time(), "", client, self.model, self.version, self.sha256, automatic=True
             ).to_meta(),
         }

@@ -28,10 +28,10 @@ from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
 from slem_app.files import atomic_file, is_leftover, sweep, writer
-from slem_app.store.record import FINAL, NOTES, RECORD, Record, check_meta
+from slem_app.store.record import FINAL, NOTES, RECORD, LabelRecord, check_meta
 from slem_app.strict_json import parse_object
 
-__all__ = ["LabelStore", "Version", "file_name", "replace_file", "sync"]
+__all__ = ["LabelStore", "LabelVersion", "file_name", "replace_file", "sync"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
-class Version:
+class LabelVersion:
     """One saved label."""
 
     number: int
@@ -67,9 +67,9 @@ class Version:
         return json.loads((self.folder / META_FILE).read_text(encoding="utf-8"))
 
     @property
-    def record(self) -> Record:
+    def record(self) -> LabelRecord:
         """Who, when, with what."""
-        return Record.of(self.meta)
+        return LabelRecord.of(self.meta)
 
 
 class LabelStore:
@@ -83,7 +83,7 @@ class LabelStore:
 
     def save(
         self, case: str, tag: str, write: Callable[[Path], object], meta: Mapping[str, object]
-    ) -> Version:
+    ) -> LabelVersion:
         """Add a version.
 
         Args:
@@ -113,15 +113,15 @@ class LabelStore:
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
-    def versions(self, case: str, tag: str) -> tuple[Version, ...]:
+    def versions(self, case: str, tag: str) -> tuple[LabelVersion, ...]:
         """All versions, oldest first."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found = [path for path in self._place(case, tag).iterdir() if path.name.isdigit()]
-            versions = [Version(int(path.name), path) for path in sorted(found)]
+            versions = [LabelVersion(int(path.name), path) for path in sorted(found)]
             return tuple(version for version in versions if self._is_sound(version))
         return ()
 
-    def _is_sound(self, version: Version) -> bool:
+    def _is_sound(self, version: LabelVersion) -> bool:
         """Whether what is kept with a version can be read. One that cannot is passed over, and named in the
         log: it spoils nothing else, and counts again once a person has mended it.
         """
@@ -142,7 +142,7 @@ class LabelStore:
         self.sound[path] = state
         return True
 
-    def latest(self, case: str, tag: str) -> Version:
+    def latest(self, case: str, tag: str) -> LabelVersion:
         """The newest version.
 
         Raises:
@@ -156,14 +156,14 @@ class LabelStore:
             )
         return versions[-1]
 
-    def history(self, case: str) -> tuple[Version, ...]:
+    def history(self, case: str) -> tuple[LabelVersion, ...]:
         """All versions of a case, drafts and final labels of all readers, in the order in which they were
         saved.
         """
         found = [version for tag in self.tags(case) for version in self.versions(case, tag)]
         return tuple(sorted(found, key=lambda version: (version.record.ts, version.tag, version.number)))
 
-    def counting(self, case: str, experts: Sequence[str] = ()) -> Version:
+    def counting(self, case: str, experts: Sequence[str] = ()) -> LabelVersion:
         """The final label that counts: for training, for export, and for whoever asks for the final label of
         the case.
 
@@ -172,7 +172,7 @@ class LabelStore:
 
         Args:
             case: case id.
-            experts: readers by their own id (`Record.who`), the first is asked first.
+            experts: readers by their own id (`LabelRecord.who`), the first is asked first.
 
         Raises:
             NotFound: there is no final label.
@@ -206,7 +206,7 @@ class LabelStore:
             )
         return ()
 
-    def annotate(self, version: Version, info: Mapping[str, object]) -> None:
+    def annotate(self, version: LabelVersion, info: Mapping[str, object]) -> None:
         """Add fields to what is kept with a version; who saved it, and when, stays as it is.
 
         Raises:
@@ -216,7 +216,7 @@ class LabelStore:
         with _alone(version.folder):
             replace_file(version.folder / META_FILE, _text({**version.meta, **more}))
 
-    def note(self, version: Version, notes: Mapping[str, object]) -> None:
+    def note(self, version: LabelVersion, notes: Mapping[str, object]) -> None:
         """Keep what a client says of a version, in a place of its own, beside all that the server says.
 
         Raises:
@@ -322,7 +322,7 @@ def _text(meta: Mapping[str, object]) -> str:
     return text
 
 
-def _publish(new: Path, place: Path) -> Version:
+def _publish(new: Path, place: Path) -> LabelVersion:
     """Rename a finished version to the next free number."""
     number = max([0, *(int(path.name) for path in place.iterdir() if path.name.isdigit())])
     while True:
@@ -337,7 +337,7 @@ def _publish(new: Path, place: Path) -> Version:
                 raise
             continue
         sync(place)
-        return Version(number, target)
+        return LabelVersion(number, target)
 
 
 def _make(folder: Path) -> None:

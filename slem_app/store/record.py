@@ -13,7 +13,7 @@ from typing import Any
 
 from slem_app.errors import BadLabel
 
-__all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "Record", "check_meta"]
+__all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "LabelRecord", "check_meta"]
 
 FINAL, DRAFT = "final", "original"
 RECORD = "record"
@@ -24,7 +24,7 @@ NOBODY = frozenset({"", "user-xyz"})  # 3D Slicer's client id until somebody cha
 
 
 @dataclass(frozen=True)
-class Record:
+class LabelRecord:
     """How one version of a label came about."""
 
     ts: float = 0.0
@@ -51,7 +51,7 @@ class Record:
     """Who was logged in; empty: the server asks nobody to."""
 
     @classmethod
-    def of(cls, meta: Mapping[str, Any]) -> Record:
+    def of(cls, meta: Mapping[str, Any]) -> LabelRecord:
         """From a version's meta; what an older one does not hold stays unknown."""
         known = {field.name for field in fields(cls)}
         told = {name: value for name, value in meta.get(RECORD, {}).items() if name in known}

@@ -161,7 +161,7 @@ def fit(
         state.begin()
     model = DistributedDataParallel(losses, find_unused_parameters=unused) if world > 1 else losses
     begun, waited, skipped = time.perf_counter(), 0.0, 0
-    with _Pen(state, step, plan, progress, rank == 0) as pen:
+    with _ProgressLog(state, step, plan, progress, rank == 0) as pen:
         for batch, seconds in _timed(_loader(samples, plan, step, rank, world, workers, device)):
             waited += seconds
             rate = _set_rate(optimizer, step, plan)
@@ -278,7 +278,7 @@ def _failure(what: str, step: int, rate: float, cases: str) -> str:
     )
 
 
-class _Pen:
+class _ProgressLog:
     """What the first process writes while it trains: losses.csv, TensorBoard, the bar."""
 
     def __init__(self, state: State, step: int, plan: Plan, progress: bool, first: bool) -> None:
@@ -295,7 +295,7 @@ class _Pen:
                 mininterval=5,
             )
 
-    def __enter__(self) -> _Pen:
+    def __enter__(self) -> _ProgressLog:
         return self
 
     def __exit__(self, *_: object) -> None:

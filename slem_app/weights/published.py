@@ -30,9 +30,9 @@ import torch
 from slem_app.errors import BadCard, BadWeights, NotFound, SlemError, StorageFailed
 from slem_app.weights.card import CARD_FILE, Card, load_card
 from slem_app.weights.store import Model, load_model, save_model, write_file
-from slem_app.weights.version import Decision, Loaded, Record, Version, read_version, write_record
+from slem_app.weights.version import Decision, Loaded, ModelRecord, ModelVersion, read_version, write_record
 
-__all__ = ["POLICIES", "Decision", "Loaded", "Published", "Record", "Version"]
+__all__ = ["POLICIES", "Decision", "Loaded", "ModelRecord", "ModelVersion", "Published"]
 
 POINTER, REFUSED = "served.json", "refused"
 POLICIES = {
@@ -139,7 +139,7 @@ class Published:
         found = (int(path.name) for path in self.path.glob("[0-9]*") if path.name.isdigit() and path.is_dir())
         return (0, *sorted(number for number in found if number))
 
-    def versions(self, check: bool = False) -> tuple[Version, ...]:
+    def versions(self, check: bool = False) -> tuple[ModelVersion, ...]:
         """All versions, 0 first.
 
         Args:
@@ -167,14 +167,14 @@ class Published:
             found, number = {**record.labels, **found}, record.parent
         return found
 
-    def of_round(self, round: str) -> Version | None:
+    def of_round(self, round: str) -> ModelVersion | None:
         """What came of a round of learning, published or refused; None: it got no such far."""
         every = (*self.refused(), *self.versions())
         return next(
             (one for one in reversed(every) if one.record is not None and one.record.round == round), None
         )
 
-    def refused(self) -> tuple[Version, ...]:
+    def refused(self) -> tuple[ModelVersion, ...]:
         """Candidates that were refused and are still kept, oldest first."""
         return tuple(read_version(path, -1) for path in self._refused())
 
@@ -251,7 +251,7 @@ class Published:
             source = base.version if parent == standing.number else f"version {parent}"
             card = replace(card, version=version, parent=f"{self.name} {source}", file="", sha256="")
             created = datetime.now(timezone.utc)
-            record = Record(
+            record = ModelRecord(
                 created=created.isoformat(timespec="seconds"),
                 parent=parent,
                 round=round,
@@ -309,7 +309,7 @@ class Published:
                     f"{before} is still served"
                 ) from error
 
-    def _add(self, place: Path, card: Card, network: torch.nn.Module, record: Record) -> None:
+    def _add(self, place: Path, card: Card, network: torch.nn.Module, record: ModelRecord) -> None:
         """Make a version's folder: all of it or nothing."""
         making = self.path / f"{MAKING}{uuid.uuid4().hex}"
         try:

@@ -16,8 +16,8 @@ __all__ = [
     "RECORD_FILE",
     "Decision",
     "Loaded",
-    "Record",
-    "Version",
+    "ModelRecord",
+    "ModelVersion",
     "read_record",
     "read_version",
     "write_record",
@@ -27,7 +27,7 @@ RECORD_FILE = "record.json"
 
 
 @dataclass(frozen=True)
-class Record:
+class ModelRecord:
     """How a version came to be: what its card does not say."""
 
     created: str
@@ -69,7 +69,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """One version, or one refused candidate, as it lies on the disk."""
 
     number: int
@@ -80,7 +80,7 @@ class Version:
     """Whether requests are to be answered by it."""
     card: Card | None
     """None where it cannot be read."""
-    record: Record | None
+    record: ModelRecord | None
     """None for the bundled model, and where it cannot be read."""
     problem: str = ""
     """Why it cannot be served; empty: nothing known."""
@@ -98,7 +98,7 @@ class Loaded:
     """Why it is not the version that was asked for; empty: it is."""
 
 
-def read_version(folder: Path, number: int, served: bool = False, check: bool = False) -> Version:
+def read_version(folder: Path, number: int, served: bool = False, check: bool = False) -> ModelVersion:
     """A version as it lies on the disk, with what is wrong with it.
 
     Args:
@@ -115,11 +115,11 @@ def read_version(folder: Path, number: int, served: bool = False, check: bool = 
         if check:
             read_weights(folder, card)
     except SlemError as error:
-        return Version(number, folder, served, card, record, str(error))
-    return Version(number, folder, served, card, record)
+        return ModelVersion(number, folder, served, card, record, str(error))
+    return ModelVersion(number, folder, served, card, record)
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> ModelRecord:
     """How the version in a folder came to be.
 
     Raises:
@@ -127,11 +127,11 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / RECORD_FILE
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return ModelRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BadCard(f"{path} cannot be read: {error}") from error
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_record(folder: Path, record: ModelRecord) -> None:
     """Keep with a version how it came to be; raises what the disk raises."""
     write_file(folder / RECORD_FILE, json.dumps(asdict(record), indent=1, allow_nan=True).encode())

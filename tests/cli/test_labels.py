@@ -10,7 +10,7 @@ from slem_app import phantom
 from slem_app.cli import main
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.store.labels import LabelStore
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 from slem_app.weights import BRAIN_LABELS
 
 HEAD = phantom.make(seed=1, shape=(24, 30, 26), spacing=(6.0, 6.0, 6.0))
@@ -24,16 +24,16 @@ def studies(tmp_path: Path) -> Path:
     store = LabelStore(tmp_path / "studies/.slem")
     half = HEAD.labels.copy()
     half[: half.shape[0] // 2] = 0
-    nothing = Record(1e9, "", "slem predict", "slem_brain", "2", automatic=True)
+    nothing = LabelRecord(1e9, "", "slem predict", "slem_brain", "2", automatic=True)
     for case, tag, array, record in (
         ("A", "original", 0 * HEAD.labels, nothing),
         (
             "A",
             "final",
             HEAD.labels,
-            Record(1e9 + 60, "eva@x", "3D Slicer", "slem_brain", "2", seconds=312.4, clicks=5),
+            LabelRecord(1e9 + 60, "eva@x", "3D Slicer", "slem_brain", "2", seconds=312.4, clicks=5),
         ),
-        ("A", "final", half, Record(1e9 + 120, "tom@x", "OHIF", "slem_brain", "2")),
+        ("A", "final", half, LabelRecord(1e9 + 120, "tom@x", "OHIF", "slem_brain", "2")),
         ("B", "original", 0 * HEAD.labels, nothing),
     ):
         meta = {

@@ -22,7 +22,7 @@ from slem_app.network import build
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.labels import LabelStore
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 from slem_app.weights import BRAIN_LABELS, load_model, save_model
 from slem_app.weights.published import Published
 from tests.fake_pacs import FakePacs, running
@@ -48,7 +48,7 @@ def new_model(tmp_path: Path, seed: int) -> None:
     save_model(tmp_path / "models" / "small", card, build(card.network))
 
 
-def submit(studies: Path, case: str, tag: str, record: Record) -> None:
+def submit(studies: Path, case: str, tag: str, record: LabelRecord) -> None:
     meta = {
         "sequence": "t1c",
         "label_names": {name: value for value, name in enumerate(BRAIN_LABELS.names, 1)},
@@ -67,8 +67,8 @@ def versions(studies: Path, tag: str = "original") -> dict[str, int]:
 def test_what_awaits_a_draft_gets_one_and_readers_work_is_left_alone(
     studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    submit(studies, "case-0", "final", Record(1.0, "eva@x"))
-    submit(studies, "case-1", "original", Record(1.0, "tom@x"))  # a reader's own draft
+    submit(studies, "case-0", "final", LabelRecord(1.0, "eva@x"))
+    submit(studies, "case-1", "original", LabelRecord(1.0, "tom@x"))  # a reader's own draft
     (studies / "case-2/case-2-t1c.nii.gz").write_bytes(b"broken")
     call = ["predict", str(studies), "--all", "--model", "small", "--report", str(tmp_path / "report.json")]
     assert main(call) == 1
@@ -107,7 +107,7 @@ def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(
     assert main(call) == 0
     assert versions(studies) == dict.fromkeys(CASES, 1)
     new_model(tmp_path, 1)
-    submit(studies, "case-0", "final", Record(1.0, "eva@x"))
+    submit(studies, "case-0", "final", LabelRecord(1.0, "eva@x"))
     assert main(call) == 0
     assert versions(studies) == {**dict.fromkeys(CASES, 2), "case-0": 1}
     assert (
@@ -154,7 +154,7 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
     first.communicate(timeout=60)
     before = sum(versions(studies).values())
     assert 0 < before <= len(CASES)
-    submit(studies, CASES[0], "final", Record(1.0, "eva@x"))
+    submit(studies, CASES[0], "final", LabelRecord(1.0, "eva@x"))
     for case in CASES[2:]:  # so that there is something left for both, however fast the first ones were
         shutil.rmtree(studies / ".slem/labels" / case, ignore_errors=True)
     left = sum(not number for case, number in versions(studies).items() if case != CASES[0])

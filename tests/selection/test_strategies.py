@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import NotFound
-from slem_app.selection import DEFAULT, STRATEGIES, Choice, Measures, Pool, choices
+from slem_app.selection import DEFAULT, STRATEGIES, CaseChoice, Measures, Pool, choices
 
 NAMES = ("necrosis", "edema", "enhancing tumor")
 
@@ -28,7 +28,7 @@ def measures(
     )
 
 
-def first(strategy: str, pool: Pool, seed: int = 0) -> Choice:
+def first(strategy: str, pool: Pool, seed: int = 0) -> CaseChoice:
     return next(choices(strategy, pool, np.random.default_rng(seed)))
 
 

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from slem_app.regions import PostProcess
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import History
+from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
-from tests.serving.language import Desk, ask
+from tests.serving.language import Desk
 from tests.untrained import noisy, small_card
 
 SMALL = {"shape": (40, 48, 40), "spacing": (4.0, 4.0, 4.0)}
@@ -165,7 +164,7 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     model = load_model(click_models / "slem_brain")
 
     def make(
-        kind: TaskKind = TaskKind.CLICKS, memory: History | None = None, megabytes: int = 64
+        kind: TaskKind = TaskKind.CLICKS, memory: EditHistory | None = None, megabytes: int = 64
     ) -> InteractiveTask:
         automatic = SegmentationTask(
             ServedVersions(Predictor(model)),
@@ -173,7 +172,10 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
             tmp_path / "results",
         )
         return InteractiveTask(
-            automatic, memory or History(megabytes * 2**20), ByteCache(2**26, lambda one: one.nbytes), kind
+            automatic,
+            memory or EditHistory(megabytes * 2**20),
+            ByteCache(2**26, lambda one: one.nbytes),
+            kind,
         )
 
     return make
@@ -187,7 +189,7 @@ def task(make_task: Callable) -> InteractiveTask:
 @pytest.fixture
 def sit(task: InteractiveTask, cases: Cases) -> Callable[..., Desk]:
     """`sit("B/t2f", client_id="ann")`: a reader in front of an image."""
-    return lambda key="A", task=task, **fields: Desk(partial(ask, task), {"case": cases.find(key), **fields})
+    return lambda key="A", task=task, **fields: Desk(task, {"case": cases.find(key), **fields})
 
 
 @pytest.fixture

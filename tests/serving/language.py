@@ -43,11 +43,11 @@ class Desk:
     """One reader in front of one image.
 
     Args:
-        ask: request -> (file, JSON of the reply).
+        task: the model that they use.
         request: fields of every request, e.g. `case` and `client_id`.
     """
 
-    ask: Callable[[dict], tuple[str, dict]]
+    task: SegmentationTask | InteractiveTask
     request: dict
     clicks: dict[str, list[Voxel]] = field(default_factory=dict)
     shown: np.ndarray | None = None
@@ -62,7 +62,7 @@ class Desk:
 
     def send(self, **fields: object) -> None:
         listed = {name: [list(voxel) for voxel in voxels] for name, voxels in self.clicks.items()}
-        path, self.said = self.ask({**self.request, **{name: [] for name in NAMES}, **listed, **fields})
+        path, self.said = ask(self.task, {**self.request, **{name: [] for name in NAMES}, **listed, **fields})
         self.shown, self.grid, _ = read_label_file(Path(path))
         Path(path).unlink()
 

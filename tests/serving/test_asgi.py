@@ -29,7 +29,7 @@ from monailabel.endpoints import (
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.routing import Match
 
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from slem_app.serving.server import Serving
 
 

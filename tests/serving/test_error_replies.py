@@ -11,7 +11,7 @@ from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from slem_app.errors import BadGrid, BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.serving import error_replies
 from slem_app.serving.http.application import complete, router
-from slem_app.serving.monai import errors
+from slem_app.serving.monai import exceptions
 
 RAISED = {
     "gone": NotFound("no case 'x'"),
@@ -46,7 +46,7 @@ async def count(number: int) -> int:
 def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
     """`ask(method, path, ...)` against the application."""
     complete(app)
-    errors.install(app)
+    exceptions.install(app)
     with serve(app) as url:
         yield lambda method, path, **fields: requests.request(
             method, url + path, timeout=30, headers={"Connection": "close"}, **fields

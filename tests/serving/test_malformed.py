@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from slem_app import phantom
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from tests.spoil import spoil
 
 SLOW = 20.0  # seconds that no answer may take, on a machine that is busy with tests

@@ -17,7 +17,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from slem_app import phantom
 from slem_app.serving import asgi  # noqa: F401, it takes queries out of uvicorn's log
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from tests.spoil import KINDS, spoil
 
 NAMES = ("Zacharias", "Quentin", "PID7734", "19330507", "Doktor", "Ferdinand")

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from slem_app.formats import read_label_file
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from slem_app.weights import BRAIN_SEQUENCES
 
 SETS = [kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)]

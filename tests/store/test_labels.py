@@ -12,7 +12,7 @@ import pytest
 from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import writer
 from slem_app.store.labels import LabelStore, file_name, replace_file
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 
 
 def save(store: LabelStore, text: str, case: str = "case 1", tag: str = "final") -> int:
@@ -100,7 +100,7 @@ def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: 
         "case 1",
         "final",
         lambda path: path.write_text("two"),
-        {"text": "two", **Record(1.0, "eva@x").to_meta()},
+        {"text": "two", **LabelRecord(1.0, "eva@x").to_meta()},
     )
     store.annotate(store.latest("case 1", "final"), {"remark": "good", "record": {"reader": "tom@y"}})
     first, second = store.versions("case 1", "final")
@@ -109,7 +109,7 @@ def test_annotations_are_added_to_one_version_and_change_nobodys_name(tmp_path: 
 
 
 def by(store: LabelStore, reader: str, ts: float, tag: str = "final", automatic: bool = False) -> None:
-    record = Record(
+    record = LabelRecord(
         ts, f"{reader}@place" if reader else "", model="m", model_version="1", automatic=automatic
     )
     store.save("case 1", tag, lambda path: path.write_text(reader), {"text": reader, **record.to_meta()})

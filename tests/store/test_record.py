@@ -2,16 +2,16 @@
 
 import pytest
 
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 
 
 def test_is_read_back_as_it_was_kept() -> None:
-    record = Record(5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7, "eva")
-    assert Record.of({"ts": 1, "client_id": "another", **record.to_meta()}) == record
+    record = LabelRecord(5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7, "eva")
+    assert LabelRecord.of({"ts": 1, "client_id": "another", **record.to_meta()}) == record
 
 
 def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
-    record = Record.of({"ts": 12, "client_id": "eva", "model": "slem_brain"})
+    record = LabelRecord.of({"ts": 12, "client_id": "eva", "model": "slem_brain"})
     assert (record.ts, record.who, record.model, record.seconds, record.clicks) == (
         12.0,
         "eva",
@@ -19,26 +19,26 @@ def test_a_version_without_one_tells_what_it_can_and_nothing_more() -> None:
         None,
         None,
     )
-    assert Record.of({"record": {"reader": "eva@x", "from a later version": 1}}).reader == "eva@x"
+    assert LabelRecord.of({"record": {"reader": "eva@x", "from a later version": 1}}).reader == "eva@x"
 
 
 @pytest.mark.parametrize(
     ("record", "who"),
     [
-        (Record(reader="eva@10.0.0.1"), "eva"),
-        (Record(reader="user-xyz@10.0.0.1"), "user-xyz@10.0.0.1"),  # what Slicer calls everybody
-        (Record(reader="@8f3a"), "@8f3a"),  # a browser
+        (LabelRecord(reader="eva@10.0.0.1"), "eva"),
+        (LabelRecord(reader="user-xyz@10.0.0.1"), "user-xyz@10.0.0.1"),  # what Slicer calls everybody
+        (LabelRecord(reader="@8f3a"), "@8f3a"),  # a browser
         (
-            Record(reader="eva@tom", user="tom"),
+            LabelRecord(reader="eva@tom", user="tom"),
             "tom",
         ),  # a client may call itself what it likes, a user who is logged in not
-        (Record(model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
+        (LabelRecord(model="slem_brain", model_version="2", automatic=True), "slem_brain 2"),
         (
-            Record(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True),
+            LabelRecord(reader="eva@10.0.0.1", model="slem_brain", model_version="2", automatic=True),
             "eva",
         ),  # she has accepted it
-        (Record(), "unknown"),
+        (LabelRecord(), "unknown"),
     ],
 )
-def test_a_reader_goes_by_the_own_id_where_that_tells_readers_apart(record: Record, who: str) -> None:
+def test_a_reader_goes_by_the_own_id_where_that_tells_readers_apart(record: LabelRecord, who: str) -> None:
     assert record.who == who

@@ -25,10 +25,10 @@ from slem_app.formats.seg import make_seg, read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, Origin
+from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, ResultOrigin
 from slem_app.store.dicom_results import parse_result
-from slem_app.store.labels import Version
-from slem_app.store.record import DRAFT, FINAL, Record
+from slem_app.store.labels import LabelVersion
+from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.studies import Series, Study
 from slem_app.studies.dicomweb import DicomWebSource
 
@@ -83,7 +83,7 @@ class Waiting:
 
     case: str
     """Case id."""
-    version: Version
+    version: LabelVersion
     """The version."""
     about: Mapping[str, Any]
     """What is known of its SEG, also where the disk refused to keep that."""
@@ -108,7 +108,7 @@ class ResultExchange:
 
     # out
 
-    def export(self, version: Version, case: Case, making: Origin) -> dict[str, Any]:
+    def export(self, version: LabelVersion, case: Case, making: ResultOrigin) -> dict[str, Any]:
         """Make the SEG of a version and store it.
 
         Args:
@@ -147,7 +147,7 @@ class ResultExchange:
         self._note(case.id, version, about)
         return self.send(version) if "instance" in about else about
 
-    def send(self, version: Version) -> dict[str, Any]:
+    def send(self, version: LabelVersion) -> dict[str, Any]:
         """Store a version's SEG, the first time or again; what is known of it then."""
         about = dict(self.about(version))
         try:
@@ -163,13 +163,13 @@ class ResultExchange:
         self._note(known.case if known else "", version, about)
         return about
 
-    def about(self, version: Version) -> Mapping[str, Any]:
+    def about(self, version: LabelVersion) -> Mapping[str, Any]:
         """What is known of a version's SEG."""
         with self.guard:
             known = self.waiting.get(version.folder)
         return known.about if known else version.meta[DICOM]
 
-    def unsent(self) -> list[tuple[str, Version]]:
+    def unsent(self) -> list[tuple[str, LabelVersion]]:
         """(case, version) of every SEG that is made and not stored. The store is looked through once, for
         what was left by a server before this one.
         """
@@ -194,7 +194,7 @@ class ResultExchange:
                     found[version.folder] = Waiting(case, version, about)
         return found
 
-    def _note(self, case: str, version: Version, about: Mapping[str, Any]) -> None:
+    def _note(self, case: str, version: LabelVersion, about: Mapping[str, Any]) -> None:
         """Keep what is known of a version's SEG. The label itself is saved, so a disk that refuses this is no
         reason to tell the reader that saving failed.
         """
@@ -260,7 +260,7 @@ class ResultExchange:
         source, array, labels = self._read(seg, sources)
         case = self.datastore.cases.find(f"{study.id}/{source.id}")
         how = made_by(seg)
-        record = Record(
+        record = LabelRecord(
             time.time(),
             how.creator,
             how.software,
@@ -296,7 +296,7 @@ class ResultExchange:
         raise refusals[0]
 
 
-def _provenance(version: Version, making: Origin) -> Provenance:
+def _provenance(version: LabelVersion, making: ResultOrigin) -> Provenance:
     """What the SEG tells of itself."""
     name = f"{making.model} {making.version}, " if making.model else ""
     reader = str(version.meta.get("client_id") or "")

@@ -14,7 +14,7 @@ from fastapi import APIRouter
 
 from slem_app.errors import NotFound
 from slem_app.serving.models.versions import VersionWatcher
-from slem_app.weights.version import Version
+from slem_app.weights.version import ModelVersion
 
 __all__ = ["version_router"]
 
@@ -54,7 +54,7 @@ def _told(watcher: VersionWatcher) -> dict[str, Any]:
     }
 
 
-def _row(one: Version) -> dict[str, Any]:
+def _row(one: ModelVersion) -> dict[str, Any]:
     record = one.record
     row: dict[str, Any] = {
         "number": one.number,

@@ -25,8 +25,8 @@ from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import segment_names, value_names
 from slem_app.serving.labels.placement import largest_grid, placed
-from slem_app.store.labels import LabelStore, Version, file_name, replace_file
-from slem_app.store.record import FINAL, NOTES, Record
+from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
+from slem_app.store.record import FINAL, NOTES, LabelRecord
 from slem_app.strict_json import parse_object
 
 __all__ = ["CaseDatastore", "SavedLabel"]
@@ -43,7 +43,7 @@ class SavedLabel:
 
     case: str
     """Case id."""
-    version: Version
+    version: LabelVersion
     """The version."""
 
 
@@ -68,7 +68,7 @@ class CaseDatastore:
         cases: Cases,
         root: Path,
         labels: Mapping[str, LabelSet],
-        record: Callable[[str, Mapping[str, Any], Mapping[str, Any] | None], Record] | None = None,
+        record: Callable[[str, Mapping[str, Any], Mapping[str, Any] | None], LabelRecord] | None = None,
         experts: Sequence[str] = (),
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
@@ -78,7 +78,7 @@ class CaseDatastore:
         self.labels = dict(labels)
         self.store = LabelStore(root)
         self.record = record or (
-            lambda case, info, result: Record(
+            lambda case, info, result: LabelRecord(
                 time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")
             )
         )
@@ -262,7 +262,7 @@ class CaseDatastore:
 
     def keep(
         self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]
-    ) -> Version:
+    ) -> LabelVersion:
         """Keep a label map as a new version.
 
         Args:
@@ -314,7 +314,7 @@ class CaseDatastore:
         case, _ = self.cases.split(label_id)
         self.store.remove(case, label_tag)
 
-    def _latest(self, label_id: str, tag: str) -> Version:
+    def _latest(self, label_id: str, tag: str) -> LabelVersion:
         """What is meant by the label of a case: the final one that counts, a draft's newest version."""
         case, _ = self.cases.split(label_id)
         return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
@@ -387,7 +387,7 @@ class CaseDatastore:
         raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
 
 
-def _told(case: str, version: Version, counts: bool) -> dict[str, Any]:
+def _told(case: str, version: LabelVersion, counts: bool) -> dict[str, Any]:
     """A version as clients are told of it."""
     present = version.meta.get("present", [])
     return {

@@ -14,7 +14,7 @@ from slem_app.serving.auth.identity import client_of, reader_of, user_of
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 
 __all__ = ["Records"]
 
@@ -30,7 +30,7 @@ class Records:
     def __init__(self, activity: Activity, tasks: Mapping[str, SegmentationTask | InteractiveTask]) -> None:
         self.activity, self.tasks = activity, tasks
 
-    def of(self, case: str, info: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> Record:
+    def of(self, case: str, info: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> LabelRecord:
         """Who saves a label of the case in this request, with what, and what it cost.
 
         Args:
@@ -49,7 +49,7 @@ class Records:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
             model = (card.name, card.version, card.sha256)
         if automatic:
-            return Record(time.time(), "", client_of(info), *model, automatic=True, user=user_of())
+            return LabelRecord(time.time(), "", client_of(info), *model, automatic=True, user=user_of())
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = (
             _figure("seconds", info.get("seconds")),
@@ -62,7 +62,7 @@ class Records:
             seconds if own_seconds is None else own_seconds,
             clicks if own_clicks is None else int(own_clicks),
         )
-        return Record(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
+        return LabelRecord(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
 
 
 def _figure(name: str, value: Any) -> float | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from slem_app.errors import NotFound, SlemError
-from slem_app.selection import STRATEGIES, Choice, Pool, choices
+from slem_app.selection import STRATEGIES, CaseChoice, Pool, choices
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.case_scores import Scores
@@ -103,7 +103,7 @@ class Chooser:
         labelled: Sequence[str],
         datastore: CaseDatastore,
         model: str | None,
-    ) -> Iterator[Choice]:
+    ) -> Iterator[CaseChoice]:
         """Cases that nobody has in hand, then those that this reader has, the longest held first.
 
         What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's
@@ -136,7 +136,7 @@ class Chooser:
             {case: _idle(datastore, case) for case in free},
         )
         for choice in choices(strategy, pool, self.random):
-            yield Choice(
+            yield CaseChoice(
                 choice.case,
                 choice.reason,
                 choice.score,
@@ -144,11 +144,11 @@ class Chooser:
                 (*notes, *choice.notes) if choice.score is not None else choice.notes,
             )
         yield from (
-            Choice(case, f"a case of another model; all of {model} are taken")
+            CaseChoice(case, f"a case of another model; all of {model} are taken")
             for case in later
             if case not in free
         )
-        yield from (Choice(case, "you have this one in hand; no other is free") for case in own)
+        yield from (CaseChoice(case, "you have this one in hand; no other is free") for case in own)
 
     def active(self, case: str, reader: str) -> None:
         """A reader works on a case: the lease is renewed."""

@@ -29,7 +29,7 @@ from slem_app.predict import Result
 from slem_app.prompts import Click, Prompts, Scribble
 from slem_app.volumes.geometry import bounding_box
 
-__all__ = ["History", "Moment", "Work", "less"]
+__all__ = ["EditHistory", "Moment", "Work", "less"]
 
 Entry = Click | Scribble
 Box3 = tuple[slice, slice, slice]
@@ -151,7 +151,7 @@ class Work:
         return work
 
 
-class History:
+class EditHistory:
     """Works by key, the least recently used given up first.
 
     Args:

@@ -7,7 +7,7 @@ the whole volume are done once a case and kept.
 
 A case stays with the version of the model that its reader has begun it with (`served`).
 
-Concurrency: a request holds its reader's work (`History.locked`) and, while the network is in use, the
+Concurrency: a request holds its reader's work (`EditHistory.locked`) and, while the network is in use, the
 network's lock, in this order.
 """
 
@@ -28,9 +28,9 @@ from slem_app.prompts import Click, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import History, Moment, Work, less
+from slem_app.serving.models.history import EditHistory, Moment, Work, less
 from slem_app.serving.models.inference import InferAnswer, InferRequest
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, Origin
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, ResultOrigin
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.stale_points import StalePoints
@@ -76,7 +76,7 @@ class InteractiveTask:
     def __init__(
         self,
         automatic: SegmentationTask,
-        memory: History,
+        memory: EditHistory,
         starts: ByteCache[Start],
         kind: TaskKind = TaskKind.CLICKS,
     ) -> None:
@@ -142,7 +142,9 @@ class InteractiveTask:
             shown = _only(prediction, label) if label else prediction
             path = self.automatic.write(shown, request.reply)
         touched = work.now.prompts.entries or work.now.prompts.mask is not None
-        making = Origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version)
+        making = ResultOrigin(
+            SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version
+        )
         self.automatic.note(reader, case, making, work.array)
         with _timed(timings, "facts"):
             facts = self.automatic.facts(case, prediction, refiner.card)

@@ -21,7 +21,7 @@ from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
 from slem_app.types import Grid
 
-__all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", "Origin"]
+__all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", "ResultOrigin"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
 
 @dataclass(frozen=True)
-class Origin:
+class ResultOrigin:
     """How a segmentation came about, in DICOM's words (PS3.3 C.8.20.2)."""
 
     kind: str
@@ -44,7 +44,7 @@ class Origin:
 class LastResult:
     """What a reader sees."""
 
-    making: Origin
+    making: ResultOrigin
     """How it came about."""
     image: str
     """Which image of the case it lies on: a sequence, or a series' id."""
@@ -68,7 +68,7 @@ class LastResults:
         self.unwritten: dict[str, dict[str, dict[str, str]]] = {}  # case -> what its file would hold
         self.shown: ByteCache[LastResult] = ByteCache(limit, lambda shown: shown.array.nbytes)
 
-    def note(self, reader: str, case: Case, making: Origin, array: np.ndarray) -> None:
+    def note(self, reader: str, case: Case, making: ResultOrigin, array: np.ndarray) -> None:
         """A reader was given a label map on the grid of the image that the case stands for.
 
         Where the disk refuses, it is known until the server stops only: the reader gets the result
@@ -92,8 +92,8 @@ class LastResults:
         return self.shown.get((reader, case), None)
 
     def making(
-        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: Origin | None = None
-    ) -> Origin:
+        self, reader: str, case: str, array: np.ndarray, grid: Grid, before: ResultOrigin | None = None
+    ) -> ResultOrigin:
         """How a label that the reader saves came about.
 
         As it was given: the model's doing, with or without clicks. Otherwise, where the reader was ever given
@@ -111,15 +111,19 @@ class LastResults:
             return shown.making
         with self.guard:
             known = self._known(case).get(reader)
-        start = Origin(**known) if known else before
-        return Origin(SEMIAUTOMATIC, start.model, start.version) if start and start.model else Origin(MANUAL)
+        start = ResultOrigin(**known) if known else before
+        return (
+            ResultOrigin(SEMIAUTOMATIC, start.model, start.version)
+            if start and start.model
+            else ResultOrigin(MANUAL)
+        )
 
     def _known(self, case: str) -> dict[str, dict[str, str]]:
         if case in self.unwritten:
             return dict(self.unwritten[case])
         try:
             known = json.loads(self._file(case).read_text(encoding="utf-8"))
-            return {reader: asdict(Origin(**making)) for reader, making in known.items()}
+            return {reader: asdict(ResultOrigin(**making)) for reader, making in known.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -29,7 +29,7 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.inference import InferAnswer, InferRequest, Reply
-from slem_app.serving.models.last_result import AUTOMATIC, LastResults, Origin
+from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOrigin
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.volumes.prepare import Prepared
@@ -97,7 +97,7 @@ class SegmentationTask:
             prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
         path = self.write(prediction, request.reply)
-        origin = Origin(AUTOMATIC, predictor.card.name, predictor.card.version)
+        origin = ResultOrigin(AUTOMATIC, predictor.card.name, predictor.card.version)
         self.note(reader, case, origin, prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
@@ -114,7 +114,7 @@ class SegmentationTask:
         params = self.facts(case, prediction, predictor.card) | {"latencies": latencies}
         return InferAnswer(prediction, params, path)
 
-    def note(self, reader: str, case: Case, origin: Origin, array: np.ndarray) -> None:
+    def note(self, reader: str, case: Case, origin: ResultOrigin, array: np.ndarray) -> None:
         """Note what a reader is given of a case."""
         if self.last_results is not None and case.lasting:
             self.last_results.note(reader, case, origin, array)

@@ -14,7 +14,7 @@ from slem_app.errors import BadSetting, NotAllowed
 from slem_app.serving.auth.access import COOKIE, listening_at, on_this_machine, open_access
 from slem_app.serving.auth.roles import role_of
 from slem_app.serving.auth.tokens import Logins
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from slem_app.users import UserFile
 
 SECRET = "a long secret"

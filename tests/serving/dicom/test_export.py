@@ -21,16 +21,16 @@ from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.dicom.export import PacsResults, ResultExchange, ResultStore
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.models.last_result import Origin
+from slem_app.serving.models.last_result import ResultOrigin
 from slem_app.serving.settings import Settings
 from slem_app.store.dicom_results import DicomResults
-from slem_app.store.labels import Version
+from slem_app.store.labels import LabelVersion
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, cut, running, status
 from tests.waiting import wait_until
 
 SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
-EDITED = Origin("SEMIAUTOMATIC", "slem_brain", "2")
+EDITED = ResultOrigin("SEMIAUTOMATIC", "slem_brain", "2")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def drawn(case: Case, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 4, case.series.grid.shape).astype(np.uint8)
 
 
-def keep(results: ResultExchange, case: Case, array: np.ndarray) -> Version:
+def keep(results: ResultExchange, case: Case, array: np.ndarray) -> LabelVersion:
     return results.datastore.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
 
 
@@ -137,7 +137,7 @@ def test_every_version_has_a_series_of_its_own(results: ResultExchange) -> None:
     case = find(results)
     told = [
         results.export(keep(results, case, drawn(case, seed)), case, making)
-        for seed, making in enumerate((EDITED, Origin("MANUAL")))
+        for seed, making in enumerate((EDITED, ResultOrigin("MANUAL")))
     ]
     assert len({one["series"] for one in told}) == 2
     assert told[1]["description"] == "Segmentation 2: drawn by hand"
@@ -319,8 +319,8 @@ def test_the_store_is_looked_through_once(
     case = datastore.cases.find("A")
     keep(results, case, drawn(case))
     read = []
-    plain = Version.meta.fget
-    monkeypatch.setattr(Version, "meta", property(lambda one: read.append(one) or plain(one)))
+    plain = LabelVersion.meta.fget
+    monkeypatch.setattr(LabelVersion, "meta", property(lambda one: read.append(one) or plain(one)))
     dicom_sync = DicomSync(results, None, lambda case: None)
     dicom_sync.look()
     first = len(read)

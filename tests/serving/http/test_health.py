@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slem_app.errors import PacsFailed
 from slem_app.serving.http.health import FRESH, Readiness
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from slem_app.users import UserFile
 
 

@@ -19,7 +19,7 @@ from pydicom import dcmread
 from slem_app import phantom
 from slem_app.formats import read_label_file
 from slem_app.formats.seg import read_seg
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 from slem_app.serving.server import Serving
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, running

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from slem_app.serving.http.security_headers import API_POLICY, script_hashes
-from slem_app.serving.monai.application import build
+from slem_app.serving.monai.app import build
 
 ANSWERS = {
     "/info/": 200,

@@ -8,7 +8,7 @@ import pytest
 from slem_app.errors import BadPrompt
 from slem_app.predict import Prediction, Result
 from slem_app.prompts import BACKGROUND, Click, Prompts
-from slem_app.serving.models.history import History, Moment, Work, less
+from slem_app.serving.models.history import EditHistory, Moment, Work, less
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 
@@ -104,7 +104,7 @@ def test_less_counts() -> None:
 
 def test_the_least_recently_used_work_goes_first(start: Result) -> None:
     work = Work.begin(start)
-    memory = History(int(2.5 * work.nbytes))
+    memory = EditHistory(int(2.5 * work.nbytes))
     for key in ("a", "b"):
         memory.put(key, 0, work)
     assert memory.get("a", 0) is work
@@ -115,7 +115,7 @@ def test_the_least_recently_used_work_goes_first(start: Result) -> None:
 
 def test_a_work_gives_up_its_oldest_steps_before_others_go(walk: Callable, start: Result) -> None:
     work, seen = walk(10)
-    memory = History(work.nbytes - 30)
+    memory = EditHistory(work.nbytes - 30)
     kept = memory.put("a", 0, work)
     assert 0 < len(kept.past) < 10
     np.testing.assert_array_equal(kept.back().array, seen[9])
@@ -123,13 +123,13 @@ def test_a_work_gives_up_its_oldest_steps_before_others_go(walk: Callable, start
 
 
 def test_what_is_too_large_is_not_kept(walk: Callable) -> None:
-    memory = History(100)
+    memory = EditHistory(100)
     memory.put("a", 0, walk(2)[0])
     assert (memory.get("a", 0), memory.used) == (None, 0)
 
 
 def test_a_work_counts_for_one_state_of_the_case(start: Result) -> None:
-    memory = History(10**6)
+    memory = EditHistory(10**6)
     memory.put("a", (1, 2), Work.begin(start))
     assert memory.get("a", (1, 3)) is None
     assert memory.get("a", (1, 2)) is not None
@@ -139,7 +139,7 @@ def test_placed_prompts_are_counted_though_they_were_undone_or_went_into_a_mask(
     work = walk(3)[0]
     assert work.placed == 3
     assert work.back().placed == 3
-    memory = History(10**6)
+    memory = EditHistory(10**6)
     memory.put(("eva", "A"), 0, work)
     memory.put(("tom", "A"), 0, work)
     assert memory.find(lambda key: key[0] == "eva") == (work,)

@@ -5,7 +5,6 @@
 import dataclasses
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -15,7 +14,7 @@ import pytest
 from slem_app.errors import BadPrompt
 from slem_app.serving.auth.identity import WHERE
 from slem_app.serving.cases.catalogue import Cases
-from slem_app.serving.models.history import History
+from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.monai.adapters import InferAdapter
@@ -23,7 +22,6 @@ from slem_app.weights import BRAIN_SEQUENCES
 from tests.serving.language import (
     NAMES,
     Desk,
-    ask,
     box,
     clear,
     look,
@@ -304,7 +302,7 @@ def test_after_a_restart_the_same_prompts_give_the_same_segmentation(
 ) -> None:
     desk = sit()
     shown = desk.plays(positive("necrosis", A), positive("edema", B), negative(C))
-    desk.ask = make_task()
+    desk.task = make_task()
     np.testing.assert_array_equal(desk.plays(look()), shown)
     assert (
         "nothing of what was done before is known here: the 3 clicks were made again, label by label"
@@ -328,20 +326,20 @@ def test_a_changed_file_begins_anew(sit: Callable, cases: Cases, studies: Path) 
     case = cases.find("A")
     desk.request["case"], desk.clicks = case, {}
     np.testing.assert_array_equal(
-        desk.plays(look()), desk.ask.predictor.predict_case(case.grouping, "t1c").array
+        desk.plays(look()), desk.task.predictor.predict_case(case.grouping, "t1c").array
     )
     with pytest.raises(BadPrompt, match="nothing to undo"):
         desk.plays(undo())
 
 
 def test_other_weights_begin_anew(make_task: Callable, sit: Callable) -> None:
-    memory = History(2**26)
+    memory = EditHistory(2**26)
     desk = sit(task=make_task(memory=memory))
     desk.plays(positive("edema", A))
     renewed = make_task(memory=memory)
     model = renewed.automatic.predictor
     model.card = dataclasses.replace(model.card, version="2")
-    desk.ask = InteractiveTask(renewed.automatic, memory, renewed.starts)
+    desk.task = InteractiveTask(renewed.automatic, memory, renewed.starts)
     with pytest.raises(BadPrompt, match="nothing to undo"):
         desk.plays(undo())
 
@@ -395,7 +393,7 @@ def test_each_of_the_15_sets_of_sequences_is_corrected(
 ) -> None:
     cases = Cases(subsets / layout, tmp_path / "uploads")
     for case in cases.ids():
-        desk = Desk(partial(ask, task), {"case": cases.find(case)})
+        desk = Desk(task, {"case": cases.find(case)})
         place, other, kept = (12, 14, 10), (8, 14, 10), case.split("_")
         before = desk.plays(look())
         wrong = "edema" if before[place] != 2 else "necrosis"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from slem_app.serving.cases.catalogue import Case, Cases
-from slem_app.serving.models.last_result import LastResults, Origin
+from slem_app.serving.models.last_result import LastResults, ResultOrigin
 
-MODEL = Origin("AUTOMATIC", "slem_brain", "2")
-CLICKED = Origin("SEMIAUTOMATIC", "slem_brain", "2")
+MODEL = ResultOrigin("AUTOMATIC", "slem_brain", "2")
+CLICKED = ResultOrigin("SEMIAUTOMATIC", "slem_brain", "2")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def array(case: Case) -> np.ndarray:
 
 @pytest.mark.parametrize("making", [MODEL, CLICKED])
 def test_a_label_saved_as_it_was_given_is_what_was_given(
-    case: Case, array: np.ndarray, tmp_path: Path, making: Origin
+    case: Case, array: np.ndarray, tmp_path: Path, making: ResultOrigin
 ) -> None:
     given = LastResults(tmp_path, 2**24)
     given.note("eva@1", case, making, array)
@@ -48,7 +48,7 @@ def test_an_edited_one_is_semiautomatic_after_a_restart_too(
 def test_without_a_model_it_is_drawn_by_hand(case: Case, array: np.ndarray, tmp_path: Path) -> None:
     given = LastResults(tmp_path, 2**24)
     given.note("eva@1", case, MODEL, array)
-    assert given.making("kim@1", "A", array, case.series.grid) == Origin("MANUAL")
+    assert given.making("kim@1", "A", array, case.series.grid) == ResultOrigin("MANUAL")
     # an earlier label may have been the start
     assert given.making("kim@1", "A", array, case.series.grid, CLICKED) == CLICKED
 
@@ -76,6 +76,6 @@ def test_a_full_disk_or_a_damaged_file_costs_no_result(
     for text in ("{", "[]", '{"eva@1": 1}', '{"eva@1": {"kind": "AUTOMATIC", "more": 1}}', "\udcff"):
         (tmp_path / "A.json").write_bytes(text.encode(errors="surrogateescape"))
         again = LastResults(tmp_path, 1)
-        assert again.making("eva@1", "A", array * 0, case.series.grid) == Origin("MANUAL")
+        assert again.making("eva@1", "A", array * 0, case.series.grid) == ResultOrigin("MANUAL")
         again.note("eva@1", case, MODEL, array)
         assert LastResults(tmp_path, 1).making("eva@1", "A", array * 0, case.series.grid) == CLICKED

@@ -17,7 +17,7 @@ from slem_app.grouping import group
 from slem_app.labels import LabelSet, Region
 from slem_app.store.case_labels import CaseLabels, LabelledCase
 from slem_app.store.export.training_set import export
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 from slem_app.studies import open_source
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
@@ -53,7 +53,7 @@ def submit(
     reader: str = "eva",
 ) -> None:
     meta = {"sequence": "t1c", "label_names": {name: value for value, name in enumerate(labels.names, 1)}}
-    record = Record(1000.0, f"{reader}@here", "3D Slicer", "slem_brain", "2", seconds=60, clicks=4)
+    record = LabelRecord(1000.0, f"{reader}@here", "3D Slicer", "slem_brain", "2", seconds=60, clicks=4)
     store.store.save(
         case, "final", lambda path: write_nifti(array, grid, labels, path), {**meta, **record.to_meta()}
     )

@@ -26,7 +26,7 @@ from slem_app.serving.http import application
 from slem_app.serving.http.application import ClientProtocol, Everything
 from slem_app.serving.http.form_fields import NOBODY
 from slem_app.serving.labels.datastore import SavedLabel
-from slem_app.serving.monai import errors, pages, viewer
+from slem_app.serving.monai import exceptions, pages, viewer
 from slem_app.serving.monai.routes import monai_router
 from slem_app.serving.server import Serving
 
@@ -113,7 +113,7 @@ def _config(path: str, conf: dict[str, str], serving: Serving, name: str) -> Tas
 
 def _complete(app: FastAPI) -> None:
     """Add MONAI Label's error answers and pages."""
-    errors.install(app)
+    exceptions.install(app)
     app.dependency_overrides[get_current_user] = _current_user
     pages.install(app)
 
