@@ -17,6 +17,8 @@ import torch
 
 from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
+from slem_app.grouping import Grouping
+from slem_app.predict import Predictor
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
@@ -137,10 +139,9 @@ class Serving:
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
         orders = {name: card.reference_order for name, card in self.cards.items()}
-        offered = lambda grouping: fitting(grouping, self.cards)  # noqa: E731
         self.records = Records(self.activity, self.tasks)
         self.datastore = CaseDatastore(
-            self.cases, root, names, self.records.of, self.settings.experts, offered, orders
+            self.cases, root, names, self.records.of, self.settings.experts, self._offered, orders
         )
         if swept := self.datastore.store.sweep():
             logger.warning(
@@ -153,16 +154,21 @@ class Serving:
         self.dicom_results = DicomResults(root / "dicom") if self.cases.pacs is None else None
         self.results = ResultExchange(self.datastore, self.dicom_results or PacsResults(self.cases.pacs))
         self.dicom_sync = DicomSync(self.results, self.cases.pacs, self.came)
-        current = lambda: [task.predictor for task in self.automatic.values()]  # noqa: E731
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs is not None and "score_load" not in conf else self.settings.score_load
-        self.scores = Scores(root / "scores", self.datastore, current, load, self.settings.register)
+        self.scores = Scores(root / "scores", self.datastore, self._current, load, self.settings.register)
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(configs)
         self.batches = Batches(
             self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register
         )
         self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
+
+    def _offered(self, grouping: Grouping) -> tuple[str, ...]:
+        return fitting(grouping, self.cards)
+
+    def _current(self) -> list[Predictor]:
+        return [task.predictor for task in self.automatic.values()]
 
     @property
     def cards(self) -> dict[str, Card]:
