@@ -146,7 +146,7 @@ def test_the_newest_final_label_counts_unless_an_expert_has_one(tmp_path: Path) 
 MANY = """
 import sys, threading
 from pathlib import Path
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 from slem_app.store.labels import LabelStore
 
 def work(name):
@@ -177,7 +177,7 @@ def test_threads_of_two_processes_save_at_once_and_nothing_is_lost(tmp_path: Pat
 SAVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from slem_app.store.record import Record
+from slem_app.store.record import LabelRecord
 from slem_app.store.labels import LabelStore
 
 def write(text):
