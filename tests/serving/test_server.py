@@ -120,7 +120,7 @@ def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
             "paths of the server are no ids",
         ),
         ({"model": "other", "image": "A"}, "no model 'other'; this server has slem_brain"),
-        ({"image": "A"}, "no model None"),
+        ({"image": "A"}, "no model ''; this server has slem_brain"),
     ],
 )
 def test_what_is_no_case_or_model_is_not_found(app: MONAILabelApp, request_: dict, text: str) -> None:

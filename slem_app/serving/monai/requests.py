@@ -24,7 +24,7 @@ def infer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SlemError: as `Serving.infer`.
     """
-    task = serving.task(str(request.get("model")))
+    task = serving.task(str(request.get("model") or ""))
     parsed = infer_request(request, task.predictor.card.labels.names)
     volume = parsed.volume
     if volume is not None and not (serving.sessions.folder_of(str(volume)) or is_sent(volume)):
@@ -45,7 +45,7 @@ def infer_request(request: Mapping[str, Any], names: tuple[str, ...]) -> InferRe
         BadSetting, BadPrompt, BadLabel: a field that cannot be read.
     """
     image, label = (Path(str(request.get(name) or "")) for name in ("image", "label"))
-    parsed = parse_infer(str(request.get("model")), "", request, names)
+    parsed = parse_infer(str(request.get("model") or ""), "", request, names)
     if image.is_absolute():
         if not image.exists():
             raise NotFound(f"no case {str(image)!r}: paths of the server are no ids")
