@@ -38,8 +38,9 @@ def blocks(language: str) -> list:
 def table(document: str, heading: str) -> list[list[str]]:
     """The cells of the first table under a heading, without its head."""
     text = (ROOT / document).read_text(encoding="utf-8").partition(f"## {heading}\n")[2]
-    rows = re.findall(r"^\|(.+)\|$", text.partition("\n## ")[0], re.MULTILINE)
-    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
+    first = re.search(r"(?:^\|.+\|\n)+", text.partition("\n## ")[0], re.MULTILINE)
+    rows = first[0].splitlines()[2:] if first else []
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
 def targets() -> set[str]:
@@ -88,18 +89,33 @@ def test_table_of_layers_is_the_one_that_is_checked() -> None:
     told: dict[int, set[str]] = {}
     for layer, modules, _purpose in table("docs/architecture.md", "Layers"):
         told.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", modules))
+    modules = modules_in(ROOT / "slem_app")
+    layers = enumerate(checked_layers("LAYERS"), 1)
+    assert told == {layer: names & modules for layer, names in layers if names & modules}
+
+
+def test_table_of_the_rooms_of_serving_is_the_one_that_is_checked() -> None:
+    told: dict[int, set[str]] = {}
+    for layer, rooms, _purpose in table("docs/architecture.md", "The rooms of `serving`"):
+        told.setdefault(int(layer), set()).update(re.findall(r"`(\w+)`", rooms))
+    assert told == dict(enumerate(checked_layers("SERVING"), 1))
+
+
+def checked_layers(name: str) -> list[set[str]]:
+    """A table of `test_architecture.py`."""
     source = ast.parse((ROOT / "tests" / "test_architecture.py").read_text(encoding="utf-8"))
-    checked = next(
+    return next(
         ast.literal_eval(node.value)
         for node in source.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "LAYERS"
+        if isinstance(node, ast.Assign) and node.targets[0].id == name
     )
-    modules = {
-        path.stem
-        for path in (ROOT / "slem_app").iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
+
+
+def modules_in(folder: Path) -> set[str]:
+    """Names of a package's own modules."""
+    return {
+        path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     } - {"__init__"}
-    assert told == {layer: names & modules for layer, names in enumerate(checked, 1) if names & modules}
 
 
 @pytest.mark.parametrize("code", blocks("python"))
