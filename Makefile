@@ -5,6 +5,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 PYTHON ?=
 PYTEST_ARGS ?=
+JOBS ?= auto
 
 SHELL := /bin/bash
 VENV := .venv
@@ -35,8 +36,8 @@ train: $(TRAIN) ## the same with what pre-training and fine-tuning on another ma
 serve: $(SERVE) ## serve STUDIES=folder (demo studies without it) on PORT=8000 HOST=127.0.0.1
 	@$(RUN) -m slem_app.cli serve $(if $(STUDIES),--studies "$(STUDIES)") --port "$(PORT)" --host "$(HOST)"
 
-test: $(TEST) ## the tests; PYTEST_ARGS="-k grouping" for some of them
-	$(RUN) -m pytest $(PYTEST_ARGS)
+test: $(TEST) ## the tests, in a process a core, four at most (JOBS=0: in one); PYTEST_ARGS="-k grouping" for some of them
+	$(RUN) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)

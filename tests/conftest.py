@@ -9,6 +9,9 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores, so none takes them all
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked `gpu` where torch sees no CUDA device."""

@@ -132,25 +132,13 @@ def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(
 
 def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies: Path) -> None:
     """Through torchrun, on the CPU."""
-    call = [
-        sys.executable,
-        "-m",
-        "slem_app.cli",
-        "predict",
-        str(studies),
-        "--all",
-        "--model",
-        "small",
-        "--device",
-        "cpu",
-        "--processes",
-        "2",
-    ]
+    call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small"]
+    call += ["--device", "cpu", "--processes"]
     first = subprocess.Popen(
-        call, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*call, "1"], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     wait_until(lambda: any(versions(studies).values()) or first.poll() is not None, 120, pause=0.02)
-    os.killpg(first.pid, signal.SIGKILL)  # the launcher; its processes end with it
+    os.killpg(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)
     before = sum(versions(studies).values())
     assert 0 < before <= len(CASES)
@@ -158,7 +146,7 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
     for case in CASES[2:]:  # so that there is something left for both, however fast the first ones were
         shutil.rmtree(studies / ".slem/labels" / case, ignore_errors=True)
     left = sum(not number for case, number in versions(studies).items() if case != CASES[0])
-    second = subprocess.run(call, capture_output=True, text=True, timeout=180, check=False)
+    second = subprocess.run([*call, "2"], capture_output=True, text=True, timeout=180, check=False)
     assert second.returncode == 0, second.stderr
     assert f"made by 2 processes: {(left + 1) // 2}, {left // 2}" in second.stdout
     assert all(number == 1 for case, number in versions(studies).items() if case != CASES[0])

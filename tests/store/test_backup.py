@@ -5,8 +5,6 @@ others save.
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from slem_app.cli import main
 from slem_app.errors import BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.store.backup import MANIFEST, backup, restore
 from slem_app.store.labels import LabelStore
@@ -189,16 +188,14 @@ def test_a_full_disk_leaves_the_archive_of_before(
     assert not list(store.glob(".backup-*"))
 
 
-def test_the_commands_say_what_they_did(store: Path, tmp_path: Path) -> None:
-    def slem(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "slem_app.cli", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    made = slem("backup", store, tmp_path / "kept.tar")
-    assert (made.returncode, "keeps 3 label versions" in made.stdout) == (0, True), made.stderr
-    back = slem("restore", tmp_path / "kept.tar", tmp_path / "new")
-    assert (back.returncode, "has 3 label versions" in back.stdout) == (0, True), back.stderr
-    refused = slem("restore", tmp_path / "kept.tar", tmp_path / "new")
-    assert (refused.returncode, refused.stderr.startswith("slem restore: ")) == (2, True)
+def test_the_commands_say_what_they_did(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["backup", str(store), str(tmp_path / "kept.tar")]) == 0
+    assert "keeps 3 label versions" in capsys.readouterr().out
+    assert main(["restore", str(tmp_path / "kept.tar"), str(tmp_path / "new")]) == 0
+    assert "has 3 label versions" in capsys.readouterr().out
+    assert main(["restore", str(tmp_path / "kept.tar"), str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err.startswith("slem restore: ")
     with tarfile.open(tmp_path / "kept.tar") as archive:
         assert json.load(archive.extractfile(MANIFEST))["format"] == 1
