@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import tiny
 import tyro
 from page import commit, write_page
 from serving import PROJECT, Seen, at, command, repeat, wait
@@ -57,6 +58,8 @@ class ClickQueue:
     """Seconds between two clicks."""
     shape: tuple[int, int, int] = (160, 192, 96)
     """Voxels of a series."""
+    tiny: bool = False
+    """Small studies and an untrained model, so that it takes minutes."""
     out: Path = PROJECT / "benchmarks" / "results" / "click_queue.md"
     """Where the table goes."""
 
@@ -68,7 +71,8 @@ class ClickQueue:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for number in range(self.clickers):
-                made = phantom.make(seed=number + 1, shape=self.shape, spacing=(1.2, 1.2, 1.8))
+                shape, spacing = self.size()
+                made = phantom.make(seed=number + 1, shape=shape, spacing=spacing)
                 phantom.write_nifti(made, folder / "studies", f"case{number}", labels=False)
             for turn in range(self.rounds):
                 for name, tree in (one.split("=", 1) for one in self.trees):
@@ -78,6 +82,10 @@ class ClickQueue:
                     errors[name] += seen.errors
                     load.append(os.getloadavg()[0])
         self.write(times, errors, load)
+
+    def size(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+        """Voxels of a series, and their mm."""
+        return (tiny.SHAPE, tiny.SPACING) if self.tiny else (self.shape, (1.2, 1.2, 1.8))
 
     def turn(self, folder: Path, tree: Path, number: int) -> Seen:
         """The load on one tree."""
@@ -90,7 +98,9 @@ class ClickQueue:
                 *(part if part != "slem_app.serving.monai" else "monailabel.main" for part in start),
                 *TAIL,
             ]
-        conf = ("--conf", "store", str(folder / f"store-{tree.name}-{number}"), "--conf", "score_load", "0")
+        conf = ["--conf", "store", str(folder / f"store-{tree.name}-{number}"), "--conf", "score_load", "0"]
+        if self.tiny:
+            conf += tiny.options(folder / "models")
         with (folder / "log").open("a") as log:
             env = os.environ | {"PYTHONPATH": str(tree)}
             server = subprocess.Popen([*start, *conf], cwd=tree, stdout=log, stderr=log, env=env)
@@ -107,7 +117,7 @@ class ClickQueue:
     def work(self, seen: Seen) -> None:
         """All readers at once, until the time is over."""
         threads = [
-            threading.Thread(target=click, args=(seen, number, self.think), daemon=True)
+            threading.Thread(target=click, args=(seen, number, self.think, self.size()[0]), daemon=True)
             for number in range(self.clickers)
         ]
         threads += [
@@ -141,6 +151,7 @@ class ClickQueue:
         told = "; ".join(f"{name} {len(found)}: {sorted(set(found))[:2]}" for name, found in failed.items())
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         how = f"--trees {' '.join(self.trees)} --minutes {self.minutes:g} --rounds {self.rounds}"
+        how += " --tiny" if self.tiny else ""
         mean_load = f"{statistics.median(load):.1f}"
         text = f"""# What a click waits under the load of thirty readers
 
@@ -148,7 +159,7 @@ class ClickQueue:
 - date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
 - machine: {machine}, shared with other work: load average {mean_load}
 - {self.clickers} readers click, {self.askers} ask for automatic segmentations as fast as they get answers
-- {self.clickers} phantoms of four series, {"x".join(map(str, self.shape))} voxels
+- {self.clickers} phantoms of four series, {"x".join(map(str, self.size()[0]))} voxels
 
 Seconds as the client sees them; the trees in turn, {self.rounds} times.
 
@@ -162,7 +173,7 @@ Seconds as the client sees them; the trees in turn, {self.rounds} times.
         print(write_page(self.out, text))
 
 
-def click(seen: Seen, number: int, think: float) -> None:
+def click(seen: Seen, number: int, think: float, shape: tuple[int, int, int]) -> None:
     """One reader: click after click in a case of their own."""
     chance, points = random.Random(number), []
     params = {"client_id": f"clicker{number}", "result_extension": ".nrrd", "result_dtype": "uint8"}
@@ -170,7 +181,7 @@ def click(seen: Seen, number: int, think: float) -> None:
         while time.monotonic() < seen.end:
             points = [
                 *points[-4:],
-                [chance.randint(40, 110), chance.randint(50, 140), chance.randint(25, 70)],
+                [chance.randint(n // 4, 3 * n // 4) for n in shape],
             ]
             others = {"necrosis": [], "enhancing tumor": [], "background": []}
             fields = json.dumps({**params, "label": "edema", "edema": points, **others})

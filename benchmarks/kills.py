@@ -6,6 +6,9 @@ After a random moment the server is killed, started again on the same store, and
 acknowledged one must be there, readable and whole, and nothing half written may be left. The last kill is
 followed by a look as well.
 
+Each server is a process of its own, forked from one that has imported the program and done nothing else
+(`multiprocessing`, forkserver), so that a start takes a second. Its model was never trained.
+
     python benchmarks/kills.py --kills 100 --clients 3
 """
 
@@ -14,29 +17,33 @@ from __future__ import annotations
 import datetime
 import gzip
 import hashlib
+import multiprocessing
 import os
 import platform
 import random
-import signal
 import socket
-import subprocess
+import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import requests
+import tiny
 import tyro
 from page import commit, write_page
-from serving import PROJECT, command, wait
+from serving import PROJECT, command
 
 from slem_app import phantom
 
-CONF = ("--conf", "models", "slem_brain", "--conf", "score_load", "0")
-HEAD = phantom.make(seed=1, shape=(96, 96, 80), spacing=(2.0, 2.0, 2.0))
+HEAD = phantom.make(seed=1, shape=tiny.SHAPE, spacing=tiny.SPACING)
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["slem_app.serving.monai.__main__", "slem_app.serving.asgi"])
 
 
 @dataclass
@@ -83,37 +90,25 @@ class Kills:
             server, url = self.start(folder, seen)
             self.look(folder, url, seen)
             server.terminate()
-            server.wait()
+            server.join()
         self.write(seen)
 
-    def start(self, folder: Path, seen: Seen) -> tuple[subprocess.Popen, str]:
+    def start(self, folder: Path, seen: Seen) -> tuple[BaseProcess, str]:
         """The server on the same store."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         begin = time.monotonic()
-        with (folder / "log").open("a") as log:
-            server = subprocess.Popen(
-                [
-                    *command(folder / "studies", port),
-                    "--conf",
-                    "models",
-                    "slem_brain",
-                    "--conf",
-                    "score_load",
-                    "0",
-                ],
-                cwd=PROJECT,
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": str(PROJECT)},
-            )
+        words = command(folder / "studies", port)[3:]  # behind `python -m slem_app.serving.monai`
+        options = [*tiny.options(folder / "models"), "--conf", "score_load", "0"]
+        server = FORKS.Process(target=serve, args=([*words, *options], folder / "log"))
+        server.start()
         url = f"http://127.0.0.1:{port}"
-        wait(url, server)
+        wait_for(url, server)
         seen.starts.append(time.monotonic() - begin)
         return server, url
 
-    def save_and_kill(self, server: subprocess.Popen, url: str, seconds: float, seen: Seen) -> None:
+    def save_and_kill(self, server: BaseProcess, url: str, seconds: float, seen: Seen) -> None:
         """Let the clients save for a while, then kill the server."""
         threads = [
             threading.Thread(target=save_until_it_dies, args=(url, name, done, seen))
@@ -122,8 +117,8 @@ class Kills:
         for thread in threads:
             thread.start()
         time.sleep(seconds)
-        os.kill(server.pid, signal.SIGKILL)
-        server.wait()
+        server.kill()
+        server.join()
         for thread in threads:
             thread.join()
 
@@ -169,6 +164,30 @@ What is done stands at the top of `benchmarks/kills.py`.
 | seconds from a start to the first answer, median and most | {start} |
 """
         print(write_page(self.out, text))
+
+
+def serve(arguments: list[str], log: Path) -> None:
+    """The server, in a process that has imported it."""
+    from slem_app.serving.monai.__main__ import Server
+
+    with log.open("a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.chdir(PROJECT)
+    sys.argv = ["slem_app.serving.monai", *arguments]
+    Server().run()
+
+
+def wait_for(url: str, server: BaseProcess) -> None:
+    """Until the server answers."""
+    for _ in range(1200):
+        if not server.is_alive():
+            raise SystemExit("the server did not start")
+        with suppress(requests.RequestException):
+            if requests.get(f"{url}/healthz", timeout=60).ok:
+                return
+        time.sleep(0.1)
+    raise SystemExit("the server does not answer")
 
 
 def save_until_it_dies(url: str, name: str, done: list[int], seen: Seen) -> None:

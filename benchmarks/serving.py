@@ -11,6 +11,11 @@ process of its own, and so is this program, on the same cores. A request has fai
 more, but for the 404 by which `/train/` says that nothing runs.
 
     python benchmarks/serving.py --minutes 10
+
+The soak: does the memory stay flat? The same readers at a low load, for long, on small studies and a model
+that was never trained, with caches that are full before minute 10.
+
+    python benchmarks/serving.py --minutes 30 --tiny --poll 10 --look 20 --think 15 --out soak.md
 """
 
 from __future__ import annotations
@@ -28,13 +33,16 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 import requests
+import tiny
 import tyro
 from page import commit, write_page
 
@@ -44,6 +52,9 @@ PROJECT = Path(__file__).parents[1]
 POLLED = ("/info/", "/train/?check_if_running=true", "/")
 ROOT = "/proxy/dicom/wado"
 EVERY = 5.0  # seconds between two looks at the server's memory
+SETTLED = 10  # minutes after which it should rise no more
+CACHES = 32  # MiB
+SMALL_CACHES = ("--conf", "cache_mb", str(CACHES), "--conf", "memory_mb", str(CACHES))
 
 
 @dataclass(frozen=True)
@@ -66,25 +77,28 @@ class Serving:
     """Voxels of a series."""
     studies: int = 6
     """Phantoms."""
+    poll: float = 1.0
+    """Seconds between two polls."""
+    tiny: bool = False
+    """Small studies, an untrained model, caches of `CACHES` MiB each."""
     out: Path = PROJECT / "benchmarks" / "results" / "serving.md"
     """Where the table goes."""
 
     def run(self) -> None:
         """Start the server, let all readers work, write what they saw."""
+        shape, spacing = (tiny.SHAPE, tiny.SPACING) if self.tiny else (self.shape, (1.2, 1.2, 1.8))
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             for number in range(self.studies):
-                phantom.write_dicom(
-                    phantom.make(seed=number + 1, shape=self.shape, spacing=(1.2, 1.2, 1.8)),
-                    folder / "studies",
-                    f"case{number + 1}",
-                )
+                made = phantom.make(seed=number + 1, shape=shape, spacing=spacing)
+                phantom.write_dicom(made, folder / "studies", f"case{number + 1}")
+            options = [*tiny.options(folder / "models"), *SMALL_CACHES] if self.tiny else []
             with (folder / "log").open("w") as log:
                 with socket.socket() as free:
                     free.bind(("127.0.0.1", 0))
                     port = free.getsockname()[1]
                 server = subprocess.Popen(
-                    command(folder / "studies", port),
+                    [*command(folder / "studies", port), *options],
                     cwd=PROJECT,
                     stdout=log,
                     stderr=log,
@@ -94,17 +108,18 @@ class Serving:
                     seen = Seen(f"http://127.0.0.1:{port}", time.monotonic() + 60 * self.minutes)
                     wait(seen.url, server)
                     seen.end = time.monotonic() + 60 * self.minutes
-                    self.work(seen, psutil.Process(server.pid))
+                    self.work(seen, psutil.Process(server.pid), shape)
                 finally:
                     server.terminate()
                     server.wait()
             traces = (folder / "log").read_text(errors="replace").count("Traceback")
-        self.write(seen, traces)
+        self.write(seen, traces, shape)
 
-    def work(self, seen: Seen, server: psutil.Process) -> None:
+    def work(self, seen: Seen, server: psutil.Process, shape: tuple[int, int, int]) -> None:
         """All readers at once, until the time is over."""
-        kinds = [poll] * self.pollers + [lambda seen, chance: load(seen, chance, self.look)] * self.loaders
-        kinds += [lambda seen, chance: click(seen, chance, self.think)] * self.clickers
+        kinds = [partial(poll, every=self.poll)] * self.pollers
+        kinds += [partial(load, look=self.look)] * self.loaders
+        kinds += [partial(click, think=self.think, shape=shape)] * self.clickers
         threads = [
             threading.Thread(target=repeat, args=(kind, seen, number), daemon=True)
             for number, kind in enumerate(kinds)
@@ -118,7 +133,7 @@ class Serving:
         for thread in threads:
             thread.join(120)
 
-    def write(self, seen: Seen, traces: int) -> None:
+    def write(self, seen: Seen, traces: int, shape: tuple[int, int, int]) -> None:
         """The table."""
         rows = [row(name, times) for name, times in sorted(seen.times.items())]
         polls = sorted(
@@ -138,13 +153,16 @@ class Serving:
         who = f"{self.pollers} polling, {self.loaders} loading images, {self.clickers} clicking"
         kinds = ": " + "; ".join(sorted(set(seen.errors))[:5]) if seen.errors else ""
         thirds, peak = ", ".join(f"{part:.0f}" for part in memory), max(seen.memory)
-        text = f"""# Twenty readers at once
+        words = (
+            f" --tiny --poll {self.poll:g} --look {self.look:g} --think {self.think:g}" if self.tiny else ""
+        )
+        text = f"""# Twenty readers at once{", for long" if self.tiny else ""}
 
-- command: `python benchmarks/serving.py --minutes {self.minutes:g}`
+- command: `python benchmarks/serving.py --minutes {self.minutes:g}{words}`
 - date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
 - machine: {machine}, shared with other work: {load}
 - {who}, for {self.minutes:g} minutes
-- {self.studies} phantoms of four series, {"x".join(map(str, self.shape))} voxels
+- {self.studies} phantoms of four series, {"x".join(map(str, shape))} voxels
 
 How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the client sees them.
 
@@ -155,7 +173,7 @@ How each is defined stands at the top of `benchmarks/serving.py`. Seconds as the
 - errors: {len(seen.errors)}{kinds}; tracebacks in the server's log: {traces}
 - status polls, all together: p95 {1000 * at(polls, 0.95):.0f} ms (wanted: at most 200 ms)
 - resident memory of the server, median of each third of the time: {thirds} MiB; at most {peak:.0f} MiB
-"""
+{flatness(seen.memory)}"""
         print(write_page(self.out, text))
 
 
@@ -193,6 +211,26 @@ class Seen:
         return answer
 
 
+def flatness(memory: Sequence[float]) -> str:
+    """By how much the memory rises from minute 10 on, as text; '' for a shorter measurement.
+
+    Args:
+        memory: MiB, every `EVERY` seconds.
+    """
+    each = int(60 / EVERY)
+    minutes = [statistics.median(memory[at : at + each]) for at in range(0, len(memory) - each + 1, each)]
+    if len(minutes) <= SETTLED:
+        return ""
+    later = minutes[SETTLED:]
+    rise = 100 * (max(later) / later[0] - 1)
+    told = ", ".join(f"{number + 1}: {minutes[number]:.0f}" for number in range(0, len(minutes), 2))
+    return (
+        f"- median of minute N, MiB: {told}\n"
+        f"- over minute {SETTLED}: the most from there to the end {rise:+.1f} % (wanted: at most 5 %), "
+        f"the last minute {100 * (later[-1] / later[0] - 1):+.1f} %\n"
+    )
+
+
 def repeat(kind, seen: Seen, number: int) -> None:
     """One reader."""
     chance = random.Random(number)
@@ -201,12 +239,12 @@ def repeat(kind, seen: Seen, number: int) -> None:
         kind(seen, chance)
 
 
-def poll(seen: Seen, chance: random.Random) -> None:
+def poll(seen: Seen, chance: random.Random, every: float) -> None:
     """Ask how things are, once."""
     with requests.Session() as web:
         for path in POLLED:
             seen.ask(web, f"poll {path.partition('?')[0]}", "GET", path)
-            time.sleep(1)
+            time.sleep(every)
 
 
 def load(seen: Seen, chance: random.Random, look: float) -> None:
@@ -227,7 +265,7 @@ def load(seen: Seen, chance: random.Random, look: float) -> None:
     time.sleep(look)
 
 
-def click(seen: Seen, chance: random.Random, think: float) -> None:
+def click(seen: Seen, chance: random.Random, think: float, shape: tuple[int, int, int]) -> None:
     """Segment a case, then correct it by a few clicks."""
     reader, case, points = f"reader{chance.random()}", f"case{chance.randint(1, 6)}", []
     with requests.Session() as web:
@@ -243,7 +281,7 @@ def click(seen: Seen, chance: random.Random, think: float) -> None:
             time.sleep(think)
             if time.monotonic() > seen.end:
                 return
-            points.append([chance.randint(40, 110), chance.randint(50, 140), chance.randint(25, 70)])
+            points.append([chance.randint(n // 4, 3 * n // 4) for n in shape])
             fields = {
                 **params,
                 "label": "edema",

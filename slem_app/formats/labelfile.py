@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ NRRD_TYPES = {  # https://teem.sourceforge.net/nrrd/format.html#type
     "f4": ("float",),
     "f8": ("double",),
 }
+WHOLE = re.compile("[0-9]{1,9}")  # str.isdigit takes more than int() reads
 SKIPS = ("line skip", "lineskip", "byte skip", "byteskip")
 ROOM = 2  # a label map may be padded, but has at most this many times its image's voxels
 QUOTED = 60  # characters of a value that an error text shows
@@ -293,6 +295,10 @@ def _affine(header: Mapping[str, Any], spatial: list[int], what: str) -> np.ndar
         )
     affine = np.eye(4)
     affine[:3, :3] = _directions(header, what)[spatial].T
+    if len(header["space origin"]) != 3:
+        raise BadGrid(
+            f"{what}: space origin must hold three numbers, got {header['space origin']}: save it again"
+        )
     affine[:3, 3] = header["space origin"]
     return np.diag([*TO_RAS[space], 1.0]) @ affine
 
@@ -307,12 +313,12 @@ def _names(header: Mapping[str, Any], what: str) -> dict[int, str] | None:
         if key.startswith("Segment") and key.endswith("_Name")
     ]
     names: dict[int, str] = {}
-    for number in sorted(int(n) for n in numbers if n.isdigit()):
+    for number in sorted(int(n) for n in numbers if WHOLE.fullmatch(n)):
         value = header.get(f"Segment{number}_LabelValue", str(number + 1))
-        if not str(value).strip().isdigit():
+        if not WHOLE.fullmatch(str(value).strip()):
             raise BadLabel(
-                f"{what}: segment {header[f'Segment{number}_Name']!r} has the label value {value!r}, a "
-                f"whole number was expected"
+                f"{what}: segment {header[f'Segment{number}_Name']!r} has the label value "
+                f"{str(value)[:QUOTED]!r}, a whole number was expected"
             )
         if int(value) in names:
             raise BadLabel(

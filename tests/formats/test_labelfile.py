@@ -243,6 +243,31 @@ def test_names_that_contradict_are_refused(tmp_path: Path, fields: dict[str, obj
         read_label_file(save_nrrd(tmp_path / "a.seg.nrrd", np.ones((2, 3, 4), np.uint8), **fields))
 
 
+@pytest.mark.parametrize(
+    ("line", "by", "message"),
+    [
+        ("space origin: (0,0,0)", "space origin: (0,0.0)", "space origin must hold three numbers"),
+        ("S1:=", f"Segment0_Name:=a\nSegment0_LabelValue:={'9' * 5000}", "has the label value '9999"),
+        ("S1:=", "Segment0_Name:=a\nSegment0_LabelValue:=\u00b2", "has the label value '\u00b2'"),
+    ],
+)
+def test_headers_that_no_program_writes_are_refused(tmp_path: Path, line: str, by: str, message: str) -> None:
+    text = (
+        "NRRD0004\ntype: uint8\ndimension: 3\nspace: RAS\nsizes: 2 3 4\nencoding: raw\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\nS1:=\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(text.replace(line, by).encode() + bytes(24))
+    with pytest.raises((BadGrid, BadLabel), match=message):
+        read_label_file(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u00b2", "-1"])
+def test_segments_of_strange_numbers_are_no_names(tmp_path: Path, number: str) -> None:
+    path = save_nrrd(tmp_path / "a.nrrd", np.ones((2, 3, 4), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"\n\n", f"\nSegment{number}_Name:=a\n\n".encode(), 1))
+    assert read_label_file(path)[2] is None
+
+
 def test_a_cropped_or_reordered_label_is_placed_on_its_image(case: tuple[np.ndarray, Grid]) -> None:
     array, grid = case
     assert place(array, grid, grid, "a") is array
