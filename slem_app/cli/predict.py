@@ -212,7 +212,7 @@ class Predict:
             BadSetting: what writes DICOM results is not installed.
         """
         from slem_app.formats import write_nifti
-        from slem_app.formats.provenance import Provenance
+        from slem_app.formats.provenance import Provenance, dicom_text
 
         if self.kind == "nifti":
             write_nifti(result.array, result.grid, result.labels, path)
@@ -224,7 +224,13 @@ class Predict:
             raise BadSetting(
                 f"--format {self.kind} needs {error.name}: pip install 'slem-label[seg]', or write NIfTI"
             ) from error
-        provenance = Provenance("AUTOMATIC", card.name, card.version, f"{card.name} {card.version} automatic")
+        provenance = Provenance(
+            "AUTOMATIC",
+            card.name,
+            card.version,
+            f"{card.name} {card.version} automatic",
+            preparation=dicom_text("; ".join(result.report.sentences())),
+        )
         (write_seg if self.kind == "seg" else write_rtstruct)(
             result.array, result.grid, result.labels, series, provenance, path
         )

@@ -13,11 +13,13 @@ from slem_app.errors import BadSetting
 from slem_app.files import atomic_file
 
 __all__ = [
+    "LONGEST",
     "MANUFACTURER",
     "MODEL_NAME",
     "Made",
     "Provenance",
     "dicom_bytes",
+    "dicom_text",
     "made_by",
     "save_dicom",
     "study_fields",
@@ -26,6 +28,7 @@ __all__ = [
 MANUFACTURER = MODEL_NAME = "SLeM Label"
 KINDS = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
 LONGEST = 64  # characters of a DICOM text of type LO, PS3.5 section 6.2
+LONGEST_TEXT = 1024  # characters of one of type ST
 # may be empty but must be there (type 2), with StudyInstanceUID and FrameOfReferenceUID, which are checked
 # before
 REQUIRED = (
@@ -75,6 +78,9 @@ class Provenance:
     """SeriesNumber, 1 or more; far behind the scanner's, so that a viewer lists it last."""
     instance_number: int = 1
     """InstanceNumber, 1 or more."""
+    preparation: str = ""
+    """What was done to the images before they were segmented, in sentences; cut after 1024 characters
+    (SegmentDescription)."""
     creator: str = ""
     """Who saved it, as a DICOM person name (FAMILY^GIVEN) or one word; '' where nobody did."""
 
@@ -92,7 +98,7 @@ class Provenance:
                 f"series and instance numbers begin with 1, got {self.series_number} and "
                 f"{self.instance_number}"
             )
-        for text in (self.algorithm, self.version, self.description, self.creator):
+        for text in (self.algorithm, self.version, self.description, self.preparation, self.creator):
             if "\\" in text or not text.isprintable():
                 raise BadSetting(
                     f"{text!r} cannot be written to DICOM: leave out backslashes and unprintable characters"
@@ -104,6 +110,8 @@ class Provenance:
             )
         if len(self.description) > LONGEST:
             object.__setattr__(self, "description", self.description[: LONGEST - 1] + "…")
+        if len(self.preparation) > LONGEST_TEXT:
+            object.__setattr__(self, "preparation", self.preparation[: LONGEST_TEXT - 1] + "…")
 
     @property
     def creator_name(self) -> str:
@@ -132,6 +140,11 @@ class Made:
     """Who made it; '' where nobody is named."""
     description: str
     """SeriesDescription."""
+
+
+def dicom_text(text: str) -> str:
+    """A text without what DICOM cannot hold: backslashes and line breaks become spaces."""
+    return " ".join("".join(" " if c == "\\" or not c.isprintable() else c for c in text).split())
 
 
 def made_by(dataset: Dataset) -> Made:

@@ -221,6 +221,8 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
     segment = highdicom.seg.SegmentDescription(
         label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm
     )
+    if provenance.preparation:
+        segment.SegmentDescription = provenance.preparation
     segment.RecommendedDisplayCIELabValue = cielab(label.color)
     if label.modifiers:  # PS3.3 C.8.20.4: within the type that they qualify
         segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [

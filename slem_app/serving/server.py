@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from slem_app.errors import BadGrid, BadSetting, NotFound
@@ -139,9 +140,16 @@ class Serving:
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
         names = {name: task.predictor.card.labels for name, task in self.tasks.items()}
         orders = {name: card.reference_order for name, card in self.cards.items()}
-        self.records = Records(self.activity, self.tasks)
+        self.records = Records(self.activity, self.tasks, self.last_results)
         self.datastore = CaseDatastore(
-            self.cases, root, names, self.records.of, self.settings.experts, self._offered, orders
+            self.cases,
+            root,
+            names,
+            self.records.of,
+            self.settings.experts,
+            self._offered,
+            orders,
+            self._moves,
         )
         if swept := self.datastore.store.sweep():
             logger.warning(
@@ -235,7 +243,12 @@ class Serving:
             return {}
         before = next(
             (
-                ResultOrigin(SEMIAUTOMATIC, one.record.model, one.record.model_version or "?")
+                ResultOrigin(
+                    SEMIAUTOMATIC,
+                    one.record.model,
+                    one.record.model_version or "?",
+                    one.record.preparation,
+                )
                 for one in earlier[::-1]
                 if one.record.model
             ),
@@ -243,6 +256,16 @@ class Serving:
         )
         making = self.last_results.making(reader_of(client), case.id, array, case.series.grid, before)
         return {"dicom": self.results.export(version, case, making)}
+
+    def _moves(self, case: Case, model: str) -> Mapping[str, np.ndarray]:
+        """How a case's sequences are moved before a model sees them; without its name, before the first that
+        the case is for.
+        """
+        names = [name for name in (model, *fitting(case.grouping, self.cards)) if name in self.tasks]
+        if not names:
+            return {}
+        task = self.tasks[names[0]]
+        return (task.automatic if isinstance(task, InteractiveTask) else task).moves(case)
 
     def came(self, case: str) -> None:
         """A segmentation that somebody else has stored became a label of a case."""

@@ -25,6 +25,7 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.types import Grid
+from slem_app.volumes.report import Report
 
 __all__ = ["WHICH", "Drafts"]
 
@@ -111,6 +112,7 @@ class Drafts:
         grouping: Grouping,
         sequence: str,
         client: str,
+        report: Report | None = None,
     ) -> LabelVersion:
         """Keep a draft.
 
@@ -122,6 +124,7 @@ class Drafts:
             grouping: the case's series.
             sequence: on whose grid it lies.
             client: what made it.
+            report: what was done to the study before the model saw it.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
@@ -135,7 +138,14 @@ class Drafts:
             "present": list(present),
             "ts": int(time.time()),
             **LabelRecord(
-                time.time(), "", client, self.model, self.version, self.sha256, automatic=True
+                time.time(),
+                "",
+                client,
+                self.model,
+                self.version,
+                self.sha256,
+                automatic=True,
+                preparation=report.table() if report else {},
             ).to_meta(),
         }
         return self.labels.store.save(

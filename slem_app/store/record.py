@@ -8,7 +8,7 @@ learnt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from slem_app.errors import BadLabel
@@ -49,11 +49,13 @@ class LabelRecord:
     """Clicks and scribbles that this reader placed meanwhile; None: not known."""
     user: str = ""
     """Who was logged in; empty: the server asks nobody to."""
+    preparation: Mapping[str, Any] = field(default_factory=dict)
+    """What was done to the study before the model saw it (`Report.table`); empty: nothing, or not known."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> LabelRecord:
         """From a version's meta; what an older one does not hold stays unknown."""
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls)}
         told = {name: value for name, value in meta.get(RECORD, {}).items() if name in known}
         return cls(
             **(
@@ -108,7 +110,7 @@ KINDS = {
     **dict.fromkeys(("reader", "client", "model_version", "model_sha256", "user", "sequence"), "a text"),
     **dict.fromkeys(("client_id", "model"), "a text or nothing"),
     "automatic": "true or false",
-    **dict.fromkeys(("label_names", "dicom", NOTES), "an object"),
+    **dict.fromkeys(("label_names", "dicom", "preparation", NOTES), "an object"),
     "present": "a list",
 }
 """What a field must be."""

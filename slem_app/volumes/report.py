@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Report"]
 
@@ -25,6 +26,25 @@ class Report:
 
     def __bool__(self) -> bool:
         return bool(self.moved or self.left_out or self.mask)
+
+    @classmethod
+    def of_table(cls, table: Mapping[str, Any]) -> Report:
+        """From what `table` gave, or nothing."""
+        mask = table.get("brain_mask") or {}
+        return cls(
+            dict(table.get("moved_mm") or {}),
+            str(table.get("onto") or ""),
+            dict(table.get("left_out") or {}),
+            str(mask.get("method") or ""),
+            float(mask.get("ml") or 0.0),
+        )
+
+    @property
+    def brief(self) -> str:
+        """In two words, for a place of few letters; empty where nothing was done."""
+        return ", ".join(
+            word for word, done in (("registered", self.moved), ("brain mask", self.mask)) if done
+        )
 
     def sentences(self) -> tuple[str, ...]:
         """For a reader."""

@@ -72,6 +72,20 @@ def studies(heads: dict[str, phantom.Phantom], tmp_path: Path) -> Path:
     return tmp_path / "studies"
 
 
+SHIFT = (3, -2, 2)
+"""Voxels by which `shifted` moves the head."""
+
+
+@pytest.fixture
+def shifted(studies: Path) -> Path:
+    """The studies folder, where the head of A lies `SHIFT` voxels further in its t2f, on the same grid."""
+    path = studies / "A/A-t2f.nii.gz"
+    image = nibabel.load(path)
+    head = np.roll(np.asarray(image.dataobj), SHIFT, axis=(0, 1, 2))
+    nibabel.save(nibabel.Nifti1Image(head, image.affine), path)
+    return studies
+
+
 @pytest.fixture
 def cases(studies: Path, tmp_path: Path) -> Cases:
     return Cases(studies, tmp_path / "store" / "uploads")
@@ -164,12 +178,16 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
     model = load_model(click_models / "slem_brain")
 
     def make(
-        kind: TaskKind = TaskKind.CLICKS, memory: EditHistory | None = None, megabytes: int = 64
+        kind: TaskKind = TaskKind.CLICKS,
+        memory: EditHistory | None = None,
+        megabytes: int = 64,
+        register: bool = False,
     ) -> InteractiveTask:
         automatic = SegmentationTask(
             ServedVersions(Predictor(model)),
             ByteCache(2**26, lambda one: one.images.nbytes),
             tmp_path / "results",
+            register,
         )
         return InteractiveTask(
             automatic,

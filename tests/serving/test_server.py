@@ -18,6 +18,7 @@ from slem_app.predict import Predictor
 from slem_app.selection import STRATEGIES
 from slem_app.serving.learning.leases import Lease
 from slem_app.weights import BRAIN_LABELS, load_model
+from tests.serving.conftest import SHIFT
 
 MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
 NAMES = ["necrosis", "edema", "enhancing tumor"]
@@ -327,6 +328,26 @@ def test_a_saved_label_tells_who_made_it_with_what_and_what_it_cost(
     with pytest.raises(BadSetting, match="seconds is 'long': a number from 0 on is expected"):
         app.datastore().save_label("A", str(path), "final", {"client_id": "eva", "seconds": "long"})
     assert len(app.datastore().history("A")) == 3
+
+
+def test_a_saved_label_tells_what_was_done_to_the_study(
+    app_class: type, shifted: Path, models: Path, heads: dict, tmp_path: Path
+) -> None:
+    conf = {"models_dir": str(models), "models": "slem_brain", "store": str(tmp_path / "store")}
+    app = app_class(str(MAIN.parent), str(shifted), {**conf, "register": "true"})
+    app.infer({"model": "slem_brain", "image": "A", "save_label": True, "client_id": "eva"})
+    fields = {"model": "slem_brain", "client_id": "eva"}
+    path = tmp_path / "label.nii.gz"
+    write_nifti(heads["A"].labels, heads["A"].grid, BRAIN_LABELS, path)
+    app.datastore().save_label("A", str(path), "final", fields)
+    app.datastore().save_label("A", str(path), "final", {"client_id": "tom"})
+    draft, eva, tom = app.datastore().history("A")
+    assert set(draft["preparation"]["moved_mm"]) == {"t2f"}
+    assert eva["preparation"] == draft["preparation"]
+    assert tom["preparation"] == {}, "drawn without a model"
+    shown = read_label_file(Path(app.datastore().get_label_uri("A/t2f", "final")))[0]
+    there, here = (np.argwhere(array == 2).mean(axis=0) for array in (shown, heads["A"].labels))
+    np.testing.assert_allclose(there - here, SHIFT, atol=0.6)
 
 
 # versions

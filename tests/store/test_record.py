@@ -2,11 +2,27 @@
 
 import pytest
 
-from slem_app.store.record import LabelRecord
+from slem_app.errors import BadLabel
+from slem_app.store.record import LabelRecord, check_meta
+
+MOVED = {
+    "moved_mm": {"t2f": 8.1},
+    "onto": "t1c",
+    "left_out": {},
+    "brain_mask": {"method": "slem_brainmask", "ml": 1401},
+}
+
+
+def test_what_was_done_to_a_study_must_be_a_table() -> None:
+    with pytest.raises(BadLabel, match="preparation must be an object, got 'moved'"):
+        check_meta({"record": {"preparation": "moved"}})
+    check_meta({"record": {"preparation": MOVED}})
 
 
 def test_is_read_back_as_it_was_kept() -> None:
-    record = LabelRecord(5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7, "eva")
+    record = LabelRecord(
+        5.5, "eva@1.2.3.4", "3D Slicer", "slem_brain", "2", "ab12", False, 63.5, 7, "eva", MOVED
+    )
     assert LabelRecord.of({"ts": 1, "client_id": "another", **record.to_meta()}) == record
 
 

@@ -77,7 +77,12 @@ class Case:
     def state(self) -> tuple:
         """Changes when a file of one of its sequences changes."""
         own = (("", self.onto.state),) if self.onto else ()
-        return (*own, *((name, series.state) for name, series in sorted(self.grouping.sequences.items())))
+        return (*own, *self.grouping_state)
+
+    @cached_property
+    def grouping_state(self) -> tuple:
+        """The same, whichever image was asked for."""
+        return tuple((name, series.state) for name, series in sorted(self.grouping.sequences.items()))
 
 
 class Cases:

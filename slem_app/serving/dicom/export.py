@@ -20,7 +20,7 @@ import numpy as np
 
 from slem_app.errors import BadStudy, SlemError, StorageFailed
 from slem_app.formats import read_label_file
-from slem_app.formats.provenance import Provenance, made_by, save_dicom
+from slem_app.formats.provenance import LONGEST, Provenance, dicom_text, made_by, save_dicom
 from slem_app.formats.seg import make_seg, read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
@@ -31,6 +31,7 @@ from slem_app.store.labels import LabelVersion
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.studies import Series, Study
 from slem_app.studies.dicomweb import DicomWebSource
+from slem_app.volumes.report import Report
 
 __all__ = ["DICOM", "PacsResults", "ResultExchange", "ResultStore"]
 
@@ -306,11 +307,16 @@ def _provenance(version: LabelVersion, making: ResultOrigin) -> Provenance:
         else ""
     )
     description = f"Segmentation {version.number}: {name}{WORDS[making.kind]}"
+    report = Report.of_table(making.preparation)
+    longer = f"{description}; {report.brief}"
+    if report.brief and len(longer) <= LONGEST:
+        description = longer
     return Provenance(
         making.kind,
         making.model,
         making.version,
         description,
         SERIES_NUMBER + version.number,
+        preparation=dicom_text("; ".join(report.sentences())),
         creator=creator,
     )

@@ -58,4 +58,4 @@ def _pack(archive: zipfile.ZipFile, datastore: CaseDatastore, case: str) -> None
         one = datastore.cases.find(f"{found.id}/{sequence}")
         archive.write(image_file(one, datastore.root), f"{folder}/{image_name(one)}")
     if FINAL in datastore.store.tags(found.id):
-        archive.write(datastore.get_label_uri(found.id, FINAL), f"{folder}/label.nii.gz")
+        archive.write(datastore.store.counting(found.id, datastore.experts).label, f"{folder}/label.nii.gz")

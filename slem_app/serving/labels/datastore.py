@@ -24,7 +24,7 @@ from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import segment_names, value_names
-from slem_app.serving.labels.placement import largest_grid, placed
+from slem_app.serving.labels.placement import label_on, largest_grid, placed
 from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
 from slem_app.store.record import FINAL, NOTES, LabelRecord
 from slem_app.strict_json import parse_object
@@ -61,6 +61,8 @@ class CaseDatastore:
         offered: names of the models that a case is for, the best first; default: all.
         orders: model -> its sequences, the first being what an uploaded image without a telling name is taken
             for.
+        moves: how a case's sequences are moved onto each other before a model, by name, sees them
+            (`Prepared.moves`); default: not at all.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class CaseDatastore:
         experts: Sequence[str] = (),
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
+        moves: Callable[[Case, str], Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         self.cases = cases
         self.root = root
@@ -84,6 +87,7 @@ class CaseDatastore:
         )
         self.experts = tuple(experts)
         self.orders = dict(orders or {})
+        self.moves: Callable[[Case, str], Mapping[str, np.ndarray]] = moves or (lambda case, model: {})
         self.offered = offered or (lambda grouping: tuple(self.labels))
         self.title, self.about = cases.name, "Cases of several sequences"
 
@@ -297,7 +301,27 @@ class CaseDatastore:
         return case
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        return str(self._latest(label_id, label_tag).label)
+        """The label's file: as it was saved, or, where the id names an image that lies elsewhere in the world
+        (one of the two was moved before the network saw them), laid on that image.
+        """
+        version = self._latest(label_id, label_tag)
+        case = self._asked(label_id)
+        drawn_on = str(version.meta.get("sequence", ""))
+        if case is None or not drawn_on or case.image == drawn_on:
+            return str(version.label)
+        try:
+            moves = self.moves(case, str(version.meta.get("model") or ""))
+        except SlemError as error:  # the images cannot be used, and so nothing was moved
+            logger.info("the label of %s is given as it was saved: %s", case.id, error)
+            return str(version.label)
+        return str(label_on(case, drawn_on, moves, version, self.root))
+
+    def _asked(self, label_id: str) -> Case | None:
+        """The image that a label's id names; None where the images are gone and the label alone is left."""
+        try:
+            return self.cases.find(label_id)
+        except SlemError:
+            return None
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> bytes:
         return Path(self.get_label_uri(label_id, label_tag)).read_bytes()

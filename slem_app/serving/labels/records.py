@@ -13,8 +13,10 @@ from slem_app.errors import BadSetting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.models.interactive import InteractiveTask
+from slem_app.serving.models.last_result import LastResults
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.store.record import LabelRecord
+from slem_app.volumes.report import Report
 
 __all__ = ["Records"]
 
@@ -25,10 +27,16 @@ class Records:
     Args:
         activity: of all readers.
         tasks: the served models and tools by name.
+        last_results: what each reader was last given.
     """
 
-    def __init__(self, activity: Activity, tasks: Mapping[str, SegmentationTask | InteractiveTask]) -> None:
-        self.activity, self.tasks = activity, tasks
+    def __init__(
+        self,
+        activity: Activity,
+        tasks: Mapping[str, SegmentationTask | InteractiveTask],
+        last_results: LastResults,
+    ) -> None:
+        self.activity, self.tasks, self.last_results = activity, tasks, last_results
 
     def of(self, case: str, info: Mapping[str, Any], result: Mapping[str, Any] | None = None) -> LabelRecord:
         """Who saves a label of the case in this request, with what, and what it cost.
@@ -49,7 +57,16 @@ class Records:
             card = (task.served.now if automatic else task.served.begun_with(reader, case)).card
             model = (card.name, card.version, card.sha256)
         if automatic:
-            return LabelRecord(time.time(), "", client_of(info), *model, automatic=True, user=user_of())
+            done = result.get("preparation") if result else None
+            return LabelRecord(
+                time.time(),
+                "",
+                client_of(info),
+                *model,
+                automatic=True,
+                user=user_of(),
+                preparation=_some(done),
+            )
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         own_seconds, own_clicks = (
             _figure("seconds", info.get("seconds")),
@@ -62,7 +79,16 @@ class Records:
             seconds if own_seconds is None else own_seconds,
             clicks if own_clicks is None else int(own_clicks),
         )
-        return LabelRecord(time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of())
+        known = self.last_results.origin(reader, case) if model[0] else None
+        done = known.preparation if known and known.model == model[0] else None
+        return LabelRecord(
+            time.time(), reader, client_of(info), *model, False, seconds, clicks, user_of(), _some(done)
+        )
+
+
+def _some(table: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A table of what was done to a study; nothing where nothing was."""
+    return table if table and Report.of_table(table) else {}
 
 
 def _figure(name: str, value: Any) -> float | None:

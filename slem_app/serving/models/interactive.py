@@ -30,9 +30,9 @@ from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import EditHistory, Moment, Work, less
 from slem_app.serving.models.inference import InferAnswer, InferRequest
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, ResultOrigin
+from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
-from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.models.segment import SegmentationTask, origin
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
@@ -120,13 +120,15 @@ class InteractiveTask:
         """
         begin = time.perf_counter()
         reader = reader_of(request.client_id)
-        ask, label, notes = self._prompts(case, reader, request)
+        with self.lock:
+            prepared, timings = self.automatic.prepared(case, self.served.begun_with(reader, case.id))
+        image = _image(case, prepared.moves)
+        ask, label, notes = self._prompts(case, reader, request, image)
         refiner = Refiner(self.served.interactive(reader, case.id))
-        key = _key(reader, case, refiner.card)
-        timings: dict[str, float] = {}
+        key = (reader, *_version(refiner.card), *image)
         with self.memory.locked(key):
             with self.lock, _timed(timings, "automatic"):
-                prepared, start = self._start(case, refiner, timings)
+                prepared, start = self._start(case, refiner, image, timings)
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(
@@ -142,9 +144,7 @@ class InteractiveTask:
             shown = _only(prediction, label) if label else prediction
             path = self.automatic.write(shown, request.reply)
         touched = work.now.prompts.entries or work.now.prompts.mask is not None
-        making = ResultOrigin(
-            SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card.name, refiner.card.version
-        )
+        making = origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card, prediction)
         self.automatic.note(reader, case, making, work.array)
         with _timed(timings, "facts"):
             facts = self.automatic.facts(case, prediction, refiner.card)
@@ -177,7 +177,11 @@ class InteractiveTask:
             client_id: as the client gave it.
         """
         reader = reader_of(client_id)
-        key = _key(reader, case, self.served.begun_with(reader, case.id).card)
+        predictor = self.served.begun_with(reader, case.id)
+        moves = self.automatic.known_moves(case, predictor)
+        if moves is None:  # nothing was shown of it
+            return
+        key = (reader, *_version(predictor.card), *_image(case, moves))
         with self.memory.locked(key):
             work = self.memory.get(key, case.state)
             if work is not None and not np.array_equal(work.array, array):
@@ -198,10 +202,10 @@ class InteractiveTask:
         return sum(work.placed for work in works)
 
     def _prompts(
-        self, case: Case, reader: str, request: InferRequest
+        self, case: Case, reader: str, request: InferRequest, identity: tuple[Hashable, ...]
     ) -> tuple[PromptRequest, str, list[str]]:
         """What the reader asks for, the label that scribbles mean, and notes."""
-        labels, image, identity = self.predictor.card.labels, case.series.grid, _identity(case)
+        labels, image = self.predictor.card.labels, case.series.grid
         if self.kind == TaskKind.SCRIBBLES:
             return *parse_scribbles(request, labels, image), []
         if not request.repeats_points:
@@ -212,13 +216,15 @@ class InteractiveTask:
         note = f"points of {', '.join(stale)} were left out: they are those of another image"
         return ask, "", [note] if stale else []
 
-    def _start(self, case: Case, refiner: Refiner, timings: dict[str, float]) -> tuple[Prepared, Start]:
+    def _start(
+        self, case: Case, refiner: Refiner, image: tuple, timings: dict[str, float]
+    ) -> tuple[Prepared, Start]:
         """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
         prepared, spent = self.automatic.prepared(case, refiner.predictor)
-        timings |= spent
+        _add(timings, spent)
         prepared = prepared.shown_on(case.image, case.series.grid)
         card = refiner.card
-        key = (card.name, card.sha256, *_identity(case))
+        key = (card.name, card.sha256, *image)
         start = self.starts.get(key, case.state)
         if start is None:
             # another image of the same case may have been displayed
@@ -281,19 +287,17 @@ class InteractiveTask:
             return work.ahead(moment, result.prediction.array, changed if present and single == 1 else None)
 
 
-def _key(reader: str, case: Case, card: Card) -> Hashable:
-    return (reader, *_version(card), *_identity(case))
-
-
 def _version(card: Card) -> tuple[str, str, str]:
     """What tells a model from others and from its other versions."""
     return (card.name, card.version, card.sha256)
 
 
-def _identity(case: Case) -> tuple:
-    """What the work of one reader with one model belongs to; two sequences on one grid are one image."""
-    grid = case.series.grid
-    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes())
+def _image(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
+    """What the work of one reader with one model belongs to: two sequences on one grid are one image, unless
+    one of them was moved.
+    """
+    grid, move = case.series.grid, moves.get(case.image, np.eye(4))
+    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
 
 
 def _sent(work: Work, mask: Mask) -> Work:

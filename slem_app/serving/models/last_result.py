@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,8 @@ class ResultOrigin:
     """Name of the model; '' for MANUAL."""
     version: str = ""
     """Its version."""
+    preparation: Mapping[str, Any] = field(default_factory=dict)
+    """What was done to the study before the model saw it (`Report.table`); empty: nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ class LastResults:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.guard = threading.Lock()
-        self.unwritten: dict[str, dict[str, dict[str, str]]] = {}  # case -> what its file would hold
+        self.unwritten: dict[str, dict[str, dict[str, Any]]] = {}  # case -> what its file would hold
         self.shown: ByteCache[LastResult] = ByteCache(limit, lambda shown: shown.array.nbytes)
 
     def note(self, reader: str, case: Case, making: ResultOrigin, array: np.ndarray) -> None:
@@ -109,16 +113,18 @@ class LastResults:
         shown = self.last(reader, case)
         if shown is not None and shown.grid.same_as(grid) and np.array_equal(shown.array, array):
             return shown.making
+        start = self.origin(reader, case) or before
+        if start is None or not start.model:
+            return ResultOrigin(MANUAL)
+        return replace(start, kind=SEMIAUTOMATIC)
+
+    def origin(self, reader: str, case: str) -> ResultOrigin | None:
+        """How what the reader was last given of a case came about; None where nothing was."""
         with self.guard:
             known = self._known(case).get(reader)
-        start = ResultOrigin(**known) if known else before
-        return (
-            ResultOrigin(SEMIAUTOMATIC, start.model, start.version)
-            if start and start.model
-            else ResultOrigin(MANUAL)
-        )
+        return ResultOrigin(**known) if known else None
 
-    def _known(self, case: str) -> dict[str, dict[str, str]]:
+    def _known(self, case: str) -> dict[str, dict[str, Any]]:
         if case in self.unwritten:
             return dict(self.unwritten[case])
         try:

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ from slem_app.serving.models.versions import ServedVersions
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["SegmentationTask", "results_folder"]
+__all__ = ["SegmentationTask", "origin", "results_folder"]
 
 logger = logging.getLogger(__name__)
+
+MOVES = 2**20  # bytes of matrices that are kept
 
 
 class SegmentationTask:
@@ -66,6 +69,10 @@ class SegmentationTask:
         self.sequences = card.sequences
         self.served = served
         self.cache = cache
+        # a few matrices a case: they are known longer than the volumes
+        self.moved: ByteCache[Mapping[str, np.ndarray]] = ByteCache(
+            MOVES, lambda moves: 256 + 256 * len(moves)
+        )
         self.results = results
         self.register = register
         self.last_results = last_results
@@ -97,8 +104,7 @@ class SegmentationTask:
             prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
         path = self.write(prediction, request.reply)
-        origin = ResultOrigin(AUTOMATIC, predictor.card.name, predictor.card.version)
-        self.note(reader, case, origin, prediction.array)
+        self.note(reader, case, origin(AUTOMATIC, predictor.card, prediction), prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
             "total": round(time.perf_counter() - start, 4)
@@ -123,14 +129,30 @@ class SegmentationTask:
         """The case as a version's network sees it, and the seconds spent for it; from memory if its files are
         as they were.
         """
-        card = predictor.card
-        key = (case.id, card.sequences, card.preparation, card.reference_order)
-        kept = self.cache.get(key, case.state)
+        key, state = _study(case, predictor.card), case.grouping_state
+        kept = self.cache.get(key, state)
         if kept is not None:
             return kept, {"read": 0.0, "prepare": 0.0}
         prepared, timings = predictor.prepare_case(case.grouping, register=self.register)
-        self.cache.put(key, case.state, prepared)
+        self.cache.put(key, state, prepared)
+        self.moved.put(key, state, prepared.moves)
         return prepared, timings
+
+    def moves(self, case: Case) -> Mapping[str, np.ndarray]:
+        """How the case's sequences were moved, see `Prepared.moves`.
+
+        Raises:
+            SlemError: anything about the case that cannot be used.
+        """
+        known = self.known_moves(case, self.predictor)
+        if known is not None:
+            return known
+        with self.lock:
+            return self.prepared(case, self.predictor)[0].moves
+
+    def known_moves(self, case: Case, predictor: Predictor) -> Mapping[str, np.ndarray] | None:
+        """The same, where a version's network has seen the case; else None."""
+        return self.moved.get(_study(case, predictor.card), case.grouping_state)
 
     def write(self, prediction: Prediction, reply: Reply | None) -> Path | None:
         """The result as a file of the wanted type; None where none is wanted."""
@@ -164,6 +186,16 @@ class SegmentationTask:
             "preparation": prediction.report.table(),
             "model_version": card.version,
         }
+
+
+def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:
+    """How a prediction of a model came about, `kind` being DICOM's word."""
+    return ResultOrigin(kind, card.name, card.version, prediction.report.table() if prediction.report else {})
+
+
+def _study(case: Case, card: Card) -> tuple:
+    """What a prepared study depends on, beside the state of its files."""
+    return (case.id, card.sequences, card.preparation, card.reference_order)
 
 
 def results_folder() -> Path:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -25,6 +26,7 @@ from slem_app.serving.models.last_result import ResultOrigin
 from slem_app.serving.settings import Settings
 from slem_app.store.dicom_results import DicomResults
 from slem_app.store.labels import LabelVersion
+from slem_app.volumes.report import Report
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, cut, running, status
 from tests.waiting import wait_until
@@ -131,6 +133,30 @@ def test_a_version_is_stored_as_a_segmentation_of_its_series(results: ResultExch
     assert [one.SegmentLabel for one in highdicom.seg.Segmentation.from_dataset(seg).SegmentSequence] == list(
         BRAIN_LABELS.names
     )
+
+
+def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) -> None:
+    case = find(here)
+    report = Report({"t2f": 8.1}, "t1c", {"t2w": "\\not\nregistered"}, "slem_brainmask", 1401.0)
+    making = replace(EDITED, preparation=report.table())
+    told = here.export(keep(here, case, drawn(case)), case, making)
+    assert told["description"] == "Segmentation 1: slem_brain 2, corrected; registered, brain mask"
+    assert len(told["description"]) <= 64
+    seg = here.home.get(uid(case), told["series"], told["instance"])
+    assert seg.SeriesDescription == told["description"]
+    assert {one.SegmentDescription for one in seg.SegmentSequence} == {
+        "t2f was moved by 8.1 mm onto t1c; t2w was left out: not registered; "
+        "all but the brain was cut away (slem_brainmask, 1401 ml)"
+    }
+
+    longer = replace(making, model="a_model_with_a_rather_long_name")
+    told = here.export(keep(here, case, drawn(case)), case, longer)
+    assert told["description"].endswith("2, corrected"), "what does not fit stays away whole"
+
+    many = Report({f"t{n}": 8.1 for n in range(60)}, "t1c")
+    told = here.export(keep(here, case, drawn(case)), case, replace(making, preparation=many.table()))
+    seg = here.home.get(uid(case), told["series"], told["instance"])
+    assert len(seg.SegmentSequence[0].SegmentDescription) == 1024
 
 
 def test_every_version_has_a_series_of_its_own(results: ResultExchange) -> None:

@@ -325,3 +325,51 @@ def test_a_saved_label_is_told_by_its_own_version(
         ("A", 1, "eva"),
         ("A", 2, "tom"),
     ]
+
+
+def test_a_label_lies_right_on_another_image_of_a_study_whose_sequences_were_moved(
+    cases: Cases, heads: dict, tmp_path: Path
+) -> None:
+    move = np.eye(4)
+    move[:3, 3] = (8.0, -4.0, 12.0)
+    asked = []
+    datastore = CaseDatastore(
+        cases,
+        tmp_path / "store",
+        {"slem_brain": BRAIN_LABELS},
+        moves=lambda case, model: asked.append((case.id, model)) or {"t2f": move},
+    )
+    head = heads["A"]
+    info = {"model": "slem_brain", **segments(*NAMES)}
+    datastore.save_label(
+        "A", label_file(head.labels, head.grid, tmp_path / "label.nii.gz"), "final", dict(info)
+    )
+    for same in ("A", "A/t1c", "A/t2w"):
+        np.testing.assert_array_equal(stored(datastore, same), head.labels)
+    path = Path(datastore.get_label_uri("A/t2f", "final"))
+    image = nibabel.load(path)
+    shown, grid = np.asarray(image.dataobj), Grid(image.shape, image.affine)
+    assert grid.same_as(head.grids["t2f"])
+    there = grid.to_world(np.argwhere(shown == 2)).mean(axis=0)
+    expected = head.grid.to_world(np.argwhere(head.labels == 2)).mean(axis=0) + move[:3, 3]
+    np.testing.assert_allclose(there, expected, atol=0.5)
+    assert datastore.get_label_uri("A/t2f", "final") == str(path), "it is made once"
+    assert asked[-1] == ("A", "slem_brain")
+
+    drawn = label_file(shown, grid, tmp_path / "label.nii.gz")
+    datastore.save_label("A/t2f", drawn, "final", dict(info))
+    back = stored(datastore, "A")
+    assert 2 * (back * head.labels > 0).sum() / ((back > 0).sum() + (head.labels > 0).sum()) > 0.98
+    np.testing.assert_array_equal(stored(datastore, "A/t2f"), shown)
+
+
+def test_where_images_cannot_be_used_the_label_is_given_as_it_was_saved(
+    cases: Cases, heads: dict, tmp_path: Path
+) -> None:
+    def moves(case: object, model: str) -> dict:
+        raise BadVolume("no brain")
+
+    datastore = CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}, moves=moves)
+    path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
+    datastore.save_label("A", path, "final", segments(*NAMES))
+    np.testing.assert_array_equal(stored(datastore, "A/t2f"), heads["A"].labels)

@@ -63,6 +63,35 @@ def test_without_prompts_it_is_the_automatic_segmentation(
         assert (desk.said["prompts"], desk.said["steps"]) == (0, 0)
 
 
+# images of a case
+
+
+def test_sequences_of_one_grid_share_a_reader_s_work(sit: Callable) -> None:
+    sit("A").plays(look(), positive("edema", A))
+    other_image = sit("A/t2w")
+    other_image.plays(positive("edema", A))
+    assert (other_image.said["prompts"], other_image.said["steps"]) == (1, 1)
+
+
+def test_a_sequence_that_was_moved_has_work_of_its_own(
+    shifted: Path, make_task: Callable, sit: Callable
+) -> None:
+    task = make_task(register=True)
+    still = sit("A", task)
+    clicked = still.plays(look(), positive(other(still.plays(look()), A), A))
+    moved = sit("A/t2f", task)
+    assert moved.grid is None or moved.grid.same_as(still.grid)
+    moved.plays(look())
+    assert moved.said["steps"] == 0, "a click on t1c is a place of t1c's world"
+    assert moved.said["preparation"]["moved_mm"]["t2f"] == pytest.approx(4 * np.linalg.norm((3, 2, 2)), abs=2)
+    voxel = (24, 20, 20)
+    label = other(moved.shown, voxel)
+    assert moved.plays(positive(label, voxel))[voxel] == NAMES.index(label) + 1
+    np.testing.assert_array_equal(still.plays(look()), clicked)
+    task.edited(still.request["case"], np.zeros_like(clicked), "")
+    assert moved.plays(look())[voxel] == NAMES.index(label) + 1, "what is saved on t1c is t1c's"
+
+
 # guarantees
 
 

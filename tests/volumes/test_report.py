@@ -1,0 +1,21 @@
+"""What was done to a study, as a table and as sentences."""
+
+from slem_app.volumes.report import Report
+
+DONE = Report({"t2f": 8.1}, "t1c", {"t2w": "it could not be registered"}, "slem_brainmask", 1401.0)
+
+
+def test_a_table_says_all_that_the_report_says() -> None:
+    assert Report.of_table(DONE.table()) == DONE
+    assert not Report.of_table(Report().table())
+    assert not Report.of_table({})
+
+
+def test_it_is_told_in_sentences_and_in_two_words() -> None:
+    assert DONE.sentences() == (
+        "t2f was moved by 8.1 mm onto t1c",
+        "t2w was left out: it could not be registered",
+        "all but the brain was cut away (slem_brainmask, 1401 ml)",
+    )
+    assert DONE.brief == "registered, brain mask"
+    assert Report().brief == ""
