@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset
 
@@ -92,8 +93,8 @@ class DicomResults:
         return [Series(uid, tuple(paths), "dicom", "segmentation") for uid, paths in found.items()]
 
 
-def parse_result(content: bytes) -> Dataset:
-    """A segmentation from the bytes of its file.
+def parse_result(content: bytes | BinaryIO) -> Dataset:
+    """A segmentation from the bytes of its file, or from the open file.
 
     Raises:
         BadVolume: not a DICOM file, or not a segmentation.

@@ -33,12 +33,15 @@ SEQUENCES = (None, "SQ", "UN")  # value representations behind which items may l
 
 
 def read_file(
-    source: Path | bytes, pixels: bool = True, tags: Sequence[BaseTag] = (), until: int = 0xFFFFFFFF
+    source: Path | bytes | BinaryIO,
+    pixels: bool = True,
+    tags: Sequence[BaseTag] = (),
+    until: int = 0xFFFFFFFF,
 ) -> tuple[FileDataset, int]:
     """A file's content, up to its pixels or with them.
 
     Args:
-        source: the file, or its bytes.
+        source: the file, its bytes, or an open file at its beginning, which is closed.
         pixels: whether to read on to the end.
         tags: the elements that are wanted; default: all.
         until: the tag after which nothing is read.
@@ -54,7 +57,7 @@ def read_file(
     """
     name = source.name if isinstance(source, Path) else "the file"
     clock = Clock(name)
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+    with _opened(source) as file:
         stream = cast(BinaryIO, _Elements(_inflated(file, clock), clock))
         last = until if pixels else min(until, LAST_BEFORE_PIXELS)
         dataset = read_partial(stream, lambda tag, *_: tag > last, specific_tags=list(tags) or None)
@@ -67,6 +70,12 @@ def read_file(
                 f"{name}: a sequence of its header has more than {megabytes(NESTED)}: export it again"
             )
     return dataset, end
+
+
+def _opened(source: Path | bytes | BinaryIO) -> BinaryIO:
+    if isinstance(source, Path):
+        return source.open("rb")
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _length(value: object) -> int:

@@ -10,6 +10,7 @@ more; an answer that has begun is not, and one that breaks off breaks off for th
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from fastapi.responses import StreamingResponse
 from slem_app.errors import BadSetting, NotFound, PacsFailed
 from slem_app.serving.dicom.rewrite import FIRST, KINDS, Addresses, dicomweb_path
 from slem_app.serving.dicom.served import ServedStudies
-from slem_app.serving.dicom.stow import parts_of, received
+from slem_app.serving.dicom.stow_body import StowBody, received
 from slem_app.studies.pacs import Pacs
 
 __all__ = ["proxy_router"]
@@ -67,6 +68,7 @@ def proxy_router(pacs: Pacs, served: ServedStudies) -> APIRouter:
         served: which of its studies may be seen.
     """
     router, way = APIRouter(prefix=PREFIX), PacsConnection(pacs, served)
+    one_at_a_time = asyncio.Semaphore(1)  # the header of an instance is in memory while it is checked
 
     @router.get("/{what}/{path:path}", include_in_schema=False)
     async def get(request: Request, what: str, path: str) -> StreamingResponse:
@@ -87,11 +89,11 @@ def proxy_router(pacs: Pacs, served: ServedStudies) -> APIRouter:
                 f"{kind.partition(';')[0][:60] or 'no type'!r}"
             )
         study = path.removeprefix("studies").strip("/")
-        body = await received(request)
-        parts = [body] if kind.lower().startswith(STORED[1]) else parts_of(body, kind)
-        for part in parts:
-            await run_in_threadpool(served.check_stored, part, study)
-        return await way.through(request, path, body)
+        async with received(request) as body:
+            async with one_at_a_time:
+                for part in await run_in_threadpool(body.instances):
+                    await run_in_threadpool(served.check_stored, part, study)
+            return await way.through(request, path, body)
 
     return router
 
@@ -109,7 +111,7 @@ class PacsConnection:
             follow_redirects=False,
         )
 
-    async def through(self, request: Request, path: str, body: bytes | None = None) -> StreamingResponse:
+    async def through(self, request: Request, path: str, body: StowBody | None = None) -> StreamingResponse:
         """The PACS's answer: as it comes, but of searches only what is of served studies.
 
         Args:
@@ -130,21 +132,7 @@ class PacsConnection:
         study, search = _asked(path)
         if study:
             await run_in_threadpool(self.served.check, study)
-        headers = {
-            name: request.headers[name]
-            for name in UP
-            if name in request.headers and (request.method != "GET" or not name.startswith("content"))
-        }
-        query = request.scope.get("query_string", b"")
-        url = httpx2.URL(
-            f"{self.url}/{'/'.join(quote(part, safe=',') for part in path.split('/'))}"
-        ).copy_with(query=query or None)
-        if search and request.method == "GET":
-            headers = {name: value for name, value in headers.items() if "range" not in name}
-            headers["accept"] = KINDS[0]
-        asked = self.client.build_request(
-            request.method, url, headers={"accept-encoding": "identity", **headers}, content=body
-        )
+        asked = self._request(request, path, search and request.method == "GET", body)
         try:
             answer = await self._send(asked)
         except httpx2.TimeoutException as error:
@@ -176,6 +164,29 @@ class PacsConnection:
             answer.aiter_bytes()
         )
         return StreamingResponse(_pieces(changed, answer), status_code=answer.status_code, headers=kept)
+
+    def _request(self, request: Request, path: str, search: bool, body: StowBody | None) -> httpx2.Request:
+        """What the PACS is asked; of a search the whole answer as JSON."""
+        headers = {
+            name: request.headers[name]
+            for name in UP
+            if name in request.headers and (request.method != "GET" or not name.startswith("content"))
+        }
+        query = request.scope.get("query_string", b"")
+        url = httpx2.URL(
+            f"{self.url}/{'/'.join(quote(part, safe=',') for part in path.split('/'))}"
+        ).copy_with(query=query or None)
+        if search:
+            headers = {name: value for name, value in headers.items() if "range" not in name}
+            headers["accept"] = KINDS[0]
+        if body is not None:
+            headers["content-length"] = str(body.size)
+        return self.client.build_request(
+            request.method,
+            url,
+            headers={"accept-encoding": "identity", **headers},
+            content=body.pieces() if body is not None else None,
+        )
 
     async def _listed(self, request: Request, answer: httpx2.Response, study: str) -> StreamingResponse:
         """What a search has found, of served studies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from slem_app.errors import BadStudy, NotFound, SlemError
 from slem_app.serving.cases.catalogue import Cases
@@ -58,11 +58,11 @@ class ServedStudies:
         known = self.cases.dicom_studies()
         return [one for one in found if str((one.get(STUDY, {}).get("Value") or [study])[0]) in known]
 
-    def check_stored(self, content: bytes, study: str = "") -> None:
+    def check_stored(self, content: bytes | BinaryIO, study: str = "") -> None:
         """Refuse an instance that is no result of a served study and of its patient.
 
         Args:
-            content: the DICOM file.
+            content: the DICOM file, or its bytes.
             study: the study of the address that it came to; '' for none.
 
         Raises:

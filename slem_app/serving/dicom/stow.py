@@ -4,30 +4,26 @@ server's own store of DICOM results.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from requests_toolbelt.multipart.decoder import (
-    ImproperBodyPartContentException,
-    MultipartDecoder,
-    NonMultipartContentTypeException,
-)
 
-from slem_app.errors import BadSetting, SlemError, TooLarge
+from slem_app.errors import SlemError
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.dicom.stow_body import StowBody, received
 from slem_app.store.dicom_results import DicomResults, parse_result
 from slem_app.studies.dicom_json import elements
 
-__all__ = ["LARGEST", "parts_of", "received", "stow_router"]
+__all__ = ["stow_router"]
 
 logger = logging.getLogger(__name__)
 
-LARGEST = 512 * 2**20  # bytes of one request; a segmentation has some megabytes
 UNKNOWN_CLASS, WRONG_STUDY, CANNOT = 0x0122, 0xA900, 0xC000  # PS3.4 table CC.2.3-1, PS3.18 table I.2-2
 REFERENCED, FAILED = "00081199", "00081198"  # ReferencedSOPSequence, FailedSOPSequence
 JSON = "application/dicom+json"
@@ -42,13 +38,14 @@ def stow_router(cases: Cases, dicom_results: DicomResults, stored: Callable[[str
         stored: told the case of what was stored.
     """
     router, desk = APIRouter(), StowService(cases, dicom_results, stored)
+    one_at_a_time = asyncio.Semaphore(1)  # an instance is in memory, whole, while it is stored
 
     @router.post("/studies")
     @router.post("/studies/{study}")
     async def store(request: Request) -> JSONResponse:
-        body = await received(request)
-        kind, study = request.headers.get("content-type", ""), request.path_params.get("study", "")
-        return await run_in_threadpool(desk.answer, body, kind, study, request.url.path)
+        study = request.path_params.get("study", "")
+        async with received(request) as body, one_at_a_time:
+            return await run_in_threadpool(desk.answer, body, study, request.url.path)
 
     return router
 
@@ -64,12 +61,11 @@ class StowService:
     stored: Callable[[str], None]
     """Told the case of what was stored."""
 
-    def answer(self, body: bytes, kind: str, study: str, path: str) -> JSONResponse:
+    def answer(self, body: StowBody, study: str, path: str) -> JSONResponse:
         """A request's answer.
 
         Args:
             body: its content.
-            kind: its Content-Type.
             study: StudyInstanceUID of the path; '' without one.
             path: that it came to.
 
@@ -77,7 +73,7 @@ class StowService:
             BadSetting: no multipart body.
         """
         done, failed, cases = [], [], set()
-        for part in parts_of(body, kind):
+        for part in body.instances():
             reference, found = self._take(part, study)
             if isinstance(found, str):
                 done.append(reference)
@@ -94,7 +90,7 @@ class StowService:
         }
         return JSONResponse(answer, 200 if not failed else 202 if done else 409, media_type=JSON)
 
-    def _take(self, content: bytes, study: str) -> tuple[dict[str, Any], str | int]:
+    def _take(self, content: BinaryIO, study: str) -> tuple[dict[str, Any], str | int]:
         """Reference to an instance, and the case under which it is stored or the reason why it is not."""
         try:
             dataset = parse_result(content)
@@ -127,43 +123,3 @@ class StowService:
 
     def _patient(self, case: str) -> str:
         return str(self.cases.study(case).series[0].header.get("PatientID", ""))
-
-
-async def received(request: Request) -> bytes:
-    """A request's body.
-
-    Raises:
-        TooLarge: more than `LARGEST` bytes.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            raise TooLarge(
-                f"more than {LARGEST // 2**20} MiB in one request: store fewer instances at a time"
-            )
-    return bytes(body)
-
-
-def parts_of(body: bytes, kind: str) -> list[bytes]:
-    """The files of a multipart/related body.
-
-    Raises:
-        BadSetting: another body.
-    """
-    try:
-        if kind.partition(";")[0].strip().lower() != "multipart/related":
-            raise NonMultipartContentTypeException(kind)
-        return [part.content for part in MultipartDecoder(body, kind).parts]
-    except (
-        NonMultipartContentTypeException,
-        ImproperBodyPartContentException,
-        KeyError,
-        AttributeError,
-        ValueError,
-    ) as error:
-        raise BadSetting(
-            f"expected multipart/related with parts of type application/dicom (PS3.18 section "
-            f"8.6.1), got "
-            f"{kind or 'nothing'!r}"
-        ) from error
