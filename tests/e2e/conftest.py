@@ -52,6 +52,12 @@ class Server:
             self.process.wait()
 
 
+def server_command(studies: Path, port: int, *options: str) -> list[str]:
+    """The command line of a server on a folder of studies."""
+    words = ["-m", "slem_app.serving.monai", "start_server", "--app", "apps/slem", "--studies", str(studies)]
+    return [sys.executable, *words, "--host", "127.0.0.1", "--port", str(port), *options]
+
+
 @pytest.fixture(scope="session")
 def click_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bundled model, made to take prompts: it segments as before, and follows clicks by
@@ -87,17 +93,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "slem_app.serving.monai",
-            "start_server",
-            "--app",
-            "apps/slem",
-            "--studies",
-            str(studies),
-        ]
-        command += ["--host", "127.0.0.1", "--port", str(port), *options]
+        command = server_command(studies, port, *options)
         log = tmp_path_factory.mktemp("server") / "log.txt"
         with log.open("w") as stream:
             process = subprocess.Popen(
