@@ -62,6 +62,7 @@ SOURCE_FIELDS = (
     "Rows",
     "Columns",
 )
+UID_LENGTH = 64  # characters (PS3.5 section 9.1)
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"  # a frame holds segment numbers instead of one segment's bits
 
 
@@ -290,23 +291,27 @@ def read_seg(
     """
     dataset = open_dicom(source, pixels=True)
     what = Path(str(getattr(dataset, "filename", None) or "the segmentation")).name
-    if str(dataset.get("SOPClassUID", "")) not in (SEGMENTATION, LABEL_MAP):
-        raise BadVolume(
-            f"{what} is no DICOM segmentation (SOP class {dataset.get('SOPClassUID', 'none')}): choose a "
-            f"file of modality SEG"
-        )
-    own = str(dataset.get("FrameOfReferenceUID") or "")
-    if frame_of_reference and own and own != frame_of_reference:
-        raise BadGrid(
-            f"{what} belongs to images of another frame of reference ({own}, the image has "
-            f"{frame_of_reference}): it is the label of another image"
-        )
     try:
+        _check_kind(dataset, frame_of_reference, what)
         return _laid(dataset, grid, labels, what)
     except BROKEN as error:
         raise BadVolume(
             f"{what}: this segmentation cannot be read ({reason(error)}): export it again"
         ) from error
+
+
+def _check_kind(dataset: Dataset, frame_of_reference: str, what: str) -> None:
+    kind = str(dataset.get("SOPClassUID", "none"))
+    if kind not in (SEGMENTATION, LABEL_MAP):
+        raise BadVolume(
+            f"{what} is no DICOM segmentation (SOP class {kind[:UID_LENGTH]}): choose a file of modality SEG"
+        )
+    own = str(dataset.get("FrameOfReferenceUID") or "")
+    if frame_of_reference and own and own != frame_of_reference:
+        raise BadGrid(
+            f"{what} belongs to images of another frame of reference ({own[:UID_LENGTH]}, the image has "
+            f"{frame_of_reference}): it is the label of another image"
+        )
 
 
 def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarray:

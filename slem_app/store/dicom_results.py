@@ -109,7 +109,7 @@ def parse_result(content: bytes | BinaryIO) -> Dataset:
         raise BadVolume(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
     if kind not in (SEGMENTATION, LABEL_MAP) or "PixelData" not in dataset:
         raise BadVolume(
-            f"only segmentations (modality SEG) are stored here, this is of SOP class {kind or 'none'}: "
+            f"only segmentations (modality SEG) are stored here, this is of SOP class {kind[:64] or 'none'}: "
             f"send images to the folder or the PACS"
         )
     return dataset
