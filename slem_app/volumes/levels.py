@@ -10,7 +10,7 @@ from scipy import ndimage
 from slem_app.errors import BadVolume
 from slem_app.types import Grid
 
-__all__ = ["Levels", "Volume", "foreground"]
+__all__ = ["Levels", "Volume", "check_modality", "foreground"]
 
 CONSTANT_SHARE = (
     0.2  # share of voxels of one same value from which that value may be a background that was cut away
@@ -19,6 +19,8 @@ CONSTANT_SHARE = (
 COMPACT = 0.2
 ROUNDING = 1e-6  # of the range of intensities
 IN_PLANE = ndimage.generate_binary_structure(2, 1)[:, :, None]  # neighbours along I and J
+AIR, WATER = (-1100.0, -900.0), (-20.0, 100.0)  # Hounsfield units of air and of what is soft in a head
+LEAST_AIR, LEAST_WATER = 0.1, 0.02  # share of the voxels of a CT that are so
 HEAD_LEVEL = 0.12  # where a head in air begins, between the dark and the bright end of its intensities
 
 
@@ -121,3 +123,20 @@ def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
             f"empty or constant image?"
         )
     return mask
+
+
+def check_modality(name: str, volume: Volume) -> None:
+    """Refuse what has air and soft tissue where Hounsfield units have them: files without a header say no
+    modality.
+    """
+    seen = volume.array[::2, ::2, ::2]
+
+    def share(low: float, high: float) -> float:
+        return float(np.mean((seen >= low) & (seen <= high)))
+
+    if share(*AIR) >= LEAST_AIR and share(*WATER) >= LEAST_WATER:
+        raise BadVolume(
+            f"sequence {name} is no MR image but a CT: {share(*AIR):.0%} of its voxels are about -1000 and "
+            f"{share(*WATER):.0%} about 0, as Hounsfield units of air and soft tissue are. Take it out, or "
+            f"give the MR series instead"
+        )

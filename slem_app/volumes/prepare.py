@@ -17,7 +17,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid, BadStudy
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
-from slem_app.volumes.levels import Levels, Volume, foreground
+from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
 from slem_app.volumes.report import Report
 
@@ -148,7 +148,7 @@ def prepare(
     Raises:
         BadStudy: none of the sequences is there.
         BadGrid: sequences, or a reference, that do not overlap, or a grid that no image can have.
-        BadVolume: a sequence with NaN, or without any foreground, or a whole head without a brain.
+        BadVolume: a sequence with NaN, or without any foreground, a CT, or a whole head without a brain.
     """
     here = [s for s in sequences if s in volumes]
     if not here:
@@ -158,6 +158,8 @@ def prepare(
         )
     given = {name: volumes[name] for name in here}
     _check_grids(given, reference)
+    for name, volume in given.items():
+        check_modality(name, volume)
     levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in here}
     kept = fixed if fixed in given else here[0]
     others = frozenset(here) - {kept}

@@ -154,3 +154,13 @@ def test_the_mask_is_one_piece_without_holes():
     assert not found[34, 34, 34]
     assert np.count_nonzero(found) > 0.99 * 25**3
     assert not one_piece(np.zeros((5, 5, 5), bool)).any()
+
+
+def test_a_ct_is_refused_and_said_to_be_one(heads):
+    head = heads["t1c"]
+    level = float(np.percentile(head.array[head.array > 0], 90))
+    units = np.where(head.array > 0.1 * level, 40 + 20 * head.array / level, -1000.0)
+    units[head.array > 1.9 * level] = 900.0
+    ct = Volume(units.astype(np.float32), head.grid)
+    with pytest.raises(BadVolume, match="sequence t1c is no MR image but a CT: .* about -1000"):
+        prepare({"t1c": ct}, SEQUENCES, SETTINGS)
