@@ -55,7 +55,7 @@ lock: ## write the requirements files anew from pyproject.toml; UV=path/to/uv, U
 	$(call lock,requirements-test.txt,$(SERVING) --extra pretrain --extra test -c requirements.txt)
 	$(call lock,requirements-train.txt,--extra compressed --extra pretrain -c requirements.txt)
 
-SERVING := --extra compressed --extra seg --extra serve --extra monailabel
+SERVING := --extra compressed --extra report --extra seg --extra serve --extra monailabel
 
 # torch's own GPU libraries are left out: torch pins each, and its build for the CPU has none. What is true of every
 # supported environment (Linux, Python below 3.15) is not said in each line.

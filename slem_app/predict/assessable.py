@@ -7,14 +7,15 @@ look at the network itself and do not come by here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from slem_app.labels import LabelSet
 from slem_app.predict.predictor import Prediction
 
-__all__ = ["NEEDS", "Need", "assessed"]
+__all__ = ["NEEDS", "Need", "assessed", "lost", "misleading"]
 
 
 @dataclass(frozen=True)
@@ -54,34 +55,46 @@ def assessed(prediction: Prediction) -> Prediction:
     Args:
         prediction: as the network gave it.
     """
-    known = {*prediction.used, *prediction.missing}
-    names = prediction.labels.names
-    lost = {
-        name: need
-        for name, need in NEEDS.items()
-        if name in names and known & {*need.sequences} and not {*need.sequences} & {*prediction.used}
-    }
-    if not lost:
+    without = lost(prediction.labels.names, prediction.used, prediction.missing)
+    if not without:
         return prediction
     table = np.arange(max(label.value for label in prediction.labels.labels) + 1, dtype=np.uint8)
-    for name, need in lost.items():
+    for name, need in without.items():
         table[prediction.labels.value(name)] = (
-            prediction.labels.value(need.instead) if need.instead in names else 0
+            prediction.labels.value(need.instead) if need.instead in prediction.labels.names else 0
         )
     return replace(
         prediction,
         array=table[prediction.array],
-        notes=(*(need.says for need in lost.values()), *prediction.notes),
-        not_assessable=tuple(lost),
-        unmeasured=_unmeasured(prediction, lost),
+        notes=(*(need.says for need in without.values()), *prediction.notes),
+        not_assessable=tuple(without),
+        unmeasured=misleading(prediction.labels, without),
     )
 
 
-def _unmeasured(prediction: Prediction, lost: Mapping[str, Need]) -> tuple[str, ...]:
+def lost(names: Iterable[str], used: Iterable[str], missing: Iterable[str]) -> dict[str, Need]:
+    """The labels that the sequences of a case cannot show, with what each would need.
+
+    A label is lost only where the model knows a sequence that it needs.
+
+    Args:
+        names: labels of the model.
+        used: sequences of the model that the case has.
+        missing: those that it lacks.
+    """
+    there, known = {*used}, {*used, *missing}
+    return {
+        name: NEEDS[name]
+        for name in names
+        if name in NEEDS and known & {*NEEDS[name].sequences} and not there & {*NEEDS[name].sequences}
+    }
+
+
+def misleading(labels: LabelSet, without: Mapping[str, Need]) -> tuple[str, ...]:
     """Labels and regions whose millilitres would mislead: those lost, and regions that lost a part."""
     regions = [
         region.name
-        for region in prediction.labels.regions
-        if any(name in region.labels and need.instead not in region.labels for name, need in lost.items())
+        for region in labels.regions
+        if any(name in region.labels and need.instead not in region.labels for name, need in without.items())
     ]
-    return (*lost, *regions)
+    return (*without, *regions)

@@ -16,6 +16,7 @@ from slem_app.errors import BadGrid, NotFound
 from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
 from slem_app.store.labels import LabelStore, LabelVersion, file_name
+from slem_app.store.record import FINAL
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.places import is_address
 from slem_app.types import Grid
@@ -141,7 +142,22 @@ class CaseLabels:
         Raises:
             NotFound: no final label, or what it was made on is gone.
         """
-        version = self.store.counting(case, self.experts)
+        return self._of(case, self.store.counting(case, self.experts))
+
+    def newest(self, case: str) -> LabelledCase:
+        """The case with its final label that counts, else with its newest draft.
+
+        Raises:
+            NotFound: it has no label, or what it was made on is gone.
+        """
+        if FINAL in self.store.tags(case):
+            return self.labelled(case)
+        history = self.store.history(case)
+        if not history:
+            raise NotFound(f"{case} has no label, final or draft, in {self.root}")
+        return self._of(case, history[-1])
+
+    def _of(self, case: str, version: LabelVersion) -> LabelledCase:
         sequence = str(version.meta["sequence"])
         images = dict(self.images(case, sequence).sequences)
         if sequence not in images:

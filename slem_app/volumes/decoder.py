@@ -104,7 +104,7 @@ class Decoder:
             if count > words["size"]:
                 raise _undecodable(what, f"{times(shape)} values, more than its header announces")
             found = np.empty(count, dtype=np.uint8)
-            if _filled(_stream(process.stdout), memoryview(found)) == count:
+            if _filled(_stream(process.stdout), found.data) == count:
                 return found.view(dtype).reshape(shape)
         except (BrokenPipeError, ValueError):  # it has ended: nothing, or half a line, came
             pass

@@ -1,0 +1,92 @@
+"""`slem report`: a case's numbers and its page to sign."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from slem_app.errors import BadSetting, StorageFailed
+from slem_app.files import atomic_file
+
+if TYPE_CHECKING:
+    from slem_app.report.contents import Contents
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Measure a case's label and write a report: PDF, JSON, and of a study in DICOM a segmentation and a
+    structured report (TID 1500) that refers to it.
+
+    The label is the final one that counts, else the newest draft, else what the model makes now. What no
+    reader has confirmed is marked DRAFT.
+    """
+
+    studies: Annotated[str, tyro.conf.Positional]
+    """The studies folder (or the address of a PACS), as the server was given it."""
+    case: Annotated[str, tyro.conf.Positional]
+    """Case id."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
+    """Folder for CASE.report.pdf, CASE.report.json, CASE.seg.dcm and CASE.sr.dcm."""
+    store: Path | None = None
+    """The server's setting `store`. Default: .slem in the studies folder."""
+    experts: tuple[str, ...] = ()
+    """Readers whose final label counts before the newest one, as in the server's setting."""
+    coding: str | None = None
+    """Label coding of the studies, where it cannot be decided."""
+    model: str = "slem_brain"
+    """The model whose labels these are, and which segments a case that has no label."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ... or auto; where a case must be segmented."""
+
+    def run(self) -> None:
+        """Measure, write, print the numbers."""
+        try:
+            from slem_app.report.compose import compose
+            from slem_app.report.page import write_pdf
+        except ImportError as error:
+            raise BadSetting(f"a report needs {error.name}: pip install 'slem-label[report]'") from error
+        from slem_app.store.case_labels import CaseLabels
+        from slem_app.studies.places import default_store
+
+        root = self.store or default_store(self.studies)
+        labels = CaseLabels(self.studies, root, self.coding, self.experts)
+        report = compose(labels, self.case, self.model, self.device)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot make the folder {self.out}: {error.strerror}; choose another with --out"
+            ) from error
+        name = self.case.replace("/", "_")
+        written = [
+            write_pdf(report.contents, self.out / f"{name}.report.pdf"),
+            _write_json(report.contents.table(), self.out / f"{name}.report.json"),
+        ]
+        if report.series.format == "dicom":
+            written += report.write_dicom(self.out, name)
+        print(_summary(report.contents))
+        for path in written:
+            print(f"  {path}")
+
+
+def _write_json(table: dict[str, object], path: Path) -> Path:
+    with atomic_file(path) as file:
+        file.write((json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+    return path
+
+
+def _summary(contents: Contents) -> str:
+    """What is printed."""
+    width = max(len(one.name) for one in contents.found.structures)
+    lines = [f"{contents.case}: {contents.status}"]
+    for one in contents.found.structures:
+        pair = one.lesions[0].diameters if one.lesions else None
+        size = f"  {pair.long:.1f} x {pair.short:.1f} mm" if pair else ""
+        lines.append(f"  {one.name:<{width}} {one.volume_ml:9.2f} ml  {len(one.lesions)} lesions{size}")
+    return "\n".join([*lines, *(f"  note: {text}" for text in contents.warnings)])

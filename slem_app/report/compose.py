@@ -1,0 +1,169 @@
+"""A case's report from its newest label, or from what a model makes of it now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import gmtime, strftime
+
+import numpy as np
+
+from slem_app.formats.planes import planes_of
+from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
+from slem_app.formats.seg import make_seg
+from slem_app.formats.sr import make_sr
+from slem_app.measure import measure
+from slem_app.predict import Predictor, assessed, lost, misleading
+from slem_app.report.contents import Contents
+from slem_app.report.pictures import draw
+from slem_app.store.case_labels import CaseLabels
+from slem_app.store.record import FINAL, LabelRecord
+from slem_app.studies import Series
+from slem_app.types import Grid
+from slem_app.volumes.read import read_all
+from slem_app.weights import Card, load_card, load_model, model_folder
+
+__all__ = ["CaseReport", "compose"]
+
+FACTS = {
+    "PatientName": "Patient",
+    "PatientID": "Patient ID",
+    "PatientBirthDate": "Born",
+    "StudyDate": "Study date",
+    "StudyDescription": "Study",
+    "AccessionNumber": "Accession",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CaseReport:
+    """A report and the label map that it is of."""
+
+    contents: Contents
+    """What it says."""
+    array: np.ndarray
+    """(I, J, K) label values."""
+    grid: Grid
+    """Of the series it lies on."""
+    series: Series
+    """That series."""
+    provenance: Provenance
+    """How the label came about."""
+
+    def write_dicom(self, folder: Path, name: str) -> list[Path]:
+        """The segmentation and the structured report that refers to it: NAME.seg.dcm, NAME.sr.dcm.
+
+        Raises:
+            As `make_seg` and `make_sr`; StorageFailed: the disk refused.
+        """
+        contents = self.contents
+        seg = make_seg(self.array, self.grid, contents.labels, self.series, self.provenance)
+        report = make_sr(
+            contents.found, contents.labels, seg, self.series, self.provenance, not contents.draft
+        )
+        return [
+            save_dicom(seg, folder / f"{name}.seg.dcm"),
+            save_dicom(report, folder / f"{name}.sr.dcm"),
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """What a report is made of."""
+
+    array: np.ndarray
+    grid: Grid
+    sequence: str
+    images: Mapping[str, Series]
+    card: Card
+    record: LabelRecord
+    confirmed: bool
+    notes: tuple[str, ...] = ()
+
+
+def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> CaseReport:
+    """The report of a case.
+
+    Args:
+        labels: the studies and their label store.
+        case: case id.
+        model: the model whose labels these are where the label does not say so, and which segments a case
+            that has none; a name or a folder.
+        device: where it is segmented.
+
+    Raises:
+        NotFound: no such case or model.
+        BadLabel: a label that the model does not have.
+        BadGrid, BadStudy, BadVolume: the label or the images cannot be used.
+    """
+    if labels.store.history(case):
+        made = _stored(labels, case, model)
+    else:
+        made = _segmented(labels, case, model, device)
+    wanted = made.card.sequences
+    used = [name for name in made.images if name in wanted]
+    without = {
+        name: need
+        for name, need in lost(made.card.labels.names, used, set(wanted) - set(used)).items()
+        if not (made.array == made.card.labels.value(name)).any()  # a reader may have drawn it all the same
+    }
+    found = measure(made.array, made.grid, made.card.labels, misleading(made.card.labels, without))
+    shown = {name: made.images[name] for name in made.card.reference_order if name in made.images}
+    contents = Contents(
+        case,
+        found,
+        made.card.labels,
+        confirmed_by=made.record.who if made.confirmed else "",
+        saved=strftime("%Y-%m-%d %H:%M UTC", gmtime(made.record.ts)) if made.record.ts else "",
+        made_by=f"{made.record.model} {made.record.model_version}".strip(),
+        facts=_facts(made.images[made.sequence]),
+        warnings=(*(need.says for need in without.values()), *made.notes),
+        pictures=draw(read_all(shown), made.array, made.grid, made.card.labels, found),
+    )
+    series = made.images[made.sequence]
+    return CaseReport(contents, made.array, made.grid, series, _provenance(made, contents))
+
+
+def _stored(labels: CaseLabels, case: str, model: str) -> _Labelled:
+    label = labels.newest(case)
+    array, grid = label.label()
+    record = label.version.record
+    card = load_card(model_folder(record.model or model))
+    names = dict(enumerate(label.names, 1))
+    array = card.labels.remap(array, names)
+    confirmed = label.version.tag == FINAL
+    return _Labelled(array, grid, label.sequence, label.images, card, record, confirmed)
+
+
+def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Labelled:
+    loaded = load_model(model_folder(model))
+    grouping = labels.images(case)
+    sequence = grouping.reference(loaded.card.reference_order)
+    result = assessed(Predictor(loaded, device).predict_case(grouping, sequence))
+    card = loaded.card
+    record = LabelRecord(model=card.name, model_version=card.version, automatic=True)
+    notes = tuple(note for note in result.notes if "cannot be assessed" not in note)
+    return _Labelled(result.array, result.grid, sequence, grouping.sequences, card, record, False, notes)
+
+
+def _facts(series: Series) -> dict[str, str]:
+    """Whose study it is; nothing of images that do not say."""
+    if series.format != "dicom":
+        return {}
+    image = planes_of(series)[0].image
+    return {title: str(image.get(key)) for key, title in FACTS.items() if image.get(key)}
+
+
+def _provenance(made: _Labelled, contents: Contents) -> Provenance:
+    record = made.record
+    kind = "AUTOMATIC" if record.automatic else "SEMIAUTOMATIC" if record.model else "MANUAL"
+    plain = "".join(sign for sign in contents.confirmed_by if sign.isprintable() and sign != "\\")
+    return Provenance(
+        kind,
+        "" if kind == "MANUAL" else record.model,
+        "" if kind == "MANUAL" else record.model_version or "unknown",
+        "Report" if made.confirmed else "Report (draft)",
+        series_number=1100,
+        creator=plain[:LONGEST],
+    )

@@ -1,0 +1,168 @@
+"""A report as one page of PDF (A4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fpdf import FPDF
+from fpdf.enums import XPos, YPos
+from PIL import Image
+
+from slem_app import __version__
+from slem_app.files import atomic_file
+from slem_app.measure import Structure
+from slem_app.report.contents import RESEARCH, Contents
+
+__all__ = ["pdf", "write_pdf"]
+
+FONT = "helvetica"  # one of the fonts that every reader of PDF has; it holds Latin-1 alone
+MARGIN = 12.0  # mm
+WIDTH = 210 - 2 * MARGIN
+RED = (190, 0, 0)
+COLUMNS = {
+    "": 0.22,
+    "Volume [ml]": 0.12,
+    "Largest diameter [mm]": 0.19,
+    "Lesions": 0.09,
+    "Long x short [mm]": 0.18,
+    "Sum of products [mm2]": 0.2,
+}
+
+
+def write_pdf(contents: Contents, path: Path) -> Path:
+    """Write the page, whole or not at all.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    data = pdf(contents)
+    with atomic_file(path) as file:
+        file.write(data)
+    return path
+
+
+def pdf(contents: Contents) -> bytes:
+    """The page as PDF. A sign that its font lacks is shown as '?'."""
+    page = _Page(contents)
+    page.add_page()
+    page.facts()
+    page.pictures()
+    page.numbers()
+    page.warnings()
+    return bytes(page.output())
+
+
+class _Page(FPDF):
+    """Each page says at its top whether it is a draft, and at its bottom what it may be used for."""
+
+    def __init__(self, contents: Contents) -> None:
+        super().__init__(format="A4")
+        self.contents = contents
+        self.set_margins(MARGIN, MARGIN)
+        self.set_auto_page_break(True, margin=MARGIN + 6)
+        self.set_title(f"SLeM Label: {_latin(contents.case)}")
+        self.set_creator(f"SLeM Label {__version__}")
+
+    def header(self) -> None:
+        self.set_font(FONT, "B", 14)
+        self.cell(WIDTH / 2, 8, "Segmentation report")
+        self.set_font(FONT, "B", 10)
+        self.set_text_color(*(RED if self.contents.draft else (0, 90, 0)))
+        self.line_of(self.contents.status, align="R", width=WIDTH / 2)
+        self.set_text_color(0)
+        self.ln(5)
+
+    def footer(self) -> None:
+        self.set_y(-MARGIN - 2)
+        self.set_font(FONT, "", 8)
+        self.set_text_color(90)
+        self.cell(
+            WIDTH, 4, f"{RESEARCH} SLeM Label {__version__}, page {self.page_no()} of {{nb}}", align="C"
+        )
+        self.set_text_color(0)
+
+    def line_of(self, text: str, align: str = "L", width: float = WIDTH, height: float = 5) -> None:
+        self.multi_cell(width, height, _latin(text), align=align, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
+
+    def facts(self) -> None:
+        self.set_font(FONT, "", 9)
+        rows = {"Case": self.contents.case, **self.contents.facts}
+        if self.contents.made_by:
+            rows["Segmented by"] = self.contents.made_by
+        for name, value in rows.items():
+            self.set_font(FONT, "B", 9)
+            self.cell(32, 4.5, _latin(name))
+            self.set_font(FONT, "", 9)
+            self.line_of(value, width=WIDTH - 32, height=4.5)
+        self.ln(2)
+
+    def pictures(self) -> None:
+        """At most four, two beside each other, in the shape of the slice."""
+        shown = list(self.contents.pictures.items())[:4]
+        if not shown:
+            return
+        height, width = shown[0][1].shape[:2]
+        wide = min((WIDTH - 4) / 2, 90 * width / height)
+        tall = wide * height / width
+        top = self.get_y()
+        for number, (title, picture) in enumerate(shown):
+            x = MARGIN + (number % 2) * (wide + 4)
+            y = top + (number // 2) * (tall + 6)
+            self.set_xy(x, y)
+            self.set_font(FONT, "", 8)
+            self.cell(wide, 4, _latin(title))
+            self.image(Image.fromarray(picture), x=x, y=y + 4, w=wide, h=tall)
+        self.set_xy(MARGIN, top + (len(shown) + 1) // 2 * (tall + 6) + 2)
+
+    def numbers(self) -> None:
+        self.set_font(FONT, "B", 8)
+        for title, share in COLUMNS.items():
+            self.cell(share * WIDTH, 5, title, border="B", align="L" if not title else "R")
+        self.ln(6)
+        self.set_font(FONT, "", 9)
+        for one in self.contents.found.structures:
+            self.row(one)
+        for name in self.contents.found.not_assessable:
+            self.colour_of(name)
+            self.line_of(f"{name}: not assessable with the sequences of this study")
+        self.ln(2)
+
+    def row(self, one: Structure) -> None:
+        pair = one.lesions[0].diameters if one.lesions else None
+        self.colour_of(one.name)
+        cells = (
+            one.name,
+            f"{one.volume_ml:.2f}",
+            f"{one.diameter:.1f}",
+            str(len(one.lesions)),
+            f"{pair.long:.1f} x {pair.short:.1f}" if pair else "-",
+            f"{one.product:.0f}" if one.product else "-",
+        )
+        for text, share, align in zip(cells, COLUMNS.values(), "LRRRRR", strict=True):
+            indent = 4 if align == "L" else 0
+            self.cell(share * WIDTH - indent, 5, _latin(text), align=align)
+        self.ln(5)
+
+    def colour_of(self, name: str) -> None:
+        """A square in the label's colour, where it is one."""
+        colours = {label.name: label.color for label in self.contents.labels.labels}
+        if name in colours:
+            self.set_fill_color(*colours[name])
+            self.rect(self.get_x(), self.get_y() + 1.2, 2.6, 2.6, style="F")
+        self.set_x(self.get_x() + 4)
+
+    def warnings(self) -> None:
+        self.set_font(FONT, "", 8)
+        self.line_of(
+            "Diameters are measured in the plane of acquisition, outer edge to outer edge; the white cross "
+            "is the larger lesion's. Products count lesions of 10 mm and more in both diameters (RANO 2.0).",
+            height=4,
+        )
+        self.set_text_color(*RED)
+        for text in self.contents.warnings:
+            self.line_of(f"! {text}", height=4)
+        self.set_text_color(0)
+
+
+def _latin(text: str) -> str:
+    return text.encode("latin-1", "replace").decode("latin-1")
