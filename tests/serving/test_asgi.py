@@ -29,6 +29,7 @@ from monailabel.endpoints import (
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.routing import Match
 
+from slem_app.serving.models.inference import InferRequest
 from slem_app.serving.monai.app import build
 from slem_app.serving.server import Serving
 
@@ -90,7 +91,7 @@ def test_polls_are_answered_while_a_case_is_segmented(
     begun, go, answers = threading.Event(), threading.Event(), []
     real = serving.infer
 
-    def slow(request: dict) -> dict:
+    def slow(request: InferRequest) -> dict:
         begun.set()
         go.wait(20)
         return real(request)
@@ -128,10 +129,10 @@ def test_a_request_for_the_network_whose_client_left_is_not_worked_on(
 ) -> None:
     begun, go, done = threading.Event(), threading.Event(), []
 
-    def slow(request: dict) -> dict:
+    def slow(request: InferRequest) -> dict:
         begun.set()
         go.wait(20)
-        done.append(request["image"])
+        done.append(request.image)
         raise ZeroDivisionError
 
     monkeypatch.setattr(serving, "infer", slow)
