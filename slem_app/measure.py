@@ -69,8 +69,8 @@ class Lesion:
     """Its volume."""
     centre: tuple[float, float, float]
     """RAS mm, centre of mass."""
-    diameters: Bidirectional | None
-    """In the slice where their product is largest; None where no slice has an area."""
+    diameters: Bidirectional
+    """In the slice where their product is largest."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,15 @@ class Structure:
     """Its pieces of 0.03 ml and more, the largest product first."""
 
     @property
+    def diameters(self) -> Bidirectional | None:
+        """Those of the lesion with the largest product; None where there is no lesion."""
+        return self.lesions[0].diameters if self.lesions else None
+
+    @property
     def product(self) -> float:
         """mm2: the sum of the measurable lesions' products."""
         pairs = (lesion.diameters for lesion in self.lesions)
-        return sum(pair.product for pair in pairs if pair is not None and pair.measurable)
+        return sum(pair.product for pair in pairs if pair.measurable)
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def acquired_along(grid: Grid) -> int:
     return int(np.abs(grid.axes[2]).argmax())
 
 
-def bidirectional(mask: np.ndarray, grid: Grid, along: int) -> Bidirectional | None:
+def bidirectional(mask: np.ndarray, grid: Grid, along: int) -> Bidirectional:
     """The two diameters of one lesion in the slice where their product is largest.
 
     Args:
@@ -168,18 +173,14 @@ def bidirectional(mask: np.ndarray, grid: Grid, along: int) -> Bidirectional | N
         grid: its grid.
         along: the axis across which the slices lie.
 
-    Returns:
-        None where the mask is empty.
+    Raises:
+        ValueError: the mask is empty.
     """
     box = bounding_box(mask)
     start = np.array([side.start for side in box])
-    best = None
-    for number in range(mask[box].shape[along]):
-        flat = np.take(mask[box], number, axis=along)
-        found = _in_slice(flat, grid, along, start, number)
-        if found is not None and (best is None or found.product > best.product):
-            best = found
-    return best
+    slices = enumerate(np.moveaxis(mask[box], along, 0))
+    pairs = [_in_slice(flat, grid, along, start, number) for number, flat in slices if flat.any()]
+    return max(pairs, key=_product)
 
 
 def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure:
@@ -195,8 +196,7 @@ def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure
             continue
         here = grid.crop(*_crop(box))
         diameters = bidirectional(pieces[box] == number, here, along)
-        if diameters is not None:
-            diameters = replace(diameters, slice=diameters.slice + box[along].start)
+        diameters = replace(diameters, slice=diameters.slice + box[along].start)
         lesions.append(Lesion(float(size), _point(grid.to_world(np.array(centre))), diameters))
     lesions.sort(key=_size_of, reverse=True)
     volume = float(np.count_nonzero(mask) * grid.voxel_volume / 1000)
@@ -204,7 +204,11 @@ def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure
 
 
 def _size_of(lesion: Lesion) -> tuple[float, float]:
-    return (lesion.diameters.product if lesion.diameters else 0.0, lesion.volume_ml)
+    return (lesion.diameters.product, lesion.volume_ml)
+
+
+def _product(pair: Bidirectional) -> float:
+    return pair.product
 
 
 def _crop(box: Sequence[slice]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -232,12 +236,8 @@ def _diameter(mask: np.ndarray, grid: Grid) -> float:
     return length + float(1 / steps.max())
 
 
-def _in_slice(
-    flat: np.ndarray, grid: Grid, along: int, start: np.ndarray, number: int
-) -> Bidirectional | None:
+def _in_slice(flat: np.ndarray, grid: Grid, along: int, start: np.ndarray, number: int) -> Bidirectional:
     """The diameters of a lesion's largest piece in one slice, from its outline half way to the outside."""
-    if not flat.any():
-        return None
     across = [axis for axis in range(3) if axis != along]
     outline = max(find_contours(np.pad(flat, 1).astype(np.float32), 0.5), key=len) - 1
     basis, _ = np.linalg.qr(grid.affine[:3, across])
@@ -298,16 +298,13 @@ def _row(one: Structure) -> Mapping[str, object]:
 
 
 def _lesion_row(lesion: Lesion) -> Mapping[str, object]:
-    row: dict[str, object] = {
+    pair = lesion.diameters
+    return {
         "volume_ml": round(lesion.volume_ml, 3),
         "centre_ras_mm": [round(value, 1) for value in lesion.centre],
+        "long_diameter_mm": round(pair.long, 1),
+        "short_diameter_mm": round(pair.short, 1),
+        "product_mm2": round(pair.product, 1),
+        "measurable": pair.measurable,
+        "slice": pair.slice,
     }
-    if (pair := lesion.diameters) is not None:
-        row |= {
-            "long_diameter_mm": round(pair.long, 1),
-            "short_diameter_mm": round(pair.short, 1),
-            "product_mm2": round(pair.product, 1),
-            "measurable": pair.measurable,
-            "slice": pair.slice,
-        }
-    return row

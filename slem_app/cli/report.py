@@ -86,7 +86,7 @@ def _summary(contents: Contents) -> str:
     width = max(len(one.name) for one in contents.found.structures)
     lines = [f"{contents.case}: {contents.status}"]
     for one in contents.found.structures:
-        pair = one.lesions[0].diameters if one.lesions else None
+        pair = one.diameters
         size = f"  {pair.long:.1f} x {pair.short:.1f} mm" if pair else ""
         lines.append(f"  {one.name:<{width}} {one.volume_ml:9.2f} ml  {len(one.lesions)} lesions{size}")
     return "\n".join([*lines, *(f"  note: {text}" for text in contents.warnings)])

@@ -174,7 +174,7 @@ def _framed(segmentation: Dataset) -> set[int]:
 
 def _measures(one: Structure) -> list[highdicom.sr.Measurement]:
     values = {"volume": one.volume_ml, "diameter": one.diameter, "lesions": float(len(one.lesions))}
-    pair = one.lesions[0].diameters if one.lesions else None
+    pair = one.diameters
     if pair is not None:
         values |= {"long": pair.long, "short": pair.short, "product": one.product}
     return [

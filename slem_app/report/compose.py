@@ -79,7 +79,8 @@ class _Labelled:
     card: Card
     record: LabelRecord
     confirmed: bool
-    notes: tuple[str, ...] = ()
+    hidden: tuple[str, ...]  # labels and regions of which nothing is to be said
+    notes: tuple[str, ...]
 
 
 def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> CaseReport:
@@ -97,18 +98,11 @@ def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> 
         BadLabel: a label that the model does not have.
         BadGrid, BadStudy, BadVolume: the label or the images cannot be used.
     """
-    if labels.store.history(case):
+    if labels.store.tags(case):
         made = _stored(labels, case, model)
     else:
         made = _segmented(labels, case, model, device)
-    wanted = made.card.sequences
-    used = [name for name in made.images if name in wanted]
-    without = {
-        name: need
-        for name, need in lost(made.card.labels.names, used, set(wanted) - set(used)).items()
-        if not (made.array == made.card.labels.value(name)).any()  # a reader may have drawn it all the same
-    }
-    found = measure(made.array, made.grid, made.card.labels, misleading(made.card.labels, without))
+    found = measure(made.array, made.grid, made.card.labels, made.hidden)
     shown = {name: made.images[name] for name in made.card.reference_order if name in made.images}
     contents = Contents(
         case,
@@ -118,7 +112,7 @@ def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> 
         saved=strftime("%Y-%m-%d %H:%M UTC", gmtime(made.record.ts)) if made.record.ts else "",
         made_by=f"{made.record.model} {made.record.model_version}".strip(),
         facts=_facts(made.images[made.sequence]),
-        warnings=(*(need.says for need in without.values()), *made.notes),
+        warnings=made.notes,
         pictures=draw(read_all(shown), made.array, made.grid, made.card.labels, found),
     )
     series = made.images[made.sequence]
@@ -132,8 +126,23 @@ def _stored(labels: CaseLabels, case: str, model: str) -> _Labelled:
     card = load_card(model_folder(record.model or model))
     names = dict(enumerate(label.names, 1))
     array = card.labels.remap(array, names)
-    confirmed = label.version.tag == FINAL
-    return _Labelled(array, grid, label.sequence, label.images, card, record, confirmed)
+    used = [name for name in label.images if name in card.sequences]
+    without = {
+        name: need
+        for name, need in lost(card.labels.names, used, set(card.sequences) - set(used)).items()
+        if not (array == card.labels.value(name)).any()  # a reader may have drawn it all the same
+    }
+    return _Labelled(
+        array,
+        grid,
+        label.sequence,
+        label.images,
+        card,
+        record,
+        confirmed=label.version.tag == FINAL,
+        hidden=misleading(card.labels, without),
+        notes=tuple(need.says for need in without.values()),
+    )
 
 
 def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Labelled:
@@ -143,8 +152,17 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
     result = assessed(Predictor(loaded, device).predict_case(grouping, sequence))
     card = loaded.card
     record = LabelRecord(model=card.name, model_version=card.version, automatic=True)
-    notes = tuple(note for note in result.notes if "cannot be assessed" not in note)
-    return _Labelled(result.array, result.grid, sequence, grouping.sequences, card, record, False, notes)
+    return _Labelled(
+        result.array,
+        result.grid,
+        sequence,
+        grouping.sequences,
+        card,
+        record,
+        confirmed=False,
+        hidden=result.unmeasured,
+        notes=result.notes,
+    )
 
 
 def _facts(series: Series) -> dict[str, str]:

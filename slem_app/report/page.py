@@ -128,7 +128,7 @@ class _Page(FPDF):
         self.ln(2)
 
     def row(self, one: Structure) -> None:
-        pair = one.lesions[0].diameters if one.lesions else None
+        pair = one.diameters
         self.colour_of(one.name)
         cells = (
             one.name,

@@ -18,7 +18,7 @@ from slem_app.measure import Bidirectional, Measurements
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 
-__all__ = ["draw", "largest_slice", "main_diameters"]
+__all__ = ["draw", "main_diameters"]
 
 PIXEL = 0.4  # mm
 BORDER = 12  # pixels around the head
@@ -31,15 +31,9 @@ def main_diameters(found: Measurements, labels: LabelSet) -> Bidirectional | Non
     inwards = sorted(labels.regions, key=_size)
     for region in inwards:
         one = structures.get(region.labels[0] if _size(region) == 1 else region.name)
-        if one is not None and one.lesions and one.lesions[0].diameters:
-            return one.lesions[0].diameters
+        if one is not None and one.diameters:
+            return one.diameters
     return None
-
-
-def largest_slice(label_map: np.ndarray, found: Measurements, labels: LabelSet) -> int:
-    """The slice to show: that of the main diameters, else the middle one."""
-    pair = main_diameters(found, labels)
-    return pair.slice if pair else label_map.shape[found.along] // 2
 
 
 def draw(
@@ -61,13 +55,13 @@ def draw(
     Returns:
         (H, W, 3) uint8 by the sequence's name; all of one size.
     """
-    number = largest_slice(label_map, found, labels)
+    pair = main_diameters(found, labels)
+    number = pair.slice if pair else label_map.shape[found.along] // 2
     sheet = _Sheet.of(grid, found.along, number)
     place = np.moveaxis(grid.to_index(sheet.world()), -1, 0)
     outlines = [
         (label.color, line) for label in labels.labels for line in _outlines(label_map == label.value, place)
     ]
-    pair = main_diameters(found, labels)
     ends = sheet.pixels(np.array(pair.ends)) if pair else np.zeros((0, 2))
     views = {name: _shades(image, sheet) for name, image in images.items()}
     box = _head(np.any([view > view.min() for view in views.values()], axis=0))
