@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset
+from pydicom.uid import generate_uid
 
 from slem_app import __version__
 from slem_app.errors import BadSetting
@@ -122,6 +124,19 @@ class Provenance:
     def software(self) -> str:
         """SoftwareVersions."""
         return f"{MODEL_NAME} {__version__}"
+
+    def new_instance(self) -> dict[str, Any]:
+        """What highdicom's constructors take of any new instance in a series of its own."""
+        return {
+            "series_instance_uid": generate_uid(prefix=None),
+            "series_number": self.series_number,
+            "series_description": self.description,
+            "sop_instance_uid": generate_uid(prefix=None),
+            "instance_number": self.instance_number,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": self.software,
+        }
 
 
 @dataclass(frozen=True)

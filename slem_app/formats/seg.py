@@ -15,7 +15,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
-from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 from skimage.color import rgb2lab
 
@@ -34,7 +33,6 @@ from slem_app.formats.planes import (
 from slem_app.formats.provenance import (
     LONGEST,
     MANUFACTURER,
-    MODEL_NAME,
     Provenance,
     save_dicom,
     study_fields,
@@ -48,7 +46,7 @@ from slem_app.volumes.decoder import Decoder
 vars(np).setdefault("float_", np.float64)
 vars(np).setdefault("row_stack", np.vstack)
 
-__all__ = ["make_seg", "read_seg", "referenced_series", "write_seg"]
+__all__ = ["dicom_code", "make_seg", "read_seg", "referenced_series", "write_seg"]
 
 ARTIFICIAL_INTELLIGENCE = cast(Any, codes).cid7162.ArtificialIntelligence
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -120,18 +118,11 @@ def make_seg(
             omit_empty_frames=not empty,
             segmentation_type="BINARY",
             segment_descriptions=[_segment(label, provenance) for label in labels.labels],
-            series_instance_uid=generate_uid(prefix=None),
-            series_number=provenance.series_number,
-            sop_instance_uid=generate_uid(prefix=None),
-            instance_number=provenance.instance_number,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=provenance.software,
+            **provenance.new_instance(),
             device_serial_number="1",  # must be there; a program has none
             content_label="SEGMENTATION",
             content_description=provenance.description,
             content_creator_name=provenance.creator_name or None,
-            series_description=provenance.description,
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise BadStudy(
@@ -220,7 +211,12 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
             provenance.algorithm, ARTIFICIAL_INTELLIGENCE, provenance.version, MANUFACTURER
         )
     segment = highdicom.seg.SegmentDescription(
-        label.value, label.name, _coded(label.category), _coded(label.type), provenance.kind, algorithm
+        label.value,
+        label.name,
+        dicom_code(label.category),
+        dicom_code(label.type),
+        provenance.kind,
+        algorithm,
     )
     if provenance.preparation:
         segment.SegmentDescription = provenance.preparation
@@ -232,7 +228,8 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
     return segment
 
 
-def _coded(code: Code) -> DicomCode:
+def dicom_code(code: Code) -> DicomCode:
+    """A code as highdicom takes it."""
     return DicomCode(code.value, code.scheme, code.meaning)
 
 
@@ -395,7 +392,7 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
     coded = [
         label.value
         for label in labels.labels
-        if code is not None and _coded(label.type) == _read_code(code) and _same_side(label, code)
+        if code is not None and dicom_code(label.type) == _read_code(code) and _same_side(label, code)
     ]
     if len(coded) > 1:  # the code does not tell these labels apart
         coded = [value for value in coded if value in named]
@@ -422,7 +419,7 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
 def _same_side(label: Label, code: Dataset) -> bool:
     """Whether the modifiers of a type fit the label's; a type without any fits every side."""
     given = {_read_code(item) for item in code.get("SegmentedPropertyTypeModifierCodeSequence") or ()}
-    return not given or not label.modifiers or bool(given & {_coded(one) for one in label.modifiers})
+    return not given or not label.modifiers or bool(given & {dicom_code(one) for one in label.modifiers})
 
 
 def _read_code(item: Dataset) -> DicomCode:

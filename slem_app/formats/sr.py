@@ -13,12 +13,12 @@ from uuid import NAMESPACE_OID, uuid5
 import highdicom
 from pydicom import Dataset
 from pydicom.sr.coding import Code as DicomCode
-from pydicom.uid import generate_uid
 
 from slem_app.errors import BadStudy
 from slem_app.formats.planes import Sources, planes_of
 from slem_app.formats.provenance import MANUFACTURER, MODEL_NAME, Provenance, study_fields
-from slem_app.labels import Code, LabelSet
+from slem_app.formats.seg import dicom_code
+from slem_app.labels import LabelSet
 from slem_app.measure import Measurements, Structure
 from slem_app.studies.dicom_header import reason
 
@@ -91,16 +91,9 @@ def make_sr(
         report = highdicom.sr.Comprehensive3DSR(
             evidence=[segmentation, *_unlike(images)],
             content=content,
-            series_instance_uid=generate_uid(prefix=None),
-            series_number=provenance.series_number,
-            sop_instance_uid=generate_uid(prefix=None),
-            instance_number=provenance.instance_number,
-            manufacturer=MANUFACTURER,
+            **provenance.new_instance(),
             is_complete=confirmed,
             is_final=confirmed,
-            series_description=provenance.description,
-            manufacturer_model_name=MODEL_NAME,
-            software_versions=provenance.software,
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise BadStudy(
@@ -130,8 +123,8 @@ def _segments(
                     referenced_segment=highdicom.sr.ReferencedSegment.from_segmentation(
                         segmentation, label.value
                     ),
-                    finding_type=_coded(label.type),
-                    finding_category=_coded(label.category),
+                    finding_type=dicom_code(label.type),
+                    finding_category=dicom_code(label.category),
                     algorithm_id=algorithm,
                     measurements=_measures(found.structure(label.name)),
                 )
@@ -217,7 +210,3 @@ def _observers(provenance: Provenance) -> highdicom.sr.ObservationContext:
 def _unlike(images: Sequence[Dataset]) -> list[Dataset]:
     """Each file once: a multi-frame one stands behind many planes."""
     return list({str(image.SOPInstanceUID): image for image in images}.values())
-
-
-def _coded(code: Code) -> DicomCode:
-    return DicomCode(code.value, code.scheme, code.meaning)
