@@ -22,6 +22,8 @@ __all__ = ["Facts", "look_at", "normalised", "shortened"]
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")  # InPhase, but not regtoFLAIR
 PUNCTUATION = re.compile(r"[_\-.,:;()\[\]{}\s]+")
 # AXT1POST, sT1W, t2f
+# BRAINSTRYKERT1SAG, Et1setra: in the midst of a long word only before what may follow a weighting
+INSIDE = re.compile(r"(?<=[a-z])(t[12])(?=(?:w|ax|sag|cor|tra|se|mpr)[a-z0-9]*)")
 GLUED = re.compile(r"(?<![a-z0-9])(s|wip|axial|ax|tra|sag|cor|[23]d|gd|ce|post|pre)?(t[12])(?![0-9])")
 PLANES = ("sagittal", "coronal", "axial")  # by the world axis that runs across the slices
 
@@ -38,6 +40,7 @@ def normalised(text: str, rules: Rules) -> str:
     for phrase in rules.ignore:
         text = phrase.sub(" ", text)
     text = PUNCTUATION.sub(" ", text.replace("+", " +"))
+    text = INSIDE.sub(r" \1 ", text)
     return " ".join(GLUED.sub(lambda found: f" {found[1] or ''} {found[2]} ", text).split())
 
 

@@ -202,7 +202,7 @@ def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
     fitting = [rule for rule in rules.sequences if _fits(rule, facts)]
     names = list(dict.fromkeys(rule.sequence for rule in fitting))
     if not fitting:
-        return Leftover(series, "unknown", _unknown(facts))
+        return Leftover(series, "unknown", _unknown(facts, rules))
     if len(names) > 1:
         return Leftover(
             series,
@@ -259,7 +259,13 @@ def _quote_header(facts: Facts, tests: tuple[HeaderTest, ...]) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
-def _unknown(facts: Facts) -> str:
+def _unknown(facts: Facts, rules: Rules) -> str:
+    for one in rules.unclear:
+        if all(word in facts.said for word in one.words) and not set(one.without) & set(facts.said):
+            return (
+                f"name {shortened(facts.series.name)}: {one.reason}; choose by hand what it is "
+                f"(`--series SEQUENCE SERIES`)"
+            )
     header = facts.series.header
     seen = [
         f"{key} {header[key]}"

@@ -17,7 +17,16 @@ import yaml
 
 from slem_app.errors import BadSetting
 
-__all__ = ["Exclusion", "Expectation", "HeaderTest", "Preference", "Rule", "Rules", "load_rules"]
+__all__ = [
+    "Exclusion",
+    "Expectation",
+    "HeaderTest",
+    "Preference",
+    "Rule",
+    "Rules",
+    "Unclear",
+    "load_rules",
+]
 
 DEFAULT = Path(__file__).parent / "rules.yaml"
 T = TypeVar("T")
@@ -110,6 +119,18 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Unclear:
+    """A kind of series that no rule can name, and what to tell the reader of it."""
+
+    reason: str
+    """What is not known."""
+    words: tuple[str, ...] = ()
+    """Words that must be said."""
+    without: tuple[str, ...] = ()
+    """Words that must not be said."""
+
+
+@dataclass(frozen=True)
 class Expectation:
     """What the header must not contradict."""
 
@@ -169,6 +190,8 @@ class Rules:
     """In the order of the file: the first gives the reason."""
     sequences: tuple[Rule, ...]
     """In the order of the file."""
+    unclear: tuple[Unclear, ...]
+    """In the order of the file: the first that fits gives the reason."""
     expected: tuple[Expectation, ...]
     """In the order of the file."""
     preferred: tuple[Preference, ...]
@@ -178,6 +201,7 @@ class Rules:
         said = {*self.telling, *self.consumed, *(word for words in self.always.values() for word in words)}
         said.update(word for rule in self.sequences for word in (*rule.words, *rule.without))
         said.update(word for rule in self.preferred for word in rule.without)
+        said.update(word for rule in self.unclear for word in (*rule.words, *rule.without))
         if unknown := said - set(self.words):
             raise BadSetting(
                 f"rules name words that are not under 'words': {sorted(unknown)}; there are "
@@ -219,6 +243,7 @@ def _load(path: Path) -> Rules:
         if table.pop("base") != "default":
             raise BadSetting(f"{path}: 'base' can only be 'default'")
         table = _added(_read(DEFAULT), table)
+    table.setdefault("unclear", [])  # files from before it was known
     if (unknown := set(table) - set(PARTS)) or (missing := set(PARTS) - set(table)):
         what = (
             f"unknown keys {sorted(map(str, unknown))}"
@@ -301,7 +326,7 @@ def _build(kind: type[T], row: Any, where: str) -> T:
 def _converter(kind: type, key: str) -> Callable[[Any, str], Any]:
     if key == "header":
         return (lambda value, where: _build(HeaderTest, value, where)) if kind is Expectation else _tests
-    if key in ("has", "lacks", "sequences", "without") or (key == "words" and kind is Rule):
+    if key in ("has", "lacks", "sequences", "without") or (key == "words" and kind in (Rule, Unclear)):
         return _texts
     return {
         "words": _whole_words,
@@ -349,6 +374,7 @@ PARTS: Mapping[str, Callable[[Any, str], Any]] = {
     "allowed": _texts,
     "excluded": _rows(Exclusion),
     "sequences": _rows(Rule),
+    "unclear": _rows(Unclear),
     "expected": _rows(Expectation),
     "preferred": _rows(Preference),
 }

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import slem_app.grouping
 from slem_app.errors import BadSetting, BadStudy, NotFound
 from slem_app.grouping import Grouping, group, load_rules
 from slem_app.studies import Series, Study
@@ -124,11 +125,44 @@ def test_a_series_is_chosen_by_its_description_or_number() -> None:
         ("T1AXgado", "t1c"),
         ("cor mprage c", "t1c"),
         ("AXIAL T1 POSTSPECTROSCOPY", "t1c"),
-        ("AX T1 FSE", "t1n"),
+        ("SAG T1 FLAIR", "t1n"),
+        ("BRAINSTRYKERT1SAGGAD", "t1c"),
+        ("neuronavigaT1W3DGAD", "t1c"),
+        ("VOLUMETRIC AXIAL Gd", "t1c"),
+        ("AXIAL T1 PRE SPECTROSCOPY", "t1n"),
+        ("FASTBRAINT1SAGITTAL", "t1n"),
+        ("mprage", "t1n"),
     ],
 )
 def test_names_of_public_archives(name: str, sequence: str) -> None:
     assert list(group(named(name)).sequences) == [sequence]
+
+
+@pytest.mark.parametrize(
+    "name", ["3D SPGR AX", "T1 SAG SE", "AX T1 FSE", "Ax T1 2.5mm for surgery", "FSPGR 3D", "T1 3D FFE"]
+)
+def test_a_t1_that_is_taken_before_and_after_contrast_is_named_by_its_header_only(name: str) -> None:
+    grouping = group(named(name))
+    assert not grouping.sequences
+    assert "neither its name nor a header tells whether" in grouping.leftovers[0].reason
+    for header, sequence in (
+        ({"EchoTime": 4.0}, "t1n"),
+        ({"EchoTime": 4.0, "ContrastBolusAgent": "GADAVIST"}, "t1c"),
+    ):
+        series = Series.described("1.2", name, header)
+        assert list(group(Study("case", "dicom", Path(), (series,))).sequences) == [sequence]
+
+
+def test_a_name_that_says_before_and_after_contrast_is_not_named() -> None:
+    grouping = group(named("AXIAL T1 PREPOST GD"))
+    assert "says both before and after contrast" in grouping.leftovers[0].reason
+
+
+def test_rules_of_before_need_not_say_what_is_unclear(tmp_path: Path) -> None:
+    content = (Path(slem_app.grouping.__file__).parent / "rules.yaml").read_text()
+    start, end = content.index("unclear:"), content.index("expected:")
+    (tmp_path / "rules.yaml").write_text(content[:start] + content[end:])
+    assert load_rules(tmp_path / "rules.yaml").unclear == ()
 
 
 def test_refuses_a_choice_of_what_is_not_there() -> None:
