@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from slem_app.errors import BadSetting, BadStudy, BadVolume, NotFound
 from slem_app.grouping.facts import Facts, look_at, shortened
-from slem_app.grouping.rules import HeaderTest, Preference, Rule, Rules, load_rules
+from slem_app.grouping.rules import HeaderTest, Preference, Rule, Rules, Unclear, load_rules
 from slem_app.studies import Series, Study
 
 __all__ = ["Grouping", "Leftover", "SequenceChoice", "group"]
@@ -117,14 +117,18 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
     taken = {choice.series.id for choice in choices}
     leftovers: list[Leftover] = []
     fits: dict[str, list[tuple[Facts, Rule]]] = {}
+    unclear: list[tuple[Facts, Unclear]] = []
     for series in study.series:
         if series.id in taken:
             continue
         verdict = _classify(series, rules)
         if isinstance(verdict, Leftover):
             leftovers.append(verdict)
+        elif isinstance(verdict[1], Unclear):
+            unclear.append((verdict[0], verdict[1]))
         else:
-            fits.setdefault(verdict[1].sequence, []).append(verdict)
+            fits.setdefault(verdict[1].sequence, []).append((verdict[0], verdict[1]))
+    leftovers += _settle(unclear, fits, [choice.sequence for choice in choices])
     for sequence, candidates in fits.items():
         if any(choice.sequence == sequence for choice in choices):
             leftovers += [
@@ -185,8 +189,11 @@ def _named(study: Study, sequence: str, text: str) -> Series:
     )
 
 
-def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
-    """The sequence that a series fits, by its strongest rule, or why it fits none."""
+def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule | Unclear]:
+    """The sequence that a series fits, by its strongest rule, or why it fits none.
+
+    A series of a kind that no rule names by itself comes with that kind: the other series may tell.
+    """
     try:
         facts = look_at(series, rules)
         for exclusion in (one for one in rules.excluded if one.reason not in rules.allowed):
@@ -202,7 +209,8 @@ def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule]:
     fitting = [rule for rule in rules.sequences if _fits(rule, facts)]
     names = list(dict.fromkeys(rule.sequence for rule in fitting))
     if not fitting:
-        return Leftover(series, "unknown", _unknown(facts, rules))
+        kind = next((one for one in rules.unclear if one.fits(facts.said)), None)
+        return (facts, kind) if kind else Leftover(series, "unknown", _unknown(facts))
     if len(names) > 1:
         return Leftover(
             series,
@@ -246,6 +254,8 @@ def _why(facts: Facts, rule: Rule) -> str:
     parts = [facts.quote(rule.words)] if rule.words else ["no text names it"]
     if grounds := _quote_header(facts, rule.header):
         parts.append(grounds)
+    if rule.beside:
+        parts.append(f"nothing is said of contrast, and another series of the study is {rule.beside}")
     return "; ".join(parts)
 
 
@@ -259,13 +269,28 @@ def _quote_header(facts: Facts, tests: tuple[HeaderTest, ...]) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
-def _unknown(facts: Facts, rules: Rules) -> str:
-    for one in rules.unclear:
-        if all(word in facts.said for word in one.words) and not set(one.without) & set(facts.said):
-            return (
-                f"name {shortened(facts.series.name)}: {one.reason}; choose by hand what it is "
-                f"(`--series SEQUENCE SERIES`)"
-            )
+def _settle(
+    unclear: list[tuple[Facts, Unclear]], fits: dict[str, list[tuple[Facts, Rule]]], chosen: Sequence[str]
+) -> list[Leftover]:
+    """Add to `fits` the series that the others tell apart: beside a T1 after contrast, the T1 of which
+    nothing is said is the one before it, unless another one says that it is. The rest, with reasons.
+    """
+    named = {*fits, *chosen}
+    rest = []
+    for facts, kind in unclear:
+        if kind.beside in named and kind.sequence not in named:
+            rule = Rule(kind.sequence, 0, kind.words, beside=kind.beside)
+            fits.setdefault(kind.sequence, []).append((facts, rule))
+            continue
+        reason = (
+            f"name {shortened(facts.series.name)}: {kind.reason}; choose by hand what it is "
+            f"(`--series SEQUENCE SERIES`)"
+        )
+        rest.append(Leftover(facts.series, "unknown", reason))
+    return rest
+
+
+def _unknown(facts: Facts) -> str:
     header = facts.series.header
     seen = [
         f"{key} {header[key]}"

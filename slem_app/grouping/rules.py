@@ -7,7 +7,7 @@ meets them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -116,11 +116,13 @@ class Rule:
     """All must pass."""
     unnamed: bool = False
     """Only for a series none of whose texts says a telling word."""
+    beside: str = ""
+    """The sequence of another series, by which this one was told; empty: it was told by itself."""
 
 
 @dataclass(frozen=True)
 class Unclear:
-    """A kind of series that no rule can name, and what to tell the reader of it."""
+    """A kind of series that no rule can name by itself, and what to tell the reader of it."""
 
     reason: str
     """What is not known."""
@@ -128,6 +130,14 @@ class Unclear:
     """Words that must be said."""
     without: tuple[str, ...] = ()
     """Words that must not be said."""
+    sequence: str = ""
+    """What it is where another series of the study is `beside` and none is this; empty: never known."""
+    beside: str = ""
+    """See `sequence`."""
+
+    def fits(self, said: Collection[str]) -> bool:
+        """Whether a series that says these words is of this kind."""
+        return set(self.words) <= set(said) and not set(self.without) & set(said)
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,7 @@ class Rules:
         named = {*self.reference, *(rule.sequence for rule in self.sequences)}
         named.update(name for rule in self.expected for name in rule.sequences)
         named.update(name for rule in self.preferred for name in rule.sequences)
+        named.update(name for rule in self.unclear for name in (rule.sequence, rule.beside) if name)
         if unknown := set(self.allowed) - {exclusion.reason for exclusion in self.excluded}:
             raise BadSetting(f"'allowed' names reasons that are not under 'excluded': {sorted(unknown)}")
         if unknown := named - set(self.order):

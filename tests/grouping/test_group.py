@@ -153,6 +153,23 @@ def test_a_t1_that_is_taken_before_and_after_contrast_is_named_by_its_header_onl
         assert list(group(Study("case", "dicom", Path(), (series,))).sequences) == [sequence]
 
 
+def test_a_t1_of_which_nothing_is_said_is_the_one_before_contrast_beside_one_after() -> None:
+    choices = {one.sequence: one for one in group(named("T1 AX SE", "T1 AX POST GAD SE")).choices}
+    assert choices["t1n"].series.id == "T1 AX SE"
+    assert "nothing is said of contrast, and another series of the study is t1c" in choices["t1n"].reason
+    chosen = group(named("T1 AX SE", "unnamed"), chosen={"t1c": "unnamed"})
+    assert chosen.sequences["t1n"].id == "T1 AX SE"
+
+
+def test_a_t1_of_which_nothing_is_said_is_left_out_where_another_says_more() -> None:
+    told = group(named("T1 AX SE", "T1 AX PRE", "T1 AX POST GAD"))
+    assert told.sequences["t1n"].id == "T1 AX PRE"
+    assert "neither its name nor a header tells whether" in told.leftovers[0].reason
+    two = group(named("T1 AX SE", "T1 SE AX", "T1 AX POST GAD"))
+    assert list(two.sequences) == ["t1c"]
+    assert [one.kind for one in two.leftovers] == ["tie", "tie"]
+
+
 def test_a_name_that_says_before_and_after_contrast_is_not_named() -> None:
     grouping = group(named("AXIAL T1 PREPOST GD"))
     assert "says both before and after contrast" in grouping.leftovers[0].reason
