@@ -34,10 +34,10 @@ class SlemLabel(MONAILabelApp):
         return requests.infer(self.serving, request)
 
     def batch_infer(self, request, datastore=None):
-        return self.serving.batch(request)
+        return requests.batch_infer(self.serving, request)
 
     def next_sample(self, request):
-        return super().next_sample(self.serving.strategy_request(request))
+        return super().next_sample(requests.next_sample_request(request))
 
     def on_save_label(self, image_id, label_id):
         super().on_save_label(image_id, label_id)

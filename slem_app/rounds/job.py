@@ -219,7 +219,7 @@ class RoundFolder:
         self.reserve = self.path / "reserve"
 
     @classmethod
-    def make(cls, job: Job, request: Mapping[str, Any]) -> RoundFolder:
+    def make(cls, job: Job, request: Mapping[str, object]) -> RoundFolder:
         """A new folder with the order in it.
 
         Raises:
@@ -252,7 +252,7 @@ class RoundFolder:
         """
         return Job(**self._order()["job"])
 
-    def request(self) -> dict[str, Any]:
+    def request(self) -> dict[str, object]:
         """The request that it came from."""
         return self._order()["request"]
 

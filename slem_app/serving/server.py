@@ -20,7 +20,6 @@ from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
-from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import NIFTI, Case, Cases, group_upload
@@ -338,23 +337,6 @@ class Serving:
             NotFound: no such task.
         """
         return self.task(name).served.now.model
-
-    def batch(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Make drafts and wait for them, as MONAI Label calls it; arguments and errors as those of
-        `Batches.start`.
-        """
-        return self.batches.result(str(request.get("model")), request)
-
-    def strategy_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """A request for the next case, its strategy checked.
-
-        Raises:
-            NotFound: no such strategy.
-        """
-        name = request.get("strategy") or DEFAULT
-        if name not in STRATEGIES:
-            raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
-        return {**request, "strategy": name}
 
     def task(self, name: str) -> SegmentationTask | InteractiveTask:
         """The model or tool that clients know under a name.

@@ -8,7 +8,7 @@ import torch
 
 from slem_app.errors import BadSetting
 
-__all__ = ["boolean", "device", "first_of", "whole_number"]
+__all__ = ["boolean", "device", "device_or_cpu", "first_of", "whole_number"]
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -66,6 +66,16 @@ def device(wanted: str) -> str:
     if kind == "cuda" and not available:
         raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
     return wanted
+
+
+def device_or_cpu(wanted: str) -> str:
+    """The same, and the processor where PyTorch finds no GPU: MONAI Label's own default asks for one wherever
+    it runs.
+
+    Raises:
+        BadSetting: no such device.
+    """
+    return device(wanted) if torch.cuda.is_available() else "cpu"
 
 
 def whole_number(name: str, value: object, least: int, most: int) -> int:

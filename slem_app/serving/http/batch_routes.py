@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
+from slem_app.serving.http.learning_requests import parse_batch
 from slem_app.serving.learning.batch import Batches
 
 __all__ = ["batch_router"]
@@ -33,7 +34,7 @@ def batch_router(batches: Batches) -> APIRouter:
 
     @router.post("/infer/{model}", summary="Run Batch Inference Task")
     def run(model: str, images: str = "all", params: dict | None = None, run_sync: bool = False) -> Any:
-        request = {"images": images, **(params or {})}
+        request = parse_batch({"images": images, **(params or {})})
         return batches.result(model, request) if run_sync else batches.start(model, request)
 
     @router.delete("/infer", summary="Stop Batch Inference Task")

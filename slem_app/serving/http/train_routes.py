@@ -13,6 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.rounds.job import Busy
+from slem_app.serving.http.learning_requests import parse_train
+from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.learning.training import ModelTrainer, Trainings
 
 __all__ = ["train_router"]
@@ -44,12 +46,13 @@ def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> 
             raise NotFound(
                 f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}"
             )
+        asked = parse_train(params or {})
         try:
-            return await _begin(trainings, trainers[model], params or {}, run_sync)
+            return await _begin(trainings, trainers[model], asked, run_sync)
         except Busy:
             if not enqueue:
                 raise
-        await run_in_threadpool(trainings.later, trainers[model].watcher, params or {})
+        await run_in_threadpool(trainings.later, trainers[model].watcher, asked)
         return {"status": WAITS, "request": {**(params or {}), "model": model}, "details": [LATER]}
 
     @router.delete("/", summary="Stop Training Task")
@@ -84,7 +87,8 @@ async def _run_all(
         request = {**params, **(own if isinstance(own, Mapping) else {})}
         begun = any(one["result"] for one in told.values())
         try:
-            told[model] = await _begun_or_later(trainings, trainer, request, wait, begun)
+            asked = parse_train(request)
+            told[model] = await _begun_or_later(trainings, trainer, asked, wait, begun)
         except Busy as error:
             told[model] = {"result": None, "detail": str(error)}
         except SlemError as error:  # most often: nothing is labelled for this one
@@ -96,7 +100,7 @@ async def _run_all(
 
 
 async def _begun_or_later(
-    trainings: Trainings, trainer: ModelTrainer, request: Mapping[str, Any], wait: bool, begun: bool
+    trainings: Trainings, trainer: ModelTrainer, request: TrainRequest, wait: bool, begun: bool
 ) -> dict[str, Any]:
     """Start a round now, or after the one that this request has `begun`; another's round is not waited for.
 
@@ -112,7 +116,7 @@ async def _begun_or_later(
         return {"result": None, "detail": f"{LATER} ({error})"}
 
 
-async def _begin(trainings: Trainings, trainer: ModelTrainer, request: Mapping[str, Any], wait: bool) -> Any:
+async def _begin(trainings: Trainings, trainer: ModelTrainer, request: TrainRequest, wait: bool) -> Any:
     """Start a round, and wait for its end where that is wanted."""
     task = await run_in_threadpool(trainer.start, request)
     if not wait:

@@ -28,21 +28,19 @@ from typing import Any
 import torch
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.files import atomic_file, import_path
+from slem_app.files import atomic_file
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.gpus import visible_gpus
-from slem_app.serving.values import boolean, first_of, whole_number
+from slem_app.serving.learning.process import spawn
+from slem_app.serving.learning.request_types import BatchRequest
+from slem_app.serving.values import device_or_cpu
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
-from slem_app.store.record import DRAFT
 from slem_app.weights import Model
 
 __all__ = ["Batches"]
 
 log = logging.getLogger(__name__)
-
-MOST_CASES = 1_000_000  # of a batch
 
 PATIENCE = 10.0  # seconds that a killed batch may take to let go of the lock
 KEPT = 20  # batches whose folders are kept
@@ -108,30 +106,28 @@ class Batches:
         self.lock, self.turn = Lock(self.root, "a batch"), threading.RLock()
         self.process: subprocess.Popen | None = None
 
-    def start(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, model: str, request: BatchRequest) -> dict[str, object]:
         """Start a batch; returns the task as clients know it.
 
         Args:
             model: name of a served model.
-            request: MONAI Label's fields: `images` (unlabeled, labeled, all, or ids), `label_tag`, `device`,
-                `multi_gpu`, `gpus`, `max_batch_size`.
+            request: which cases, and how.
 
         Raises:
             Busy: one is running.
             NotFound: no such model or case.
-            BadSetting: a field that cannot be read.
+            BadSetting: a tag or a choice of images that cannot be.
             StorageFailed: the disk refused.
         """
         with self.turn:
             self.running()
-            command, order = (
-                self._command(model, request),
-                {"model": model, "request": dict(request), "started": time()},
-            )
+            command = self._command(model, request)
+            order = {"model": model, "request": dict(request.fields), "started": time()}
             handle = self.lock.take()
             try:
                 run = self._folder(order)
-                self.process = self._spawn(run, command, handle, visible_gpus(request))
+                command += ["--report", str(run.path / "progress.json")]
+                self.process = spawn(command, run.log, handle, request.gpus)
                 self.lock.name(handle, self.process.pid)
             finally:
                 os.close(handle)  # the process holds it now
@@ -146,7 +142,7 @@ class Batches:
             known = self.runs()
             return known[-1] if known and self.lock.held() else None
 
-    def stop(self) -> dict[str, Any] | None:
+    def stop(self) -> dict[str, object] | None:
         """End the batch that runs, with all its processes; returns its task, or None. Drafts that are made
         stay.
         """
@@ -168,11 +164,11 @@ class Batches:
         while self.running() is not None:
             sleep(0.1)
 
-    def result(self, model: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def result(self, model: str, request: BatchRequest) -> dict[str, dict[str, str]]:
         """Make the drafts and wait for the end: case -> its draft, {} where it could not be made; as MONAI
         Label answers `run_sync`.
         """
-        tag = _tag(request)
+        tag = request.label_tag
         before = {
             case: len(self.datastore.store.versions(case, tag)) for case in self.datastore.list_images()
         }
@@ -194,7 +190,7 @@ class Batches:
             else []
         )
 
-    def task(self, run: BatchRun) -> dict[str, Any]:
+    def task(self, run: BatchRun) -> dict[str, object]:
         """A batch in MONAI Label's words for a background task."""
         order, progress = run.order, run.progress
         status, reason = self._status(run, progress)
@@ -231,60 +227,30 @@ class Batches:
             -1
         ] if said else "the process was killed; the drafts that were made are there, the same request goes on"
 
-    def _command(self, model: str, request: Mapping[str, Any]) -> list[str]:
+    def _command(self, model: str, request: BatchRequest) -> list[str]:
         """`slem predict --all` as the request wants it."""
-        served, images = self.served(model), request.get("images") or "unlabeled"
-        ids = [self.datastore.cases.split(str(one))[0] for one in images] if isinstance(images, list) else []
-        which = "all" if ids else str(getattr(images, "value", images))
+        served = self.served(model)
+        ids = [self.datastore.cases.split(one)[0] for one in request.ids]
         if options := [one for one in ids if one.startswith("-")]:
             raise BadSetting(f"case {options[0]!r} cannot be named alone, its id begins with a hyphen")
-        card = served.card
+        card, labels = served.card, CaseLabels("", self.datastore.root)
         # says what is wrong with the request
-        Drafts(
-            CaseLabels("", self.datastore.root), card.name, card.version, card.sha256, _tag(request), which
-        )
-        device = self._device(request)
-        given = [
-            "--all",
-            "--model",
-            str(served.folder.resolve()),
-            "--store",
-            str(self.datastore.root),
-            "--tag",
-            _tag(request),
-            "--images",
-            which,
-        ]
-        given += [
-            "--device",
-            device,
-            "--processes",
-            str(_processes(request, device)),
-            "--limit",
-            str(_count(request, "max_batch_size")),
-        ]
-        given += [
-            *(["--register"] if self.register else []),
-            *(["--coding", self.coding] if self.coding else []),
-        ]
+        Drafts(labels, card.name, card.version, card.sha256, request.label_tag, request.images)
+        device = request.device or device_or_cpu(self.device)
+        options = {
+            "--model": str(served.folder.resolve()),
+            "--store": str(self.datastore.root),
+            "--tag": request.label_tag,
+            "--images": request.images,
+            "--device": device,
+            "--processes": str(_processes(request, device)),
+            "--limit": str(request.limit),
+            **({"--coding": self.coding} if self.coding else {}),
+        }
+        given = [word for option in options.items() for word in option]
         nice = ["nice", "-n", str(NICE)] if device == "cpu" and shutil.which("nice") else []
-        return [
-            *nice,
-            sys.executable,
-            "-m",
-            "slem_app.cli",
-            "predict",
-            str(self.datastore.cases.studies),
-            *ids,
-            *given,
-        ]
-
-    def _device(self, request: Mapping[str, Any]) -> str:
-        """The device that is asked for; MONAI Label's own default asks for a GPU wherever it runs."""
-        wanted = str(first_of(request.get("device")) or self.device)
-        if torch.cuda.is_available():
-            return CUDA if wanted == "auto" else wanted
-        return "cpu"
+        predict = [sys.executable, "-m", "slem_app.cli", "predict", str(self.datastore.cases.studies)]
+        return [*nice, *predict, *ids, "--all", *given, *(["--register"] if self.register else [])]
 
     def _folder(self, order: Mapping[str, Any]) -> BatchRun:
         # their order is that of their names
@@ -301,21 +267,6 @@ class Batches:
             shutil.rmtree(old.path, ignore_errors=True)
         return BatchRun(path)
 
-    def _spawn(self, run: BatchRun, command: list[str], handle: int, gpus: str) -> subprocess.Popen:
-        env = {**os.environ, "PYTHONPATH": import_path(), **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
-        command = [*command, "--report", str(run.path / "progress.json")]
-        with run.log.open("wb") as out:
-            # a session of its own: it outlives the server's terminal, and can be ended as a whole
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=env,
-                pass_fds=[handle],
-                start_new_session=True,
-            )
-
 
 def _read(path: Path) -> dict[str, Any]:
     try:
@@ -326,20 +277,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise NotFound(f"{path} cannot be read: {error}") from error
 
 
-def _tag(request: Mapping[str, Any]) -> str:
-    tag = first_of(request.get("label_tag")) or DRAFT
-    return str(getattr(tag, "value", tag))
-
-
-def _count(request: Mapping[str, Any], name: str) -> int:
-    return whole_number(name, first_of(request.get(name)) or 0, 0, MOST_CASES)
-
-
-def _processes(request: Mapping[str, Any], device: str) -> int:
+def _processes(request: BatchRequest, device: str) -> int:
     """One a GPU, where several are wanted."""
-    if device != CUDA or not boolean("multi_gpu", request.get("multi_gpu"), default=True):
+    if device != CUDA or not request.multi_gpu:
         return 1
-    return len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
+    return len(request.gpus) or torch.cuda.device_count()
 
 
 def _clock(seconds: float) -> str:

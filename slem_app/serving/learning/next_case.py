@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,13 +21,33 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
-from slem_app.serving.values import first_of
+from slem_app.serving.learning.request_types import NextCaseRequest
 
-__all__ = ["Chooser"]
+__all__ = ["ANY", "Chooser", "NextCase"]
 
 logger = logging.getLogger(__name__)
 
 ANY = "any"
+
+
+@dataclass(frozen=True)
+class NextCase:
+    """A case that was chosen for a reader; its fields are what clients are told."""
+
+    id: str
+    """Case id."""
+    reason: str
+    """Why this one."""
+    score: float | None
+    """Of the strategy; None: it measures none."""
+    details: Mapping[str, object]
+    """What the score is made of."""
+    strategy_notes: tuple[str, ...]
+    """What a reader should know of the choice."""
+    leased_until: int
+    """When others may be offered it, seconds since 1970."""
+    models: tuple[str, ...]
+    """Names of the models that it is for, the best first."""
 
 
 class Chooser:
@@ -54,16 +74,13 @@ class Chooser:
         """What a client may choose the case for, where there are several models: any of them, or one."""
         return (ANY, *self.models) if len(self.models) > 1 else ()
 
-    def next(
-        self, strategy: str, request: Mapping[str, Any], datastore: CaseDatastore
-    ) -> dict[str, Any] | None:
+    def next(self, request: NextCaseRequest, datastore: CaseDatastore) -> NextCase | None:
         """The next case for the reader who asks, which is leased to that reader; None when there is none.
 
-        Returns:
-            `id`; `reason`, `score` and `details` of the choice, `strategy_notes`, and `leased_until` (seconds
-            since 1970).
+        Raises:
+            NotFound: no such model.
         """
-        reader, model = reader_of(request.get("client_id")), _asked(request.get("model"))
+        reader, model, strategy = reader_of(request.client_id), request.model, request.strategy
         if model and model not in datastore.labels:
             raise NotFound(f"no model {model!r}; this server has {', '.join(datastore.labels)}")
         with self.leases.guard:
@@ -71,7 +88,7 @@ class Chooser:
             done = set(labelled)
             left = [
                 case
-                for case in datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels"))
+                for case in datastore.get_unlabeled_images(request.label_tag, request.labels)
                 if case not in done
             ]
             for choice in self._choices(strategy, reader, left, labelled, datastore, model):
@@ -84,15 +101,15 @@ class Chooser:
                     logger.warning("case %s is passed over: %s", choice.case, error)
                     continue
                 lease = self.leases.take(choice.case, reader)
-                return {
-                    "id": choice.case,
-                    "reason": choice.reason,
-                    "score": choice.score,
-                    "details": dict(choice.details),
-                    "strategy_notes": list(choice.notes),
-                    "leased_until": int(lease.until),
-                    "models": list(models),
-                }
+                return NextCase(
+                    choice.case,
+                    choice.reason,
+                    choice.score,
+                    dict(choice.details),
+                    tuple(choice.notes),
+                    int(lease.until),
+                    tuple(models),
+                )
         return None
 
     def _choices(
@@ -159,12 +176,6 @@ class Chooser:
         if FINAL in datastore.get_labels_by_image_id(case):
             self.leases.release(case)
             self.scores.wake()
-
-
-def _asked(model: Any) -> str | None:
-    """The model for which a case is wanted; clients send text or the whole list of choices."""
-    model = first_of(model)
-    return None if model in (None, "", [], ANY) else str(model)
 
 
 def _idle(datastore: CaseDatastore, case: str) -> float:

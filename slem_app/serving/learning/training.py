@@ -21,12 +21,10 @@ from typing import Any
 import torch
 
 from slem_app.errors import BadSetting, SlemError
-from slem_app.files import import_path
 from slem_app.predict import Predictor
 from slem_app.rounds.job import (
     DONE,
     FAILED,
-    LIMITS,
     RUNNING,
     STOPPED,
     Busy,
@@ -38,19 +36,18 @@ from slem_app.rounds.job import (
     rounds,
 )
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
-from slem_app.serving.learning.gpus import visible_gpus
+from slem_app.serving.learning.process import spawn
+from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.models.versions import VersionWatcher
-from slem_app.serving.values import boolean, device, first_of, whole_number
 
 __all__ = ["ModelTrainer", "Trainings"]
 
 log = logging.getLogger(__name__)
 
-MOST_BATCH = 256  # patches of a step on one GPU
 MOST_WAITING = 4  # rounds that wait for the one that runs
 PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
 # of a job that clients may set
-FIELDS = ("name", "device", "max_epochs", "epoch_steps", "early_stop_patience")
+FIELDS = ("name", "max_epochs", "epoch_steps", "early_stop_patience")
 ERRORS = ("Error", "Exception", "Killed", "ERROR")
 
 
@@ -72,28 +69,28 @@ class Trainings:
         self.process: subprocess.Popen | None = None
         self.leaving: list[subprocess.Popen] = []  # of rounds before, which have still to end
         self.waiting: list[
-            tuple[VersionWatcher, Mapping[str, Any]]
+            tuple[VersionWatcher, TrainRequest]
         ] = []  # rounds that begin when the one that runs has ended
         self.waiter: threading.Thread | None = None
         self.over = ""  # id of the newest round, once it was seen here that it has ended
 
-    def start(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, watcher: VersionWatcher, request: TrainRequest) -> dict[str, object]:
         """Start a round of a model; returns the task as clients know it.
 
         Raises:
             Busy: one is running.
-            BadSetting: a field that cannot be read, or nothing is labelled.
+            BadSetting: a job that cannot be, or nothing is labelled.
             StorageFailed: the disk refused.
         """
         with self.turn:
             if self.running() is None:  # that notes one that has died
                 self._let_go()
-            gpus, job = visible_gpus(request), self._job(watcher, request)
+            job = self._job(watcher, request)
             handle = self.lock.take()
             try:
-                folder = RoundFolder.make(job, request)
+                folder = RoundFolder.make(job, request.fields)
                 self.leaving += [self.process] if self.process is not None else []
-                self.process = self._spawn(folder, job, handle, gpus)
+                self.process = spawn(_command(folder, job, handle), folder.log, handle, request.gpus)
                 self.lock.name(handle, self.process.pid)
             finally:
                 os.close(handle)  # the process holds it now
@@ -106,12 +103,12 @@ class Trainings:
         )
         return self.task(folder)
 
-    def later(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> None:
+    def later(self, watcher: VersionWatcher, request: TrainRequest) -> None:
         """Start a round when the one that runs has ended; not if a client stops that.
 
         Raises:
             Busy: as many wait already as may.
-            BadSetting: a field that cannot be read, or nothing is labelled.
+            BadSetting: a job that cannot be, or nothing is labelled.
         """
         with self.turn:
             self._job(watcher, request)  # says at once what is wrong with the request
@@ -156,7 +153,7 @@ class Trainings:
             self.over = last.id if last is not None else ""
             return None
 
-    def stop(self) -> dict[str, Any] | None:
+    def stop(self) -> dict[str, object] | None:
         """End the round that runs, with all its processes; returns its task, or None."""
         with self.turn:
             self.waiting.clear()
@@ -189,7 +186,7 @@ class Trainings:
         while self.running() is not None:
             sleep(0.2)
 
-    def task(self, folder: RoundFolder) -> dict[str, Any]:
+    def task(self, folder: RoundFolder) -> dict[str, object]:
         """A round in MONAI Label's words for a background task."""
         status = folder.status()
         told = {
@@ -207,12 +204,12 @@ class Trainings:
         }
         return told | ({"end_ts": _clock(status.ended)} if status.ended else {})
 
-    def tasks(self) -> list[dict[str, Any]]:
+    def tasks(self) -> list[dict[str, object]]:
         """All rounds, oldest first."""
         self.running()
         return [self.task(folder) for folder in rounds(self.root)]
 
-    def stats(self, model: str) -> dict[str, Any]:
+    def stats(self, model: str) -> dict[str, object]:
         """Figures of a model's newest round, as the clients show them; `total_time` is empty until it has
         ended.
         """
@@ -240,34 +237,25 @@ class Trainings:
             "eval": {"best": dict(status.metrics), "mean_dice": list(status.history)},
         }
 
-    def _job(self, watcher: VersionWatcher, request: Mapping[str, Any]) -> Job:
+    def _job(self, watcher: VersionWatcher, request: TrainRequest) -> Job:
         watcher.look()
         predictor, published = watcher.served.now, watcher.published
-        asked = {key: first_of(value) for key, value in request.items()}
-        kinds = {field.name: type(field.default) for field in fields(Job) if field.name in FIELDS}
-        values = {
-            key: _read(key, asked[key], kind)
-            for key, kind in kinds.items()
-            if asked.get(key) not in (None, "")
-        }
-        where, processes = device(str(values.pop("device", "auto"))), 1
-        if where == "cuda" and boolean("multi_gpu", asked.get("multi_gpu"), default=True):
-            processes = (
-                len(visible_gpus(request).split(",")) if visible_gpus(request) else torch.cuda.device_count()
-            )
+        asked = {name: getattr(request, name) for name in FIELDS if getattr(request, name) is not None}
+        processes = 1
+        if request.device == "cuda" and request.multi_gpu:
+            processes = len(request.gpus) or torch.cuda.device_count()
         settings = dict(self.defaults.get("settings", {}))
-        if asked.get("train_batch_size") not in (None, ""):
-            batch = whole_number("train_batch_size", asked["train_batch_size"], 1, MOST_BATCH)
-            settings["batch"] = batch * processes
+        if request.batch is not None:
+            settings["batch"] = request.batch * processes
         cases = self._labelled(predictor)
         if not cases:
             raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
         own = {
             "processes": processes,
-            "device": where,
+            "device": request.device,
             "coding": self.coding,
             **self.defaults,
-            **values,
+            **asked,
             "settings": settings,
         }
         return Job(
@@ -300,26 +288,6 @@ class Trainings:
                 )
             )
         return tuple(found)
-
-    def _spawn(self, folder: RoundFolder, job: Job, handle: int, gpus: str) -> subprocess.Popen:
-        launcher = (
-            ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
-            if job.processes > 1
-            else []
-        )
-        command = [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
-        env = {**os.environ, "PYTHONPATH": import_path(), **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
-        with folder.log.open("wb") as out:
-            # a session of its own: it outlives the server's terminal, and can be ended as a whole
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=env,
-                pass_fds=[handle],
-                start_new_session=True,
-            )
 
     def _died(self, folder: RoundFolder) -> None:
         """Note what became of a round whose process ended without saying so: it may have done so after it had
@@ -383,34 +351,36 @@ class ModelTrainer:
         """What it learns to segment."""
         return self.watcher.served.now.card.labels.names
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """What a client may set, with the defaults."""
         devices = (
             ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"]
             if torch.cuda.is_available()
             else ["auto", "cpu"]
         )
-        own = {field.name: field.default for field in fields(Job) if field.name in FIELDS}
+        own = {field.name: field.default for field in fields(Job) if field.name in (*FIELDS, "device")}
         return {**own, "device": devices, "train_batch_size": 2, "multi_gpu": True, "gpus": "all"}
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, object]:
         """Figures of the newest round."""
         return {**self.trainings.stats(self.watcher.published.name), "served_version": self.watcher.number}
 
-    def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, request: TrainRequest) -> dict[str, object]:
         """Start a round; arguments and errors as those of `Trainings.start`."""
         return self.trainings.start(self.watcher, request)
 
-    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, request: TrainRequest) -> dict[str, object]:
         """Train and wait for the end."""
         self.start(request)
         self.trainings.wait()
         return self.stats()
 
 
-def _read(key: str, value: Any, kind: type) -> Any:
-    """A field that a client may set."""
-    return whole_number(key, value, *LIMITS[key]) if kind is int else str(value)
+def _command(folder: RoundFolder, job: Job, handle: int) -> list[str]:
+    """A round as a process, or as one a GPU."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
+    launcher = several if job.processes > 1 else []
+    return [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
 
 
 def _clock(seconds: float) -> str:

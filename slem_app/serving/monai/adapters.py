@@ -6,6 +6,7 @@ Adapters hold no state and decide nothing: they put what the other rooms say int
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -13,6 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
+from slem_app.serving.http.learning_requests import parse_next_case, parse_train
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer
@@ -80,7 +82,7 @@ class TrainAdapter(TrainTask):
         return self.trainer.stats()
 
     def __call__(self, request: Mapping[str, Any], datastore: Any = None) -> dict[str, Any]:
-        return self.trainer.run(request)
+        return self.trainer.run(parse_train(request))
 
 
 class StrategyAdapter(Strategy):
@@ -99,7 +101,12 @@ class StrategyAdapter(Strategy):
         return {"model": list(options)} if options else {}
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any] | None:
-        return self.chooser.next(self.name, request, datastore)
+        chosen = self.chooser.next(parse_next_case({**request, "strategy": self.name}), datastore)
+        if chosen is None:
+            return None
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(chosen).items()
+        }
 
 
 def infer_tasks(serving: Serving) -> dict[str, InferTask]:

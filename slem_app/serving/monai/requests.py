@@ -1,4 +1,4 @@
-"""Inference requests and answers as MONAI Label's Python interface passes them: dictionaries, and paths in
+"""Requests and answers as MONAI Label's Python interface passes them: dictionaries, and paths in
 place of ids.
 """
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from slem_app.errors import NotFound
+from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.http.infer_request import parse_infer
+from slem_app.serving.http.learning_requests import parse_batch
 from slem_app.serving.http.received_files import is_sent
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.server import Serving
 
-__all__ = ["infer", "infer_request", "infer_result"]
+__all__ = ["batch_infer", "infer", "infer_request", "infer_result", "next_sample_request"]
 
 
 def infer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,3 +65,24 @@ def infer_result(answer: InferAnswer) -> dict[str, Any]:
     """An answer in MONAI Label's words."""
     file = str(answer.file)
     return {"label": answer.saved or file, "tag": answer.tag, "file": file, "params": dict(answer.params)}
+
+
+def batch_infer(serving: Serving, request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Make drafts and wait for them.
+
+    Raises:
+        SlemError: as `Batches.start`.
+    """
+    return serving.batches.result(str(request.get("model")), parse_batch(request))
+
+
+def next_sample_request(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for the next case, its strategy checked.
+
+    Raises:
+        NotFound: no such strategy.
+    """
+    name = request.get("strategy") or DEFAULT
+    if name not in STRATEGIES:
+        raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
+    return {**request, "strategy": name}

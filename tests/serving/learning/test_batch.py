@@ -15,6 +15,7 @@ from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import write_nifti
 from slem_app.rounds.job import Busy
 from slem_app.serving.http.batch_routes import batch_router
+from slem_app.serving.http.learning_requests import parse_batch
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.batch import Batches
 from slem_app.weights import BRAIN_LABELS, load_model
@@ -88,7 +89,7 @@ def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(
 
 def test_a_killed_batch_is_told_and_the_same_request_goes_on(batches: Batches, studies: Path) -> None:
     (studies / "B/B-t1c.nii.gz").write_bytes(b"broken")
-    batches.start("slem_brain", {"images": "unlabeled", "device": "cpu"})
+    batches.start("slem_brain", parse_batch({"images": "unlabeled", "device": "cpu"}))
     os.killpg(batches.process.pid, signal.SIGKILL)
     batches.wait()
     (one,) = batches.runs()
@@ -96,7 +97,7 @@ def test_a_killed_batch_is_told_and_the_same_request_goes_on(batches: Batches, s
     assert "the same request goes on" in batches.task(one)["reason"]
     again = Batches(batches.datastore, batches.served)  # as a server that was started anew
     assert again.running() is None
-    assert again.result("slem_brain", {"images": ["A", "B/t2f"]}) == {
+    assert again.result("slem_brain", parse_batch({"images": ["A", "B/t2f"]})) == {
         "A": {"label": "A", "tag": "original"},
         "B": {},
     }
@@ -109,7 +110,7 @@ def test_a_killed_batch_is_told_and_the_same_request_goes_on(batches: Batches, s
 
 
 def test_a_stopped_batch_says_so(batches: Batches) -> None:
-    batches.start("slem_brain", {})
+    batches.start("slem_brain", parse_batch({}))
     stopped = batches.stop()
     assert (stopped["status"], batches.running()) == ("STOPPED", None)
 
@@ -125,11 +126,11 @@ def test_a_stopped_batch_says_so(batches: Batches) -> None:
 )
 def test_bad_requests_are_refused_before_anything_starts(batches: Batches, request_: dict, text: str) -> None:
     with pytest.raises(BadSetting, match=text):
-        batches.start("slem_brain", request_)
+        batches.start("slem_brain", parse_batch(request_))
     with pytest.raises(NotFound, match="no case 'C'"):
-        batches.start("slem_brain", {"images": ["C"]})
+        batches.start("slem_brain", parse_batch({"images": ["C"]}))
     assert batches.running() is None
     handle = batches.lock.take()  # free
     with pytest.raises(Busy):
-        batches.start("slem_brain", {})
+        batches.start("slem_brain", parse_batch({}))
     os.close(handle)

@@ -18,10 +18,11 @@ from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.case_scores import Entry, Scores
 from slem_app.serving.learning.leases import Leases
-from slem_app.serving.learning.next_case import Chooser
+from slem_app.serving.learning.next_case import Chooser, NextCase
+from slem_app.serving.learning.request_types import NextCaseRequest
 from slem_app.weights import BRAIN_LABELS
 
-Ask = Callable[..., dict | None]
+Ask = Callable[..., NextCase | None]
 
 
 def finish(datastore: CaseDatastore, case: str, tmp_path: Path) -> None:
@@ -43,9 +44,7 @@ def chooser(datastore: CaseDatastore, tmp_path: Path) -> Chooser:
 
 @pytest.fixture
 def ask(chooser: Chooser, datastore: CaseDatastore) -> Ask:
-    return lambda strategy, reader="ann": chooser.next(
-        strategy, {"strategy": strategy, "client_id": reader}, datastore
-    )
+    return lambda strategy, reader="ann": chooser.next(NextCaseRequest(strategy, reader), datastore)
 
 
 @pytest.fixture
@@ -65,9 +64,9 @@ def many(heads: dict, tmp_path: Path) -> CaseDatastore:
 def test_first_goes_by_name_and_passes_over_what_is_done(
     ask: Ask, datastore: CaseDatastore, tmp_path: Path
 ) -> None:
-    assert ask("first")["id"] == ask("first")["id"] == "A"
+    assert ask("first").id == ask("first").id == "A"
     finish(datastore, "A", tmp_path)
-    assert ask("first")["id"] == "B"
+    assert ask("first").id == "B"
     finish(datastore, "B", tmp_path)
     assert ask("first") is None
 
@@ -77,7 +76,7 @@ def test_labelled_cases_are_never_offered_and_nothing_when_all_are(
     ask: Ask, datastore: CaseDatastore, strategy: str, tmp_path: Path
 ) -> None:
     finish(datastore, "B", tmp_path)
-    assert [ask(strategy)["id"] for _ in range(3)] == ["A"] * 3
+    assert [ask(strategy).id for _ in range(3)] == ["A"] * 3
     finish(datastore, "A", tmp_path)
     assert ask(strategy) is None
 
@@ -86,13 +85,16 @@ def test_a_final_label_counts_whatever_the_request_asks_for(
     chooser: Chooser, datastore: CaseDatastore, tmp_path: Path
 ) -> None:
     finish(datastore, "A", tmp_path)  # an empty label, which has no edema
-    for request in ({"labels": ["edema"]}, {"label_tag": "original"}):
-        assert chooser.next("first", request, datastore)["id"] == "B"
+    for request in (
+        NextCaseRequest("first", labels=("edema",)),
+        NextCaseRequest("first", label_tag="original"),
+    ):
+        assert chooser.next(request, datastore).id == "B"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_two_readers_get_different_cases(ask: Ask, strategy: str) -> None:
-    assert {ask(strategy, "ann")["id"], ask(strategy, "ben")["id"]} == {"A", "B"}
+    assert {ask(strategy, "ann").id, ask(strategy, "ben").id} == {"A", "B"}
     assert ask(strategy, "cleo") is None  # both are in hand
 
 
@@ -101,7 +103,7 @@ def test_readers_who_ask_at_the_same_moment_get_different_cases(many: CaseDatast
 
     def reader(number: int) -> None:
         barrier.wait()
-        got.append(chooser.next("balanced", {"client_id": f"reader {number}"}, many)["id"])
+        got.append(chooser.next(NextCaseRequest("balanced", f"reader {number}"), many).id)
 
     threads = [threading.Thread(target=reader, args=(n,)) for n in range(16)]
     for thread in threads:
@@ -113,7 +115,7 @@ def test_readers_who_ask_at_the_same_moment_get_different_cases(many: CaseDatast
 
 def test_a_restart_keeps_the_leases(many: CaseDatastore, tmp_path: Path) -> None:
     given = [
-        chooser_of(many, tmp_path).next("first", {"client_id": f"reader {n}"}, many)["id"] for n in range(5)
+        chooser_of(many, tmp_path).next(NextCaseRequest("first", f"reader {n}"), many).id for n in range(5)
     ]
     assert given == ["00", "01", "02", "03", "04"]
 
@@ -124,13 +126,13 @@ def test_a_lease_ends_in_time_and_when_the_case_is_saved(datastore: CaseDatastor
         Scores(tmp_path / "scores", datastore, lambda: []),
         Leases(tmp_path / "leases.json", 30, clock=lambda: now[0]),
     )
-    first = chooser.next("first", {"client_id": "ann"}, datastore)
-    assert (first["id"], first["leased_until"]) == ("A", 1000 + 1800)
-    assert chooser.next("first", {"client_id": "ben"}, datastore)["id"] == "B"
+    first = chooser.next(NextCaseRequest("first", "ann"), datastore)
+    assert (first.id, first.leased_until) == ("A", 1000 + 1800)
+    assert chooser.next(NextCaseRequest("first", "ben"), datastore).id == "B"
     now[0] += 1700
     chooser.active("A", "ann@")  # ann works, ben does not
     now[0] += 200
-    assert chooser.next("first", {"client_id": "cleo"}, datastore)["id"] == "B"
+    assert chooser.next(NextCaseRequest("first", "cleo"), datastore).id == "B"
     finish(datastore, "A", tmp_path)
     chooser.saved("A", datastore)
     assert chooser.leases.holder("A") is None
@@ -138,17 +140,17 @@ def test_a_lease_ends_in_time_and_when_the_case_is_saved(datastore: CaseDatastor
 
 
 def test_a_draft_keeps_the_lease(chooser: Chooser, ask: Ask, datastore: CaseDatastore, studies: Path) -> None:
-    assert ask("first")["id"] == "A"
+    assert ask("first").id == "A"
     datastore.save_label("A", str(studies / "A/A-seg.nii.gz"), "original", {})
     chooser.saved("A", datastore)
     assert chooser.leases.holder("A") is not None
 
 
 def test_one_reader_gets_another_case_each_time_and_then_the_oldest_again(ask: Ask) -> None:
-    one, two = ask("random")["id"], ask("random")["id"]
+    one, two = ask("random").id, ask("random").id
     assert {one, two} == {"A", "B"}
     again = ask("random")
-    assert (again["id"], again["reason"]) == (one, "you have this one in hand; no other is free")
+    assert (again.id, again.reason) == (one, "you have this one in hand; no other is free")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -157,20 +159,20 @@ def test_a_case_that_cannot_be_shown_is_passed_over(
 ) -> None:
     for path in (studies / "A").iterdir():
         path.rename(path.with_name(f"A-zz{path.name[-9]}{path.stat().st_size}.nii.gz"))  # no known sequence
-    assert {ask(strategy)["id"] for _ in range(3)} == {"B"}
+    assert {ask(strategy).id for _ in range(3)} == {"B"}
     finish(datastore, "B", tmp_path)
     assert ask(strategy) is None
 
 
 def test_what_was_not_given_lately_comes_first(ask: Ask, datastore: CaseDatastore) -> None:
     datastore.update_image_info("A", {"strategy": {"uncertainty": {"ts": 2**31}}})
-    assert ask("random")["id"] == "B"
+    assert ask("random").id == "B"
 
 
 def test_the_reply_tells_why(chooser: Chooser, ask: Ask) -> None:
     blind = ask("balanced")
-    assert (blind["reason"], blind["score"]) == ("drawn at random", None)
-    assert blind["strategy_notes"] == ["no case that is left is measured yet: drawn at random"]
+    assert (blind.reason, blind.score) == ("drawn at random", None)
+    assert blind.strategy_notes == ("no case that is left is measured yet: drawn at random",)
     none = dict.fromkeys(BRAIN_LABELS.names, 0.0)
     for case, uncertainty in (("A", 0.2), ("B", 0.6)):
         measures = Measures(
@@ -179,9 +181,9 @@ def test_the_reply_tells_why(chooser: Chooser, ask: Ask) -> None:
         chooser.scores.entries[case] = {"": Entry("", "", 0.0, measures)}
     chooser.leases.leases.clear()
     told = ask("disagreement")
-    assert (told["id"], told["score"], told["details"]["edema"]) == ("B", 0.6, 0.6)
-    assert "the model is unsure here (0.60 bit" in told["reason"]
-    assert told["strategy_notes"] == ["there is no earlier model to compare with: ordered by uncertainty"]
+    assert (told.id, told.score, told.details["edema"]) == ("B", 0.6, 0.6)
+    assert "the model is unsure here (0.60 bit" in told.reason
+    assert told.strategy_notes == ("there is no earlier model to compare with: ordered by uncertainty",)
 
 
 class Compared(str):
@@ -234,7 +236,7 @@ def test_ten_thousand_cases_are_looked_at_once_each(tmp_path: Path, strategy: st
     chooser = Chooser(scores, Leases(tmp_path / "leases.json", 30), seed=0)
     Compared.count = 0
     begin = time.process_time()
-    assert chooser.next(strategy, {"client_id": "ann"}, datastore)["id"] in datastore.ids[1::2]
+    assert chooser.next(NextCaseRequest(strategy, "ann"), datastore).id in datastore.ids[1::2]
     assert Compared.count < 5_000  # the assertion's own; 25 million where tuples are searched
     assert time.process_time() - begin < 30
 
@@ -245,7 +247,7 @@ def test_cases_that_no_model_takes_are_passed_over_in_one_go(tmp_path: Path) -> 
     draws = np.random.default_rng(0)
     chooser = Chooser(scores, Leases(tmp_path / "leases.json", 30))
     chooser.random = MagicMock(wraps=draws)
-    assert chooser.next("balanced", {"client_id": "ann", "model": "slem_abdomen"}, datastore) is None
+    assert chooser.next(NextCaseRequest("balanced", "ann", "slem_abdomen"), datastore) is None
     assert (
         chooser.random.exponential.call_count <= 2_000
     )  # half a million where all that are left are drawn anew

@@ -16,8 +16,10 @@ from slem_app import phantom
 from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti
 from slem_app.rounds.job import RUNNING, Busy, RoundFolder, latest_round
+from slem_app.serving.http.learning_requests import parse_train
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.learning.training import ModelTrainer, Trainings
 from slem_app.serving.models.versions import VersionWatcher
 from slem_app.weights import BRAIN_LABELS, load_model
@@ -86,15 +88,15 @@ def follow(trainer: ModelTrainer, ask: Callable[..., requests.Response]) -> None
 
 def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
     trainer = task(labelled, models, **LONG)
-    trainer.start({"device": "cpu"})
+    trainer.start(TrainRequest())
     restarted = Trainings(labelled)
     with pytest.raises(Busy):
-        restarted.start(trainer.watcher, {})
+        restarted.start(trainer.watcher, TrainRequest())
     wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
     assert restarted.running() is not None
     stopped = restarted.stop()
     assert (stopped["status"], restarted.running(), restarted.lock.held()) == ("STOPPED", None, False)
-    trainer.start({"device": "cpu"})
+    trainer.start(TrainRequest())
     wait_until(lambda: latest_round(restarted.root).status().stage != "starting", 300)
     os.killpg(restarted.lock.holder(), signal.SIGKILL)
     wait_until(lambda: trainer.trainings.running() is None, 300)
@@ -124,13 +126,13 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labell
         ({"name": "../x"}, "cannot be used"),
     ):
         with pytest.raises(BadSetting, match=text):
-            trainer.start(request)
+            trainer.start(parse_train(request))
     assert latest_round(trainer.trainings.root) is None
     assert not trainer.trainings.lock.held()
     for case in ("A", "B"):
         labelled.remove_label(case, "final")
     with pytest.raises(BadSetting, match="no case has a label of slem_brain yet"):
-        trainer.start({})
+        trainer.start(TrainRequest())
 
 
 def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled, models) -> None:
