@@ -8,7 +8,7 @@ import torch
 
 from slem_app.errors import BadSetting
 
-__all__ = ["gpu_count", "read_device"]
+__all__ = ["device_name", "device_or_cpu", "gpu_count", "read_device"]
 
 
 def gpu_count() -> int:
@@ -40,3 +40,24 @@ def read_device(wanted: str | torch.device = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise BadSetting(f"there is no device {name}: torch sees {count} GPUs here; use auto or cpu")
     return device
+
+
+def device_name(wanted: str) -> str:
+    """The name of a device for another process; 'auto' is decided here, 'cuda' stays, for each process may
+    have a GPU of its own.
+
+    Raises:
+        BadSetting: as `read_device`.
+    """
+    found = read_device(wanted)
+    return found.type if wanted == "auto" else wanted
+
+
+def device_or_cpu(wanted: str) -> str:
+    """The same, and the processor where there is no GPU: MONAI Label's own default asks for one wherever it
+    runs.
+
+    Raises:
+        BadSetting: as `read_device`.
+    """
+    return device_name(wanted) if gpu_count() else "cpu"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slem_app.devices import read_device
+from slem_app.devices import device_name, device_or_cpu, read_device
 from slem_app.errors import BadSetting
 
 
@@ -46,3 +46,16 @@ def test_what_is_not_there_is_refused(gpus, wanted: str, message: str) -> None:
     gpus(0)
     with pytest.raises(BadSetting, match=message):
         read_device(wanted)
+
+
+def test_another_process_gets_the_name_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slem_app.devices.gpu_count", lambda: 2)
+    assert [device_name(name) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+        "cuda",
+        "cuda",
+        "cuda:1",
+        "cpu",
+    ]
+    assert device_or_cpu("auto") == "cuda"
+    monkeypatch.setattr("slem_app.devices.gpu_count", lambda: 0)
+    assert (device_name("auto"), device_or_cpu("cuda")) == ("cpu", "cpu")

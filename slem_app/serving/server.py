@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from slem_app.errors import BadGrid, BadSetting, NotFound
-from slem_app.formats import read_label_file
+from slem_app.devices import read_device
+from slem_app.errors import BadSetting, NotFound
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.serving.auth.audit import about
@@ -30,8 +30,9 @@ from slem_app.serving.cases.upload_quota import UploadQuota
 from slem_app.serving.dicom.export import PacsResults, ResultExchange
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.activity import Activity
-from slem_app.serving.labels.datastore import FINAL, CaseDatastore, SavedLabel
+from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.labels.records import Records
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.learning.batch import Batches
 from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
@@ -41,12 +42,12 @@ from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.interactive import InteractiveTask, Start
-from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC, LastResults, ResultOrigin
+from slem_app.serving.models.last_result import LastResults
 from slem_app.serving.models.segment import SegmentationTask, results_folder
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import VersionWatcher
+from slem_app.serving.saving import LabelSaving
 from slem_app.serving.settings import parse_settings
-from slem_app.serving.values import device
 from slem_app.store.dicom_results import DicomResults
 from slem_app.store.lock import StoreLock
 from slem_app.studies.places import default_store
@@ -110,7 +111,7 @@ class Serving:
         sessions: UploadSessions,
     ) -> None:
         self.settings = parse_settings(conf)
-        self.device = torch.device(device(self.settings.device))
+        self.device = read_device(self.settings.device)
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(
@@ -167,9 +168,19 @@ class Serving:
         self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
         self.trainers = self._trainers(configs)
         self.batches = Batches(
-            self.datastore, self.model, self.settings.coding, str(self.device), self.settings.register
+            self.datastore, self.model, self.settings.coding, self.settings.device, self.settings.register
         )
         self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
+        self.saving = LabelSaving(
+            self.datastore,
+            self.records,
+            self.tasks,
+            self.automatic,
+            self.watchers,
+            self.last_results,
+            self.results,
+            self.chooser,
+        )
 
     def _offered(self, grouping: Grouping) -> tuple[str, ...]:
         return fitting(grouping, self.cards)
@@ -211,51 +222,6 @@ class Serving:
         """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
         return ModelTrainer(self.trainings, self.watchers[name])
 
-    def saved(self, label: SavedLabel) -> dict[str, Any]:
-        """A client submitted a label: its reader's further clicks change that, the case may be done, and it
-        becomes a DICOM segmentation.
-
-        Returns:
-            For the reply: `dicom`, see `Results.export`; {} where there is none.
-        """
-        label_id, version = label.case, label.version
-        self.chooser.saved(label_id, self.datastore)
-        earlier = [
-            one
-            for one in self.datastore.store.history(label_id)
-            if one.folder != version.folder and one.record.ts <= version.record.ts
-        ]
-        sequence, client = version.meta["sequence"], version.meta.get("client_id")
-        case = self.cases.find(f"{label_id}/{sequence}", (sequence,))
-        array = read_label_file(version.label)[0]
-        for task in self.tasks.values():
-            if (
-                isinstance(task, InteractiveTask)
-                and tuple(version.meta["label_names"]) == task.predictor.card.labels.names
-            ):
-                task.edited(case, array, client)
-        if version.tag != FINAL:
-            return {}
-        for watcher in self.watchers.values():
-            watcher.served.submitted(reader_of(client), label_id)
-        if case.series.format != "dicom":
-            return {}
-        before = next(
-            (
-                ResultOrigin(
-                    SEMIAUTOMATIC,
-                    one.record.model,
-                    one.record.model_version or "?",
-                    one.record.preparation,
-                )
-                for one in earlier[::-1]
-                if one.record.model
-            ),
-            None,
-        )
-        making = self.last_results.making(reader_of(client), case.id, array, case.series.grid, before)
-        return {"dicom": self.results.export(version, case, making)}
-
     def _moves(self, case: Case, model: str) -> Mapping[str, np.ndarray]:
         """How a case's sequences are moved before a model sees them; without its name, before the first that
         the case is for.
@@ -273,47 +239,6 @@ class Serving:
     def stored(self, case: str) -> None:
         """A segmentation of a case was stored in the server's own DICOMweb."""
         self.dicom_sync.fetch(case)
-
-    def save_shown(self, image: str, client_id: str = "") -> dict[str, Any]:
-        """Save what this server last gave the reader of this request of a case, as a final label.
-
-        Args:
-            image: any id of the case.
-            client_id: as in the requests that it came from.
-
-        Returns:
-            `case`, `version`, `dicom`, and a `message` for the reader.
-
-        Raises:
-            NotFound: no such case, or nothing of it was given to this reader.
-            BadGrid: the image has changed since.
-            StorageFailed: the disk refused.
-        """
-        case = self.cases.find(image)
-        shown = self.last_results.last(reader_of(client_id), case.id)
-        if shown is None:
-            raise NotFound(
-                "there is nothing to save: this server has given you no segmentation of this "
-                "study (since "
-                "it was started); run one first"
-            )
-        lying = self.cases.find(f"{case.id}/{shown.image}")
-        if not lying.series.grid.same_as(shown.grid):
-            raise BadGrid(
-                f"the image {shown.image} has changed since the segmentation was made: run it again"
-            )
-        labels = self.automatic[shown.making.model].predictor.card.labels
-        info = {"client_id": client_id, "model": shown.making.model}
-        # a reader has looked at it, and so it is his
-        record = replace(self.records.of(case.id, info), automatic=shown.making.kind == AUTOMATIC)
-        version = self.datastore.keep(lying, FINAL, shown.array, labels, info | record.to_meta())
-        told = self.saved(SavedLabel(case.id, version)).get("dicom", {})
-        return {
-            "case": case.id,
-            "version": version.number,
-            "dicom": told,
-            "message": _message(version.number, told),
-        }
 
     def start(self) -> None:
         """Begin the work in the background.
@@ -364,10 +289,10 @@ class Serving:
         self.timed(request.model, answer.params.get("latencies", {}))
         if answer.file is None or not request.save_label or not case.lasting:
             return answer
-        info = {"model": request.model, "client_id": request.client_id or None}
+        said = LabelSubmission({"client_id": request.client_id or None, "model": request.model})
         image, tag = f"{case.id}/{case.image}", request.label_tag
-        saved = self.datastore.save_result(image, answer.file, tag, info, answer.params)
-        return replace(answer, saved=saved, tag=tag)
+        saved = self.datastore.save_result(image, answer.file, tag, said, answer.params)
+        return replace(answer, saved=saved.case, tag=tag)
 
     def case_of(self, request: InferRequest) -> Case:
         """The case that a request is about; a volume without a telling name is taken for the model's first
@@ -441,16 +366,6 @@ class Serving:
             elif name in self.automatic:
                 trainers[name] = self.training(name)
         return {name: trainer for name, trainer in trainers.items() if trainer is not None}
-
-
-def _message(version: int, told: Mapping[str, Any]) -> str:
-    """What a reader is told of a label that was saved."""
-    if not told:
-        return f"Saved as version {version}."
-    if told["stored"]:
-        return f"Saved as version {version}, in the study as {told['description']!r}."
-    again = "it is sent again by itself" if told.get("instance") else "it is kept here only"
-    return f"Saved as version {version} on this server, but not as DICOM yet: {again}. {told['reason']}"
 
 
 def _base(name: str) -> str:

@@ -1,14 +1,12 @@
-"""Single values as clients and settings write them: a boolean, a number, an option, a device."""
+"""Single values as clients and settings write them: a boolean, a number, an option."""
 
 from __future__ import annotations
 
 import re
 
-import torch
-
 from slem_app.errors import BadSetting
 
-__all__ = ["boolean", "device", "device_or_cpu", "first_of", "whole_number"]
+__all__ = ["boolean", "first_of", "whole_number"]
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -46,36 +44,6 @@ def first_of(value: object) -> object:
         ('t1c', 't1c', None)
     """
     return (value[0] if value else None) if isinstance(value, list) else value
-
-
-def device(wanted: str) -> str:
-    """Where networks run, as PyTorch calls it.
-
-    Args:
-        wanted: 'cpu', 'cuda', 'cuda:1' ...; 'auto' takes a GPU if there is one.
-
-    Raises:
-        BadSetting: no such device, or one that is not here.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if available else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda") or (":" in wanted and not (number.isascii() and number.isdigit())):
-        raise BadSetting(f"device {wanted!r} is unknown: use auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and not available:
-        raise BadSetting(f"device {wanted!r} is not usable here: PyTorch finds no GPU; use auto or cpu")
-    return wanted
-
-
-def device_or_cpu(wanted: str) -> str:
-    """The same, and the processor where PyTorch finds no GPU: MONAI Label's own default asks for one wherever
-    it runs.
-
-    Raises:
-        BadSetting: no such device.
-    """
-    return device(wanted) if torch.cuda.is_available() else "cpu"
 
 
 def whole_number(name: str, value: object, least: int, most: int) -> int:

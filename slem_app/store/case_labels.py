@@ -43,7 +43,7 @@ class LabelledCase:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the label's values, from 1 on."""
-        return tuple(self.version.meta["label_names"])
+        return self.version.names
 
     def label(self) -> tuple[np.ndarray, Grid]:
         """(I, J, K) uint8 values and the grid.
@@ -158,7 +158,7 @@ class CaseLabels:
         return self._of(case, history[-1])
 
     def _of(self, case: str, version: LabelVersion) -> LabelledCase:
-        sequence = str(version.meta["sequence"])
+        sequence = version.sequence
         images = dict(self.images(case, sequence).sequences)
         if sequence not in images:
             raise NotFound(f"{case}: its label lies on the sequence {sequence}, which the case no longer has")

@@ -67,6 +67,23 @@ class LabelVersion:
         return json.loads((self.folder / META_FILE).read_text(encoding="utf-8"))
 
     @property
+    def sequence(self) -> str:
+        """The sequence, or the series, on whose grid it lies."""
+        return str(self.meta["sequence"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its values mean, value 1 first; empty where that is not known."""
+        names = self.meta.get("label_names", {})
+        return tuple(str(name) for name in names) if isinstance(names, Mapping) else ()
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Labels that it holds."""
+        names = self.meta.get("present", ())
+        return tuple(str(name) for name in names) if isinstance(names, Sequence) else ()
+
+    @property
     def record(self) -> LabelRecord:
         """Who, when, with what."""
         return LabelRecord.of(self.meta)

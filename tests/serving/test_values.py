@@ -3,7 +3,7 @@
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.serving.values import boolean, device, first_of
+from slem_app.serving.values import boolean, first_of, whole_number
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,12 @@ def test_the_first_choice_of_a_list_counts() -> None:
     assert [first_of(value) for value in (["a", "b"], "a", [], None)] == ["a", "a", None, None]
 
 
-@pytest.mark.parametrize("wanted", ["abacus", "cuda:x", "cpu:", ""])
-def test_an_unknown_device_is_refused(wanted: str) -> None:
-    with pytest.raises(BadSetting, match="is unknown: use auto, cpu, cuda or cuda:N"):
-        device(wanted)
+@pytest.mark.parametrize(("value", "expected"), [(3, 3), ("3", 3), (" 3 ", 3), (3.0, 3), ("-1", -1)])
+def test_a_whole_number_as_a_number_or_as_text(value: object, expected: int) -> None:
+    assert whole_number("epochs", value, -1, 10) == expected
 
 
-def test_the_processor_is_always_there() -> None:
-    assert device("cpu") == "cpu"
+@pytest.mark.parametrize("value", [True, 2.5, "many", "\u00b2", 11, "9" * 5000, float("inf"), None])
+def test_a_number_that_is_none_or_out_of_range_is_refused(value: object) -> None:
+    with pytest.raises(BadSetting, match="epochs cannot be .* expected a whole number from -1 to 10"):
+        whole_number("epochs", value, -1, 10)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -42,16 +42,16 @@ def user_of() -> str:
     return USER.get()
 
 
-def client_of(fields: Mapping[str, Any]) -> str:
+def client_of(client: str, client_id: str) -> str:
     """What program sent the request that is being answered: what it says in the field `client`, else what its
     headers tell; empty: not known.
 
     3D Slicer's plugin names its reader and sends no User-Agent, which hardly any other program does.
     """
-    if fields.get("client"):
-        return str(fields["client"])
+    if client:
+        return client
     agent = AGENT.get()
-    return SLICER if agent == "" and fields.get("client_id") else (agent or "")
+    return SLICER if agent == "" and client_id else (agent or "")
 
 
 class ReaderMiddleware:

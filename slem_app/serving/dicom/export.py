@@ -11,19 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from slem_app.errors import BadStudy, SlemError, StorageFailed
+from slem_app.errors import BadStudy, NotFound, SlemError, StorageFailed
 from slem_app.formats import read_label_file
 from slem_app.formats.provenance import LONGEST, Provenance, dicom_text, made_by, save_dicom
 from slem_app.formats.seg import make_seg, read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.dicom.seg_status import DICOM, SegStatus
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, ResultOrigin
 from slem_app.store.dicom_results import parse_result
@@ -33,11 +34,10 @@ from slem_app.studies import Series, Study
 from slem_app.studies.dicomweb import DicomWebSource
 from slem_app.volumes.report import Report
 
-__all__ = ["DICOM", "PacsResults", "ResultExchange", "ResultStore"]
+__all__ = ["PacsResults", "ResultExchange", "ResultStore"]
 
 logger = logging.getLogger(__name__)
 
-DICOM = "dicom"
 FILE = "result.dcm"
 SERIES_NUMBER = 1000  # of version 0: viewers list results last
 WORDS = {AUTOMATIC: "automatic", "SEMIAUTOMATIC": "corrected", MANUAL: "drawn by hand"}
@@ -86,7 +86,7 @@ class Waiting:
     """Case id."""
     version: LabelVersion
     """The version."""
-    about: Mapping[str, Any]
+    status: SegStatus
     """What is known of its SEG, also where the disk refused to keep that."""
 
 
@@ -109,7 +109,7 @@ class ResultExchange:
 
     # out
 
-    def export(self, version: LabelVersion, case: Case, making: ResultOrigin) -> dict[str, Any]:
+    def export(self, version: LabelVersion, case: Case, making: ResultOrigin) -> SegStatus | None:
         """Make the SEG of a version and store it.
 
         Args:
@@ -118,57 +118,57 @@ class ResultExchange:
             making: how it came about.
 
         Returns:
-            What is known of it: `instance`, `series`, `description`, `kind`, `stored`, `reason`; {} where the
-                images are not DICOM.
+            What is known of it; None where the images are not DICOM.
         """
         if case.series.format != "dicom":
-            return {}
-        labels = next(
-            labels
-            for labels in self.datastore.labels.values()
-            if labels.names == tuple(version.meta["label_names"])
-        )
-        about: dict[str, Any] = {"kind": making.kind, "stored": False, "at": time.time()}
+            return None
+        labels = next(one for one in self.datastore.labels.values() if one.names == version.names)
+        status = SegStatus(making.kind, stored=False, at=time.time())
         try:
             how = _provenance(version, making)
             array, grid, _ = read_label_file(version.label)
             seg = make_seg(array, grid, labels, case.series, how)
             save_dicom(seg, version.folder / FILE)
-            about |= {
-                "instance": str(seg.SOPInstanceUID),
-                "series": str(seg.SeriesInstanceUID),
-                "description": how.description,
-                "reason": "not sent yet",
-            }
+            status = replace(
+                status,
+                instance=str(seg.SOPInstanceUID),
+                series=str(seg.SeriesInstanceUID),
+                description=how.description,
+                reason="not sent yet",
+            )
         except SlemError as error:
-            about["reason"] = str(error)
+            status = replace(status, reason=str(error))
             logger.warning(
                 "version %d of case %s is no DICOM segmentation: %s", version.number, case.id, error
             )
-        self._note(case.id, version, about)
-        return self.send(version) if "instance" in about else about
+        self._note(case.id, version, status)
+        return self.send(version) if status.instance else status
 
-    def send(self, version: LabelVersion) -> dict[str, Any]:
-        """Store a version's SEG, the first time or again; what is known of it then."""
-        about = dict(self.about(version))
+    def send(self, version: LabelVersion) -> SegStatus:
+        """Store a version's SEG, the first time or again; what is known of it then.
+
+        Raises:
+            NotFound: none was made.
+        """
+        status = self.status(version)
+        if status is None:
+            raise NotFound(f"no DICOM segmentation was made of version {version.number} in {version.folder}")
         try:
             self.home.put(parse_result((version.folder / FILE).read_bytes()))
-            about |= {"stored": True, "reason": "", "at": time.time()}
+            status = replace(status, stored=True, reason="", at=time.time())
         except (SlemError, FileNotFoundError) as error:
-            about |= {"reason": str(error), "at": time.time()}
-            logger.warning(
-                "the segmentation %s is kept here and not stored yet: %s", about["instance"], error
-            )
+            status = replace(status, reason=str(error), at=time.time())
+            logger.warning("the segmentation %s is kept here and not stored yet: %s", status.instance, error)
         with self.guard:
             known = self.waiting.get(version.folder)
-        self._note(known.case if known else "", version, about)
-        return about
+        self._note(known.case if known else "", version, status)
+        return status
 
-    def about(self, version: LabelVersion) -> Mapping[str, Any]:
-        """What is known of a version's SEG."""
+    def status(self, version: LabelVersion) -> SegStatus | None:
+        """What is known of a version's SEG; None where none was to be made."""
         with self.guard:
             known = self.waiting.get(version.folder)
-        return known.about if known else version.meta[DICOM]
+        return known.status if known else SegStatus.of(version.meta)
 
     def unsent(self) -> list[tuple[str, LabelVersion]]:
         """(case, version) of every SEG that is made and not stored. The store is looked through once, for
@@ -187,24 +187,24 @@ class ResultExchange:
 
     def _left(self) -> dict[Path, Waiting]:
         """What the store says is made and not stored."""
-        store, found = self.datastore.store, {}
+        store, found = self.datastore.store, dict[Path, Waiting]()
         for case in store.cases():
             for version in store.history(case):
-                about = version.meta.get(DICOM, {})
-                if about.get("instance") and not about.get("stored"):
-                    found[version.folder] = Waiting(case, version, about)
+                status = SegStatus.of(version.meta)
+                if status is not None and status.unsent:
+                    found[version.folder] = Waiting(case, version, status)
         return found
 
-    def _note(self, case: str, version: LabelVersion, about: Mapping[str, Any]) -> None:
+    def _note(self, case: str, version: LabelVersion, status: SegStatus) -> None:
         """Keep what is known of a version's SEG. The label itself is saved, so a disk that refuses this is no
         reason to tell the reader that saving failed.
         """
         with self.guard:
             self.waiting.pop(version.folder, None)
-            if about.get("instance") and not about["stored"]:
-                self.waiting[version.folder] = Waiting(case, version, about)
+            if status.unsent:
+                self.waiting[version.folder] = Waiting(case, version, status)
         try:
-            self.datastore.store.annotate(version, {DICOM: dict(about)})
+            self.datastore.store.annotate(version, {DICOM: status.to_json()})
         except StorageFailed as error:
             logger.warning(
                 "what became of the segmentation of version %d is known until the server stops only: %s",
@@ -227,9 +227,8 @@ class ResultExchange:
         uid = str(study.series[0].header.get("StudyInstanceUID", ""))
         count = 0
         with self.taking:
-            known = {
-                version.meta.get(DICOM, {}).get("instance") for version in self.datastore.store.history(case)
-            }
+            told = (SegStatus.of(version.meta) for version in self.datastore.store.history(case))
+            known = {status.instance for status in told if status is not None}
             for series, instance in self.home.results(uid):
                 if instance in known or instance in self.refused:
                     continue
@@ -269,18 +268,9 @@ class ResultExchange:
             how.version,
             automatic=how.kind == AUTOMATIC,
         )
-        about = {
-            "instance": instance,
-            "series": series,
-            "description": how.description,
-            "kind": how.kind,
-            "stored": True,
-            "reason": "",
-            "at": time.time(),
-        }
-        self.datastore.keep(
-            case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, {DICOM: about, **record.to_meta()}
-        )
+        status = SegStatus(how.kind, True, time.time(), instance, series, how.description, "")
+        info = {DICOM: status.to_json(), **record.to_meta()}
+        self.datastore.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, info)
 
     def _read(self, seg: Any, sources: Sequence[Series]) -> tuple[Series, np.ndarray, LabelSet]:
         """The label map on the grid of its image (several may have one UID), in the labels of the first model

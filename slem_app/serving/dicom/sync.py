@@ -91,10 +91,10 @@ class DicomSync:
         for case, version in self.results.unsent():
             if self.stopping.is_set():
                 return
-            if (
-                time.time() - float(self.results.about(version).get("at", 0.0)) >= AGAIN
-                and self.results.send(version)["stored"]
-            ):
+            known = self.results.status(version)
+            if known is None or time.time() - known.at < AGAIN:
+                continue
+            if self.results.send(version).stored:
                 logger.info("version %d of case %s is stored now", version.number, case)
 
     def _work(self) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from slem_app.devices import device_name, device_or_cpu
 from slem_app.errors import BadSetting
 from slem_app.rounds.job import LIMITS
 from slem_app.selection import DEFAULT
 from slem_app.serving.learning.next_case import ANY
 from slem_app.serving.learning.request_types import BatchRequest, NextCaseRequest, TrainRequest
-from slem_app.serving.values import boolean, device, device_or_cpu, first_of, whole_number
+from slem_app.serving.values import boolean, first_of, whole_number
 from slem_app.store.record import DRAFT
 
 __all__ = ["parse_batch", "parse_next_case", "parse_train"]
@@ -34,7 +35,7 @@ def parse_train(fields: Mapping[str, object]) -> TrainRequest:
         epoch_steps=_number(fields, "epoch_steps", *LIMITS["epoch_steps"]),
         early_stop_patience=_number(fields, "early_stop_patience", *LIMITS["early_stop_patience"]),
         batch=_number(fields, "train_batch_size", 1, MOST_BATCH),
-        device=device(str(first_of(fields.get("device")) or "auto")),
+        device=device_name(str(first_of(fields.get("device")) or "auto")),
         gpus=_gpus(fields),
         multi_gpu=boolean("multi_gpu", first_of(fields.get("multi_gpu")), default=True),
         fields=dict(fields),

@@ -8,8 +8,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from slem_app.serving.dicom.export import DICOM
+from slem_app.serving.dicom.seg_status import SegStatus
 from slem_app.serving.server import Serving
+from slem_app.store.labels import LabelVersion
 
 __all__ = ["result_router"]
 
@@ -26,25 +27,27 @@ def result_router(serving: Serving) -> APIRouter:
         ),
     )
     def save(image: str, client_id: str = "") -> dict[str, Any]:
-        return serving.save_shown(image, client_id)
+        saved = serving.saving.save_shown(image, client_id)
+        status = saved.segmentation
+        return {
+            "case": saved.label.case,
+            "version": saved.label.version.number,
+            "dicom": {} if status is None else status.to_json(),
+            "message": saved.message,
+        }
 
     @router.get(
         "/results/unsent",
         summary="Segmentations that are kept here and could not be stored yet, with the reasons",
     )
     def unsent() -> list[dict[str, Any]]:
-        return [
-            {"case": case, "tag": version.tag, "version": version.number, **version.meta[DICOM]}
-            for case, version in serving.results.unsent()
-        ]
+        left = serving.results.unsent()
+        return [_told(case, version, serving.results.status(version)) for case, version in left]
 
     @router.post("/results/send", summary="Send them again now")
     def send() -> list[dict[str, Any]]:
-        sent = [(case, version, serving.results.send(version)) for case, version in serving.results.unsent()]
-        return [
-            {"case": case, "tag": version.tag, "version": version.number, **told}
-            for case, version, told in sent
-        ]
+        left = serving.results.unsent()
+        return [_told(case, version, serving.results.send(version)) for case, version in left]
 
     @router.post(
         "/results/fetch", summary="Make labels of the segmentations of a case that others have stored"
@@ -57,3 +60,9 @@ def result_router(serving: Serving) -> APIRouter:
         return {"new": count}
 
     return router
+
+
+def _told(case: str, version: LabelVersion, status: SegStatus | None) -> dict[str, Any]:
+    """A version and what became of its segmentation."""
+    known = {} if status is None else status.to_json()
+    return {"case": case, "tag": version.tag, "version": version.number, **known}

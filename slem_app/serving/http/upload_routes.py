@@ -13,6 +13,7 @@ from fastapi import APIRouter, File, UploadFile
 from slem_app.serving.http.form_fields import Fields, UserName, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
 from slem_app.serving.labels.datastore import FINAL
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.server import Serving
 
 __all__ = ["upload_router"]
@@ -51,12 +52,15 @@ def upload_router(serving: Serving) -> APIRouter:
         label: Annotated[UploadFile, File()],
     ) -> dict[str, Any]:
         fields = parse_fields(params) | {"user": user}
+        said = LabelSubmission.of(fields)
         path = keep(label, LABELS)
         try:
-            saved = serving.datastore.submit(image, str(path), tag or FINAL, fields)
+            saved = serving.datastore.submit(image, path, tag or FINAL, said)
         finally:
             path.unlink(missing_ok=True)
-        return {**serving.saved(saved), "image": image, "label": saved.case}
+        status = serving.saving.saved(saved)
+        told = {} if status is None else {"dicom": status.to_json()}
+        return {**told, "image": image, "label": saved.case}
 
     @router.put("/session/", summary="Create new session with Image", tags=["Session"])
     def create_session(

@@ -23,8 +23,9 @@ from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
-from slem_app.serving.cases.label_names import segment_names, value_names
+from slem_app.serving.cases.label_names import value_names
 from slem_app.serving.labels.placement import label_on, largest_grid, placed
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
 from slem_app.store.record import FINAL, NOTES, LabelRecord
 from slem_app.strict_json import parse_object
@@ -33,7 +34,6 @@ __all__ = ["CaseDatastore", "SavedLabel"]
 
 logger = logging.getLogger(__name__)
 
-ASKED = ("client_id", "model")  # what a client says of a label that the server goes by
 NOTES_SIZE = 64 * 2**10  # bytes of the notes on an image
 
 
@@ -70,7 +70,7 @@ class CaseDatastore:
         cases: Cases,
         root: Path,
         labels: Mapping[str, LabelSet],
-        record: Callable[[str, Mapping[str, Any], Mapping[str, Any] | None], LabelRecord] | None = None,
+        record: Callable[[str, LabelSubmission, bool, object], LabelRecord] | None = None,
         experts: Sequence[str] = (),
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
@@ -80,11 +80,7 @@ class CaseDatastore:
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
-        self.record = record or (
-            lambda case, info, result: LabelRecord(
-                time.time(), str(info.get("client_id") or ""), model=str(info.get("model") or "")
-            )
-        )
+        self.record = record or _record
         self.experts = tuple(experts)
         self.orders = dict(orders or {})
         self.moves: Callable[[Case, str], Mapping[str, np.ndarray]] = moves or (lambda case, model: {})
@@ -194,22 +190,20 @@ class CaseDatastore:
     # labels
 
     def save_label(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, object]
     ) -> str:
-        """As `submit`; returns the case id, which is also the label's."""
-        return self.submit(image_id, label_filename, label_tag, label_info).case
+        """As `submit`, in MONAI Label's words; returns the case id, which is also the label's."""
+        said = LabelSubmission.of(label_info or {})
+        return self.submit(image_id, Path(label_filename), label_tag or FINAL, said).case
 
-    def submit(
-        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any]
-    ) -> SavedLabel:
+    def submit(self, image_id: str, path: Path, tag: str, said: LabelSubmission) -> SavedLabel:
         """Keep a label as a new version, in the model's values.
 
         Args:
             image_id: any id of the case.
-            label_filename: NIfTI or NRRD on the grid of one of the case's sequences.
-            label_tag: e.g. 'final'.
-            label_info: 'label_info' = [{'name': ...}, ...]: value k of the file is the k-th of them; without
-                it the values are the model's.
+            path: NIfTI or NRRD on the grid of one of the case's sequences.
+            tag: e.g. 'final'.
+            said: what the client says of it.
 
         Raises:
             NotFound: no such case or model.
@@ -219,53 +213,52 @@ class CaseDatastore:
             TooLarge: more voxels than any image of this case can have.
             StorageFailed: the disk refused; earlier versions are as they were.
         """
-        return self._save(image_id, Path(label_filename), label_tag or FINAL, dict(label_info or {}))
+        return self._save(image_id, path, tag, said)
 
     def save_result(
-        self, image_id: str, file: Path, tag: str, info: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> str:
+        self, image_id: str, path: Path, tag: str, said: LabelSubmission, params: Mapping[str, object]
+    ) -> SavedLabel:
         """Keep what a model has made, as a draft.
 
         Args:
             image_id: any id of the case.
-            file: the label map.
+            path: the label map.
             tag: any but 'final'.
-            info: who asked for it: `client_id`, `model`.
+            said: who asked for it, and which model.
             params: the reply that it came with.
-
-        Returns:
-            The case id.
 
         Raises:
             BadSetting: the tag 'final'.
-            NotFound, BadVolume, BadGrid, BadLabel, StorageFailed: as `save_label`.
+            NotFound, BadVolume, BadGrid, BadLabel, StorageFailed: as `submit`.
         """
         if tag == FINAL:
             raise BadSetting(
                 "a model's result is kept as a draft, never as final: look at it and save it with PUT "
                 "/datastore/label, or give another label_tag"
             )
-        return self._save(image_id, file, tag, dict(info), dict(params)).case
+        said = replace(said, notes={**said.notes, "params": dict(params)})
+        return self._save(image_id, path, tag, said, params)
 
     def _save(
-        self, image_id: str, path: Path, tag: str, info: dict[str, Any], result: dict[str, Any] | None = None
+        self,
+        image_id: str,
+        path: Path,
+        tag: str,
+        said: LabelSubmission,
+        result: Mapping[str, object] | None = None,
     ) -> SavedLabel:
-        case = self.cases.find(image_id, self.orders.get(str(info.get("model")), ()))
-        labels = self._label_set(info.get("model"), case.grouping)
+        case = self.cases.find(image_id, self.orders.get(said.model, ()))
+        labels = self._label_set(said.model, case.grouping)
         array, grid, names = read_label_file(path, largest_grid(case))
         image, array = placed(case, array, grid)
-        array = labels.remap(array, value_names(segment_names(info.get("label_info")), names, labels))
-        record = self.record(case.id, info, result)
-        notes = {key: value for key, value in info.items() if key not in ASKED}
-        if result is not None:
-            notes["params"] = result
-        about = {key: None if info.get(key) is None else str(info[key]) for key in ASKED if key in info}
-        about |= {NOTES: notes, **record.to_meta()}
-        version = self.keep(replace(case, **image), tag, array, labels, about)
-        return SavedLabel(case.id, version)
+        array = labels.remap(array, value_names(said.segments, names, labels))
+        automatic = result is not None and not result.get("prompts")
+        record = self.record(case.id, said, automatic, result.get("preparation") if result else None)
+        info = {**said.said, NOTES: dict(said.notes), **record.to_meta()}
+        return SavedLabel(case.id, self.keep(image, tag, array, labels, info))
 
     def keep(
-        self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, Any]
+        self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, object]
     ) -> LabelVersion:
         """Keep a label map as a new version.
 
@@ -343,7 +336,7 @@ class CaseDatastore:
         case, _ = self.cases.split(label_id)
         return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
 
-    def _label_set(self, model: str | None, grouping: Grouping) -> LabelSet:
+    def _label_set(self, model: str, grouping: Grouping) -> LabelSet:
         if model and model not in self.labels:
             raise NotFound(f"no model {model!r}; this server has {', '.join(self.labels)}")
         return self.labels[model or next(iter(self.offered(grouping)), next(iter(self.labels)))]
@@ -365,7 +358,7 @@ class CaseDatastore:
     def _has(self, case: str, tag: str, labels: Sequence[str] | None) -> bool:
         if tag not in self.store.tags(case):
             return False
-        return not labels or bool(set(labels) & set(self._latest(case, tag).meta.get("present", ())))
+        return not labels or bool(set(labels) & set(self._latest(case, tag).present))
 
     def history(self, case: str) -> list[dict[str, Any]]:
         """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`:
@@ -411,14 +404,18 @@ class CaseDatastore:
         raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
 
 
+def _record(case: str, said: LabelSubmission, automatic: bool, preparation: object) -> LabelRecord:
+    """What is known of a label where no server keeps count."""
+    return LabelRecord(time.time(), said.client_id, model=said.model)
+
+
 def _told(case: str, version: LabelVersion, counts: bool) -> dict[str, Any]:
     """A version as clients are told of it."""
-    present = version.meta.get("present", [])
     return {
         "case": case,
         "tag": version.tag,
         "version": version.number,
         "counts": counts,
-        "present": present,
+        "present": list(version.present),
         **asdict(version.record),
     }

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,17 +31,15 @@ def largest_grid(case: Case) -> Grid:
     return max(grids, key=lambda grid: math.prod(grid.shape))
 
 
-def placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[dict[str, Any], np.ndarray]:
+def placed(case: Case, array: np.ndarray, grid: Grid) -> tuple[Case, np.ndarray]:
     """The image on whose grid a label lies, first of all the one that was asked for, and the label on all of
     that grid.
     """
     refusals, names = [], dict.fromkeys((case.sequence, *case.grouping.sequences))
-    for image in (
-        *([{"onto": case.onto}] if case.onto else []),
-        *({"sequence": name, "onto": None} for name in names),
-    ):
+    shown = [case] if case.onto else []
+    for image in (*shown, *(replace(case, sequence=name, onto=None) for name in names)):
         try:
-            return image, place(array, grid, replace(case, **image).series.grid, "the label")
+            return image, place(array, grid, image.series.grid, "the label")
         except BadGrid as error:
             refusals.append(str(error))
     raise BadGrid(

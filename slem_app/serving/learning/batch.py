@@ -25,15 +25,13 @@ from pathlib import Path
 from time import sleep, time
 from typing import Any
 
-import torch
-
+from slem_app.devices import device_or_cpu, gpu_count
 from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file
 from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import BatchRequest
-from slem_app.serving.values import device_or_cpu
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.weights import Model
@@ -281,7 +279,7 @@ def _processes(request: BatchRequest, device: str) -> int:
     """One a GPU, where several are wanted."""
     if device != CUDA or not request.multi_gpu:
         return 1
-    return len(request.gpus) or torch.cuda.device_count()
+    return len(request.gpus) or gpu_count()
 
 
 def _clock(seconds: float) -> str:

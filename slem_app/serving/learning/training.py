@@ -18,8 +18,7 @@ from datetime import datetime
 from time import sleep, time
 from typing import Any
 
-import torch
-
+from slem_app.devices import gpu_count
 from slem_app.errors import BadSetting, SlemError
 from slem_app.predict import Predictor
 from slem_app.rounds.job import (
@@ -243,7 +242,7 @@ class Trainings:
         asked = {name: getattr(request, name) for name in FIELDS if getattr(request, name) is not None}
         processes = 1
         if request.device == "cuda" and request.multi_gpu:
-            processes = len(request.gpus) or torch.cuda.device_count()
+            processes = len(request.gpus) or gpu_count()
         settings = dict(self.defaults.get("settings", {}))
         if request.batch is not None:
             settings["batch"] = request.batch * processes
@@ -274,15 +273,14 @@ class Trainings:
         found = []
         for case in self.datastore.get_labeled_images():
             version = self.datastore.store.counting(case, self.datastore.experts)
-            meta = version.meta
-            if tuple(meta.get("label_names", ())) != predictor.card.labels.names:
+            if version.names != predictor.card.labels.names:
                 continue
             upload = self.datastore.cases.uploaded(case) if case not in self.datastore.cases.own else None
             found.append(
                 Labelled(
                     case,
                     str(version.label),
-                    str(meta["sequence"]),
+                    version.sequence,
                     f"{FINAL} {version.number}",
                     str(upload or ""),
                 )
@@ -354,8 +352,8 @@ class ModelTrainer:
     def config(self) -> dict[str, object]:
         """What a client may set, with the defaults."""
         devices = (
-            ["auto", "cuda", *(f"cuda:{n}" for n in range(torch.cuda.device_count())), "cpu"]
-            if torch.cuda.is_available()
+            ["auto", "cuda", *(f"cuda:{n}" for n in range(gpu_count())), "cpu"]
+            if gpu_count()
             else ["auto", "cpu"]
         )
         own = {field.name: field.default for field in fields(Job) if field.name in (*FIELDS, "device")}

@@ -83,7 +83,8 @@ def saved(serving: Serving, label_id: str) -> dict[str, Any]:
     history = serving.datastore.store.history(label_id)
     if not history:
         raise NotFound(f"case {label_id!r} has no labels")
-    return serving.saved(SavedLabel(label_id, history[-1]))
+    status = serving.saving.saved(SavedLabel(label_id, history[-1]))
+    return {} if status is None else {"dicom": status.to_json()}
 
 
 def build(serving: Serving, instance: MONAILabelApp, host: str = "") -> FastAPI:

@@ -29,7 +29,7 @@ async def who(client_id: str = "") -> str:
 
 @app.get("/what")
 async def what(client_id: str = "", client: str = "") -> str:
-    return client_of({"client_id": client_id, "client": client})
+    return client_of(client, client_id)
 
 
 @app.post("/infer/model")

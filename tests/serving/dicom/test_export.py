@@ -115,13 +115,13 @@ def test_a_version_is_stored_as_a_segmentation_of_its_series(results: ResultExch
         case = find(results, sequence)
     array = drawn(case)
     told = results.export(keep(results, case, array), case, EDITED)
-    assert (told["stored"], told["description"], told["kind"]) == (
+    assert (told.stored, told.description, told.kind) == (
         True,
         "Segmentation 1: slem_brain 2, corrected",
         "SEMIAUTOMATIC",
     )
     [(series, instance)] = results.home.results(uid(case))
-    assert (series, instance) == (told["series"], told["instance"])
+    assert (series, instance) == (told.series, told.instance)
     seg = results.home.get(uid(case), series, instance)
     assert (seg.PatientID, seg.StudyInstanceUID, seg.SeriesNumber, seg.ContentCreatorName) == (
         "ann",
@@ -165,8 +165,8 @@ def test_every_version_has_a_series_of_its_own(results: ResultExchange) -> None:
         results.export(keep(results, case, drawn(case, seed)), case, making)
         for seed, making in enumerate((EDITED, ResultOrigin("MANUAL")))
     ]
-    assert len({one["series"] for one in told}) == 2
-    assert told[1]["description"] == "Segmentation 2: drawn by hand"
+    assert len({one.series for one in told}) == 2
+    assert told[1].description == "Segmentation 2: drawn by hand"
     assert len(results.home.results(uid(case))) == 2
     assert results.home.results(uid(find(results, patient="ben"))) == []
 
@@ -179,22 +179,22 @@ def test_what_cannot_be_stored_is_kept_told_and_sent_again(
     pacs.fail("POST ", fault)
     version = keep(away, case, drawn(case))
     told = away.export(version, case, EDITED)
-    assert not told["stored"]
-    assert "the PACS at" in told["reason"]
+    assert not told.stored
+    assert "the PACS at" in told.reason
     assert [(one, kept.number) for one, kept in away.unsent()] == [(case.id, 1)]
     again = ResultExchange(away.datastore, away.home)  # as after a restart
     pacs.mend()
-    assert again.send(version)["stored"]
-    assert again.send(version)["stored"]  # the same instance: once more changes nothing
+    assert again.send(version).stored
+    assert again.send(version).stored  # the same instance: once more changes nothing
     assert again.unsent() == []
-    assert away.home.results(uid(case)) == [(told["series"], told["instance"])]
+    assert away.home.results(uid(case)) == [(told.series, told.instance)]
     assert again.collect(case.id) == 0  # its own
 
 
 def test_storing_is_tried_again_at_once_where_that_may_help(away: ResultExchange, pacs: FakePacs) -> None:
     case = find(away)
     pacs.fail("POST ", status(503), times=2)
-    assert away.export(keep(away, case, drawn(case)), case, EDITED)["stored"]
+    assert away.export(keep(away, case, drawn(case)), case, EDITED).stored
 
 
 def test_the_courier_sends_what_is_left_and_fetches_what_came(
@@ -270,7 +270,7 @@ def test_a_label_of_nifti_images_has_no_segmentation(head: phantom.Phantom, tmp_
         Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
     )
     results, case = ResultExchange(datastore, DicomResults(tmp_path / "dicom")), datastore.cases.find("A")
-    assert results.export(keep(results, case, drawn(case)), case, EDITED) == {}
+    assert results.export(keep(results, case, drawn(case)), case, EDITED) is None
 
 
 def test_an_unknown_result_is_not_found(here: ResultExchange) -> None:
@@ -326,10 +326,10 @@ def test_a_disk_that_fills_up_while_a_result_is_sent_costs_neither_label_nor_res
     with monkeypatch.context() as patch:
         patch.setattr("slem_app.store.labels.atomic_file", full_disk)
         told = away.export(version, case, EDITED)
-    assert not told["stored"]
+    assert not told.stored
     assert away.unsent() == [(case.id, version)]
     pacs.mend()
-    assert away.send(version)["stored"]
+    assert away.send(version).stored
     assert away.unsent() == []
     assert version.meta["dicom"]["stored"]
 
@@ -361,7 +361,7 @@ def test_a_version_that_was_taken_away_is_not_sent(
     case = find(here)
     version = keep(here, case, drawn(case))
     monkeypatch.setattr(here.home, "put", full_disk_of_the_shelf)
-    assert not here.export(version, case, EDITED)["stored"]
+    assert not here.export(version, case, EDITED).stored
     assert len(here.unsent()) == 1
     here.datastore.store.remove(case.id, "final")
     assert here.unsent() == []

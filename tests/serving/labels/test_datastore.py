@@ -15,6 +15,7 @@ from slem_app.errors import BadGrid, BadLabel, BadSetting, BadVolume, NotFound, 
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.archive import dataset_archive
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 
@@ -320,7 +321,8 @@ def test_a_saved_label_is_told_by_its_own_version(
     datastore: CaseDatastore, heads: dict, tmp_path: Path
 ) -> None:
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
-    first, second = (datastore.submit("A/t1c", path, "final", {"client_id": who}) for who in ("eva", "tom"))
+    said = [LabelSubmission({"client_id": who}) for who in ("eva", "tom")]
+    first, second = (datastore.submit("A/t1c", Path(path), "final", one) for one in said)
     assert [(one.case, one.version.number, one.version.record.who) for one in (first, second)] == [
         ("A", 1, "eva"),
         ("A", 2, "tom"),

@@ -10,6 +10,7 @@ import pytest
 
 from slem_app.errors import BadSetting, TooLarge
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.store.record import NOTES
 
 SPOILT = [
@@ -107,5 +108,6 @@ def test_spoilt_notes_on_an_image_are_passed_over(
 def test_a_models_result_is_never_final(datastore: CaseDatastore) -> None:
     save(datastore, "A", params={"params": {}})
     assert datastore.store.latest("A", "final").record.automatic is False
+    said = LabelSubmission({"model": "slem_brain"})
     with pytest.raises(BadSetting, match="never as final"):
-        datastore.save_result("A", datastore.root / "sent.nii.gz", "final", {"model": "slem_brain"}, {})
+        datastore.save_result("A", datastore.root / "sent.nii.gz", "final", said, {})

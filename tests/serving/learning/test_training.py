@@ -122,7 +122,7 @@ def test_what_cannot_be_done_is_refused_before_anything_starts(datastore, labell
         ({"gpus": "0,0"}, "each GPU once"),
         ({"gpus": "²"}, "cannot be read"),
         ({"gpus": "first"}, "gpus 'first' cannot be read"),
-        ({"device": "tpu"}, "device 'tpu' is unknown"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"name": "../x"}, "cannot be used"),
     ):
         with pytest.raises(BadSetting, match=text):
