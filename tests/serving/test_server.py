@@ -175,7 +175,7 @@ def test_a_file_sent_with_the_request_is_segmented(app: MONAILabelApp, studies: 
     [
         ({"spleen": "yes"}, BadSetting, "unknown settings spleen"),
         ({"models": "other"}, BadSetting, "unknown models other; this app has slem_brain"),
-        ({"device": "abacus"}, BadSetting, "device 'abacus' is unknown"),
+        ({"device": "abacus"}, BadSetting, "unknown device 'abacus'"),
     ],
 )
 def test_bad_settings_stop_the_start(

@@ -140,13 +140,13 @@ def test_a_round_that_was_killed_after_it_had_published_is_told_as_done(labelled
     trainings, published = trainer.trainings, trainer.watcher.published
     model = load_model(published.bundled)
     for figures, number in (({"mean": 0.5}, 1), ({"mean": 0.1}, 0)):
-        folder = RoundFolder.make(trainings._job(trainer.watcher, {}), {})
+        folder = RoundFolder.make(trainings._job(trainer.watcher, TrainRequest()), {})
         published.publish(model.card, model.network, figures, {"mean": 0.3}, round=folder.id)
         assert folder.status().status == RUNNING
         told = trainings.tasks()[-1]
         assert (told["id"], told["status"], told["published"]) == (folder.id, "DONE", number)
         assert "on the hold-out" in told["reason"]
-    folder = RoundFolder.make(trainings._job(trainer.watcher, {}), {})
+    folder = RoundFolder.make(trainings._job(trainer.watcher, TrainRequest()), {})
     told = trainings.tasks()[-1]
     assert (told["status"], told["published"], "nothing was published" in told["reason"]) == (
         "ERROR",
