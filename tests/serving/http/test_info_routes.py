@@ -11,6 +11,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from slem_app.rounds.job import DONE, RoundFolder
 from slem_app.serving.http.info_routes import FRESH, Lately, changes
+from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.store.record import FINAL
 
 
@@ -81,7 +82,7 @@ def test_what_this_server_does_is_told_at_once(app: MONAILabelApp, tmp_path: Pat
     app.datastore().save_label("A", label, FINAL, {})
     assert changed()
     trainings = app.serving.trainings
-    ended = RoundFolder.make(trainings._job(app.serving.watchers["slem_brain"], {}), {})
+    ended = RoundFolder.make(trainings._job(app.serving.watchers["slem_brain"], TrainRequest()), {})
     ended.change(status=DONE)
     assert not changed()
     assert trainings.running() is None  # which polls of /train/ tell: /info/ must not say anything else then
