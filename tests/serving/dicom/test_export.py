@@ -140,10 +140,10 @@ def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) ->
     report = Report({"t2f": 8.1}, "t1c", {"t2w": "\\not\nregistered"}, "slem_brainmask", 1401.0)
     making = replace(EDITED, preparation=report.table())
     told = here.export(keep(here, case, drawn(case)), case, making)
-    assert told["description"] == "Segmentation 1: slem_brain 2, corrected; registered, brain mask"
-    assert len(told["description"]) <= 64
-    seg = here.home.get(uid(case), told["series"], told["instance"])
-    assert seg.SeriesDescription == told["description"]
+    assert told.description == "Segmentation 1: slem_brain 2, corrected; registered, brain mask"
+    assert len(told.description) <= 64
+    seg = here.home.get(uid(case), told.series, told.instance)
+    assert seg.SeriesDescription == told.description
     assert {one.SegmentDescription for one in seg.SegmentSequence} == {
         "t2f was moved by 8.1 mm onto t1c; t2w was left out: not registered; "
         "all but the brain was cut away (slem_brainmask, 1401 ml)"
@@ -151,11 +151,11 @@ def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) ->
 
     longer = replace(making, model="a_model_with_a_rather_long_name")
     told = here.export(keep(here, case, drawn(case)), case, longer)
-    assert told["description"].endswith("2, corrected"), "what does not fit stays away whole"
+    assert told.description.endswith("2, corrected"), "what does not fit stays away whole"
 
     many = Report({f"t{n}": 8.1 for n in range(60)}, "t1c")
     told = here.export(keep(here, case, drawn(case)), case, replace(making, preparation=many.table()))
-    seg = here.home.get(uid(case), told["series"], told["instance"])
+    seg = here.home.get(uid(case), told.series, told.instance)
     assert len(seg.SegmentSequence[0].SegmentDescription) == 1024
 
 
