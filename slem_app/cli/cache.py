@@ -19,6 +19,7 @@ OF_STORE = {
     "pacs": "images that were fetched from the PACS",
     "scores": "what the model says of every case, for the choice of the next",
     "export": "the last data set that was downloaded",
+    "thumbnails": "small pictures of the cases, for the worklist",
     "batch": "images that batch inference has fetched",
 }
 SESSIONS = "volumes that readers have sent up to be segmented"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import gmtime, strftime
@@ -15,6 +15,7 @@ from slem_app.formats.seg import make_seg
 from slem_app.formats.sr import make_sr
 from slem_app.measure import measure
 from slem_app.predict import Predictor, assessed, lost, misleading
+from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
 from slem_app.report.pictures import draw
 from slem_app.store.case_labels import CaseLabels
@@ -24,7 +25,7 @@ from slem_app.types import Grid
 from slem_app.volumes.read import read_all
 from slem_app.weights import Card, load_card, load_model, model_folder
 
-__all__ = ["CaseReport", "compose"]
+__all__ = ["CaseReport", "compose", "not_shown"]
 
 FACTS = {
     "PatientName": "Patient",
@@ -83,7 +84,18 @@ class _Labelled:
     notes: tuple[str, ...]
 
 
-def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> CaseReport:
+def bundled_card(name: str) -> Card:
+    """The card of a bundled model, or of one in a folder."""
+    return load_card(model_folder(name))
+
+
+def compose(
+    labels: CaseLabels,
+    case: str,
+    model: str,
+    device: str = "auto",
+    card_of: Callable[[str], Card] = bundled_card,
+) -> CaseReport:
     """The report of a case.
 
     Args:
@@ -92,6 +104,7 @@ def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> 
         model: the model whose labels these are where the label does not say so, and which segments a case
             that has none; a name or a folder.
         device: where it is segmented.
+        card_of: the card of the model whose label it is, by its name.
 
     Raises:
         NotFound: no such case or model.
@@ -99,7 +112,7 @@ def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> 
         BadGrid, BadStudy, BadVolume: the label or the images cannot be used.
     """
     if labels.store.tags(case):
-        made = _stored(labels, case, model)
+        made = _stored(labels, case, model, card_of)
     else:
         made = _segmented(labels, case, model, device)
     found = measure(made.array, made.grid, made.card.labels, made.hidden)
@@ -119,19 +132,30 @@ def compose(labels: CaseLabels, case: str, model: str, device: str = "auto") -> 
     return CaseReport(contents, made.array, made.grid, series, _provenance(made, contents))
 
 
-def _stored(labels: CaseLabels, case: str, model: str) -> _Labelled:
+def not_shown(card: Card, sequences: Collection[str], array: np.ndarray) -> dict[str, Need]:
+    """The labels of a model that a case's sequences cannot show; not those that its label holds all the same,
+    for a reader may have drawn them.
+
+    Args:
+        card: of the model whose label it is.
+        sequences: what the case has.
+        array: label values of the card.
+    """
+    used = [name for name in sequences if name in card.sequences]
+    missing = set(card.sequences) - set(used)
+    without = lost(card.labels.names, used, missing)
+    return {name: need for name, need in without.items() if not (array == card.labels.value(name)).any()}
+
+
+def _stored(
+    labels: CaseLabels, case: str, model: str, card_of: Callable[[str], Card] = bundled_card
+) -> _Labelled:
     label = labels.newest(case)
     array, grid = label.label()
     record = label.version.record
-    card = load_card(model_folder(record.model or model))
-    names = dict(enumerate(label.names, 1))
-    array = card.labels.remap(array, names)
-    used = [name for name in label.images if name in card.sequences]
-    without = {
-        name: need
-        for name, need in lost(card.labels.names, used, set(card.sequences) - set(used)).items()
-        if not (array == card.labels.value(name)).any()  # a reader may have drawn it all the same
-    }
+    card = card_of(record.model or model)
+    array = card.labels.remap(array, dict(enumerate(label.names, 1)))
+    without = not_shown(card, tuple(label.images), array)
     return _Labelled(
         array,
         grid,

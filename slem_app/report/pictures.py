@@ -14,15 +14,16 @@ from scipy.ndimage import map_coordinates
 from skimage.measure import find_contours
 
 from slem_app.labels import LabelSet, Region
-from slem_app.measure import Bidirectional, Measurements
+from slem_app.measure import Bidirectional, Measurements, acquired_along
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 
-__all__ = ["draw", "main_diameters"]
+__all__ = ["draw", "main_diameters", "thumbnail"]
 
 PIXEL = 0.4  # mm
 BORDER = 12  # pixels around the head
 LINE = (255, 255, 255)
+THUMBNAIL = 192  # pixels of its longer side
 
 
 def main_diameters(found: Measurements, labels: LabelSet) -> Bidirectional | None:
@@ -76,6 +77,55 @@ def draw(
             pen.line([*first, *last], fill=LINE, width=1)
         pictures[name] = np.asarray(canvas)
     return pictures
+
+
+def thumbnail(
+    image: Volume,
+    label_map: np.ndarray | None = None,
+    colours: Mapping[int, tuple[int, int, int]] | None = None,
+    size: int = THUMBNAIL,
+) -> np.ndarray:
+    """One small slice of an image: where most of the label is, else through the middle of what is bright.
+
+    Args:
+        image: the sequence.
+        label_map: (I, J, K) label values on the image's grid; None: no label.
+        colours: label value -> sRGB; values that are not in it are not outlined.
+        size: pixels of its longer side.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    along = acquired_along(image.grid)
+    shown = label_map if label_map is not None and label_map.any() else None
+    number = _fullest(shown != 0, along) if shown is not None else _middle(image.array, along)
+    sheet = _Sheet.of(image.grid, along, number)
+    view = _shades(image, sheet)
+    box = _head(view > view.mean())
+    shift = np.array([box[1].start, box[0].start])  # column, row
+    canvas = Image.fromarray(_window(view[box])).convert("RGB")
+    scale = size / max(canvas.size)
+    width, height = (max(1, round(side * scale)) for side in canvas.size)
+    canvas = canvas.resize((width, height), Image.Resampling.BOX)
+    if shown is not None:
+        pen, place = ImageDraw.Draw(canvas), np.moveaxis(image.grid.to_index(sheet.world()), -1, 0)
+        for value, colour in (colours or {}).items():
+            for outline in _outlines(shown == value, place):
+                pen.line(((outline - shift) * scale).ravel().tolist(), fill=colour, width=2)
+    return np.asarray(canvas)
+
+
+def _fullest(mask: np.ndarray, along: int) -> int:
+    """The slice with most voxels of a mask."""
+    others = tuple(axis for axis in range(3) if axis != along)
+    return int(mask.sum(axis=others).argmax())
+
+
+def _middle(array: np.ndarray, along: int) -> int:
+    """The slice through the centre of what is brighter than the mean."""
+    others = tuple(axis for axis in range(3) if axis != along)
+    counts = (array > array.mean()).sum(axis=others)
+    return round(float(np.average(np.arange(len(counts)), weights=counts)))
 
 
 class _Sheet:

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from slem_app.errors import BadSetting, SlemError
 
-__all__ = ["answer", "install", "reply"]
+__all__ = ["answer", "install", "reply", "told"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +55,13 @@ def reply(status: int, kind: str, detail: object, headers: Mapping[str, str] | N
         headers: more headers.
     """
     return JSONResponse(
-        {"error": kind, "detail": _told(detail) if isinstance(detail, str) else detail},
+        {"error": kind, "detail": told(detail) if isinstance(detail, str) else detail},
         status_code=status,
         headers={**AGAIN.get(status, {}), **(headers or {})},
     )
 
 
-def _told(text: str) -> str:
+def told(text: str) -> str:
     """An error's text as a client may see it: not longer than a person reads, and without the places of the
     server's files, of which only the last part of each path is left.
     """

@@ -34,7 +34,10 @@ from slem_app.store.lock import StoreLock
 
 __all__ = ["OMITTED", "Kept", "backup", "restore"]
 
-OMITTED = ("images", "pacs", "scores", "export", "batch", "training/cache", "training/work", "training/lock")
+OMITTED = (
+    *("images", "pacs", "scores", "export", "batch", "thumbnails"),
+    *("training/cache", "training/work", "training/lock"),
+)
 """Below the store: what is made or fetched again."""
 LOCKS = ("server.lock", ".lock", "writable")
 FIRST = ("labels", "drafts", "removed")  # a label that is taken away meanwhile is in one of them

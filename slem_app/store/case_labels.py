@@ -68,17 +68,26 @@ class CaseLabels:
         root: the label store.
         coding: of the studies, where it must be declared.
         experts: readers whose final label counts before the newest one.
+        source: the studies, where they are open already.
     """
 
     def __init__(
-        self, studies: str, root: Path, coding: str | None = None, experts: Sequence[str] = ()
+        self,
+        studies: str,
+        root: Path,
+        coding: str | None = None,
+        experts: Sequence[str] = (),
+        source: StudySource | None = None,
     ) -> None:
         self.studies, self.root, self.coding, self.experts = studies, root, coding, tuple(experts)
+        self.opened = source
         self.store = LabelStore(root)
 
     @cached_property
     def source(self) -> StudySource:
         """The studies, opened when the first of them is asked for."""
+        if self.opened is not None:
+            return self.opened
         if not is_address(self.studies):
             return open_source(self.studies, self.coding)
         # only here: folders need no DICOMweb client

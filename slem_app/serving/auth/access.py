@@ -42,7 +42,7 @@ METRICS = "/metrics"
 METRICS_TOKEN = "SLEM_METRICS_TOKEN"  # environment variable
 SAFE = ("GET", "HEAD", "OPTIONS")
 OWN_SITES = ("same-origin", "none")  # none: a person typed the address; "same-site" is another port or server
-EXPORTS = re.compile(r"/datastore(/.*)?|/model/.*|/slem/labels/file|/logs/.*|/reload")
+EXPORTS = re.compile(r"/datastore(/.*)?|/model/.*|/slem/labels/file|/case/.*|/logs/.*|/reload")
 """What is read, and yet costs work, or hands out files or the whole list of cases."""
 EVERYWHERE = "0.0.0.0"  # where MONAI Label listens if it is not told
 

@@ -42,11 +42,11 @@ READING = ("GET", "HEAD", "OPTIONS")
 SPARE = 2**20  # bytes that the disk must have left before anything is changed
 # when they are read
 QUIET = re.compile(
-    r"/|/info/|/healthz|/readyz|/metrics|/pages/.*|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/",
+    r"/|/info/|/healthz|/readyz|/metrics|/pages/.*|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/|/models(/.*)?|/learning|/operations",
     re.DOTALL,
 )
 ROUTE = re.compile(
-    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth)(?=/|$)"
+    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth|case|next)(?=/|$)"
 )
 STUDY = re.compile(r"/studies/([0-9.]{1,64})(?=/|$)")
 OF_CASE = ("image", "id", "label")  # fields of the query

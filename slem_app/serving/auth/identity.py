@@ -2,8 +2,8 @@
 
 3D Slicer names its reader in `client_id`, but every installation is called 'user-xyz' until somebody changes
 that; OHIF names nobody. So a reader is the client's id together with the user who is logged in, or else the
-browser, known by a cookie that `/info/` hands out, or else the machine that the request comes from. Behind a
-tunnel all readers are one machine: then their ids must differ.
+browser, known by a cookie that `/` and `/info/` hand out, or else the machine that the request comes from.
+Behind a tunnel all readers are one machine: then their ids must differ.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ReaderMiddleware:
             if (
                 message["type"] == "http.response.start"
                 and not known
-                and scope["path"].rstrip("/") == "/info"
+                and scope["path"].rstrip("/") in ("", "/info")
             ):
                 given = f"{COOKIE}={uuid.uuid4().hex}; Path=/; HttpOnly; SameSite=Strict"
                 message = {**message, "headers": [*message["headers"], (b"set-cookie", given.encode())]}

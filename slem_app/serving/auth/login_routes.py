@@ -20,7 +20,7 @@ from slem_app.serving.auth.tokens import Logins
 __all__ = ["auth_router"]
 
 HASHING = 2  # passwords that are looked at together; each takes a core and 64 MiB
-START = "/ohif/"  # where a browser goes that wanted nothing else
+START = "/"  # where a browser goes that wanted nothing else
 Text = Annotated[str, Form(max_length=2048)]
 
 

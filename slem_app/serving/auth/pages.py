@@ -26,7 +26,7 @@ FORM = """{wrong}<form method="post" action="/auth/login"><input type="hidden" n
 <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
 <button>Log in</button></form>{other}<p>Research use only, not for diagnostic use.</p>"""
 OTHER = '<p><a href="/auth/oidc/begin?next={wanted}">Log in with the account of your institution</a></p>'
-THERE = """<p>Logged in as {name} ({role}).</p><p><a href="/ohif/">Studies</a></p>
+THERE = """<p>Logged in as {name} ({role}).</p><p><a href="/">Worklist</a></p>
 <form method="post" action="/auth/logout"><button>Log out</button></form>"""
 HEADERS = {
     "Cache-Control": "no-store",

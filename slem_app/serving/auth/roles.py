@@ -17,7 +17,7 @@ works.
 
 READ = "GET|HEAD|OPTIONS"
 ROWS = (
-    ("admin", ".*", r"/logs/.*|/metrics|/reload"),
+    ("admin", ".*", r"/logs/.*|/metrics|/operations|/reload"),
     ("admin", "PUT|DELETE", r"/model/.*"),
     ("admin", "DELETE", r"/datastore/.*"),
     ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once
@@ -27,7 +27,7 @@ ROWS = (
     (
         "reader",
         "POST",
-        r"/(infer|activelearning)/.*|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)",
+        r"/(infer|activelearning)/.*|/next|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)",
     ),
     (
         "reader",

@@ -190,6 +190,20 @@ class Cases:
         """
         return self._grouping(case)[0].study
 
+    def grouping(self, case: str) -> Grouping:
+        """A case's series, named, also where none is a known sequence.
+
+        Raises:
+            NotFound: it is gone.
+            BadStudy: it cannot be read.
+        """
+        return self._grouping(case)[0]
+
+    def opened(self, case: str) -> Grouping | None:
+        """The same of a case that was opened lately, without a look at the disk; None of any other."""
+        kept = self.groupings.get(case)
+        return kept[1][0] if kept else None
+
     def dicom_studies(self) -> dict[str, str]:
         """StudyInstanceUID -> case id; empty where the studies are not DICOM."""
         self.ids()

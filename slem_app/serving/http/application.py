@@ -51,6 +51,7 @@ from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
+from slem_app.serving.pages.routes import pages_router
 from slem_app.serving.server import Serving
 from slem_app.users import UserFile, default_place
 
@@ -148,7 +149,9 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
     metrics = Metrics(serving, queue)
     app.include_router(auth_router(access, provider))
-    app.include_router(health_router(Readiness(checks_of(serving)), metrics))
+    readiness = Readiness(checks_of(serving))
+    app.include_router(health_router(readiness, metrics))
+    app.include_router(pages_router(serving, metrics.registry, readiness.now))
     app.include_router(result_router(serving))  # before the routes that take any word after /slem/
     app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving))

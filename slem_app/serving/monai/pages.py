@@ -1,4 +1,4 @@
-"""The pages of this server beside the viewer: the list of its routes, and its log.
+"""The pages that come from MONAI Label's side: the list of routes, and the log.
 
 Everything that they load comes from this server, so they work in a hospital without internet, and nobody else
 learns that they are used. Swagger UI comes from the package `fastapi-offline`.
@@ -44,7 +44,6 @@ def install(app: FastAPI) -> None:
     """Add the pages and what they load to an application."""
     headers = {"Content-Security-Policy": PAGE_POLICY}
 
-    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     async def overview() -> HTMLResponse:
         return HTMLResponse(ROUTES.format(title=escape(f"{app.title}: routes")), headers=headers)

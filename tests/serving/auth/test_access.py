@@ -195,7 +195,7 @@ def test_the_log_in_leads_nowhere_else(url: str, wanted: str) -> None:
         data={"username": "rea", "password": SECRET, "next": wanted},
         headers={"Origin": url},
     )
-    assert answer.headers["location"] == "/ohif/"
+    assert answer.headers["location"] == "/"
 
 
 def test_what_a_page_is_given_is_never_markup(url: str) -> None:

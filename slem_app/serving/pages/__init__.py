@@ -1,0 +1,1 @@
+"""The server's own pages for people: worklist, cases, models, learning, operations."""

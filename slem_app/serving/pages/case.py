@@ -1,0 +1,283 @@
+"""What the page of one case shows: its series with the reason for each choice, and all versions of its labels
+with their volumes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slem_app.errors import SlemError
+from slem_app.formats import read_label_file
+from slem_app.grouping import Grouping
+from slem_app.predict import misleading
+from slem_app.report.compose import CaseReport, compose, not_shown
+from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.models_for_case import fitting
+from slem_app.serving.error_replies import told
+from slem_app.serving.pages.render import colour
+from slem_app.serving.pages.thumbnails import colours_of, shown_version
+from slem_app.serving.pages.worklist import header_of, holder_name
+from slem_app.serving.server import Serving
+from slem_app.store.case_labels import CaseLabels
+from slem_app.store.labels import LabelVersion
+from slem_app.store.overview import CaseState
+from slem_app.store.record import NOTES
+from slem_app.studies import Series
+from slem_app.volumes.geometry import check_grid
+from slem_app.volumes.report import Report
+from slem_app.weights import Card, load_card, model_folder
+
+__all__ = ["CasePage", "CasePages", "SeriesRow", "VersionRow", "Volume"]
+
+KEPT = 2000  # versions whose volumes are remembered
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """One series of a case."""
+
+    sequence: str
+    """Which sequence it is; empty: it is not used."""
+    kind: str
+    """Why it is not used, in a word: 'derived', 'unknown', 'tie' or 'duplicate'; empty: it is."""
+    id: str
+    """Its id."""
+    name: str
+    """Its description."""
+    grid: str
+    """Shape, spacing and orientation, or what is wrong with them."""
+    reason: str
+    """Why it is, or is not, that sequence."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A label's volume in one version."""
+
+    name: str
+    """The label's."""
+    colour: str
+    """'#rrggbb'."""
+    ml: float | None
+    """Millilitres; None: the case's sequences cannot show it."""
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One version of a case's label."""
+
+    version: LabelVersion
+    """Tag and number."""
+    who: str
+    """Reader or model."""
+    counts: bool
+    """It is the final label that is learnt and exported."""
+    sequence: str
+    """On whose grid it lies."""
+    volumes: tuple[Volume, ...]
+    """Of its labels; empty where its file cannot be read."""
+    notes: tuple[str, ...]
+    """What a reader should know of it."""
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """One case."""
+
+    id: str
+    """Case id."""
+    state: CaseState
+    """How far it is."""
+    holder: str
+    """Who has it in hand; empty: nobody."""
+    facts: dict[str, str]
+    """Patient, date ... by their names."""
+    study: str
+    """StudyInstanceUID; empty where OHIF cannot open it."""
+    series: tuple[SeriesRow, ...]
+    """Those that are used first."""
+    versions: tuple[VersionRow, ...]
+    """The newest first."""
+    models: tuple[str, ...]
+    """That can segment it, the best first."""
+    missing: tuple[str, ...]
+    """Sequences that the first of them knows and the case lacks."""
+    notes: tuple[str, ...]
+    """What a reader should know of the case."""
+
+
+class CasePages:
+    """The pages of a server's cases.
+
+    Args:
+        serving: whose.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.guard = threading.Lock()
+        self.measured: OrderedDict[Hashable, tuple[tuple[Volume, ...], tuple[str, ...]]] = OrderedDict()
+
+    def page(self, identifier: str) -> CasePage:
+        """A case.
+
+        Raises:
+            NotFound: no such case.
+            BadStudy: it cannot be read.
+        """
+        serving = self.serving
+        case, _ = serving.cases.split(identifier)
+        grouping = serving.cases.grouping(case)
+        store, holder = serving.datastore.store, serving.chooser.leases.holder(case)
+        history = store.history(case)[::-1]
+        models = tuple(name for name in fitting(grouping, serving.cards) if name in serving.automatic)
+        wanted = serving.cards[models[0]].sequences if models else ()
+        saved = history[0].record.ts if history else 0.0
+        return CasePage(
+            case,
+            CaseState(store.tags(case), saved),
+            holder_name(holder, reader_of("")) if holder else "",
+            _facts(grouping),
+            header_of(grouping, "StudyInstanceUID"),
+            _series(grouping),
+            self._versions(case, history, grouping),
+            models,
+            tuple(name for name in wanted if name not in grouping.sequences),
+            _case_notes(grouping, models),
+        )
+
+    def report(self, identifier: str) -> CaseReport:
+        """The report of a case's label.
+
+        Raises:
+            NotFound: no such case, or it has no label.
+            BadLabel, BadGrid, BadVolume: label or images cannot be used.
+        """
+        case, _ = self.serving.cases.split(identifier)
+        datastore = self.serving.datastore
+        labels = CaseLabels(
+            str(self.serving.cases.studies), datastore.root, experts=datastore.experts, source=self._source()
+        )
+        labels.newest(case)  # without a label the network would be asked: not by a link
+        first = next(iter(self.serving.automatic), "slem_brain")
+        return compose(labels, case, first, card_of=self._card)
+
+    def _source(self) -> Any:
+        return self.serving.cases.source
+
+    def _card(self, model: str) -> Card:
+        """The card of a model as it is served; of one that is not served, as it is bundled."""
+        return self.serving.cards.get(model) or load_card(model_folder(model))
+
+    def _versions(
+        self, case: str, history: tuple[LabelVersion, ...], grouping: Grouping
+    ) -> tuple[VersionRow, ...]:
+        counting = shown_version(self.serving.datastore, case)
+        rows = []
+        for version in history:
+            record, meta = version.record, version.meta
+            volumes, warned = self._volumes(version, grouping)
+            done = Report.of_table(record.preparation).sentences() if record.preparation else ()
+            notes = tuple(dict.fromkeys([*warned, *_told_notes(meta), *done]))
+            counts = counting is not None and counting.tag == "final" and counting.folder == version.folder
+            rows.append(VersionRow(version, record.who, counts, version.sequence, volumes, notes))
+        return tuple(rows)
+
+    def _volumes(
+        self, version: LabelVersion, grouping: Grouping
+    ) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
+        """The volumes of a version, and what is to be known of them; remembered, for a version does not
+        change.
+        """
+        key = (version.folder, version.label.stat().st_mtime_ns, tuple(grouping.sequences))
+        with self.guard:
+            known = self.measured.get(key)
+        if known is None:
+            try:
+                known = self._measure(version, grouping)
+            except SlemError as error:
+                return (), (told(str(error)),)
+            with self.guard:
+                self.measured[key] = known
+                while len(self.measured) > KEPT:
+                    self.measured.popitem(last=False)
+        return known
+
+    def _measure(
+        self, version: LabelVersion, grouping: Grouping
+    ) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
+        array, grid, _ = read_label_file(version.label)
+        names = version.names
+        counts = np.bincount(array.ravel(), minlength=len(names) + 1)
+        colours = colours_of(version, self.serving.datastore.labels)
+        hidden, notes = self._hidden(version, grouping, array)
+        volumes = tuple(
+            Volume(
+                name,
+                colour(colours[value]),
+                None if name in hidden else float(counts[value]) * grid.voxel_volume / 1000,
+            )
+            for value, name in enumerate(names, 1)
+        )
+        return volumes, notes
+
+    def _hidden(
+        self, version: LabelVersion, grouping: Grouping, array: np.ndarray
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Labels of which nothing is to be said, and why."""
+        served = str(version.meta.get("model") or next(iter(fitting(grouping, self.serving.cards)), ""))
+        card = self.serving.cards.get(served)
+        if card is None or version.names != card.labels.names:
+            return (), ()
+        without = not_shown(card, tuple(grouping.sequences), array)
+        return misleading(card.labels, without), tuple(need.says for need in without.values())
+
+
+def _facts(grouping: Grouping) -> dict[str, str]:
+    """Whose study it is, where the images say so."""
+    fields = {"PatientID": "Patient", "StudyDate": "Study date", "Manufacturer": "Scanner"}
+    said = {title: header_of(grouping, field) for field, title in fields.items()}
+    return {title: value for title, value in said.items() if value} | {"Layout": grouping.study.layout}
+
+
+def _series(grouping: Grouping) -> tuple[SeriesRow, ...]:
+    used = [
+        SeriesRow(one.sequence, "", one.series.id, one.series.name, _grid(one.series), one.reason)
+        for one in grouping.choices
+    ]
+    rest = [
+        SeriesRow("", one.kind, one.series.id, one.series.name, "", told(one.reason))
+        for one in grouping.leftovers
+    ]
+    return (*used, *rest)
+
+
+def _grid(series: Series) -> str:
+    """The grid as text, or what is wrong with the file."""
+    try:
+        check_grid(series.grid, f"series {series.id}")
+        return str(series.grid)
+    except SlemError as error:
+        return told(str(error))
+
+
+def _case_notes(grouping: Grouping, models: tuple[str, ...]) -> tuple[str, ...]:
+    if not grouping.choices:
+        return ("This case cannot be segmented: no series has a known sequence. The table says why.",)
+    if not models:
+        return ("No model of this server is for these sequences.",)
+    ties = [one.series.name for one in grouping.leftovers if one.kind == "tie"]
+    return (f"Undecided: {', '.join(ties)}. The table says why.",) if ties else ()
+
+
+def _told_notes(meta: dict[str, Any]) -> tuple[str, ...]:
+    """What the reply said that a draft was made from."""
+    params = meta.get(NOTES, {}).get("params", {})
+    notes = params.get("notes", ()) if isinstance(params, dict) else ()
+    return tuple(told(one) for one in notes if isinstance(one, str)) if isinstance(notes, list) else ()

@@ -1,0 +1,137 @@
+"""Routes of the pages. Reading writes nothing but caches; what changes something is a form of its own.
+
+- GET  /                           worklist: ?q=TEXT&state=new&sort=-case&page=2
+- POST /next                       the next case, by a strategy; leads to its page
+- GET  /case/CASE                  one case; /thumbnail.png, /report.pdf below it
+- GET  /models, /models/NAME       cards and versions
+- GET  /learning, /operations      rounds; how the server does
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from prometheus_client import CollectorRegistry
+
+from slem_app.errors import NotFound
+from slem_app.report.page import pdf
+from slem_app.selection import DEFAULT, STRATEGIES
+from slem_app.serving.auth.audit import about
+from slem_app.serving.learning.request_types import NextCaseRequest
+from slem_app.serving.pages import status
+from slem_app.serving.pages.case import CasePages
+from slem_app.serving.pages.render import STYLE, PageRoute, page
+from slem_app.serving.pages.thumbnails import Thumbnails
+from slem_app.serving.pages.worklist import SORTS, STATES, Worklist, WorklistQuery
+from slem_app.serving.server import Serving
+from slem_app.store.labels import file_name
+
+__all__ = ["pages_router"]
+
+State = Literal["all", "new", "draft", "final", "held"]
+Sort = Literal["case", "-case", "saved"]
+Text = Annotated[str, Query(max_length=200)]
+
+
+def pages_router(
+    serving: Serving, registry: CollectorRegistry, checks: Callable[[], Mapping[str, bool]]
+) -> APIRouter:
+    """The pages of a server.
+
+    Args:
+        serving: its state.
+        registry: its figures for Prometheus.
+        checks: what `/readyz` tells.
+    """
+    router = APIRouter(route_class=PageRoute, include_in_schema=False)
+    thumbnails = Thumbnails(serving.cases, serving.datastore)
+    _worklist_routes(router, serving, Worklist(serving, thumbnails))
+    _case_routes(router, CasePages(serving), thumbnails)
+
+    @router.get("/pages/pages.css")
+    def style() -> FileResponse:
+        return FileResponse(STYLE, media_type="text/css")
+
+    @router.get("/models")
+    def models(request: Request) -> Response:
+        return page(request, "models", models=status.models(serving))
+
+    @router.get("/models/{name}")
+    def model(request: Request, name: str) -> Response:
+        return page(request, "model", model=status.model(serving, name))
+
+    @router.get("/learning")
+    def learning(request: Request) -> Response:
+        return page(request, "learning", learning=status.learning(serving), curve=status.CURVE)
+
+    @router.get("/operations")
+    def operations(request: Request) -> Response:
+        return page(request, "operations", now=status.operations(serving, registry, checks))
+
+    return router
+
+
+def _worklist_routes(router: APIRouter, serving: Serving, worklist: Worklist) -> None:
+    @router.get("/")
+    def front(
+        request: Request,
+        q: Text = "",
+        state: State = "all",
+        sort: Sort = "case",
+        page_number: Annotated[int, Query(alias="page", ge=1, le=10**6)] = 1,
+    ) -> Response:
+        shown = worklist.page(WorklistQuery(q.strip(), state, sort, page_number))
+        return page(
+            request,
+            "worklist",
+            list=shown,
+            states=STATES,
+            sorts=SORTS,
+            strategies=STRATEGIES,
+            strategy=DEFAULT,
+            server=str(request.base_url),
+        )
+
+    @router.post("/next")
+    def next_case(strategy: Annotated[str, Form(max_length=100)] = DEFAULT) -> Response:
+        if strategy not in STRATEGIES:
+            raise NotFound(f"no strategy {strategy!r}; this server has {', '.join(STRATEGIES)}")
+        found = serving.chooser.next(NextCaseRequest(strategy), serving.datastore)
+        if found is None:
+            raise NotFound("there is no further case: each one has a final label, or somebody has it in hand")
+        case = found.id
+        about(case)
+        given = serving.datastore.image_notes(case).get("strategy", {})
+        note = {"ts": int(time.time()), "client_id": None}
+        serving.datastore.update_image_info(case, {"strategy": {**given, strategy: note}})
+        return RedirectResponse(f"/case/{quote(case, safe='')}", status_code=303)
+
+
+def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) -> None:
+    turn = threading.Lock()  # reports are made one at a time: each reads a study whole
+
+    @router.get("/case/{case}")
+    def case_page(request: Request, case: str) -> Response:
+        shown = cases.page(case)
+        about(shown.id)
+        return page(request, "case", case=shown, server=str(request.base_url))
+
+    @router.get("/case/{case}/thumbnail.png")
+    def thumbnail(case: str) -> FileResponse:
+        return FileResponse(thumbnails.file(case), media_type="image/png")
+
+    @router.get("/case/{case}/report.pdf")
+    def report(case: str) -> Response:
+        about(case)
+        with turn:
+            contents = cases.report(case).contents
+            made = pdf(contents)
+        name = quote(f"{file_name(contents.case)}.report.pdf")
+        headers = {"Content-Disposition": f"inline; filename*=UTF-8''{name}"}
+        return Response(made, media_type="application/pdf", headers=headers)

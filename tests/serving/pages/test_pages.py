@@ -1,0 +1,236 @@
+"""The pages of a real server over its HTTP routes: what each shows, and that none writes but caches."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import requests
+from monailabel.interfaces.app import MONAILabelApp
+from PIL import Image
+
+from slem_app import phantom
+from slem_app.rounds.job import DONE, RoundFolder
+from slem_app.serving.learning.request_types import TrainRequest
+from slem_app.serving.monai.app import build
+from slem_app.store.record import FINAL
+
+NASTY = "<b>x & 'y'"
+
+
+def get(url: str, **fields: object) -> requests.Response:
+    return requests.get(url, timeout=60, headers={"Connection": "close"}, **fields)
+
+
+def rows(text: str) -> list[str]:
+    """The cases that a worklist shows, in order."""
+    return re.findall(r'<th scope="row"><a href="/case/([^"]+)">', text)
+
+
+def opened(url: str) -> str:
+    """The worklist once all its cases are opened."""
+    for _ in range(60):
+        text = get(url).text
+        if "being read" not in text:
+            break
+        time.sleep(0.5)
+    return text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def app(open_app: Callable, heads: dict, models: Path, folder: Path) -> Iterator[MONAILabelApp]:
+    cases = {"A": heads["A"], "B": heads["B"], NASTY: heads["A"]}
+    with open_app(cases, folder, models_dir=str(models), models="slem_brain", score_load="0") as instance:
+        (folder / "studies/B/B-t1c.nii.gz").unlink()
+        truth = next((folder / "studies/A").glob("*seg.nii.gz"))
+        instance.datastore().save_label("A", str(truth), FINAL, {"model": "slem_brain", "client_id": "ann"})
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def url(app: MONAILabelApp, serve: Callable) -> Iterator[str]:
+    with serve(build(app.serving, app)) as address:
+        yield address
+
+
+def test_the_worklist_shows_cases_with_state_and_sequences(url: str) -> None:
+    text = opened(url)
+    assert rows(text) == ["%3Cb%3Ex%20%26%20%27y%27", "A", "B"]
+    row = text[text.index('href="/case/A"') : text.index('href="/case/B"')]
+    assert 'class="state final"' in row
+    assert '<span class="tag">t1c</span>' in row
+    last = text[text.index('href="/case/B"') :]
+    assert 'class="state new"' in last
+    assert '<span class="tag missing">no t1c</span>' in last
+    assert "/ohif/monai-label" not in text  # none of them is DICOM
+
+
+def test_what_comes_from_data_is_never_markup(url: str) -> None:
+    for path in ("/", "/case/%3Cb%3Ex%20%26%20%27y%27", "/case/%3Cscript%3Ealert(1)"):
+        assert not re.search("<b>x|<script", get(url + path).text)
+    assert '"><script' not in get(url, params={"q": '"><script>alert(1)</script>'}).text
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ({"state": "final"}, ["A"]),
+        ({"state": "new", "q": "b"}, ["%3Cb%3Ex%20%26%20%27y%27", "B"]),
+        ({"sort": "-case", "q": "a"}, ["A"]),
+        ({"sort": "-case"}, ["B", "A", "%3Cb%3Ex%20%26%20%27y%27"]),
+        ({"sort": "saved"}, ["A", "%3Cb%3Ex%20%26%20%27y%27", "B"]),
+        ({"q": "nobody"}, []),
+        ({"page": 99, "state": "final"}, ["A"]),
+    ],
+)
+def test_the_worklist_is_filtered_and_sorted(url: str, query: dict, shown: list[str]) -> None:
+    assert rows(get(url, params=query).text) == shown
+
+
+@pytest.mark.parametrize("query", [{"state": "x"}, {"sort": "x"}, {"page": 0}, {"q": "x" * 201}])
+def test_an_unknown_filter_is_refused(url: str, query: dict) -> None:
+    assert get(url, params=query).status_code == 422
+
+
+def test_a_case_page_says_why_each_series_was_chosen(url: str) -> None:
+    text = get(f"{url}/case/B").text
+    [reason] = re.findall(r'<span class="tag">t2f</span></td>.*?<td>(name [^<]+)</td>', text, re.DOTALL)
+    assert "says" in reason
+    assert "<dt>Missing</dt><dd>t1c</dd>" in text
+    assert "No label has been saved" in text
+
+
+def test_a_version_is_told_with_its_volumes(url: str, folder: Path) -> None:
+    text = get(f"{url}/case/A").text
+    truth = nibabel.load(next((folder / "studies/A").glob("*seg.nii.gz")))
+    voxel = abs(np.linalg.det(truth.affine[:3, :3])) / 1000
+    edema = np.count_nonzero(np.asarray(truth.dataobj) == 2) * voxel
+    assert edema > 1
+    assert f"{edema:.1f} ml" in text
+    assert "final 1" in text
+    assert ">ann" in text
+    file = get(url + re.search(r'/slem/labels/file[^"]+', text)[0].replace("&amp;", "&"))
+    assert file.content[:2] == b"\x1f\x8b"
+
+
+def test_a_thumbnail_is_made_once_and_anew_after_another_label(
+    url: str, app: MONAILabelApp, folder: Path
+) -> None:
+    kept = folder / "store/thumbnails/A"
+    answer = get(f"{url}/case/A/thumbnail.png")
+    picture = np.asarray(Image.open(BytesIO(answer.content)).convert("RGB")).astype(int)
+    assert max(picture.shape[:2]) == 192
+    assert np.ptp(picture, axis=2).max() > 50  # a coloured outline over grey
+    [first] = kept.iterdir()
+    assert get(f"{url}/case/A/thumbnail.png").content == answer.content
+    assert [first] == list(kept.iterdir())
+    truth = next((folder / "studies/A").glob("*seg.nii.gz"))
+    app.datastore().save_label("A", str(truth), FINAL, {"model": "slem_brain", "client_id": "bob"})
+    assert get(f"{url}/case/A/thumbnail.png").ok
+    [second] = kept.iterdir()
+    assert second != first
+    plain = np.asarray(Image.open(BytesIO(get(f"{url}/case/B/thumbnail.png").content)).convert("RGB"))
+    assert np.ptp(plain.astype(int), axis=2).max() == 0
+
+
+def test_a_report_is_made_when_it_is_asked_for(url: str) -> None:
+    answer = get(f"{url}/case/A/report.pdf")
+    assert answer.content[:5] == b"%PDF-"
+    refused = get(f"{url}/case/B/report.pdf")
+    assert (refused.status_code, "no label" in refused.text) == (404, True)
+
+
+@pytest.mark.parametrize(
+    "path", ["/case/nobody", "/case/..%2f..%2fetc", "/models/nobody", "/case/nobody/thumbnail.png"]
+)
+def test_what_is_not_there_is_a_page_that_says_so(url: str, path: str) -> None:
+    answer = get(url + path)
+    assert answer.status_code == 404
+    assert path.endswith("..%2fetc") or 'role="alert"' in answer.text
+
+
+def test_the_next_case_is_kept_for_the_reader_who_asked(url: str, app: MONAILabelApp) -> None:
+    with requests.Session() as browser:
+        browser.get(url, timeout=60)
+        assert browser.cookies["slem_reader"]
+        page = browser.post(f"{url}/next", data={"strategy": "first"}, timeout=60)
+        assert page.url.endswith("/case/%3Cb%3Ex%20%26%20%27y%27")
+        assert "In hand: you" in page.text
+    assert app.serving.chooser.leases.holder(NASTY) == f"@{browser.cookies['slem_reader']}"
+    assert "first" in app.serving.datastore.image_notes(NASTY)["strategy"]
+    assert rows(get(url, params={"state": "held"}).text) == ["%3Cb%3Ex%20%26%20%27y%27"]
+    assert "another browser" in get(url).text
+    assert requests.post(f"{url}/next", data={"strategy": "nothing"}, timeout=60).status_code == 404
+
+
+def test_a_model_page_tells_for_whom_it_is(url: str) -> None:
+    assert 'href="/models/slem_brain"' in get(f"{url}/models").text
+    text = get(f"{url}/models/slem_brain").text
+    for part in ("For whom", "Not for whom", "without a T1 after contrast", "Research use only", "SHA-256"):
+        assert part in text
+
+
+def test_learning_shows_rounds_with_their_curve(url: str, app: MONAILabelApp) -> None:
+    assert "No round has run yet" in get(f"{url}/learning").text
+    trainings = app.serving.trainings
+    round_ = RoundFolder.make(trainings._job(app.serving.watchers["slem_brain"], TrainRequest()), {})
+    round_.change(status=DONE, history=(0.5, 0.75), best_metric=0.75, reason="better <i>")
+    text = get(f"{url}/learning").text
+    assert 'points="0.0,40.0 320.0,20.0"' in text
+    assert "better &lt;i&gt;" in text
+
+
+def test_operations_show_what_the_server_does(url: str) -> None:
+    text = get(f"{url}/operations").text
+    for part in ("works</span> store", "cpu", "Disk of the store", "Prepared images"):
+        assert part in text
+    assert re.search(r"<dt>Cases</dt><dd>3</dd>", text)
+
+
+PATHS = ("/", "/case/A", "/models", "/models/slem_brain", "/learning", "/operations")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_runs_no_script_and_loads_nothing_from_elsewhere(url: str, path: str) -> None:
+    answer = get(url + path)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+    text = answer.text.replace(url, "")
+    assert not re.search(r"<script|\sstyle=|\son[a-z]+=|https?://", text)
+
+
+def test_reading_pages_writes_nothing_but_pictures(
+    open_app: Callable, serve: Callable, heads: dict, models: Path, tmp_path: Path
+) -> None:
+    with open_app({"A": heads["A"]}, tmp_path, models_dir=str(models), models="slem_brain") as instance:
+        store = tmp_path / "store"
+        with serve(build(instance.serving, instance)) as address:
+            for path in ("/", "/case/A", "/case/A/thumbnail.png", "/models/slem_brain", "/learning"):
+                assert get(address + path).ok
+        written = {path.relative_to(store).parts[0] for path in store.rglob("*") if path.is_file()}
+    assert written <= {"thumbnails", "audit", "server.lock", "scores", "writable"}
+
+
+def test_a_dicom_study_is_opened_in_ohif(
+    open_app: Callable, serve: Callable, heads: dict, models: Path, tmp_path: Path
+) -> None:
+    phantom.write_dicom(heads["A"], tmp_path / "studies", "one")
+    with open_app({}, tmp_path, models_dir=str(models), models="slem_brain") as instance:
+        [uid] = instance.serving.cases.dicom_studies()
+        with serve(build(instance.serving, instance)) as address:
+            text = opened(address)
+            page = get(f"{address}/case/one").text
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
