@@ -21,6 +21,9 @@ DOCS_STAMP := $(DOCS)/.installed
 OHIF := .ohif
 OHIF_STAMP := $(OHIF)/.installed
 OHIF_SUM := tests/e2e/ohif_app.sha512
+AXE := .axe
+AXE_STAMP := $(AXE)/.installed
+AXE_SUM := tests/e2e/axe.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,7 +42,7 @@ serve: $(SERVE) ## serve STUDIES=folder (demo studies without it) on PORT=8000 H
 test: $(TEST) ## the tests, in a process a core, four at most (JOBS=0: in one); PYTEST_ARGS="-k grouping" for some of them
 	$(RUN) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
+e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) $(AXE_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 check: $(TEST) docs ## style, types, and the documents as a site
@@ -121,4 +124,12 @@ $(OHIF_STAMP): $(OHIF_SUM)
 	@rm -rf $(OHIF) && mkdir $(OHIF)
 	@cd $(OHIF) && npm pack --silent "@ohif/app@$$(sed -n 's/.* ohif-app-\(.*\)\.tgz/\1/p' ../$<)" >/dev/null
 	@cd $(OHIF) && sha512sum --check --strict --quiet ../$< && tar -xzf *.tgz --strip-components=2 package/dist && rm *.tgz
+	@touch $@
+
+# axe-core, which looks for what keeps people out of the pages: one file, used by the tests alone.
+$(AXE_STAMP): $(AXE_SUM)
+	@command -v npm >/dev/null || { echo "make: npm is needed to fetch axe-core for the end-to-end tests: sudo apt-get install npm" >&2; exit 1; }
+	@rm -rf $(AXE) && mkdir $(AXE)
+	@cd $(AXE) && npm pack --silent "axe-core@$$(sed -n 's/.* axe-core-\(.*\)\.tgz/\1/p' ../$<)" >/dev/null
+	@cd $(AXE) && sha512sum --check --strict --quiet ../$< && tar -xzf *.tgz --strip-components=1 package/axe.min.js && rm *.tgz
 	@touch $@

@@ -30,12 +30,16 @@ SLeM Label is ready at {url}{what}.
 In 3D Slicer (5.x):
   1. Install the extension MONAILabel (View > Extensions Manager), then open the module
      Active Learning > MONAILabel.
-  2. Put {url} into the field 'MONAI Label server' and press the button beside it.
+  2. Put the address below into the field 'MONAI Label server' and press the button beside it.
   3. Press 'Next Sample': a case is loaded and segmented ('Run' under Auto Segmentation does it again).
   4. Correct the segments in the Segment Editor and press 'Submit Label'.
 {host_note}Labels are kept in {store}
 The server's log: {log}
 Stop the server with Ctrl+C. Research use only, not for diagnostic use.
+
+  Worklist, in a browser    {url}/
+  OHIF, studies in DICOM    {url}/ohif/
+  3D Slicer, server field   {url}
 """
 OPEN = (
     "Other machines reach the server under this machine's name. It asks for no password (login "

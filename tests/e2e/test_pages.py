@@ -47,7 +47,7 @@ def check(viewer, url: str) -> None:
     assert [text for text in viewer.said if "Content Security Policy" in text] == []
 
 
-@pytest.mark.parametrize(("path", "shown"), [("/", "/datastore/image"), ("/docs", "/infer/{model}")])
+@pytest.mark.parametrize(("path", "shown"), [("/", "Worklist"), ("/docs", "/infer/{model}")])
 def test_a_page_shows_what_it_is_for(viewer, url: str, path: str, shown: str) -> None:
     viewer.page.goto(url + path, wait_until="load")
     viewer.page.wait_for_function("text => document.body.innerText.includes(text)", arg=shown)

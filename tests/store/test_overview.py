@@ -1,0 +1,50 @@
+"""States of many cases: as the store has them now, without reading a record twice."""
+
+from pathlib import Path
+
+import pytest
+
+from slem_app.store.labels import LabelStore
+from slem_app.store.overview import CaseState, LabelOverview
+
+
+def save(store: LabelStore, case: str, tag: str) -> None:
+    store.save(case, tag, lambda path: path.write_bytes(b"x"), {"ts": 1.0})
+
+
+def test_a_case_is_new_then_a_draft_then_final(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    overview = LabelOverview(store)
+    assert overview.states() == {}
+    assert CaseState().name == "new"
+    save(store, "sub-1/ses-2", "original")
+    assert overview.states()["sub-1/ses-2"].name == "draft"
+    save(store, "sub-1/ses-2", "final")
+    state = overview.states()["sub-1/ses-2"]
+    assert (state.name, state.tags) == ("final", ("final", "original"))
+    assert state.saved > 0
+    store.remove("sub-1/ses-2", "final")
+    assert overview.states()["sub-1/ses-2"].name == "draft"
+
+
+def test_an_unchanged_case_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LabelStore(tmp_path)
+    save(store, "a", "final")
+    save(store, "b", "final")
+    overview, read, tags = LabelOverview(store), [], LabelStore.tags
+    monkeypatch.setattr(LabelStore, "tags", lambda self, case: read.append(case) or tags(self, case))
+    first = overview.states()
+    assert sorted(read) == ["a", "b"]
+    assert overview.states() == first
+    assert len(read) == 2
+    save(store, "b", "original")
+    overview.states()
+    assert sorted(read) == ["a", "b", "b"]
+
+
+def test_a_version_that_is_being_saved_counts_once_it_is_there(tmp_path: Path) -> None:
+    store, seen = LabelStore(tmp_path), []
+    overview = LabelOverview(store)
+    store.save("a", "final", lambda path: (path.write_bytes(b"x"), seen.append(overview.states())), {})
+    assert seen == [{}]
+    assert overview.states()["a"].name == "final"
