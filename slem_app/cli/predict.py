@@ -212,7 +212,7 @@ class Predict:
             BadSetting: what writes DICOM results is not installed.
         """
         from slem_app.formats import write_nifti
-        from slem_app.formats.provenance import Provenance, dicom_text
+        from slem_app.formats.provenance import Provenance, remarks
 
         if self.kind == "nifti":
             write_nifti(result.array, result.grid, result.labels, path)
@@ -229,7 +229,7 @@ class Predict:
             card.name,
             card.version,
             f"{card.name} {card.version} automatic",
-            preparation=dicom_text("; ".join(result.report.sentences())),
+            remarks=remarks(result.warnings, result.report.notes()),
         )
         (write_seg if self.kind == "seg" else write_rtstruct)(
             result.array, result.grid, result.labels, series, provenance, path
@@ -303,6 +303,7 @@ def report(case: str, result: Prediction, path: Path, write: float) -> str:
             f"({', '.join(f'{step} {s:.2f}' for step, s in steps.items())})"
         ),
         *(f"  note       {note}" for note in result.notes),
+        *(f"  WARNING    {one.text}" for one in result.warnings),
     ]
     return "\n".join(lines)
 

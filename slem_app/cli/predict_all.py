@@ -179,7 +179,17 @@ def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progr
         except SlemError as error:
             progress.skipped[case] = str(error)
             return
-        drafts.save(case, result.array, result.grid, result.labels, grouping, sequence, MAKER, result.report)
+        drafts.save(
+            case,
+            result.array,
+            result.grid,
+            result.labels,
+            grouping,
+            sequence,
+            MAKER,
+            result.report,
+            result.warnings,
+        )
         progress.made.append(case)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydicom.uid import generate_uid
 from slem_app import __version__
 from slem_app.errors import BadSetting
 from slem_app.files import atomic_file
+from slem_app.result_warning import ResultWarning
 
 __all__ = [
     "LONGEST",
@@ -23,6 +25,7 @@ __all__ = [
     "dicom_bytes",
     "dicom_text",
     "made_by",
+    "remarks",
     "save_dicom",
     "study_fields",
 ]
@@ -80,9 +83,9 @@ class Provenance:
     """SeriesNumber, 1 or more; far behind the scanner's, so that a viewer lists it last."""
     instance_number: int = 1
     """InstanceNumber, 1 or more."""
-    preparation: str = ""
-    """What was done to the images before they were segmented, in sentences; cut after 1024 characters
-    (SegmentDescription)."""
+    remarks: str = ""
+    """What a reader was warned of and what was done to the images before they were segmented, in sentences,
+    see `remarks`; cut after 1024 characters (SegmentDescription)."""
     creator: str = ""
     """Who saved it, as a DICOM person name (FAMILY^GIVEN) or one word; '' where nobody did."""
 
@@ -100,7 +103,7 @@ class Provenance:
                 f"series and instance numbers begin with 1, got {self.series_number} and "
                 f"{self.instance_number}"
             )
-        for text in (self.algorithm, self.version, self.description, self.preparation, self.creator):
+        for text in (self.algorithm, self.version, self.description, self.remarks, self.creator):
             if "\\" in text or not text.isprintable():
                 raise BadSetting(
                     f"{text!r} cannot be written to DICOM: leave out backslashes and unprintable characters"
@@ -112,8 +115,8 @@ class Provenance:
             )
         if len(self.description) > LONGEST:
             object.__setattr__(self, "description", self.description[: LONGEST - 1] + "…")
-        if len(self.preparation) > LONGEST_TEXT:
-            object.__setattr__(self, "preparation", self.preparation[: LONGEST_TEXT - 1] + "…")
+        if len(self.remarks) > LONGEST_TEXT:
+            object.__setattr__(self, "remarks", self.remarks[: LONGEST_TEXT - 1] + "…")
 
     @property
     def creator_name(self) -> str:
@@ -155,6 +158,11 @@ class Made:
     """Who made it; '' where nobody is named."""
     description: str
     """SeriesDescription."""
+
+
+def remarks(warnings: Iterable[ResultWarning], notes: Iterable[str] = ()) -> str:
+    """Warnings, then what was done, as one text that DICOM can hold."""
+    return dicom_text("; ".join((*(f"WARNING: {one.text}" for one in warnings), *notes)))
 
 
 def dicom_text(text: str) -> str:

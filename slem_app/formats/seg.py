@@ -218,8 +218,8 @@ def _segment(label: Label, provenance: Provenance) -> highdicom.seg.SegmentDescr
         provenance.kind,
         algorithm,
     )
-    if provenance.preparation:
-        segment.SegmentDescription = provenance.preparation
+    if provenance.remarks:
+        segment.SegmentDescription = provenance.remarks
     segment.RecommendedDisplayCIELabValue = cielab(label.color)
     if label.modifiers:  # PS3.3 C.8.20.4: within the type that they qualify
         segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [

@@ -14,6 +14,7 @@ import numpy as np
 
 from slem_app.labels import LabelSet
 from slem_app.predict.predictor import Prediction
+from slem_app.result_warning import ResultWarning
 
 __all__ = ["NEEDS", "Need", "assessed", "lost", "misleading"]
 
@@ -22,6 +23,8 @@ __all__ = ["NEEDS", "Need", "assessed", "lost", "misleading"]
 class Need:
     """What must have been seen for a label to be told from others."""
 
+    code: str
+    """Of the warning where it was not."""
     sequences: tuple[str, ...]
     """One of them suffices."""
     instead: str
@@ -29,15 +32,22 @@ class Need:
     says: str
     """For a reader."""
 
+    @property
+    def warning(self) -> ResultWarning:
+        """What is said without."""
+        return ResultWarning(self.code, self.says)
+
 
 NEEDS: Mapping[str, Need] = {
     "enhancing tumor": Need(
+        "enhancement-not-assessable",
         ("t1c",),
         "necrosis",
         "enhancement cannot be assessed without a T1 after contrast (t1c): tumor core is given as one label, "
         "necrosis, whether it enhances or not",
     ),
     "edema": Need(
+        "edema-not-assessable",
         ("t2f", "t2w"),
         "",
         "edema cannot be assessed without FLAIR or T2 (t2f, t2w): none is given, and the whole tumor is not "
@@ -48,7 +58,7 @@ NEEDS: Mapping[str, Need] = {
 
 
 def assessed(prediction: Prediction) -> Prediction:
-    """The prediction without labels that its sequences cannot show; notes and `not_assessable` say which.
+    """The prediction without labels that its sequences cannot show; warnings and `not_assessable` say which.
 
     A label is held back only by a model that knows one of the sequences it needs.
 
@@ -66,7 +76,7 @@ def assessed(prediction: Prediction) -> Prediction:
     return replace(
         prediction,
         array=table[prediction.array],
-        notes=(*(need.says for need in without.values()), *prediction.notes),
+        warnings=(*(need.warning for need in without.values()), *prediction.warnings),
         not_assessable=tuple(without),
         unmeasured=misleading(prediction.labels, without),
     )

@@ -27,6 +27,7 @@ from slem_app.predict.editing import Pointed, Sight, channels, copied, follow
 from slem_app.predict.predictor import best_precision
 from slem_app.predict.view import Box3, covering, moved
 from slem_app.prompts import Box, Click, Scribble, map_value
+from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box, lattice
 from slem_app.volumes.prepare import Preparation, Prepared, Volume, prepare
@@ -110,8 +111,8 @@ class Touched:
 
     box: Box3
     """All that changed lies inside."""
-    note: str = ""
-    """What the reader should know."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What the reader must know of it."""
 
 
 class Corrector:
@@ -220,20 +221,21 @@ class Corrector:
         if not self.settings.across:
             wants &= np.isin(array[box], array[tuple(seeds.T)])
         change = follow(wants, same, square, held, seeds - start)
-        note = self._note(change & ~same, square, part)
+        warnings = self._warnings(change & ~same, square, part)
         array[box][change] = value
-        return Touched(box, note)
+        return Touched(box, warnings)
 
-    def _note(self, change: np.ndarray, square: np.ndarray, part: Grid) -> str:
+    def _warnings(self, change: np.ndarray, square: np.ndarray, part: Grid) -> tuple[ResultWarning, ...]:
         far = change & (square > self.settings.far**2)
         millilitres = np.count_nonzero(far) * part.voxel_volume / 1000
         if millilitres < self.settings.much:
-            return ""
+            return ()
         reach = float(np.sqrt(square[far].max()))
-        return (
+        text = (
             f"the last prompt changed {millilitres:.1f} ml more than {self.settings.far:.0f} mm away, up to "
             f"{reach:.0f} mm: look there, and undo it if that was not meant"
         )
+        return (ResultWarning("far-change", text),)
 
     def _sight(
         self, array: np.ndarray, reference: Grid, detail: Detail, middle: np.ndarray, scale: int

@@ -21,7 +21,9 @@ from slem_app.devices import read_device
 from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
+from slem_app.predict.doubts import doubts
 from slem_app.regions import restore
+from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
@@ -53,7 +55,9 @@ class Prediction:
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step: read, prepare, network, restore."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """What was done to the study, in sentences."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What a reader must know before they trust it."""
     report: Report = field(default_factory=Report)
     """What was done to the study before the network saw it."""
     not_assessable: tuple[str, ...] = ()
@@ -165,8 +169,17 @@ class Predictor:
             prepared.missing,
             timings,
             prepared.notes,
+            (*prepared.warnings, *self.doubts(array, probabilities, prepared)),
             prepared.report,
         )
+
+    def doubts(
+        self, array: np.ndarray, probabilities: np.ndarray, prepared: Prepared
+    ) -> tuple[ResultWarning, ...]:
+        """Warnings of a result on `prepared.reference`, see `doubts.doubts`."""
+        card = self.card
+        volume = prepared.reference.voxel_volume
+        return doubts(array, volume, probabilities, prepared, card.postprocess.threshold, card.plausible)
 
     def prepare_case(
         self, grouping: Grouping, reference: str | None = None, register: bool = False

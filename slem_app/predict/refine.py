@@ -35,6 +35,7 @@ from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.regions import restore
+from slem_app.result_warning import lasting
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume
@@ -181,7 +182,9 @@ class Refiner:
                 array = restore(
                     probabilities, prepared.grid, prepared.reference, card.labels, card.postprocess
                 )
+                warnings = self.predictor.doubts(array, probabilities, prepared)
             else:
+                warnings = ()  # the mask is somebody's own
                 array = np.asfortranarray(
                     moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8)
                 )
@@ -193,6 +196,7 @@ class Refiner:
             prepared.missing,
             timings,
             prepared.notes,
+            (*prepared.warnings, *warnings),
             prepared.report,
         )
         return Result(prediction, probabilities, Prompts(mask=mask))
@@ -229,13 +233,13 @@ class Refiner:
         timings = {"view": 0.0, "network": 0.0, "merge": 0.0}
         array = result.prediction.array.copy(order="K")
         boxes: list[Box3] = []
-        notes = prepared.notes
+        warnings = lasting(result.prediction.warnings)
         if self.corrector is not None:
             detail = detail or self.corrector.of(prepared)
             for entry in new:
                 touched = self._edit(self.corrector, array, prepared, detail, result, entry, prompts, timings)
                 boxes.append(touched.box)
-                notes = (*notes, touched.note) if touched.note else notes
+                warnings += touched.warnings
         else:
             for members in groups(new, self.view.largest / 2):
                 sight = self._look(prepared, features, result, prompts, array, members, timings)
@@ -244,7 +248,7 @@ class Refiner:
                         boxes.append(self._follow(array, prepared, sight, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
             boxes.append(self._keep_inside(array, prompts.box, prepared.reference))
-        prediction = replace(result.prediction, array=array, timings=timings, notes=notes)
+        prediction = replace(result.prediction, array=array, timings=timings, warnings=warnings)
         return Result(prediction, result.probabilities, prompts, _union(boxes))
 
     def replay(

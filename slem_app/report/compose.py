@@ -18,11 +18,13 @@ from slem_app.predict import Predictor, assessed, lost, misleading
 from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
 from slem_app.report.pictures import draw
+from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.record import FINAL, LabelRecord
 from slem_app.studies import Series
 from slem_app.types import Grid
 from slem_app.volumes.read import read_all
+from slem_app.volumes.report import Report
 from slem_app.weights import Card, load_card, load_model, model_folder
 
 __all__ = ["CaseReport", "compose", "not_shown"]
@@ -81,6 +83,7 @@ class _Labelled:
     record: LabelRecord
     confirmed: bool
     hidden: tuple[str, ...]  # labels and regions of which nothing is to be said
+    warnings: tuple[ResultWarning, ...]
     notes: tuple[str, ...]
 
 
@@ -125,7 +128,8 @@ def compose(
         saved=strftime("%Y-%m-%d %H:%M UTC", gmtime(made.record.ts)) if made.record.ts else "",
         made_by=f"{made.record.model} {made.record.model_version}".strip(),
         facts=_facts(made.images[made.sequence]),
-        warnings=made.notes,
+        warnings=made.warnings,
+        notes=made.notes,
         pictures=draw(read_all(shown), made.array, made.grid, made.card.labels, found),
     )
     series = made.images[made.sequence]
@@ -165,7 +169,8 @@ def _stored(
         record,
         confirmed=label.version.tag == FINAL,
         hidden=misleading(card.labels, without),
-        notes=tuple(need.says for need in without.values()),
+        warnings=(*(need.warning for need in without.values()), *_recorded(record)),
+        notes=Report.of_table(record.preparation).notes(),
     )
 
 
@@ -185,8 +190,14 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
         record,
         confirmed=False,
         hidden=result.unmeasured,
+        warnings=result.warnings,
         notes=result.notes,
     )
+
+
+def _recorded(record: LabelRecord) -> list[ResultWarning]:
+    """What the label's record says beside what its sequences cannot show, which the label itself tells."""
+    return [one for one in record.warnings if not one.code.endswith("not-assessable")]
 
 
 def _facts(series: Series) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from slem_app.labels import LabelSet
 from slem_app.measure import Measurements
+from slem_app.result_warning import ResultWarning
 
 __all__ = ["RESEARCH", "Contents"]
 
@@ -33,8 +34,10 @@ class Contents:
     """Model and version; '' where a reader drew alone."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Patient, study date ... by their names, in the order in which they are shown."""
-    warnings: tuple[str, ...] = ()
-    """Sentences that a reader must see."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What a reader must see."""
+    notes: tuple[str, ...] = ()
+    """What was done to the study, in sentences."""
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(H, W, 3) uint8 by title."""
 
@@ -59,7 +62,8 @@ class Contents:
             "saved": self.saved,
             "made_by": self.made_by,
             **self.found.table(),
-            "warnings": list(self.warnings),
+            "warnings": [one.table() for one in self.warnings],
+            "notes": list(self.notes),
             "facts": dict(self.facts),
             "use": RESEARCH,
         }

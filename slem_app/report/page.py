@@ -158,9 +158,11 @@ class _Page(FPDF):
             "is the larger lesion's. Products count lesions of 10 mm and more in both diameters (RANO 2.0).",
             height=4,
         )
+        for text in self.contents.notes:
+            self.line_of(text, height=4)
         self.set_text_color(*RED)
-        for text in self.contents.warnings:
-            self.line_of(f"! {text}", height=4)
+        for one in self.contents.warnings:
+            self.line_of(f"! {one.text}", height=4)
         self.set_text_color(0)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from slem_app.errors import BadGrid, NotFound
 from slem_app.formats import read_label_file
+from slem_app.result_warning import lasting
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.dicom.export import ResultExchange
@@ -132,7 +133,11 @@ class LabelSaving:
         labels = self.models[shown.making.model].predictor.card.labels
         said = LabelSubmission({"client_id": client_id, "model": shown.making.model})
         # a reader has looked at it, and so it is theirs
-        record = replace(self.records.of(case.id, said), automatic=shown.making.kind == AUTOMATIC)
+        record = replace(
+            self.records.of(case.id, said),
+            automatic=shown.making.kind == AUTOMATIC,
+            warnings=shown.making.warnings,
+        )
         info = {**said.said, **record.to_meta()}
         label = SavedLabel(case.id, self.datastore.keep(lying, FINAL, shown.array, labels, info))
         return SavedResult(label, self.saved(label))
@@ -144,7 +149,8 @@ class LabelSaving:
                 continue
             record = one.record
             version = record.model_version or "?"
-            return ResultOrigin(SEMIAUTOMATIC, record.model, version, record.preparation)
+            told = lasting(record.warnings)
+            return ResultOrigin(SEMIAUTOMATIC, record.model, version, record.preparation, told)
         return None
 
 

@@ -21,6 +21,7 @@ from slem_app.errors import BadSetting, StorageFailed
 from slem_app.formats.nifti import write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
+from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
@@ -113,6 +114,7 @@ class Drafts:
         sequence: str,
         client: str,
         report: Report | None = None,
+        warnings: tuple[ResultWarning, ...] = (),
     ) -> LabelVersion:
         """Keep a draft.
 
@@ -125,6 +127,7 @@ class Drafts:
             sequence: on whose grid it lies.
             client: what made it.
             report: what was done to the study before the model saw it.
+            warnings: what the result came with.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
@@ -146,6 +149,7 @@ class Drafts:
                 self.sha256,
                 automatic=True,
                 preparation=report.table() if report else {},
+                warnings=warnings,
             ).to_meta(),
         }
         return self.labels.store.save(

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from slem_app.errors import BadLabel
+from slem_app.errors import BadLabel, BadSetting
+from slem_app.result_warning import ResultWarning, read_warnings
 
 __all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "LabelRecord", "check_meta"]
 
@@ -51,12 +52,15 @@ class LabelRecord:
     """Who was logged in; empty: the server asks nobody to."""
     preparation: Mapping[str, Any] = field(default_factory=dict)
     """What was done to the study before the model saw it (`Report.table`); empty: nothing, or not known."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What the model's result came with; not those that its corrections have settled."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> LabelRecord:
         """From a version's meta; what an older one does not hold stays unknown."""
         known = {one.name for one in fields(cls)}
         told = {name: value for name, value in meta.get(RECORD, {}).items() if name in known}
+        told["warnings"] = read_warnings(told.get("warnings", ()))
         return cls(
             **(
                 {
@@ -100,6 +104,10 @@ def check_meta(meta: Mapping[str, Any]) -> None:
             raise BadLabel(f"{key} must be {KINDS[key]}, got {repr(value)[:60]}")
     if not all(_fits(value, "a number") for value in meta.get("label_names", {}).values()):
         raise BadLabel("label_names must hold a number for each name")
+    try:
+        read_warnings(values.get("warnings", ()))
+    except BadSetting as error:
+        raise BadLabel(str(error)) from error
     if not all(isinstance(name, str) for name in meta.get("present", ())):
         raise BadLabel("present must hold names")
 
@@ -111,7 +119,7 @@ KINDS = {
     **dict.fromkeys(("client_id", "model"), "a text or nothing"),
     "automatic": "true or false",
     **dict.fromkeys(("label_names", "dicom", "preparation", NOTES), "an object"),
-    "present": "a list",
+    **dict.fromkeys(("present", "warnings"), "a list"),
 }
 """What a field must be."""
 

@@ -15,7 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.errors import BadGrid, BadStudy
+from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
+from slem_app.volumes.coverage import compare, cut
 from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
@@ -36,8 +38,6 @@ CONFORMED = (
     1  # number of the way in which studies are conformed; another one means: prepare cached cases again
 )
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
-LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
-LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Prepared:
     reference: Grid
     """The grid that results go to."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, e.g. that two sequences look out of register."""
+    """What was done to the study, in sentences."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What a reader must know, e.g. that two sequences look out of register."""
     report: Report = field(default_factory=Report)
     """What was done to the study as it was read: moved, cut to the brain."""
     moves: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -196,7 +198,13 @@ def _conformed(
         for name, volume in done.volumes.items()
     }
     made, _ = _laid(done.volumes, now, sequences, settings, reference)
-    return replace(made, report=done.report, moves=done.moves, notes=(*done.report.sentences(), *made.notes))
+    return replace(
+        made,
+        report=done.report,
+        moves=done.moves,
+        notes=done.report.notes(),
+        warnings=(*done.report.warnings(), *made.warnings),
+    )
 
 
 def _laid(
@@ -211,7 +219,10 @@ def _laid(
     full = lattice([volume.grid for volume in volumes.values()], settings.spacing)
     images = {name: _resample(volumes[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
-    notes = (*(_stripping_notes(levels) if settings.stripped else ()), *_compare(masks))
+    warnings = compare(masks)
+    if settings.stripped:
+        told = frozenset(one.code for one in warnings)
+        warnings = (*_unstripped(levels), *warnings, *(() if "sequence-cut" in told else cut(masks)))
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -225,7 +236,7 @@ def _laid(
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
         reference=reference,
-        notes=(*notes, *_displacement_notes(found)),
+        warnings=(*warnings, *_displaced(found)),
     )
     return made, found
 
@@ -332,50 +343,21 @@ def _check_overlap(grids: Mapping[str, Grid]) -> None:
             )
 
 
-def _stripping_notes(levels: Mapping[str, Levels]) -> tuple[str, ...]:
+def _unstripped(levels: Mapping[str, Levels]) -> tuple[ResultWarning, ...]:
     heads = [name for name, level in levels.items() if level.head is not None]
-    return (
-        (
-            (
-                f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark "
-                f"skull and skin"
-            ),
-        )
-        if heads
-        else ()
+    text = (
+        f"{', '.join(heads)}: not skull-stripped; a model trained on skull-stripped brains may mark "
+        f"skull and skin"
     )
+    return (ResultWarning("not-stripped", text),) if heads else ()
 
 
-def _displacement_notes(found: Mapping[str, tuple[float, str]]) -> tuple[str, ...]:
+def _displaced(found: Mapping[str, tuple[float, str]]) -> tuple[ResultWarning, ...]:
     text = (
         "{} seems displaced against {} by some {:.0f} mm: did the patient move between them? "
         "--register may help"
     )
-    return tuple(text.format(name, first, mm) for name, (mm, first) in found.items())
-
-
-def _compare(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Notes on sequences whose foregrounds differ from the first one's.
-
-    Raises:
-        BadGrid: heads that lie beside each other.
-    """
-    (first, mask), *others = masks.items()
-    notes = []
-    for name, other in others:
-        shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
-        if shared < LEAST_SHARED * min(sizes):
-            raise BadGrid(
-                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of "
-                f"the smaller foreground): "
-                "they are of different positions or patients; take them out, or register them first "
-                "(--register)"
-            )
-        dice = 2 * shared / sum(sizes)
-        if dice < LEAST_AGREEMENT:
-            notes.append(
-                f"{first} and {name} cover different tissue (Dice of their foregrounds "
-                f"{dice:.2f}): one may "
-                f"be truncated, or --register may be needed"
-            )
-    return tuple(notes)
+    return tuple(
+        ResultWarning("sequence-displaced", text.format(name, first, mm))
+        for name, (mm, first) in found.items()
+    )

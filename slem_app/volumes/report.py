@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slem_app.result_warning import ResultWarning
+
 __all__ = ["Report"]
 
 
@@ -46,13 +48,19 @@ class Report:
             word for word, done in (("registered", self.moved), ("brain mask", self.mask)) if done
         )
 
-    def sentences(self) -> tuple[str, ...]:
-        """For a reader."""
+    def notes(self) -> tuple[str, ...]:
+        """What was done, for a reader."""
         said = [f"{name} was moved by {mm:.1f} mm onto {self.onto}" for name, mm in self.moved.items()]
-        said += [f"{name} was left out: {why}" for name, why in self.left_out.items()]
         if self.mask:
             said.append(f"all but the brain was cut away ({self.mask}, {self.mask_ml:.0f} ml)")
         return tuple(said)
+
+    def warnings(self) -> tuple[ResultWarning, ...]:
+        """What could not be done."""
+        return tuple(
+            ResultWarning("sequence-left-out", f"{name} was left out: {why}")
+            for name, why in self.left_out.items()
+        )
 
     def table(self) -> dict[str, object]:
         """Of plain JSON types."""

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from slem_app.weights.folders import find, model_folder, model_names
 
 if TYPE_CHECKING:
-    from slem_app.weights.card import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Inference, card_text, load_card
+    from slem_app.weights.card import (
+        BRAIN_LABELS,
+        BRAIN_SEQUENCES,
+        Card,
+        Inference,
+        Plausible,
+        card_text,
+        load_card,
+    )
     from slem_app.weights.editor import EditorCard, EditorModel, load_editor, save_editor
     from slem_app.weights.store import Model, load_model, save_model
     from slem_app.weights.transfer import (
@@ -33,6 +41,7 @@ __all__ = [
     "EncoderCard",
     "Inference",
     "Model",
+    "Plausible",
     "Pretrained",
     "Transfer",
     "card_text",
@@ -50,7 +59,7 @@ __all__ = [
 ]
 
 HOMES = {
-    "card": ("BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "card_text", "load_card"),
+    "card": ("BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "Plausible", "card_text", "load_card"),
     "editor": ("EditorCard", "EditorModel", "load_editor", "save_editor"),
     "store": ("Model", "load_model", "save_model"),
     "transfer": (

@@ -70,6 +70,35 @@ class Inference:
 
 
 @dataclass(frozen=True)
+class Plausible:
+    """What results of a model look like; one that is otherwise is given with a warning
+    (`slem_app/predict/doubts.py`).
+
+    Raises:
+        ValueError: limits that nothing can meet.
+    """
+
+    smallest: float = 0.0
+    """ml of all labels; less is small."""
+    largest: float = 0.0
+    """ml; more is large; 0: there is no limit."""
+    near_surface: float = 1.0
+    """Share of the result close to the border of the brain; more is doubtful."""
+    least_sure: float = 0.0
+    """Mean probability of the outermost region in the result; less is unsure."""
+
+    def __post_init__(self) -> None:
+        shares = (self.near_surface, self.least_sure)
+        sizes = self.smallest >= 0 and (self.largest == 0 or self.largest > self.smallest)
+        if not (sizes and all(0 <= one <= 1 for one in shares)):
+            raise ValueError(f"impossible limits {self}")
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked."""
+        return self != Plausible()
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything about a model but its weights; constructed = consistent.
 
@@ -97,6 +126,8 @@ class Card:
     """From probabilities to labels."""
     inference: Inference = Inference()
     """How it is run."""
+    plausible: Plausible = Plausible()
+    """Beyond which limits a result is doubtful; default: none is."""
     mirrors: tuple[int, ...] = (0, 1, 2)
     """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and
     ensembles mirror along no other.
@@ -206,9 +237,11 @@ def load_card(folder: Path | str) -> Card:
 
 
 def card_of(table: object, where: str) -> Card:
-    """A card from the table that `card.yaml` holds; one of before there were editors names none.
+    """A card from the table that `card.yaml` holds; one of before there were editors names none, and one of
+    before results were doubted has no limits.
 
     Raises:
         BadCard: a key is unknown or missing, or a value has the wrong type.
     """
-    return from_table(Card, {"editor": "", **table} if isinstance(table, dict) else table, where)
+    given = {"editor": "", "plausible": to_table(Plausible()), **table} if isinstance(table, dict) else table
+    return from_table(Card, given, where)

@@ -167,13 +167,14 @@ def test_an_uploaded_volume_is_segmented_alone(world: World, tmp_path: Path) -> 
     assert_same_grid(sitk.ReadImage(file), sitk.ReadImage(str(path)))
     assert params["used"] == ["t2f"]
     assert params["not_assessable"] == ["enhancing tumor"]
-    [note] = params["notes"]
-    assert "enhancement cannot be assessed without a T1 after contrast (t1c)" in note
+    warnings = {one["code"]: one["text"] for one in params["warnings"]}
+    told = warnings["enhancement-not-assessable"]
+    assert "enhancement cannot be assessed without a T1 after contrast (t1c)" in told
     _, params = world.client.infer(
         "slem_brain", "MRHead", {"sequence": ["auto", *SEQUENCES]}, session_id=session
     )
     assert params["used"] == ["t1c"]
-    assert "does not tell which sequence" in params["notes"][0]
+    assert "does not tell which sequence" in params["warnings"][0]["text"]
     world.client.remove_session(session)
 
 

@@ -28,8 +28,10 @@ def test_without_contrast_the_core_is_one_label_and_its_volume_still_counts():
     assert sorted(np.unique(told.array)) == [0, 1, 2]
     assert (told.array[2] == 1).all()
     assert told.not_assessable == ("enhancing tumor",)
-    assert "enhancement cannot be assessed without a T1 after contrast" in told.notes[0]
-    assert told.notes[1] == "first"
+    [warning] = told.warnings
+    assert warning.code == "enhancement-not-assessable"
+    assert "enhancement cannot be assessed without a T1 after contrast" in warning.text
+    assert told.notes == ("first",)
     volumes = told.volumes_ml()
     assert "enhancing tumor" not in volumes
     assert volumes["TC"] == pytest.approx(32e-3)

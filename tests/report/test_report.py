@@ -20,6 +20,7 @@ from slem_app.measure import measure
 from slem_app.report.contents import Contents
 from slem_app.report.page import pdf
 from slem_app.report.pictures import draw
+from slem_app.result_warning import ResultWarning
 from slem_app.store.labels import LabelStore
 from slem_app.store.record import LabelRecord
 from slem_app.types import Grid
@@ -62,7 +63,14 @@ def test_a_draft_says_so_and_a_confirmed_one_by_whom() -> None:
 def test_a_name_that_the_font_lacks_does_not_stop_the_page() -> None:
     grid = Grid((9, 9, 9), np.eye(4))
     found = measure(np.zeros(grid.shape, np.uint8), grid, LABELS, ["lesion"])
-    contents = Contents("病例", found, LABELS, "김", facts={"Patient": "김 철수"}, warnings=("≥ 2",))
+    contents = Contents(
+        "病例",
+        found,
+        LABELS,
+        "김",
+        facts={"Patient": "김 철수"},
+        warnings=(ResultWarning("nothing-found", "≥ 2"),),
+    )
     assert pdf(contents).startswith(b"%PDF")
 
 

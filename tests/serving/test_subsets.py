@@ -103,10 +103,9 @@ def test_ohif_is_told_in_a_header_whatever_it_shows_and_clicks(
     automatic = post(f"{url}/infer/slem_brain", as_ohif, image=shown[-1], output="image")
     header = json.loads(unquote(automatic.headers["Slem-Sequences"]))
     assert {name: header[name] for name in told} == told
-    assert any("enhancement cannot be assessed" in note for note in header["notes"]) == ("t1c" not in kept)
-    assert any("edema cannot be assessed" in note for note in header["notes"]) == (
-        not {"t2w", "t2f"} & set(kept)
-    )
+    codes = {warning["code"] for warning in header["warnings"]}
+    assert ("enhancement-not-assessable" in codes) == ("t1c" not in kept)
+    assert ("edema-not-assessable" in codes) == (not {"t2w", "t2f"} & set(kept))
     (tmp_path / "label.nrrd").write_bytes(automatic.content)
     array, _, _ = read_label_file(tmp_path / "label.nrrd")
     # another in every study: one that comes again is taken for what a client leaks from the last image

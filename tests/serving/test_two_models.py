@@ -243,7 +243,7 @@ def test_an_upload_without_a_telling_name_is_what_the_asked_model_looks_at_first
     app.datastore().add_image("mine", str(path), {})
     reply = app.infer({"model": "slem_abdomen", "image": "mine"})
     assert reply["params"]["used"] == ["t1_in"]
-    assert "taken for t1_in" in reply["params"]["notes"][0]
+    assert "taken for t1_in" in reply["params"]["warnings"][0]["text"]
     saved = app.datastore().save_label("mine", reply["file"], "final", {"model": "slem_abdomen"})
     app.on_save_label("mine", saved)
     assert app.datastore().get_label_info("mine", "final")["sequence"] == "t1_in"

@@ -106,7 +106,7 @@ def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, c
 def test_nothing_is_done_where_that_is_asked_for(heads):
     still = prepare(heads, SEQUENCES, SETTINGS, conformed="none")
     assert not still.report
-    assert any("not skull-stripped" in note for note in still.notes)
+    assert [one.code for one in still.warnings] == ["not-stripped"]
 
 
 def test_a_network_of_whole_images_gets_them_whole(heads):
@@ -132,7 +132,7 @@ def test_a_sequence_that_cannot_be_registered_is_left_out_and_said(heads, stripp
     raw = prepare(pair(heads, "t2w"), SEQUENCES, SETTINGS)
     assert raw.missing == ("t1n", "t2w", "t2f")
     assert "the brains overlap by" in raw.report.left_out["t2w"]
-    assert any(note.startswith("t2w was left out: it could not be registered") for note in raw.notes)
+    assert any(one.text.startswith("t2w was left out: it could not be registered") for one in raw.warnings)
 
 
 def test_an_image_without_a_brain_is_refused(heads, monkeypatch):

@@ -26,17 +26,17 @@ def moved(volume: Volume, shift: tuple[float, float, float]) -> Volume:
 
 
 def test_sequences_in_register_are_left_in_peace(volumes):
-    assert prepare(volumes, SEQUENCES, Preparation()).notes == ()
+    assert prepare(volumes, SEQUENCES, Preparation()).warnings == ()
 
 
 @pytest.mark.parametrize("shift", [(9, 0, 0), (0, -8, 6), (3, 4, -12)])
 @pytest.mark.parametrize("name", ["t1c", "t2w", "t2f"])
 def test_a_head_that_moved_is_noted_by_name(volumes, shift, name):
     shifted = {**volumes, name: moved(volumes[name], shift)}
-    notes = prepare(shifted, SEQUENCES, Preparation(), conformed="none").notes
-    assert len(notes) == 1
-    assert notes[0].startswith(f"{name} seems displaced against t1n by some ")
-    assert "--register may help" in notes[0]
+    warnings = prepare(shifted, SEQUENCES, Preparation(), conformed="none").warnings
+    assert len(warnings) == 1
+    assert warnings[0].text.startswith(f"{name} seems displaced against t1n by some ")
+    assert "--register may help" in warnings[0].text
 
 
 def test_a_truncated_sequence_is_not_displaced(volumes):
@@ -44,8 +44,8 @@ def test_a_truncated_sequence_is_not_displaced(volumes):
     half = image.shape[2] // 2
     cut = Volume(image[:, :, :half].copy(), grid.crop((0, 0, 0), (*grid.shape[:2], half)))
     assert not any(
-        "displaced" in note
-        for note in prepare({**volumes, "t2f": cut}, SEQUENCES, Preparation(), conformed="none").notes
+        one.code == "sequence-displaced"
+        for one in prepare({**volumes, "t2f": cut}, SEQUENCES, Preparation(), conformed="none").warnings
     )
 
 
@@ -75,9 +75,6 @@ def test_real_studies(real_data):
             pytest.skip(f"{real_data / name} is not there")
         source = open_source(real_data / name)
         grouping = group(source.study(source.ids()[0]))
-        told[name] = [
-            n.split()[0]
-            for n in prepare(read_all(grouping.sequences), SEQUENCES, Preparation(), conformed="none").notes
-            if "displaced" in n
-        ]
+        made = prepare(read_all(grouping.sequences), SEQUENCES, Preparation(), conformed="none")
+        told[name] = [one.text.split()[0] for one in made.warnings if one.code == "sequence-displaced"]
     assert told == {"raw_glioma": ["t2w", "t2f"], "brats": []}

@@ -99,7 +99,7 @@ def test_sequences_on_different_grids_come_onto_one():
     for slot, name in enumerate(SEQUENCES):
         wanted = render(case.head, prepared.grid, name)[inside]
         assert np.corrcoef(prepared.images[slot][inside], wanted)[0, 1] > 0.7, name
-    assert prepared.notes == ()
+    assert prepared.warnings == ()
 
 
 def test_the_result_does_not_depend_on_the_reference(case, volumes_of):
@@ -169,7 +169,7 @@ def test_a_background_that_is_not_the_smallest_value(case):
     for array in (scored, moved):
         result = prepare({"t2w": Volume(array, grid)}, ("t2w",), SETTINGS)
         assert result.grid.same_as(plain.grid)
-        assert result.notes == ()
+        assert result.warnings == ()
         np.testing.assert_allclose(result.images[0], plain.images[0], atol=1e-4)
 
 
@@ -177,7 +177,7 @@ def test_a_background_that_is_not_the_smallest_value(case):
 def test_a_whole_head_in_air_and_noise_is_found(case, name):
     volume = head_in_air(case, name)
     prepared = prepare({name: volume}, (name,), SETTINGS)
-    assert any("not skull-stripped" in note for note in prepared.notes)
+    assert any("not skull-stripped" in one.text for one in prepared.warnings)
     assert (prepared.images[0] == 0).mean() > 0.1
     outer = ndimage.distance_transform_edt(case.images[name] <= 0, sampling=case.grid.spacing)
     from slem_app.volumes.geometry import resample
@@ -305,8 +305,8 @@ def test_sequences_out_of_register_are_noted(case, volumes_of):
     volumes = volumes_of(case)
     volumes["t2f"] = shifted(volumes["t2f"], 60)
     assert any(
-        "t1n and t2f cover different tissue" in note and "--register" in note
-        for note in prepare(volumes, SEQUENCES, SETTINGS).notes
+        "t1n and t2f cover different tissue" in one.text and "--register" in one.text
+        for one in prepare(volumes, SEQUENCES, SETTINGS).warnings
     )
 
 

@@ -12,10 +12,14 @@ def test_a_table_says_all_that_the_report_says() -> None:
 
 
 def test_it_is_told_in_sentences_and_in_two_words() -> None:
-    assert DONE.sentences() == (
+    assert DONE.notes() == (
         "t2f was moved by 8.1 mm onto t1c",
-        "t2w was left out: it could not be registered",
         "all but the brain was cut away (slem_brainmask, 1401 ml)",
     )
+    [warning] = DONE.warnings()
+    assert warning.table() == {
+        "code": "sequence-left-out",
+        "text": "t2w was left out: it could not be registered",
+    }
     assert DONE.brief == "registered, brain mask"
     assert Report().brief == ""

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from slem_app.errors import BadStudy, NotFound, SlemError
 from slem_app.grouping import Grouping, group, load_rules
+from slem_app.result_warning import ResultWarning
 from slem_app.store.labels import file_name
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
@@ -56,7 +57,7 @@ class Case:
     """Its series, named."""
     sequence: str
     """The sequence that was asked for, or the reference."""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
     """What a reader should know, e.g. that a sequence was assumed."""
     onto: Series | None = None
     """A series that is none of the sequences, such as an ADC map, where the result is wanted on its grid."""
@@ -151,10 +152,11 @@ class Cases:
             BadStudy: a case of which no sequence is known, or a DICOM series that several cases have.
         """
         case, rest = self.split(identifier)
-        grouping, notes = self._grouping(case, likely)
+        grouping, warnings = self._grouping(case, likely)
         reference = grouping.reference()
         other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
-        return Case(case, grouping, grouping.resolve(rest) if rest and not other else reference, notes, other)
+        sequence = grouping.resolve(rest) if rest and not other else reference
+        return Case(case, grouping, sequence, warnings, other)
 
     def has(self, case: str) -> bool:
         """True when there is a case of exactly this id."""
@@ -345,11 +347,11 @@ class LockByName:
 
 def group_upload(
     case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()
-) -> tuple[Grouping, tuple[str, ...]]:
-    """The grouping of what a client uploaded, with notes.
+) -> tuple[Grouping, tuple[ResultWarning, ...]]:
+    """The grouping of what a client uploaded, with warnings.
 
     A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one
-    the volume is taken for the sequence that is most asked for, and a note says so.
+    the volume is taken for the sequence that is most asked for, and a warning says so.
 
     Args:
         case: id for messages.
@@ -374,11 +376,11 @@ def group_upload(
     if grouping.choices or not lone:
         return grouping, ()
     assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
-    note = (
+    text = (
         f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it "
         f"with the option 'sequence'"
     )
-    return group(study, chosen={assumed: series.id}), (note,)
+    return group(study, chosen={assumed: series.id}), (ResultWarning("sequence-assumed", text),)
 
 
 def _upload_study(case: str, files: Sequence[Path]) -> Study:

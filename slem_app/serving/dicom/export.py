@@ -20,7 +20,7 @@ import numpy as np
 
 from slem_app.errors import BadStudy, NotFound, SlemError, StorageFailed
 from slem_app.formats import read_label_file
-from slem_app.formats.provenance import LONGEST, Provenance, dicom_text, made_by, save_dicom
+from slem_app.formats.provenance import LONGEST, Provenance, made_by, remarks, save_dicom
 from slem_app.formats.seg import make_seg, read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
@@ -307,6 +307,6 @@ def _provenance(version: LabelVersion, making: ResultOrigin) -> Provenance:
         making.version,
         description,
         SERIES_NUMBER + version.number,
-        preparation=dicom_text("; ".join(report.sentences())),
+        remarks=remarks(making.warnings or report.warnings(), report.notes()),
         creator=creator,
     )

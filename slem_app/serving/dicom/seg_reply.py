@@ -5,7 +5,7 @@ Saving is `/slem/save`.
 from __future__ import annotations
 
 from slem_app.errors import BadSetting
-from slem_app.formats.provenance import Provenance, dicom_bytes, dicom_text
+from slem_app.formats.provenance import Provenance, dicom_bytes, remarks
 from slem_app.formats.seg import make_seg
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.inference import InferAnswer
@@ -44,6 +44,6 @@ def seg_of_answer(case: Case, card: Card, answer: InferAnswer) -> bytes:
     array = card.labels.remap(answer.prediction.array, meaning)
     kind = SEMIAUTOMATIC if answer.params.get("prompts") else AUTOMATIC
     version = str(answer.params["model_version"])
-    done = dicom_text("; ".join(answer.prediction.report.sentences()))
-    how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved", preparation=done)
+    told = remarks(answer.prediction.warnings, answer.prediction.report.notes())
+    how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved", remarks=told)
     return dicom_bytes(make_seg(array, answer.prediction.grid, card.labels, case.series, how))

@@ -32,7 +32,7 @@ __all__ = ["SEQUENCES", "infer_router"]
 Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
 SEQUENCES = "Slem-Sequences"
-NOTES = 6  # that go into the header: proxies refuse headers of more than 8 kB
+MOST = 6  # notes, and warnings, that go into the header: proxies refuse headers of more than 8 kB
 
 
 def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
@@ -96,13 +96,13 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
 
 def told(params: Mapping[str, Any]) -> str:
     """What the header SEQUENCES says: the sequences that were used and those that were missing, and the first
-    notes, as JSON, percent-encoded.
+    notes and warnings, as JSON, percent-encoded.
 
     OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the
     reader this.
     """
-    said = {name: list(params[name]) for name in ("used", "missing", "notes")}
-    return quote(json.dumps(said | {"notes": said["notes"][:NOTES]}))
+    said = {name: list(params[name]) for name in ("used", "missing")}
+    return quote(json.dumps(said | {name: list(params[name])[:MOST] for name in ("notes", "warnings")}))
 
 
 class InferenceCall:

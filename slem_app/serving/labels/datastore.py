@@ -21,6 +21,7 @@ from slem_app.errors import BadSetting, NotFound, NotOffered, SlemError, Storage
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
+from slem_app.result_warning import ResultWarning, read_warnings
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import value_names
@@ -70,7 +71,7 @@ class CaseDatastore:
         cases: Cases,
         root: Path,
         labels: Mapping[str, LabelSet],
-        record: Callable[[str, LabelSubmission, bool, object], LabelRecord] | None = None,
+        record: Callable[..., LabelRecord] | None = None,
         experts: Sequence[str] = (),
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
@@ -121,7 +122,7 @@ class CaseDatastore:
             "name": image_name(case),
             "sequence": case.sequence,
             "sequences": chosen,
-            "notes": list(case.notes),
+            "warnings": [one.table() for one in case.warnings],
             "models": models,
         }
         if case.series.format == "dicom":  # OHIF opens the next case by them
@@ -253,7 +254,9 @@ class CaseDatastore:
         image, array = placed(case, array, grid)
         array = labels.remap(array, value_names(said.segments, names, labels))
         automatic = result is not None and not result.get("prompts")
-        record = self.record(case.id, said, automatic, result.get("preparation") if result else None)
+        given = result or {}
+        warnings = read_warnings(given.get("warnings", ()))
+        record = self.record(case.id, said, automatic, given.get("preparation"), warnings)
         info = {**said.said, NOTES: dict(said.notes), **record.to_meta()}
         return SavedLabel(case.id, self.keep(image, tag, array, labels, info))
 
@@ -404,7 +407,13 @@ class CaseDatastore:
         raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
 
 
-def _record(case: str, said: LabelSubmission, automatic: bool, preparation: object) -> LabelRecord:
+def _record(
+    case: str,
+    said: LabelSubmission,
+    automatic: bool,
+    preparation: object,
+    warnings: tuple[ResultWarning, ...],
+) -> LabelRecord:
     """What is known of a label where no server keeps count."""
     return LabelRecord(time.time(), said.client_id, model=said.model)
 

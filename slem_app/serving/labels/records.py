@@ -8,11 +8,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from slem_app.result_warning import ResultWarning, lasting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.models.interactive import InteractiveTask
-from slem_app.serving.models.last_result import LastResults
+from slem_app.serving.models.last_result import MANUAL, LastResults, ResultOrigin
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.store.record import LabelRecord
 from slem_app.volumes.report import Report
@@ -38,7 +39,12 @@ class Records:
         self.activity, self.tasks, self.last_results = activity, tasks, last_results
 
     def of(
-        self, case: str, said: LabelSubmission, automatic: bool = False, preparation: object = None
+        self,
+        case: str,
+        said: LabelSubmission,
+        automatic: bool = False,
+        preparation: object = None,
+        warnings: tuple[ResultWarning, ...] = (),
     ) -> LabelRecord:
         """Who saves a label of the case in this request, with what, and what it cost.
 
@@ -47,6 +53,7 @@ class Records:
             said: what the client says; its own figures count.
             automatic: it is what a model gave, as it is; the reader's work is not saved by it.
             preparation: what was done to the study then (`Report.table`); None: nothing.
+            warnings: what the model's result came with then.
         """
         reader, task = reader_of(said.client_id), self.tasks.get(said.model)
         client, model = client_of(said.client, said.client_id), (said.model, "", "")
@@ -62,6 +69,7 @@ class Records:
                 automatic=True,
                 user=user_of(),
                 preparation=_some(preparation),
+                warnings=warnings,
             )
         tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
         placed = max((tool.placed(reader, case) for tool in tools), default=0)
@@ -69,9 +77,19 @@ class Records:
         seconds = seconds if said.seconds is None else said.seconds
         clicks = clicks if said.clicks is None else said.clicks
         known = self.last_results.origin(reader, case) if model[0] else None
-        done = known.preparation if known and known.model == model[0] else None
+        if known is None or known.model != model[0]:
+            known = ResultOrigin(MANUAL)
         return LabelRecord(
-            time.time(), reader, client, *model, False, seconds, clicks, user_of(), _some(done)
+            time.time(),
+            reader,
+            client,
+            *model,
+            False,
+            seconds,
+            clicks,
+            user_of(),
+            _some(known.preparation),
+            lasting(known.warnings),
         )
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
 from slem_app.prompts import Click, Mask, Prompts
+from slem_app.result_warning import lasting
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -139,7 +140,8 @@ class InteractiveTask:
             work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
             with _timed(timings, "memory"):
                 work = self.memory.put(key, case.state, work)
-        prediction = replace(work.result.prediction, timings=timings)
+        shown_with = (*case.warnings, *work.result.prediction.warnings)
+        prediction = replace(work.result.prediction, timings=timings, warnings=shown_with)
         with _timed(timings, "write"):
             shown = _only(prediction, label) if label else prediction
             path = self.automatic.write(shown, request.reply)
@@ -306,7 +308,11 @@ def _sent(work: Work, mask: Mask) -> Work:
     """
     start = work.now.start
     result = Result(
-        replace(start.prediction, array=np.asfortranarray(mask.array)),
+        replace(
+            start.prediction,
+            array=np.asfortranarray(mask.array),
+            warnings=lasting(start.prediction.warnings),
+        ),
         start.probabilities,
         Prompts(mask=mask),
     )

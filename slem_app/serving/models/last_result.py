@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from slem_app.errors import StorageFailed
+from slem_app.errors import BadSetting, StorageFailed
+from slem_app.result_warning import ResultWarning, lasting, read_warnings
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
@@ -42,6 +43,17 @@ class ResultOrigin:
     """Its version."""
     preparation: Mapping[str, Any] = field(default_factory=dict)
     """What was done to the study before the model saw it (`Report.table`); empty: nothing."""
+    warnings: tuple[ResultWarning, ...] = ()
+    """What the reader was warned of."""
+
+    @classmethod
+    def of_table(cls, table: Mapping[str, Any]) -> ResultOrigin:
+        """From what `asdict` gave.
+
+        Raises:
+            TypeError, BadSetting: it is another one.
+        """
+        return cls(**{**table, "warnings": read_warnings(table.get("warnings", ()))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,23 +128,23 @@ class LastResults:
         start = self.origin(reader, case) or before
         if start is None or not start.model:
             return ResultOrigin(MANUAL)
-        return replace(start, kind=SEMIAUTOMATIC)
+        return replace(start, kind=SEMIAUTOMATIC, warnings=lasting(start.warnings))
 
     def origin(self, reader: str, case: str) -> ResultOrigin | None:
         """How what the reader was last given of a case came about; None where nothing was."""
         with self.guard:
             known = self._known(case).get(reader)
-        return ResultOrigin(**known) if known else None
+        return ResultOrigin.of_table(known) if known else None
 
     def _known(self, case: str) -> dict[str, dict[str, Any]]:
         if case in self.unwritten:
             return dict(self.unwritten[case])
         try:
             known = json.loads(self._file(case).read_text(encoding="utf-8"))
-            return {reader: asdict(ResultOrigin(**making)) for reader, making in known.items()}
+            return {reader: asdict(ResultOrigin.of_table(making)) for reader, making in known.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, BadSetting) as error:
             logger.warning(
                 "%s cannot be read (%s): by which model readers were given the case is forgotten",
                 self._file(case),

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ class SegmentationTask:
             prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
         path = self.write(prediction, request.reply)
+        prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
         self.note(reader, case, origin(AUTOMATIC, predictor.card, prediction), prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
         latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
@@ -181,7 +183,8 @@ class SegmentationTask:
             "used": list(prediction.used),
             "missing": list(prediction.missing),
             "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
-            "notes": [*case.notes, *prediction.notes],
+            "notes": list(prediction.notes),
+            "warnings": [one.table() for one in prediction.warnings],
             "not_assessable": list(prediction.not_assessable),
             "preparation": prediction.report.table(),
             "model_version": card.version,
@@ -190,7 +193,8 @@ class SegmentationTask:
 
 def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:
     """How a prediction of a model came about, `kind` being DICOM's word."""
-    return ResultOrigin(kind, card.name, card.version, prediction.report.table() if prediction.report else {})
+    done = prediction.report.table() if prediction.report else {}
+    return ResultOrigin(kind, card.name, card.version, done, prediction.warnings)
 
 
 def _study(case: Case, card: Card) -> tuple:

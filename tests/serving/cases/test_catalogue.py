@@ -107,18 +107,18 @@ def test_a_case_without_known_sequence_is_told(cases: Cases, studies: Path) -> N
 
 
 def test_the_name_of_an_upload_tells_its_sequence(studies: Path) -> None:
-    grouping, notes = group_upload("up", [studies / "A/A-t2f.nii.gz"])
-    assert (list(grouping.sequences), notes) == (["t2f"], ())
+    grouping, warnings = group_upload("up", [studies / "A/A-t2f.nii.gz"])
+    assert (list(grouping.sequences), warnings) == (["t2f"], ())
 
 
 def test_a_lone_upload_without_a_telling_name_is_assumed_with_a_note(studies: Path) -> None:
     path = studies / "tmpx1y2z3.nii.gz"
     shutil.copy(studies / "A/A-t2f.nii.gz", path)
-    grouping, notes = group_upload("up", [path])
+    grouping, warnings = group_upload("up", [path])
     assert list(grouping.sequences) == ["t1c"]
-    assert "taken for t1c; say it with the option 'sequence'" in notes[0]
-    grouping, notes = group_upload("up", [path], "t2f")
-    assert (list(grouping.sequences), notes) == (["t2f"], ())
+    assert "taken for t1c; say it with the option 'sequence'" in warnings[0].text
+    grouping, warnings = group_upload("up", [path], "t2f")
+    assert (list(grouping.sequences), warnings) == (["t2f"], ())
 
 
 def test_several_uploads_need_telling_names(studies: Path) -> None:

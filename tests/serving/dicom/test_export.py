@@ -145,7 +145,7 @@ def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) ->
     seg = here.home.get(uid(case), told.series, told.instance)
     assert seg.SeriesDescription == told.description
     assert {one.SegmentDescription for one in seg.SegmentSequence} == {
-        "t2f was moved by 8.1 mm onto t1c; t2w was left out: not registered; "
+        "WARNING: t2w was left out: not registered; t2f was moved by 8.1 mm onto t1c; "
         "all but the brain was cut away (slem_brainmask, 1401 ml)"
     }
 

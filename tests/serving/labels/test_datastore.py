@@ -237,7 +237,7 @@ def test_uploaded_images_become_cases(datastore: CaseDatastore, studies: Path, t
     assert datastore.add_image("my scan", str(path), {"user": "x"}) == "my scan"
     assert datastore.list_images() == ["A", "B", "my scan"]
     case = datastore.cases.find("my scan")
-    assert (case.sequence, len(case.notes)) == ("t1c", 1)  # the name tells nothing
+    assert (case.sequence, len(case.warnings)) == ("t1c", 1)  # the name tells nothing
     datastore.add_image("my scan", str(path), {})  # the same again
     shutil.copy(studies / "A/A-t2f.nii.gz", path)
     with pytest.raises(BadSetting, match="another image with the id 'my scan'"):

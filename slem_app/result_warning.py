@@ -1,0 +1,81 @@
+"""What a reader must know before they trust a result, apart from notes on what was merely done.
+
+A warning has a code for programs, which stays, and a sentence for people, which may be put better.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from slem_app.errors import BadSetting
+
+__all__ = ["OF_ONE_RESULT", "WARNINGS", "ResultWarning", "lasting", "read_warnings"]
+
+WARNINGS: Mapping[str, str] = {
+    "enhancement-not-assessable": "there is no T1 after contrast: nothing is called enhancing",
+    "edema-not-assessable": "there is neither FLAIR nor T2: nothing is called edema",
+    "sequence-left-out": "a sequence could not be registered and was not used",
+    "sequence-displaced": "a sequence seems to lie elsewhere than another",
+    "sequence-cut": "a sequence does not show all of what the others show",
+    "sequence-assumed": "nothing tells which sequence an image is: one was assumed",
+    "not-stripped": "skull and skin were shown to a model that knows brains alone",
+    "nothing-found": "the result is empty",
+    "small-result": "the result is smaller than what the model was trained on",
+    "large-result": "the result is larger than what the model was trained on",
+    "near-surface": "most of the result lies close to the border of the brain mask",
+    "unsure-result": "the network's own probabilities are low",
+    "far-change": "a prompt changed much that lies far from it",
+}
+"""Code -> when it is given."""
+OF_ONE_RESULT = frozenset(
+    {"nothing-found", "small-result", "large-result", "near-surface", "unsure-result", "far-change"}
+)
+"""Codes that speak of one result; the others speak of the study, whatever a reader corrects."""
+
+
+@dataclass(frozen=True)
+class ResultWarning:
+    """One warning.
+
+    Raises:
+        BadSetting: a code that is no word, or no text.
+
+    Example:
+        >>> ResultWarning("nothing-found", "no tumor was found").table()
+        {'code': 'nothing-found', 'text': 'no tumor was found'}
+    """
+
+    code: str
+    """Of `WARNINGS`; of a label that a later version saved, perhaps one that is not known here."""
+    text: str
+    """For a reader: what is the matter, and what to do."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z]+(-[a-z]+)*", self.code) or not self.text.strip():
+            raise BadSetting(
+                f"a warning needs a code of small letters and hyphens, and a text; got {self.code!r}, "
+                f"{self.text!r}"
+            )
+
+    def table(self) -> dict[str, str]:
+        """Of plain JSON types."""
+        return asdict(self)
+
+
+def read_warnings(rows: object) -> tuple[ResultWarning, ...]:
+    """From a list of what `table` gave.
+
+    Raises:
+        BadSetting: a row that is none.
+    """
+    listed = rows if isinstance(rows, (list, tuple)) else [rows]
+    if not all(isinstance(row, Mapping) and {"code", "text"} <= set(row) for row in listed):
+        raise BadSetting(f"warnings must be a list of objects with code and text, got {repr(rows)[:120]}")
+    return tuple(ResultWarning(str(row["code"]), str(row["text"])) for row in listed)
+
+
+def lasting(warnings: Iterable[ResultWarning]) -> tuple[ResultWarning, ...]:
+    """Those that still hold after a reader has changed the result."""
+    return tuple(one for one in warnings if one.code not in OF_ONE_RESULT)

@@ -1,0 +1,58 @@
+"""Whether the sequences of a study, brought onto one grid, show the same part of the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from slem_app.errors import BadGrid
+from slem_app.result_warning import ResultWarning
+
+__all__ = ["compare", "cut"]
+
+LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
+LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
+MOST_CUT = 0.1  # share of the brain that a sequence may lack; benchmarks/results/warnings.md
+
+
+def cut(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
+    """Warnings of sequences that lack much of the brain that others show."""
+    brain = np.logical_or.reduce(list(masks.values()))
+    lacking = {name: float((brain & ~mask).sum() / brain.sum()) for name, mask in masks.items()}
+    text = (
+        "{} does not show {:.0%} of the brain that other sequences show: a tumor there is seen without it, "
+        "or missed"
+    )
+    return tuple(
+        ResultWarning("sequence-cut", text.format(name, share))
+        for name, share in lacking.items()
+        if share > MOST_CUT
+    )
+
+
+def compare(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
+    """Warnings of sequences whose foregrounds differ from the first one's.
+
+    Raises:
+        BadGrid: heads that lie beside each other.
+    """
+    (first, mask), *others = masks.items()
+    warnings = []
+    for name, other in others:
+        shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
+        if shared < LEAST_SHARED * min(sizes):
+            raise BadGrid(
+                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of "
+                f"the smaller foreground): "
+                "they are of different positions or patients; take them out, or register them first "
+                "(--register)"
+            )
+        dice = 2 * shared / sum(sizes)
+        if dice < LEAST_AGREEMENT:
+            text = (
+                f"{first} and {name} cover different tissue (Dice of their foregrounds {dice:.2f}): one may "
+                f"be truncated, or --register may be needed"
+            )
+            warnings.append(ResultWarning("sequence-cut", text))
+    return tuple(warnings)

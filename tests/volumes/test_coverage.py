@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from slem_app.errors import BadGrid
+from slem_app.volumes.coverage import compare, cut
+
+
+def half(stop: int) -> np.ndarray:
+    mask = np.zeros((10, 10, 10), bool)
+    mask[:, :, :stop] = True
+    return mask
+
+
+def test_a_sequence_that_lacks_much_of_the_brain_is_named_with_its_share() -> None:
+    [warning] = cut({"t1c": half(10), "t2f": half(7)})
+    assert warning.code == "sequence-cut"
+    assert warning.text.startswith("t2f does not show 30% of the brain that other sequences show")
+
+
+def test_a_little_less_is_no_matter() -> None:
+    assert cut({"t1c": half(10), "t2f": half(9)}) == ()
+    assert cut({"t1c": half(10)}) == ()
+
+
+def test_foregrounds_that_differ_are_told_and_those_beside_each_other_refused() -> None:
+    assert [one.code for one in compare({"t1c": half(10), "t2f": half(3)})] == ["sequence-cut"]
+    assert compare({"t1c": half(10), "t2f": half(9)}) == ()
+    with pytest.raises(BadGrid, match="what the sequences t1c and t2f show does not overlap"):
+        compare({"t1c": half(4), "t2f": ~half(4)})
