@@ -16,9 +16,11 @@ __all__ = ["OF_ONE_RESULT", "WARNINGS", "ResultWarning", "lasting", "read_warnin
 WARNINGS: Mapping[str, str] = {
     "enhancement-not-assessable": "there is no T1 after contrast: nothing is called enhancing",
     "edema-not-assessable": "there is neither FLAIR nor T2: nothing is called edema",
+    "t1-alone": "there is a T1 before contrast and nothing else: a tumor is found poorly",
     "sequence-left-out": "a sequence could not be registered and was not used",
     "sequence-displaced": "a sequence seems to lie elsewhere than another",
     "sequence-cut": "a sequence does not show all of what the others show",
+    "sequence-twice": "two sequences are one and the same image",
     "sequence-assumed": "nothing tells which sequence an image is: one was assumed",
     "not-stripped": "skull and skin were shown to a model that knows brains alone",
     "nothing-found": "the result is empty",
@@ -53,10 +55,10 @@ class ResultWarning:
     """For a reader: what is the matter, and what to do."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z]+(-[a-z]+)*", self.code) or not self.text.strip():
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.code) or not self.text.strip():
             raise BadSetting(
-                f"a warning needs a code of small letters and hyphens, and a text; got {self.code!r}, "
-                f"{self.text!r}"
+                f"a warning needs a code of small letters, digits and hyphens, and a text; got "
+                f"{self.code!r}, {self.text!r}"
             )
 
     def table(self) -> dict[str, str]:

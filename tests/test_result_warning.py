@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +31,9 @@ def test_what_speaks_of_one_result_ends_with_it() -> None:
     assert set(WARNINGS) > OF_ONE_RESULT
     study = ResultWarning("edema-not-assessable", "no edema")
     assert lasting((ResultWarning("small-result", "small"), study)) == (study,)
+
+
+def test_the_documentation_lists_every_code() -> None:
+    text = (Path(__file__).parents[1] / "docs/warnings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.+) \|$", text, re.MULTILINE))
+    assert {code: rows.get(code) for code in WARNINGS} == dict(WARNINGS)

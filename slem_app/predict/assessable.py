@@ -55,6 +55,10 @@ NEEDS: Mapping[str, Need] = {
     ),
 }
 """Label -> its need."""
+T1_ALONE = ResultWarning(
+    "t1-alone",
+    "a T1 before contrast alone shows a tumor poorly: what is marked is often wrong, and much is missed",
+)
 
 
 def assessed(prediction: Prediction) -> Prediction:
@@ -76,10 +80,15 @@ def assessed(prediction: Prediction) -> Prediction:
     return replace(
         prediction,
         array=table[prediction.array],
-        warnings=(*(need.warning for need in without.values()), *prediction.warnings),
+        warnings=(*_warnings(without), *prediction.warnings),
         not_assessable=tuple(without),
         unmeasured=misleading(prediction.labels, without),
     )
+
+
+def _warnings(without: Mapping[str, Need]) -> tuple[ResultWarning, ...]:
+    alone = (T1_ALONE,) if set(without) == set(NEEDS) else ()
+    return (*alone, *(need.warning for need in without.values()))
 
 
 def lost(names: Iterable[str], used: Iterable[str], missing: Iterable[str]) -> dict[str, Need]:

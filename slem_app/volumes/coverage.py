@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 
 from slem_app.errors import BadGrid
 from slem_app.result_warning import ResultWarning
 
-__all__ = ["compare", "cut"]
+__all__ = ["compare", "cut", "twins"]
 
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
 LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
+LEAST_APART = 0.02  # mean difference of two sequences' normalised intensities; the same image has 0
 MOST_CUT = 0.1  # share of the brain that a sequence may lack; benchmarks/results/warnings.md
 
 
@@ -29,6 +31,22 @@ def cut(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
         for name, share in lacking.items()
         if share > MOST_CUT
     )
+
+
+def twins(images: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
+    """Warnings of sequences that are one and the same image, as where a T1 was given for all four.
+
+    Args:
+        images: (I, J, K) by sequence, mean 0 and sd 1 in the foreground, 0 outside.
+    """
+    seen = {name: image[::2, ::2, ::2] for name, image in images.items()}
+    same = []
+    for first, second in combinations(seen, 2):
+        inside = (seen[first] != 0) & (seen[second] != 0)
+        if inside.any() and np.abs(seen[first][inside] - seen[second][inside]).mean() < LEAST_APART:
+            same.append(f"{first} and {second}")
+    text = f"{', '.join(same)} are the same image: one is named wrongly, and the result is not to be trusted"
+    return (ResultWarning("sequence-twice", text),) if same else ()
 
 
 def compare(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:

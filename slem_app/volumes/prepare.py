@@ -17,7 +17,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid, BadStudy
 from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
-from slem_app.volumes.coverage import compare, cut
+from slem_app.volumes.coverage import compare, cut, twins
 from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
@@ -229,14 +229,15 @@ def _laid(
         if name in images:
             stacked[slot] = _box(normalise(images[name], masks[name], settings.clip), start, shape)
     slots = dict(zip(sequences, stacked, strict=True))
-    found = displacement({name: slots[name] for name in here}, settings.spacing)
+    shown = {name: slots[name] for name in here}
+    found = displacement(shown, settings.spacing)
     made = Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),
         sequences=tuple(sequences),
         grid=full.crop(start, shape),
         reference=reference,
-        warnings=(*warnings, *_displaced(found)),
+        warnings=(*twins(shown), *warnings, *_displaced(found)),
     )
     return made, found
 

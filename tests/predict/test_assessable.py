@@ -49,6 +49,11 @@ def test_a_single_t1_shows_neither():
     told = assessed(prediction("t1n"))
     assert sorted(np.unique(told.array)) == [0, 1]
     assert set(told.not_assessable) == {"enhancing tumor", "edema"}
+    assert {one.code for one in told.warnings} == {
+        "t1-alone",
+        "enhancement-not-assessable",
+        "edema-not-assessable",
+    }
     assert set(told.volumes_ml()) == {"necrosis", "TC"}
 
 

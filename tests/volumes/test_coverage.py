@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadGrid
-from slem_app.volumes.coverage import compare, cut
+from slem_app.volumes.coverage import compare, cut, twins
 
 
 def half(stop: int) -> np.ndarray:
@@ -27,3 +27,14 @@ def test_foregrounds_that_differ_are_told_and_those_beside_each_other_refused() 
     assert compare({"t1c": half(10), "t2f": half(9)}) == ()
     with pytest.raises(BadGrid, match="what the sequences t1c and t2f show does not overlap"):
         compare({"t1c": half(4), "t2f": ~half(4)})
+
+
+def test_one_image_under_two_names_is_told() -> None:
+    rng = np.random.default_rng(0)
+    image, other = rng.standard_normal((2, 12, 12, 12)).astype(np.float32)
+    [warning] = twins({"t1n": image, "t1c": image, "t2f": other})
+    assert warning.code == "sequence-twice"
+    assert warning.text.startswith("t1n and t1c are the same image")
+    assert twins({"t1n": image, "t1c": other}) == ()
+    assert twins({"t1n": image}) == ()
+    assert twins({"t1n": np.zeros_like(image), "t1c": image}) == ()

@@ -1,0 +1,107 @@
+"""What the warnings of a result are decided by, measured on every case of the development data and on studies
+of other kinds.
+
+    python benchmarks/result_warnings.py
+
+Reads SLEM_DATA. One row a case: ml of the result, share of it within 5 mm of the brain's border (and of the
+expert's mask, where there is one), mean probability in it, the largest share of the brain that one sequence
+does not show, and the codes of its warnings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from slem_app.errors import SlemError
+from slem_app.grouping import group
+from slem_app.phantom import make, make_abdomen
+from slem_app.predict import Predictor, assessed
+from slem_app.predict.doubts import near_surface
+from slem_app.predict.view import moved
+from slem_app.studies import open_source
+from slem_app.types import Grid
+from slem_app.volumes.levels import Volume
+from slem_app.volumes.prepare import Prepared, prepare
+from slem_app.volumes.read import read, read_all
+from slem_app.weights import load_model, model_folder
+
+FOLDERS = ("brats", "brats2013_two", "unlabelled", "raw_glioma", "open_ms")
+HEADER = "| case | kind | ml | near, result | near, expert | mean probability | not shown | warnings |"
+
+
+def real(data: Path) -> Iterator[tuple[str, str, Mapping[str, Volume], Volume | None]]:
+    """Case, kind, its sequences and the expert's mask of glioma."""
+    for folder in FOLDERS:
+        for study in open_source(data / folder):
+            truth = read(study.label) if study.label and folder != "open_ms" else None
+            yield study.id, folder, read_all(group(study).sequences), truth
+
+
+def others(glioma: Mapping[str, Volume]) -> Iterator[tuple[str, str, Mapping[str, Volume], None]]:
+    """Studies that are none, or less than they seem."""
+    for seed in (1, 2, 3):
+        head = make(seed=seed)
+        yield f"head {seed}", "phantom", _volumes(head), None
+    belly = list(_volumes(make_abdomen(seed=1)).values())
+    yield "abdomen, T1", "phantom", {"t1c": belly[0]}, None
+    yield "abdomen, T2", "phantom", {"t2w": belly[2]}, None
+    yield "one T1", "of a glioma", {"t1n": glioma["t1n"]}, None
+    yield "four T1", "of a glioma", dict.fromkeys(glioma, glioma["t1n"]), None
+    flipped = {name: Volume(one.array[:, :, ::-1], one.grid) for name, one in glioma.items()}
+    yield "upside down", "of a glioma", flipped, None
+
+
+def _volumes(phantom) -> dict[str, Volume]:
+    return {
+        name: Volume(np.asarray(image, np.float32), phantom.grids[name])
+        for name, image in phantom.images.items()
+    }
+
+
+def row(predictor: Predictor, volumes: Mapping[str, Volume], truth: Volume | None) -> str:
+    """The cells of one case."""
+    card = predictor.card
+    reference = next(name for name in card.reference_order if name in volumes)
+    grid: Grid = volumes[reference].grid
+    prepared = prepare(volumes, card.sequences, card.preparation, grid, reference)
+    outermost = predictor.probabilities(prepared)[0]
+    found = outermost >= card.postprocess.threshold
+    result = assessed(predictor.predict(prepared))
+    expert = "" if truth is None else f"{near_surface(_on(truth, prepared), prepared):.2f}"
+    sure = f"{outermost[found].mean():.3f}" if found.any() else ""
+    shown = prepared.images[prepared.present] != 0
+    brain = shown.any(axis=0)
+    lacking = max(float((brain & ~one).sum() / brain.sum()) for one in shown)
+    ml = np.count_nonzero(result.array) * grid.voxel_volume / 1000
+    codes = ", ".join(one.code for one in result.warnings)
+    return f"{ml:.1f} | {near_surface(found, prepared):.2f} | {expert} | {sure} | {lacking:.2f} | {codes}"
+
+
+def _on(truth: Volume, prepared: Prepared) -> np.ndarray:
+    return moved(truth.array, truth.grid, prepared.grid, order=0) > 0
+
+
+def main() -> None:
+    """Print the table."""
+    data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
+    predictor = Predictor(load_model(model_folder("slem_brain")))
+    print(HEADER)
+    print("|---|---|---|---|---|---|---|---|")
+    glioma: Mapping[str, Volume] = {}
+    for case, kind, volumes, truth in real(data):
+        glioma = volumes if kind == "brats" else glioma
+        print(f"| {case} | {kind} | {row(predictor, volumes, truth)} |", flush=True)
+    for case, kind, volumes, truth in others(glioma):
+        try:
+            cells = row(predictor, volumes, truth)
+        except SlemError as error:
+            cells = f"| | | | | refused: {error}"
+        print(f"| {case} | {kind} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
