@@ -197,7 +197,8 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
 
 def _recorded(record: LabelRecord) -> list[ResultWarning]:
     """What the label's record says beside what its sequences cannot show, which the label itself tells."""
-    return [one for one in record.warnings if not one.code.endswith("not-assessable")]
+    told = record.warnings or Report.of_table(record.preparation).warnings()
+    return [one for one in told if not one.code.endswith("not-assessable")]
 
 
 def _facts(series: Series) -> dict[str, str]:

@@ -27,7 +27,6 @@ from slem_app.serving.server import Serving
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion
 from slem_app.store.overview import CaseState
-from slem_app.store.record import NOTES
 from slem_app.studies import Series
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.report import Report
@@ -82,8 +81,10 @@ class VersionRow:
     """On whose grid it lies."""
     volumes: tuple[Volume, ...]
     """Of its labels; empty where its file cannot be read."""
+    warnings: tuple[str, ...]
+    """What a reader must know of it."""
     notes: tuple[str, ...]
-    """What a reader should know of it."""
+    """What was done to the study, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +182,15 @@ class CasePages:
         counting = shown_version(self.serving.datastore, case)
         rows = []
         for version in history:
-            record, meta = version.record, version.meta
+            record = version.record
             volumes, warned = self._volumes(version, grouping)
-            done = Report.of_table(record.preparation).sentences() if record.preparation else ()
-            notes = tuple(dict.fromkeys([*warned, *_told_notes(meta), *done]))
+            report = Report.of_table(record.preparation)
+            told_then = [told(one.text) for one in record.warnings or report.warnings()]
+            warnings = tuple(dict.fromkeys([*warned, *told_then]))
             counts = counting is not None and counting.tag == "final" and counting.folder == version.folder
-            rows.append(VersionRow(version, record.who, counts, version.sequence, volumes, notes))
+            rows.append(
+                VersionRow(version, record.who, counts, version.sequence, volumes, warnings, report.notes())
+            )
         return tuple(rows)
 
     def _volumes(
@@ -274,10 +278,3 @@ def _case_notes(grouping: Grouping, models: tuple[str, ...]) -> tuple[str, ...]:
         return ("No model of this server is for these sequences.",)
     ties = [one.series.name for one in grouping.leftovers if one.kind == "tie"]
     return (f"Undecided: {', '.join(ties)}. The table says why.",) if ties else ()
-
-
-def _told_notes(meta: dict[str, Any]) -> tuple[str, ...]:
-    """What the reply said that a draft was made from."""
-    params = meta.get(NOTES, {}).get("params", {})
-    notes = params.get("notes", ()) if isinstance(params, dict) else ()
-    return tuple(told(one) for one in notes if isinstance(one, str)) if isinstance(notes, list) else ()
