@@ -268,6 +268,8 @@ def reason_in(log: Path | None) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
+    if not 0 < port < 2**16:
+        raise BadSetting(f"--port {port}: a port is a number from 1 to 65535, e.g. 8000")
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass

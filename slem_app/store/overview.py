@@ -6,8 +6,10 @@ takes one question to the disk for each labelled case and tag, and opens no labe
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import unquote
 
 from slem_app.store.labels import LabelStore
@@ -64,5 +66,8 @@ class LabelOverview:
 
     def _saved(self, folder: str, tags: tuple[str, ...]) -> float:
         """When the newest version of any tag came."""
-        places = [self.store.root / "labels" / folder / tag for tag in tags]
-        return max((place.stat().st_mtime for place in places if place.is_dir()), default=0.0)
+        newest = 0.0
+        for tag in tags:
+            with contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+                newest = max(newest, Path(self.store.root, "labels", folder, tag).stat().st_mtime)
+        return newest

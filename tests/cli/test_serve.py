@@ -112,6 +112,22 @@ def test_says_what_to_do_next(tmp_path: Path) -> None:
     assert str(tmp_path / "elsewhere") in Serve(store=tmp_path / "elsewhere").advice(str(tmp_path), info)
 
 
+@pytest.mark.parametrize("port", [0, -1, 65536, 99999])
+def test_a_port_that_cannot_be_is_said_before_anything_is_made(port: int, tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=f"--port {port}: a port is a number from 1 to 65535"):
+        Serve(str(tmp_path), port=port).run()
+
+
+def test_what_is_said_ends_with_the_three_addresses(tmp_path: Path) -> None:
+    info = {"datastore": {"total": 1}, "models": {"slem_brain": {}}}
+    lines = Serve(port=8123).advice(str(tmp_path), info).rstrip().splitlines()[-3:]
+    assert [line.split()[-1] for line in lines] == [
+        "http://127.0.0.1:8123/",
+        "http://127.0.0.1:8123/ohif/",
+        "http://127.0.0.1:8123",
+    ]
+
+
 @pytest.fixture
 def small_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

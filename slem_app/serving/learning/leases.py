@@ -60,6 +60,12 @@ class Leases:
             lease = self.leases.get(case)
             return lease.reader if lease and lease.until > self.clock() else None
 
+    def held(self) -> dict[str, str]:
+        """Case -> who has it in hand now, of all that somebody has."""
+        with self.guard:
+            now = self.clock()
+            return {case: lease.reader for case, lease in self.leases.items() if lease.until > now}
+
     def since(self, case: str, reader: str) -> float | None:
         """When the reader was given the case, seconds since 1970; None where this reader does not have it in
         hand.

@@ -132,7 +132,9 @@ class Worklist:
     def page(self, query: WorklistQuery) -> WorklistPage:
         """The page that a reader asks for."""
         cases, states = self.serving.cases.known(), self.overview.states()
-        holders = {case: name for case in cases if (name := self._holder(case))}
+        me, there = reader_of(""), set(cases)
+        held = self.serving.chooser.leases.held()
+        holders = {case: holder_name(holder, me) for case, holder in held.items() if case in there}
         counts = Counter(states.get(case, CaseState()).name for case in cases)
         counts |= {"all": len(cases), "held": len(holders)}
         shown = [case for case in cases if self._matches(case, query, states, holders)]
@@ -145,10 +147,6 @@ class Worklist:
         here = shown[(query.page - 1) * PAGE : query.page * PAGE]
         rows = tuple(self._rows(here, states, holders))
         return WorklistPage(query, rows, len(shown), {name: counts[name] for name in STATES}, pages)
-
-    def _holder(self, case: str) -> str:
-        holder = self.serving.chooser.leases.holder(case)
-        return holder_name(holder, reader_of("")) if holder else ""
 
     def _matches(
         self,

@@ -90,3 +90,14 @@ def test_a_full_disk_does_not_keep_a_case_from_its_reader(
     leases = Leases(path, 10, clock)
     leases.take("A", "ann")
     assert leases.holder("A") == "ann"
+
+
+def test_all_that_is_held_is_told_at_once(tmp_path: Path) -> None:
+    now = [1000.0]
+    leases = Leases(tmp_path / "leases.json", 1, lambda: now[0])
+    leases.take("a", "ann")
+    now[0] += 50
+    leases.take("b", "bob")
+    assert leases.held() == {"a": "ann", "b": "bob"}
+    now[0] += 30
+    assert leases.held() == {"b": "bob"}
