@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from starlette.applications import Starlette
 
+from slem_app.serving.allocator import keep_little
 from slem_app.serving.http.application import Everything
 from slem_app.serving.http.connections import raise_open_files
 from slem_app.serving.log import limit_lines
@@ -39,6 +40,7 @@ async def lifespan(outer: Starlette) -> AsyncIterator[None]:
     sys.setswitchinterval(SWITCH)
     limit_lines()
     raise_open_files()
+    keep_little()
     to_thread.current_default_thread_limiter().total_tokens = THREADS
     end_by_signal()
     own_folder()

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from slem_app.errors import BadSetting, SlemError
@@ -85,19 +86,31 @@ async def _not_valid(request: Request, error: RequestValidationError) -> JSONRes
 
 
 async def _http(request: Request, error: HTTPException) -> JSONResponse:
-    detail = error.detail
+    detail, headers = error.detail, error.headers
     if error.status_code == 500 and str(detail).startswith(
         "Neither Image"
     ):  # MONAI Label's word for a request without an image
         return reply(400, BadSetting.__name__, detail)
     if detail in ("Not Found", "Method Not Allowed"):  # the framework's own words
         detail = PLAIN[error.status_code].format(method=request.method, path=request.url.path)
+    if error.status_code == 405:
+        headers = {"Allow": ", ".join(_allowed_methods(request.app, request.url.path))}
     return reply(
         error.status_code,
         "HTTPException" if error.status_code not in PLAIN else "NotFound",
         detail,
-        error.headers,
+        headers,
     )
+
+
+def _allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """The methods that any route of an application knows for a path, in order."""
+    found: set[str] = set()
+    for one in iter_route_contexts(app.routes):
+        regex = getattr(one, "path_regex", None)
+        if regex is not None and regex.match(path):
+            found |= set(one.methods or ())
+    return sorted(found)
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

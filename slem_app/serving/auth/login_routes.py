@@ -22,6 +22,7 @@ __all__ = ["auth_router"]
 HASHING = 2  # passwords that are looked at together; each takes a core and 64 MiB
 START = "/"  # where a browser goes that wanted nothing else
 Text = Annotated[str, Form(max_length=2048)]
+Given = Annotated[str, Form(min_length=1, max_length=2048)]
 
 
 def auth_router(access: Access, provider: Provider | None = None) -> APIRouter:
@@ -69,7 +70,7 @@ def _for_programs(router: APIRouter, access: Access, desk: LoginService) -> None
         }
 
     @router.post("/token", summary="Fetch new access code/token")
-    async def token(request: Request, username: Text, password: Text) -> dict[str, Any]:
+    async def token(request: Request, username: Given, password: Given) -> dict[str, Any]:
         if not access.required:
             return {"access_token": None, "token_type": None}
         made = await desk.log_in(request, username, password)
@@ -97,7 +98,7 @@ def _for_browsers(router: APIRouter, access: Access, desk: LoginService) -> None
             return login_page(_within(next), other)
 
     @router.post("/login", include_in_schema=False)
-    async def form(request: Request, username: Text, password: Text, next: Text = START) -> Response:
+    async def form(request: Request, username: Given, password: Given, next: Text = START) -> Response:
         try:
             made = await desk.log_in(request, username, password)
         except SlemError as error:

@@ -38,6 +38,7 @@ from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.dicom.served import ServedStudies
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
+from slem_app.serving.http.description import describe
 from slem_app.serving.http.health import Readiness, checks_of, health_router
 from slem_app.serving.http.infer_routes import infer_router
 from slem_app.serving.http.info_routes import info_router
@@ -89,7 +90,7 @@ async def slides(model: str) -> None:
     raise NotOffered(NO_SLIDES)
 
 
-@router.get("/logs/gpu", include_in_schema=False)
+@router.get("/logs/gpu", summary="What nvidia-smi says", tags=["Others"], response_class=PlainTextResponse)
 def gpu() -> PlainTextResponse:
     """What `nvidia-smi` says; MONAI Label's own route fails where there is none."""
     if shutil.which("nvidia-smi") is None:
@@ -152,7 +153,7 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     readiness = Readiness(checks_of(serving))
     app.include_router(health_router(readiness, metrics))
     app.include_router(pages_router(serving, metrics.registry, readiness.now))
-    app.include_router(result_router(serving))  # before the routes that take any word after /slem/
+    app.include_router(result_router(serving))
     app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving))
     app.include_router(datastore_router(serving.datastore))
@@ -178,6 +179,7 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     )
     _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
     app.add_middleware(MetricsMiddleware, metrics=metrics)
+    describe(app, access.required)
     return app
 
 

@@ -46,7 +46,12 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
                 )
         return {}
 
-    @router.get("/datastore/dataset", summary="All cases with their final labels, as a zip")
+    @router.get(
+        "/datastore/dataset",
+        summary="All cases with their final labels, as a zip",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/zip": {}}}},
+    )
     def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> StreamingResponse:
         name = f"{file_name(datastore.name())}.zip"
         return StreamingResponse(

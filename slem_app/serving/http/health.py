@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from slem_app.errors import SlemError
@@ -74,7 +74,7 @@ def health_router(readiness: Readiness, metrics: Metrics) -> APIRouter:
         told = {name: "ok" if one else "failed" for name, one in works.items()}
         return JSONResponse({"ready": ready, "checks": told}, status_code=200 if ready else 503)
 
-    @router.get("/metrics", summary="Figures for Prometheus")
+    @router.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     def figures() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

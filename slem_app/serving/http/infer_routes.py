@@ -5,7 +5,7 @@ by one thread at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +31,20 @@ __all__ = ["SEQUENCES", "infer_router"]
 
 Output = Literal["image", "json", "all", "dicom_seg"]
 """What a reply is made of."""
+ANSWERS: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        200: {
+            "content": {
+                "multipart/form-data": {},
+                "application/octet-stream": {},
+                "application/json": {},
+                "application/dicom": {},
+            }
+        }
+    },
+}
+"""What is described of the answers: by `output`, and what is asked for in `params`."""
 SEQUENCES = "Slem-Sequences"
 MOST = 6  # notes, and warnings, that go into the header: proxies refuse headers of more than 8 kB
 
@@ -39,7 +53,7 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
     """The routes over a server's models; `queue` is in front of them."""
     router = APIRouter(tags=["Infer"])
 
-    @router.post("/infer/{model}", summary="Run Inference for supported model")
+    @router.post("/infer/{model}", summary="Run Inference for supported model", **ANSWERS)
     async def infer(
         request: Request,
         model: str,
@@ -61,10 +75,20 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
         )
         return await call.run(queue, request)
 
-    @router.post("/slem/{what}/{model}")
+    for what in ("undo", "start_over"):
+        router.add_api_route(
+            f"/slem/{what}/{{model}}", _going_back(serving, queue, what), methods=["POST"], **ANSWERS
+        )
+    return router
+
+
+def _going_back(
+    serving: Serving, queue: RequestQueue, what: str
+) -> Callable[..., Coroutine[Any, Any, Response]]:
+    """The answer of the routes 'undo' and 'start_over'."""
+
     async def go_back(
         request: Request,
-        what: Literal["undo", "start_over"],
         model: str,
         image: str = "",
         session_id: str = "",
@@ -91,7 +115,7 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
         )
         return await InferenceCall(serving, asked, session_id, None, None, output).run(queue, request)
 
-    return router
+    return go_back
 
 
 def told(params: Mapping[str, Any]) -> str:

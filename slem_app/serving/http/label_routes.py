@@ -23,7 +23,12 @@ def label_router(datastore: CaseDatastore) -> APIRouter:
         cases = [image] if image else [case for case in datastore.store.cases() if case in there]
         return [one for case in cases for one in datastore.history(case)]
 
-    @router.get("/file", summary="The label map of one version, NIfTI")
+    @router.get(
+        "/file",
+        summary="The label map of one version, NIfTI",
+        response_class=FileResponse,
+        responses={200: {"content": {"application/gzip": {}}}},
+    )
     def file(image: str, tag: str, version: int) -> FileResponse:
         case, _ = datastore.cases.split(image)
         found = [one for one in datastore.store.versions(case, tag) if one.number == version]

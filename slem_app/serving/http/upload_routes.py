@@ -23,7 +23,7 @@ def upload_router(serving: Serving) -> APIRouter:
     """The routes over a server; handlers are functions, so FastAPI runs them in threads."""
     router = APIRouter()
 
-    @router.put("/datastore/", include_in_schema=False, deprecated=True)
+    @router.put("/datastore/", summary="Upload new Image", tags=["Datastore"], deprecated=True)
     @router.put("/datastore/image", summary="Upload new Image", tags=["Datastore"])
     def add_image(
         user: UserName,
@@ -64,7 +64,7 @@ def upload_router(serving: Serving) -> APIRouter:
 
     @router.put("/session/", summary="Create new session with Image", tags=["Session"])
     def create_session(
-        files: Annotated[list[UploadFile], File()], uncompress: bool = False, expiry: int = 0
+        files: Annotated[list[UploadFile], File(min_length=1)], uncompress: bool = False, expiry: int = 0
     ) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary, "volume")

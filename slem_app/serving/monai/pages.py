@@ -65,7 +65,12 @@ def log_router() -> APIRouter:
     """The server's log, in place of MONAI Label's page, whose scripts come from elsewhere."""
     router = APIRouter(tags=["Others"])
 
-    @router.get("/logs/", summary="Get Logs")
+    @router.get(
+        "/logs/",
+        summary="Get Logs",
+        response_class=HTMLResponse,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
     def log(lines: int = 300, html: bool = True, text: bool = False, refresh: int = 0) -> Response:
         file = Path(monai_settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"
         shown = _last(file, max(1, min(lines, MOST_LINES)))

@@ -14,10 +14,13 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter
+from fastapi.responses import FileResponse
 from fastapi.routing import APIRoute
 
 __all__ = ["monai_router"]
 
+FILES = ("/datastore/image", "/datastore/label", "/model/{model}")
+"""Paths whose GET answers with a file, of a type that its name tells."""
 KEPT = ("methods", "summary", "tags", "name", "include_in_schema", "deprecated", "responses")
 
 
@@ -26,12 +29,10 @@ def monai_router(module: ModuleType) -> APIRouter:
     router = APIRouter()
     for route in module.router.routes:
         if isinstance(route, APIRoute):
-            router.add_api_route(
-                route.path,
-                _in_thread(route.endpoint),
-                response_model=None,
-                **{name: getattr(route, name) for name in KEPT},
-            )
+            kept = {name: getattr(route, name) for name in KEPT}
+            if route.path in FILES and "GET" in route.methods:
+                kept |= {"response_class": FileResponse, "responses": {200: {"content": {"*/*": {}}}}}
+            router.add_api_route(route.path, _in_thread(route.endpoint), response_model=None, **kept)
     return router
 
 
