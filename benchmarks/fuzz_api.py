@@ -44,6 +44,7 @@ CONFIG = """
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "413", "422",
     "429", "501", "503", "507"]
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "501", "503", "507"]
 # No header and no field that is left out or unknown makes a request wrong that says nothing else.
 negative_data_rejection.expected-statuses = ["2xx", "4xx"]
 """
@@ -57,6 +58,8 @@ class FuzzApi:
     """How many, about."""
     login: bool = False
     """Whether readers must log in."""
+    seconds: int = 0
+    """Ask for so long at most; 0: until all are asked."""
     seed: int = 0
     """Of the requests."""
     workers: int = 2
@@ -112,9 +115,11 @@ class FuzzApi:
         words += ["--max-examples", str(max(1, self.requests // operations)), "--continue-on-failure"]
         words += ["--generation-database", "none", "--no-shrink", "--warnings", "off"]
         words += ["--seed", str(self.seed), "--workers", str(self.workers), "--request-timeout", str(PACE)]
+        words += ["--max-response-time", str(PACE)]
         words += ["--report", "json,ndjson", "--report-dir", str(folder / "report")]
         words += ["--report-json-path", str(folder / "report/run.json")]
         words += ["--exclude-path-regex", WORK]
+        words += ["--max-time", str(self.seconds)] if self.seconds else []
         words += ["--include-path-regex", self.only] if self.only else []
         with (folder / "said").open("w") as said:
             subprocess.run(words, cwd=folder, stdout=said, stderr=said, check=False)

@@ -46,6 +46,7 @@ from slem_app.weights import BRAIN_LABELS
 DATA = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
 SHAPE = (10, 12, 8)
 SMALL = {"shape": SHAPE, "spacing": (18.0, 18.0, 18.0)}
+DECODING = 5.0  # seconds for the pixels of one file; the server gives them more
 PACKED = ("RLELossless", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless")
 
 
@@ -161,7 +162,7 @@ class Dicom(Parser):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.decoder = Decoder()
+        self.decoder = Decoder(DECODING)
 
     def seeds(self) -> list[bytes]:
         """An image in every transfer syntax, one of several frames, a segmentation, contours."""

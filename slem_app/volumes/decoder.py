@@ -52,9 +52,14 @@ UNREADABLE = (*BROKEN, RuntimeError)
 
 
 class Decoder:
-    """Decodes the pixels of files, one after the other; to be closed, as by a with block."""
+    """Decodes the pixels of files, one after the other; to be closed, as by a with block.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: of computing that the pixels of one file may take.
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Decoder:
@@ -83,6 +88,7 @@ class Decoder:
             return dataset.pixel_array
         fields = {name: _plain(dataset.get(name)) for name in FIELDS if name in dataset}
         words = {"syntax": str(dataset.file_meta.TransferSyntaxUID), "fields": fields, "size": size}
+        words["seconds"] = self.seconds
         return self._asked(words, bytes(dataset.PixelData), what)
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ class Decoder:
         process.communicate()
         if process.returncode == -signal.SIGXCPU:
             raise TookTooLong(
-                f"{what}: it takes more than {SECONDS:.0f} s to decode: export it again, uncompressed"
+                f"{what}: it takes more than {self.seconds:.0f} s to decode: export it again, uncompressed"
             )
         announced = megabytes(words["size"])
         raise _undecodable(what, f"damaged, or more than the {announced} that its header announces")
@@ -203,7 +209,7 @@ def _serve() -> None:
     while line := asking.readline():
         words = json.loads(line)
         content = asking.read(words["bytes"])
-        _limit(words["size"])
+        _limit(words["size"], words["seconds"])
         try:
             found = np.ascontiguousarray(_decoded(words, content))
         except UNREADABLE as error:
@@ -217,13 +223,13 @@ def _serve() -> None:
             _send(answering, {"type": found.dtype.str, "shape": found.shape}, found.tobytes())
 
 
-def _limit(size: int) -> None:
+def _limit(size: int, seconds: float) -> None:
     """What one file may take: memory, and seconds of computing."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ROOM * size + BASE
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime + SECONDS) + 1
+    end = int(used.ru_utime + used.ru_stime + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
 
 

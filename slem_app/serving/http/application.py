@@ -70,8 +70,8 @@ NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 router = APIRouter()
 
 
-@router.put("/model/{model}", include_in_schema=False)
-@router.delete("/model/{model}", include_in_schema=False)
+@router.put("/model/{model}", summary="Not offered", tags=["Model"])
+@router.delete("/model/{model}", summary="Not offered", tags=["Model"])
 async def change_model(model: str) -> None:
     """MONAI Label would let any client write over the weight file, whose card then refuses it."""
     raise NotOffered(NO_WEIGHTS)

@@ -68,7 +68,7 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
     def note_label(user: UserName, label: str, tag: str, info: Fields = "{}") -> None:
         datastore.update_label_info(label, tag, json_object(info, "info") | {"user": user})
 
-    @router.put("/datastore/updatelabelinfo", include_in_schema=False, deprecated=True)
+    @router.put("/datastore/updatelabelinfo", tags=["Datastore"], deprecated=True)
     def note_label_as_before(user: UserName, label: str, tag: str, params: Fields = "{}") -> None:
         datastore.update_label_info(label, tag, json_object(params, "params") | {"user": user})
 

@@ -21,7 +21,7 @@ __all__ = ["monai_router"]
 
 FILES = ("/datastore/image", "/datastore/label", "/model/{model}")
 """Paths whose GET answers with a file, of a type that its name tells."""
-KEPT = ("methods", "summary", "tags", "name", "include_in_schema", "deprecated", "responses")
+KEPT = ("methods", "summary", "tags", "name", "deprecated", "responses")
 
 
 def monai_router(module: ModuleType) -> APIRouter:
@@ -30,6 +30,7 @@ def monai_router(module: ModuleType) -> APIRouter:
     for route in module.router.routes:
         if isinstance(route, APIRoute):
             kept = {name: getattr(route, name) for name in KEPT}
+            kept["include_in_schema"] = route.include_in_schema or route.deprecated  # older clients ask them
             if route.path in FILES and "GET" in route.methods:
                 kept |= {"response_class": FileResponse, "responses": {200: {"content": {"*/*": {}}}}}
             router.add_api_route(route.path, _in_thread(route.endpoint), response_model=None, **kept)
