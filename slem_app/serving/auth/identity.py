@@ -8,6 +8,7 @@ Behind a tunnel all readers are one machine: then their ids must differ.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,6 +26,7 @@ Send = Callable[[Scope], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "slem_reader"
+LONGEST = 200  # characters of a client's id
 WHERE: ContextVar[str] = ContextVar("where", default="")
 USER: ContextVar[str] = ContextVar("user", default="")
 AGENT: ContextVar[str | None] = ContextVar("agent", default=None)
@@ -33,8 +35,14 @@ SLICER = "3D Slicer"
 
 
 def reader_of(client_id: Any) -> str:
-    """The reader of the request that is being answered; 'id@place'."""
-    return f"{client_id or ''}@{WHERE.get()}"
+    """The reader of the request that is being answered; 'id@place'.
+
+    An id that is too long to be remembered many times is cut short; its digest keeps it apart from others.
+    """
+    name = str(client_id or "")
+    if len(name) > LONGEST:
+        name = f"{name[:LONGEST]}~{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()}"
+    return f"{name}@{WHERE.get()}"
 
 
 def user_of() -> str:

@@ -28,6 +28,7 @@ __all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", 
 
 logger = logging.getLogger(__name__)
 
+READERS = 500  # of a case, who were given it last: a client may call itself anything
 AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
 
@@ -95,7 +96,9 @@ class LastResults:
             known = self._known(case.id)
             if known.get(reader) == asdict(making) and case.id not in self.unwritten:
                 return
+            known.pop(reader, None)
             known |= {reader: asdict(making)}
+            known = dict(list(known.items())[-READERS:])
             try:
                 replace_file(self._file(case.id), json.dumps(known, indent=1))
                 self.unwritten.pop(case.id, None)

@@ -103,3 +103,10 @@ def test_a_client_is_known_by_what_it_says_or_by_its_headers(url: str) -> None:
         plain.request("GET", f"/what?client_id={client_id}")
         assert plain.getresponse().read() == told
     plain.close()
+
+
+def test_a_long_id_is_not_remembered_whole_and_stays_apart_from_others() -> None:
+    names = [reader_of("x" * 10**6 + end) for end in ("a", "b", "a")]
+    assert names[0] == names[2] != names[1]
+    assert max(map(len, names)) < 300
+    assert reader_of("x" * 200) == f"{'x' * 200}@"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.models import last_result
 from slem_app.serving.models.last_result import LastResults, ResultOrigin
 
 MODEL = ResultOrigin("AUTOMATIC", "slem_brain", "2")
@@ -79,3 +80,15 @@ def test_a_full_disk_or_a_damaged_file_costs_no_result(
         assert again.making("eva@1", "A", array * 0, case.series.grid) == ResultOrigin("MANUAL")
         again.note("eva@1", case, MODEL, array)
         assert LastResults(tmp_path, 1).making("eva@1", "A", array * 0, case.series.grid) == CLICKED
+
+
+def test_readers_of_a_case_are_not_remembered_without_end(
+    case: Case, array: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_result, "READERS", 3)
+    given = LastResults(tmp_path, 2**24)
+    for name in ("eva", "kim", "lea", "eva", "max", "tom"):
+        given.note(f"{name}@1", case, MODEL if name != "eva" else CLICKED, array)
+        given.note(f"{name}@1", case, CLICKED, array)
+    assert [given.origin(f"{name}@1", "A") for name in ("kim", "lea")] == [None, None]
+    assert [given.origin(f"{name}@1", "A") for name in ("eva", "max", "tom")] == [CLICKED] * 3
