@@ -28,7 +28,7 @@ __all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", 
 
 logger = logging.getLogger(__name__)
 
-READERS = 500  # of a case, who were given it last: a client may call itself anything
+READERS = 500  # of a case, the latest to come or to begin to click: a client may call itself anything
 AUTOMATIC, SEMIAUTOMATIC, MANUAL = "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"
 
 
