@@ -10,10 +10,12 @@ import pytest
 import requests
 
 from slem_app import phantom
+from slem_app.users import UserFile
 from tests.e2e import ohif
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), ohif.NEEDED]
 
+SECRET = "a long secret"
 LISTEN = """window.violations = [];
 document.addEventListener('securitypolicyviolation', event => window.violations.push(
     `${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));"""
@@ -36,6 +38,17 @@ def viewer(url: str) -> Iterator:
         one.page.on("request", lambda request: one.asked.append(request.url))
         one.page.on("console", lambda message: one.said.append(message.text))
         yield one
+
+
+@pytest.fixture(scope="module")
+def closed_url(start_server: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A server at which readers must log in."""
+    folder = tmp_path_factory.mktemp("closed")
+    head = phantom.make(seed=1, shape=(32, 36, 24), spacing=(6.0, 6.0, 6.0))
+    phantom.write_dicom(head, folder / "studies", "ann")
+    UserFile(folder / "users.json").add("rea", SECRET, "reader")
+    conf = ("--conf", "users", str(folder / "users.json"), "--conf", "login", "required")
+    return start_server(folder / "studies", *conf, "--conf", "score_load", "0").url
 
 
 def check(viewer, url: str) -> None:
@@ -73,3 +86,14 @@ def test_no_other_site_can_show_a_page_in_a_frame(viewer, url: str, path: str) -
     viewer.page.goto("http://evil.example/", wait_until="load")
     frame = viewer.page.frames[1]
     assert frame.evaluate("() => document.URL") == "chrome-error://chromewebdata/"
+
+
+def test_the_log_in_page_works_under_its_policy(viewer, closed_url: str) -> None:
+    viewer.page.goto(f"{closed_url}/docs", wait_until="load")
+    assert urlsplit(viewer.page.url).path == "/auth/login"
+    check(viewer, closed_url)
+    viewer.page.fill("input[name=username]", "rea")
+    viewer.page.fill("input[name=password]", SECRET)
+    viewer.page.click("button[type=submit], input[type=submit], button")
+    viewer.page.wait_for_function("() => document.body.innerText.includes('/infer/{model}')")
+    check(viewer, closed_url)
