@@ -124,7 +124,7 @@ class Serving:
         self.sessions = sessions
         root = self.settings.store or default_store(studies)
         self.lock = StoreLock(root)
-        self.timed: Callable[[str, Mapping[str, Any]], None] = lambda model, latencies: None
+        self.timed: Callable[[str, Mapping[str, float]], None] = lambda model, latencies: None
         self.models, self.assignments = root / "models", root / "hands"
         self.watchers: dict[str, VersionWatcher] = {}
         self.last_results = LastResults(root / "given", GIVEN)
@@ -286,12 +286,12 @@ class Serving:
         self.activity.touch(case.id, reader)
         with self.scores.busy():
             answer = task(case, request)
-        self.timed(request.model, answer.params.get("latencies", {}))
+        self.timed(request.model, answer.facts.latencies)
         if answer.file is None or not request.save_label or not case.lasting:
             return answer
         said = LabelSubmission({"client_id": request.client_id or None, "model": request.model})
         image, tag = f"{case.id}/{case.image}", request.label_tag
-        saved = self.datastore.save_result(image, answer.file, tag, said, answer.params)
+        saved = self.datastore.save_result(image, answer.file, tag, said, answer.facts.to_json())
         return replace(answer, saved=saved.case, tag=tag)
 
     def case_of(self, request: InferRequest) -> Case:

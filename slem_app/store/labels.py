@@ -84,6 +84,12 @@ class LabelVersion:
         return tuple(str(name) for name in names) if isinstance(names, Sequence) else ()
 
     @property
+    def notes(self) -> dict[str, object]:
+        """What clients say of it; the server goes by nothing of it."""
+        notes = self.meta.get(NOTES, {})
+        return dict(notes) if isinstance(notes, Mapping) else {}
+
+    @property
     def record(self) -> LabelRecord:
         """Who, when, with what."""
         return LabelRecord.of(self.meta)
@@ -241,9 +247,8 @@ class LabelStore:
             StorageFailed: the disk refused.
         """
         with _alone(version.folder):
-            meta = version.meta
-            together = {**meta.get(NOTES, {}), **notes}
-            replace_file(version.folder / META_FILE, _text({**meta, NOTES: together}))
+            meta = {**version.meta, NOTES: {**version.notes, **notes}}
+            replace_file(version.folder / META_FILE, _text(meta))
 
     def sweep(self) -> int:
         """Take away what killed processes left behind half written, in all of the store but `training`; how

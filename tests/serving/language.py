@@ -35,7 +35,7 @@ def ask(task: SegmentationTask | InteractiveTask, fields: dict) -> tuple[str, di
     request = {"model": "slem_brain", **fields}
     case = request.pop("case")
     answer = task(case, infer_request(request, task.predictor.card.labels.names))
-    return str(answer.file), dict(answer.params)
+    return str(answer.file), answer.facts.to_json()
 
 
 @dataclass

@@ -56,10 +56,10 @@ def aim_at(
     deep = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
     least = deep.max() * (rng.uniform(0.4, 1) if rng.random() < loose else 1)
     inner = np.argwhere(deep >= least)
-    voxel = inner[rng.integers(len(inner))] + [s.start for s in box]
+    i, j, k = inner[rng.integers(len(inner))] + [s.start for s in box]
     piece = np.zeros(wanted.shape, dtype=bool)
     piece[box] = mask
-    return Aim(tuple(int(v) for v in voxel), value, piece)
+    return Aim((int(i), int(j), int(k)), value, piece)
 
 
 def _pieces(

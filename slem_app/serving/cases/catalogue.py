@@ -258,8 +258,7 @@ class Cases:
         source: StudySource | None = self.pacs
         if self.pacs is not None:
             self.pacs.refresh()
-        elif self.studies.is_dir() and any(not path.name.startswith(".") for path in self.studies.iterdir()):
-            # the layout itself may have come to light only now
+        elif self._filled():  # the layout itself may have come to light only now
             source = open_source(self.studies, self.coding)
         own = frozenset(() if source is None else source.ids())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
@@ -269,11 +268,16 @@ class Cases:
         self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs is not None else 0.0)
         return self.listed
 
+    def _filled(self) -> bool:
+        """Whether anything lies in the studies folder."""
+        folder = Path(self.studies)
+        return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
     def _entries(self) -> tuple[int, ...]:
         """Changes when something comes into the studies or uploads folder, or goes."""
         return tuple(
             folder.stat().st_mtime_ns
-            for folder in (*(() if self.pacs is not None else (self.studies,)), self.uploads)
+            for folder in (*(() if self.pacs is not None else (Path(self.studies),)), self.uploads)
             if folder.is_dir()
         )
 
@@ -294,7 +298,10 @@ class Cases:
         if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
             return kept[1]
         if case not in self.own:  # one small file
-            return group_upload(case, [self.uploaded(case)], likely=likely)
+            upload = self.uploaded(case)
+            if upload is None:
+                raise NotFound(f"case {case!r} is gone")
+            return group_upload(case, [upload], likely=likely)
         grouped = (group(self._study(case)), ())
         return self._remember(case, files_state(grouped[0].study), grouped)[1]
 
@@ -311,6 +318,8 @@ class Cases:
 
     def _study(self, case: str) -> Study:
         """The case as it is now, though the listing may be older."""
+        if self.source is None:
+            raise NotFound(f"case {case!r} is gone")
         study = self.source.study(case)
         newest = max((folder.stat().st_mtime for folder in folders_of(study) if folder.is_dir()), default=0.0)
         if newest < self.listed_at - CLOCK and files_state(study):

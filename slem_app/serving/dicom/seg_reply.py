@@ -40,10 +40,10 @@ def seg_of_answer(case: Case, card: Card, answer: InferAnswer) -> bytes:
         BadStudy: a series that a segmentation cannot refer to.
     """
     # scribbles answer with one label, as value 1
-    meaning = {value: name for name, value in answer.params["label_names"].items()}
+    meaning = {value: name for name, value in answer.facts.label_names.items()}
     array = card.labels.remap(answer.prediction.array, meaning)
-    kind = SEMIAUTOMATIC if answer.params.get("prompts") else AUTOMATIC
-    version = str(answer.params["model_version"])
+    kind = SEMIAUTOMATIC if answer.facts.prompts else AUTOMATIC
+    version = answer.facts.model_version
     told = remarks(answer.prediction.warnings, answer.prediction.report.notes())
     how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved", remarks=told)
     return dicom_bytes(make_seg(array, answer.prediction.grid, card.labels, case.series, how))

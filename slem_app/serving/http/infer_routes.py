@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Request, UploadFile
@@ -22,7 +22,7 @@ from slem_app.serving.dicom.seg_reply import check_source, seg_of_answer
 from slem_app.serving.http.form_fields import Fields, check_id, parse_fields
 from slem_app.serving.http.infer_request import parse_infer
 from slem_app.serving.http.received_files import IMAGES, LABELS, keep
-from slem_app.serving.models.inference import InferRequest, Reply
+from slem_app.serving.models.inference import InferFacts, InferRequest, Reply
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.queue import Kind, RequestQueue
 from slem_app.serving.server import NO_IMAGE, Serving
@@ -118,15 +118,20 @@ def _going_back(
     return go_back
 
 
-def told(params: Mapping[str, Any]) -> str:
+def told(facts: InferFacts) -> str:
     """What the header SEQUENCES says: the sequences that were used and those that were missing, and the first
     notes and warnings, as JSON, percent-encoded.
 
     OHIF asks for the label map alone, so that it gets no `params`; the bar in it (`assets/save.js`) shows the
     reader this.
     """
-    said = {name: list(params[name]) for name in ("used", "missing")}
-    return quote(json.dumps(said | {name: list(params[name])[:MOST] for name in ("notes", "warnings")}))
+    said = {
+        "used": facts.used,
+        "missing": facts.missing,
+        "notes": facts.notes[:MOST],
+        "warnings": [one.table() for one in facts.warnings[:MOST]],
+    }
+    return quote(json.dumps(said))
 
 
 class InferenceCall:
@@ -171,17 +176,19 @@ class InferenceCall:
         finally:
             for path in sent:
                 path.unlink(missing_ok=True)
-        headers = {SEQUENCES: told(answer.params)}
+        headers = {SEQUENCES: told(answer.facts)}
         if answer.file is not None and (self.lost or self.output in ("json", "dicom_seg")):
             answer.file.unlink(missing_ok=True)
         if case is not None:
             content = seg_of_answer(case, self.serving.cards[asked.model], answer)
             return Response(content, media_type="application/dicom", headers=headers)
         if answer.file is None or self.lost or self.output == "json":
-            return Response(json.dumps(answer.params), media_type="application/json", headers=headers)
+            return Response(
+                json.dumps(answer.facts.to_json()), media_type="application/json", headers=headers
+            )
         if self.output == "image":
             return _file_alone(answer.file, headers)
-        return _file_and_params(answer.file, answer.params, headers)
+        return _file_and_facts(answer.file, answer.facts, headers)
 
     def _with_files(self, sent: list[Path]) -> InferRequest:
         """The request with what was uploaded, whose paths are added to `sent`. A file is made of the answer
@@ -215,11 +222,11 @@ def _file_alone(path: Path, headers: Mapping[str, str]) -> Response:
     )
 
 
-def _file_and_params(path: Path, params: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+def _file_and_facts(path: Path, facts: InferFacts, headers: Mapping[str, str]) -> Response:
     """A file and what is told beside it, as MONAI Label's clients take them apart."""
     with path.open("rb") as file:
         fields = {
-            "params": (None, json.dumps(params), "application/json"),
+            "params": (None, json.dumps(facts.to_json()), "application/json"),
             "image": (path.name, file, "application/octet-stream"),
         }
         body = MultipartEncoder(fields=fields)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter as Counts
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -67,7 +66,7 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
-    def segmented(self, model: str, latencies: Mapping[str, Any]) -> None:
+    def segmented(self, model: str, latencies: Mapping[str, float]) -> None:
         """Note what the steps of a request have taken."""
         for step, seconds in latencies.items():
             self.steps.labels(model, step).observe(float(seconds))

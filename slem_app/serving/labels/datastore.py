@@ -111,14 +111,14 @@ class CaseDatastore:
     def get_image(self, image_id: str, params: Any = None) -> bytes:
         return Path(self.get_image_uri(image_id)).read_bytes()
 
-    def get_image_info(self, image_id: str) -> dict[str, Any]:
+    def get_image_info(self, image_id: str) -> dict[str, object]:
         case = self.cases.find(image_id)
         chosen = {
             choice.sequence: {"series": choice.series.id, "reason": choice.reason}
             for choice in case.grouping.choices
         }
         models = list(self.offered(case.grouping))
-        facts = {
+        facts: dict[str, object] = {
             "name": image_name(case),
             "sequence": case.sequence,
             "sequences": chosen,
@@ -148,7 +148,7 @@ class CaseDatastore:
             logger.error("the notes in %s are set aside, they cannot be read: %s", path, error)
             return {}
 
-    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+    def update_image_info(self, image_id: str, info: Mapping[str, object]) -> None:
         """Add notes to an image.
 
         Raises:
@@ -157,12 +157,12 @@ class CaseDatastore:
             StorageFailed: the disk refused.
         """
         case, _ = self.cases.split(image_id)
-        text = json.dumps(self.image_notes(case) | info, indent=1)
+        text = json.dumps({**self.image_notes(case), **info}, indent=1)
         if len(text) > NOTES_SIZE:
             raise TooLarge(f"the notes on an image may have {NOTES_SIZE // 1024} KiB: say less")
         replace_file(self._notes(case), text)
 
-    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+    def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, object]) -> str:
         keep_upload(self.cases, image_id, Path(image_filename))
         self.update_image_info(image_id, dict(image_info or {}) | {"ts": int(time.time())})
         return image_id
@@ -322,12 +322,11 @@ class CaseDatastore:
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> bytes:
         return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
 
-    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, object]:
         version = self._latest(label_id, label_tag)
-        meta = version.meta
-        return {**meta.get(NOTES, {}), **meta, "version": version.number}
+        return {**version.notes, **version.meta, "version": version.number}
 
-    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+    def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, object]) -> None:
         self.store.note(self._latest(label_id, label_tag), info)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
@@ -363,7 +362,7 @@ class CaseDatastore:
             return False
         return not labels or bool(set(labels) & set(self._latest(case, tag).present))
 
-    def history(self, case: str) -> list[dict[str, Any]]:
+    def history(self, case: str) -> list[dict[str, object]]:
         """Every version of the case's labels, drafts and those of all readers, as they were saved; `counts`:
         the one that is learnt.
         """
@@ -371,13 +370,13 @@ class CaseDatastore:
         counting = self.store.counting(case, self.experts).folder if FINAL in self.store.tags(case) else None
         return [_told(case, one, one.folder == counting) for one in self.store.history(case)]
 
-    def datalist(self) -> list[dict[str, Any]]:
+    def datalist(self) -> list[dict[str, str]]:
         return [
             {"image": self.get_image_uri(case), "label": self.get_label_uri(case, FINAL)}
             for case in self.get_labeled_images()
         ]
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         there = set(self.cases.known())
         tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
         return {
@@ -386,14 +385,14 @@ class CaseDatastore:
             "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))},
         }
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, object]:
         return {
             "name": self.title,
             "description": self.about,
             "objects": {case: self._entry(case) for case in self.cases.ids()},
         }
 
-    def _entry(self, case: str) -> dict[str, Any]:
+    def _entry(self, case: str) -> dict[str, object]:
         labels = {
             tag: {"ext": ".nii.gz", "info": self.get_label_info(case, tag)} for tag in self.store.tags(case)
         }
@@ -418,7 +417,7 @@ def _record(
     return LabelRecord(time.time(), said.client_id, model=said.model)
 
 
-def _told(case: str, version: LabelVersion, counts: bool) -> dict[str, Any]:
+def _told(case: str, version: LabelVersion, counts: bool) -> dict[str, object]:
     """A version as clients are told of it."""
     return {
         "case": case,

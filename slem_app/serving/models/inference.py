@@ -6,15 +6,15 @@ A request is built once, where it comes in (`serving.http.infer_request`), and i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from slem_app.errors import BadSetting
 from slem_app.predict import Prediction
+from slem_app.result_warning import ResultWarning
 from slem_app.store.record import DRAFT
 
-__all__ = ["InferAnswer", "InferRequest", "Reply"]
+__all__ = ["InferAnswer", "InferFacts", "InferRequest", "Reply"]
 
 EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
 
@@ -75,14 +75,58 @@ class InferRequest:
     """The client is OHIF, which sends points again that were placed on another image (`stale_points`)."""
 
 
+@dataclass(frozen=True)
+class InferFacts:
+    """What the client is told beside the label map; its fields are the JSON's."""
+
+    label_names: Mapping[str, int]
+    """Value by the label's name."""
+    case: str
+    """Case id."""
+    sequence: str
+    """The one on whose grid the label map lies."""
+    used: tuple[str, ...]
+    """Sequences that the network saw."""
+    missing: tuple[str, ...]
+    """Sequences that it did without."""
+    volumes_ml: Mapping[str, float]
+    """Volume of each label and region, ml."""
+    notes: tuple[str, ...]
+    """What the reader should know."""
+    warnings: tuple[ResultWarning, ...]
+    """Why the result may be wrong."""
+    not_assessable: tuple[str, ...]
+    """Labels of which nothing can be said without the missing sequences."""
+    preparation: Mapping[str, object]
+    """What was done to the sequences (`PreparationReport.table`)."""
+    model_version: str
+    """Version of the model."""
+    prompts: int | None = None
+    """Clicks and scribbles that count by now; None: the model follows none."""
+    steps: int | None = None
+    """Steps that can be taken back."""
+    latencies: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by step."""
+
+    def to_json(self) -> dict[str, object]:
+        """As the client gets it."""
+        told = {one.name: getattr(self, one.name) for one in fields(self)}
+        told["warnings"] = [one.table() for one in self.warnings]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in told.items()
+            if value is not None
+        }
+
+
 @dataclass(frozen=True, eq=False)
 class InferAnswer:
     """What a request gets."""
 
     prediction: Prediction
     """The label map on the grid of the requested image; of scribbles, their label alone, as value 1."""
-    params: Mapping[str, Any]
-    """What the client is told beside it, as JSON."""
+    facts: InferFacts
+    """What the client is told beside it."""
     file: Path | None = None
     """The label map as the file that was wanted; whoever sends it removes it."""
     saved: str | None = None

@@ -160,15 +160,15 @@ class InteractiveTask:
             len(work.now.prompts.entries),
             latencies,
         )
-        if label:
-            facts["label_names"] = {label: 1}
-        more = {
-            "prompts": len(work.now.prompts.entries),
-            "steps": len(work.past),
-            "notes": [*notes, *facts["notes"]],
-            "latencies": latencies,
-        }
-        return InferAnswer(shown, facts | more, path)
+        facts = replace(
+            facts,
+            label_names={label: 1} if label else facts.label_names,
+            prompts=len(work.now.prompts.entries),
+            steps=len(work.past),
+            notes=(*notes, *facts.notes),
+            latencies=latencies,
+        )
+        return InferAnswer(shown, facts, path)
 
     def edited(self, case: Case, array: np.ndarray, client_id: str) -> None:
         """The reader of this request submitted a label: from now on it is what his prompts change.

@@ -226,7 +226,7 @@ class ConcurrencyMiddleware:
         if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self.paths):
             await self.app(scope, receive, send)
             return
-        held = await self.places.acquire()
+        held: bool = await self.places.acquire()
 
         async def answer(message: Scope) -> None:
             nonlocal held

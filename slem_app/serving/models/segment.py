@@ -20,7 +20,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from slem_app.predict import Prediction, Predictor, assessed
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.inference import InferAnswer, InferRequest, Reply
+from slem_app.serving.models.inference import InferAnswer, InferFacts, InferRequest, Reply
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOrigin
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
@@ -119,8 +118,8 @@ class SegmentationTask:
             ", ".join(prediction.used),
             latencies,
         )
-        params = self.facts(case, prediction, predictor.card) | {"latencies": latencies}
-        return InferAnswer(prediction, params, path)
+        facts = replace(self.facts(case, prediction, predictor.card), latencies=latencies)
+        return InferAnswer(prediction, facts, path)
 
     def note(self, reader: str, case: Case, origin: ResultOrigin, array: np.ndarray) -> None:
         """Note what a reader is given of a case."""
@@ -174,21 +173,21 @@ class SegmentationTask:
             write_nifti(prediction.array, prediction.grid, prediction.labels, path)
         return path
 
-    def facts(self, case: Case, prediction: Prediction, card: Card) -> dict[str, Any]:
+    def facts(self, case: Case, prediction: Prediction, card: Card) -> InferFacts:
         """What the client is told beside the label map, which the model of `card` has made."""
-        return {
-            "label_names": {label.name: label.value for label in card.labels.labels},
-            "case": case.id,
-            "sequence": case.sequence,
-            "used": list(prediction.used),
-            "missing": list(prediction.missing),
-            "volumes_ml": {name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
-            "notes": list(prediction.notes),
-            "warnings": [one.table() for one in prediction.warnings],
-            "not_assessable": list(prediction.not_assessable),
-            "preparation": prediction.report.table(),
-            "model_version": card.version,
-        }
+        return InferFacts(
+            label_names={label.name: label.value for label in card.labels.labels},
+            case=case.id,
+            sequence=case.sequence,
+            used=tuple(prediction.used),
+            missing=tuple(prediction.missing),
+            volumes_ml={name: round(ml, 3) for name, ml in prediction.volumes_ml().items()},
+            notes=tuple(prediction.notes),
+            warnings=tuple(prediction.warnings),
+            not_assessable=tuple(prediction.not_assessable),
+            preparation=prediction.report.table(),
+            model_version=card.version,
+        )
 
 
 def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:

@@ -64,7 +64,7 @@ def infer_request(request: Mapping[str, Any], names: tuple[str, ...]) -> InferRe
 def infer_result(answer: InferAnswer) -> dict[str, Any]:
     """An answer in MONAI Label's words."""
     file = str(answer.file)
-    return {"label": answer.saved or file, "tag": answer.tag, "file": file, "params": dict(answer.params)}
+    return {"label": answer.saved or file, "tag": answer.tag, "file": file, "params": answer.facts.to_json()}
 
 
 def batch_infer(serving: Serving, request: Mapping[str, Any]) -> dict[str, dict[str, str]]:
