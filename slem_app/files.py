@@ -23,7 +23,19 @@ from typing import BinaryIO
 import slem_app
 from slem_app.errors import StorageFailed
 
-__all__ = ["atomic_file", "import_path", "is_leftover", "is_locked", "runs", "sweep", "take_lock", "writer"]
+__all__ = [
+    "atomic_file",
+    "exclusive",
+    "import_path",
+    "is_leftover",
+    "is_locked",
+    "replacing",
+    "runs",
+    "sweep",
+    "sync",
+    "take_lock",
+    "writer",
+]
 
 STALE = 24 * 3600  # seconds after which what a process of another machine has begun counts as left behind
 WRITER = re.compile(r"[.-]([0-9a-f]{8})-([0-9]+)-[0-9a-f]+(\.part)?$")
@@ -54,6 +66,23 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         StorageFailed: the disk refused (full, read-only, no such folder); what `path` held before is still
             there.
     """
+    try:
+        with replacing(path, durable) as file:
+            yield file
+    except OSError as error:
+        raise StorageFailed(
+            f"{path} could not be written: {error.strerror or error}. Nothing that was there before is "
+            f"lost; free space or fix the permissions, then save again"
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """The same as `atomic_file`, for callers that have words of their own for what the disk says.
+
+    Raises:
+        OSError: the disk refused; what `path` held before is still there.
+    """
     path = Path(path)
     part = path.with_name(f".{path.name}.{writer()}-{uuid.uuid4().hex[:8]}.part")
     try:
@@ -64,15 +93,38 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
         os.replace(part, path)
         if durable:
-            _sync_folder(path.parent)
-    except OSError as error:
-        raise StorageFailed(
-            f"{path} could not be written: {error.strerror or error}. Nothing that was there before is "
-            f"lost; free space or fix the permissions, then save again"
-        ) from error
+            sync(path.parent)
     finally:
         with suppress(OSError):  # gone after the rename; if it cannot be removed, the first error tells more
             part.unlink()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk: else a power cut may lose a
+    rename.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait until nobody else is in this block with the same folder or file; a file is made if need be. The
+    lock is the kernel's and ends with its holder, so none is ever stale.
+
+    Raises:
+        OSError: it cannot be opened or made.
+    """
+    folder = path.is_dir()
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def writer() -> str:
@@ -155,12 +207,3 @@ def runs(process: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,7 +5,6 @@ all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from slem_app.errors import StorageFailed
+from slem_app.files import replacing
 
 __all__ = ["Soup"]
 
@@ -38,13 +38,11 @@ class Soup:
         if step < self.first:
             return
         path = self.folder / f"{step:08}.pt"
-        new = path.with_suffix(f".{os.getpid()}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save(network.state_dict(), new)
-            new.replace(path)
+            with replacing(path, durable=False) as file:
+                torch.save(network.state_dict(), file)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            new.unlink(missing_ok=True)
             raise StorageFailed(
                 f"the weights at step {step} could not be written ({error}): free space on the disk"
             ) from error

@@ -7,7 +7,6 @@ their number.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from slem_app.errors import BadStudy
-from slem_app.files import atomic_file
+from slem_app.files import atomic_file, replacing
 from slem_app.pretext.task import Sample, Task
 from slem_app.pretext.views import ViewSettings, make_view
 from slem_app.volumes.cache import CachedCase, CaseCache, fingerprint
@@ -158,11 +157,10 @@ def annotate(
     for case_id in ids if task.annotates else ():
         place = _place(cache, case_id, task)
         if not place.exists():
-            new = place.with_name(f".{place.name}.{os.getpid()}.npy")
             made = task.annotate(cache.load(case_id))
             assert made is not None, f"{task.name} annotates"
-            np.save(new, made)
-            os.replace(new, place)
+            with replacing(place, durable=False) as file:
+                np.save(file, made)
         if seen is not None:
             seen(case_id)
 

@@ -13,7 +13,6 @@ models, rounds, notes, the audit log). Copies and caches of images are not (`OMI
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -29,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from slem_app.errors import BadSetting, BadVolume, NotFound, StorageFailed
-from slem_app.files import atomic_file, is_leftover, writer
+from slem_app.files import atomic_file, exclusive, is_leftover, writer
 from slem_app.store.lock import StoreLock
 
 __all__ = ["OMITTED", "Kept", "backup", "restore"]
@@ -136,12 +135,8 @@ def _link_models(store: Path, stage: Path) -> None:
         if not model.is_dir():
             _link(store, PurePosixPath("models", model.name), stage)
             continue
-        handle = os.open(model / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # as `weights.published` takes it
+        with exclusive(model / ".lock"):  # as `weights.published` takes it
             _link(store, PurePosixPath("models", model.name), stage)
-        finally:
-            os.close(handle)
 
 
 def _link(store: Path, name: PurePosixPath, stage: Path) -> None:

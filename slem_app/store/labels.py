@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -27,7 +26,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
-from slem_app.files import atomic_file, is_leftover, sweep, writer
+from slem_app.files import atomic_file, exclusive, is_leftover, sweep, sync, writer
 from slem_app.store.record import FINAL, NOTES, RECORD, LabelRecord, check_meta
 from slem_app.strict_json import parse_object
 
@@ -236,7 +235,7 @@ class LabelStore:
             StorageFailed: the disk refused.
         """
         more = {key: value for key, value in info.items() if key != RECORD}
-        with _alone(version.folder):
+        with exclusive(version.folder):
             replace_file(version.folder / META_FILE, _text({**version.meta, **more}))
 
     def note(self, version: LabelVersion, notes: Mapping[str, object]) -> None:
@@ -246,7 +245,7 @@ class LabelStore:
             TooLarge: more notes than are kept.
             StorageFailed: the disk refused.
         """
-        with _alone(version.folder):
+        with exclusive(version.folder):
             meta = {**version.meta, NOTES: {**version.notes, **notes}}
             replace_file(version.folder / META_FILE, _text(meta))
 
@@ -322,15 +321,6 @@ def replace_file(path: Path, text: str) -> None:
             file.write(text.encode("utf-8"))
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _text(meta: Mapping[str, object]) -> str:
     """What is kept with a version, as it is written."""
     try:
@@ -368,17 +358,6 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
         sync(path.parent)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; the lock is the kernel's and ends with its holder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

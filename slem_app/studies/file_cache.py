@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slem_app.errors import StorageFailed
+from slem_app.files import replacing
 
 __all__ = ["FileCache"]
 
@@ -60,20 +60,17 @@ class FileCache:
         Raises:
             StorageFailed: the disk refused; no part of the file is there.
         """
-        new = path.with_name(f".new-{uuid.uuid4().hex}")
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new.write_bytes(content)
-            os.replace(new, path)
+            with replacing(path, durable=False) as file:
+                file.write(content)
         except OSError as error:
             raise StorageFailed(
                 f"cannot keep what came from the PACS in {self.root}: {error.strerror or error}; "
                 f"free some "
                 f"space"
             ) from error
-        finally:
-            new.unlink(missing_ok=True)
 
     def shrink(self) -> None:
         """Give up folders until the limit is kept."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from slem_app.errors import BadSetting, BadWeights, StorageFailed
+from slem_app.files import replacing, sweep
 
 __all__ = ["Curve", "State"]
 
@@ -64,8 +64,7 @@ class State:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for rest in self.folder.glob(f"{self.path.stem}.*[0-9]"):
-                rest.unlink(missing_ok=True)
+            sweep(self.folder, deep=False)
             (self.folder / "settings.json").write_text(json.dumps(self.settings, indent=1))
         except OSError as error:
             raise StorageFailed(
@@ -118,7 +117,6 @@ class State:
         Raises:
             StorageFailed: the disk refused; the one before is kept.
         """
-        new = self.path.with_suffix(f".{os.getpid()}")
         state = {
             "step": step,
             "network": network.state_dict(),
@@ -126,13 +124,9 @@ class State:
             "optimizer": optimizer.state_dict(),
         }
         try:
-            with new.open("wb") as file:
+            with replacing(self.path) as file:
                 torch.save({**state, "settings": self.settings}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            new.unlink(missing_ok=True)
             raise StorageFailed(
                 f"the checkpoint at step {step} could not be written ({error}): free space on "
                 f"the disk; the "

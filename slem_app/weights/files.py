@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from slem_app.errors import BadWeights
+from slem_app.files import replacing
 
 __all__ = ["check_fits", "half", "read_weights", "write_file"]
 
@@ -77,18 +77,10 @@ def half(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write beside the place, bring to the disk, rename: a reader sees the old file or the whole new one."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # else the name may be lost in a power cut
-    finally:
-        os.close(folder)
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: the disk refused; what was there before still is.
+    """
+    with replacing(path) as file:
+        file.write(data)

@@ -12,14 +12,12 @@ read back and renamed; only then is `served.json` replaced.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +26,7 @@ from typing import Any
 import torch
 
 from slem_app.errors import BadCard, BadWeights, NotFound, SlemError, StorageFailed
+from slem_app.files import exclusive, sync
 from slem_app.weights.card import CARD_FILE, Card, load_card
 from slem_app.weights.store import Model, load_model, save_model, write_file
 from slem_app.weights.version import Decision, Loaded, ModelRecord, ModelVersion, read_version, write_record
@@ -320,7 +319,7 @@ class Published:
             load_model(making)
             making.rename(place)
             for folder in {place.parent, self.path}:
-                _sync(folder)
+                sync(folder)
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise StorageFailed(
@@ -353,21 +352,18 @@ class Published:
         """One writer at a time, over all processes; what a killed one has left is taken away. The lock is the
         kernel's, so none is ever stale.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageFailed(
-                f"{self.path} cannot be written: {error.strerror or error}: give a store that may be "
-                f"written to"
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with ExitStack() as lock:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(exclusive(self.path / ".lock"))
+            except OSError as error:
+                raise StorageFailed(
+                    f"{self.path} cannot be written: {error.strerror or error}: give a store that may be "
+                    f"written to"
+                ) from error
             for left in self.path.glob(f"{MAKING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
-        finally:
-            os.close(handle)
 
 
 def _verdict(
@@ -417,12 +413,3 @@ def _verdict(
     if figures[metric] < before[metric] - tolerance:
         return False, f"refused: {told}" + (f", and only {tolerance:g} less is allowed" if tolerance else "")
     return True, told
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename last through a power failure."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
