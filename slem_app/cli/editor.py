@@ -28,6 +28,8 @@ class Editor:
     """Model whose results are corrected (name or folder)."""
     recipe: str = "brain_editor"
     """Name of a bundled recipe, or a .yaml file."""
+    parent: str = ""
+    """Editor (name or folder) from whose weights training starts. Default: from nothing."""
     starts: Path | None = None
     """Folder for prepared cases with automatic results of many kinds. Default: OUT/starts."""
     held_out: tuple[str, ...] = ()
@@ -36,6 +38,8 @@ class Editor:
     """Steps. Default: the recipe's."""
     batch: int | None = None
     """Views a step over all processes. Default: the recipe's."""
+    rate: float | None = None
+    """Peak learning rate. Default: the recipe's."""
     seed: int | None = None
     """Of weights and samples. Default: the recipe's."""
     device: str = "auto"
@@ -60,11 +64,11 @@ class Editor:
         )
         from slem_app.predict import Predictor
         from slem_app.studies import open_source
-        from slem_app.weights import load_model
+        from slem_app.weights import load_editor, load_model
 
         device = device_of_this_process(self.device)
         join_processes(device)
-        names = ("steps", "batch", "seed")
+        names = ("steps", "batch", "rate", "seed")
         changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         recipe = load_editor_recipe(self.recipe, **changes)
         starts = Starts(self.starts or self.out / "starts")
@@ -85,7 +89,9 @@ class Editor:
         if unknown := sorted(set(self.held_out) - set(starts.ids())):
             raise BadSetting(f"--held-out names cases that are not there: {', '.join(unknown)}")
         ids = [case for case in starts.ids() if case not in self.held_out]
-        card = train_editor(recipe, starts, ids, model.card.labels, self.out, device, self.workers)
+        parent = load_editor(self.parent) if self.parent else None
+        labels = model.card.labels
+        card = train_editor(recipe, starts, ids, labels, self.out, device, self.workers, parent=parent)
         first = first_process()  # asked before they part: alone, every process is the first
         leave_processes()
         if first:

@@ -66,8 +66,8 @@ def agreements(
         for part, values in _parts(labels, regions).items():
             a, b = np.isin(array, values), np.isin(second, values)
             distance = None if a.any() != b.any() else hausdorff95(a, b, grid.spacing)
-            ml = [float(np.count_nonzero(mask)) * grid.voxel_volume / 1000 for mask in (a, b)]
-            found.append(Agreement(case, part, one, other, dice(a, b), distance, *ml, moved))
+            mine, theirs = (float(np.count_nonzero(m)) * grid.voxel_volume / 1000 for m in (a, b))
+            found.append(Agreement(case, part, one, other, dice(a, b), distance, mine, theirs, moved))
     return tuple(found)
 
 

@@ -23,7 +23,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * int((a & b).sum()) / total if total else 1.0
 
 
-def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float:
+def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray) -> float:
     """95 % symmetric Hausdorff distance in mm, by MONAI; 0 if both masks are empty, 374 (a BraTS volume's
     diagonal) if one is.
     """
@@ -31,15 +31,18 @@ def hausdorff95(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> float
         return 0.0 if a.any() == b.any() else 374.0
     from monai.metrics import compute_hausdorff_distance  # takes seconds to import, used by evaluation alone
 
+    mine, other = _cropped(a, b)
     with _quiet():
         return float(
             compute_hausdorff_distance(
-                *_cropped(a, b), include_background=True, percentile=95, spacing=list(spacing)
+                mine, other, include_background=True, percentile=95, spacing=list(spacing)
             )
         )
 
 
-def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) -> tuple[float, float]:
+def surface_distances(
+    a: np.ndarray, b: np.ndarray, spacing: Sequence[float] | np.ndarray
+) -> tuple[float, float]:
     """Average and maximum symmetric surface distance in mm, by MONAI; (0, 0) if both masks are empty,
     infinite if one is.
     """
@@ -47,12 +50,12 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing: Sequence[float]) ->
         return (0.0, 0.0) if a.any() == b.any() else (float("inf"), float("inf"))
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-    both = _cropped(a, b)
+    mine, other = _cropped(a, b)
     with _quiet():
         average = compute_average_surface_distance(
-            *both, include_background=True, symmetric=True, spacing=list(spacing)
+            mine, other, include_background=True, symmetric=True, spacing=list(spacing)
         )
-        largest = compute_hausdorff_distance(*both, include_background=True, spacing=list(spacing))
+        largest = compute_hausdorff_distance(mine, other, include_background=True, spacing=list(spacing))
     return float(average), float(largest)
 
 
@@ -66,10 +69,11 @@ def volume_difference(predicted: np.ndarray, expected: np.ndarray) -> float:
     return 100 * abs(mine - right) / right
 
 
-def _cropped(a: np.ndarray, b: np.ndarray) -> list[torch.Tensor]:
+def _cropped(a: np.ndarray, b: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Two masks as (1, 1, I, J, K), without what is empty in both."""
     box = bounding_box(a | b)
-    return [torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b)]
+    mine, other = (torch.from_numpy(np.pad(mask[box], 1))[None, None] for mask in (a, b))
+    return mine, other
 
 
 @contextmanager

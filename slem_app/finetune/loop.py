@@ -41,7 +41,7 @@ def train(
     device: str = "cpu",
     workers: int = 0,
     progress: bool = True,
-    on_checkpoint: Callable[[int, nn.Module], bool | None] | None = None,
+    on_checkpoint: Callable[[int, Segmenter], bool | None] | None = None,
     labels: LabelSet | None = None,
     mirrors: Sequence[int] = (0, 1, 2),
     sequences: Sequence[str] = (),
@@ -101,7 +101,7 @@ def train(
     def checkpointed(step: int, averaged: nn.Module) -> bool | None:
         if soup is not None:
             soup.add(step, averaged)
-        return on_checkpoint(step, averaged) if on_checkpoint is not None else None
+        return on_checkpoint(step, cast(Segmenter, averaged)) if on_checkpoint is not None else None
 
     outcome = fit(
         network,

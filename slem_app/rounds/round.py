@@ -305,11 +305,11 @@ def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = 
     settings, multiple = from_table(FinetuneSettings, table, "a round's settings"), card.network.multiple
     if not shapes or "patch" in job.settings:
         return settings
-    patch = tuple(
+    i, j, k = (
         min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple)
         for axis, n in enumerate(settings.patch)
     )
-    patch = patch if max(patch) > multiple else (2 * multiple, *patch[1:])  # the least that a network takes
+    patch = (i, j, k) if max(i, j, k) > multiple else (2 * multiple, j, k)  # the least that a network takes
     views = tuple(v for v in settings.interact.views if v <= min(patch)) or (min(patch),)
     return replace(settings, patch=patch, interact=replace(settings.interact, views=views))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slem_app.errors import SlemError
+from slem_app.errors import NotFound, SlemError
 from slem_app.evaluate.scores import region_scores
 from slem_app.network import Segmenter
 from slem_app.predict import Predictor
@@ -56,7 +56,10 @@ class HoldOutScores:
         for number, case in enumerate(cases):
             copy = folder / f"{number:04d}.nii.gz"
             try:
-                shutil.copyfile(studies.study(case).label.paths[0], copy)
+                label = studies.study(case).label
+                if label is None:
+                    raise NotFound(f"{case} has no label any longer")
+                shutil.copyfile(label.paths[0], copy)
                 self.copies[case] = Series(case, (copy,), "nifti", case)
             except (SlemError, FileNotFoundError) as error:
                 self.left_out[case] = str(error)

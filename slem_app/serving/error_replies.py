@@ -34,11 +34,11 @@ PLAIN = {404: "no route {method} {path}", 405: "{path} does not know the method 
 
 def install(app: FastAPI) -> None:
     """Register the handlers at `app`, which has not started yet."""
-    app.add_exception_handler(SlemError, _ours)
-    app.add_exception_handler(json.JSONDecodeError, _not_json)
-    app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unforeseen)
+    app.exception_handler(SlemError)(_ours)
+    app.exception_handler(json.JSONDecodeError)(_not_json)
+    app.exception_handler(RequestValidationError)(_not_valid)
+    app.exception_handler(HTTPException)(_http)
+    app.exception_handler(Exception)(_unforeseen)
 
 
 def answer(error: SlemError) -> JSONResponse:

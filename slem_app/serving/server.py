@@ -159,9 +159,11 @@ class Serving:
                 ),
                 swept,
             )
-        self.dicom_results = DicomResults(root / "dicom") if self.cases.pacs is None else None
-        self.results = ResultExchange(self.datastore, self.dicom_results or PacsResults(self.cases.pacs))
-        self.dicom_sync = DicomSync(self.results, self.cases.pacs, self.came)
+        pacs = self.cases.pacs
+        home = DicomResults(root / "dicom") if pacs is None else PacsResults(pacs)
+        self.dicom_results = home if isinstance(home, DicomResults) else None
+        self.results = ResultExchange(self.datastore, home)
+        self.dicom_sync = DicomSync(self.results, pacs, self.came)
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs is not None and "score_load" not in conf else self.settings.score_load
         self.scores = Scores(root / "scores", self.datastore, self._current, load, self.settings.register)

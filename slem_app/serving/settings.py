@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slem_app.errors import BadSetting
 from slem_app.weights.published import POLICIES
@@ -180,7 +181,7 @@ def parse_settings(conf: Mapping[str, str]) -> Settings:
     known = {field.name: field for field in dataclasses.fields(Settings)}
     if unknown := sorted(set(conf) - set(known) - OF_MONAI_LABEL):
         raise BadSetting(f"unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-    values = {key: _read(key, str(text)) for key, text in conf.items() if key in known}
+    values: dict[str, Any] = {key: _read(key, str(text)) for key, text in conf.items() if key in known}
     return Settings(**values)
 
 

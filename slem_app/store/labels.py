@@ -77,6 +77,12 @@ class LabelVersion:
         return tuple(str(name) for name in names) if isinstance(names, Mapping) else ()
 
     @property
+    def values(self) -> dict[str, int]:
+        """Name of each label that the file may hold -> its value; empty where that is not known."""
+        values = self.meta.get("label_names", {})
+        return {str(k): int(v) for k, v in values.items()} if isinstance(values, Mapping) else {}
+
+    @property
     def present(self) -> tuple[str, ...]:
         """Labels that it holds."""
         names = self.meta.get("present", ())

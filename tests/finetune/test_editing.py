@@ -172,6 +172,26 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(starts, tmp_path):
         torch.testing.assert_close(after[name], expected, rtol=2e-3, atol=1e-5)
 
 
+def test_a_training_goes_on_from_another_editor(starts, tmp_path):
+    recipe = EditorRecipe(editor_card(3.0), SETTINGS)
+    first = train_editor(recipe, starts, starts.ids(), BRAIN_LABELS, tmp_path / "first", progress=False)
+    parent = load_editor(tmp_path / "first" / "editor")
+    still = dataclasses.replace(recipe, settings=dataclasses.replace(SETTINGS, steps=1, rate=1e-9))
+    on = train_editor(
+        still, starts, starts.ids(), BRAIN_LABELS, tmp_path / "on", progress=False, parent=parent
+    )
+    assert on.training.startswith(f"{first.training}; then ")
+    after = load_editor(tmp_path / "on" / "editor").network.state_dict()
+    for name, expected in parent.network.state_dict().items():
+        torch.testing.assert_close(after[name], expected, rtol=2e-3, atol=1e-5)
+    wider = dataclasses.replace(parent.card, network=dataclasses.replace(SMALL_EDITOR, channels=(8, 12)))
+    other = dataclasses.replace(parent, card=wider)
+    with pytest.raises(BadSetting, match="another network"):
+        train_editor(still, starts, starts.ids(), BRAIN_LABELS, tmp_path / "no", progress=False, parent=other)
+    with pytest.raises(BadSetting, match="parent"):  # what it began from is part of a run
+        train_editor(still, starts, starts.ids(), BRAIN_LABELS, tmp_path / "on", progress=False)
+
+
 def test_cases_of_another_model_are_refused(starts, tmp_path):
     recipe = EditorRecipe(dataclasses.replace(editor_card(), sequences=("a", "b", "c", "d")), SETTINGS)
     with pytest.raises(BadSetting, match="sequences"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting, BadWeights, StorageFailed
+from slem_app.files import writer
 from slem_app.training.schedule import averaging, parameter_groups, rate_at
 from slem_app.training.state import Curve, State
 
@@ -75,7 +76,8 @@ def test_a_damaged_checkpoint_is_told_from_another_network(tmp_path: Path) -> No
 
 
 def test_rests_of_a_checkpoint_that_was_cut_off_are_taken_away(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.4242").write_bytes(b"rest")
+    machine = writer().partition("-")[0]
+    (tmp_path / f".checkpoint.pt.{machine}-99999999-0123abcd.part").write_bytes(b"rest")
     State(tmp_path, {"a": 1}).begin()
     assert [p.name for p in tmp_path.iterdir()] == ["settings.json"]
     (tmp_path / "file").write_text("")

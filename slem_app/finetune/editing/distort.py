@@ -60,7 +60,7 @@ def distort(wanted: np.ndarray, images: np.ndarray, rng: np.random.Generator) ->
         images: (M, I, J, K) of the sequences that are there, 0 outside the organ.
         rng: what is random comes from here.
     """
-    shown, organ = wanted.copy(), images.any(axis=0)
+    shown, organ = wanted.copy(), np.asarray(images.any(axis=0))
     if rng.random() < 0.6:
         shown = _bent(shown, organ, rng)
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.1, 0.4, 0.35, 0.15]))):

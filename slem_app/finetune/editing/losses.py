@@ -92,20 +92,16 @@ class CorrectionLosses(nn.Module):
             yield from pool.map(work, *arguments)
 
     def _first(self, batch: Sample, n: int) -> _Turn:
-        one = Sample(*(tensor[n].cpu().numpy() for tensor in batch))
-        sight = Sight(one.images, one.present, one.shown, float(one.spacing))
-        older = tuple(Pointed(row[None, :3], int(row[3])) for row in one.earlier if row[3] >= 0)
-        newest = Pointed(np.argwhere(one.newest), int(one.value))
-        names = ("", *self.labels.names) if one.named else ()
+        one = {name: tensor[n].cpu().numpy() for name, tensor in batch._asdict().items()}
         return _Turn(
-            sight,
-            one.wanted,
-            one.logits if one.known else None,
-            names,
-            bool(one.free),
-            newest,
-            older,
-            one.piece,
+            Sight(one["images"], one["present"], one["shown"], float(one["spacing"])),
+            one["wanted"],
+            one["logits"] if one["known"] else None,
+            ("", *self.labels.names) if one["named"] else (),
+            bool(one["free"]),
+            Pointed(np.argwhere(one["newest"]), int(one["value"])),
+            tuple(Pointed(row[None, :3], int(row[3])) for row in one["earlier"] if row[3] >= 0),
+            one["piece"],
         )
 
     def _answers(self, turns: Sequence[_Turn], device: torch.device) -> torch.Tensor:

@@ -17,7 +17,7 @@ from slem_app.finetune.editing.starts import Starts
 from slem_app.labels import LabelSet
 from slem_app.network import Editor, parameters
 from slem_app.training import State, fit
-from slem_app.weights.editor import EditorCard, save_editor
+from slem_app.weights.editor import EditorCard, EditorModel, save_editor
 
 __all__ = ["train_editor"]
 
@@ -31,6 +31,7 @@ def train_editor(
     device: str = "cpu",
     workers: int = 0,
     progress: bool = True,
+    parent: EditorModel | None = None,
 ) -> EditorCard:
     """Train an editor and save it to `folder`/editor; an unfinished run in `folder` is continued.
 
@@ -43,12 +44,14 @@ def train_editor(
         device: torch device.
         workers: loader processes.
         progress: show a bar.
+        parent: an editor of the same shape, from whose weights training starts.
 
     Returns:
         The card as saved.
 
     Raises:
-        BadSetting: cases of other sequences than the recipe's, or a view that the network cannot take.
+        BadSetting: cases of other sequences than the recipe's, a view that the network cannot take, or a
+            parent of another shape.
         BadStudy: no case.
         TrainingFailed: the loss became NaN.
         StorageFailed: the disk refused a checkpoint.
@@ -64,15 +67,27 @@ def train_editor(
         raise BadSetting(f"view {settings.view}: this network takes multiples of {card.network.multiple}")
     torch.manual_seed(settings.seed)
     network = Editor(card.network)
+    begin = {"parent": ""}
+    if parent is not None:
+        if (parent.card.network, parent.card.sequences) != (card.network, card.sequences):
+            raise BadSetting(
+                f"{parent.card.name} {parent.card.version} has another network or other sequences than the "
+                f"recipe: it cannot be trained on with it"
+            )
+        network.load_state_dict(parent.network.state_dict())
+        begin = {"parent": parent.card.sha256}
     samples = Samples(starts, sorted(ids), labels, card.spacing, settings)
     state = State(
-        folder, {**dataclasses.asdict(settings), "cases": sorted(ids)}, dataclasses.asdict(EditorSettings())
+        folder,
+        {**dataclasses.asdict(settings), "cases": sorted(ids), **begin},
+        {**dataclasses.asdict(EditorSettings()), "parent": ""},
     )
     losses = CorrectionLosses(network, labels, settings)
     outcome = fit(network, losses, samples, settings, state, device, workers, progress)
+    before = f"{parent.card.training}; then " if parent is not None else ""
     training = (
-        f"{len(set(ids))} cases, {settings.steps} steps of {settings.batch} views of {settings.view} voxels "
-        f"a side, seed {settings.seed}, torch {torch.__version__}"
+        f"{before}{len(set(ids))} cases, {settings.steps} steps of {settings.batch} views of "
+        f"{settings.view} voxels a side, seed {settings.seed}, torch {torch.__version__}"
     )
     figures = {**card.figures, "million weights": round(parameters(outcome.network) / 1e6, 3)}
     return save_editor(folder / "editor", replace(card, training=training, figures=figures), outcome.network)

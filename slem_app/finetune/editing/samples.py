@@ -105,9 +105,10 @@ class Samples(Dataset):
         view = _cut(case, version, self._middle(case, version, kind, rng), settings.view, scale, rng)
         if view is None:
             return None
-        images, probabilities, truth = view
+        images, automatic, truth = view
+        probabilities: np.ndarray | None = automatic
         seen = images[case.present]
-        pair = self._pair(kind, seen, probabilities, truth, rng)
+        pair = self._pair(kind, seen, automatic, truth, rng)
         if pair is None:
             return None
         shown, wanted = pair
@@ -173,7 +174,7 @@ class Samples(Dataset):
     def _relabelled(self, shown: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """`shown` with another label in a piece of like intensity."""
         edge = shown.shape[0] // 4
-        places = np.argwhere(seen.any(axis=0)[edge:-edge, edge:-edge, edge:-edge])
+        places = np.argwhere(np.asarray(seen.any(axis=0))[edge:-edge, edge:-edge, edge:-edge])
         if not len(places):
             return None
         seed = places[rng.integers(len(places))] + edge
@@ -206,7 +207,7 @@ def _cut(
     block = np.concatenate(
         [
             case.images[(slice(None), *box)].astype(np.float32),
-            case.probabilities[(version, slice(None), *box)].astype(np.float32) / 255,
+            case.probabilities[version][(slice(None), *box)].astype(np.float32) / 255,
         ]
     )
     theta = torch.from_numpy(np.concatenate([affine * size / (2 * half), np.zeros((3, 1))], axis=1))[

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Starts:
         """Names of the cases."""
         return tuple(sorted(path.parent.name for path in self.folder.glob("*/case.json")))
 
-    def note(self) -> dict[str, object]:
+    def note(self) -> dict[str, Any]:
         """What `add` noted of the model: 'model', 'labels', 'sequences'."""
         first = next(iter(self.ids()), None)
         if first is None:
@@ -95,7 +96,8 @@ class Starts:
         ]
         anchors = {f"error{v}": _some(mask, rng) for v, mask in enumerate(wrong)}
         here = (images.images[images.present] != 0).any(axis=0)
-        np.savez(part / "anchors.npz", inside=_some(truth > 0, rng), around=_some(here, rng), **anchors)
+        anchors |= {"inside": _some(truth > 0, rng), "around": _some(here, rng)}
+        np.savez(part / "anchors.npz", allow_pickle=False, **anchors)
         (part / "case.json").write_text(json.dumps(note))
         shutil.rmtree(self.folder / case, ignore_errors=True)
         part.rename(self.folder / case)

@@ -104,7 +104,7 @@ class Archive:
             study = self.cases.study(known[uid])
             groups = self._groups(study)
             first = read_instance(study.series[0].paths[0]).attributes
-            counts = {
+            counts: dict[str, Sequence[str | int]] = {
                 "ModalitiesInStudy": sorted(
                     {str(one.header.get("Modality", "OT")) for group in groups.values() for one in group}
                 ),

@@ -5,7 +5,7 @@ MONAI Label's own routes would read them with Python's reader, and what they kee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -50,7 +50,7 @@ class StrictJsonMiddleware:
                 return
         waiting = iter(messages)
 
-        async def again() -> Mapping[str, Any]:
+        async def again() -> MutableMapping[str, Any]:
             return next(waiting, None) or await receive()
 
         await self.app(scope, again, send)

@@ -126,8 +126,8 @@ def unpack(path: Path, folder: Path, limit: int) -> None:
 
 def _check_directory(file: BinaryIO) -> None:
     """Refuse a zip that lists millions of files: each becomes an object before anything is unpacked."""
-    end = zipfile._EndRecData(file)
-    size = 0 if end is None else end[zipfile._ECD_SIZE]
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # what ZipFile itself reads first
+    size = 0 if end is None else end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
     if size > DIRECTORY:
         raise TooLarge(
             f"the archive's list of files has {megabytes(size)}, {megabytes(DIRECTORY)} may come: send "

@@ -229,8 +229,8 @@ class Batches:
         """`slem predict --all` as the request wants it."""
         served = self.served(model)
         ids = [self.datastore.cases.split(one)[0] for one in request.ids]
-        if options := [one for one in ids if one.startswith("-")]:
-            raise BadSetting(f"case {options[0]!r} cannot be named alone, its id begins with a hyphen")
+        if odd := [one for one in ids if one.startswith("-")]:
+            raise BadSetting(f"case {odd[0]!r} cannot be named alone, its id begins with a hyphen")
         card, labels = served.card, CaseLabels("", self.datastore.root)
         # says what is wrong with the request
         Drafts(labels, card.name, card.version, card.sha256, request.label_tag, request.images)

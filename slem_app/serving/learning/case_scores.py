@@ -328,18 +328,17 @@ class Scores:
     def _look_at_label(self, case: str) -> bool:
         """Note the volumes of a final label, unless those of its newest version are known."""
         try:
-            info = self.datastore.get_label_info(case, FINAL)
-            number = int(info["version"])
+            version = self.datastore.store.latest(case, FINAL)
+            number = version.number
             with self.guard:
                 if self.labels.get(case, (0,))[0] == number:
                     return False
             array, grid, _ = read_label_file(Path(self.datastore.get_label_uri(case, FINAL)))
-            names = {str(name): int(value) for name, value in info["label_names"].items()}
             volumes = {
                 name: float(np.count_nonzero(array == value) * grid.voxel_volume / 1000)
-                for name, value in names.items()
+                for name, value in version.values.items()
             }
-        except (SlemError, KeyError) as error:
+        except SlemError as error:
             logger.warning("the label of case %s is not counted: %s", case, error)
             return False
         self._write(

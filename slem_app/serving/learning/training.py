@@ -300,7 +300,7 @@ class Trainings:
             folder.change(
                 status=DONE,
                 stage="done",
-                reason=made.record.reason,
+                reason=made.record.reason if made.record is not None else made.problem,
                 published=max(0, made.number),
                 ended=time(),
                 seconds_left=0.0,

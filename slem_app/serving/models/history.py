@@ -233,4 +233,7 @@ def _difference(before: np.ndarray, after: np.ndarray, within: Box3 | None) -> B
     offset = [0, 0, 0] if within is None else [s.start for s in within]
     differs = before != after if within is None else before[within] != after[within]
     box = bounding_box(differs)
-    return tuple(slice(o + s.start, o + s.stop) for o, s in zip(offset, box)) if differs[box].size else None
+    if not differs[box].size:
+        return None
+    i, j, k = (slice(o + s.start, o + s.stop) for o, s in zip(offset, box, strict=True))
+    return i, j, k

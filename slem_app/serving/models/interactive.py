@@ -230,7 +230,9 @@ class InteractiveTask:
         start = self.starts.get(key, case.state)
         if start is None:
             # another image of the same case may have been displayed
-            known = self.starts.find(lambda other: other[:3] == key[:3], case.state)
+            known = self.starts.find(
+                lambda other: isinstance(other, tuple) and other[:3] == key[:3], case.state
+            )
             with _timed(timings, "network"):
                 features = refiner.features(prepared) if known is None else known.features
             begun = refiner.start(prepared, features)

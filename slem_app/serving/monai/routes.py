@@ -7,8 +7,8 @@ that this server answers itself come first in the table of routes, so they win.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Coroutine
+import functools
+from collections.abc import Callable, Coroutine, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -42,19 +42,19 @@ def _in_thread(endpoint: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..
     that all requests share.
     """
 
+    @functools.wraps(endpoint)  # FastAPI reads the parameters from its signature
     async def threaded(**fields: Any) -> Any:
-        return await to_thread.run_sync(lambda: _result(endpoint(**fields)))
+        return await to_thread.run_sync(lambda: _result(endpoint, fields))
 
-    threaded.__signature__ = inspect.signature(endpoint)  # what FastAPI reads the parameters from
-    threaded.__name__, threaded.__doc__ = endpoint.__name__, endpoint.__doc__
     return threaded
 
 
-def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine that never waits returns."""
+def _result(endpoint: Callable[..., Coroutine[Any, Any, Any]], fields: Mapping[str, Any]) -> Any:
+    """What an endpoint that never waits returns."""
+    coroutine = endpoint(**fields)
     try:
         coroutine.send(None)
     except StopIteration as end:
         return end.value
     coroutine.close()
-    raise RuntimeError(f"{coroutine.__qualname__} waits in the event loop: it cannot be run in a thread")
+    raise RuntimeError(f"{endpoint.__name__} waits in the event loop: it cannot be run in a thread")
