@@ -72,10 +72,12 @@ def read_warnings(rows: object) -> tuple[ResultWarning, ...]:
     Raises:
         BadSetting: a row that is none.
     """
-    listed = rows if isinstance(rows, (list, tuple)) else [rows]
-    if not all(isinstance(row, Mapping) and {"code", "text"} <= set(row) for row in listed):
-        raise BadSetting(f"warnings must be a list of objects with code and text, got {repr(rows)[:120]}")
-    return tuple(ResultWarning(str(row["code"]), str(row["text"])) for row in listed)
+    found = []
+    for row in rows if isinstance(rows, (list, tuple)) else [rows]:
+        if not isinstance(row, Mapping) or not {"code", "text"} <= set(row):
+            raise BadSetting(f"warnings must be a list of objects with code and text, got {repr(rows)[:120]}")
+        found.append(ResultWarning(str(row["code"]), str(row["text"])))
+    return tuple(found)
 
 
 def lasting(warnings: Iterable[ResultWarning]) -> tuple[ResultWarning, ...]:

@@ -281,14 +281,14 @@ class Cases:
             if folder.is_dir()
         )
 
-    def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[str, ...]]:
+    def _grouping(self, case: str, likely: Sequence[str] = ()) -> tuple[Grouping, tuple[ResultWarning, ...]]:
         """The case's grouping; kept as long as neither its files nor their folders change. Made by one
         thread, for which others wait.
         """
         with self.reading.hold(case):
             return self._made(case, likely)
 
-    def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[str, ...]]:
+    def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[ResultWarning, ...]]:
         kept = self.groupings.get(case)
         if self.pacs is not None and case in self.own:
             state = self.pacs.state(case)
