@@ -109,7 +109,7 @@ class Cases:
         self.name = "PACS" if self.pacs is not None else Path(self.studies).name
         self.uploads = uploads
         self.coding = coding
-        self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[str, ...]]]] = {}
+        self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[ResultWarning, ...]]]] = {}
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
         self.reading = LockByName()  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
@@ -306,8 +306,8 @@ class Cases:
         return self._remember(case, files_state(grouped[0].study), grouped)[1]
 
     def _remember(
-        self, case: str, state: Hashable, made: tuple[Grouping, tuple[str, ...]]
-    ) -> tuple[Hashable, tuple[Grouping, tuple[str, ...]]]:
+        self, case: str, state: Hashable, made: tuple[Grouping, tuple[ResultWarning, ...]]
+    ) -> tuple[Hashable, tuple[Grouping, tuple[ResultWarning, ...]]]:
         """Keep what was made of a case, at the cost of what was made first."""
         with self.guard:
             self.groupings.pop(case, None)

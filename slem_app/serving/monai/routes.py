@@ -31,7 +31,7 @@ def monai_router(module: ModuleType) -> APIRouter:
         if isinstance(route, APIRoute):
             kept = {name: getattr(route, name) for name in KEPT}
             kept["include_in_schema"] = route.include_in_schema or route.deprecated  # older clients ask them
-            if route.path in FILES and "GET" in route.methods:
+            if route.path in FILES and "GET" in (route.methods or ()):
                 kept |= {"response_class": FileResponse, "responses": {200: {"content": {"*/*": {}}}}}
             router.add_api_route(route.path, _in_thread(route.endpoint), response_model=None, **kept)
     return router
