@@ -220,9 +220,6 @@ def _laid(
     images = {name: _resample(volumes[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     warnings = compare(masks)
-    if settings.stripped:
-        told = frozenset(one.code for one in warnings)
-        warnings = (*_unstripped(levels), *warnings, *(() if "sequence-cut" in told else cut(masks)))
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -231,6 +228,11 @@ def _laid(
     slots = dict(zip(sequences, stacked, strict=True))
     shown = {name: slots[name] for name in here}
     found = displacement(shown, settings.spacing)
+    if settings.stripped:
+        heads = _unstripped(levels)
+        # skulls, and brains that lie elsewhere, would look cut
+        whole = not (heads or found or warnings)
+        warnings = (*heads, *warnings, *(cut(masks) if whole else ()))
     made = Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),

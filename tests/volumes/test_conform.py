@@ -106,7 +106,7 @@ def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, c
 def test_nothing_is_done_where_that_is_asked_for(heads):
     still = prepare(heads, SEQUENCES, SETTINGS, conformed="none")
     assert not still.report
-    assert [one.code for one in still.warnings] == ["not-stripped"]
+    assert "not-stripped" in [one.code for one in still.warnings]
 
 
 def test_a_network_of_whole_images_gets_them_whole(heads):
