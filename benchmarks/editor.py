@@ -67,6 +67,8 @@ class Editor:
     """A session."""
     threshold: float = EditSettings().threshold
     """Logit from which a voxel follows the editor."""
+    hold: float = EditSettings().keep
+    """More of it where an earlier prompt of the label that is shown is nearer."""
     part: str = ""
     """Name of this process's part of the rows."""
     table: bool = False
@@ -88,7 +90,9 @@ class Editor:
         for case in self.cases or source.ids():
             for arm in self.arms:
                 predictor = Predictor(replace(model, editor=own if arm == "editor" else None))
-                refiner = Refiner(predictor, RefineSettings(edit=EditSettings(threshold=self.threshold)))
+                refiner = Refiner(
+                    predictor, RefineSettings(edit=EditSettings(threshold=self.threshold, keep=self.hold))
+                )
                 for robot in self.robots:
                     self.keep(self.session(refiner, source.study(case), arm, robot))
 
@@ -116,7 +120,7 @@ class Editor:
             result = refiner.start(prepared, features, Mask(np.zeros_like(expected), grid))
             result = replace(result, probabilities=None) if arm == "editor" else result
         rng = np.random.default_rng([0, int.from_bytes(study.id.encode()[-6:], "big")])
-        named = f"{arm} at {self.threshold:g}" if arm == "editor" else arm
+        named = f"{arm} at {self.threshold:g}, {self.hold:g}" if arm == "editor" else arm
         common = {"case": study.id, "arm": named, "robot": robot, "start": self.start}
         common["sequences"] = "+".join(prepared.used)
         scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)

@@ -42,7 +42,7 @@ NEVER = -20.0  # logit of a place that cannot change
 class EditSettings:
     """How answers become changes."""
 
-    threshold: float = 1.0
+    threshold: float = 0.5
     """Logit from which a voxel follows; 0 mends more a click, and does harm more often."""
     coarse: float = 0.5
     """Weight of a coarser view beside the finer one, where both see."""
@@ -51,6 +51,10 @@ class EditSettings:
     across: bool = True
     """An answer may also change what shows another label than the one at the prompt: a background click takes
     a false lesion with its core.
+    """
+    keep: float = 2.0
+    """Logits more that a voxel must reach where it shows the label of an earlier prompt that is nearer than
+    the new one: else two prompts into a border that the images do not show take turns in undoing each other.
     """
     far: float = 25.0
     """mm from the prompt beyond which a change is far."""
@@ -210,10 +214,12 @@ class Corrector:
         cropped = answer.cropped(self.settings.threshold)
         box = _grown(covering(cropped.grid, reference) if cropped else None, seeds, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
-        wants = np.zeros(part.shape, dtype=bool)
+        wants, square = np.zeros(part.shape, dtype=bool), _squared(entry, part)
         if cropped is not None:
-            wants = moved(cropped.logits, cropped.grid, part, order=1, fill=NEVER) > self.settings.threshold
-        square = _squared(entry, part)
+            needed = self.settings.threshold + self.settings.keep * self._kept(
+                array[box], square, entry, before, part
+            )
+            wants = moved(cropped.logits, cropped.grid, part, order=1, fill=NEVER) > needed
         held = _held(before, entry, part)
         if limits is not None and limits.limits(entry.label):
             held |= ~limits.inside(part)
@@ -224,6 +230,22 @@ class Corrector:
         warnings = self._warnings(change & ~same, square, part)
         array[box][change] = value
         return Touched(box, warnings)
+
+    def _kept(
+        self,
+        shown: np.ndarray,
+        square: np.ndarray,
+        entry: Click | Scribble,
+        before: Sequence[Click | Scribble],
+        part: Grid,
+    ) -> np.ndarray:
+        """(I, J, K) bool: what shows the label of an earlier prompt that is nearer than the new one."""
+        kept = np.zeros(part.shape, dtype=bool)
+        for other in before:
+            if other.label != entry.label and len(voxels_of(other, part)):
+                value = map_value(other.label, self.labels)
+                kept |= (shown == value) & (_squared(other, part) < square)
+        return kept
 
     def _warnings(self, change: np.ndarray, square: np.ndarray, part: Grid) -> tuple[ResultWarning, ...]:
         far = change & (square > self.settings.far**2)

@@ -41,9 +41,11 @@ def test_a_model_brings_the_editor_that_its_card_names(tmp_path, monkeypatch):
     assert load_model("small").editor.card.name == "small_editor"
 
 
-def test_the_bundled_editor_can_be_read_and_no_bundled_card_names_it():
-    assert load_editor("slem_brain_editor").card.network.labels == load_model("slem_brain").card.labels.names
-    assert load_model("slem_brain").editor is None
+def test_the_bundled_model_of_the_brain_brings_its_editor():
+    model = load_model("slem_brain")
+    assert model.editor.card == load_editor("slem_brain_editor").card
+    assert model.editor.card.network.labels == model.card.labels.names
+    assert model.editor.card.sequences == model.card.sequences
 
 
 def test_an_editor_that_is_not_there_is_named(tmp_path):

@@ -1,0 +1,55 @@
+"""What of the editor's answer becomes a change, when earlier prompts have said something else."""
+
+import numpy as np
+import pytest
+import torch
+
+from slem_app.predict.correct import Answer, Corrector
+from slem_app.prompts import Click
+from slem_app.types import Grid
+from slem_app.weights import BRAIN_LABELS
+from tests.untrained import noisy_editor
+
+NECROSIS, EDEMA = 1, 2
+GRID = Grid((40, 20, 20), np.eye(4))
+
+
+@pytest.fixture
+def corrector() -> Corrector:
+    return Corrector(noisy_editor(), BRAIN_LABELS, torch.device("cpu"))
+
+
+def click(voxel: tuple[int, int, int], label: str) -> Click:
+    return Click.on(GRID, voxel, label, BRAIN_LABELS)
+
+
+def followed(corrector: Corrector, logit: float, before: list[Click]) -> np.ndarray:
+    """Edema everywhere, after a click of necrosis at (30, 10, 10) that is answered alike everywhere."""
+    array = np.full(GRID.shape, EDEMA, dtype=np.uint8)
+    answer = Answer(np.full(GRID.shape, logit, dtype=np.float32), GRID)
+    corrector.follow(array, GRID, answer, click((30, 10, 10), "necrosis"), before, None)
+    return array
+
+
+def test_what_shows_an_earlier_prompts_label_and_is_nearer_to_it_needs_more(corrector: Corrector) -> None:
+    settings = corrector.settings
+    little, much = settings.threshold + 0.5, settings.threshold + settings.keep + 0.5
+    assert (followed(corrector, little, []) == NECROSIS).all()
+
+    earlier = [click((10, 10, 10), "edema")]
+    array = followed(corrector, little, earlier)
+    assert (array[:20] == EDEMA).all()
+    assert (array[21:] == NECROSIS).all()
+
+    array = followed(corrector, much, earlier)
+    assert array[10, 10, 10] == EDEMA, "the earlier prompt's own voxel holds"
+    assert np.count_nonzero(array == EDEMA) == 1
+
+
+def test_an_earlier_prompt_of_the_same_label_or_of_one_that_is_not_shown_holds_nothing_back(
+    corrector: Corrector,
+) -> None:
+    little = corrector.settings.threshold + 0.5
+    for label in ("necrosis", "enhancing tumor"):
+        array = followed(corrector, little, [click((10, 10, 10), label)])
+        assert np.count_nonzero(array != NECROSIS) <= 1
