@@ -118,7 +118,8 @@ def test_the_package_declares_what_it_imports() -> None:
 
 def test_training_needs_nothing_of_the_server() -> None:
     server = {canonicalize_name(Requirement(one).name) for one in PROJECT["optional-dependencies"]["serve"]}
-    assert not server & {canonicalize_name(one.name) for one in declared("pretrain")}
+    both = {"scikit-image"}  # contours of the report's pictures there, supervoxels here
+    assert server & {canonicalize_name(one.name) for one in declared("pretrain")} <= both
     assert {"torch", "numpy", "monai"} <= {one.name for one in declared()}
 
 

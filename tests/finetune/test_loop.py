@@ -13,6 +13,7 @@ import torch
 
 from slem_app.errors import BadSetting, BadStudy, BadWeights, StorageFailed
 from slem_app.evaluate.scores import dice
+from slem_app.files import writer
 from slem_app.finetune import loop as finetune_loop
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.patches import Patches
@@ -130,12 +131,13 @@ def test_a_killed_run_continues_bit_for_bit(cache, settings, tmp_path):
     died = python(KILLED, cache.folder, tmp_path / "killed")
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert checkpoint(tmp_path / "killed")["step"] == 3  # killed in step 6
-    (tmp_path / "killed" / "checkpoint.12345").write_bytes(b"cut off")  # as when it dies while writing
+    rest = tmp_path / "killed" / f".checkpoint.pt.{writer().partition('-')[0]}-99999999-0123abcd.part"
+    rest.write_bytes(b"cut off")  # as when it dies while writing
     other = fresh(TINY)
     torch.nn.init.normal_(other.head.weight)  # whatever it starts from is replaced
     train(other, cache, cache.ids(), quick, tmp_path / "killed", progress=False)
     assert_same(checkpoint(tmp_path / "killed"), checkpoint(tmp_path / "whole"))
-    assert not (tmp_path / "killed" / "checkpoint.12345").exists()
+    assert not rest.exists()
 
 
 def test_a_finished_run_is_not_run_again(cache, settings, tmp_path, monkeypatch):
