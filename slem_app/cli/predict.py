@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,7 +42,7 @@ class Predict:
     """Cases of that folder; `all` for every one."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
     """Folder for ID.nii.gz, or for a single case a file name that ends in .nii, .nii.gz or .dcm (a DICOM SEG,
-    if `format` says nothing else).
+    if `format` says nothing else). Another result of that name in the folder is kept as ID.before1.nii.gz.
     """
     format: Literal["", "nifti", "seg", "rtstruct"] = ""
     """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm,
@@ -125,9 +127,14 @@ class Predict:
                     f"{self.kind.upper()} can refer: use --format nifti"
                 )
             result = assessed(predictor.predict_case(grouping, sequence, self.register))
+            before = None if path == self.out else copy_of(path)
             start = time.perf_counter()
             self.write(result, series, model.card, path)
             print(report(study.id, result, path, time.perf_counter() - start))
+            if before is not None and before.read_bytes() == path.read_bytes():
+                before.unlink()
+            elif before is not None:
+                print(f"  note       what lay there before, of this case or of another one, is {before.name}")
 
     def make_drafts(self) -> int:
         """Drafts of all cases that await one; returns the exit code.
@@ -285,6 +292,26 @@ class Predict:
                 f"cannot make the folder {path.parent}: {error.strerror}; choose another with --out"
             ) from error
         return path
+
+
+def copy_of(path: Path) -> Path | None:
+    """A copy of a file beside it, as NAME.before1.ENDING, with the first free number; None where there is no
+    such file.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    if not path.is_file():
+        return None
+    ending = next(one for one in ENDINGS.values() if path.name.endswith(one))
+    stem = path.name.removesuffix(ending)
+    free = next(n for n in count(1) if not path.with_name(f"{stem}.before{n}{ending}").exists())
+    copy = path.with_name(f"{stem}.before{free}{ending}")
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be copied to {copy.name}: {error.strerror or error}") from error
+    return copy
 
 
 def report(case: str, result: Prediction, path: Path, write: float) -> str:

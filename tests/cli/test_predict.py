@@ -1,5 +1,6 @@
 """`slem predict`: from a case folder to a file and a report."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,24 @@ def test_one_file_another_reference_and_a_missing_sequence(
 def test_all_cases_of_a_folder(studies: Path, tmp_path: Path) -> None:
     assert main(["predict", str(studies), "all", "-o", str(tmp_path), "--model", "small"]) == 0
     assert {path.name for path in tmp_path.glob("*.nii.gz")} == {"case-1.nii.gz", "case-2.nii.gz"}
+
+
+def test_a_result_of_another_case_of_that_name_is_kept(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other" / "case-1"
+    shutil.copytree(studies / "case-2", other)
+    for path in other.iterdir():
+        path.rename(other / path.name.replace("case-2", "case-1"))
+    out = tmp_path / "out"
+    assert main(["predict", str(studies / "case-1"), "-o", str(out), "--model", "small"]) == 0
+    first = (out / "case-1.nii.gz").read_bytes()
+    assert main(["predict", str(studies / "case-1"), "-o", str(out), "--model", "small"]) == 0
+    assert [path.name for path in out.iterdir()] == ["case-1.nii.gz"], "the same again is no other result"
+    capsys.readouterr()
+    assert main(["predict", str(other), "-o", str(out), "--model", "small"]) == 0
+    assert (out / "case-1.before1.nii.gz").read_bytes() == first != (out / "case-1.nii.gz").read_bytes()
+    assert "is case-1.before1.nii.gz" in capsys.readouterr().out
 
 
 def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) -> None:
