@@ -27,7 +27,7 @@ from slem_app.volumes.read import read_all
 from slem_app.volumes.report import Report
 from slem_app.weights import Card, load_card, load_model, model_folder
 
-__all__ = ["CaseReport", "compose", "not_shown"]
+__all__ = ["CaseReport", "bundled_card", "compose", "not_shown"]
 
 FACTS = {
     "PatientName": "Patient",

@@ -16,7 +16,6 @@ from slem_app.errors import BadGrid, NotFound
 from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
 from slem_app.store.labels import LabelStore, LabelVersion, file_name
-from slem_app.store.record import FINAL
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.places import is_address
 from slem_app.types import Grid
@@ -159,12 +158,10 @@ class CaseLabels:
         Raises:
             NotFound: it has no label, or what it was made on is gone.
         """
-        if FINAL in self.store.tags(case):
-            return self.labelled(case)
-        history = self.store.history(case)
-        if not history:
+        version = self.store.shown(case, self.experts)
+        if version is None:
             raise NotFound(f"{case} has no label, final or draft, in {self.root}")
-        return self._of(case, history[-1])
+        return self._of(case, version)
 
     def _of(self, case: str, version: LabelVersion) -> LabelledCase:
         sequence = version.sequence

@@ -211,6 +211,18 @@ class LabelStore:
             return next((by[name] for name in experts if name in by), newest)
         return newest
 
+    def shown(self, case: str, experts: Sequence[str] = ()) -> LabelVersion | None:
+        """The version that stands for a case: the final label that counts, else the newest draft; None
+        without any.
+
+        Args:
+            case: case id.
+            experts: as of `counting`.
+        """
+        if FINAL in self.tags(case):
+            return self.counting(case, experts)
+        return next(iter(self.history(case)[::-1]), None)
+
     def tags(self, case: str) -> tuple[str, ...]:
         """Tags under which the case has labels."""
         with contextlib.suppress(FileNotFoundError):

@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,21 +15,22 @@ from slem_app.errors import SlemError
 from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import misleading
-from slem_app.report.compose import CaseReport, compose, not_shown
+from slem_app.report.compose import CaseReport, bundled_card, compose, not_shown
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
 from slem_app.serving.pages.render import colour
-from slem_app.serving.pages.thumbnails import colours_of, shown_version
+from slem_app.serving.pages.thumbnails import colours_of
 from slem_app.serving.pages.worklist import header_of, holder_name
 from slem_app.serving.server import Serving
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion
 from slem_app.store.overview import CaseState
+from slem_app.store.record import FINAL
 from slem_app.studies import Series
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.report import Report
-from slem_app.weights import Card, load_card, model_folder
+from slem_app.weights import Card
 
 __all__ = ["CasePage", "CasePages", "SeriesRow", "VersionRow", "Volume"]
 
@@ -163,23 +163,24 @@ class CasePages:
         case, _ = self.serving.cases.split(identifier)
         datastore = self.serving.datastore
         labels = CaseLabels(
-            str(self.serving.cases.studies), datastore.root, experts=datastore.experts, source=self._source()
+            str(self.serving.cases.studies),
+            datastore.root,
+            experts=datastore.experts,
+            source=self.serving.cases.source,
         )
         labels.newest(case)  # without a label the network would be asked: not by a link
         first = next(iter(self.serving.automatic), "slem_brain")
         return compose(labels, case, first, card_of=self._card)
 
-    def _source(self) -> Any:
-        return self.serving.cases.source
-
     def _card(self, model: str) -> Card:
         """The card of a model as it is served; of one that is not served, as it is bundled."""
-        return self.serving.cards.get(model) or load_card(model_folder(model))
+        return self.serving.cards.get(model) or bundled_card(model)
 
     def _versions(
         self, case: str, history: tuple[LabelVersion, ...], grouping: Grouping
     ) -> tuple[VersionRow, ...]:
-        counting = shown_version(self.serving.datastore, case)
+        datastore = self.serving.datastore
+        counting = datastore.store.shown(case, datastore.experts)
         rows = []
         for version in history:
             record = version.record
@@ -187,7 +188,7 @@ class CasePages:
             report = Report.of_table(record.preparation)
             told_then = [told(one.text) for one in record.warnings or report.warnings()]
             warnings = tuple(dict.fromkeys([*warned, *told_then]))
-            counts = counting is not None and counting.tag == "final" and counting.folder == version.folder
+            counts = counting is not None and counting.tag == FINAL and counting.folder == version.folder
             rows.append(
                 VersionRow(version, record.who, counts, version.sequence, volumes, warnings, report.notes())
             )

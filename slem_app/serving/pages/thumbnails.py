@@ -19,10 +19,9 @@ from slem_app.report.pictures import thumbnail
 from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.store.labels import LabelVersion, file_name
-from slem_app.store.record import FINAL
 from slem_app.volumes.read import read
 
-__all__ = ["FOLDER", "Thumbnails", "colours_of", "shown_version"]
+__all__ = ["FOLDER", "Thumbnails", "colours_of"]
 
 FOLDER = "thumbnails"  # in the store
 PLAIN = (255, 213, 0)  # a label whose model is gone
@@ -49,7 +48,7 @@ class Thumbnails:
             BadVolume, BadGrid: its image cannot be read.
             StorageFailed: the disk refused.
         """
-        version = shown_version(self.datastore, self.cases.split(case_id)[0])
+        version = self.datastore.store.shown(self.cases.split(case_id)[0], self.datastore.experts)
         case = self._image(case_id, version)
         path = self._place(case, version)
         if path.is_file():
@@ -93,14 +92,6 @@ class Thumbnails:
                 picture.save(file, format="PNG", optimize=True)
         except OSError as error:
             raise StorageFailed(f"cannot write {path}: {error.strerror or error}; free some space") from error
-
-
-def shown_version(datastore: CaseDatastore, case: str) -> LabelVersion | None:
-    """The label that stands for a case: the final one that counts, else the newest draft; None without."""
-    store = datastore.store
-    if FINAL in store.tags(case):
-        return store.counting(case, datastore.experts)
-    return next(iter(store.history(case)[::-1]), None)
 
 
 def colours_of(version: LabelVersion, labels: Mapping[str, LabelSet]) -> dict[int, tuple[int, int, int]]:

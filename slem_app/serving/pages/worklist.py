@@ -20,7 +20,7 @@ from slem_app.grouping import Grouping
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
-from slem_app.serving.pages.thumbnails import Thumbnails, shown_version
+from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.server import Serving
 from slem_app.store.overview import CaseState, LabelOverview
 
@@ -215,7 +215,7 @@ class Worklist:
         if self.serving.cases.pacs is None:
             return True
         try:
-            version = shown_version(self.serving.datastore, case)
+            version = self.serving.datastore.store.shown(case, self.serving.datastore.experts)
             return self.thumbnails.made(self.serving.cases.find(case), version)
         except SlemError:
             return False
