@@ -199,7 +199,7 @@ def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure
         diameters = replace(diameters, slice=diameters.slice + box[along].start)
         lesions.append(Lesion(float(size), _point(grid.to_world(np.array(centre))), diameters))
     lesions.sort(key=_size_of, reverse=True)
-    volume = float(np.count_nonzero(mask) * grid.voxel_volume / 1000)
+    volume = grid.millilitres(mask)
     return Structure(name, volume, _diameter(mask, grid), tuple(lesions))
 
 

@@ -67,6 +67,10 @@ class Grid:
         """mm3 of one voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
+    def millilitres(self, mask: np.ndarray) -> float:
+        """Volume of the voxels of a mask, (I, J, K) bool, ml."""
+        return float(np.count_nonzero(mask) * self.voxel_volume / 1000)
+
     @property
     def axes(self) -> np.ndarray:
         """(3, 3) unit direction of each voxel axis, in columns, RAS."""

@@ -66,7 +66,7 @@ def agreements(
         for part, values in _parts(labels, regions).items():
             a, b = np.isin(array, values), np.isin(second, values)
             distance = None if a.any() != b.any() else hausdorff95(a, b, grid.spacing)
-            mine, theirs = (float(np.count_nonzero(m)) * grid.voxel_volume / 1000 for m in (a, b))
+            mine, theirs = (grid.millilitres(mask) for mask in (a, b))
             found.append(Agreement(case, part, one, other, dice(a, b), distance, mine, theirs, moved))
     return tuple(found)
 

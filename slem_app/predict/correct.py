@@ -249,7 +249,7 @@ class Corrector:
 
     def _warnings(self, change: np.ndarray, square: np.ndarray, part: Grid) -> tuple[ResultWarning, ...]:
         far = change & (square > self.settings.far**2)
-        millilitres = np.count_nonzero(far) * part.voxel_volume / 1000
+        millilitres = part.millilitres(far)
         if millilitres < self.settings.much:
             return ()
         reach = float(np.sqrt(square[far].max()))

@@ -68,10 +68,7 @@ class Prediction:
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each label, then of each region that is more than one label."""
         found = self.array[bounding_box(self.array)]
-        each = {
-            label.name: float(np.count_nonzero(found == label.value) * self.grid.voxel_volume / 1000)
-            for label in self.labels.labels
-        }
+        each = {label.name: self.grid.millilitres(found == label.value) for label in self.labels.labels}
         unions = {
             r.name: float(sum(each[name] for name in r.labels))
             for r in self.labels.regions

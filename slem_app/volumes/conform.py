@@ -81,7 +81,7 @@ def conform(
     method, ml = "", 0.0
     if heads & set(used):
         brain, grid = _common_brain({name: seen[name] for name in used}, moves, heads)
-        method, ml = load_mask_network()[0].name, float(np.count_nonzero(brain)) * grid.voxel_volume / 1000
+        method, ml = load_mask_network()[0].name, grid.millilitres(brain)
         _check_size(ml, sorted(heads & set(used)))
         used |= {name: _stripped(used[name], brain, grid) for name in heads & set(used)}
     return Conformed(used, moves, Report(distances, fixed if places else "", left_out, method, ml))

@@ -334,10 +334,7 @@ class Scores:
                 if self.labels.get(case, (0,))[0] == number:
                     return False
             array, grid, _ = read_label_file(Path(self.datastore.get_label_uri(case, FINAL)))
-            volumes = {
-                name: float(np.count_nonzero(array == value) * grid.voxel_volume / 1000)
-                for name, value in version.values.items()
-            }
+            volumes = {name: grid.millilitres(array == value) for name, value in version.values.items()}
         except SlemError as error:
             logger.warning("the label of case %s is not counted: %s", case, error)
             return False
