@@ -34,12 +34,6 @@ from serving import PROJECT, Seen, at, command, repeat, wait
 
 from slem_app import phantom
 
-TAIL = (
-    "--uvicorn_app",
-    "slem_app.serving.asgi:app",
-)  # for trees that are started by MONAI Label's own command
-
-
 @dataclass(frozen=True)
 class ClickQueue:
     """Measure and write the table."""

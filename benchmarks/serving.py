@@ -308,22 +308,17 @@ def command(studies: Path, port: int) -> list[str]:
     start = [
         sys.executable,
         "-m",
-        "slem_app.serving.monai",
-        "start_server",
-        "--app",
-        "apps/slem",
+        "slem_app.serving",
         "--studies",
         str(studies),
-        "--host",
-        "127.0.0.1",
+        "--logs",
+        str(studies.parent / "logs"),
     ]
     return [
         *start,
         "--port",
         str(port),
-        "--verbose",
-        "WARNING",
-        "--log_level",
+        "--log-level",
         "warning",
     ]
 

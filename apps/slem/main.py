@@ -1,12 +1,13 @@
 """The MONAI Label app. It hands every call on to `slem_app.serving.server.Serving`; there is no logic here.
 
-MONAI Label looks for the class whose direct base is named MONAILabelApp, and forgets `lib` after loading.
+MONAI Label looks for the class whose direct base is named MONAILabelApp. `slem serve` does without this file.
 """
 
-import lib.configs
-from monailabel.interfaces.app import MONAILabelApp
-from monailabel.utils.others.class_utils import get_class_names
+from pathlib import Path
 
+from monailabel.interfaces.app import MONAILabelApp
+
+from slem_app.serving.app_folder import open_serving
 from slem_app.serving.monai import adapters, app, requests
 from slem_app.serving.server import DESCRIPTION, NAME
 
@@ -15,7 +16,7 @@ class SlemLabel(MONAILabelApp):
     """SLeM Label: segmentation of cases of several sequences."""
 
     def __init__(self, app_dir, studies, conf):
-        self.serving = app.open_serving(studies, conf, get_class_names(lib.configs, "TaskConfig"))
+        self.serving = open_serving(studies, conf, Path(app_dir))
         super().__init__(app_dir, studies, conf, name=NAME, description=DESCRIPTION)
 
     def init_datastore(self):
@@ -51,4 +52,4 @@ class SlemLabel(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
-        app.install(self.serving, self)
+        app.install(self.serving, self.app_dir)

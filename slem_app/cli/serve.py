@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,13 +15,11 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import slem_app
 from slem_app.errors import BadSetting, NotFound, SlemError
 from slem_app.files import import_path
 
 __all__ = ["Serve"]
 
-APP = Path(slem_app.__file__).parent / "monailabel_app"  # in the repository, a link to apps/slem
 PATIENCE = 180.0  # seconds until the server must answer
 NEXT = """
 SLeM Label is ready at {url}{what}.
@@ -91,12 +88,12 @@ class Serve:
             raise NotFound(
                 f"no folder {studies}: give the folder that holds the studies, or the address of a PACS"
             )
-        print(f"Starting the server on {studies} (about a quarter of a minute)", flush=True)
+        print(f"Starting the server on {studies} (some seconds)", flush=True)
         log_file().parent.mkdir(parents=True, exist_ok=True)
         with log_file().open("w", encoding="utf-8") as log:
             output = None if self.verbose else log
             with subprocess.Popen(
-                self.command(studies), env=environment(), cwd=app_folder(), stdout=output, stderr=output
+                self.command(studies), env=environment(), cwd=log_file().parent, stdout=output, stderr=output
             ) as server:
                 try:
                     info = wait_until_ready(server, self.url, log=log_file())
@@ -116,27 +113,16 @@ class Serve:
         start = [
             sys.executable,
             "-m",
-            "slem_app.serving.monai",
-            "start_server",
-            "--app",
-            str(app_folder()),
+            "slem_app.serving",
             "--studies",
             place,
+            "--logs",
+            str(log_file().parent),
         ]
-        for option, file in (("--ssl_certfile", self.ssl_certfile), ("--ssl_keyfile", self.ssl_keyfile)):
+        start += ["--host", self.host, "--port", str(self.port), "--log-level", level]
+        for option, file in (("--ssl-certfile", self.ssl_certfile), ("--ssl-keyfile", self.ssl_keyfile)):
             start += [option, str(file.expanduser().resolve())] if file else []
-        return [
-            *start,
-            "--host",
-            self.host,
-            "--port",
-            str(self.port),
-            "--verbose",
-            level.upper(),
-            "--log_level",
-            level,
-            *pairs,
-        ]
+        return [*start, *pairs]
 
     @property
     def url(self) -> str:
@@ -166,22 +152,13 @@ class Serve:
 
 
 def cache_folder() -> Path:
-    """Where the demo, the app as it runs and its log are kept, for this user."""
+    """Where the demo and the server's logs are kept, for this user."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slem-label"
-
-
-def app_folder() -> Path:
-    """A copy of the app's few files, in which MONAI Label may make its folders `model` and `logs`."""
-    folder = cache_folder() / "app"
-    shutil.copytree(
-        APP, folder, ignore=shutil.ignore_patterns("__pycache__", "bin", "logs", "model"), dirs_exist_ok=True
-    )
-    return folder
 
 
 def log_file() -> Path:
     """The server's log."""
-    return cache_folder() / "app" / "logs" / "serve.log"
+    return cache_folder() / "logs" / "serve.log"
 
 
 def demo_studies() -> Path:
@@ -214,13 +191,8 @@ def demo_studies() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with what MONAI Label needs, and without its habits that do not fit."""
-    fixed = {
-        "PYTHONPATH": import_path(),
-        "MONAI_LABEL_TRACKING_ENABLED": "false",
-        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
-    }
-    return {**os.environ, **fixed}
+    """This process's environment, in which Python finds this package wherever it is started."""
+    return {**os.environ, "PYTHONPATH": import_path()}
 
 
 def wait_until_ready(

@@ -6,7 +6,6 @@ file left for) is written a few times a minute, then only how often it was left 
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -19,6 +18,8 @@ __all__ = ["FORMATS", "FewLines", "limit_lines", "log_config"]
 FORMATS = ("text", "json")
 MOST = 10  # times a minute that one line is written
 MINUTE = 60.0
+MOST_BYTES, OLD_FILES = 10 * 2**20, 10  # of a log, and how many full ones are kept
+TEXT = "[%(asctime)s] [%(process)s] [%(threadName)s] [%(levelname)s] (%(name)s:%(lineno)d) - %(message)s"
 LOUD = ("asyncio", "uvicorn.error", "slem_app.serving.http.connections", "slem_app.serving.error_replies")
 JSON = {
     "()": "pythonjsonlogger.json.JsonFormatter",
@@ -27,17 +28,25 @@ JSON = {
 }
 
 
-def log_config(path: str | Path, form: str) -> dict[str, Any]:
-    """MONAI Label's logging configuration, its lines in another form.
+def log_config(file: Path, level: str, form: str) -> dict[str, Any]:
+    """The logging configuration: to the terminal, and to a file that is followed by another when it is full.
 
     Args:
-        path: the file that MONAI Label has made.
+        file: where the log goes; its folder is made.
+        level: of the lines that are written, as `logging` names it.
         form: one of `FORMATS`.
     """
-    config = json.loads(Path(path).read_text(encoding="utf-8"))
-    if form == "json":
-        config["formatters"] = {name: dict(JSON) for name in config.get("formatters", {})}
-    return config
+    file.parent.mkdir(parents=True, exist_ok=True)
+    to_file = {"class": "logging.handlers.RotatingFileHandler", "formatter": "lines", "filename": str(file)}
+    to_file |= {"maxBytes": MOST_BYTES, "backupCount": OLD_FILES, "encoding": "utf-8"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"lines": dict(JSON) if form == "json" else {"format": TEXT}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "lines"}, "file": to_file},
+        "root": {"level": level.upper(), "handlers": ["console", "file"]},
+        "loggers": {"urllib3.connectionpool": {"level": "ERROR"}},
+    }
 
 
 class FewLines(logging.Filter):

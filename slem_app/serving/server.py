@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import atexit
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -73,14 +74,27 @@ DESCRIPTION = (
 TOOLS = {"clicks": TaskKind.CLICKS, "scribbles": TaskKind.SCRIBBLES}
 
 
-class ModelConfig(Protocol):
-    """How the app offers a model."""
+class ModelConfig(ABC):
+    """How the app offers a model; the classes in `lib/configs` are derived from this one.
 
+    Args:
+        serving: the server.
+        name: the model's name, which is that of the file.
+    """
+
+    place: ClassVar[int] = 10
+    """Where clients list the model: those of lower places first, of one place by name."""
+
+    def __init__(self, serving: Serving, name: str) -> None:
+        self.serving, self.name = serving, name
+
+    @abstractmethod
     def infer(self) -> SegmentationTask | InteractiveTask | None:
         """The model; None where it cannot be offered."""
 
     def trainer(self) -> ModelTrainer | None:
         """The same as one that learns; None where it is not to."""
+        return None
 
 
 Configure = Callable[["Serving", str], ModelConfig]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 from slem_app.errors import BadSetting
 from slem_app.weights.published import POLICIES
 
-__all__ = ["Settings", "parse_settings"]
+__all__ = ["Environment", "Settings", "parse_settings", "read_environment"]
 
+CORS = "MONAI_LABEL_CORS_ORIGINS"
 OF_MONAI_LABEL = frozenset({"server_mode"})
 """Keys that MONAI Label itself reads from the same table."""
 
@@ -229,3 +232,39 @@ def _boolean(text: str) -> bool:
     if text.lower() not in table:
         raise ValueError("expected true or false")
     return table[text.lower()]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment says, in the variables that MONAI Label reads."""
+
+    sessions: Path
+    """MONAI_LABEL_SESSION_PATH: folder of the volumes that clients upload for themselves."""
+    session_expiry: int
+    """MONAI_LABEL_SESSION_EXPIRY: seconds without a request after which one is removed."""
+    origins: tuple[str, ...]
+    """MONAI_LABEL_CORS_ORIGINS: sites whose pages may use the server, a JSON list of addresses."""
+
+
+def read_environment(values: Mapping[str, str] = os.environ) -> Environment:
+    """What the environment says.
+
+    Raises:
+        BadSetting: a variable that cannot be read.
+    """
+    folder = values.get("MONAI_LABEL_SESSION_PATH", "").strip()
+    seconds, origins = values.get("MONAI_LABEL_SESSION_EXPIRY", "3600"), values.get(CORS) or "[]"
+    try:
+        sites = json.loads(origins)
+    except ValueError:
+        sites = None
+    if not isinstance(sites, list) or not all(isinstance(site, str) and "://" in site for site in sites):
+        example = '["https://viewer.example"]'
+        raise BadSetting(f"{CORS} must be a JSON list of addresses, as {example}, got {origins!r}")
+    if not seconds.strip().isdigit():
+        raise BadSetting(f"MONAI_LABEL_SESSION_EXPIRY must be seconds, got {seconds!r}")
+    return Environment(
+        Path(folder or Path.home() / ".cache/monailabel/sessions"),
+        int(seconds),
+        tuple(site.rstrip("/") for site in sites),
+    )

@@ -36,13 +36,13 @@ def port() -> int:
         return free.getsockname()[1]
 
 
-def test_starts_the_server_as_monai_label_does(tmp_path: Path) -> None:
+def test_the_servers_command_line_says_it_all(tmp_path: Path) -> None:
     command = Serve(port=8123, host="0.0.0.0", store=tmp_path / "labels", conf={"threads": "2"}).command(
         str(tmp_path)
     )
-    assert command[:4] == [sys.executable, "-m", "slem_app.serving.monai", "start_server"]
-    pairs = dict(zip(command[4::2], command[5::2]))
-    assert Path(pairs["--app"]).joinpath("main.py").is_file()
+    assert command[:3] == [sys.executable, "-m", "slem_app.serving"]
+    pairs = dict(zip(command[3::2], command[4::2]))
+    assert Path(pairs["--logs"]).name == "logs"
     assert (pairs["--studies"], pairs["--host"], pairs["--port"]) == (str(tmp_path), "0.0.0.0", "8123")
     assert command[-6:] == ["--conf", "threads", "2", "--conf", "store", str(tmp_path / "labels")]
 
@@ -59,8 +59,8 @@ def test_a_pacs_is_given_on_as_its_address(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_certificate_and_key_go_to_uvicorn(tmp_path: Path) -> None:
     serve = Serve(host="0.0.0.0", ssl_certfile=tmp_path / "cert.pem", ssl_keyfile=tmp_path / "key.pem")
-    pairs = dict(zip(serve.command(str(tmp_path))[4::2], serve.command(str(tmp_path))[5::2]))
-    assert (pairs["--ssl_certfile"], pairs["--ssl_keyfile"]) == (
+    pairs = dict(zip(serve.command(str(tmp_path))[3::2], serve.command(str(tmp_path))[4::2]))
+    assert (pairs["--ssl-certfile"], pairs["--ssl-keyfile"]) == (
         str(tmp_path / "cert.pem"),
         str(tmp_path / "key.pem"),
     )
@@ -82,12 +82,11 @@ def test_listens_on_this_machine_alone_unless_told() -> None:
     assert Serve(host="0.0.0.0").url == "http://127.0.0.1:8000"
 
 
-def test_the_server_finds_the_package_and_does_not_track(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_finds_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     found = environment()
     assert found["PYTHONPATH"].endswith(":/elsewhere")
     assert (Path(found["PYTHONPATH"].split(":")[0]) / "slem_app").is_dir()
-    assert found["MONAI_LABEL_TRACKING_ENABLED"] == "false"
 
 
 def test_says_what_to_do_next(tmp_path: Path) -> None:

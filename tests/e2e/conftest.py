@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +55,14 @@ class Server:
 
 def server_command(studies: Path, port: int, *options: str) -> list[str]:
     """The command line of a server on a folder of studies."""
-    words = ["-m", "slem_app.serving.monai", "start_server", "--app", "apps/slem", "--studies", str(studies)]
+    words = [
+        "-m",
+        "slem_app.serving",
+        "--studies",
+        str(studies),
+        "--logs",
+        tempfile.mkdtemp(prefix="slem-logs-"),
+    ]
     return [sys.executable, *words, "--host", "127.0.0.1", "--port", str(port), *options]
 
 

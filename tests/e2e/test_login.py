@@ -46,8 +46,6 @@ def server(users: UserFile, studies: Path, start_server: Callable, click_models:
     conf = {"users": str(users.path), "login": "required", "models_dir": str(click_models), "score_load": "0"}
     return start_server(
         studies,
-        "--uvicorn_app",
-        "slem_app.serving.asgi:app",
         *(part for pair in conf.items() for part in ("--conf", *pair)),
     )
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from slem_app.serving.monai.viewer import ASSETS
+from slem_app.serving.http.viewer import ASSETS
 from tests.e2e.ohif import CHROMIUM, FLAGS, NEEDED
 
 pytestmark = [pytest.mark.e2e, NEEDED, pytest.mark.timeout(600)]

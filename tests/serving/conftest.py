@@ -134,7 +134,7 @@ def app_over(heads: dict[str, phantom.Phantom], folder: Path, **conf: str) -> It
     for name, head in heads.items():
         phantom.write_nifti(head, folder / "studies", name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(folder / "sessions"))
+        patch.setenv("MONAI_LABEL_SESSION_PATH", str(folder / "sessions"))
         patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
         patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", str(folder / "studies"))
         kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")

@@ -29,8 +29,8 @@ from monailabel.endpoints import (
 from monailabel.interfaces.app import MONAILabelApp
 from starlette.routing import Match
 
+from slem_app.serving.http.application import build
 from slem_app.serving.models.inference import InferRequest
-from slem_app.serving.monai.app import build
 from slem_app.serving.server import Serving
 
 
@@ -49,7 +49,7 @@ def serving(instance: MONAILabelApp) -> Serving:
 
 @pytest.fixture(scope="module")
 def url(instance: MONAILabelApp, serving: Serving, serve: Callable) -> Iterator[str]:
-    with serve(build(serving, instance)) as address:
+    with serve(build(serving)) as address:
         yield address
 
 
@@ -58,7 +58,7 @@ def ask(method: str, url: str, **fields: object) -> requests.Response:
 
 
 def test_every_route_of_monai_label_is_there(instance: MONAILabelApp) -> None:
-    ours = build(instance.serving, instance).router.routes
+    ours = build(instance.serving).router.routes
     for module in (
         activelearning,
         batch_infer,

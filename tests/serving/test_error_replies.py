@@ -2,29 +2,29 @@
 
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import requests
 from fastapi import FastAPI, Form
-from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 
 from slem_app.errors import BadGrid, BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.serving import error_replies
 from slem_app.serving.http.application import complete, router
-from slem_app.serving.monai import exceptions
+from slem_app.serving.http.model_routes import model_router
 
 RAISED = {
     "gone": NotFound("no case 'x'"),
     "grid": BadGrid("zero axes"),
     "setting": BadSetting("what?"),
     "full": StorageFailed("disk"),
-    "theirs": MONAILabelException(MONAILabelError.INVALID_INPUT, "Model is not provided"),
     "bug": ZeroDivisionError("a secret"),
 }
 
 
 app = FastAPI()
 app.include_router(router)
+app.include_router(model_router(SimpleNamespace(tasks={}, trainers={})))
 
 
 @app.get("/fails/{how}")
@@ -46,7 +46,6 @@ async def count(number: int) -> int:
 def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
     """`ask(method, path, ...)` against the application."""
     complete(app)
-    exceptions.install(app)
     with serve(app) as url:
         yield lambda method, path, **fields: requests.request(
             method, url + path, timeout=30, headers={"Connection": "close"}, **fields
@@ -60,7 +59,6 @@ def ask(serve: Callable) -> Iterator[Callable[..., requests.Response]]:
         ("grid", 422, "BadGrid", "zero axes"),
         ("setting", 400, "BadSetting", "what?"),
         ("full", 507, "StorageFailed", "disk"),
-        ("theirs", 400, "INVALID_INPUT", "Model is not provided"),
     ],
 )
 def test_an_error_keeps_its_status_and_text(

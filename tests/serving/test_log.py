@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,23 +32,36 @@ def test_a_line_is_written_a_few_times_a_minute() -> None:
     assert len(written) == 5
 
 
-def test_lines_are_json_where_that_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    config = {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(message)s"}},
-        "handlers": {
-            "out": {"class": "logging.StreamHandler", "formatter": "plain", "stream": "ext://sys.stdout"}
-        },
-        "loggers": {"test_log": {"handlers": ["out"], "propagate": False}},
-    }
-    (tmp_path / "logging.json").write_text(json.dumps(config))
-    logging.config.dictConfig(log_config(tmp_path / "logging.json", "json"))
+@pytest.fixture
+def plain_logging() -> Iterator[None]:
+    """What a test configures is undone."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for one in set(root.handlers) - set(handlers):
+        one.close()
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_goes_to_the_terminal_and_to_the_file(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture, plain_logging: None
+) -> None:
+    file = tmp_path / "logs/app.log"
+    logging.config.dictConfig(log_config(file, "warning", form))
     try:
         raise ValueError('a "quote"')
     except ValueError:
         logging.getLogger("test_log").exception("case %s", "A\nB")
-    line = json.loads(capsys.readouterr().out)
+    logging.getLogger("test_log").info("no more than warnings are wanted")
+    written = file.read_text()
+    assert written == capsys.readouterr().err
+    assert 'ValueError: a "quote"' in (json.loads(written)["exc_info"] if form == "json" else written)
+    assert "no more" not in written
+
+
+def test_lines_are_json_where_that_is_wanted(tmp_path: Path, plain_logging: None) -> None:
+    logging.config.dictConfig(log_config(tmp_path / "app.log", "info", "json"))
+    logging.getLogger("test_log").error("case %s", "A\nB")
+    line = json.loads((tmp_path / "app.log").read_text())
     assert (line["level"], line["logger"], line["message"]) == ("ERROR", "test_log", "case A\nB")
-    assert 'ValueError: a "quote"' in line["exc_info"]
-    assert log_config(tmp_path / "logging.json", "text") == config

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from slem_app import phantom
-from slem_app.serving.monai.app import build
+from slem_app.serving.http.application import build
 from tests.spoil import spoil
 
 SLOW = 20.0  # seconds that no answer may take, on a machine that is busy with tests
@@ -73,7 +73,7 @@ def folder(
     phantom.write_dicom(phantom.make(seed=1, **TINY), where / "studies", "ann")
     with (
         open_app({}, where, models_dir=str(models), score_load="0") as app,
-        serve(build(app.serving, app)) as url,
+        serve(build(app.serving)) as url,
     ):
         one = Folder(url, where / "studies")
         assert one.ask("POST", "/infer/slem_brain?image=ann&output=json").json()["missing"] == []

@@ -17,7 +17,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from slem_app import phantom
 from slem_app.serving import asgi  # noqa: F401, it takes queries out of uvicorn's log
-from slem_app.serving.monai.app import build
+from slem_app.serving.http.application import build
 from tests.spoil import KINDS, spoil
 
 NAMES = ("Zacharias", "Quentin", "PID7734", "19330507", "Doktor", "Ferdinand")
@@ -61,7 +61,7 @@ def world(
         image.save_as(path)
     with (
         open_app({}, folder, models_dir=str(click_models), score_load="0") as app,
-        serve(build(app.serving, app)) as url,
+        serve(build(app.serving)) as url,
     ):
         yield World(url, folder, app)
 

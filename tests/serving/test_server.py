@@ -33,7 +33,7 @@ def app_class() -> type:
 def app(
     app_class: type, studies: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> MONAILabelApp:
-    monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    monkeypatch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     return app_class(
         str(MAIN.parent),
         str(studies),
@@ -202,7 +202,7 @@ def test_an_address_that_is_none_or_a_folder_without_studies_stops_the_start(
 def serve(
     app_class: type, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., MONAILabelApp]:
-    monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    monkeypatch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     return lambda folder, **conf: app_class(
         str(MAIN.parent), str(studies), {"models_dir": str(folder), "store": str(tmp_path / "store"), **conf}
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.serving.settings import Settings, parse_settings
+from slem_app.serving.settings import Environment, Settings, parse_settings, read_environment
 
 
 def test_no_settings_are_the_defaults() -> None:
@@ -41,3 +41,21 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
 def test_bad_settings_are_named(conf: dict[str, str], text: str) -> None:
     with pytest.raises(BadSetting, match=text):
         parse_settings(conf)
+
+
+def test_the_environment_is_read_in_monai_labels_words(tmp_path: Path) -> None:
+    empty = read_environment({})
+    assert (empty.session_expiry, empty.origins) == (3600, ())
+    assert empty.sessions == Path.home() / ".cache/monailabel/sessions"
+    given = {"SESSION_PATH": str(tmp_path), "SESSION_EXPIRY": "60", "CORS_ORIGINS": '["https://a.example/"]'}
+    found = read_environment({f"MONAI_LABEL_{name}": value for name, value in given.items()})
+    assert found == Environment(tmp_path, 60, ("https://a.example",))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CORS_ORIGINS", "https://a.example"), ("CORS_ORIGINS", "[1]"), ("SESSION_EXPIRY", "soon")],
+)
+def test_a_variable_that_cannot_be_read_is_named(name: str, value: str) -> None:
+    with pytest.raises(BadSetting, match=f"MONAI_LABEL_{name} must be"):
+        read_environment({f"MONAI_LABEL_{name}": value})

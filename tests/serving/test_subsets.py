@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from slem_app.formats import read_label_file
-from slem_app.serving.monai.app import build
+from slem_app.serving.http.application import build
 from slem_app.weights import BRAIN_SEQUENCES
 
 SETS = [kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)]
@@ -32,7 +32,7 @@ def url(
     shutil.copytree(subsets / "dicom", folder / "studies")
     with (
         open_app({}, folder, models_dir=str(click_models)) as instance,
-        serve(build(instance.serving, instance)) as address,
+        serve(build(instance.serving)) as address,
     ):
         yield address
 

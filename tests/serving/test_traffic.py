@@ -10,7 +10,6 @@ a change of the code, must say the same. After a change of what clients get that
 
 import gzip
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -20,18 +19,20 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import monailabel.app
 import nibabel
 import nrrd
 import numpy as np
 import pydicom
 import pytest
 import requests
+from fastapi import FastAPI
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 from requests_toolbelt import MultipartDecoder
 
 from slem_app import phantom
 from slem_app.formats import write_nifti, write_nrrd
-from slem_app.serving import asgi
+from slem_app.serving.asgi import application
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, running
 
@@ -163,24 +164,26 @@ def dicom(content: bytes) -> list:
     return [hashlib.sha256("\n".join(lines).encode()).hexdigest(), int(data.pixel_array.sum())]
 
 
-@pytest.fixture
-def over(serve: Callable, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """`over(studies, **conf)`: an address, as `slem serve` starts it."""
+@pytest.fixture(params=["slem serve", "monailabel.main"])
+def over(request: pytest.FixtureRequest, serve: Callable, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """`over(studies, **conf)`: an address of `slem serve`, and of MONAI Label's command line."""
     with ExitStack() as stack:
 
         def begin(studies: str, **conf: str) -> Recorder:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
-            patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
-            patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", studies)
-            kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
-            app = kind(
-                str(MAIN.parent), studies, {"store": str(tmp_path / "store"), "score_load": "0", **conf}
-            )
-            patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{studies}": app})
+            patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+            conf = {"store": str(tmp_path / "store"), "score_load": "0", **conf}
+            if request.param == "slem serve":
+                app = application(studies, conf, "127.0.0.1", tmp_path / "app.log")
+            else:
+                kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
+                patch.setattr("monailabel.app.app", FastAPI())
+                instance = kind(str(MAIN.parent), studies, conf)
+                instance.on_init_complete()
+                app = monailabel.app.app
             old = os.umask(0o077)
             stack.callback(os.umask, old)
-            return Recorder(stack.enter_context(serve(importlib.reload(asgi).app)), tmp_path)
+            return Recorder(stack.enter_context(serve(app)), tmp_path)
 
         yield begin
 

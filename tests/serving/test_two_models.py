@@ -82,7 +82,7 @@ def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(
     both: Path, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., MONAILabelApp]:
-    monkeypatch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
+    monkeypatch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     kind = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
     return lambda models: kind(
         str(MAIN.parent),

@@ -1,5 +1,5 @@
-"""All routes of the server in one FastAPI application: ours first, then MONAI Label's own in threads, so that
-its protocol is whole.
+"""All routes of the server in one FastAPI application. They are those of MONAI Label's protocol, whole, and a
+few more.
 
 Nothing here waits in the event loop: handlers are functions, which FastAPI runs in threads, or coroutines
 that only await. What the network has to do waits in a queue (`models.queue`). Status polls have threads of
@@ -12,10 +12,9 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI
@@ -36,45 +35,39 @@ from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.dicom.served import ServedStudies
+from slem_app.serving.http import pages, viewer
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
 from slem_app.serving.http.description import describe
 from slem_app.serving.http.health import Readiness, checks_of, health_router
 from slem_app.serving.http.infer_routes import infer_router
-from slem_app.serving.http.info_routes import info_router
+from slem_app.serving.http.info_routes import PROTOCOL, info_router
 from slem_app.serving.http.json_bodies import StrictJsonMiddleware
 from slem_app.serving.http.label_routes import label_router
 from slem_app.serving.http.metrics import Metrics, MetricsMiddleware
+from slem_app.serving.http.model_routes import model_router
+from slem_app.serving.http.next_case_routes import next_case_router
 from slem_app.serving.http.received_files import LimitMiddleware
 from slem_app.serving.http.result_routes import result_router
+from slem_app.serving.http.scoring_routes import scoring_router
 from slem_app.serving.http.security_headers import SecurityHeadersMiddleware
+from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.pages.routes import pages_router
-from slem_app.serving.server import Serving
+from slem_app.serving.server import NAME, Serving
 from slem_app.users import UserFile, default_place
 
-__all__ = ["ClientProtocol", "Everything", "build", "complete"]
+__all__ = ["Everything", "build", "complete"]
 
 POLLS = 8  # threads for status polls
 READING = 3  # requests that read headers at once
-NO_WEIGHTS = (
-    "weights come to this server as a folder with a card, named in its settings; a client can "
-    "neither replace nor remove them"
-)
 NO_SLIDES = "whole-slide images are not offered: this server segments MRI, by POST /infer/MODEL"
 NO_RELOAD = "this server cannot be loaded anew while it runs: start it again"
 
 router = APIRouter()
-
-
-@router.put("/model/{model}", summary="Not offered", tags=["Model"])
-@router.delete("/model/{model}", summary="Not offered", tags=["Model"])
-async def change_model(model: str) -> None:
-    """MONAI Label would let any client write over the weight file, whose card then refuses it."""
-    raise NotOffered(NO_WEIGHTS)
 
 
 @router.post("/reload", include_in_schema=False)
@@ -100,31 +93,16 @@ def gpu() -> PlainTextResponse:
     )
 
 
-@dataclass(frozen=True)
-class ClientProtocol:
-    """What comes from the protocol that the stock clients speak: MONAI Label's."""
-
-    name: str
-    """Title of the description of the routes."""
-    version: str
-    """Of the protocol."""
-    info: Callable[[], dict[str, Any]]
-    """Makes the answer of `/info/`."""
-    routers: tuple[APIRouter, ...] = ()
-    """Routes that this server does not answer itself, and the viewer."""
-    origins: tuple[str, ...] = ()
-    """Sites whose pages may use this server beside its own."""
-    complete: Callable[[FastAPI], None] = lambda app: None
-    """Adds what is no route: error answers, pages."""
-
-
-def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI:
+def build(
+    serving: Serving, host: str = "", origins: Sequence[str] = (), log: Path = Path("app.log")
+) -> FastAPI:
     """The application that answers for a server.
 
     Args:
         serving: its state.
-        protocol: the rest of what clients expect.
         host: where it listens; default: what this process's command line says.
+        origins: sites whose pages may use this server beside its own.
+        log: the file that the server's log goes to.
 
     Raises:
         BadSetting: readers must log in here, and none can.
@@ -137,11 +115,11 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     )
     logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
     access = open_access(
-        logins, settings.login, host or listening_at(sys.argv[1:]), protocol.origins, provider is not None
+        logins, settings.login, host or listening_at(sys.argv[1:]), tuple(origins), provider is not None
     )
     app = FastAPI(
-        title=protocol.name,
-        version=protocol.version,
+        title=NAME,
+        version=PROTOCOL,
         openapi_url="/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -157,6 +135,10 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
     app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving))
     app.include_router(datastore_router(serving.datastore))
+    app.include_router(session_router(serving.sessions))
+    app.include_router(model_router(serving))
+    app.include_router(next_case_router(serving))
+    app.include_router(scoring_router())
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
@@ -167,10 +149,10 @@ def build(serving: Serving, protocol: ClientProtocol, host: str = "") -> FastAPI
         app.include_router(proxy_router(pacs, ServedStudies(serving.cases, pacs)))
     else:
         dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
-    app.include_router(info_router(serving, protocol.info, polls))
-    for one in protocol.routers:
-        app.include_router(one)
-    protocol.complete(app)
+    app.include_router(info_router(serving, polls))
+    app.include_router(viewer.router)
+    app.include_router(pages.log_router(log))
+    pages.install(app)
     complete(app, settings.upload_mb * 2**20)
     app.add_middleware(
         ConcurrencyMiddleware,

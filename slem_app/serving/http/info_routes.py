@@ -1,5 +1,5 @@
-"""`/info/`, which every client asks every few seconds: MONAI Label's answer, made anew when something that
-this server did has changed it, else once a second.
+"""`/info/`, which every client asks every few seconds: what this server offers, in MONAI Label's words, made
+anew when something that this server did has changed it, else once a second.
 
 Making it takes little, but each look at the disk gives Python's one lock away, and on a server that computes
 it comes back late. An answer that is there is given from the event loop, and of polls that come together one
@@ -18,33 +18,77 @@ from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import Response
 
-from slem_app.serving.server import Serving
+from slem_app.serving.models.interactive import InteractiveTask
+from slem_app.serving.models.segment import SegmentationTask
+from slem_app.serving.server import DESCRIPTION, NAME, Serving
 
-__all__ = ["Lately", "changes", "info_router"]
+__all__ = ["PROTOCOL", "Lately", "changes", "describe", "info_router"]
+
+PROTOCOL = "2.0"  # of MONAI Label, whose clients look for it
 
 FRESH = 1.0  # seconds; so late is known here what other processes have done
 
 
-def info_router(
-    serving: Serving,
-    make: Callable[[], dict[str, Any]],
-    run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
-) -> APIRouter:
+def info_router(serving: Serving, run: Callable[[Callable[[], bytes]], Awaitable[bytes]]) -> APIRouter:
     """The route.
 
     Args:
         serving: whose state it tells.
-        make: MONAI Label's answer.
         run: does work in a thread of polls.
     """
     router = APIRouter(prefix="/info", tags=["App"])
-    lately = Lately(lambda: json.dumps(jsonable_encoder(make())).encode(), lambda: changes(serving), run)
+    lately = Lately(
+        lambda: json.dumps(jsonable_encoder(describe(serving))).encode(), lambda: changes(serving), run
+    )
 
     @router.get("/", summary="Get App Info")
     async def info() -> Response:
         return Response(await lately.get(), media_type="application/json")
 
     return router
+
+
+def describe(serving: Serving) -> dict[str, Any]:
+    """What a server offers: its models, what can learn, the choice of the next case, its cases."""
+    trainers, chooser = serving.trainers, serving.chooser
+    options = chooser.options()
+    return {
+        "name": NAME,
+        "description": DESCRIPTION,
+        "version": PROTOCOL,
+        "labels": _all_labels(serving),
+        "models": {name: _model(task) for name, task in serving.tasks.items()},
+        "trainers": {
+            name: {"description": one.description, "config": one.config(), "labels": list(one.labels)}
+            for name, one in trainers.items()
+        },
+        "strategies": {
+            name: {"description": about, "config": {"model": list(options)} if options else {}}
+            for name, about in chooser.strategies().items()
+        },
+        "scoring": {},
+        "train_stats": {name: one.stats() for name, one in trainers.items()},
+        "datastore": serving.datastore.status(),
+    }
+
+
+def _model(task: SegmentationTask | InteractiveTask) -> dict[str, Any]:
+    return {
+        "type": task.kind.value,
+        "labels": dict(task.labels),
+        "dimension": 3,
+        "description": task.description,
+        "config": {"sequence": ["auto", *task.sequences]},
+        "version": task.predictor.card.version,
+    }
+
+
+def _all_labels(serving: Serving) -> list[str]:
+    """Names of the labels of all models, each once, in the order of their values."""
+    names: dict[str, None] = {}
+    for task in serving.tasks.values():
+        names |= dict.fromkeys(sorted(task.labels, key=dict(task.labels).__getitem__))
+    return list(names)
 
 
 def changes(serving: Serving) -> Hashable:

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from slem_app.devices import device_name, device_or_cpu
-from slem_app.errors import BadSetting
+from slem_app.errors import BadSetting, NotFound
 from slem_app.rounds.job import LIMITS
-from slem_app.selection import DEFAULT
+from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.learning.next_case import ANY
 from slem_app.serving.learning.request_types import BatchRequest, NextCaseRequest, TrainRequest
 from slem_app.serving.values import boolean, first_of, whole_number
@@ -67,12 +67,16 @@ def parse_next_case(fields: Mapping[str, object]) -> NextCaseRequest:
 
     Raises:
         BadSetting: a field that cannot be read.
+        NotFound: no such strategy.
     """
+    strategy = str(fields.get("strategy") or DEFAULT)
+    if strategy not in STRATEGIES:
+        raise NotFound(f"no strategy {strategy!r}; this server has {', '.join(STRATEGIES)}")
     model, tag, labels = first_of(fields.get("model")), fields.get("label_tag"), fields.get("labels") or ()
     if not isinstance(labels, (list, tuple)):
         raise BadSetting(f"labels is {str(labels)[:80]!r}: a list of names is needed")
     return NextCaseRequest(
-        strategy=str(fields.get("strategy") or DEFAULT),
+        strategy=strategy,
         client_id=str(fields.get("client_id") or ""),
         model=None if model in (None, "", [], ANY) else str(model),
         label_tag=str(tag) if tag else None,

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, UploadFile
-from fastapi.responses import FileResponse
 
-from slem_app.errors import NotFound
 from slem_app.serving.http.form_fields import Fields, UserName, parse_fields
 from slem_app.serving.http.received_files import IMAGES, LABELS, VOLUMES, keep, keep_all, unpack
 from slem_app.serving.labels.datastore import FINAL
@@ -78,25 +76,5 @@ def upload_router(serving: Serving) -> APIRouter:
             whole = folder if uncompress or len(paths) > 1 else paths[0]
             session = serving.sessions.add_session(whole, max(0, expiry))
         return {"session_id": session.name, "session_info": session.to_json()}
-
-    @router.get(
-        "/session/{session_id}",
-        summary="What is known of a session, or its image",
-        tags=["Session"],
-        response_model=None,
-        responses={200: {"content": {"*/*": {}}}},
-    )
-    def session(
-        session_id: str, update_ts: bool = False, image: bool = False
-    ) -> dict[str, Any] | FileResponse:
-        found = serving.sessions.get_session(session_id, update_ts)
-        if found is None:
-            raise NotFound(f"no session {session_id!r}: it has expired or was removed; send the volume again")
-        if not image:
-            return found.to_json()
-        path = Path(found.image)
-        if not path.is_file():
-            raise NotFound(f"session {session_id!r} has several files: its image cannot be sent as one")
-        return FileResponse(path, filename=path.name)
 
     return router

@@ -1,1 +1,1 @@
-"""MONAI Label: its classes, its routes and the viewer that it ships. No other room imports it."""
+"""The server inside MONAI Label's own command line, as its classes. No other room imports MONAI Label."""

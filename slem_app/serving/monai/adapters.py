@@ -6,7 +6,6 @@ Adapters hold no state and decide nothing: they put what the other rooms say int
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -15,6 +14,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from slem_app.serving.http.learning_requests import parse_next_case, parse_train
+from slem_app.serving.http.next_case_routes import to_json
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer
@@ -102,11 +102,7 @@ class StrategyAdapter(Strategy):
 
     def __call__(self, request: Mapping[str, Any], datastore: CaseDatastore) -> dict[str, Any] | None:
         chosen = self.chooser.next(parse_next_case({**request, "strategy": self.name}), datastore)
-        if chosen is None:
-            return None
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(chosen).items()
-        }
+        return None if chosen is None else to_json(chosen)
 
 
 def infer_tasks(serving: Serving) -> dict[str, InferTask]:

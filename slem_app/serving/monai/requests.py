@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slem_app.errors import NotFound
-from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.http.infer_request import parse_infer
-from slem_app.serving.http.learning_requests import parse_batch
+from slem_app.serving.http.learning_requests import parse_batch, parse_next_case
 from slem_app.serving.http.received_files import is_sent
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.server import Serving
@@ -81,8 +80,6 @@ def next_sample_request(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         NotFound: no such strategy.
+        BadSetting: a field that cannot be read.
     """
-    name = request.get("strategy") or DEFAULT
-    if name not in STRATEGIES:
-        raise NotFound(f"no strategy {name!r}; this server has {', '.join(STRATEGIES)}")
-    return {**request, "strategy": name}
+    return {**request, "strategy": parse_next_case(request).strategy}

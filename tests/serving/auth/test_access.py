@@ -14,7 +14,7 @@ from slem_app.errors import BadSetting, NotAllowed
 from slem_app.serving.auth.access import COOKIE, listening_at, on_this_machine, open_access
 from slem_app.serving.auth.roles import role_of
 from slem_app.serving.auth.tokens import Logins
-from slem_app.serving.monai.app import build
+from slem_app.serving.http.application import build
 from slem_app.users import UserFile
 
 SECRET = "a long secret"
@@ -44,7 +44,7 @@ def instance(
 
 @pytest.fixture(scope="module")
 def url(instance: MONAILabelApp, serve: Callable) -> Iterator[str]:
-    with serve(build(instance.serving, instance)) as address:
+    with serve(build(instance.serving)) as address:
         yield address
 
 
@@ -281,7 +281,7 @@ def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(
         (["start_server", "--app", "x"], "0.0.0.0"),
         (["start_server", "--host", "127.0.0.1", "--port", "1"], "127.0.0.1"),
         (["start_server", "--host=::1"], "::1"),
-        (["slem_app.serving.asgi:app"], "127.0.0.1"),
+        (["--studies", "x"], "127.0.0.1"),
     ],
 )
 def test_where_the_server_listens_is_read_from_its_command_line(arguments: list[str], host: str) -> None:

@@ -10,8 +10,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from slem_app.errors import PacsFailed
+from slem_app.serving.http.application import build
 from slem_app.serving.http.health import FRESH, Readiness
-from slem_app.serving.monai.app import build
 from slem_app.users import UserFile
 
 
@@ -50,7 +50,7 @@ def url(open_app: Callable, serve: Callable, heads: dict, models: Path, folder: 
     conf = {"models_dir": str(models), "models": "slem_brain", "login": "required", "users": str(users.path)}
     with pytest.MonkeyPatch.context() as patch, open_app(heads, folder, **conf) as instance:
         patch.setenv("SLEM_METRICS_TOKEN", "a token for Prometheus")
-        with serve(build(instance.serving, instance)) as address:
+        with serve(build(instance.serving)) as address:
             yield address
 
 

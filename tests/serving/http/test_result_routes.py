@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 import requests
 from dicomweb_client import DICOMwebClient
-from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 from pydicom import dcmread
 
 from slem_app import phantom
 from slem_app.formats import read_label_file
 from slem_app.formats.seg import read_seg
-from slem_app.serving.monai.app import build
+from slem_app.serving.app_folder import open_serving
+from slem_app.serving.http.application import build
 from slem_app.serving.server import Serving
 from slem_app.weights import BRAIN_LABELS
 from tests.fake_pacs import FakePacs, running
 
-MAIN = Path(__file__).parents[3] / "apps/slem/main.py"
 SMALL = {"shape": (24, 28, 20), "spacing": (6.0, 6.0, 7.0)}
 
 
@@ -52,21 +51,15 @@ def serving(
             if request.param == "folder"
             else (pacs.url, place / "store of a PACS")
         )
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_SESSION_PATH", str(place / "sessions"))
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_APP_DIR", str(MAIN.parent))
-        patch.setattr("monailabel.config.settings.MONAI_LABEL_STUDIES", studies)
-        app_class = get_class_of_subclass_from_file("main", str(MAIN), "MONAILabelApp")
-        app = app_class(str(MAIN.parent), studies, {"models_dir": str(click_models), "store": str(store)})
-        patch.setattr("monailabel.interfaces.utils.app.apps", {f"{MAIN.parent}{studies}": app})
-        app.serving.fake = pacs
-        yield app.serving
+        patch.setenv("MONAI_LABEL_SESSION_PATH", str(place / "sessions"))
+        serving = open_serving(studies, {"models_dir": str(click_models), "store": str(store)})
+        serving.fake = pacs
+        yield serving
 
 
 @pytest.fixture(scope="module")
 def url(serving: Serving, serve: Callable) -> Iterator[str]:
-    import monailabel.interfaces.utils.app as utils
-
-    with serve(build(serving, utils.app_instance())) as address:
+    with serve(build(serving)) as address:
         yield address
 
 

@@ -3,13 +3,12 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import requests
 
+from slem_app.serving.http.application import build
 from slem_app.serving.http.security_headers import API_POLICY, script_hashes
-from slem_app.serving.monai.app import build
 
 ANSWERS = {
     "/info/": 200,
@@ -46,9 +45,7 @@ def url(
     with open_app(heads, folder, models_dir=str(models), models="slem_brain") as instance:
         (folder / "app/logs").mkdir(parents=True)
         (folder / "app/logs/app.log").write_text("".join(f"line {n} <b>&\n" for n in range(1000)))
-        with pytest.MonkeyPatch.context() as patch, serve(build(instance.serving, instance)) as address:
-            settings = SimpleNamespace(MONAI_LABEL_APP_DIR=str(folder / "app"))
-            patch.setattr("slem_app.serving.monai.pages.monai_settings", settings)
+        with serve(build(instance.serving, log=folder / "app/logs/app.log")) as address:
             yield address
 
 

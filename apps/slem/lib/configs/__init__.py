@@ -1,3 +1,3 @@
-"""The models that this app serves: one file a model, with one TaskConfig class; the file's name is the
+"""The models that this app serves: one file a model, with one ModelConfig class; the file's name is the
 model's.
 """

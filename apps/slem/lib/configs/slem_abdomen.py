@@ -1,15 +1,15 @@
 """Upper abdomen in up to three sequences: liver, right kidney, left kidney, spleen."""
 
-from monailabel.interfaces.config import TaskConfig
+from slem_app.serving.server import ModelConfig
 
 
-class SlemAbdomen(TaskConfig):
-    """Everything about the model is in `pretrained/slem_abdomen/card.yaml`; what MONAI Label asks is answered
-    by `slem_app.serving`.
-    """
+class SlemAbdomen(ModelConfig):
+    """Everything about the model is in `pretrained/slem_abdomen/card.yaml`."""
+
+    place = 2
 
     def infer(self):
-        return self.kwargs["serving"].segmentation(self.name)
+        return self.serving.segmentation(self.name)
 
     def trainer(self):
-        return self.kwargs["serving"].training(self.name)
+        return self.serving.training(self.name)

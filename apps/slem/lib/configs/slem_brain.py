@@ -1,15 +1,15 @@
 """Glioma in up to four sequences: necrosis, edema, enhancing tumor."""
 
-from monailabel.interfaces.config import TaskConfig
+from slem_app.serving.server import ModelConfig
 
 
-class SlemBrain(TaskConfig):
-    """Everything about the model is in `pretrained/slem_brain/card.yaml`; what MONAI Label asks is answered
-    by `slem_app.serving`.
-    """
+class SlemBrain(ModelConfig):
+    """Everything about the model is in `pretrained/slem_brain/card.yaml`."""
+
+    place = 1
 
     def infer(self):
-        return self.kwargs["serving"].segmentation(self.name)
+        return self.serving.segmentation(self.name)
 
     def trainer(self):
-        return self.kwargs["serving"].training(self.name)
+        return self.serving.training(self.name)

@@ -2,18 +2,14 @@
 prompts.
 """
 
-from monailabel.interfaces.config import TaskConfig
-
 from slem_app.serving.models.task_kind import TaskKind
+from slem_app.serving.server import ModelConfig
 
 
-class SlemBrainClicks(TaskConfig):
-    """Everything about the model is in `pretrained/slem_brain/card.yaml`; what MONAI Label asks is answered
-    by `slem_app.serving`.
-    """
+class SlemBrainClicks(ModelConfig):
+    """Everything about the model is in `pretrained/slem_brain/card.yaml`."""
+
+    place = 1
 
     def infer(self):
-        return self.kwargs["serving"].interactive("slem_brain", TaskKind.CLICKS)
-
-    def trainer(self):
-        return None
+        return self.serving.interactive("slem_brain", TaskKind.CLICKS)

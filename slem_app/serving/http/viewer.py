@@ -2,18 +2,19 @@
 and answers with the start page.
 
 The start page gets one script of ours, with which a reader saves (`assets/save.js`). The viewer's server box
-is filled through the cookie in which it keeps it, for its own guess is always port 8000.
+is filled through the cookie in which it keeps it, for its own guess is always port 8000. MONAI Label's
+package need only lie there, its code is not loaded; without it there is no viewer, and all else works.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import mimetypes
 import re
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-import monailabel
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
@@ -22,12 +23,22 @@ from slem_app.serving.http.security_headers import WORKER_POLICY, viewer_policy
 
 __all__ = ["router"]
 
-FOLDER = Path(monailabel.__file__).resolve().parent / "endpoints/static/ohif"
+NONE = "this server has no viewer: it comes with the package `monailabel` (pip install --no-deps monailabel)"
 ASSETS = Path(__file__).parent / "assets"
 SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
 FOREIGN = re.compile(r'<link [^>]*href="https?://[^>]*>')  # Google's fonts
 FOREIGN_STYLE = re.compile(r"@import url\(https?://[^)]*\);?")  # the same, out of a style sheet
 COOKIE = "MONAILABEL_SERVER_URL"
+
+
+def static_folder() -> Path:
+    """What MONAI Label serves to browsers; a folder that is not there where it is not installed."""
+    found = importlib.util.find_spec("monailabel")
+    package = Path(found.origin).resolve().parent if found and found.origin else Path("/nonexistent")
+    return package / "endpoints/static"
+
+
+FOLDER = static_folder() / "ohif"
 
 router = APIRouter()
 
@@ -62,8 +73,10 @@ def ohif(request: Request, path: str = "") -> Response:
     `monai-label?StudyInstanceUIDs=...`.
 
     Raises:
-        NotFound: no such file, or one outside the viewer's folder.
+        NotFound: no such file, or one outside the viewer's folder; no viewer.
     """
+    if not FOLDER.is_dir():
+        raise NotFound(NONE)
     try:
         file = (FOLDER / path).resolve()
         there = file.is_relative_to(FOLDER) and file.is_file()

@@ -8,7 +8,7 @@ import pytest
 from fastapi import Request
 
 from slem_app.errors import NotFound
-from slem_app.serving.monai.viewer import FOLDER, ohif
+from slem_app.serving.http.viewer import FOLDER, ohif
 
 
 def get(path: str, host: bytes = b"reader.example:8765"):

@@ -1,40 +1,25 @@
-"""How the server is started: what uvicorn is told beside MONAI Label's own options."""
+"""How the server is started: what uvicorn is told."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from slem_app.errors import BadSetting
+from slem_app.serving import __main__
 from slem_app.serving.http.connections import Limits
-from slem_app.serving.monai import __main__
 
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`started("--conf", ...)`: what uvicorn would be told."""
-    kept = {"SERVER_PORT": 8000, "APP_DIR": "", "STUDIES": "", "APP_CONF": {}}
-    for name, value in kept.items():
-        monkeypatch.setattr(f"monailabel.main.settings.MONAI_LABEL_{name}", value)
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("PYTHONPATH", "")
     told: dict[str, Any] = {}
     monkeypatch.setattr(uvicorn, "run", lambda app, **options: told.update(options, app=app))
 
     def start(*options: str) -> dict[str, Any]:
-        (tmp_path / "app").mkdir(exist_ok=True)
-        command = [
-            "slem",
-            "start_server",
-            "--app",
-            str(tmp_path / "app"),
-            "--studies",
-            str(tmp_path),
-            *options,
-        ]
-        monkeypatch.setattr("sys.argv", command)
-        __main__.Server().run()
+        __main__.main(["--studies", str(tmp_path), "--logs", str(tmp_path / "logs"), *options])
         return told
 
     return start
@@ -50,7 +35,7 @@ def test_no_proxy_is_believed_that_was_not_named(started: Any) -> None:
 
 def test_our_application_is_served_with_limits_and_an_end(started: Any) -> None:
     told = started("--conf", "connections", "7")
-    assert told["app"] == "slem_app.serving.asgi:app"
+    assert isinstance(told["app"], Starlette)
     assert (told["ws"], told["server_header"], told["http"].limits.connections) == ("none", False, 7)
     assert 0 < told["timeout_graceful_shutdown"] < 10
 

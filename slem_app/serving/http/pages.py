@@ -13,20 +13,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import monailabel
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
-from monailabel.config import settings as monai_settings
 
 from slem_app.errors import NotFound
 from slem_app.serving.http.security_headers import PAGE_POLICY
+from slem_app.serving.http.viewer import static_folder
 
 __all__ = ["install", "log_router"]
 
 ASSETS = Path(__file__).parent / "assets"
 SWAGGER = Path(str(files("fastapi_offline"))) / "static"
-STATIC = Path(monailabel.__file__).parent / "endpoints" / "static"
 VENDORED = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 MOST_LINES = 10_000  # of a log that is shown
 LEAST = 3  # seconds between two looks at it
@@ -42,7 +40,7 @@ pre{{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}}</style></head>
 
 def install(app: FastAPI) -> None:
     """Add the pages and what they load to an application."""
-    headers = {"Content-Security-Policy": PAGE_POLICY}
+    headers, static = {"Content-Security-Policy": PAGE_POLICY}, static_folder()
 
     @app.get("/docs", include_in_schema=False)
     async def overview() -> HTMLResponse:
@@ -56,13 +54,20 @@ def install(app: FastAPI) -> None:
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> FileResponse:
-        return FileResponse(STATIC / "favicon.ico", media_type="image/x-icon")
+        if not (static / "favicon.ico").is_file():
+            raise NotFound("this server has no icon: it comes with the package `monailabel`")
+        return FileResponse(static / "favicon.ico", media_type="image/x-icon")
 
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if static.is_dir():
+        app.mount("/static", StaticFiles(directory=static), name="static")
 
 
-def log_router() -> APIRouter:
-    """The server's log, in place of MONAI Label's page, whose scripts come from elsewhere."""
+def log_router(file: Path) -> APIRouter:
+    """The server's log as a page.
+
+    Args:
+        file: where it is written.
+    """
     router = APIRouter(tags=["Others"])
 
     @router.get(
@@ -72,7 +77,6 @@ def log_router() -> APIRouter:
         responses={200: {"content": {"text/plain": {}}}},
     )
     def log(lines: int = 300, html: bool = True, text: bool = False, refresh: int = 0) -> Response:
-        file = Path(monai_settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"
         shown = _last(file, max(1, min(lines, MOST_LINES)))
         if text or not html:
             return PlainTextResponse(shown)
