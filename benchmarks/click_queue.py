@@ -19,6 +19,7 @@ import random
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -33,6 +34,7 @@ from page import commit, write_page
 from serving import PROJECT, Seen, at, command, repeat, wait
 
 from slem_app import phantom
+
 
 @dataclass(frozen=True)
 class ClickQueue:
@@ -87,11 +89,9 @@ class ClickQueue:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         start = command(folder / "studies", port)
-        if not (tree / "slem_app/serving/monai/__main__.py").is_file():
-            start = [
-                *(part if part != "slem_app.serving.monai" else "monailabel.main" for part in start),
-                *TAIL,
-            ]
+        if not (tree / "slem_app/serving/__main__.py").is_file():  # an older one
+            start = [sys.executable, "-m", "slem_app.serving.monai", "start_server", "--app", "apps/slem"]
+            start += ["--host", "127.0.0.1", "--port", str(port), "--studies", str(folder / "studies")]
         conf = ["--conf", "store", str(folder / f"store-{tree.name}-{number}"), "--conf", "score_load", "0"]
         if self.tiny:
             conf += tiny.options(folder / "models")

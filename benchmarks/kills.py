@@ -43,7 +43,7 @@ from slem_app import phantom
 
 HEAD = phantom.make(seed=1, shape=tiny.SHAPE, spacing=tiny.SPACING)
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["slem_app.serving.monai.__main__", "slem_app.serving.asgi"])
+FORKS.set_forkserver_preload(["slem_app.serving.__main__"])
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Kills:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         begin = time.monotonic()
-        words = command(folder / "studies", port)[3:]  # behind `python -m slem_app.serving.monai`
+        words = command(folder / "studies", port)[3:]  # behind `python -m slem_app.serving`
         options = [*tiny.options(folder / "models"), "--conf", "score_load", "0"]
         server = FORKS.Process(target=serve, args=([*words, *options], folder / "log"))
         server.start()
@@ -168,14 +168,13 @@ What is done stands at the top of `benchmarks/kills.py`.
 
 def serve(arguments: list[str], log: Path) -> None:
     """The server, in a process that has imported it."""
-    from slem_app.serving.monai.__main__ import Server
+    from slem_app.serving.__main__ import main
 
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.chdir(PROJECT)
-    sys.argv = ["slem_app.serving.monai", *arguments]
-    Server().run()
+    main(arguments)
 
 
 def wait_for(url: str, server: BaseProcess) -> None:

@@ -210,7 +210,7 @@ class Serving:
         return {name: task.predictor.card for name, task in self.tasks.items()}
 
     def segmentation(self, name: str) -> SegmentationTask:
-        """The model called `name` as an inference task; asked for by the app's TaskConfig classes."""
+        """The model called `name` as an inference task; asked for by the app's classes in `lib/configs`."""
         if name in self.automatic:
             return self.automatic[name]
         own = self.settings.models_dir / name if self.settings.models_dir else None
@@ -235,7 +235,7 @@ class Serving:
         )
 
     def training(self, name: str) -> ModelTrainer:
-        """The model called `name` as one that learns; asked for by the app's TaskConfig classes."""
+        """The model called `name` as one that learns; asked for by the app's classes in `lib/configs`."""
         return ModelTrainer(self.trainings, self.watchers[name])
 
     def _moves(self, case: Case, model: str) -> Mapping[str, np.ndarray]:
