@@ -29,8 +29,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--studies", required=True, help="folder of studies, or the address of a PACS")
     made.add_argument("--host", default="127.0.0.1", help="address to listen at")
     made.add_argument("--port", type=int, default=8000, help="TCP port")
-    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("KEY", "VALUE")}
-    made.add_argument("--conf", **pair, help="a setting of the server")
+    made.add_argument(
+        "--conf",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="a setting of the server",
+    )
     made.add_argument("--logs", type=Path, required=True, help="folder of the log `app.log`")
     made.add_argument("--log-level", default="info", choices=LEVELS)
     made.add_argument("--ssl-certfile", help="certificate, for https")

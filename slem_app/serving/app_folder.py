@@ -41,12 +41,9 @@ def model_configs(app: Path) -> dict[str, Configure]:
     Raises:
         BadSetting: a file without one class derived from `ModelConfig`.
     """
-    found = {file.stem: _config_class(file) for file in sorted((app / "lib/configs").glob("[a-z]*.py"))}
-    return dict(sorted(found.items(), key=_place))
-
-
-def _place(named: tuple[str, type[ModelConfig]]) -> int:
-    return named[1].place
+    found = {file.stem: _config_class(file) for file in (app / "lib/configs").glob("[a-z]*.py")}
+    names = sorted(found, key=lambda name: (found[name].place, name))
+    return {name: found[name] for name in names}
 
 
 def _config_class(file: Path) -> type[ModelConfig]:

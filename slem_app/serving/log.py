@@ -37,8 +37,14 @@ def log_config(file: Path, level: str, form: str) -> dict[str, Any]:
         form: one of `FORMATS`.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    to_file = {"class": "logging.handlers.RotatingFileHandler", "formatter": "lines", "filename": str(file)}
-    to_file |= {"maxBytes": MOST_BYTES, "backupCount": OLD_FILES, "encoding": "utf-8"}
+    to_file: dict[str, str | int] = {
+        "class": "logging.handlers.RotatingFileHandler",
+        "formatter": "lines",
+        "filename": str(file),
+        "maxBytes": MOST_BYTES,
+        "backupCount": OLD_FILES,
+        "encoding": "utf-8",
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,

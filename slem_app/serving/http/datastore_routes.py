@@ -61,16 +61,16 @@ def _images(router: APIRouter, datastore: CaseDatastore) -> None:
         """
         path = datastore.get_image_uri(image)
         if check_sum:
-            algorithm, _, digest = check_sum.rpartition(":")
+            algorithm, _, digits = check_sum.rpartition(":")
             algorithm = algorithm.upper() or ALGORITHMS[0]
             if algorithm not in ALGORITHMS:
                 raise BadSetting(
                     f"check_sum {check_sum!r}: unknown algorithm {algorithm!r}; use one of "
                     f"{', '.join(ALGORITHMS)}, as in SHA256:DIGEST"
                 )
-            if digest.lower() != digest(Path(path), algorithm):
+            if digits.lower() != digest(Path(path), algorithm):
                 raise NotFound(
-                    f"image {image!r} has another {algorithm} than {digest!r}: it is not the same file"
+                    f"image {image!r} has another {algorithm} than {digits!r}: it is not the same file"
                 )
         return {}
 

@@ -45,7 +45,7 @@ def to_json(chosen: NextCase) -> dict[str, Any]:
 def _told(serving: Serving, chosen: NextCase, strategy: str, reader: object) -> dict[str, Any]:
     """A chosen case with its image; the datastore notes who was given it."""
     told = {**to_json(chosen), "path": serving.datastore.get_image_uri(chosen.id)}
-    info = serving.datastore.get_image_info(chosen.id)
+    info: dict[str, Any] = serving.datastore.get_image_info(chosen.id)
     given = {**info.get("strategy", {}), strategy: {"ts": int(time.time()), "client_id": reader}}
     try:
         serving.datastore.update_image_info(chosen.id, {"strategy": given})

@@ -15,8 +15,8 @@ from PIL import Image
 
 from slem_app import phantom
 from slem_app.rounds.job import DONE, RoundFolder
+from slem_app.serving.http.application import build
 from slem_app.serving.learning.request_types import TrainRequest
-from slem_app.serving.monai.app import build
 from slem_app.store.record import FINAL
 
 NASTY = "<b>x & 'y'"
@@ -58,7 +58,7 @@ def app(open_app: Callable, heads: dict, models: Path, folder: Path) -> Iterator
 
 @pytest.fixture(scope="module")
 def url(app: MONAILabelApp, serve: Callable) -> Iterator[str]:
-    with serve(build(app.serving, app)) as address:
+    with serve(build(app.serving)) as address:
         yield address
 
 
@@ -216,7 +216,7 @@ def test_reading_pages_writes_nothing_but_pictures(
 ) -> None:
     with open_app({"A": heads["A"]}, tmp_path, models_dir=str(models), models="slem_brain") as instance:
         store = tmp_path / "store"
-        with serve(build(instance.serving, instance)) as address:
+        with serve(build(instance.serving)) as address:
             for path in ("/", "/case/A", "/case/A/thumbnail.png", "/models/slem_brain", "/learning"):
                 assert get(address + path).ok
         written = {path.relative_to(store).parts[0] for path in store.rglob("*") if path.is_file()}
@@ -229,7 +229,7 @@ def test_a_dicom_study_is_opened_in_ohif(
     phantom.write_dicom(heads["A"], tmp_path / "studies", "one")
     with open_app({}, tmp_path, models_dir=str(models), models="slem_brain") as instance:
         [uid] = instance.serving.cases.dicom_studies()
-        with serve(build(instance.serving, instance)) as address:
+        with serve(build(instance.serving)) as address:
             text = opened(address)
             page = get(f"{address}/case/one").text
     assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
