@@ -25,9 +25,10 @@ from slem_app.files import atomic_file
 
 __all__ = ["ROLES", "User", "UserFile", "default_place"]
 
-ROLES = ("reader", "trainer", "admin")
-"""Each may do what those before it may: segment and save; train, publish and work through many cases; delete
-and read logs.
+ROLES = ("reader", "reviewer", "trainer", "admin")
+"""Each may do what those before it may: segment and save; approve and reject what readers saved; train,
+publish
+and work through many cases; delete and read logs.
 """
 SHORTEST = 10  # characters of a password
 ENOUGH = 3  # of zxcvbn's 0 to 4: 10^8 guesses or more

@@ -115,7 +115,7 @@ class Export(_Store):
         labels = self.labels
         cases, lost = [], {}
         for case in labels.store.cases():
-            if FINAL not in labels.store.tags(case):
+            if not labels.store.has_final(case):
                 continue
             try:
                 cases.append(labels.labelled(case))
@@ -284,8 +284,9 @@ def _line(labels: CaseLabels, case: str) -> tuple[str, ...]:
     history = labels.store.history(case)
     final = [version for version in history if version.tag == FINAL]
     readers = ", ".join(sorted({version.record.who for version in history if not version.record.automatic}))
-    shown = labels.store.counting(case, labels.experts) if final else history[-1]
-    counts = f"{shown.tag} {shown.number}" if final else "none"
+    counted = labels.store.has_final(case)
+    shown = labels.store.counting(case, labels.experts) if counted else history[-1]
+    counts = f"{shown.tag} {shown.number}" if counted else "none"
     return (
         case,
         str(len(final)),
@@ -299,9 +300,7 @@ def _line(labels: CaseLabels, case: str) -> tuple[str, ...]:
 
 def _rows(labels: CaseLabels, case: str) -> Iterator[tuple[str, ...]]:
     """The rows of a case's versions."""
-    counting = (
-        labels.store.counting(case, labels.experts).folder if FINAL in labels.store.tags(case) else None
-    )
+    counting = labels.store.counting(case, labels.experts).folder if labels.store.has_final(case) else None
     for version in labels.store.history(case):
         one = version.record
         seconds = "" if one.seconds is None else f"{one.seconds:.0f}"

@@ -75,6 +75,8 @@ class Labelled:
     """Which of the case's labels this is; another one means: learn it anew."""
     upload: str = ""
     """Path of the image where a client uploaded it; empty: the case lies in the studies folder."""
+    confirmed: bool = False
+    """It is a model's result which a reader has saved without a change."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class Job:
     """Share of the patches that come from labels that no earlier round has learnt; the rest is replay. Only
     where there are both.
     """
+    confirmed_weight: float = 0.5
+    """How often a label that a reader only confirmed is seen, beside one that they drew or corrected; 0: it
+    is
+    neither learnt nor measured on.
+    """
     most_cases: int = 64
     """Cases a round trains on at most: all new ones first, then a draw of the old ones."""
     hold_out: str = ""
@@ -145,10 +152,10 @@ class Job:
                 raise BadSetting(
                     f"{name} must be at least {least} and at most {most}, got {getattr(self, name)}"
                 )
-        if not 0 <= self.new_share <= 1 or not self.cache_gb > 0:
+        if not (0 <= self.new_share <= 1 and 0 <= self.confirmed_weight <= 1 and self.cache_gb > 0):
             raise BadSetting(
-                f"new_share must lie between 0 and 1 and cache_gb above 0, got {self.new_share} and "
-                f"{self.cache_gb}"
+                f"new_share and confirmed_weight must lie between 0 and 1 and cache_gb above 0, got "
+                f"{self.new_share}, {self.confirmed_weight} and {self.cache_gb}"
             )
         if (
             self.publish not in POLICIES

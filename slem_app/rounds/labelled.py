@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -98,7 +99,15 @@ class Mixture:
     """Both, each as often as it has its turn before all begin anew."""
 
 
-def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int, seed: int = 0) -> Mixture:
+def mix(
+    cases: Sequence[str],
+    learnt: Sequence[str],
+    new_share: float,
+    most: int,
+    seed: int = 0,
+    confirmed: Sequence[str] = (),
+    confirmed_weight: float = 1.0,
+) -> Mixture:
     """Choose the cases of a round and how often each is seen.
 
     Args:
@@ -108,6 +117,8 @@ def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int
             less than one turn.
         most: cases at most; all new ones first, then a draw of the old ones.
         seed: of the draw, e.g. the number of the round.
+        confirmed: those of them whose label is a model's result that a reader saved without a change.
+        confirmed_weight: turns of one of these for one turn of another, above 0 to 1, in tenths.
 
     Example:
         >>> mix(["a", "b", "c", "d"], ["b", "c", "d"], 0.5, 64).turns
@@ -124,4 +135,10 @@ def mix(cases: Sequence[str], learnt: Sequence[str], new_share: float, most: int
         # turns of a new case for one turn of an old one
         wanted = new_share / (1 - new_share) * len(old) / len(new)
         often_new, often_old = (max(1, round(wanted)), 1) if wanted >= 1 else (1, max(1, round(1 / wanted)))
-    return Mixture(tuple(new), tuple(old), tuple(sorted([*new * often_new, *old * often_old])))
+    weight = Fraction(confirmed_weight).limit_denominator(10)
+    weak = set(confirmed) & {*new, *old}
+    rest = {*new, *old} - weak
+    seldom, often = (max(1, weight.numerator), weight.denominator) if weak and rest else (1, 1)
+    turns = [*new * often_new, *old * often_old]
+    weighed = [case for case in turns for _ in range(seldom if case in weak else often)]
+    return Mixture(tuple(new), tuple(old), tuple(sorted(weighed)))

@@ -74,6 +74,7 @@ class Round:
         self.studies = LabelledStudies(self.job)
         self.cache = CaseCache(self.root / "cache")
         self.versions = {one.case: one.version for one in self.job.cases}
+        self.confirmed = {one.case for one in self.job.cases if one.confirmed}
 
     def run(self) -> None:
         """Prepare, train, validate, publish; the outcome stands in the status.
@@ -156,14 +157,29 @@ class Round:
 
     def _material(self, report: CachingReport) -> Material:
         """Divide the cases, the same in every process."""
-        hold_out = split(report.ready, self.job.hold_out_file, self.job.hold_out_share)
+        weight = self.job.confirmed_weight
+        ready = [case for case in report.ready if weight > 0 or case not in self.confirmed]
+        if not ready:
+            raise BadStudy(
+                "all labels are a model's own results which a reader confirmed without a change, and "
+                "confirmed_weight is 0: correct some, then train again"
+            )
+        hold_out = split(ready, self.job.hold_out_file, self.job.hold_out_share)
         if not hold_out.train:
             raise BadStudy(hold_out.note)
         refused = self.published.refused()
         seed = int(fingerprint(self.card.sha256, refused[-1].folder.name if refused else "")[:7], 16)
         before = self.published.learnt(self.published.number_of(self.job.served))
         known = [case for case in hold_out.train if before.get(case) == self.versions[case]]
-        mixture = mix(hold_out.train, known, self.job.new_share, self.job.most_cases, seed)
+        mixture = mix(
+            hold_out.train,
+            known,
+            self.job.new_share,
+            self.job.most_cases,
+            seed,
+            sorted(self.confirmed),
+            weight or 1.0,
+        )
         # those that every epoch is measured on come first: in an order that stays when cases are added
         held = tuple(sorted(hold_out.validate, key=fingerprint))
         return Material(mixture, hold_out, held or (*mixture.new, *mixture.old)[:MOST_WITHOUT], seed)
@@ -178,10 +194,24 @@ class Round:
             len(report.skipped),
         )
         gone = [f"{case} is not measured: {why}" for case, why in scores.left_out.items()]
-        notes = tuple(note for note in (hold_out.note, *gone) if note)
+        notes = tuple(note for note in (hold_out.note, self._confirmed_note(hold_out), *gone) if note)
         for note in notes:
             log.warning(note)
         self.folder.change(trusted=hold_out.trusted, notes=notes)
+
+    def _confirmed_note(self, hold_out: HoldOut) -> str:
+        """How many labels were only confirmed, and what that means for the metric; empty where none was."""
+        if not self.confirmed:
+            return ""
+        count, weight = len(self.confirmed), self.job.confirmed_weight
+        told = f"{count} of {len(self.versions)} labels are a model's own result that a reader only confirmed"
+        if not weight:
+            return f"{told}: they are neither learnt nor measured on"
+        held = len(self.confirmed & set(hold_out.validate))
+        flatters = (
+            f"; {held} of {len(hold_out.validate)} held-out labels are: the metric flatters" if held else ""
+        )
+        return f"{told}: seen {weight:g} times as often as the others{flatters}"
 
     def _note(self, text: str) -> None:
         log.warning(text)

@@ -40,12 +40,13 @@ class SavedResult:
     def message(self) -> str:
         """What the reader is told."""
         number, status = self.label.version.number, self.segmentation
+        saved = "Confirmed unchanged and saved" if self.label.version.record.confirmed else "Saved"
         if status is None:
-            return f"Saved as version {number}."
+            return f"{saved} as version {number}."
         if status.stored:
-            return f"Saved as version {number}, in the study as {status.description!r}."
+            return f"{saved} as version {number}, in the study as {status.description!r}."
         again = "it is sent again by itself" if status.instance else "it is kept here only"
-        return f"Saved as version {number} on this server, but not as DICOM yet: {again}. {status.reason}"
+        return f"{saved} as version {number} on this server, but not as DICOM yet: {again}. {status.reason}"
 
 
 class LabelSaving:

@@ -51,6 +51,7 @@ from slem_app.serving.saving import LabelSaving
 from slem_app.serving.settings import parse_settings
 from slem_app.store.dicom_results import DicomResults
 from slem_app.store.lock import StoreLock
+from slem_app.store.review import APPROVED
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
 from slem_app.volumes.size import check_sizes
@@ -164,6 +165,7 @@ class Serving:
             self._offered,
             orders,
             self._moves,
+            self.records.is_as_given,
         )
         if swept := self.datastore.store.sweep():
             logger.warning(
@@ -181,7 +183,12 @@ class Serving:
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs is not None and "score_load" not in conf else self.settings.score_load
         self.scores = Scores(root / "scores", self.datastore, self._current, load, self.settings.register)
-        self.trainings = Trainings(self.datastore, self.settings.coding, self._round_defaults(root))
+        self.trainings = Trainings(
+            self.datastore,
+            self.settings.coding,
+            self._round_defaults(root),
+            self.settings.learn == APPROVED,
+        )
         self.trainers = self._trainers(configs)
         self.batches = Batches(
             self.datastore, self.model, self.settings.coding, self.settings.device, self.settings.register
@@ -367,7 +374,7 @@ class Serving:
 
     def _round_defaults(self, root: Path) -> dict[str, Any]:
         """What the settings say of every learning round."""
-        names = ("hold_out_share", "publish", "publish_tolerance", "pacs_cache_mb")
+        names = ("hold_out_share", "publish", "publish_tolerance", "pacs_cache_mb", "confirmed_weight")
         return {
             "hold_out": str(root / "hold_out.yaml"),
             **{name: getattr(self.settings, name) for name in names},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slem_app.errors import BadSetting
+from slem_app.store.review import APPROVED, SUBMITTED
 from slem_app.weights.published import POLICIES
 
 __all__ = ["Environment", "Settings", "parse_settings", "read_environment"]
@@ -56,6 +57,16 @@ class Settings:
     """
     publish_tolerance: float = 0.0
     """With 'better': how much worse in mean Dice one may be."""
+    learn: str = "submitted"
+    """Which labels a training learns: 'submitted', all final ones that no reviewer has rejected; 'approved',
+    only
+    those that one has approved.
+    """
+    confirmed_weight: float = 0.5
+    """How often a training sees a label that is a model's result which a reader only confirmed, beside one
+    that
+    they drew or corrected; 0: never, nor is anything measured on it.
+    """
     score_load: float = 0.5
     """Share of the time for which cases are measured in the background, for the choice of the next one: 0
     (never) to 1.
@@ -111,7 +122,9 @@ class Settings:
     """As which this server is known to it; the secret is read from the environment variable SLEM_OIDC_SECRET.
     """
     oidc_claim: str = "roles"
-    """The claim with the roles slem-reader, slem-trainer, slem-admin; parts of its path separated by dots."""
+    """The claim with the roles slem-reader, slem-reviewer, slem-trainer, slem-admin; parts of its path
+    separated by dots.
+    """
     oidc_passwords: bool = False
     """Ask that service for names and passwords that 3D Slicer's dialog sends (the password grant)."""
 
@@ -143,6 +156,11 @@ class Settings:
                 f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie "
                 f"between 0 and 1, "
                 f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
+            )
+        if self.learn not in (SUBMITTED, APPROVED) or not 0 <= self.confirmed_weight <= 1:
+            raise BadSetting(
+                f"learn must be {SUBMITTED} or {APPROVED} and confirmed_weight lie between 0 and 1, got "
+                f"{self.learn!r} and {self.confirmed_weight}"
             )
         if not 0 <= self.score_load <= 1 or not 0 <= self.lease_minutes < float("inf"):
             raise BadSetting(
@@ -202,6 +220,7 @@ def _read(key: str, text: str) -> object:
         "register": _boolean,
         "hold_out_share": float,
         "publish_tolerance": float,
+        "confirmed_weight": float,
         "score_load": float,
         "lease_minutes": float,
         "queue": int,

@@ -73,7 +73,7 @@ class Drafts:
     def needs(self, case: str) -> bool:
         """Whether a case needs one: no draft by this model yet, and none that a reader saved as a draft."""
         store = self.labels.store
-        if self.which != "all" and (FINAL in store.tags(case)) != (self.which == "labeled"):
+        if self.which != "all" and store.has_final(case) != (self.which == "labeled"):
             return False
         there = store.versions(case, self.tag)
         if not there:

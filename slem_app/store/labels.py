@@ -21,83 +21,23 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
 from slem_app.files import atomic_file, exclusive, is_leftover, sweep, sync, writer
-from slem_app.store.record import FINAL, NOTES, RECORD, LabelRecord, check_meta
+from slem_app.store.record import FINAL, NOTES, RECORD, check_meta
+from slem_app.store.review import REJECTED, Decision, decide
+from slem_app.store.version import LABEL_FILE, META_FILE, LabelVersion
 from slem_app.strict_json import parse_object
 
 __all__ = ["LabelStore", "LabelVersion", "file_name", "replace_file", "sync"]
 
 logger = logging.getLogger(__name__)
 
-LABEL_FILE = "label.nii.gz"
-META_FILE = "meta.json"
 LARGEST_META = 2**20  # bytes of what is kept with a version
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-
-
-@dataclass(frozen=True)
-class LabelVersion:
-    """One saved label."""
-
-    number: int
-    """1, 2, 3 ... within case and tag."""
-    folder: Path
-    """Where it lies."""
-
-    @property
-    def tag(self) -> str:
-        """'final', or a draft's."""
-        return self.folder.parent.name
-
-    @property
-    def label(self) -> Path:
-        """The label map, NIfTI."""
-        return self.folder / LABEL_FILE
-
-    @property
-    def meta(self) -> dict[str, object]:
-        """What was saved with it."""
-        return json.loads((self.folder / META_FILE).read_text(encoding="utf-8"))
-
-    @property
-    def sequence(self) -> str:
-        """The sequence, or the series, on whose grid it lies."""
-        return str(self.meta["sequence"])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What its values mean, value 1 first; empty where that is not known."""
-        names = self.meta.get("label_names", {})
-        return tuple(str(name) for name in names) if isinstance(names, Mapping) else ()
-
-    @property
-    def values(self) -> dict[str, int]:
-        """Name of each label that the file may hold -> its value; empty where that is not known."""
-        values = self.meta.get("label_names", {})
-        return {str(k): int(v) for k, v in values.items()} if isinstance(values, Mapping) else {}
-
-    @property
-    def present(self) -> tuple[str, ...]:
-        """Labels that it holds."""
-        names = self.meta.get("present", ())
-        return tuple(str(name) for name in names) if isinstance(names, Sequence) else ()
-
-    @property
-    def notes(self) -> dict[str, object]:
-        """What clients say of it; the server goes by nothing of it."""
-        notes = self.meta.get(NOTES, {})
-        return dict(notes) if isinstance(notes, Mapping) else {}
-
-    @property
-    def record(self) -> LabelRecord:
-        """Who, when, with what."""
-        return LabelRecord.of(self.meta)
 
 
 class LabelStore:
@@ -195,31 +135,48 @@ class LabelStore:
         """The final label that counts: for training, for export, and for whoever asks for the final label of
         the case.
 
-        The newest one, whoever saved it; but one of an expert's goes before all others', the first expert's
-        first.
+        The newest one that no reviewer has rejected, whoever saved it; but one of an expert's goes before all
+        others', the first expert's first.
 
         Args:
             case: case id.
             experts: readers by their own id (`LabelRecord.who`), the first is asked first.
 
         Raises:
-            NotFound: there is no final label.
+            NotFound: there is no final label, or all were rejected.
         """
-        newest = self.latest(case, FINAL)
+        self.latest(case, FINAL)
+        good = [version for version in self.versions(case, FINAL) if version.state != REJECTED]
+        if not good:
+            raise NotFound(f"case {case!r} has no final label that counts: a reviewer has rejected it")
         if experts:
-            by = {version.record.who: version for version in self.versions(case, FINAL)}
-            return next((by[name] for name in experts if name in by), newest)
-        return newest
+            by = {version.record.who: version for version in good}
+            return next((by[name] for name in experts if name in by), good[-1])
+        return good[-1]
+
+    def has_final(self, case: str) -> bool:
+        """Whether the case has a final label that no reviewer has rejected."""
+        return any(version.state != REJECTED for version in self.versions(case, FINAL)[::-1])
+
+    def decide(self, version: LabelVersion, decision: Decision) -> None:
+        """Keep what a reviewer decided of a version.
+
+        Raises:
+            StorageFailed: the disk refused; earlier decisions are as they were.
+            BadSetting: what is there of earlier decisions cannot be read.
+        """
+        decide(version.folder.parent, decision)
+        self.changes += 1
 
     def shown(self, case: str, experts: Sequence[str] = ()) -> LabelVersion | None:
-        """The version that stands for a case: the final label that counts, else the newest draft; None
-        without any.
+        """The version that stands for a case: the final label that counts, else the newest draft or rejected
+        label; None without any.
 
         Args:
             case: case id.
             experts: as of `counting`.
         """
-        if FINAL in self.tags(case):
+        if self.has_final(case):
             return self.counting(case, experts)
         return next(iter(self.history(case)[::-1]), None)
 

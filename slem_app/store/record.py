@@ -41,7 +41,7 @@ class LabelRecord:
     model_sha256: str = ""
     """Of its weights."""
     automatic: bool = False
-    """A model's result as it is; with a reader, one that he has accepted."""
+    """A model's result as it is; with a reader, one that they have confirmed."""
     seconds: float | None = None
     """Spent by this reader on the case since its first request about it, or since this reader's version
     before; None: not known.
@@ -75,6 +75,11 @@ class LabelRecord:
     def to_meta(self) -> dict[str, Any]:
         """As it is kept."""
         return {RECORD: asdict(self)}
+
+    @property
+    def confirmed(self) -> bool:
+        """A reader has saved it exactly as a model made it."""
+        return self.automatic and bool(self.reader)
 
     @property
     def who(self) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["PUBLIC", "role_of"]
+__all__ = ["PUBLIC", "REVIEWER", "role_of"]
+
+REVIEWER = "reviewer"
+"""Who may approve and reject; a route that takes decisions among other things asks for it by itself."""
 
 PUBLIC = re.compile(r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico|/healthz|/readyz")
 """Paths that anybody may ask for: those by which one logs in, and those that tell whether the server
@@ -23,6 +26,7 @@ ROWS = (
     ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once
     ("trainer", "POST|DELETE", r"/(train|batch|scoring)/.*"),
     ("trainer", "POST|PUT|DELETE", r"/slem/versions/.*"),
+    (REVIEWER, "POST", r"/slem/labels/decide|/case/[^/]*/decide"),
     ("reader", READ, ".*"),
     (
         "reader",

@@ -4,6 +4,7 @@ taken by `upload_routes`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,10 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.serving.http.file_replies import FILE, digest, file_reply
-from slem_app.serving.http.form_fields import Fields, UserName, json_object
+from slem_app.serving.http.form_fields import Fields, ReviewerCheck, UserName, json_object
 from slem_app.serving.labels.archive import dataset_archive, pieces
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.labels.reviewing import REVIEWER_FIELD
 from slem_app.store.labels import file_name
 
 __all__ = ["datastore_router"]
@@ -94,6 +96,11 @@ def _images(router: APIRouter, datastore: CaseDatastore) -> None:
 
 
 def _labels(router: APIRouter, datastore: CaseDatastore) -> None:
+    def note(label: str, tag: str, info: dict[str, object], check_reviewer: Callable[[], None]) -> None:
+        if REVIEWER_FIELD in info:
+            check_reviewer()
+        datastore.update_label_info(label, tag, info)
+
     @router.head("/datastore/label", summary="Check If Label Exists")
     def check_label(image: str, tag: str) -> dict[str, str]:
         file_reply(datastore.get_label_uri(image, tag), NO_LABEL)
@@ -113,9 +120,13 @@ def _labels(router: APIRouter, datastore: CaseDatastore) -> None:
         return datastore.get_label_info(label, tag)
 
     @router.put("/datastore/label/info", summary="Update Label Info")
-    def note_label(user: UserName, label: str, tag: str, info: Fields = "{}") -> None:
-        datastore.update_label_info(label, tag, json_object(info, "info") | {"user": user})
+    def note_label(
+        user: UserName, reviewer: ReviewerCheck, label: str, tag: str, info: Fields = "{}"
+    ) -> None:
+        note(label, tag, json_object(info, "info") | {"user": user}, reviewer)
 
     @router.put("/datastore/updatelabelinfo", tags=["Datastore"], deprecated=True)
-    def note_label_as_before(user: UserName, label: str, tag: str, params: Fields = "{}") -> None:
-        datastore.update_label_info(label, tag, json_object(params, "params") | {"user": user})
+    def note_label_as_before(
+        user: UserName, reviewer: ReviewerCheck, label: str, tag: str, params: Fields = "{}"
+    ) -> None:
+        note(label, tag, json_object(params, "params") | {"user": user}, reviewer)

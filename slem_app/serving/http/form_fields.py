@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Form, Request
 
-from slem_app.errors import NotFound
+from slem_app.errors import NotAllowed, NotFound
+from slem_app.serving.auth.roles import REVIEWER
 from slem_app.strict_json import parse_object
 
-__all__ = ["NOBODY", "Fields", "UserName", "check_id", "json_object", "parse_fields"]
+__all__ = ["NOBODY", "Fields", "ReviewerCheck", "UserName", "check_id", "json_object", "parse_fields"]
 
 NOBODY = "admin"
 """Who asks where nobody logs in, as MONAI Label calls them."""
@@ -23,6 +25,23 @@ def _user_name(request: Request) -> str:
 
 UserName = Annotated[str, Depends(_user_name)]
 """The name of the user who is logged in."""
+
+
+def _check_reviewer(request: Request) -> Callable[[], None]:
+    login = request.scope.get("slem.login")
+
+    def check() -> None:
+        if login is not None and not login.user.may(REVIEWER):
+            raise NotAllowed(
+                f"approving and rejecting is for the role {REVIEWER}; {login.user.name} is a "
+                f"{login.user.role}"
+            )
+
+    return check
+
+
+ReviewerCheck = Annotated[Callable[[], None], Depends(_check_reviewer)]
+"""Called where a request turns out to decide of a label; raises NotAllowed unless its user is a reviewer."""
 Fields = Annotated[str, Form()]
 """A form field with JSON in it."""
 

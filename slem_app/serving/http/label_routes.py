@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 
-from slem_app.errors import NotFound
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.labels.reviewing import Verdict
+from slem_app.store.record import FINAL
 
 __all__ = ["label_router"]
 
@@ -30,15 +31,22 @@ def label_router(datastore: CaseDatastore) -> APIRouter:
         responses={200: {"content": {"application/gzip": {}}}},
     )
     def file(image: str, tag: str, version: int) -> FileResponse:
-        case, _ = datastore.cases.split(image)
-        found = [one for one in datastore.store.versions(case, tag) if one.number == version]
-        if not found:
-            raise NotFound(
-                f"case {case!r} has no version {version} of a label with tag {tag!r}: GET "
-                f"/slem/labels?image={image} lists those that there are"
-            )
+        found = datastore.version(image, tag, version)
         return FileResponse(
-            found[0].label, media_type="application/gzip", filename=f"label-{tag}-{version}.nii.gz"
+            found.label, media_type="application/gzip", filename=f"label-{tag}-{version}.nii.gz"
         )
+
+    @router.post("/decide", summary="Approve or reject a version of a label; only reviewers may")
+    def decide(
+        image: str,
+        version: Annotated[int, Query(ge=1)],
+        state: str,
+        tag: str = FINAL,
+        why: str = "",
+        level: str = "",
+        client_id: str = "",
+    ) -> dict[str, Any]:
+        """`state` is approved, rejected, or empty to take a decision back; a rejection needs `why`."""
+        return datastore.decide(image, tag, version, Verdict(state, why, level, client_id))
 
     return router

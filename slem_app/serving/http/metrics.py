@@ -114,6 +114,7 @@ class _State:
         for tag, count in self._labels().items():
             labels.add_metric([tag], count)
         yield labels
+        yield from self._reviews()
         yield self._rounds()
         yield self._caches()
 
@@ -126,6 +127,16 @@ class _State:
         counts = dict(Counts(tag for case in store.cases() for tag in store.tags(case)))
         self.counted = (changes, now, counts)
         return counts
+
+    def _reviews(self) -> Iterator[GaugeMetricFamily]:
+        states = self.serving.datastore.overview.states().values()
+        told = GaugeMetricFamily("slem_label_states", "Cases by the state of their label.", labels=["state"])
+        for name, count in Counts(state.name for state in states).items():
+            told.add_metric([name], count)
+        yield told
+        confirmed = sum(state.done and state.confirmed for state in states)
+        text = "Cases whose label is a model's result that a reader only confirmed."
+        yield GaugeMetricFamily("slem_confirmed_cases", text, confirmed)
 
     def _rounds(self) -> GaugeMetricFamily:
         told = GaugeMetricFamily("slem_rounds", "Learning rounds that are kept.", labels=["status"])

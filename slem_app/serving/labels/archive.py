@@ -11,7 +11,6 @@ from slem_app.errors import StorageFailed
 from slem_app.serving.cases.images import image_file, image_name
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.store.labels import file_name
-from slem_app.store.record import FINAL
 from slem_app.unpack import PIECE
 
 __all__ = ["dataset_archive", "pieces"]
@@ -57,5 +56,5 @@ def _pack(archive: zipfile.ZipFile, datastore: CaseDatastore, case: str) -> None
     for sequence in found.grouping.sequences:
         one = datastore.cases.find(f"{found.id}/{sequence}")
         archive.write(image_file(one, datastore.root), f"{folder}/{image_name(one)}")
-    if FINAL in datastore.store.tags(found.id):
+    if datastore.store.has_final(found.id):
         archive.write(datastore.store.counting(found.id, datastore.experts).label, f"{folder}/label.nii.gz")

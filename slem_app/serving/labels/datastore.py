@@ -10,8 +10,9 @@ import json
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,18 @@ from slem_app.serving.cases.catalogue import Case, Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import value_names
 from slem_app.serving.labels.placement import label_on, largest_grid, placed
+from slem_app.serving.labels.reviewing import (
+    REVIEWER_FIELD,
+    Verdict,
+    decided_in_slicer,
+    review_fields,
+    version_fields,
+    without_verdict,
+)
 from slem_app.serving.labels.submission import LabelSubmission
+from slem_app.serving.labels.unchanged import is_a_draft
 from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
+from slem_app.store.overview import LabelOverview
 from slem_app.store.record import FINAL, NOTES, LabelRecord
 from slem_app.strict_json import parse_object
 
@@ -64,6 +75,9 @@ class CaseDatastore:
             for.
         moves: how a case's sequences are moved onto each other before a model, by name, sees them
             (`Prepared.moves`); default: not at all.
+        given: whether a label map on an image of a case is what a model gave a reader (by client id), as it
+            is;
+            default: not known.
     """
 
     def __init__(
@@ -76,16 +90,19 @@ class CaseDatastore:
         offered: Callable[[Grouping], Sequence[str]] | None = None,
         orders: Mapping[str, Sequence[str]] | None = None,
         moves: Callable[[Case, str], Mapping[str, np.ndarray]] | None = None,
+        given: Callable[[Case, np.ndarray, str], bool] | None = None,
     ) -> None:
         self.cases = cases
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
+        self.overview = LabelOverview(self.store, experts)
         self.record = record or _record
         self.experts = tuple(experts)
         self.orders = dict(orders or {})
         self.moves: Callable[[Case, str], Mapping[str, np.ndarray]] = moves or (lambda case, model: {})
         self.offered = offered or (lambda grouping: tuple(self.labels))
+        self.given: Callable[[Case, np.ndarray, str], bool] = given or (lambda case, array, client_id: False)
         self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
@@ -257,8 +274,15 @@ class CaseDatastore:
         given = result or {}
         warnings = read_warnings(given.get("warnings", ()))
         record = self.record(case.id, said, automatic, given.get("preparation"), warnings)
-        info = {**said.said, NOTES: dict(said.notes), **record.to_meta()}
+        if not automatic and record.reader and self._as_made(image, array, said.client_id):
+            record = replace(record, automatic=True)
+        info = {**said.said, NOTES: without_verdict(said.notes), **record.to_meta()}
         return SavedLabel(case.id, self.keep(image, tag, array, labels, info))
+
+    def _as_made(self, image: Case, array: np.ndarray, client_id: str) -> bool:
+        """Whether a label map is a model's result as it is: what this reader was given, or a draft."""
+        grid = image.series.grid
+        return self.given(image, array, client_id) or is_a_draft(self.store, image.id, array, grid)
 
     def keep(
         self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, object]
@@ -324,19 +348,62 @@ class CaseDatastore:
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, object]:
         version = self._latest(label_id, label_tag)
-        return {**version.notes, **version.meta, "version": version.number}
+        return {**version.notes, **version.meta, **review_fields(version), "version": version.number}
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, object]) -> None:
-        self.store.note(self._latest(label_id, label_tag), info)
+        """Keep notes on a label; what the reviewer module says of it is a decision.
+
+        Raises:
+            NotFound: no such label.
+            BadSetting: a decision that cannot be.
+            StorageFailed: the disk refused.
+        """
+        version, notes = self._latest(label_id, label_tag), dict(info)
+        if REVIEWER_FIELD in notes:
+            self.store.decide(version, decided_in_slicer(notes.pop(REVIEWER_FIELD)).decision(version))
+        self.store.note(version, notes)
+
+    def version(self, label_id: str, tag: str, number: int) -> LabelVersion:
+        """One version of a case's label.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        case, _ = self.cases.split(label_id)
+        found = [one for one in self.store.versions(case, tag) if one.number == number]
+        if not found:
+            raise NotFound(
+                f"case {case!r} has no version {number} of a label with tag {tag!r}: GET "
+                f"/slem/labels?image={label_id} lists those that there are"
+            )
+        return found[0]
+
+    def decide(self, label_id: str, tag: str, number: int, verdict: Verdict) -> dict[str, object]:
+        """Keep what whoever sends this request decides of a version; the version as it is told of then.
+
+        Raises:
+            NotFound: there is no such version.
+            BadSetting: a decision that cannot be.
+            StorageFailed: the disk refused.
+        """
+        version = self.version(label_id, tag, number)
+        self.store.decide(version, verdict.decision(version))
+        told = self.history(label_id)
+        return next(one for one in told if (one["tag"], one["version"]) == (tag, number))
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         case, _ = self.cases.split(label_id)
         self.store.remove(case, label_tag)
 
     def _latest(self, label_id: str, tag: str) -> LabelVersion:
-        """What is meant by the label of a case: the final one that counts, a draft's newest version."""
+        """What is meant by the label of a case: the final one that counts, a draft's newest version; the
+        newest
+        rejected one where no other is left.
+        """
         case, _ = self.cases.split(label_id)
-        return self.store.counting(case, self.experts) if tag == FINAL else self.store.latest(case, tag)
+        if tag == FINAL and self.store.has_final(case):
+            return self.store.counting(case, self.experts)
+        return self.store.latest(case, tag)
 
     def _label_set(self, model: str, grouping: Grouping) -> LabelSet:
         if model and model not in self.labels:
@@ -358,8 +425,8 @@ class CaseDatastore:
         return [case for case in self.cases.ids() if case not in done]
 
     def _has(self, case: str, tag: str, labels: Sequence[str] | None) -> bool:
-        if tag not in self.store.tags(case):
-            return False
+        if tag not in self.store.tags(case) or (tag == FINAL and not self.store.has_final(case)):
+            return False  # what a reviewer has rejected is still to be done
         return not labels or bool(set(labels) & set(self._latest(case, tag).present))
 
     def history(self, case: str) -> list[dict[str, object]]:
@@ -367,8 +434,8 @@ class CaseDatastore:
         the one that is learnt.
         """
         case, _ = self.cases.split(case)
-        counting = self.store.counting(case, self.experts).folder if FINAL in self.store.tags(case) else None
-        return [_told(case, one, one.folder == counting) for one in self.store.history(case)]
+        counting = self.store.counting(case, self.experts).folder if self.store.has_final(case) else None
+        return [version_fields(case, one, one.folder == counting) for one in self.store.history(case)]
 
     def datalist(self) -> list[dict[str, str]]:
         return [
@@ -378,11 +445,15 @@ class CaseDatastore:
 
     def status(self) -> dict[str, object]:
         there = set(self.cases.known())
-        tags = [tag for case in self.store.cases() if case in there for tag in self.store.tags(case)]
+        states = [state for case, state in self.overview.states().items() if case in there]
+        tags = [tag for state in states for tag in state.tags]
+        done = [state for state in states if state.done]
         return {
             "total": len(there),
-            "completed": tags.count(FINAL),
+            "completed": len(done),
             "label_tags": {tag: tags.count(tag) for tag in sorted(set(tags))},
+            "states": dict(Counter(state.name for state in states)),
+            "confirmed": sum(state.confirmed for state in done),
         }
 
     def json(self) -> dict[str, object]:
@@ -415,15 +486,3 @@ def _record(
 ) -> LabelRecord:
     """What is known of a label where no server keeps count."""
     return LabelRecord(time.time(), said.client_id, model=said.model)
-
-
-def _told(case: str, version: LabelVersion, counts: bool) -> dict[str, object]:
-    """A version as clients are told of it."""
-    return {
-        "case": case,
-        "tag": version.tag,
-        "version": version.number,
-        "counts": counts,
-        "present": list(version.present),
-        **asdict(version.record),
-    }

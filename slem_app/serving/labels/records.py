@@ -8,8 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from slem_app.result_warning import ResultWarning, lasting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.models.interactive import InteractiveTask
@@ -37,6 +40,12 @@ class Records:
         last_results: LastResults,
     ) -> None:
         self.activity, self.tasks, self.last_results = activity, tasks, last_results
+
+    def is_as_given(self, case: Case, array: np.ndarray, client_id: str) -> bool:
+        """Whether a label map on an image of a case is what a model alone made and this reader was last
+        given.
+        """
+        return self.last_results.is_as_given(reader_of(client_id), case.id, array, case.series.grid)
 
     def of(
         self,

@@ -38,6 +38,7 @@ from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.models.versions import VersionWatcher
+from slem_app.store.review import APPROVED
 
 __all__ = ["ModelTrainer", "Trainings"]
 
@@ -57,12 +58,18 @@ class Trainings:
         datastore: whose labels are learnt.
         coding: of the studies, where it must be declared.
         defaults: changes of a job's fields.
+        approved_only: learn only labels that a reviewer has approved.
     """
 
     def __init__(
-        self, datastore: CaseDatastore, coding: str | None = None, defaults: Mapping[str, Any] | None = None
+        self,
+        datastore: CaseDatastore,
+        coding: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        approved_only: bool = False,
     ) -> None:
         self.datastore, self.coding, self.defaults = datastore, coding or "", dict(defaults or {})
+        self.approved_only = approved_only
         self.root = datastore.root / "training"
         self.lock, self.turn = Lock(self.root), threading.RLock()
         self.process: subprocess.Popen | None = None
@@ -248,7 +255,11 @@ class Trainings:
             settings["batch"] = request.batch * processes
         cases = self._labelled(predictor)
         if not cases:
-            raise BadSetting(f"no case has a label of {published.name} yet: submit at least one, then train")
+            kind = "an approved label" if self.approved_only else "a label"
+            raise BadSetting(
+                f"no case has {kind} of {published.name} yet: "
+                f"{'approve' if self.approved_only else 'submit'} at least one, then train"
+            )
         own = {
             "processes": processes,
             "device": request.device,
@@ -275,6 +286,8 @@ class Trainings:
             version = self.datastore.store.counting(case, self.datastore.experts)
             if version.names != predictor.card.labels.names:
                 continue
+            if self.approved_only and version.state != APPROVED:
+                continue
             upload = self.datastore.cases.uploaded(case) if case not in self.datastore.cases.own else None
             found.append(
                 Labelled(
@@ -283,6 +296,7 @@ class Trainings:
                     version.sequence,
                     f"{FINAL} {version.number}",
                     str(upload or ""),
+                    version.record.confirmed,
                 )
             )
         return tuple(found)

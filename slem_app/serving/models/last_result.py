@@ -7,6 +7,7 @@ so that a label that is submitted after a restart is not taken for drawn by hand
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -46,6 +47,8 @@ class ResultOrigin:
     """What was done to the study before the model saw it (`Report.table`); empty: nothing."""
     warnings: tuple[ResultWarning, ...] = ()
     """What the reader was warned of."""
+    digest: str = ""
+    """Of the label map, while it is a model's alone; empty: a reader had a hand in it, or it is not known."""
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> ResultOrigin:
@@ -92,6 +95,8 @@ class LastResults:
         all the same.
         """
         self.shown.put((reader, case.id), None, LastResult(making, case.image, array, case.series.grid))
+        if making.kind == AUTOMATIC:
+            making = replace(making, digest=_digest(array, case.series.grid))
         with self.guard:
             known = self._known(case.id)
             if known.get(reader) == asdict(making) and case.id not in self.unwritten:
@@ -131,7 +136,21 @@ class LastResults:
         start = self.origin(reader, case) or before
         if start is None or not start.model:
             return ResultOrigin(MANUAL)
-        return replace(start, kind=SEMIAUTOMATIC, warnings=lasting(start.warnings))
+        return replace(start, kind=SEMIAUTOMATIC, warnings=lasting(start.warnings), digest="")
+
+    def is_as_given(self, reader: str, case: str, array: np.ndarray, grid: Grid) -> bool:
+        """Whether a label map is what a model alone made and this reader was last given, also by a server
+        before
+        this one.
+
+        Args:
+            reader: who saves.
+            case: case id.
+            array: (I, J, K) label values.
+            grid: their grid.
+        """
+        origin = self.origin(reader, case)
+        return origin is not None and bool(origin.digest) and origin.digest == _digest(array, grid)
 
     def origin(self, reader: str, case: str) -> ResultOrigin | None:
         """How what the reader was last given of a case came about; None where nothing was."""
@@ -157,3 +176,11 @@ class LastResults:
 
     def _file(self, case: str) -> Path:
         return self.folder / f"{file_name(case)}.json"
+
+
+def _digest(array: np.ndarray, grid: Grid) -> str:
+    """What tells a label map on its grid from others."""
+    place = repr((grid.shape, grid.affine.round(3).tolist()))
+    digest = hashlib.blake2b(place.encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array, dtype=np.uint8).tobytes())
+    return digest.hexdigest()

@@ -27,6 +27,7 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion
 from slem_app.store.overview import CaseState
 from slem_app.store.record import FINAL
+from slem_app.store.review import Decision
 from slem_app.studies import Series
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.report import Report
@@ -77,6 +78,10 @@ class VersionRow:
     """Reader or model."""
     counts: bool
     """It is the final label that is learnt and exported."""
+    state: str
+    """'draft', 'submitted', 'approved' or 'rejected'."""
+    decision: Decision | None
+    """What a reviewer decided of it; None: nothing."""
     sequence: str
     """On whose grid it lies."""
     volumes: tuple[Volume, ...]
@@ -139,10 +144,9 @@ class CasePages:
         history = store.history(case)[::-1]
         models = tuple(name for name in fitting(grouping, serving.cards) if name in serving.automatic)
         wanted = serving.cards[models[0]].sequences if models else ()
-        saved = history[0].record.ts if history else 0.0
         return CasePage(
             case,
-            CaseState(store.tags(case), saved),
+            serving.datastore.overview.of(case),
             holder_name(holder, reader_of("")) if holder else "",
             _facts(grouping),
             header_of(grouping, "StudyInstanceUID"),
@@ -190,7 +194,17 @@ class CasePages:
             warnings = tuple(dict.fromkeys([*warned, *told_then]))
             counts = counting is not None and counting.tag == FINAL and counting.folder == version.folder
             rows.append(
-                VersionRow(version, record.who, counts, version.sequence, volumes, warnings, report.notes())
+                VersionRow(
+                    version,
+                    record.who,
+                    counts,
+                    version.state,
+                    version.decision,
+                    version.sequence,
+                    volumes,
+                    warnings,
+                    report.notes(),
+                )
             )
         return tuple(rows)
 

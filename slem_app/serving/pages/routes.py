@@ -3,6 +3,7 @@
 - GET  /                           worklist: ?q=TEXT&state=new&sort=-case&page=2
 - POST /next                       the next case, by a strategy; leads to its page
 - GET  /case/CASE                  one case; /thumbnail.png, /report.pdf below it
+- POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
 """
@@ -23,6 +24,8 @@ from slem_app.errors import NotFound
 from slem_app.report.page import pdf
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
+from slem_app.serving.auth.roles import REVIEWER
+from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import NextCaseRequest
 from slem_app.serving.pages import status
 from slem_app.serving.pages.case import CasePages
@@ -34,7 +37,7 @@ from slem_app.store.labels import file_name
 
 __all__ = ["pages_router"]
 
-State = Literal["all", "new", "draft", "final", "held"]
+State = Literal["all", "new", "draft", "submitted", "rejected", "approved", "held"]
 Sort = Literal["case", "-case", "saved"]
 Text = Annotated[str, Query(max_length=200)]
 
@@ -53,6 +56,7 @@ def pages_router(
     thumbnails = Thumbnails(serving.cases, serving.datastore)
     _worklist_routes(router, serving, Worklist(serving, thumbnails))
     _case_routes(router, CasePages(serving), thumbnails)
+    _review_routes(router, serving)
 
     @router.get("/pages/pages.css")
     def style() -> FileResponse:
@@ -113,6 +117,20 @@ def _worklist_routes(router: APIRouter, serving: Serving, worklist: Worklist) ->
         return RedirectResponse(f"/case/{quote(case, safe='')}", status_code=303)
 
 
+def _review_routes(router: APIRouter, serving: Serving) -> None:
+    @router.post("/case/{case}/decide")
+    def decide(
+        case: str,
+        tag: Annotated[str, Form(max_length=64)],
+        version: Annotated[int, Form(ge=1)],
+        state: Annotated[str, Form(max_length=20)] = "",
+        why: Annotated[str, Form(max_length=2000)] = "",
+    ) -> Response:
+        about(case)
+        serving.datastore.decide(case, tag, version, Verdict(state, why))
+        return RedirectResponse(f"/case/{quote(case, safe='')}#labels", status_code=303)
+
+
 def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) -> None:
     turn = threading.Lock()  # reports are made one at a time: each reads a study whole
 
@@ -120,7 +138,9 @@ def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) ->
     def case_page(request: Request, case: str) -> Response:
         shown = cases.page(case)
         about(shown.id)
-        return page(request, "case", case=shown, server=str(request.base_url))
+        login = request.scope.get("slem.login")
+        reviews = login is None or login.user.may(REVIEWER)
+        return page(request, "case", case=shown, server=str(request.base_url), reviews=reviews)
 
     @router.get("/case/{case}/thumbnail.png")
     def thumbnail(case: str) -> FileResponse:

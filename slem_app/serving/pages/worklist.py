@@ -22,7 +22,7 @@ from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.server import Serving
-from slem_app.store.overview import CaseState, LabelOverview
+from slem_app.store.overview import CaseState
 
 __all__ = [
     "PAGE",
@@ -43,7 +43,9 @@ STATES: Mapping[str, str] = {
     "all": "All",
     "new": "New",
     "draft": "Draft",
-    "final": "Final",
+    "submitted": "Submitted",
+    "rejected": "Rejected",
+    "approved": "Approved",
     "held": "In somebody's hands",
 }
 SORTS: Mapping[str, str] = {"case": "Case, A to Z", "-case": "Case, Z to A", "saved": "Last saved first"}
@@ -124,7 +126,7 @@ class Worklist:
 
     def __init__(self, serving: Serving, thumbnails: Thumbnails) -> None:
         self.serving, self.thumbnails = serving, thumbnails
-        self.overview = LabelOverview(serving.datastore.store)
+        self.overview = serving.datastore.overview
         self.pool = ThreadPoolExecutor(OPENING, thread_name_prefix="worklist")
         self.guard = threading.Lock()
         self.opening: dict[str, Future[dict[str, Any]]] = {}

@@ -275,6 +275,19 @@ def test_labels_say_who_saved_them_and_the_audit_log_who_did_what(
     assert {line["from"] for line in lines} == {"127.0.0.1"}
 
 
+def test_only_reviewers_decide_of_labels(url: str, tokens: dict) -> None:
+    params = {"image": "A", "version": 1, "state": "approved"}
+    assert ask("POST", f"{url}/slem/labels/decide", tokens["rea"], params=params).status_code == 403
+    fields = {"params": '{"segmentationMeta": {"status": "approved"}}'}
+    place = f"{url}/datastore/updatelabelinfo?label=A&tag=final"
+    answer = ask("PUT", place, tokens["rea"], data=fields)
+    assert answer.status_code == 403
+    assert "approving and rejecting is for the role reviewer; rea is a reader" in answer.json()["detail"]
+    # notes are anybody's
+    assert ask("PUT", place, tokens["rea"], data={"params": '{"remark": "x"}'}).status_code != 403
+    assert ask("PUT", place, tokens["tra"], data=fields).status_code != 403
+
+
 @pytest.mark.parametrize(
     ("arguments", "host"),
     [

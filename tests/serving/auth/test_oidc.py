@@ -155,7 +155,7 @@ def test_a_browser_is_sent_to_the_service_and_comes_back_logged_in(
         (
             {"realm_access": {"roles": ["offline_access"]}},
             403,
-            "zoe has none of the roles slem-reader, slem-trainer, slem-admin",
+            "zoe has none of the roles slem-reader, slem-reviewer, slem-trainer, slem-admin",
         ),
         ({"realm_access": "admin"}, 403, "has none of the roles"),
         ({"aud": "another"}, 401, "did not confirm the log-in"),

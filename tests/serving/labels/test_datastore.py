@@ -37,13 +37,25 @@ def stored(datastore: CaseDatastore, case: str, tag: str = "final") -> np.ndarra
 
 def test_lists_cases_and_what_is_done(datastore: CaseDatastore, heads: dict, tmp_path: Path) -> None:
     assert datastore.list_images() == ["A", "B"]
-    assert datastore.status() == {"total": 2, "completed": 0, "label_tags": {}}
+    assert datastore.status() == {
+        "total": 2,
+        "completed": 0,
+        "label_tags": {},
+        "states": {},
+        "confirmed": 0,
+    }
     path = label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz")
     assert datastore.save_label("A", path, "final", segments(*NAMES)) == "A"
     datastore.save_label(
         "B", label_file(heads["B"].labels, heads["B"].grid, tmp_path / "label.nii.gz"), "original", {}
     )
-    assert datastore.status() == {"total": 2, "completed": 1, "label_tags": {"final": 1, "original": 1}}
+    assert datastore.status() == {
+        "total": 2,
+        "completed": 1,
+        "label_tags": {"final": 1, "original": 1},
+        "states": {"submitted": 1, "draft": 1},
+        "confirmed": 0,
+    }
     assert (datastore.get_labeled_images(), datastore.get_unlabeled_images()) == (["A"], ["B"])
     assert datastore.get_labeled_images("original") == ["B"]
     assert datastore.get_labeled_images("final", ["liver"]) == []

@@ -16,6 +16,7 @@ from PIL import Image
 from slem_app import phantom
 from slem_app.rounds.job import DONE, RoundFolder
 from slem_app.serving.http.application import build
+from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.store.record import FINAL
 
@@ -66,7 +67,7 @@ def test_the_worklist_shows_cases_with_state_and_sequences(url: str) -> None:
     text = opened(url)
     assert rows(text) == ["%3Cb%3Ex%20%26%20%27y%27", "A", "B"]
     row = text[text.index('href="/case/A"') : text.index('href="/case/B"')]
-    assert 'class="state final"' in row
+    assert 'class="state submitted"' in row
     assert '<span class="tag">t1c</span>' in row
     last = text[text.index('href="/case/B"') :]
     assert 'class="state new"' in last
@@ -83,13 +84,13 @@ def test_what_comes_from_data_is_never_markup(url: str) -> None:
 @pytest.mark.parametrize(
     ("query", "shown"),
     [
-        ({"state": "final"}, ["A"]),
+        ({"state": "submitted"}, ["A"]),
         ({"state": "new", "q": "b"}, ["%3Cb%3Ex%20%26%20%27y%27", "B"]),
         ({"sort": "-case", "q": "a"}, ["A"]),
         ({"sort": "-case"}, ["B", "A", "%3Cb%3Ex%20%26%20%27y%27"]),
         ({"sort": "saved"}, ["A", "%3Cb%3Ex%20%26%20%27y%27", "B"]),
         ({"q": "nobody"}, []),
-        ({"page": 99, "state": "final"}, ["A"]),
+        ({"page": 99, "state": "submitted"}, ["A"]),
     ],
 )
 def test_the_worklist_is_filtered_and_sorted(url: str, query: dict, shown: list[str]) -> None:
@@ -234,3 +235,30 @@ def test_a_dicom_study_is_opened_in_ohif(
             page = get(f"{address}/case/one").text
     assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
     assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
+
+
+def test_a_reviewer_rejects_with_a_reason_and_everybody_sees_it(url: str, app: MONAILabelApp) -> None:
+    store = app.datastore().store
+    numbers = [version.number for version in store.versions("A", FINAL)]
+    send = {"tag": "final", "version": numbers[-1], "state": "rejected"}
+    for number in numbers[:-1]:
+        app.datastore().decide("A", FINAL, number, Verdict("rejected", "an older one"))
+
+    def post(**fields: object) -> requests.Response:
+        return requests.post(f"{url}/case/A/decide", data=send | fields, timeout=60, allow_redirects=False)
+
+    answer = post()
+    assert answer.status_code == 400
+    assert "say why the label is rejected" in answer.text
+    try:
+        assert post(why="the edema <i>is missing</i>").headers["location"] == "/case/A#labels"
+        assert "the edema &lt;i&gt;is missing&lt;/i&gt;" in get(f"{url}/case/A").text
+        text = opened(f"{url}/?state=rejected")
+        assert rows(text) == ["A"]
+        assert "the edema &lt;i&gt;is missing" in text
+        assert "A" not in app.datastore().get_labeled_images()
+    finally:
+        for number in numbers:
+            post(state="approved", why="after all", version=number)
+    assert rows(opened(f"{url}/?state=approved")) == ["A"]
+    assert post(version=99).status_code == 404
