@@ -28,7 +28,8 @@ from slem_app.formats import read_label_file
 from slem_app.formats.planes import frame_plane, open_dicom
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.rtstruct import write_rtstruct
-from slem_app.formats.seg import read_seg, write_seg
+from slem_app.formats.seg import write_seg
+from slem_app.formats.seg_reader import read_seg
 from slem_app.serving.http.received_files import unpack
 from slem_app.store.dicom_results import parse_result
 from slem_app.store.record import LabelRecord, check_meta

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from slem_app.errors import BadCard, BadLabel
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
 
@@ -216,7 +216,7 @@ class Coding:
 @cache
 def codings() -> Mapping[str, Coding]:
     """The known codings by name, from `codings.yaml`."""
-    table = yaml.safe_load((Path(__file__).parent / "codings.yaml").read_text())
+    table = load_yaml((Path(__file__).parent / "codings.yaml").read_text())
     return {
         name: Coding(
             name=name,

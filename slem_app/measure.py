@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # whose parts are loaded when they are first used
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist, squareform
 from skimage.measure import find_contours
 
 from slem_app.errors import BadLabel
@@ -225,7 +224,11 @@ def _diameter(mask: np.ndarray, grid: Grid) -> float:
     """
     surface = mask & ~ndimage.binary_erosion(mask)
     points = _hull(np.argwhere(surface) @ grid.affine[:3, :3].T)
-    distances = squareform(pdist(points)) if len(points) > 1 else np.zeros((1, 1))
+    distances = (
+        scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(points))
+        if len(points) > 1
+        else np.zeros((1, 1))
+    )
     first, last = np.unravel_index(distances.argmax(), distances.shape)
     line = points[last] - points[first]
     length = float(distances[first, last])
@@ -246,7 +249,7 @@ def _in_slice(flat: np.ndarray, grid: Grid, along: int, start: np.ndarray, numbe
     world = grid.to_world(index + start)
     plane = world @ basis
     corners = _hull(plane)
-    distances = squareform(pdist(corners))
+    distances = _distances(corners)
     first, last = np.unravel_index(distances.argmax(), distances.shape)
     long = float(distances[first, last])
     direction = (corners[last] - corners[first]) / long
@@ -275,11 +278,16 @@ def _widest(outline: np.ndarray) -> tuple[float, float, float, float]:
     return best
 
 
+def _distances(points: np.ndarray) -> np.ndarray:
+    """(n, n) distances between (n, D) points."""
+    return scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(points))
+
+
 def _hull(points: np.ndarray) -> np.ndarray:
     """The points between which the largest distance can lie."""
     try:
-        return points[ConvexHull(points).vertices]
-    except (QhullError, ValueError):  # flat, or too few
+        return points[scipy.spatial.ConvexHull(points).vertices]
+    except (scipy.spatial.QhullError, ValueError):  # flat, or too few
         return np.unique(points, axis=0)
 
 

@@ -14,11 +14,11 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn import zxcvbn
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file
@@ -79,6 +79,8 @@ def check_guessable(name: str, password: str) -> None:
     Raises:
         BadSetting: it can be guessed; the text says why.
     """
+    from zxcvbn import zxcvbn  # slow to import, and needed for new passwords alone
+
     words = [word for word in re.split(r"[._@-]", name) if word]
     own = [name, *words, "slem", "slem label", "monai", "monailabel"]
     found = zxcvbn(password[:LOOKED_AT], user_inputs=own)
@@ -98,10 +100,13 @@ class UserFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.hasher = PasswordHasher()
-        # an unknown name takes as long as a wrong password
-        self.nobody = self.hasher.hash("nobody's password")
         self.seen: tuple[int, ...] | None = None
         self.known: dict[str, User] = {}
+
+    @cached_property
+    def nobody(self) -> str:
+        """What an unknown name's password is compared with, so that it takes as long as a wrong one's."""
+        return self.hasher.hash("nobody's password")
 
     def users(self) -> Mapping[str, User]:
         """All users by name, as the file says now.
@@ -167,9 +172,9 @@ class UserFile:
         """The user of that name and password, or None. Takes a tenth of a second of a core, whether there is
         such a user or not.
         """
-        user = self.users().get(name)
+        user, nobody = self.users().get(name), self.nobody
         try:
-            self.hasher.verify(user.hash if user else self.nobody, password[:LONGEST])
+            self.hasher.verify(user.hash if user else nobody, password[:LONGEST])
         except (VerificationError, InvalidHashError):
             return None
         return user

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from slem_app.errors import BadSetting, NotFound
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.weights import Card
 from slem_app.weights.card import card_of
 from slem_app.weights.fields import from_table, merge, to_table
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
@@ -51,7 +50,7 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
     path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise NotFound(f"no recipe {str(name)!r}: give a .yaml file, or one of {', '.join(recipe_names())}")
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = load_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
         raise BadSetting(
             f"{path}: a recipe holds the keys card and settings, got "

@@ -15,9 +15,9 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code as DicomCode
 
 from slem_app.errors import BadStudy
+from slem_app.formats.dicom_code import dicom_code
 from slem_app.formats.planes import Sources, planes_of
 from slem_app.formats.provenance import MANUFACTURER, MODEL_NAME, Provenance, study_fields
-from slem_app.formats.seg import dicom_code
 from slem_app.labels import LabelSet
 from slem_app.measure import Measurements, Structure
 from slem_app.studies.dicom_header import reason

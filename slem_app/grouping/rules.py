@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from slem_app.errors import BadSetting
+from slem_app.yaml_tables import load_yaml
 
 __all__ = [
     "Exclusion",
@@ -267,7 +268,7 @@ def _load(path: Path) -> Rules:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadSetting(f"the rules {path} cannot be read: {error}") from error
     if not isinstance(table, dict):

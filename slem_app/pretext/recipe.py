@@ -20,6 +20,7 @@ from slem_app.pretext.tasks import task_class
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import EncoderCard
 from slem_app.weights.fields import from_table, merge, to_table
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["Recipe", "load_recipe", "recipe_names"]
 
@@ -144,7 +145,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     if path in seen:
         raise BadSetting(f"{path}: a recipe that is its own base")
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadSetting(f"{path} is not readable YAML: {error}") from error
     if not isinstance(table, Mapping):

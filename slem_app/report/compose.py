@@ -11,8 +11,6 @@ import numpy as np
 
 from slem_app.formats.planes import planes_of
 from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
-from slem_app.formats.seg import make_seg
-from slem_app.formats.sr import make_sr
 from slem_app.measure import measure
 from slem_app.predict import Predictor, assessed, lost, misleading
 from slem_app.predict.assessable import Need
@@ -60,6 +58,9 @@ class CaseReport:
         Raises:
             As `make_seg` and `make_sr`; StorageFailed: the disk refused.
         """
+        from slem_app.formats.seg import make_seg  # slow to import, and seldom needed
+        from slem_app.formats.sr import make_sr
+
         contents = self.contents
         seg = make_seg(self.array, self.grid, contents.labels, self.series, self.provenance)
         report = make_sr(

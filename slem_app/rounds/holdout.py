@@ -22,6 +22,7 @@ import yaml
 
 from slem_app.errors import BadSetting, StorageFailed
 from slem_app.weights.store import write_file
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["FEWEST", "HoldOut", "split"]
 
@@ -139,7 +140,7 @@ def _note(count: int, train: Sequence[str], validate: Sequence[str], moved: Sequ
 def _pinned(file: Path) -> dict[str, str]:
     """Case -> side, as the user has it."""
     try:
-        table = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        table = load_yaml(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         return {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy  # whose parts are loaded when they are first used; `stats` takes a second
 
 from slem_app.errors import NotFound
 from slem_app.selection.coreset import distances
@@ -273,7 +273,7 @@ def _balanced(scene: Candidates, notes: tuple[str, ...]) -> CaseChoice:
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """(n,) ranks between 0 and 1, the largest value's the highest; equal values share theirs."""
-    return (rankdata(values) - 0.5) / len(values)
+    return (scipy.stats.rankdata(values) - 0.5) / len(values)
 
 
 ORDERS: Mapping[str, Callable[[Candidates, tuple[str, ...]], CaseChoice]] = {

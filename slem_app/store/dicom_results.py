@@ -15,7 +15,7 @@ from pydicom import Dataset
 from slem_app.errors import BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.formats.planes import BROKEN, open_dicom
 from slem_app.formats.provenance import save_dicom
-from slem_app.formats.seg import LABEL_MAP, SEGMENTATION
+from slem_app.formats.seg_reader import LABEL_MAP, SEGMENTATION
 from slem_app.studies import Series
 from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import reason

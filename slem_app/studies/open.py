@@ -19,6 +19,7 @@ from slem_app.studies.folders import FolderSource, visible_folders
 from slem_app.studies.naming import is_label
 from slem_app.studies.nifti_header import is_nifti
 from slem_app.studies.source import StudySource
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["LAYOUTS", "open_source"]
 
@@ -82,7 +83,7 @@ def _declared(root: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = load_yaml(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise BadSetting(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules"}):

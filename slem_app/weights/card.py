@@ -22,6 +22,7 @@ from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights.fields import from_table, to_table
 from slem_app.weights.folders import CARD_FILE
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "card_text", "load_card"]
 
@@ -230,7 +231,7 @@ def load_card(folder: Path | str) -> Card:
     if not path.is_file():
         raise NotFound(f"no model in {folder}: {CARD_FILE} is missing")
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadCard(f"{path} is not readable YAML: {error}") from error
     return card_of(table, str(path))

@@ -20,6 +20,7 @@ from slem_app.network import Editor, EditorConfig, channels_last
 from slem_app.weights.fields import from_table, to_table
 from slem_app.weights.files import check_fits, half, read_weights, write_file
 from slem_app.weights.folders import shelves
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["EDITOR_FILE", "EditorCard", "EditorModel", "load_editor", "save_editor"]
 
@@ -103,7 +104,7 @@ def load_editor(folder_or_name: Path | str, device: str | torch.device = "cpu") 
     folder = _folder(folder_or_name)
     path = folder / EDITOR_FILE
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadCard(f"{path} is not readable YAML: {error}") from error
     card = from_table(EditorCard, table, str(path))

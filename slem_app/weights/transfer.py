@@ -37,6 +37,7 @@ from slem_app.weights.store import (
     renewed,
     write_file,
 )
+from slem_app.yaml_tables import load_yaml
 
 __all__ = [
     "ENCODER_FILE",
@@ -205,7 +206,7 @@ def load_pretrained(folder_or_name: Path | str) -> Pretrained:
     folder = _folder(folder_or_name)
     path = folder / ENCODER_FILE
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        table = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadCard(f"{path} is not readable YAML: {error}") from error
     card = from_table(EncoderCard, table, str(path))

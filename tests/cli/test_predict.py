@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from slem_app import phantom
 from slem_app.cli import main
-from slem_app.formats.seg import read_seg, referenced_series
+from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.network import build
 from slem_app.studies import open_source
 from slem_app.types import Grid

@@ -15,7 +15,8 @@ from pydicom.uid import generate_uid
 from slem_app import phantom
 from slem_app.errors import BadGrid, BadLabel, BadSetting, BadStudy, BadVolume, NotFound
 from slem_app.formats.provenance import Provenance
-from slem_app.formats.seg import make_seg, read_seg, referenced_series, write_seg
+from slem_app.formats.seg import make_seg, write_seg
+from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.labels import Code, Label, LabelSet, Region
 from slem_app.studies import Series, open_source
 from slem_app.types import Grid

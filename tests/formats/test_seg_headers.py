@@ -6,7 +6,7 @@ import pytest
 
 from slem_app import phantom
 from slem_app.errors import BadVolume
-from slem_app.formats.seg import read_seg
+from slem_app.formats.seg_reader import read_seg
 from slem_app.store.dicom_results import parse_result
 from slem_app.weights import BRAIN_LABELS
 

@@ -1,5 +1,7 @@
 """How the server is started: what uvicorn is told."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,11 @@ def test_connections_leave_files_for_the_work(files: int) -> None:
 def test_a_setting_that_cannot_be_is_told_before_anything_starts(started: Any, setting: tuple) -> None:
     with pytest.raises(BadSetting, match=setting[0]):
         started("--conf", *setting)
+
+
+def test_a_server_is_loaded_without_what_it_seldom_needs() -> None:
+    seldom = {"monai", "scipy.stats", "scipy.spatial", "highdicom", "fpdf", "authlib", "SimpleITK", "zxcvbn"}
+    code = "import sys; sys.modules['monailabel'] = None\n"
+    code += f"import slem_app.serving.__main__; print(*{seldom} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

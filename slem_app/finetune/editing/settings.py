@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from slem_app.errors import BadSetting, NotFound
 from slem_app.weights.editor import EditorCard
 from slem_app.weights.fields import from_table, merge, to_table
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["EditorRecipe", "EditorSettings", "load_editor_recipe"]
 
@@ -104,7 +103,7 @@ def load_editor_recipe(name: str | Path, **changes: object) -> EditorRecipe:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.yaml")))
         raise NotFound(f"no editor recipe {str(name)!r}: give a .yaml file, or one of {known}")
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = load_yaml(path.read_text(encoding="utf-8"))
     if not isinstance(table, Mapping) or set(table) != {"card", "settings"}:
         raise BadSetting(f"{path}: a recipe holds the keys card and settings, got {table!r:.80}")
     settings = merge(to_table(EditorSettings()), table["settings"] or {}, f"{path}: settings")

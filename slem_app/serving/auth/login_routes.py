@@ -4,7 +4,7 @@ for browsers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Form, Request
@@ -13,9 +13,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from slem_app.errors import NotLoggedIn, SlemError
 from slem_app.serving.auth.access import COOKIE, Access, token_of
-from slem_app.serving.auth.oidc import Provider
 from slem_app.serving.auth.pages import logged_in_page, login_page
 from slem_app.serving.auth.tokens import Logins
+
+if TYPE_CHECKING:
+    from slem_app.serving.auth.oidc import Provider
 
 __all__ = ["auth_router"]
 

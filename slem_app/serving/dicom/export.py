@@ -21,7 +21,7 @@ import numpy as np
 from slem_app.errors import BadStudy, NotFound, SlemError, StorageFailed
 from slem_app.formats import read_label_file
 from slem_app.formats.provenance import LONGEST, Provenance, made_by, remarks, save_dicom
-from slem_app.formats.seg import make_seg, read_seg, referenced_series
+from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.dicom.seg_status import DICOM, SegStatus
@@ -122,6 +122,8 @@ class ResultExchange:
         """
         if case.series.format != "dicom":
             return None
+        from slem_app.formats.seg import make_seg  # slow to import; a server starts without it
+
         labels = next(one for one in self.datastore.labels.values() if one.names == version.names)
         status = SegStatus(making.kind, stored=False, at=time.time())
         try:

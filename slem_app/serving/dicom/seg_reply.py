@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from slem_app.errors import BadSetting
 from slem_app.formats.provenance import Provenance, dicom_bytes, remarks
-from slem_app.formats.seg import make_seg
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.inference import InferAnswer
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
@@ -39,6 +38,8 @@ def seg_of_answer(case: Case, card: Card, answer: InferAnswer) -> bytes:
     Raises:
         BadStudy: a series that a segmentation cannot refer to.
     """
+    from slem_app.formats.seg import make_seg  # slow to import; a server starts without it
+
     # scribbles answer with one label, as value 1
     meaning = {value: name for name, value in answer.facts.label_names.items()}
     array = card.labels.remap(answer.prediction.array, meaning)

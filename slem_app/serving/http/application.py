@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, FastAPI
@@ -30,7 +31,6 @@ from slem_app.serving.auth.access import Access, AccessMiddleware, listening_at,
 from slem_app.serving.auth.audit import AuditLog, AuditMiddleware
 from slem_app.serving.auth.identity import ASGIApp, ReaderMiddleware, Receive, Scope, Send
 from slem_app.serving.auth.login_routes import auth_router
-from slem_app.serving.auth.oidc import Provider
 from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
@@ -58,7 +58,11 @@ from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.pages.routes import pages_router
 from slem_app.serving.server import NAME, Serving
+from slem_app.serving.settings import Settings
 from slem_app.users import UserFile, default_place
+
+if TYPE_CHECKING:
+    from slem_app.serving.auth.oidc import Provider
 
 __all__ = ["Everything", "build", "complete"]
 
@@ -108,11 +112,7 @@ def build(
         BadSetting: readers must log in here, and none can.
     """
     settings = serving.settings
-    provider = (
-        Provider(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords)
-        if settings.oidc_issuer
-        else None
-    )
+    provider = _provider(settings)
     logins = Logins(UserFile(settings.users or default_place()), settings.login_hours, settings.idle_minutes)
     access = open_access(
         logins, settings.login, host or listening_at(sys.argv[1:]), tuple(origins), provider is not None
@@ -163,6 +163,17 @@ def build(
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     describe(app, access.required)
     return app
+
+
+def _provider(settings: Settings) -> Provider | None:
+    """The service of another institution that checks passwords; None: this server has its own users."""
+    if not settings.oidc_issuer:
+        return None
+    from slem_app.serving.auth.oidc import Provider  # slow to import, and seldom needed
+
+    return Provider(
+        settings.oidc_issuer, settings.oidc_client_id, settings.oidc_claim, settings.oidc_passwords
+    )
 
 
 def _guard(app: FastAPI, access: Access, provider: bool, log: AuditLog) -> None:

@@ -21,7 +21,6 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from prometheus_client import CollectorRegistry
 
 from slem_app.errors import NotFound
-from slem_app.report.page import pdf
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.roles import REVIEWER
@@ -148,6 +147,8 @@ def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) ->
 
     @router.get("/case/{case}/report.pdf")
     def report(case: str) -> Response:
+        from slem_app.report.page import pdf  # slow to import; a server starts without it
+
         about(case)
         with turn:
             contents = cases.report(case).contents

@@ -21,6 +21,7 @@ from slem_app.errors import BadCard, BadWeights, NotFound
 from slem_app.files import atomic_file
 from slem_app.volumes.brainmask.deepbet import LinkNet
 from slem_app.volumes.brainmask.network import MaskNetwork
+from slem_app.yaml_tables import load_yaml
 
 __all__ = ["BUNDLED", "CARD", "MaskCard", "load_mask_network", "save_mask_network"]
 
@@ -94,7 +95,7 @@ def read_card(folder: Path) -> MaskCard:
     if not path.is_file():
         raise NotFound(f"no mask network in {folder}: it has no {CARD}")
     try:
-        table = yaml.safe_load(path.read_text())
+        table = load_yaml(path.read_text())
         return MaskCard(**{**table, "channels": tuple(table["channels"])})
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise BadCard(f"{path}: it cannot be read as the card of a mask network ({error})") from error

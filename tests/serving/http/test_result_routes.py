@@ -17,7 +17,7 @@ from pydicom import dcmread
 
 from slem_app import phantom
 from slem_app.formats import read_label_file
-from slem_app.formats.seg import read_seg
+from slem_app.formats.seg_reader import read_seg
 from slem_app.serving.app_folder import open_serving
 from slem_app.serving.http.application import build
 from slem_app.serving.server import Serving
