@@ -31,7 +31,8 @@ from benchmarks.page import table, where, write_page
 from slem_app import phantom
 from slem_app.cli.serve import Serve, environment, wait_until_ready
 from slem_app.formats import write_nifti
-from slem_app.rounds.job import Lock, latest_round
+from slem_app.rounds.job import latest_round
+from slem_app.rounds.lock import Lock
 from slem_app.weights import BRAIN_LABELS
 
 CASES = 3

@@ -9,8 +9,9 @@ simulated reader.
 whose truth it knows.
 """
 
+from slem_app.prompts.checks import map_value
 from slem_app.prompts.encode import channel_count, encode
-from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble, map_value
+from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble
 from slem_app.prompts.reader import ReaderSettings, SimulatedClick, SimulatedReader
 from slem_app.prompts.request import read_box, read_clicks, read_scribbles
 

@@ -10,23 +10,21 @@ label) is refused there, so a `Prompts` is always usable.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
+from slem_app.prompts.checks import check_label, size_of, whole_index
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 
-__all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble", "map_value", "whole_index"]
+__all__ = ["BACKGROUND", "Box", "Click", "Mask", "Prompts", "Scribble"]
 
 BACKGROUND = ""
 """The label of a click or scribble that says: nothing is here."""
@@ -68,7 +66,7 @@ class Click:
         voxel = whole_index(index, what, grid)
         if any(not 0 <= v < n for v, n in zip(voxel, grid.shape)):
             raise BadPrompt(
-                f"{what} at {list(voxel)} lies outside the image of {_size(grid)} voxels (indices 0 to "
+                f"{what} at {list(voxel)} lies outside the image of {size_of(grid)} voxels (indices 0 to "
                 f"{', '.join(str(n - 1) for n in grid.shape)}): "
                 "place it again; does it belong to another image?"
             )
@@ -101,7 +99,7 @@ class Scribble:
         if painted.shape != grid.shape:
             raise BadPrompt(
                 f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image "
-                f"{_size(grid)}: paint it on this image"
+                f"{size_of(grid)}: paint it on this image"
             )
         box = bounding_box(painted)
         part = np.ascontiguousarray(painted[box], dtype=bool)
@@ -195,7 +193,7 @@ class Box:
         if (low > high).any():
             raise BadPrompt(
                 f"the box {ends[0].tolist()} to {ends[1].tolist()} lies outside the image of "
-                f"{_size(grid)} "
+                f"{size_of(grid)} "
                 f"voxels: draw it again on this image"
             )
         return cls(grid.crop(tuple(low), tuple(high - low + 1)), tuple(labels))
@@ -248,7 +246,7 @@ class Mask:
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
             raise BadPrompt(
-                f"the segmentation has {self.array.shape} voxels, its grid {_size(self.grid)}: send both "
+                f"the segmentation has {self.array.shape} voxels, its grid {size_of(self.grid)}: send both "
                 f"from one image"
             )
 
@@ -359,47 +357,3 @@ class Prompts:
                 check_label(entry.label, labels, f"a {type(entry).__name__.lower()}")
         for name in self.box.labels if self.box else ():
             check_label(name, labels, "the box")
-
-
-def map_value(label: str, labels: LabelSet) -> int:
-    """What stands for a prompt's label in a label map: the label's value, 0 for BACKGROUND.
-
-    Raises:
-        BadLabel: no such label.
-    """
-    return labels.value(label) if label else 0
-
-
-def check_label(label: str, labels: LabelSet, what: str) -> None:
-    """Refuse an unknown label name.
-
-    Raises:
-        BadPrompt: the model does not have it.
-    """
-    if label not in labels.names:
-        raise BadPrompt(f"{what} names the unknown label {label!r}: this model has {', '.join(labels.names)}")
-
-
-def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:
-    """Three whole numbers.
-
-    Raises:
-        BadPrompt: anything else, e.g. NaN.
-    """
-    values = list(index) if isinstance(index, Sequence | np.ndarray) and not isinstance(index, str) else []
-    if len(values) != 3 or not all(_is_whole(value) for value in values):
-        raise BadPrompt(
-            f"{what} is {index!r}: three whole numbers are needed, I, J, K of a voxel of the image of "
-            f"{_size(grid)} voxels"
-        )
-    return triple(int(v) for v in values)
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return False
-    return math.isfinite(value) and value == int(value)  # type: ignore[call-overload]  # Real has no __int__
-
-
-def _size(grid: Grid) -> str:
-    return "x".join(map(str, grid.shape))

@@ -15,7 +15,8 @@ import numpy as np
 
 from slem_app.errors import BadLabel, BadPrompt
 from slem_app.labels import LabelSet
-from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Scribble, check_label, whole_index
+from slem_app.prompts.checks import check_label, whole_index
+from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Scribble
 from slem_app.types import Grid
 
 __all__ = ["read_box", "read_clicks", "read_scribbles"]

@@ -1,39 +1,33 @@
 """What one learning round is to do, and its folder: written by whoever starts it, read by the process that
 does it.
 
-Below the folder of all rounds lie `lock`, which the process of the running round holds; `rounds/ID` with the
-order `job.json`, `status.json` (always whole) and `log.txt`; `cache` with prepared cases; `work` with the
-checkpoint and the best model of the round that runs or was killed.
+Below the folder of all rounds lie `lock`, which the process of the running round holds (`rounds.lock`);
+`rounds/ID` with the order `job.json`, `status.json` (always whole) and `log.txt`; `cache` with prepared
+cases; `work` with the checkpoint and the best model of the round that runs or was killed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from time import sleep, time
+from time import time
 from typing import Any
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.files import is_locked, take_lock
 from slem_app.weights.published import POLICIES, Published
 from slem_app.weights.store import write_file
 
 __all__ = [
     "LIMITS",
-    "Busy",
     "Job",
     "Labelled",
-    "Lock",
     "RoundFolder",
     "Status",
     "last_lines",
@@ -51,14 +45,7 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "processes": (1, 64),
 }
 """The least and the most that the numbers of a job may be."""
-UNNAMED = 2.0  # seconds for which whoever has taken the lock may not have said so
 RUNNING, DONE, FAILED, STOPPED = "RUNNING", "DONE", "ERROR", "STOPPED"  # the words of MONAI Label's clients
-
-
-class Busy(BadSetting):
-    """A round is running already."""
-
-    status = 429
 
 
 @dataclass(frozen=True)
@@ -329,82 +316,3 @@ def rounds(root: Path) -> list[RoundFolder]:
 def latest_round(root: Path) -> RoundFolder | None:
     """The newest round, or None."""
     return next(iter(rounds(root)[-1:]), None)
-
-
-class Lock:
-    """One round at a time. The lock is the kernel's: it ends with the last process that holds it, so none is
-    ever stale.
-
-    Args:
-        root: folder of all rounds.
-        what: what runs, for the message.
-    """
-
-    def __init__(self, root: Path, what: str = "a training") -> None:
-        self.path, self.what = Path(root) / "lock", what
-
-    def take(self) -> int:
-        """The lock as an open file, which may be handed to a child process; closing it in all of them gives
-        it back.
-
-        Raises:
-            Busy: a round is running.
-            StorageFailed: the file cannot be made.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = take_lock(self.path)
-            if handle is not None:
-                os.ftruncate(handle, 0)  # the process that held it before is not this one
-        except OSError as error:
-            raise StorageFailed(
-                f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it "
-                f"may write to"
-            ) from error
-        if handle is None:
-            raise Busy(
-                f"{self.what} is running already (process {self.holder() or 'unknown'}): wait "
-                f"for its end, "
-                f"or stop it"
-            )
-        return handle
-
-    def name(self, handle: int, process: int) -> None:
-        """Say who holds it."""
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(process).encode(), 0)
-
-    def holder(self) -> int | None:
-        """Process id of whoever took it last; None where nobody has said so."""
-        try:
-            text = self.path.read_text(encoding="ascii", errors="replace")
-        except FileNotFoundError:
-            return None
-        return int(text) if text.isdigit() and int(text) > 1 else None
-
-    def held(self) -> bool:
-        """Whether a round runs."""
-        return is_locked(self.path)
-
-    def kill(self) -> None:
-        """End whoever holds it, with all processes of its group: it is made to be killed at any moment.
-        Nothing happens where nobody holds it.
-
-        Raises:
-            NotFound: somebody holds it and does not say who.
-        """
-        end = time() + UNNAMED
-        while (process := self.holder()) is None and self.held() and time() < end:
-            sleep(0.02)  # it was taken a moment ago
-        if not self.held():
-            return
-        if process is None:
-            raise NotFound(
-                f"{self.what} runs, and {self.path} does not say as which process: it cannot be stopped from "
-                f"here; end it on the server's machine (`fuser {self.path}` names it)"
-            )
-        with suppress(ProcessLookupError):  # it has ended just then
-            if os.getpgid(process) == process:
-                os.killpg(process, signal.SIGKILL)
-            else:  # started by hand, in its terminal's group
-                os.kill(process, signal.SIGKILL)

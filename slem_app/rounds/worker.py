@@ -14,7 +14,8 @@ from pathlib import Path
 from time import time
 
 from slem_app.errors import SlemError
-from slem_app.rounds.job import FAILED, Lock, RoundFolder
+from slem_app.rounds.job import FAILED, RoundFolder
+from slem_app.rounds.lock import Lock
 from slem_app.rounds.round import Round
 from slem_app.training import (
     device_of_this_process,

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from slem_app.errors import BadVolume
-from slem_app.studies.dicom_header import Header, in_order, read_slices, summary
+from slem_app.studies.dicom_header import Header, read_slices
 from slem_app.studies.dicom_series import split
+from slem_app.studies.dicom_slices import in_order, summary
 from slem_app.studies.folders import visible_folders
 from slem_app.studies.naming import plain_id, unique
 from slem_app.studies.series import Series, Study

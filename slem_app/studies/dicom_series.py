@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from slem_app.studies.dicom_header import Header, in_order, position, summary
+from slem_app.studies.dicom_header import Header
+from slem_app.studies.dicom_slices import in_order, position, summary
 from slem_app.studies.naming import plain_id, unique
 from slem_app.studies.series import Origin, Series
 
 __all__ = ["assemble"]
 
 VOLUME = 12  # slices from which on what lies alike counts as a volume; a localiser has fewer a plane
-SAME_DIRECTION = 0.01  # of direction cosines, as `dicom_header.grid` has it
+SAME_DIRECTION = 0.01  # of direction cosines, as `dicom_slices.grid` has it
 
 
 def _image_type(part: Header) -> str:

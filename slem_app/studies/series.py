@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slem_app.errors import BadVolume, NotFound
-from slem_app.studies import dicom_header, nifti_header
+from slem_app.studies import dicom_header, dicom_slices, nifti_header
 from slem_app.types import Grid
 
 __all__ = ["Origin", "Series", "Study"]
@@ -79,7 +79,7 @@ class Series:
         if slices:
             known["frames"] = tuple((part["path"], part["frame"]) for part in slices)
             try:
-                known["grid"] = dicom_header.grid(slices, str(series))
+                known["grid"] = dicom_slices.grid(slices, str(series))
             except BadVolume as error:
                 known["trouble"] = str(error)
         vars(series).update(known)
@@ -90,7 +90,7 @@ class Series:
 
     def _slices(self) -> tuple[dicom_header.Header, ...]:
         """One header a DICOM slice, along the K axis of the grid."""
-        return dicom_header.in_order([part for path in self.paths for part in dicom_header.read_slices(path)])
+        return dicom_slices.in_order([part for path in self.paths for part in dicom_header.read_slices(path)])
 
     @cached_property
     def frames(self) -> tuple[tuple[Path, int], ...]:
@@ -114,7 +114,7 @@ class Series:
             BadVolume: a file that is not DICOM.
         """
         if self.format == "dicom":
-            return dicom_header.summary(self._slices())
+            return dicom_slices.summary(self._slices())
         if self.on is not None:
             return {}
         return nifti_header.sidecar(self.paths[0])
@@ -131,7 +131,7 @@ class Series:
         if "trouble" in vars(self):
             raise BadVolume(vars(self)["trouble"])
         if self.format == "dicom":
-            return dicom_header.grid(self._slices(), str(self))
+            return dicom_slices.grid(self._slices(), str(self))
         if self.on is not None:
             return self.on.grid
         return nifti_header.grid(self.paths[0], self.channel)

@@ -13,7 +13,6 @@ read back and renamed; only then is `served.json` replaced.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -29,16 +28,12 @@ from slem_app.errors import BadCard, BadWeights, NotFound, SlemError, StorageFai
 from slem_app.files import exclusive, sync
 from slem_app.weights.card import CARD_FILE, Card, load_card
 from slem_app.weights.store import Model, load_model, save_model, write_file
+from slem_app.weights.verdict import POLICIES, verdict
 from slem_app.weights.version import Decision, Loaded, ModelRecord, ModelVersion, read_version, write_record
 
 __all__ = ["POLICIES", "Decision", "Loaded", "ModelRecord", "ModelVersion", "Published"]
 
 POINTER, REFUSED = "served.json", "refused"
-POLICIES = {
-    "better": "a candidate is served if it is not worse on the hold-out",
-    "always": "every candidate is served",
-    "never": "candidates are kept apart for a person to choose",
-}
 KEPT = 10  # refused candidates
 MAKING = ".new-"  # how folders begin that are not complete yet
 
@@ -238,7 +233,7 @@ class Published:
             good, reason = (
                 (True, chosen)
                 if chosen
-                else _verdict(figures, before, metric, tolerance, policy, parent, standing.number)
+                else verdict(figures, before, metric, tolerance, policy, parent, standing.number)
             )
             number = max(self.numbers()) + 1
             base = standing.model.card
@@ -364,52 +359,3 @@ class Published:
             for left in self.path.glob(f"{MAKING}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
-
-
-def _verdict(
-    figures: Mapping[str, float],
-    before: Mapping[str, float],
-    metric: str,
-    tolerance: float,
-    policy: str,
-    parent: int,
-    served: int,
-) -> tuple[bool, str]:
-    """Whether a candidate may be served, and why."""
-    if parent != served:
-        return (
-            False,
-            (
-                f"refused: it was trained from version {parent} and compared with it, but meanwhile version "
-                f"{served} is served: train again"
-            ),
-        )
-    if bad := [name for name, value in {**before, **figures}.items() if not math.isfinite(value)]:
-        return False, f"refused: {', '.join(bad)} is not a number"
-    measured = metric in figures and metric in before
-    told = (
-        f"{metric} {figures[metric]:.4f} on the hold-out, version {served} has {before[metric]:.4f}"
-        if measured
-        else "no labelled case is held out"
-    )
-    if policy == "always":
-        return True, f"{told}; every model is published here"
-    if policy == "never":
-        return (
-            False,
-            (
-                f"kept apart: {told}; no model is published by itself here: choose with `slem models` and "
-                f"`slem publish`"
-            ),
-        )
-    if not measured:
-        return (
-            False,
-            (
-                f"refused: {told}, so it cannot be compared with version {served}: label more cases, or "
-                f"choose it yourself with `slem publish`"
-            ),
-        )
-    if figures[metric] < before[metric] - tolerance:
-        return False, f"refused: {told}" + (f", and only {tolerance:g} less is allowed" if tolerance else "")
-    return True, told

@@ -24,8 +24,9 @@ from slem_app.network import build
 from slem_app.phantom import make, write_nifti
 from slem_app.regions import PostProcess
 from slem_app.rounds import round as rounds_module
-from slem_app.rounds.job import DONE, FAILED, RUNNING, Busy, Job, Labelled, Lock, RoundFolder, latest_round
+from slem_app.rounds.job import DONE, FAILED, RUNNING, Job, Labelled, RoundFolder, latest_round
 from slem_app.rounds.labelled import mix
+from slem_app.rounds.lock import Busy, Lock
 from slem_app.rounds.round import Round, plan
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
 from slem_app.weights import published as published_module

@@ -12,7 +12,7 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from slem_app.errors import BadGrid, BadVolume, NotFound
 from slem_app.grouping import group
 from slem_app.phantom import Phantom, make, write_dicom
-from slem_app.studies import Series, dicom_header, open_source
+from slem_app.studies import Series, dicom_slices, open_source
 from slem_app.studies.dicom import _names
 from slem_app.studies.dicom_header import probe
 from slem_app.types import Grid
@@ -398,4 +398,4 @@ def test_slices_that_do_not_say_their_size_are_no_volume(key: str) -> None:
     part |= {"path": Path("a.dcm"), "frame": 0, "Rows": 4, "Columns": 4}
     del part[key]
     with pytest.raises(BadVolume, match="does not say how many rows and columns it has"):
-        dicom_header.grid([part], "series 'x'")
+        dicom_slices.grid([part], "series 'x'")

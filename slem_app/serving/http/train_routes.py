@@ -12,7 +12,7 @@ from fastapi import APIRouter, HTTPException
 from fastapi.concurrency import run_in_threadpool
 
 from slem_app.errors import NotFound, SlemError
-from slem_app.rounds.job import Busy
+from slem_app.rounds.lock import Busy
 from slem_app.serving.http.learning_requests import parse_train
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.learning.training import ModelTrainer, Trainings

@@ -28,7 +28,8 @@ from typing import Any
 from slem_app.devices import device_or_cpu, gpu_count
 from slem_app.errors import BadSetting, NotFound, StorageFailed
 from slem_app.files import atomic_file
-from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, Lock, last_lines
+from slem_app.rounds.job import DONE, FAILED, RUNNING, STOPPED, last_lines
+from slem_app.rounds.lock import Lock
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import BatchRequest

@@ -1,9 +1,6 @@
 """What the served models say of every case, each of those that it is for, measured in the background and kept
 on disk, for the choice of the next case.
 
-    <store>/scores/<case>/<model>-<sha256>.json + .npz  (the segmentation, to compare the next model's with)
-    <store>/scores/<case>/label.json                    (volumes of the final label)
-
 One thread measures one case after the other, in a random order, so that those that are measured are at any
 time a fair sample. It runs with a low priority, works for a set share of the time, waits while a request is
 being answered and some seconds after, and has a copy of the network for itself, in which it stops before the
@@ -14,25 +11,18 @@ changed.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from slem_app.errors import SlemError
-from slem_app.files import atomic_file
 from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
@@ -40,11 +30,10 @@ from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.background import outlive
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
-from slem_app.store.labels import file_name
-from slem_app.types import Grid
-from slem_app.weights import Model
+from slem_app.serving.learning.score_files import FORMAT, Entry, ScoreFiles
+from slem_app.weights import Card, Model
 
-__all__ = ["Entry", "Scores"]
+__all__ = ["Scores"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +44,6 @@ NICER = (
     10  # than the server: little beside a training, but with the most it would hardly come on, nor to its end
 )
 KEPT = 2  # models a case, the latest; the one before is what a new one is compared with
-FORMAT = 1  # of the files; others are measured anew
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """The measures of one case by one model."""
-
-    sha256: str
-    """Of the model's weights."""
-    state: str
-    """Of the case's files when they were read."""
-    ts: float
-    """When, seconds since 1970."""
-    measures: Measures
-    """What was measured."""
-    model: str = ""
-    """The model's name."""
 
 
 class _Stopped(BaseException):
@@ -100,19 +72,12 @@ class Scores:
         register: bool = False,
         seed: int | None = None,
     ) -> None:
-        self.folder, self.datastore, self.current, self.load, self.register = (
-            folder,
-            datastore,
-            current,
-            load,
-            register,
-        )
+        self.files, self.datastore, self.current = ScoreFiles(folder), datastore, current
+        self.load, self.register = load, register
         self.random = random.Random(seed)
         self.guard = threading.Lock()
-        self.entries: dict[str, dict[str, Entry]] = {}  # case -> sha256 -> entry, the latest last
-        self.labels: dict[
-            str, tuple[int, dict[str, float]]
-        ] = {}  # case -> version of the final label and its volumes
+        # case -> sha256 -> entry, the latest last; case -> version of the final label and its volumes
+        self.entries, self.labels = self.files.load()
         self.failed: dict[str, tuple[str, str]] = {}  # case -> sha256 and state that could not be measured
         self.queue: list[str] = []  # cases that this round has still to look at
         self.copies: dict[str, Predictor] = {}  # by the model's name
@@ -121,7 +86,6 @@ class Scores:
         self.thread: threading.Thread | None = (
             None  # None: steps are asked for one by one, and wait for nothing
         )
-        self._load_all()
 
     # what requests ask: nothing here waits for the background
 
@@ -273,9 +237,8 @@ class Scores:
                 logger.warning("case %s cannot be measured: %s", case, error)
                 self.failed[case] = (digest, state)
             return False
-        self._save(
-            case, predictor, Entry(digest, state, time.time(), measures, predictor.card.name), segmentation
-        )
+        entry = Entry(digest, state, time.time(), measures, predictor.card.name)
+        self._keep(case, predictor.card, entry, segmentation)
         return True
 
     def _for(self, grouping: Grouping) -> Predictor | None:
@@ -319,11 +282,7 @@ class Scores:
         names = set(predictor.card.labels.names)
         if not others or set(others[-1].measures.volumes_ml) != names:
             return None
-        try:
-            with np.load(self._place(case, others[-1].sha256).with_suffix(".npz")) as file:
-                return LabelMap(file["array"], Grid(file["array"].shape, file["affine"]))
-        except (OSError, ValueError, KeyError, BadZipFile):  # gone or damaged: only a comparison is lost
-            return None
+        return self.files.segmentation(case, others[-1].sha256)
 
     def _look_at_label(self, case: str) -> bool:
         """Note the volumes of a final label, unless those of its newest version are known."""
@@ -338,34 +297,13 @@ class Scores:
         except SlemError as error:
             logger.warning("the label of case %s is not counted: %s", case, error)
             return False
-        self._write(
-            self.folder / file_name(case) / "label.json",
-            {"format": FORMAT, "case": case, "version": number, "volumes_ml": volumes},
-        )
+        self.files.save_label(case, number, volumes)
         with self.guard:
             self.labels[case] = (number, volumes)
         return True
 
-    # on disk
-
-    def _place(self, case: str, digest: str) -> Path:
-        return self.folder / file_name(case) / f"{digest}.json"
-
-    def _save(self, case: str, predictor: Predictor, entry: Entry, segmentation: LabelMap) -> None:
-        path = self._place(case, entry.sha256)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path.with_suffix(".npz"), durable=False) as file:
-            np.savez_compressed(file, array=segmentation.array, affine=segmentation.grid.affine)
-        table = {
-            "format": FORMAT,
-            "case": case,
-            "model": predictor.card.name,
-            "version": predictor.card.version,
-            "sha256": entry.sha256,
-        }
-        self._write(
-            path, {**table, "state": entry.state, "ts": entry.ts, "measures": entry.measures.to_table()}
-        )
+    def _keep(self, case: str, card: Card, entry: Entry, segmentation: LabelMap) -> None:
+        self.files.save(case, card, entry, segmentation)
         with self.guard:
             known = self.entries.setdefault(case, {})
             known.pop(entry.sha256, None)
@@ -375,38 +313,4 @@ class Scores:
                 del known[digest]
             self.failed.pop(case, None)
         for digest in gone:
-            for suffix in (".json", ".npz"):
-                self._place(case, digest).with_suffix(suffix).unlink(missing_ok=True)
-
-    def _write(self, path: Path, table: Mapping[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, durable=False) as file:
-            file.write(json.dumps(table).encode())
-
-    def _load_all(self) -> None:
-        """What earlier runs have measured; a file that cannot be read is measured anew."""
-        found: list[tuple[str, Entry]] = []
-        for path in sorted(self.folder.glob("*/*.json")):
-            try:
-                table = json.loads(path.read_text(encoding="utf-8"))
-                if table["format"] != FORMAT:
-                    continue
-                if path.name == "label.json":
-                    self.labels[table["case"]] = (int(table["version"]), dict(table["volumes_ml"]))
-                else:
-                    found.append(
-                        (
-                            table["case"],
-                            Entry(
-                                table["sha256"],
-                                table["state"],
-                                table["ts"],
-                                Measures.from_table(table["measures"]),
-                                table["model"],
-                            ),
-                        )
-                    )
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                logger.warning("%s cannot be read (%s): measured anew", path, error)
-        for case, entry in sorted(found, key=lambda one: one[1].ts):
-            self.entries.setdefault(case, {})[entry.sha256] = entry
+            self.files.remove(case, digest)

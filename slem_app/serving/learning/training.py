@@ -26,14 +26,13 @@ from slem_app.rounds.job import (
     FAILED,
     RUNNING,
     STOPPED,
-    Busy,
     Job,
     Labelled,
-    Lock,
     RoundFolder,
     latest_round,
     rounds,
 )
+from slem_app.rounds.lock import Busy, Lock
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import TrainRequest

@@ -13,7 +13,7 @@ import torch
 from slem_app import phantom
 from slem_app.errors import BadSetting, NotFound
 from slem_app.formats import write_nifti
-from slem_app.rounds.job import Busy
+from slem_app.rounds.lock import Busy
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.learning_requests import parse_batch
 from slem_app.serving.labels.datastore import CaseDatastore

@@ -103,8 +103,8 @@ def test_only_the_latest_models_are_kept_on_disk(make, served: list[Predictor]) 
         served.append(published(served[0], seed))
     steps(scores)
     assert (
-        len(list((scores.folder / "A").glob("*.json")))
-        == len(list((scores.folder / "A").glob("*.npz")))
+        len(list((scores.files.folder / "A").glob("*.json")))
+        == len(list((scores.files.folder / "A").glob("*.npz")))
         == KEPT
     )
     assert steps(make()) == 0
@@ -120,7 +120,7 @@ def test_a_case_whose_files_changed_is_measured_anew(make, studies: Path) -> Non
 def test_a_damaged_file_is_measured_anew(make) -> None:
     scores = make()
     steps(scores)
-    path = next((scores.folder / "A").glob("*.json"))
+    path = next((scores.files.folder / "A").glob("*.json"))
     table = json.loads(path.read_text())
     for text in (
         path.read_text()[:100],
@@ -129,7 +129,7 @@ def test_a_damaged_file_is_measured_anew(make) -> None:
     ):
         path.write_text(text)
         assert steps(make()) == 1
-    next((scores.folder / "A").glob("*.npz")).write_bytes(b"PK")  # only the comparison is lost
+    next((scores.files.folder / "A").glob("*.npz")).write_bytes(b"PK")  # only the comparison is lost
     assert steps(make()) == 0
 
 
@@ -138,7 +138,7 @@ def test_a_damaged_segmentation_of_the_model_before_costs_the_comparison_only(
 ) -> None:
     scores = make()
     steps(scores)
-    next((scores.folder / "A").glob("*.npz")).write_bytes(b"PK")
+    next((scores.files.folder / "A").glob("*.npz")).write_bytes(b"PK")
     served.append(published(served[0], 1))
     steps(scores)
     measures, _ = scores.of(BOTH)

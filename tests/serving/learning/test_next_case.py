@@ -16,10 +16,11 @@ from slem_app import phantom
 from slem_app.selection import STRATEGIES, Measures
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
-from slem_app.serving.learning.case_scores import Entry, Scores
+from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser, NextCase
 from slem_app.serving.learning.request_types import NextCaseRequest
+from slem_app.serving.learning.score_files import Entry
 from slem_app.weights import BRAIN_LABELS
 
 Ask = Callable[..., NextCase | None]

@@ -15,7 +15,8 @@ import requests
 from slem_app import phantom
 from slem_app.errors import BadSetting
 from slem_app.formats import write_nifti
-from slem_app.rounds.job import RUNNING, Busy, RoundFolder, latest_round
+from slem_app.rounds.job import RUNNING, RoundFolder, latest_round
+from slem_app.rounds.lock import Busy
 from slem_app.serving.http.learning_requests import parse_train
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.labels.datastore import CaseDatastore

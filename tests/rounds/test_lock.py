@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import NotFound
-from slem_app.rounds import job
-from slem_app.rounds.job import Busy, Lock
+from slem_app.rounds import lock as lock_module
+from slem_app.rounds.lock import Busy, Lock
 from tests.waiting import wait_until
 
 HOLD = (
-    "import sys, time; from slem_app.rounds.job import Lock; lock = Lock(sys.argv[1]); handle = lock.take()"
+    "import sys, time; from slem_app.rounds.lock import Lock; lock = Lock(sys.argv[1]); handle = lock.take()"
 )
 
 
@@ -56,7 +56,7 @@ def test_the_lock_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -
 def test_a_holder_that_is_not_named_is_not_killed_and_nobody_else_is(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "UNNAMED", 0.1)
+    monkeypatch.setattr(lock_module, "UNNAMED", 0.1)
     killed = []
     monkeypatch.setattr(os, "killpg", lambda *what: killed.append(what))
     monkeypatch.setattr(os, "kill", lambda *what: killed.append(what))
