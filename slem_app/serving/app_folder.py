@@ -36,14 +36,12 @@ def open_serving(studies: str, conf: Mapping[str, str], app: Path = APP) -> Serv
 
 
 def model_configs(app: Path) -> dict[str, Configure]:
-    """What makes each model's configuration, by the model's name, in the order in which clients list them.
+    """What makes each model's configuration, by the model's name.
 
     Raises:
         BadSetting: a file without one class derived from `ModelConfig`.
     """
-    found = {file.stem: _config_class(file) for file in (app / "lib/configs").glob("[a-z]*.py")}
-    names = sorted(found, key=lambda name: (found[name].place, name))
-    return {name: found[name] for name in names}
+    return {file.stem: _config_class(file) for file in sorted((app / "lib/configs").glob("[a-z]*.py"))}
 
 
 def _config_class(file: Path) -> type[ModelConfig]:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,9 +82,6 @@ class ModelConfig(ABC):
         serving: the server.
         name: the model's name, which is that of the file.
     """
-
-    place: ClassVar[int] = 10
-    """Where clients list the model: those of lower places first, of one place by name."""
 
     def __init__(self, serving: Serving, name: str) -> None:
         self.serving, self.name = serving, name
@@ -169,10 +166,8 @@ class Serving:
         )
         if swept := self.datastore.store.sweep():
             logger.warning(
-                (
-                    "%d unfinished files of processes that were killed are taken away; what they were to "
-                    "replace is as it was"
-                ),
+                "%d unfinished files of processes that were killed are taken away; what they were to replace "
+                "is as it was",
                 swept,
             )
         pacs = self.cases.pacs

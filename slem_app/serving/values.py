@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from slem_app.errors import BadSetting
 
-__all__ = ["boolean", "first_of", "whole_number"]
+__all__ = ["boolean", "clock", "duration", "first_of", "whole_number"]
 
 BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -59,3 +60,14 @@ def whole_number(name: str, value: object, least: int, most: int) -> int:
     if not least <= number <= most:
         raise BadSetting(f"{name} cannot be {number}: expected a whole number from {least} to {most}")
     return number
+
+
+def clock(seconds: float) -> str:
+    """A time, seconds since 1970, as MONAI Label's clients show it: '2026-11-28 09:30:00', this machine's."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 'HH:MM:SS'."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -31,12 +31,6 @@ def test_each_file_configures_the_model_of_its_name(tmp_path: Path) -> None:
     assert found["slem_a"](None, "slem_a").trainer() is None
 
 
-def test_models_of_lower_places_come_first(tmp_path: Path) -> None:
-    later, first = (CLASS.format(name="Only") + f"    place = {place}\n" for place in (2, 1))
-    app = app_with(tmp_path, slem_a=later, slem_b=first, slem_c=CLASS.format(name="Last"))
-    assert list(model_configs(app)) == ["slem_b", "slem_a", "slem_c"]
-
-
 @pytest.mark.parametrize(("text", "count"), [("", 0), (CLASS.format(name="A") + CLASS.format(name="B"), 2)])
 def test_a_file_without_one_class_is_told(text: str, count: int, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match=rf"slem_a.py must have one class .* it has {count}"):
@@ -44,7 +38,7 @@ def test_a_file_without_one_class_is_told(text: str, count: int, tmp_path: Path)
 
 
 def test_the_bundled_app_offers_both_models_and_their_tools() -> None:
-    models = ("slem_brain", "slem_abdomen")
+    models = ("slem_abdomen", "slem_brain")
     assert list(model_configs(APP)) == [
         f"{name}{tool}" for name in models for tool in ("", "_clicks", "_scribbles")
     ]

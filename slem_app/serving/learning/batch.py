@@ -33,6 +33,7 @@ from slem_app.rounds.lock import Lock
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import BatchRequest
+from slem_app.serving.values import clock
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.weights import Model
@@ -198,7 +199,7 @@ class Batches:
             "id": run.path.name,
             "status": status,
             "request": {**order["request"], "model": order["model"]},
-            "start_ts": _clock(order["started"]),
+            "start_ts": clock(order["started"]),
             "details": last_lines(run.log),
             "reason": reason,
             "total": progress["total"],
@@ -206,7 +207,7 @@ class Batches:
             "skipped": progress["skipped"],
         }
         return told | (
-            {"end_ts": _clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {}
+            {"end_ts": clock(ended.stat().st_mtime)} if status != RUNNING and ended.exists() else {}
         )
 
     def _status(self, run: BatchRun, progress: Mapping[str, Any]) -> tuple[str, str]:
@@ -281,7 +282,3 @@ def _processes(request: BatchRequest, device: str) -> int:
     if device != CUDA or not request.multi_gpu:
         return 1
     return len(request.gpus) or gpu_count()
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

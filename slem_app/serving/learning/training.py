@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import datetime
 from time import sleep, time
 from typing import Any
 
@@ -37,6 +36,7 @@ from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.models.versions import VersionWatcher
+from slem_app.serving.values import clock, duration
 from slem_app.store.review import APPROVED
 
 __all__ = ["ModelTrainer", "Trainings"]
@@ -198,7 +198,7 @@ class Trainings:
             "id": folder.id,
             "status": status.status,
             "request": {**folder.request(), "model": folder.job().model},
-            "start_ts": _clock(status.started),
+            "start_ts": clock(status.started),
             "details": folder.tail(),
             "stage": status.stage,
             "reason": status.reason,
@@ -207,7 +207,7 @@ class Trainings:
             "seconds_left": status.seconds_left,
             "published": status.published,
         }
-        return told | ({"end_ts": _clock(status.ended)} if status.ended else {})
+        return told | ({"end_ts": clock(status.ended)} if status.ended else {})
 
     def tasks(self) -> list[dict[str, object]]:
         """All rounds, oldest first."""
@@ -228,8 +228,8 @@ class Trainings:
             "total_epochs": status.total_epochs,
             "best_metric": status.best_metric,
             "start_ts": int(status.started),
-            "current_time": _length(time() - status.started) if not status.ended else "",
-            "total_time": _length(status.ended - status.started) if status.ended else "",
+            "current_time": duration(time() - status.started) if not status.ended else "",
+            "total_time": duration(status.ended - status.started) if status.ended else "",
             "seconds_left": status.seconds_left,
             "status": status.status,
             "stage": status.stage,
@@ -392,12 +392,3 @@ def _command(folder: RoundFolder, job: Job, handle: int) -> list[str]:
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
     launcher = several if job.processes > 1 else []
     return [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _length(seconds: float) -> str:
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"

@@ -6,8 +6,6 @@ from slem_app.serving.server import ModelConfig
 class SlemAbdomen(ModelConfig):
     """Everything about the model is in `pretrained/slem_abdomen/card.yaml`."""
 
-    place = 2
-
     def infer(self):
         return self.serving.segmentation(self.name)
 

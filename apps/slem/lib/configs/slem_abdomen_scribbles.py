@@ -9,7 +9,5 @@ from slem_app.serving.server import ModelConfig
 class SlemAbdomenScribbles(ModelConfig):
     """Everything about the model is in `pretrained/slem_abdomen/card.yaml`."""
 
-    place = 2
-
     def infer(self):
         return self.serving.interactive("slem_abdomen", TaskKind.SCRIBBLES)

@@ -6,8 +6,6 @@ from slem_app.serving.server import ModelConfig
 class SlemBrain(ModelConfig):
     """Everything about the model is in `pretrained/slem_brain/card.yaml`."""
 
-    place = 1
-
     def infer(self):
         return self.serving.segmentation(self.name)
 

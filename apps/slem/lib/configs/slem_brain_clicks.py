@@ -9,7 +9,5 @@ from slem_app.serving.server import ModelConfig
 class SlemBrainClicks(ModelConfig):
     """Everything about the model is in `pretrained/slem_brain/card.yaml`."""
 
-    place = 1
-
     def infer(self):
         return self.serving.interactive("slem_brain", TaskKind.CLICKS)
