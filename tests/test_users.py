@@ -63,7 +63,7 @@ def test_a_damaged_file_is_told(users: UserFile, text: str) -> None:
     [
         ("ann", "a long secret", "reader", "there is a user ann already, a reader"),
         ("ben", "short", "reader", "10 characters or more"),
-        ("ben", "a long secret", "king", "no role 'king'; there are reader, trainer, admin"),
+        ("ben", "a long secret", "king", "no role 'king'; there are reader, reviewer, trainer, admin"),
         ("../ben", "a long secret", "reader", "cannot be a user's name"),
         ("ben\n", "a long secret", "reader", "cannot be a user's name"),
     ],
