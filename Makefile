@@ -21,13 +21,14 @@ DOCS_STAMP := $(DOCS)/.installed
 OHIF := .ohif
 OHIF_STAMP := $(OHIF)/.installed
 OHIF_SUM := tests/e2e/ohif_app.sha512
+AUDIT := .venv-audit
 AXE := .axe
 AXE_STAMP := $(AXE)/.installed
 AXE_SUM := tests/e2e/axe.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train serve test e2e check docs lock
+.PHONY: help install train serve test e2e check audit docs lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +46,18 @@ test: $(TEST) ## the tests, in a process a core, four at most (JOBS=0: in one); 
 e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) $(AXE_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
-check: $(TEST) docs ## style, types, and the documents as a site
+check: $(TEST) docs audit ## style, types, the documents as a site, and known vulnerabilities
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check --quiet
 	$(RUN) -m mypy
+
+# Looked up in OSV alone: where PyPI is a mirror, pip-audit's own choice finds no package there and passes.
+audit: | $(VENV)/bin/python ## known vulnerabilities of the pinned packages, where api.osv.dev can be reached
+	@if $(RUN) -c 'import socket; socket.create_connection(("api.osv.dev", 443), 5)' 2>/dev/null; then \
+	  { [ -x $(AUDIT)/bin/pip-audit ] || { $(RUN) -m venv $(AUDIT) && $(AUDIT)/bin/pip install $(QUIETLY) pip-audit==2.10.1; }; } && \
+	  for file in requirements.txt requirements-train.txt requirements-test.txt; do \
+	    $(AUDIT)/bin/pip-audit --vulnerability-service osv --no-deps --disable-pip --progress-spinner off -r $$file || exit 1; done; \
+	else echo "make: no audit of known vulnerabilities: api.osv.dev cannot be reached from here"; fi
 
 docs: $(DOCS_STAMP) ## the documents as a site: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
