@@ -18,6 +18,7 @@ OF_STORE = {
     "images": "copies of images as one file, for clients",
     "pacs": "images that were fetched from the PACS",
     "scores": "what the model says of every case, for the choice of the next",
+    "index": "which studies there are and their headers, so that they are not read again",
     "export": "the last data set that was downloaded",
     "thumbnails": "small pictures of the cases, for the worklist",
     "batch": "images that batch inference has fetched",

@@ -85,11 +85,15 @@ class Predict:
     coding: str = ""
     """With --all: label coding of the studies, where it cannot be decided."""
     processes: int = 0
-    """With --all: processes that share the cases. Default: one a GPU."""
+    """With --all: processes that share the cases. Default: one a GPU. One that is lost is started again."""
     limit: int = 0
     """With --all: cases at most; 0: all."""
     report: Path | None = None
     """With --all: file for the progress and for the cases that were left out, JSON."""
+    table: Path | None = None
+    """With --all: file for a table of all results, .csv or .parquet: volumes, warnings, what was left out."""
+    worker_of: str = ""
+    """With --all: for processes that another one starts: the run, begun by that one, whose cases are made."""
 
     def run(self) -> int | None:
         """Segment, write and report."""
@@ -143,9 +147,12 @@ class Predict:
             BadSetting: options that are for files.
         """
         # what trains and what labels, which one case does not need
-        from slem_app.cli.predict_all import make_drafts, processes_for, under_torchrun
+        from slem_app.cli.predict_all import Archive, processes_for, queue_of
+        from slem_app.store.archive_table import check_table
         from slem_app.store.case_labels import CaseLabels
         from slem_app.store.drafts import Drafts
+        from slem_app.store.work_queue import WorkQueue
+        from slem_app.studies.header_index import INDEX_FILE, INDEX_FOLDER, HeaderIndex
         from slem_app.studies.places import default_store
 
         if self.format or self.reference or self.series or self.mirror or self.out != Path():
@@ -154,16 +161,15 @@ class Predict:
                 "and --mirror "
                 "are for files"
             )
-        processes = processes_for(self.processes, self.device)
-        if processes > 1 and "LOCAL_RANK" not in os.environ:
-            return under_torchrun(["predict", *self.arguments()], processes)
+        if self.table is not None:
+            check_table(self.table)
         studies = str(self.case)
         if studies.startswith(("http:/", "https:/")) and "://" not in studies:
             studies = studies.replace(":/", "://", 1)  # a path has lost one of its slashes
         store = self.store or default_store(studies)
         model = served_model(self.model, store)
-        labels = CaseLabels(studies, store, self.coding or None)
-        labels.store.sweep()
+        index = HeaderIndex(store / INDEX_FOLDER / INDEX_FILE)
+        labels = CaseLabels(studies, store, self.coding or None, index=index)
         drafts = Drafts(
             labels,
             model.card.name,
@@ -173,9 +179,16 @@ class Predict:
             self.images,
             tuple(self.ids),
         )
+        archive = Archive(drafts, model, self.device, self.precision, self.register, self.report, self.table)
+        if self.worker_of:
+            archive.work(WorkQueue(queue_of(drafts)), self.worker_of)
+            return 0
+        labels.store.sweep()
         for case in self.ids:
             labels.study(case)  # says what is wrong with the name, if it is
-        return make_drafts(drafts, model, self.device, self.precision, self.register, self.limit, self.report)
+        # torchrun has started as many as there shall be, and each of them leases cases
+        processes = 1 if "LOCAL_RANK" in os.environ else processes_for(self.processes, self.device)
+        return archive.make(self.limit, processes, ["predict", *self.arguments()])
 
     def arguments(self) -> list[str]:
         """The options of --all, for another process."""
@@ -192,16 +205,10 @@ class Predict:
             "--precision",
             self.precision,
         ]
-        given += [
-            "--processes",
-            str(self.processes),
-            "--limit",
-            str(self.limit),
-            *(["--register"] if self.register else []),
-        ]
+        given += ["--register"] if self.register else []
         given += [
             part
-            for name in ("store", "report", "coding")
+            for name in ("store", "coding")
             if getattr(self, name)
             for part in (f"--{name}", str(getattr(self, name)))
         ]

@@ -1,5 +1,5 @@
 """What `slem predict --all` does: a draft for every case that awaits one, by one process or several, going on
-where it was stopped.
+where it was stopped. Any number of these commands may be at work on one store at once.
 """
 
 from __future__ import annotations
@@ -9,59 +9,28 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from slem_app.cli.predict_worker import Worker
 from slem_app.devices import gpu_count
-from slem_app.errors import SlemError
 from slem_app.files import atomic_file, import_path
-from slem_app.predict import Predictor, assessed
+from slem_app.predict import Predictor
+from slem_app.store.archive_table import write_table
 from slem_app.store.drafts import Drafts
-from slem_app.training import (
-    device_of_this_process,
-    end_with_launcher,
-    first_process,
-    join_processes,
-    leave_processes,
-    of_all,
-    ranks,
-)
+from slem_app.store.work_queue import Counts, WorkQueue
+from slem_app.training import device_of_this_process, end_with_launcher
 from slem_app.weights import Model
 
-__all__ = ["Progress", "make_drafts", "processes_for", "under_torchrun"]
+__all__ = ["Archive", "processes_for", "queue_of"]
 
-LOOK = 5.0  # seconds between looks at what the other processes have done
-MAKER = "slem predict"
-
-
-@dataclass
-class Progress:
-    """How far it is, as a bar and, for whoever asked, as a file that is always whole."""
-
-    total: int
-    """Cases to be made."""
-    file: Path | None = None
-    """Where it is written; None: nowhere."""
-    made: list[str] = field(default_factory=list)
-    """Cases made by this process."""
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Case -> why it could not be made by this process."""
-    foreign: list[str] = field(default_factory=list)
-    """Cases without any sequence of the model: they are another's."""
-
-    def write(self, done: int, skipped: Mapping[str, str], ended: bool) -> None:
-        """Tell it."""
-        if self.file is not None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.file, durable=False) as file:
-                file.write(
-                    json.dumps(
-                        {"total": self.total, "done": done, "skipped": dict(skipped), "ended": ended}
-                    ).encode()
-                )
+LOOK = 1.0  # seconds between looks at how far the run is
+RESTARTS = 3  # of one process, without any case being made meanwhile
+PAUSE = 1.0  # seconds before a process that died is started again
 
 
 def processes_for(wanted: int, device: str) -> int:
@@ -71,135 +40,184 @@ def processes_for(wanted: int, device: str) -> int:
     return max(1, gpu_count()) if device in ("auto", "cuda") else 1
 
 
-def under_torchrun(arguments: list[str], processes: int) -> int:
-    """The same command in several processes; returns the exit code."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def queue_of(drafts: Drafts) -> Path:
+    """The file that says who makes which of these drafts."""
+    return drafts.labels.root / "batch" / "work" / f"{drafts.tag}-{drafts.sha256[:16]}.sqlite"
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """The drafts of one run, and how they are made."""
+
+    drafts: Drafts
+    """Which."""
+    model: Model
+    """What makes them."""
+    device: str = "auto"
+    """As `device_of_this_process` takes it."""
+    precision: str = "auto"
+    """As `Predictor` takes it."""
+    register: bool = False
+    """Move the sequences of a case onto each other first."""
+    report: Path | None = None
+    """File for the progress."""
+    table: Path | None = None
+    """File for the table of the archive."""
+
+    def make(self, limit: int, processes: int, arguments: Sequence[str]) -> int:
+        """Make them.
+
+        Args:
+            limit: cases at most, 0: all.
+            processes: that work at once on this machine.
+            arguments: this command's, for the processes that it starts.
+
+        Returns:
+            The exit code: 0, or 1 if a case could not be made; its reason is printed.
+
+        Raises:
+            BadSetting: no such device or precision, or a table that cannot be written.
+            StorageFailed: the disk refused.
+        """
+        if processes == 1:
+            device_of_this_process(self.device)
+        queue, run = WorkQueue(queue_of(self.drafts)), uuid.uuid4().hex
+        queue.fill(run, self.drafts.left()[: limit or None])
+        with Progress(queue, run, self.report) as progress:
+            if processes == 1:
+                self.work(queue, run, progress.look)
+            elif not supervise([*arguments, "--worker-of", run], processes, progress):
+                return 2
+        counts = queue.counts(run)
+        progress.write(counts, True)
+        self._tell(counts)
+        if self.table is not None:
+            write_table(self.table, self.drafts, counts)
+        return 1 if counts.quarantined else 0
+
+    def work(self, queue: WorkQueue, run: str, told: Callable[[], None] = lambda: None) -> None:
+        """This process's share of a run."""
+        end_with_launcher()
+        predictor = Predictor(self.model, device_of_this_process(self.device), self.precision)
+        Worker(queue, run, self.drafts, predictor, self.register, told).work()
+
+    def _tell(self, counts: Counts) -> None:
+        """Print what became of the cases."""
+        drafts = self.drafts
+        for case, reason in sorted(counts.quarantined.items()):
+            print(f"left out {case}: {reason}")
+        if counts.foreign:
+            some = ", ".join(counts.foreign[:5]) + (", ..." if len(counts.foreign) > 5 else "")
+            print(
+                f"{len(counts.foreign)} cases have none of the sequences of {drafts.model} and are left to "
+                f"other models: {some}"
+            )
+        by = (
+            f"; made by {len(counts.by)} processes: {', '.join(map(str, counts.by))}" if counts.by[1:] else ""
+        )
+        print(
+            f"{counts.made} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, "
+            f"tag {drafts.tag}{by}"
+        )
+
+
+class Progress:
+    """How far a run is, as a bar and, for whoever asked, as a file that is always whole.
+
+    Args:
+        queue: of the run.
+        run: its name.
+        file: where it is written; None: nowhere.
+    """
+
+    def __init__(self, queue: WorkQueue, run: str, file: Path | None) -> None:
+        self.queue, self.run, self.file = queue, run, file
+        self.begun, self.looked = time.monotonic(), 0.0
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> Progress:
+        counts = self.queue.counts(self.run)
+        self.bar = tqdm(total=counts.total, desc="drafts", unit="case")
+        self.write(counts, False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.bar is not None:
+            self.bar.n = self.queue.counts(self.run).ended
+            self.bar.close()
+
+    def look(self) -> Counts | None:
+        """Tell it, if that was not done a moment ago."""
+        if time.monotonic() - self.looked < LOOK:
+            return None
+        self.looked = time.monotonic()
+        counts = self.queue.counts(self.run)
+        if self.bar is not None:
+            self.bar.n = counts.ended
+            self.bar.refresh()
+        self.write(counts, False)
+        return counts
+
+    def write(self, counts: Counts, ended: bool) -> None:
+        """Write the file."""
+        if self.file is None:
+            return
+        seconds = time.monotonic() - self.begun
+        left = seconds / counts.ended * (counts.total - counts.ended) if counts.ended else None
+        table = {
+            "total": counts.total,
+            "done": counts.ended,
+            "skipped": counts.quarantined,
+            "ended": ended,
+            "in_hand": counts.leased,
+            "seconds": round(seconds, 1),
+            "seconds_left": None if left is None else round(left, 1),
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.file, durable=False) as file:
+            file.write(json.dumps(table).encode())
+
+
+def supervise(arguments: Sequence[str], processes: int, progress: Progress) -> bool:
+    """Run the same command in several processes until each of them has ended well; one that is killed is
+    started again, unless that happens again and again while no case is made.
+
+    Returns:
+        False where a process ended with an error, which it has told.
+    """
+    running = {number: start(arguments, number, processes) for number in range(processes)}
+    deaths, made, failed = 0, 0, False
+    try:
+        while running:
+            counts = progress.look()
+            if counts is not None and counts.ended > made:
+                deaths, made = 0, counts.ended
+            for number, process in list(running.items()):
+                code = process.poll()
+                if code is None:
+                    continue
+                del running[number]
+                if code < 0 and deaths < RESTARTS * processes:
+                    deaths += 1
+                    time.sleep(PAUSE * (deaths - 1))
+                    running[number] = start(arguments, number, processes)
+                elif code != 0:
+                    failed = True
+            time.sleep(0.05)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return not failed
+
+
+def start(arguments: Sequence[str], number: int, processes: int) -> subprocess.Popen:
+    """One of several processes; it has the GPU of its number, and ends with this one."""
     env = {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         **os.environ,
+        "LOCAL_RANK": str(number),
         "PYTHONPATH": import_path(),
     }
-    return subprocess.run(
-        [sys.executable, *launcher, "-m", "slem_app.cli", *arguments], env=env, check=False
-    ).returncode
-
-
-def make_drafts(
-    drafts: Drafts,
-    model: Model,
-    device: str = "auto",
-    precision: str = "auto",
-    register: bool = False,
-    limit: int = 0,
-    report: Path | None = None,
-) -> int:
-    """Make them; under torchrun this process's share.
-
-    Args:
-        drafts: which.
-        model: what makes them.
-        device: as `device_of_this_process` takes it.
-        precision: as `Predictor` takes it.
-        register: move the sequences of a case onto each other first.
-        limit: cases at most, 0: all.
-        report: file for the progress.
-
-    Returns:
-        The exit code: 0, or 1 if a case could not be made; its reason is printed.
-
-    Raises:
-        BadSetting: no such device or precision.
-        StorageFailed: the disk refused.
-    """
-    end_with_launcher()
-    device = device_of_this_process(device)
-    predictor = Predictor(model, device, precision)
-    join_processes(device)
-    try:
-        rank, world = ranks()
-        # one list for all, whatever the others have made meanwhile
-        left = of_all(drafts.left()[: limit or None] if rank == 0 else ())[0]
-        progress = Progress(len(left), report if rank == 0 else None)
-        progress.write(0, {}, False)
-        with tqdm(total=len(left), desc="drafts", unit="case", disable=rank > 0) as bar:
-            looked = time.monotonic()
-            for case in left[rank::world]:
-                _make(case, drafts, predictor, register, progress)
-                if rank == 0 and (world == 1 or time.monotonic() - looked > LOOK):
-                    looked = time.monotonic()
-                    bar.n = (
-                        len(progress.made) + len(progress.skipped) + len(progress.foreign)
-                        if world == 1
-                        else sum(not drafts.needs(one) for one in left)
-                    )
-                    bar.refresh()
-                    progress.write(bar.n, progress.skipped, False)
-            made, skipped, foreign, shares = _together(progress)
-            bar.n = len(made) + len(skipped) + len(foreign)
-            bar.refresh()
-        first = first_process()
-    finally:
-        leave_processes()
-    if first:
-        progress.write(len(made) + len(skipped) + len(foreign), skipped, True)
-        _tell(drafts, len(made), skipped, foreign, shares)
-    return 1 if skipped else 0
-
-
-def _tell(
-    drafts: Drafts, made: int, skipped: Mapping[str, str], foreign: Sequence[str], shares: Sequence[int]
-) -> None:
-    """Print what became of the cases."""
-    for case, reason in sorted(skipped.items()):
-        print(f"left out {case}: {reason}")
-    if foreign:
-        some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        print(
-            f"{len(foreign)} cases have none of the sequences of {drafts.model} and are left to other "
-            f"models: {some}"
-        )
-    shared = f"; made by {len(shares)} processes: {', '.join(map(str, shares))}" if len(shares) > 1 else ""
-    print(
-        f"{made} drafts by {drafts.model} {drafts.version} in {drafts.labels.root}, tag {drafts.tag}{shared}"
-    )
-
-
-def _make(case: str, drafts: Drafts, predictor: Predictor, register: bool, progress: Progress) -> None:
-    """One case, unless another process has it or has made it."""
-    with drafts.claimed(case) as ours:
-        if not ours:
-            return
-        try:
-            grouping = drafts.labels.images(case, predictor.card.reference_order[0])
-            if grouping.choices and not set(grouping.sequences) & set(predictor.card.sequences):
-                progress.foreign.append(case)
-                return
-            sequence = grouping.reference(predictor.card.reference_order)
-            result = assessed(predictor.predict_case(grouping, sequence, register))
-        except SlemError as error:
-            progress.skipped[case] = str(error)
-            return
-        drafts.save(
-            case,
-            result.array,
-            result.grid,
-            result.labels,
-            grouping,
-            sequence,
-            MAKER,
-            result.report,
-            result.warnings,
-        )
-        progress.made.append(case)
-
-
-def _together(progress: Progress) -> tuple[list[str], dict[str, str], list[str], list[int]]:
-    """What all processes have made, left out and left to other models, and how many each of them has made."""
-    parts = of_all(progress)
-    skipped = {case: reason for one in parts for case, reason in one.skipped.items()}
-    return (
-        [case for one in parts for case in one.made],
-        skipped,
-        sorted(case for one in parts for case in one.foreign),
-        [len(one.made) for one in parts],
-    )
+    return subprocess.Popen([sys.executable, "-m", "slem_app.cli", *arguments], env=env)

@@ -121,7 +121,8 @@ def _drawn(
     """All cases in a random order, those given out lately later."""
     # weighted draws without replacement (Efraimidis and Spirakis 2006): by exponential variates, each
     # divided by its weight, the smallest first
-    keys = [random.exponential() / max(1.0, pool.idle.get(case, LONG)) for case in cases]
+    idle = np.array([max(1.0, pool.idle.get(case, LONG)) for case in cases])
+    keys = random.exponential(size=len(cases)) / idle
     yield from (CaseChoice(cases[number], "drawn at random", notes=notes) for number in np.argsort(keys))
 
 

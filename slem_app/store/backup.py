@@ -34,7 +34,7 @@ from slem_app.store.lock import StoreLock
 __all__ = ["OMITTED", "Kept", "backup", "restore"]
 
 OMITTED = (
-    *("images", "pacs", "scores", "export", "batch", "thumbnails"),
+    *("images", "pacs", "scores", "export", "batch", "thumbnails", "index"),
     *("training/cache", "training/work", "training/lock"),
 )
 """Below the store: what is made or fetched again."""

@@ -17,6 +17,7 @@ from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
 from slem_app.store.labels import LabelStore, LabelVersion, file_name
 from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.places import is_address
 from slem_app.types import Grid
 
@@ -68,6 +69,7 @@ class CaseLabels:
         coding: of the studies, where it must be declared.
         experts: readers whose final label counts before the newest one.
         source: the studies, where they are open already.
+        index: what was read of a studies folder before.
     """
 
     def __init__(
@@ -77,9 +79,10 @@ class CaseLabels:
         coding: str | None = None,
         experts: Sequence[str] = (),
         source: StudySource | None = None,
+        index: HeaderIndex | None = None,
     ) -> None:
         self.studies, self.root, self.coding, self.experts = studies, root, coding, tuple(experts)
-        self.opened = source
+        self.opened, self.index = source, index
         self.store = LabelStore(root)
 
     @cached_property
@@ -88,7 +91,7 @@ class CaseLabels:
         if self.opened is not None:
             return self.opened
         if not is_address(self.studies):
-            return open_source(self.studies, self.coding)
+            return open_source(self.studies, self.coding, self.index)
         # only here: folders need no DICOMweb client
         from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
         from slem_app.studies.file_cache import FileCache

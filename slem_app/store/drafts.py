@@ -1,9 +1,10 @@
 """Drafts for the cases that await one, made by any number of processes at once: which are left, who makes
 which, and how they are kept.
 
-A case is made by whoever holds its lock, which is the kernel's and ends with its process; then it is looked
-at again. So no case is made twice, whoever else is at work on the store, and what was interrupted goes on
-where it was: what is there is not made again.
+Who makes which case is a matter of leases (`work_queue`). A result is written by whoever holds the case's
+lock, which is the kernel's and ends with its process, after another look whether it is needed. So no draft is
+there twice, whoever else is at work on the store, and what was interrupted goes on where it was: what is
+there is not made again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from slem_app.labels import LabelSet
 from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion, file_name
+from slem_app.store.provenance import PROVENANCE
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.types import Grid
 from slem_app.volumes.report import Report
@@ -115,6 +118,7 @@ class Drafts:
         client: str,
         report: Report | None = None,
         warnings: tuple[ResultWarning, ...] = (),
+        provenance: Mapping[str, Any] | None = None,
     ) -> LabelVersion:
         """Keep a draft.
 
@@ -128,6 +132,7 @@ class Drafts:
             client: what made it.
             report: what was done to the study before the model saw it.
             warnings: what the result came with.
+            provenance: what it was made from, see `provenance`.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
@@ -140,6 +145,7 @@ class Drafts:
             "label_names": {name: value for value, name in enumerate(labels.names, 1)},
             "present": list(present),
             "ts": int(time.time()),
+            **({PROVENANCE: dict(provenance)} if provenance else {}),
             **LabelRecord(
                 time.time(),
                 "",

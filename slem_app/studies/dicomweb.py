@@ -12,17 +12,20 @@ import threading
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from slem_app.errors import NotFound, PacsFailed
 from slem_app.studies.dicom_header import Header, json_slices
 from slem_app.studies.dicom_series import assemble
 from slem_app.studies.file_cache import FileCache
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.pacs import PARALLEL, Attributes, Pacs, text
 from slem_app.studies.series import Study
 from slem_app.studies.source import StudySource
+from slem_app.studies.study_headers import study_from_table, to_table
 
 __all__ = ["PACS_FOLDER", "DicomWebSource"]
 
@@ -117,12 +120,20 @@ class DicomWebSource(StudySource):
         pacs: the server.
         cache: where files are kept.
         coding: label coding; a PACS has no label maps beside the images, so it stays unused.
+        index: what the PACS has said before; with it a start waits for no list of studies, and a study that
+            has not changed is opened without its headers being asked for again.
     """
 
-    def __init__(self, pacs: Pacs, cache: FileCache, coding: str | None = None) -> None:
-        super().__init__(cache.root, "dicomweb", coding)
+    def __init__(
+        self, pacs: Pacs, cache: FileCache, coding: str | None = None, index: HeaderIndex | None = None
+    ) -> None:
+        super().__init__(cache.root, "dicomweb", coding, index)
         self.pacs = pacs
         self.cache = cache
+        self.address = f"{pacs.url}?{pacs.query}"  # what stands for this list of studies in the index
+        known = index.ids(self.address) if index is not None else None
+        if known is not None:
+            self._entries = {uid: uid for uid in known}
         self.pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="pacs")
         self.said: dict[str, tuple[float, list[Attributes]]] = {}
 
@@ -131,12 +142,21 @@ class DicomWebSource(StudySource):
         self._entries = {uid: uid for uid in sorted(studies)}
         return self
 
+    @property
+    def listed_before(self) -> bool:
+        """Whether there is a list of studies already, though it may be old."""
+        return self._entries is not None
+
     def _list(self) -> Mapping[str, str]:
         return {uid: uid for uid in self.pacs.studies()}
 
     def uids(self) -> dict[str, str]:
         """StudyInstanceUID -> id of every case: the same."""
         return {uid: uid for uid in self._index()}
+
+    def patients(self) -> Mapping[str, str]:
+        """StudyInstanceUID -> PatientID of the studies whose headers the index keeps."""
+        return self.header_index.patients(self.pacs.url) if self.header_index is not None else {}
 
     def refresh(self) -> None:
         """Ask now what studies there are; those that were known stay where the PACS does not answer.
@@ -151,7 +171,10 @@ class DicomWebSource(StudySource):
                 raise
             logger.warning("the list of studies is that of before: %s", error)
             return
-        self._entries = {uid: uid for uid in sorted(listed) if self._one in (None, uid)}
+        entries = {uid: uid for uid in sorted(listed) if self._one in (None, uid)}
+        changed, self._entries = entries != self._entries, entries
+        if self.header_index is not None and changed:
+            self.header_index.keep_ids(self.address, tuple(entries))
 
     def listing(self, study: str) -> list[Attributes]:
         """The series of a study as the PACS lists them, results too; not asked for again within `FRESH`
@@ -182,7 +205,7 @@ class DicomWebSource(StudySource):
         """Ask anew about a study at the next question."""
         self.said.pop(study, None)
 
-    def state(self, id: str) -> Hashable:
+    def state(self, id: str) -> tuple[tuple[str, str], ...]:
         """Changes when an image comes into a study, or goes.
 
         Raises:
@@ -220,6 +243,34 @@ class DicomWebSource(StudySource):
             raise NotFound(
                 f"study {id} has no series of modality {', '.join(sorted(IMAGES))} in the PACS (any more)"
             )
+        bare = Study(id, self.layout, self.cache.root / id, (), None, self.coding)
+        if self.header_index is None:
+            return self._fetch(bare, series)[0]
+        said = self.state(id)
+        state = sha256(repr(said).encode()).hexdigest()
+        kept = self.header_index.headers(self.pacs.url, id, state)
+        if kept is not None:
+            with suppress(LookupError, TypeError, ValueError):  # of a damaged file
+                origins = {uid: self._origin(id, uid, tuple(names)) for uid, names in kept["origins"].items()}
+                return study_from_table(kept, bare, origins)
+        study, origins = self._fetch(bare, series)
+        counts = tuple(sorted((uid, str(len(one.instances))) for uid, one in origins.items()))
+        if counts == said:  # else it is still being sent
+            patient = str(study.series[0].header.get("PatientID", ""))
+            names = {uid: one.instances for uid, one in origins.items()}
+            self.header_index.keep(self.pacs.url, id, state, patient, to_table(study) | {"origins": names})
+        return study
+
+    def _origin(self, study: str, series: str, instances: tuple[str, ...]) -> PacsSeries:
+        return PacsSeries(self.pacs, self.cache, self.pool, study, series, instances)
+
+    def _fetch(self, bare: Study, series: list[str]) -> tuple[Study, dict[str, PacsSeries]]:
+        """The study with its series, and where the files of each come from.
+
+        Raises:
+            PacsFailed: no header comes.
+        """
+        id = bare.id
         with ThreadPoolExecutor(
             max_workers=PARALLEL
         ) as pool:  # its own: files may be waited for in the common one
@@ -228,7 +279,7 @@ class DicomWebSource(StudySource):
         slices: list[Header] = []
         for uid, found in zip(series, headers, strict=True):
             names = tuple(sorted({text(one, "00080018") for one in found}))
-            origins[uid] = PacsSeries(self.pacs, self.cache, self.pool, id, uid, names)
+            origins[uid] = self._origin(id, uid, names)
             slices += [
                 part
                 for one in found
@@ -236,4 +287,4 @@ class DicomWebSource(StudySource):
             ]
         if not slices:
             raise PacsFailed(f"the PACS lists series of study {id} but hands out no header: see its log")
-        return Study(id, self.layout, self.cache.root / id, assemble(slices, origins), None, self.coding)
+        return replace(bare, series=assemble(slices, origins)), origins

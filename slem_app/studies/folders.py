@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from heapq import nsmallest
 from pathlib import Path
+from typing import Any
 
+from slem_app.studies.header_index import FolderPass, settles
 from slem_app.studies.naming import CaseFiles, cases_in, scheme, study_of
 from slem_app.studies.nifti_header import is_nifti, stem
 from slem_app.studies.series import Study
@@ -15,8 +20,12 @@ from slem_app.studies.source import StudySource
 __all__ = ["FolderSource", "visible_folders"]
 
 DEPTH = 3  # root/HGG/patient/nifti
+FIRST = 20  # cases that tell the naming scheme
 # results and truths, some of them written by servers
 NO_CASES = frozenset({"labels", "labelsTr", "labelsTs", "derivatives"})
+# of a case: its folder, its file names, what they begin with; a Path is made when the case is opened, for it
+# takes more time than all else
+Entry = tuple[str, Sequence[str], str]
 
 
 def visible_folders(folder: Path) -> tuple[list[str], list[str]]:
@@ -40,34 +49,47 @@ class FolderSource(StudySource):
     three folders down.
     """
 
-    def _list(self) -> Mapping[str, CaseFiles]:
-        found = [(where, name, files) for where, cases in self._walk() for name, files in cases.items()]
+    def _list(self) -> Mapping[str, Entry]:
+        found = [(where, name, entry) for where, cases in self._walk() for name, entry in cases.items()]
         names = Counter(name for _, name, _ in found)
         index = {}
-        for where, name, files in found:
+        for where, name, entry in found:
             path = where if where and where[-1] == name else (*where, name)
-            index[name if names[name] == 1 else "_".join(path)] = files
+            index[name if names[name] == 1 else "_".join(path)] = entry
         if self.layout == "nifti" and index:  # what the first cases are called holds for their neighbours
-            schemes = (scheme([stem(name) for name in index[id].names]) for id in sorted(index)[:20])
+            schemes = (scheme([stem(name) for name in index[id][1]]) for id in nsmallest(FIRST, index))
             self.layout = next((layout for layout in schemes if layout != "nifti"), "nifti")
         return index
 
-    def _walk(self) -> Iterator[tuple[tuple[str, ...], dict[str, CaseFiles]]]:
+    def _walk(self) -> Iterator[tuple[tuple[str, ...], dict[str, Entry]]]:
         """(folder names below the root, its cases) of every folder that holds NIfTI files itself."""
         todo: list[tuple[str, ...]] = [()]
-        while todo:
-            where = todo.pop()
-            folder = self.root.joinpath(*where)
-            folders, files = visible_folders(folder)
-            images = [name for name in files if is_nifti(name)]
-            cases = cases_in(folder, images) if images else {}
-            if cases:
-                if not where and len(cases) == 1:  # the root is one case, or one case's files lie in it
-                    cases = {(files.prefix or name): files for name, files in cases.items()}
-                yield where, cases
-            is_case = len(images) > 1 and len(cases) == 1 if not where else bool(cases)
-            if not is_case and len(where) < DEPTH:
-                todo += [(*where, name) for name in folders if name not in NO_CASES]
+        with (
+            self.header_index.listing(self.root) if self.header_index else nullcontext(FolderPass({})) as seen
+        ):
+            while todo:
+                where = todo.pop()
+                place = "/".join(where)
+                folder = f"{self.root}/{place}"
+                held = seen.content(place, folder, partial(_read, folder))
+                kept, images = held["cases"], held["images"]
+                if not where and len(kept) == 1:  # the root is one case, or one case's files lie in it
+                    kept = {(prefix or name): [names, prefix] for name, (names, prefix) in kept.items()}
+                if kept:
+                    yield where, {name: (folder, names, prefix) for name, (names, prefix) in kept.items()}
+                is_case = images > 1 and len(kept) == 1 if not where else bool(kept)
+                if not is_case and len(where) < DEPTH:
+                    todo += [(*where, name) for name in held["folders"] if name not in NO_CASES]
 
-    def _open(self, id: str, entry: CaseFiles) -> Study:
-        return study_of(id, entry, self.layout, self.coding)
+    def _open(self, id: str, entry: Entry) -> Study:
+        folder, names, prefix = entry
+        return study_of(id, CaseFiles(Path(folder), tuple(names), prefix), self.layout, self.coding)
+
+
+def _read(folder: str, _: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """A folder's own names, in a form that the index keeps, and for how long it must have been left alone."""
+    folders, files = visible_folders(Path(folder))
+    images = [name for name in files if is_nifti(name)]
+    cases = cases_in(Path(folder), images) if images else {}
+    kept = {name: [list(one.names), one.prefix] for name, one in cases.items()}
+    return {"folders": folders, "images": len(images), "cases": kept}, settles(folders or files)

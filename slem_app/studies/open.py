@@ -16,6 +16,7 @@ from slem_app.studies.chaos import ChaosSource, is_chaos
 from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicom_header import probe
 from slem_app.studies.folders import FolderSource, visible_folders
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.naming import is_label
 from slem_app.studies.nifti_header import is_nifti
 from slem_app.studies.source import StudySource
@@ -44,13 +45,14 @@ EXPECTED = """expected one of
 LOOKED_AT = 2000  # folders and files that are tried before giving up
 
 
-def open_source(path: Path | str, coding: str | None = None) -> StudySource:
+def open_source(path: Path | str, coding: str | None = None, index: HeaderIndex | None = None) -> StudySource:
     """The studies in a folder; a folder (or NIfTI file) that is itself one case opens as a source of that one
     case.
 
     Args:
         path: the folder.
         coding: how the label values are coded, e.g. 'brats2023'; wins over `coding:` in slem.yaml.
+        index: what was read of the folder before, for quick listings of very many studies; kept up to date.
 
     Raises:
         NotFound: no such folder.
@@ -70,7 +72,7 @@ def open_source(path: Path | str, coding: str | None = None) -> StudySource:
     if coding is not None and coding not in codings() and coding != "own":
         raise BadLabel(f"unknown label coding {coding!r}: known are {', '.join(sorted(codings()))}, own")
     layout = declared.get("layout") or _detect(root)
-    source = LAYOUTS[layout](root, layout, coding)
+    source = LAYOUTS[layout](root, layout, coding, index)
     source.rules = (root / declared["rules"]).resolve() if "rules" in declared else None
     if not source.ids():
         raise BadStudy(f"no case in {root}, looked for as layout {layout!r}; {EXPECTED}")

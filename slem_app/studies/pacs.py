@@ -35,7 +35,8 @@ Attributes = Mapping[str, Mapping[str, Any]]
 T = TypeVar("T")
 PARALLEL = 8  # requests to the PACS at one time
 PAGE = 500  # answers of one query
-MOST = 100_000  # studies that are listed
+MOST = 1_000_000  # studies that are listed
+MOST_RESULTS = 100_000  # segmentations that are listed
 PASSING = frozenset({408, 429, 500, 502, 503, 504})  # a status that may be another one the next time
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
@@ -224,7 +225,7 @@ class Pacs:
         Raises:
             PacsFailed: no answer, or the PACS lists no series but those of one study.
         """
-        ask = partial(self.client.search_for_series, search_filters={"Modality": "SEG"}, limit=MOST)
+        ask = partial(self.client.search_for_series, search_filters={"Modality": "SEG"}, limit=MOST_RESULTS)
         found = self._ask("its segmentations", ask, 1)
         return [
             (text(one, "0020000D"), text(one, "0020000E")) for one in found if text(one, "00080060") == "SEG"

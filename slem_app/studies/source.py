@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slem_app.errors import NotFound
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.series import Study
 
 __all__ = ["StudySource", "files_state", "folders_of"]
@@ -23,12 +24,16 @@ class StudySource(ABC):
         root: the folder.
         layout: its naming scheme.
         coding: how its label values are coded, if declared.
+        index: what was read of the folder before; None: it is read each time.
     """
 
-    def __init__(self, root: Path, layout: str, coding: str | None = None) -> None:
+    def __init__(
+        self, root: Path, layout: str, coding: str | None = None, index: HeaderIndex | None = None
+    ) -> None:
         self.root = root
         self.layout = layout
         self.coding = coding
+        self.header_index = index
         self.rules: Path | None = None
         self._one: str | None = None
         self._entries: dict[str, Any] | None = None
@@ -86,6 +91,10 @@ class StudySource(ABC):
             )
         some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
         raise NotFound(f"no case {id!r} in {self.root}: it has {len(index)} cases ({some})")
+
+    def patients(self) -> Mapping[str, str]:
+        """Case id -> PatientID of the cases in DICOM whose headers the index keeps."""
+        return {}
 
     def __len__(self) -> int:
         return len(self._index())

@@ -1,5 +1,6 @@
 """`slem predict --all`: drafts for what awaits one, shared among processes, going on where it was stopped."""
 
+import csv
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +133,6 @@ def test_called_again_it_goes_on_and_repeats_nothing_until_the_model_changes(
 
 
 def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies: Path) -> None:
-    """Through torchrun, on the CPU."""
     call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small"]
     call += ["--device", "cpu", "--processes"]
     first = subprocess.Popen(
@@ -145,12 +146,51 @@ def test_two_processes_share_the_cases_and_go_on_where_killed_ones_were(studies:
     submit(studies, CASES[0], "final", LabelRecord(1.0, "eva@x"))
     for case in CASES[2:]:  # so that there is something left for both, however fast the first ones were
         shutil.rmtree(studies / ".slem/labels" / case, ignore_errors=True)
-    left = sum(not number for case, number in versions(studies).items() if case != CASES[0])
     second = subprocess.run([*call, "2"], capture_output=True, text=True, timeout=180, check=False)
     assert second.returncode == 0, second.stderr
-    assert f"made by 2 processes: {(left + 1) // 2}, {left // 2}" in second.stdout
     assert all(number == 1 for case, number in versions(studies).items() if case != CASES[0])
     assert not list((studies / ".slem").rglob(".new-*"))  # what the killed ones left is swept
+
+
+def test_every_draft_says_what_it_was_made_from_and_a_table_tells_of_all(
+    studies: Path, tmp_path: Path
+) -> None:
+    (studies / "case-2/case-2-t1c.nii.gz").write_bytes(b"broken")
+    table = tmp_path / "tables/archive.csv"
+    assert main(["predict", str(studies), "--all", "--model", "small", "--table", str(table)]) == 1
+    version = LabelStore(studies / ".slem").latest("case-3", "original")
+    made = version.meta["provenance"]
+    used = studies / "case-3/case-3-t1c.nii.gz"
+    assert made["inputs"]["t1c"] == {"series": "t1c", "sha256": sha256(used.read_bytes()).hexdigest()}
+    assert set(made["inputs"]) == {"t1n", "t1c", "t2w", "t2f"}
+    assert made["settings"]["precision"] == "float32"
+    with table.open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert sorted(rows) == CASES
+    assert rows["case-2"]["state"] == "quarantined"
+    assert "case-2" in rows["case-2"]["reason"]
+    row = rows["case-3"]
+    assert (row["state"], row["weights_sha256"]) == ("made", load_model("small").card.sha256)
+    assert (studies / ".slem" / row["label"]).is_file()
+    assert float(row["edema_ml"]) == pytest.approx(made["volumes_ml"]["edema"])
+    bad = [*("predict", str(studies), "--all", "--model", "small", "--table"), str(tmp_path / "x.txt")]
+    assert main(bad) == 2
+
+
+def test_a_process_that_is_killed_is_started_again(studies: Path) -> None:
+    """Both workers are killed once each, while their supervisor goes on."""
+    call = [sys.executable, "-m", "slem_app.cli", "predict", str(studies), "--all", "--model", "small"]
+    supervisor = subprocess.Popen(
+        [*call, "--device", "cpu", "--processes", "2"], stdout=subprocess.PIPE, text=True
+    )
+    children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+    wait_until(lambda: len(children.read_text().split()) == 2, 120, pause=0.02)
+    for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    out, _ = supervisor.communicate(timeout=240)
+    assert supervisor.returncode == 0
+    assert "6 drafts by small 1.0" in out
+    assert versions(studies) == dict.fromkeys(CASES, 1)
 
 
 def test_a_case_of_another_model_is_left_to_that(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:

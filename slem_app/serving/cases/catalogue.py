@@ -10,30 +10,33 @@ cases appear by themselves.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
 from slem_app.errors import BadStudy, NotFound, SlemError
-from slem_app.grouping import Grouping, group, load_rules
+from slem_app.grouping import Grouping, group
 from slem_app.result_warning import ResultWarning
+from slem_app.serving.cases.lock_by_name import LockByName
+from slem_app.serving.cases.upload_grouping import NIFTI, group_upload
 from slem_app.store.labels import file_name
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicomweb import DicomWebSource
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.source import files_state, folders_of
 
-__all__ = ["Case", "Cases", "group_upload"]
+__all__ = ["Case", "Cases"]
 
 logger = logging.getLogger(__name__)
 
-NIFTI = (".nii.gz", ".nii")
 # cases whose headers are kept, the latest; each takes some 100 KiB, and a PACS has more of them than memory
 OPENED = 1000
 LISTED = 3.0  # seconds for which a PACS's list of studies is used
@@ -94,6 +97,7 @@ class Cases:
         uploads: where uploaded images are kept, one folder each.
         coding: label coding of the studies, where it cannot be decided.
         largest: bytes that a volume which a client uploads may take in memory.
+        index: what was read of the studies folder before; a PACS has its own.
 
     Raises:
         BadStudy: a folder that is not empty and has no known layout.
@@ -101,9 +105,14 @@ class Cases:
     """
 
     def __init__(
-        self, studies: Path | DicomWebSource, uploads: Path, coding: str | None = None, largest: int = LARGEST
+        self,
+        studies: Path | DicomWebSource,
+        uploads: Path,
+        coding: str | None = None,
+        largest: int = LARGEST,
+        index: HeaderIndex | None = None,
     ) -> None:
-        self.largest = largest
+        self.largest, self.index = largest, index
         self.pacs = studies if isinstance(studies, DicomWebSource) else None
         self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
         self.name = "PACS" if self.pacs is not None else Path(self.studies).name
@@ -113,7 +122,7 @@ class Cases:
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
         self.reading = LockByName()  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
-        self._list()
+        self._list(anew=self.pacs is None or not self.pacs.listed_before)
 
     def ids(self) -> tuple[str, ...]:
         """All case ids, sorted: those of the studies folder and uploaded ones."""
@@ -162,6 +171,13 @@ class Cases:
         """True when there is a case of exactly this id."""
         return case in self.ids() or case in self._list()
 
+    def patients(self) -> Mapping[str, str]:
+        """Case -> PatientID of all cases in DICOM whose headers were ever read."""
+        source = self.source
+        kept = source.patients() if source is not None else {}
+        opened = {case: _patient(made[0].study) for case, (_, made) in list(self.groupings.items())}
+        return {**kept, **opened}
+
     def split(self, identifier: str) -> tuple[str, str]:
         """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs
         are enough.
@@ -171,7 +187,8 @@ class Cases:
             BadStudy: a DICOM series that several cases have.
         """
         case, _, rest = identifier.partition("/")
-        if case in self.ids():
+        self.known()  # what was listed last will do: whether the case is there still shows when it is opened
+        if case in self.names:
             return case, rest
         if self.pacs is not None and UID.fullmatch(identifier) and (study := self.pacs.study_of(identifier)):
             return study, identifier
@@ -249,29 +266,37 @@ class Cases:
         """Look at the folders anew at the next question."""
         self.stale = 0.0
 
-    def _list(self) -> tuple[str, ...]:
+    def _list(self, anew: bool = True) -> tuple[str, ...]:
         with self.guard:
-            return self._listed()
+            return self._listed(anew)
 
-    def _listed(self) -> tuple[str, ...]:
+    def _listed(self, anew: bool = True) -> tuple[str, ...]:
+        """List all cases.
+
+        Args:
+            anew: ask the PACS; else what it said before the server's start will do, until it is asked aside.
+        """
         start, now, entries = time.monotonic(), time.time(), self._entries()
         source: StudySource | None = self.pacs
-        if self.pacs is not None:
+        if self.pacs is not None and anew:
             self.pacs.refresh()
-        elif self._filled():  # the layout itself may have come to light only now
-            source = open_source(self.studies, self.coding)
+        elif self.pacs is None and self._filled():  # the layout itself may have come to light only now
+            source = open_source(self.studies, self.coding, self.index)
         own = frozenset(() if source is None else source.ids())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
         self.listed = tuple(sorted(own | {case for case in uploads - own if self.uploaded(case)}))
-        self.took = time.monotonic() - start
-        self.stale = time.monotonic() + max(PATIENCE * self.took, LISTED if self.pacs is not None else 0.0)
+        self.names = frozenset(self.listed)
+        self.took = time.monotonic() - start if anew else QUICK
+        kept = max(PATIENCE * self.took, LISTED if self.pacs is not None else 0.0)
+        self.stale = time.monotonic() + kept if anew else 0.0
         return self.listed
 
     def _filled(self) -> bool:
         """Whether anything lies in the studies folder."""
-        folder = Path(self.studies)
-        return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.studies) as entries:
+            return any(not entry.name.startswith(".") for entry in entries)
+        return False
 
     def _entries(self) -> tuple[int, ...]:
         """Changes when something comes into the studies or uploads folder, or goes."""
@@ -329,87 +354,6 @@ class Cases:
         return self.source.study(case)
 
 
-class LockByName:
-    """A lock for each name, there for as long as somebody holds or waits for it."""
-
-    def __init__(self) -> None:
-        self.guard = threading.Lock()
-        self.locks: dict[str, tuple[threading.Lock, int]] = {}  # with the number of those who want it
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[None]:
-        """Hold the lock of a name, for which others wait meanwhile."""
-        with self.guard:
-            lock, wanted = self.locks.get(name, (threading.Lock(), 0))
-            self.locks[name] = (lock, wanted + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self.guard:
-                lock, wanted = self.locks[name]
-                if wanted > 1:
-                    self.locks[name] = (lock, wanted - 1)
-                else:
-                    del self.locks[name]
-
-
-def group_upload(
-    case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()
-) -> tuple[Grouping, tuple[ResultWarning, ...]]:
-    """The grouping of what a client uploaded, with warnings.
-
-    A viewer often gives a volume a name that says nothing. Then the reader's choice counts, and without one
-    the volume is taken for the sequence that is most asked for, and a warning says so.
-
-    Args:
-        case: id for messages.
-        files: NIfTI files, or one folder of DICOM files.
-        sequence: what the only volume is, where the reader said so.
-        likely: what it is taken for where nobody says, the first choice first; default: the rules' order.
-
-    Raises:
-        BadStudy: several volumes of which no sequence is known, or more than one study.
-    """
-    study = _upload_study(case, files)
-    lone = len(study.series) == 1
-    if sequence is not None and not lone:
-        raise BadStudy(
-            f"{case}: the option 'sequence' is for a single volume, {len(study.series)} came: "
-            f"their names "
-            f"must tell which is which"
-        )
-    if sequence is not None:
-        return group(study, chosen={sequence: study.series[0].id}), ()
-    grouping = group(study)
-    if grouping.choices or not lone:
-        return grouping, ()
-    assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
-    text = (
-        f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it "
-        f"with the option 'sequence'"
-    )
-    return group(study, chosen={assumed: series.id}), (ResultWarning("sequence-assumed", text),)
-
-
-def _upload_study(case: str, files: Sequence[Path]) -> Study:
-    if all(path.name.endswith(NIFTI) for path in files):
-        series = tuple(
-            Series(id=_stem(path), paths=(path,), format="nifti", name=_stem(path)) for path in files
-        )
-        return Study(id=case, layout="nifti", root=files[0].parent, series=series)
-    if len(files) != 1 or not files[0].is_dir():
-        raise BadStudy(
-            f"{case}: the upload holds {', '.join(path.name for path in files)}: send volumes as .nii or "
-            f".nii.gz, or a folder of DICOM files"
-        )
-    source = open_source(files[0])
-    if len(source) != 1:
-        raise BadStudy(
-            f"{case}: the upload holds {len(source)} studies ({', '.join(source.ids()[:4])}): send one"
-        )
-    return source.study(source.ids()[0])
-
-
-def _stem(path: Path) -> str:
-    return next(path.name.removesuffix(end) for end in NIFTI if path.name.endswith(end))
+def _patient(study: Study) -> str:
+    """PatientID; empty where the images do not say."""
+    return next((str(one.header.get("PatientID") or "") for one in study.series if one.format == "dicom"), "")

@@ -7,19 +7,23 @@ from pathlib import Path
 from slem_app.serving.settings import Settings
 from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
 from slem_app.studies.file_cache import FileCache
+from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.pacs import Pacs
 from slem_app.studies.places import is_address
 
 __all__ = ["open_studies"]
 
 
-def open_studies(studies: str, settings: Settings, root: Path) -> Path | DicomWebSource:
+def open_studies(
+    studies: str, settings: Settings, root: Path, index: HeaderIndex | None = None
+) -> Path | DicomWebSource:
     """What `--studies` names: the folder as it is, or a PACS.
 
     Args:
         studies: a path or an address.
         settings: of a PACS: which studies, how much is kept, for how long to wait.
         root: where the server keeps its things, the images of a PACS too.
+        index: what a PACS has said before.
 
     Raises:
         BadSetting: no such address can be.
@@ -27,4 +31,4 @@ def open_studies(studies: str, settings: Settings, root: Path) -> Path | DicomWe
     if not is_address(studies):
         return Path(studies)
     pacs = Pacs.from_environment(studies, query=settings.pacs_query, timeout=settings.pacs_timeout)
-    return DicomWebSource(pacs, FileCache(root / PACS_FOLDER, settings.pacs_cache_mb * 2**20))
+    return DicomWebSource(pacs, FileCache(root / PACS_FOLDER, settings.pacs_cache_mb * 2**20), index=index)

@@ -20,6 +20,7 @@ from slem_app.selection import STRATEGIES, CaseChoice, Pool, choices
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.case_scores import Scores
+from slem_app.serving.learning.given_out import GivenOut
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.request_types import NextCaseRequest
 
@@ -65,6 +66,7 @@ class Chooser:
     ) -> None:
         self.scores, self.leases, self.models = scores, leases, tuple(models)
         self.random = np.random.default_rng(seed)
+        self.given = GivenOut()
 
     def strategies(self) -> Mapping[str, str]:
         """What each strategy does, by its name, the default first."""
@@ -126,7 +128,8 @@ class Chooser:
         What two models say is not compared: one of them is drawn, in proportion to its cases, and the other's
         come after.
         """
-        holders = {case: self.leases.holder(case) for case in left}
+        held = self.leases.held()
+        holders = {case: held.get(case) for case in left}
         own = {} if strategy == "first" else dict.fromkeys(c for c in self.leases.of(reader) if c in holders)
         # dictionaries, not tuples: they are asked once for each of 10,000 cases
         free = {
@@ -144,13 +147,14 @@ class Chooser:
             for case in later:
                 del free[case]
         measures, notes = self.scores.of((*left, *labelled), model)
+        now = time.time()
         taken = (*labelled, *(case for case in left if case not in free))
         pool = Pool(
             tuple(free),
             measures,
             taken,
             self.scores.labelled_ml(),
-            {case: _idle(datastore, case) for case in free},
+            {case: now - given for case, given in self.given.times(datastore).items() if case in free},
         )
         for choice in choices(strategy, pool, self.random):
             yield CaseChoice(
@@ -176,9 +180,3 @@ class Chooser:
         if FINAL in datastore.get_labels_by_image_id(case):
             self.leases.release(case)
             self.scores.wake()
-
-
-def _idle(datastore: CaseDatastore, case: str) -> float:
-    """Seconds since any strategy gave the case out; many if none did."""
-    given = datastore.image_notes(case).get("strategy", {})
-    return time.time() - max((float(note.get("ts", 0)) for note in given.values()), default=0.0)

@@ -50,6 +50,7 @@ STATES: Mapping[str, str] = {
 }
 SORTS: Mapping[str, str] = {"case": "Case, A to Z", "-case": "Case, Z to A", "saved": "Last saved first"}
 NOBODY = frozenset({"", "user-xyz"})  # 3D Slicer's client id until somebody changes it
+NEW_CASE = CaseState()
 BROWSER = re.compile(r"[0-9a-f]{32}")  # what stands for a browser that nobody has logged in with
 
 
@@ -58,7 +59,7 @@ class WorklistQuery:
     """What a reader wants to see."""
 
     text: str = ""
-    """Part of the case's id, or, of cases that were opened lately, of the patient's ID; empty: all."""
+    """Part of the case's id, or, of cases that were ever opened, of the patient's ID; empty: all."""
     state: str = "all"
     """One of `STATES`."""
     sort: str = "case"
@@ -137,11 +138,18 @@ class Worklist:
         me, there = reader_of(""), set(cases)
         held = self.serving.chooser.leases.held()
         holders = {case: holder_name(holder, me) for case, holder in held.items() if case in there}
-        counts = Counter(states.get(case, CaseState()).name for case in cases)
+        counts = Counter(states.get(case, NEW_CASE).name for case in cases)
         counts |= {"all": len(cases), "held": len(holders)}
-        shown = [case for case in cases if self._matches(case, query, states, holders)]
+        words = query.text.casefold().split()
+        patients = self.serving.cases.patients() if words else {}
+        shown = [
+            case
+            for case in cases
+            if self._has_state(case, query.state, states, holders)
+            and all(word in f"{case} {patients.get(case, '')}".casefold() for word in words)
+        ]
         if query.sort == "saved":
-            shown.sort(key=lambda case: (-states.get(case, CaseState()).saved, case))
+            shown.sort(key=lambda case: (-states.get(case, NEW_CASE).saved, case))
         elif query.sort == "-case":
             shown.reverse()
         pages = max(1, -(-len(shown) // PAGE))
@@ -150,25 +158,13 @@ class Worklist:
         rows = tuple(self._rows(here, states, holders))
         return WorklistPage(query, rows, len(shown), {name: counts[name] for name in STATES}, pages)
 
-    def _matches(
-        self,
-        case: str,
-        query: WorklistQuery,
-        states: Mapping[str, CaseState],
-        holders: Mapping[str, str],
+    def _has_state(
+        self, case: str, wanted: str, states: Mapping[str, CaseState], holders: Mapping[str, str]
     ) -> bool:
-        if query.state == "held":
-            if case not in holders:
-                return False
-        elif query.state not in ("all", states.get(case, CaseState()).name):
-            return False
-        words = query.text.casefold().split()
-        about = f"{case} {self._patient(case)}".casefold() if words else ""
-        return all(word in about for word in words)
-
-    def _patient(self, case: str) -> str:
-        grouping = self.serving.cases.opened(case)
-        return header_of(grouping, "PatientID") if grouping else ""
+        """Whether a case is in a state, one of `STATES`."""
+        if wanted == "held":
+            return case in holders
+        return wanted in ("all", states.get(case, NEW_CASE).name)
 
     def _rows(
         self, cases: Sequence[str], states: Mapping[str, CaseState], holders: Mapping[str, str]
@@ -179,7 +175,7 @@ class Worklist:
         rows = []
         for case, opened in begun.items():
             facts: dict[str, Any] = opened.result() if opened.done() else {"pending": True, "pictured": False}
-            rows.append(Row(case, states.get(case, CaseState()), holders.get(case, ""), **facts))
+            rows.append(Row(case, states.get(case, NEW_CASE), holders.get(case, ""), **facts))
         return rows
 
     def _open(self, case: str) -> Future[dict[str, Any]]:

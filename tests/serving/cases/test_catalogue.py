@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from slem_app.errors import BadSetting, BadStudy, NotFound
-from slem_app.serving.cases.catalogue import Cases, LockByName, group_upload
+from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.cases.lock_by_name import LockByName
+from slem_app.serving.cases.upload_grouping import group_upload
 
 
 def test_a_case_id_means_its_reference_sequence(cases: Cases) -> None:
@@ -143,10 +145,10 @@ def test_a_status_poll_does_not_wait_for_a_slow_listing(
     asked, go = threading.Event(), threading.Event()
     real = cases._listed
 
-    def slow() -> tuple[str, ...]:
+    def slow(anew: bool) -> tuple[str, ...]:
         asked.set()
         go.wait(20)
-        return real()
+        return real(anew)
 
     monkeypatch.setattr(cases, "_listed", slow)
     shutil.copytree(studies / "A", studies / "C")
