@@ -18,7 +18,7 @@ from slem_app.grouping import Grouping
 from slem_app.predict import Predictor, assessed
 from slem_app.store.drafts import Drafts
 from slem_app.store.provenance import provenance
-from slem_app.store.work_queue import LEASE, Counts, Lease
+from slem_app.store.work_queue import LEASE, Lease
 from slem_app.volumes.prepare import Prepared
 
 __all__ = ["MAKER", "Queue", "Worker"]
@@ -39,7 +39,7 @@ class Queue(Protocol):
     def foreign(self, lease: Lease) -> None: ...
     def failed(self, lease: Lease, reason: str, may_pass: bool) -> None: ...
     def give_back(self) -> None: ...
-    def counts(self, run: str) -> Counts: ...
+    def left(self, run: str) -> bool: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,7 @@ class Worker:
         while not self.ended.is_set():
             lease = self.queue.lease(self.run)
             if lease is None:
-                counts = self.queue.counts(self.run)
-                if counts.ended >= counts.total:
+                if not self.queue.left(self.run):
                     return None
                 self.ended.wait(LOOK)
                 continue

@@ -110,5 +110,5 @@ def _parquet() -> tuple[Any, Any]:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise BadSetting(
-            "a .parquet table needs pyarrow: pip install 'slem-label[cluster]', or name a .csv"
+            "a .parquet table needs pyarrow: pip install 'slem-label[parquet]', or name a .csv"
         ) from error

@@ -206,6 +206,17 @@ class WorkQueue:
                 (self.holder,),
             )
 
+    def left(self, run: str) -> bool:
+        """Whether a case of the run waits or is in somebody's hands."""
+        with self.guard:
+            row = self.base.execute(
+                "SELECT 1 FROM cases INDEXED BY by_state"
+                " CROSS JOIN wanted ON wanted.run = ? AND wanted.name = cases.name"
+                " WHERE state IN ('waiting', 'leased') LIMIT 1",
+                (run,),
+            ).fetchone()
+        return row is not None
+
     def counts(self, run: str) -> Counts:
         """How far a run is."""
         of_run = "FROM wanted JOIN cases USING (name) WHERE run = ?"

@@ -51,6 +51,7 @@ def test_what_is_made_is_not_leased_again_until_it_is_wanted_again(opened: Calla
     while lease := queue.lease("run"):
         queue.made(lease, 1.0)
     assert (queue.counts("run").made, queue.counts("run").ended) == (3, 3)
+    assert not queue.left("run")
     queue.fill("later", ("b",))
     again = queue.lease("later")
     assert again is not None
@@ -69,6 +70,7 @@ def test_runs_take_only_the_cases_they_want_and_never_the_same(opened: Callable[
     assert other.case == "c"
     assert two.lease("two") is None
     assert two.counts("two").leased == 2
+    assert two.left("two")
 
 
 def test_a_lease_ends_without_a_heartbeat(opened: Callable[[], WorkQueue], clock: Clock) -> None:
