@@ -23,7 +23,7 @@ def many_nifti(folder: Path, count: int) -> None:
         (folder / f"p{number:06}").symlink_to(folder / "p000000")
 
 
-def many_dicom(folder: Path, count: int, sequences: int = 1, slices: int = 12) -> None:
+def many_dicom(folder: Path, count: int, sequences: int = 1, slices: int = 14) -> None:
     """`count` studies of `sequences` folders with `slices` files each."""
     template = folder.with_name(f"{folder.name}-template")
     phantom.write_dicom(HEAD, template, "p000000")

@@ -69,7 +69,7 @@ class Listing:
     count: tuple[int, ...] = (10_000, 100_000)
     """Studies in NIfTI."""
     dicom: tuple[int, ...] = (10_000,)
-    """Studies in DICOM, each a series of twelve files."""
+    """Studies in DICOM, each a series of fourteen files."""
     folder: Path | None = None
     """Where the studies are made, or were made before; default: a temporary folder."""
     out: Path = RESULTS / "scale_listing.md"

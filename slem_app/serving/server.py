@@ -23,9 +23,9 @@ from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.cases.models_for_case import check, fitting
-from slem_app.serving.cases.open_studies import open_studies
+from slem_app.serving.cases.open_studies import open_cases
 from slem_app.serving.cases.sessions import UploadSessions
 from slem_app.serving.cases.upload_grouping import NIFTI, group_upload
 from slem_app.serving.cases.upload_quota import UploadQuota
@@ -53,7 +53,6 @@ from slem_app.serving.settings import parse_settings
 from slem_app.store.dicom_results import DicomResults
 from slem_app.store.lock import StoreLock
 from slem_app.store.review import APPROVED
-from slem_app.studies.header_index import INDEX_FILE, INDEX_FOLDER, HeaderIndex
 from slem_app.studies.places import default_store
 from slem_app.volumes.prepare import Prepared
 from slem_app.volumes.size import check_sizes
@@ -143,14 +142,7 @@ class Serving:
         self.watchers: dict[str, VersionWatcher] = {}
         self.last_results = LastResults(root / "given", GIVEN)
         self.tasks = self._tasks(configs)
-        index = HeaderIndex(root / INDEX_FOLDER / INDEX_FILE)
-        self.cases = Cases(
-            open_studies(studies, self.settings, root, index),
-            root / "uploads",
-            self.settings.coding,
-            self.settings.volume_mb * 2**20,
-            index,
-        )
+        self.cases = open_cases(studies, self.settings, root)
         self.quota = UploadQuota(root / "uploads", self.settings.upload_quota_mb * 2**20)
         leases = Leases(root / "leases.json", self.settings.lease_minutes)
         self.activity = Activity(60 * self.settings.lease_minutes, leases.since)
