@@ -46,10 +46,11 @@ class HeaderIndex:
 
     Args:
         path: the file; made when something is first kept, with its folder.
+        smallest: folders from which on a listing is kept; of fewer it takes longer to keep than to read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, smallest: int = 0) -> None:
+        self.path, self.smallest = path, smallest
         self.guard = threading.RLock()
         self.connection: sqlite3.Connection | None = None
         self.folders: dict[str, dict[str, tuple[int, Any]]] = {}  # root -> path -> its time, what it held
@@ -65,7 +66,7 @@ class HeaderIndex:
         gone = one.before.keys() - one.now.keys()
         with self.guard:
             self.folders[str(root)] = one.now
-        if one.read or gone:
+        if (one.read or gone) and len(one.now) >= self.smallest:
             rows = [(str(root), path, *_packed(one.now[path])) for path in one.read if path in one.now]
             with self._writing() as base:
                 base.executemany(

@@ -162,6 +162,12 @@ def test_the_index_is_for_its_owner_alone(dicom_root: Path, tmp_path: Path) -> N
     assert kept.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_few_folders_are_read_each_time_and_leave_no_file(dicom_root: Path, tmp_path: Path) -> None:
+    kept = HeaderIndex(tmp_path / "index/headers.sqlite", smallest=200)
+    assert open_source(dicom_root, index=kept).ids() == ("ann", "bob")
+    assert not kept.path.exists()
+
+
 def test_an_unreadable_folder_is_looked_at_again(tmp_path: Path, phantom: Phantom) -> None:
     content, seconds = folders._read(str(tmp_path / "none"), {})
     assert content["cases"] == {}

@@ -14,6 +14,8 @@ from slem_app.studies.places import is_address
 
 __all__ = ["open_cases", "open_studies"]
 
+MANY = 200  # folders from which on a listing is kept on disk
+
 
 def open_studies(
     studies: str, settings: Settings, root: Path, index: HeaderIndex | None = None
@@ -48,6 +50,6 @@ def open_cases(studies: str, settings: Settings, root: Path) -> Cases:
         BadStudy: a folder that is not empty and has no known layout.
         PacsFailed: the PACS does not answer, and nothing is known of it yet.
     """
-    index = HeaderIndex(root / INDEX_FOLDER / INDEX_FILE)
+    index = HeaderIndex(root / INDEX_FOLDER / INDEX_FILE, MANY)
     place = open_studies(studies, settings, root, index)
     return Cases(place, root / "uploads", settings.coding, settings.volume_mb * 2**20, index)
