@@ -173,6 +173,7 @@ class Worker:
                     result.report,
                     result.warnings,
                     facts,
+                    result.trust,
                 )
         if not ours and self.drafts.needs(lease.case):  # somebody is just writing it, and may die of it
             self.queue.failed(lease, "another process had it in hand", True)

@@ -89,4 +89,5 @@ def _summary(contents: Contents) -> str:
         pair = one.diameters
         size = f"  {pair.long:.1f} x {pair.short:.1f} mm" if pair else ""
         lines.append(f"  {one.name:<{width}} {one.volume_ml:9.2f} ml  {len(one.lesions)} lesions{size}")
+    lines += [f"  {text}" for text in contents.doubts]
     return "\n".join([*lines, *(f"  WARNING: {one.text}" for one in contents.warnings)])

@@ -21,9 +21,11 @@ from slem_app.devices import read_device
 from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
+from slem_app.predict.check_here import trust_of
 from slem_app.predict.doubts import doubts
 from slem_app.regions import restore
 from slem_app.result_warning import ResultWarning
+from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
@@ -62,6 +64,8 @@ class Prediction:
     """What was done to the study before the network saw it."""
     not_assessable: tuple[str, ...] = ()
     """Labels that the case's sequences cannot show, see `assessed`."""
+    trust: Trust = NOTHING
+    """Where it is likely wrong, and how good it probably is, as the model says itself."""
     unmeasured: tuple[str, ...] = ()
     """Labels and regions of which no millilitres are given: they would be read as findings."""
 
@@ -168,6 +172,13 @@ class Predictor:
             prepared.notes,
             (*prepared.warnings, *self.doubts(array, probabilities, prepared)),
             prepared.report,
+            trust=trust_of(
+                probabilities,
+                prepared.grid,
+                self.card.labels,
+                self.card.postprocess,
+                self.card.confidence,
+            ),
         )
 
     def doubts(

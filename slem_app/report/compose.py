@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import gmtime, strftime
+from typing import Any
 
 import numpy as np
 
+from slem_app.formats.documents import make_capture, make_pdf_document
 from slem_app.formats.planes import planes_of
 from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
 from slem_app.measure import measure
 from slem_app.predict import Predictor, assessed, lost, misleading
 from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
-from slem_app.report.pictures import draw
+from slem_app.report.page import pdf
+from slem_app.report.pictures import draw, sheet
 from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.record import FINAL, LabelRecord
+from slem_app.store.review import REJECTED, Decision
 from slem_app.studies import Series
+from slem_app.trust import Trust
 from slem_app.types import Grid
 from slem_app.volumes.read import read_all
 from slem_app.volumes.report import Report
@@ -53,7 +58,9 @@ class CaseReport:
     """How the label came about."""
 
     def write_dicom(self, folder: Path, name: str) -> list[Path]:
-        """The segmentation and the structured report that refers to it: NAME.seg.dcm, NAME.sr.dcm.
+        """The segmentation, the structured report that refers to it, the page as encapsulated PDF and its
+        pictures
+        as a secondary capture: NAME.seg.dcm, NAME.sr.dcm, NAME.pdf.dcm, NAME.sc.dcm.
 
         Raises:
             As `make_seg` and `make_sr`; StorageFailed: the disk refused.
@@ -66,10 +73,18 @@ class CaseReport:
         report = make_sr(
             contents.found, contents.labels, seg, self.series, self.provenance, not contents.draft
         )
-        return [
-            save_dicom(seg, folder / f"{name}.seg.dcm"),
-            save_dicom(report, folder / f"{name}.sr.dcm"),
-        ]
+        made = {"seg": seg, "sr": report, **self._documents()}
+        return [save_dicom(one, folder / f"{name}.{kind}.dcm") for kind, one in made.items()]
+
+    def _documents(self) -> dict[str, Any]:
+        """The page and its pictures as instances of series of their own."""
+        about = replace(self.provenance, series_number=self.provenance.series_number + 1)
+        title = f"Segmentation report: {self.contents.status}"
+        document = make_pdf_document(pdf(self.contents), title, self.series, about)
+        if not self.contents.pictures:
+            return {"pdf": document}
+        about = replace(about, series_number=about.series_number + 1)
+        return {"pdf": document, "sc": make_capture(sheet(self.contents), self.series, about)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +101,8 @@ class _Labelled:
     hidden: tuple[str, ...]  # labels and regions of which nothing is to be said
     warnings: tuple[ResultWarning, ...]
     notes: tuple[str, ...]
+    trust: Trust
+    decision: str
 
 
 def bundled_card(name: str) -> Card:
@@ -131,6 +148,8 @@ def compose(
         facts=_facts(made.images[made.sequence]),
         warnings=made.warnings,
         notes=made.notes,
+        trust=made.trust,
+        decision=made.decision,
         pictures=draw(read_all(shown), made.array, made.grid, made.card.labels, found),
     )
     series = made.images[made.sequence]
@@ -168,10 +187,12 @@ def _stored(
         label.images,
         card,
         record,
-        confirmed=label.version.tag == FINAL,
+        confirmed=label.version.tag == FINAL and label.version.state != REJECTED,
         hidden=misleading(card.labels, without),
         warnings=(*(need.warning for need in without.values()), *_recorded(record)),
         notes=Report.of_table(record.preparation).notes(),
+        trust=record.trust if record.automatic else Trust(),
+        decision=_decided(label.version.decision),
     )
 
 
@@ -193,7 +214,16 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
         hidden=result.unmeasured,
         warnings=result.warnings,
         notes=result.notes,
+        trust=result.trust,
+        decision="",
     )
+
+
+def _decided(decision: Decision | None) -> str:
+    """A reviewer's decision in words."""
+    if decision is None:
+        return ""
+    return f"{decision.state} by {decision.by}" + (f" ({decision.why})" if decision.why else "")
 
 
 def _recorded(record: LabelRecord) -> list[ResultWarning]:

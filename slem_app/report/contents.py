@@ -10,6 +10,7 @@ import numpy as np
 from slem_app.labels import LabelSet
 from slem_app.measure import Measurements
 from slem_app.result_warning import ResultWarning
+from slem_app.trust import NOTHING, Trust
 
 __all__ = ["RESEARCH", "Contents"]
 
@@ -36,6 +37,10 @@ class Contents:
     """Patient, study date ... by their names, in the order in which they are shown."""
     warnings: tuple[ResultWarning, ...] = ()
     """What a reader must see."""
+    trust: Trust = NOTHING
+    """What a model says of its result as it is; nothing of a label that a reader has changed."""
+    decision: str = ""
+    """What a reviewer decided of the label, in words; empty: nothing."""
     notes: tuple[str, ...] = ()
     """What was done to the study, in sentences."""
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -51,7 +56,16 @@ class Contents:
         """In words."""
         if self.draft:
             return "DRAFT: not confirmed by a reader"
-        return f"Confirmed by {self.confirmed_by}" + (f", {self.saved}" if self.saved else "")
+        saved = f", {self.saved}" if self.saved else ""
+        return f"Confirmed by {self.confirmed_by}{saved}" + (f"; {self.decision}" if self.decision else "")
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the model says of its own result, in sentences."""
+        quality = self.trust.quality
+        expected = (f"The model expects of its result: {quality.text}.",) if quality else ()
+        places = tuple(f"Check {n}: {one.text}" for n, one in enumerate(self.trust.places, 1))
+        return (*expected, *places)
 
     def table(self) -> dict[str, object]:
         """For JSON."""
@@ -63,6 +77,8 @@ class Contents:
             "made_by": self.made_by,
             **self.found.table(),
             "warnings": [one.table() for one in self.warnings],
+            "trust": self.trust.table(),
+            "decision": self.decision,
             "notes": list(self.notes),
             "facts": dict(self.facts),
             "use": RESEARCH,

@@ -160,6 +160,8 @@ class _Page(FPDF):
         )
         for text in self.contents.notes:
             self.line_of(text, height=4)
+        for text in self.contents.doubts:
+            self.line_of(text, height=4)
         self.set_text_color(*RED)
         for one in self.contents.warnings:
             self.line_of(f"! {one.text}", height=4)

@@ -15,15 +15,19 @@ from skimage.measure import find_contours
 
 from slem_app.labels import LabelSet, Region
 from slem_app.measure import Bidirectional, Measurements, acquired_along
+from slem_app.report.contents import RESEARCH, Contents
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 
-__all__ = ["draw", "main_diameters", "thumbnail"]
+__all__ = ["draw", "main_diameters", "sheet", "spot", "thumbnail"]
 
 PIXEL = 0.4  # mm
 BORDER = 12  # pixels around the head
 LINE = (255, 255, 255)
 THUMBNAIL = 192  # pixels of its longer side
+AROUND = 40.0  # mm that are shown on each side of a place
+HEAD = 20  # pixels of a line of text above pictures
+RING = 16  # pixels from a place's centre to the ring around it
 
 
 def main_diameters(found: Measurements, labels: LabelSet) -> Bidirectional | None:
@@ -113,6 +117,64 @@ def thumbnail(
             for outline in _outlines(shown == value, place):
                 pen.line(((outline - shift) * scale).ravel().tolist(), fill=colour, width=2)
     return np.asarray(canvas)
+
+
+def sheet(contents: Contents) -> np.ndarray:
+    """The pictures of a report beside each other, under what it says of itself.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    shown = list(contents.pictures.items())[:4]
+    height, width = shown[0][1].shape[:2]
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    canvas = Image.new("RGB", (columns * width, HEAD + rows * (height + HEAD)))
+    pen = ImageDraw.Draw(canvas)
+    pen.text((6, 4), f"{contents.status}. {RESEARCH}", fill=LINE)
+    for number, (title, picture) in enumerate(shown):
+        left, top = (number % columns) * width, HEAD + (number // columns) * (height + HEAD)
+        pen.text((left + 6, top + 4), title, fill=LINE)
+        canvas.paste(Image.fromarray(picture), (left, top + HEAD))
+    return np.asarray(canvas)
+
+
+def spot(
+    image: Volume,
+    centre: tuple[float, float, float],
+    label_map: np.ndarray | None = None,
+    colours: Mapping[int, tuple[int, int, int]] | None = None,
+) -> np.ndarray:
+    """The slice of an image through a place, AROUND it alone, with a ring there.
+
+    Args:
+        image: the sequence.
+        centre: the place, RAS mm.
+        label_map: (I, J, K) label values on the image's grid; None: no label.
+        colours: label value -> sRGB; values that are not in it are not outlined.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    along = acquired_along(image.grid)
+    number = int(np.clip(round(float(image.grid.to_index(centre)[along])), 0, image.array.shape[along] - 1))
+    sheet = _Sheet.of(image.grid, along, number)
+    view = _shades(image, sheet)
+    column, row = sheet.pixels(np.array([centre]))[0]
+    reach = round(AROUND / PIXEL)
+    left, top = (
+        int(np.clip(round(one) - reach, 0, max(0, side - 2 * reach)))
+        for one, side in ((column, view.shape[1]), (row, view.shape[0]))
+    )
+    canvas = Image.fromarray(_window(view)).convert("RGB")
+    pen = ImageDraw.Draw(canvas)
+    if label_map is not None:
+        place = np.moveaxis(image.grid.to_index(sheet.world()), -1, 0)
+        for value, colour in (colours or {}).items():
+            for outline in _outlines(label_map == value, place):
+                pen.line(outline.ravel().tolist(), fill=colour, width=1)
+    pen.ellipse((column - RING, row - RING, column + RING, row + RING), outline=LINE, width=2)
+    return np.asarray(canvas.crop((left, top, left + 2 * reach, top + 2 * reach)))
 
 
 def _fullest(mask: np.ndarray, along: int) -> int:

@@ -138,6 +138,7 @@ class LabelSaving:
             self.records.of(case.id, said),
             automatic=shown.making.kind == AUTOMATIC,
             warnings=shown.making.warnings,
+            trust=shown.making.trust,
         )
         info = {**said.said, **record.to_meta()}
         label = SavedLabel(case.id, self.datastore.keep(lying, FINAL, shown.array, labels, info))

@@ -28,6 +28,7 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.store.provenance import PROVENANCE
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
+from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
 from slem_app.volumes.report import Report
 
@@ -119,6 +120,7 @@ class Drafts:
         report: Report | None = None,
         warnings: tuple[ResultWarning, ...] = (),
         provenance: Mapping[str, Any] | None = None,
+        trust: Trust = NOTHING,
     ) -> LabelVersion:
         """Keep a draft.
 
@@ -133,6 +135,7 @@ class Drafts:
             report: what was done to the study before the model saw it.
             warnings: what the result came with.
             provenance: what it was made from, see `provenance`.
+            trust: what the model says of it.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
@@ -156,6 +159,7 @@ class Drafts:
                 automatic=True,
                 preparation=report.table() if report else {},
                 warnings=warnings,
+                trust=trust,
             ).to_meta(),
         }
         return self.labels.store.save(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -42,6 +42,12 @@ class CaseState:
     """Who approved or rejected it; empty: nobody has."""
     why: str = ""
     """Their words."""
+    step: str = ""
+    """How good that label probably is, one of `trust.STEPS`; empty: a reader has changed it, or it is
+    not known.
+    """
+    expected: float = 1.0
+    """Dice that its model expects, of the region of which it expects least; 1: not known."""
 
     @property
     def done(self) -> bool:
@@ -86,14 +92,17 @@ class LabelOverview:
         version = self.store.shown(case, self.experts) if tags else None
         if version is None:
             return CaseState(tags)
-        decision = version.decision
+        decision, record = version.decision, version.record
+        quality = record.trust.quality if record.automatic else None
         return CaseState(
             tags,
-            max(version.record.ts, decision.ts if decision else 0.0),
+            max(record.ts, decision.ts if decision else 0.0),
             version.state,
-            version.record.confirmed,
+            record.confirmed,
             decision.by if decision else "",
             decision.why if decision else "",
+            quality.step if quality else "",
+            min(quality.dice.values()) if quality else 1.0,
         )
 
     def _state(self, folder: str, tags: tuple[str, ...]) -> CaseState:
@@ -105,7 +114,7 @@ class LabelOverview:
             now = self._read(unquote(folder), tags)
         except (SlemError, OSError):  # taken away meanwhile
             return CaseState(tags, saved, DRAFTED)
-        self.known[folder] = CaseState(tags, saved, now.name, now.confirmed, now.decided_by, now.why)
+        self.known[folder] = replace(now, saved=saved)
         return self.known[folder]
 
     def _saved(self, folder: str, tags: tuple[str, ...]) -> float:

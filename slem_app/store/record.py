@@ -13,6 +13,7 @@ from typing import Any
 
 from slem_app.errors import BadLabel, BadSetting
 from slem_app.result_warning import ResultWarning, read_warnings
+from slem_app.trust import NOTHING, Trust
 
 __all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "LabelRecord", "check_meta"]
 
@@ -54,6 +55,8 @@ class LabelRecord:
     """What was done to the study before the model saw it (`Report.table`); empty: nothing, or not known."""
     warnings: tuple[ResultWarning, ...] = ()
     """What the model's result came with; not those that its corrections have settled."""
+    trust: Trust = NOTHING
+    """What the model says of its result as it is: where it may be wrong, how good it probably is."""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> LabelRecord:
@@ -61,6 +64,7 @@ class LabelRecord:
         known = {one.name for one in fields(cls)}
         told = {name: value for name, value in meta.get(RECORD, {}).items() if name in known}
         told["warnings"] = read_warnings(told.get("warnings", ()))
+        told["trust"] = Trust.of_table(told.get("trust"))
         return cls(
             **(
                 {
@@ -74,7 +78,11 @@ class LabelRecord:
 
     def to_meta(self) -> dict[str, Any]:
         """As it is kept."""
-        return {RECORD: asdict(self)}
+        return {RECORD: self.table()}
+
+    def table(self) -> dict[str, Any]:
+        """Of plain JSON types."""
+        return {**asdict(self), "trust": self.trust.table()}
 
     @property
     def confirmed(self) -> bool:
@@ -111,6 +119,7 @@ def check_meta(meta: Mapping[str, Any]) -> None:
         raise BadLabel("label_names must hold a number for each name")
     try:
         read_warnings(values.get("warnings", ()))
+        Trust.of_table(values.get("trust"))
     except BadSetting as error:
         raise BadLabel(str(error)) from error
     if not all(isinstance(name, str) for name in meta.get("present", ())):
@@ -123,7 +132,7 @@ KINDS = {
     **dict.fromkeys(("reader", "client", "model_version", "model_sha256", "user", "sequence"), "a text"),
     **dict.fromkeys(("client_id", "model"), "a text or nothing"),
     "automatic": "true or false",
-    **dict.fromkeys(("label_names", "dicom", "preparation", NOTES), "an object"),
+    **dict.fromkeys(("label_names", "dicom", "preparation", "trust", NOTES), "an object"),
     **dict.fromkeys(("present", "warnings"), "a list"),
 }
 """What a field must be."""

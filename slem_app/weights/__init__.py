@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BRAIN_LABELS,
         BRAIN_SEQUENCES,
         Card,
+        Confidence,
         Inference,
         Plausible,
         card_text,
@@ -36,6 +37,7 @@ __all__ = [
     "BRAIN_LABELS",
     "BRAIN_SEQUENCES",
     "Card",
+    "Confidence",
     "EditorCard",
     "EditorModel",
     "EncoderCard",
@@ -59,7 +61,16 @@ __all__ = [
 ]
 
 HOMES = {
-    "card": ("BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "Plausible", "card_text", "load_card"),
+    "card": (
+        "BRAIN_LABELS",
+        "BRAIN_SEQUENCES",
+        "Card",
+        "Inference",
+        "Confidence",
+        "Plausible",
+        "card_text",
+        "load_card",
+    ),
     "editor": ("EditorCard", "EditorModel", "load_editor", "save_editor"),
     "store": ("Model", "load_model", "save_model"),
     "transfer": (

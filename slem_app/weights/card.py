@@ -100,6 +100,40 @@ class Plausible:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """What a model's probabilities are worth, measured on cases that it had not seen
+    (`slem_app/predict/check_here.py`).
+
+    Raises:
+        ValueError: a slope that is not positive, an interval or steps that cannot be.
+    """
+
+    logits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Region -> slope and shift of the line on which its logits have to be put to keep their word."""
+    dice: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Region -> (a, b, w): the Dice to be expected is a + b x, where x is what the probabilities say, and
+    lay at
+    most w lower in nine of ten cases.
+    """
+    steps: tuple[float, float] = (0.8, 0.6)
+    """Expected Dice of the outermost region from which a result is as expected, and under which it is not to
+    be
+    used.
+    """
+
+    def __post_init__(self) -> None:
+        good, poor = self.steps
+        if not all(slope > 0 for slope, _ in self.logits.values()):
+            raise ValueError(f"the slopes of logits must be positive, got {dict(self.logits)}")
+        if not (0 <= poor <= good <= 1 and all(line[2] >= 0 for line in self.dice.values())):
+            raise ValueError(f"impossible steps {self.steps} or intervals {dict(self.dice)}")
+
+    def __bool__(self) -> bool:
+        """Whether anything was measured."""
+        return self != Confidence()
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything about a model but its weights; constructed = consistent.
 
@@ -129,6 +163,10 @@ class Card:
     """How it is run."""
     plausible: Plausible = Plausible()
     """Beyond which limits a result is doubtful; default: none is."""
+    confidence: Confidence = field(default=Confidence(), metadata={"younger": True})
+    """What its probabilities are worth; default: not known, and nothing is said of where a result may be
+    wrong.
+    """
     mirrors: tuple[int, ...] = (0, 1, 2)
     """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and
     ensembles mirror along no other.

@@ -23,6 +23,7 @@ from slem_app.report.pictures import draw
 from slem_app.result_warning import ResultWarning
 from slem_app.store.labels import LabelStore
 from slem_app.store.record import LabelRecord
+from slem_app.trust import Place, Quality, Trust
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 from slem_app.weights import load_card, model_folder
@@ -99,6 +100,15 @@ def test_the_command_writes_a_draft_then_what_the_reader_has_confirmed(
     store.save("one", "final", partial(shutil.copyfile, version.label), version.meta)
     assert main(["report", str(studies), "one", "--out", str(tmp_path)]) == 0
     assert "Confirmed by rae" in capsys.readouterr().out
+    document, capture = (dcmread(tmp_path / f"one.{kind}.dcm") for kind in ("pdf", "sc"))
+    assert bytes(document.EncapsulatedDocument).startswith(b"%PDF")
+    assert "Confirmed by rae" in document.DocumentTitle
+    assert capture.pixel_array.shape[2] == 3
+    series = {dcmread(tmp_path / f"one.{kind}.dcm").SeriesInstanceUID for kind in ("seg", "sr", "pdf", "sc")}
+    assert len(series) == 4
+    assert {one.StudyInstanceUID for one in (document, capture)} == {
+        dcmread(tmp_path / "one.seg.dcm").StudyInstanceUID
+    }
     table = json.loads((tmp_path / "one.report.json").read_text())
     assert (table["status"], table["confirmed_by"]) == ("confirmed", "rae")
     assert table["facts"]["Patient ID"] == dcmread(tmp_path / "one.seg.dcm").PatientID
@@ -114,3 +124,17 @@ def test_the_command_writes_a_draft_then_what_the_reader_has_confirmed(
     said = {row["name"]: row["volume_ml"] for row in table["structures"]}
     volume = next(m for m in edema.get_measurements() if m.name.meaning == "Volume")
     assert said["edema"] == pytest.approx(float(volume.value), abs=2e-3)
+
+
+def test_a_report_of_an_automatic_result_says_where_to_look() -> None:
+    place = Place("edema, left side: 0.4 ml, may be no tumor", 0.4, (1.0, 2.0, 3.0), "edema", "")
+    quality = Quality({"WT": 0.71}, {"WT": 0.5}, "look closer")
+    grid = Grid((9, 9, 9), np.eye(4))
+    found = measure(np.ones(grid.shape, np.uint8), grid, LABELS, [])
+    contents = Contents("one", found, LABELS, confirmed_by="", trust=Trust((place,), quality))
+    assert contents.doubts == (
+        "The model expects of its result: look closer (expected Dice WT 0.71).",
+        "Check 1: edema, left side: 0.4 ml, may be no tumor",
+    )
+    assert contents.table()["trust"]["places"][0]["centre"] == (1.0, 2.0, 3.0)
+    assert pdf(contents).startswith(b"%PDF")

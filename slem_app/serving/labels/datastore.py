@@ -41,6 +41,7 @@ from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_f
 from slem_app.store.overview import LabelOverview
 from slem_app.store.record import FINAL, NOTES, LabelRecord
 from slem_app.strict_json import parse_object
+from slem_app.trust import Trust
 
 __all__ = ["CaseDatastore", "SavedLabel"]
 
@@ -274,7 +275,9 @@ class CaseDatastore:
         given = result or {}
         warnings = read_warnings(given.get("warnings", ()))
         record = self.record(case.id, said, automatic, given.get("preparation"), warnings)
-        if not automatic and record.reader and self._as_made(image, array, said.client_id):
+        if automatic:
+            record = replace(record, trust=Trust.of_table(given.get("trust")))
+        elif record.reader and self._as_made(image, array, said.client_id):
             record = replace(record, automatic=True)
         info = {**said.said, NOTES: without_verdict(said.notes), **record.to_meta()}
         return SavedLabel(case.id, self.keep(image, tag, array, labels, info))

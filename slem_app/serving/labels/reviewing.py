@@ -107,7 +107,7 @@ def version_fields(case: str, version: LabelVersion, counts: bool) -> dict[str, 
         "state": version.state,
         "confirmed": version.record.confirmed,
         "decision": None if decision is None else asdict(decision),
-        **asdict(version.record),
+        **version.record.table(),
     }
 
 

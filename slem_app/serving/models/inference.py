@@ -13,6 +13,7 @@ from slem_app.errors import BadSetting
 from slem_app.predict import Prediction
 from slem_app.result_warning import ResultWarning
 from slem_app.store.record import DRAFT
+from slem_app.trust import NOTHING, Trust
 
 __all__ = ["InferAnswer", "InferFacts", "InferRequest", "Reply"]
 
@@ -101,6 +102,8 @@ class InferFacts:
     """What was done to the sequences (`PreparationReport.table`)."""
     model_version: str
     """Version of the model."""
+    trust: Trust = NOTHING
+    """Where the result may be wrong, and how good it probably is, as the model says itself."""
     prompts: int | None = None
     """Clicks and scribbles that count by now; None: the model follows none."""
     steps: int | None = None
@@ -112,6 +115,7 @@ class InferFacts:
         """As the client gets it."""
         told = {one.name: getattr(self, one.name) for one in fields(self)}
         told["warnings"] = [one.table() for one in self.warnings]
+        told["trust"] = self.trust.table() or None
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in told.items()

@@ -23,6 +23,7 @@ from slem_app.result_warning import ResultWarning, lasting, read_warnings
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
+from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
 
 __all__ = ["AUTOMATIC", "MANUAL", "SEMIAUTOMATIC", "LastResult", "LastResults", "ResultOrigin"]
@@ -47,17 +48,27 @@ class ResultOrigin:
     """What was done to the study before the model saw it (`Report.table`); empty: nothing."""
     warnings: tuple[ResultWarning, ...] = ()
     """What the reader was warned of."""
+    trust: Trust = NOTHING
+    """What the model says of its result; of one that a reader had no hand in."""
     digest: str = ""
     """Of the label map, while it is a model's alone; empty: a reader had a hand in it, or it is not known."""
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> ResultOrigin:
-        """From what `asdict` gave.
+        """From what `table` gave.
 
         Raises:
             TypeError, BadSetting: it is another one.
         """
-        return cls(**{**table, "warnings": read_warnings(table.get("warnings", ()))})
+        told = {
+            "warnings": read_warnings(table.get("warnings", ())),
+            "trust": Trust.of_table(table.get("trust")),
+        }
+        return cls(**{**table, **told})
+
+    def table(self) -> dict[str, Any]:
+        """Of plain JSON types; `of_table` reads it."""
+        return {**asdict(self), "trust": self.trust.table()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +110,10 @@ class LastResults:
             making = replace(making, digest=_digest(array, case.series.grid))
         with self.guard:
             known = self._known(case.id)
-            if known.get(reader) == asdict(making) and case.id not in self.unwritten:
+            if known.get(reader) == making.table() and case.id not in self.unwritten:
                 return
             known.pop(reader, None)
-            known |= {reader: asdict(making)}
+            known |= {reader: making.table()}
             known = dict(list(known.items())[-READERS:])
             try:
                 replace_file(self._file(case.id), json.dumps(known, indent=1))
@@ -136,7 +147,7 @@ class LastResults:
         start = self.origin(reader, case) or before
         if start is None or not start.model:
             return ResultOrigin(MANUAL)
-        return replace(start, kind=SEMIAUTOMATIC, warnings=lasting(start.warnings), digest="")
+        return replace(start, kind=SEMIAUTOMATIC, warnings=lasting(start.warnings), digest="", trust=Trust())
 
     def is_as_given(self, reader: str, case: str, array: np.ndarray, grid: Grid) -> bool:
         """Whether a label map is what a model alone made and this reader was last given, also by a server
@@ -163,7 +174,7 @@ class LastResults:
             return dict(self.unwritten[case])
         try:
             known = json.loads(self._file(case).read_text(encoding="utf-8"))
-            return {reader: asdict(ResultOrigin.of_table(making)) for reader, making in known.items()}
+            return {reader: ResultOrigin.of_table(making).table() for reader, making in known.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError, BadSetting) as error:

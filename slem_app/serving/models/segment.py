@@ -33,6 +33,7 @@ from slem_app.serving.models.inference import InferAnswer, InferFacts, InferRequ
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOrigin
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
+from slem_app.trust import Trust
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -187,13 +188,15 @@ class SegmentationTask:
             not_assessable=tuple(prediction.not_assessable),
             preparation=prediction.report.table(),
             model_version=card.version,
+            trust=prediction.trust,
         )
 
 
 def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:
     """How a prediction of a model came about, `kind` being DICOM's word."""
     done = prediction.report.table() if prediction.report else {}
-    return ResultOrigin(kind, card.name, card.version, done, prediction.warnings)
+    trust = prediction.trust if kind == AUTOMATIC else Trust()
+    return ResultOrigin(kind, card.name, card.version, done, prediction.warnings, trust)
 
 
 def _study(case: Case, card: Card) -> tuple:

@@ -19,6 +19,7 @@ from slem_app.report.compose import CaseReport, bundled_card, compose, not_shown
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
+from slem_app.serving.pages.places import trust_of
 from slem_app.serving.pages.render import colour
 from slem_app.serving.pages.thumbnails import colours_of
 from slem_app.serving.pages.worklist import header_of, holder_name
@@ -29,6 +30,7 @@ from slem_app.store.overview import CaseState
 from slem_app.store.record import FINAL
 from slem_app.store.review import Decision
 from slem_app.studies import Series
+from slem_app.trust import Trust
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.report import Report
 from slem_app.weights import Card
@@ -116,6 +118,8 @@ class CasePage:
     """Sequences that the first of them knows and the case lacks."""
     notes: tuple[str, ...]
     """What a reader should know of the case."""
+    trust: Trust
+    """What the model says of the label that stands for the case; nothing of one that a reader has changed."""
 
 
 class CasePages:
@@ -155,6 +159,7 @@ class CasePages:
             models,
             tuple(name for name in wanted if name not in grouping.sequences),
             _case_notes(grouping, models),
+            trust_of(store.shown(case, serving.datastore.experts)),
         )
 
     def report(self, identifier: str) -> CaseReport:

@@ -2,7 +2,7 @@
 
 - GET  /                           worklist: ?q=TEXT&state=new&sort=-case&page=2
 - POST /next                       the next case, by a strategy; leads to its page
-- GET  /case/CASE                  one case; /thumbnail.png, /report.pdf below it
+- GET  /case/CASE                  one case; /thumbnail.png, /place/1.png, /report.pdf below it
 - POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
@@ -28,6 +28,7 @@ from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import NextCaseRequest
 from slem_app.serving.pages import status
 from slem_app.serving.pages.case import CasePages
+from slem_app.serving.pages.places import PlacePictures
 from slem_app.serving.pages.render import STYLE, PageRoute, page
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.pages.worklist import SORTS, STATES, Worklist, WorklistQuery
@@ -37,7 +38,7 @@ from slem_app.store.labels import file_name
 __all__ = ["pages_router"]
 
 State = Literal["all", "new", "draft", "submitted", "rejected", "approved", "held"]
-Sort = Literal["case", "-case", "saved"]
+Sort = Literal["case", "-case", "saved", "doubt"]
 Text = Annotated[str, Query(max_length=200)]
 
 
@@ -54,7 +55,7 @@ def pages_router(
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
     thumbnails = Thumbnails(serving.cases, serving.datastore)
     _worklist_routes(router, serving, Worklist(serving, thumbnails))
-    _case_routes(router, CasePages(serving), thumbnails)
+    _case_routes(router, CasePages(serving), thumbnails, PlacePictures(serving.datastore))
     _review_routes(router, serving)
 
     @router.get("/pages/pages.css")
@@ -130,7 +131,7 @@ def _review_routes(router: APIRouter, serving: Serving) -> None:
         return RedirectResponse(f"/case/{quote(case, safe='')}#labels", status_code=303)
 
 
-def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) -> None:
+def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails, places: PlacePictures) -> None:
     turn = threading.Lock()  # reports are made one at a time: each reads a study whole
 
     @router.get("/case/{case}")
@@ -144,6 +145,10 @@ def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails) ->
     @router.get("/case/{case}/thumbnail.png")
     def thumbnail(case: str) -> FileResponse:
         return FileResponse(thumbnails.file(case), media_type="image/png")
+
+    @router.get("/case/{case}/place/{number}.png")
+    def place(case: str, number: int) -> FileResponse:
+        return FileResponse(places.file(case, number), media_type="image/png")
 
     @router.get("/case/{case}/report.pdf")
     def report(case: str) -> Response:

@@ -23,6 +23,7 @@ from slem_app.serving.error_replies import told
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.server import Serving
 from slem_app.store.overview import CaseState
+from slem_app.trust import STEPS
 
 __all__ = [
     "PAGE",
@@ -48,7 +49,12 @@ STATES: Mapping[str, str] = {
     "approved": "Approved",
     "held": "In somebody's hands",
 }
-SORTS: Mapping[str, str] = {"case": "Case, A to Z", "-case": "Case, Z to A", "saved": "Last saved first"}
+SORTS: Mapping[str, str] = {
+    "case": "Case, A to Z",
+    "-case": "Case, Z to A",
+    "saved": "Last saved first",
+    "doubt": "Most doubtful first",
+}
 NOBODY = frozenset({"", "user-xyz"})  # 3D Slicer's client id until somebody changes it
 NEW_CASE = CaseState()
 BROWSER = re.compile(r"[0-9a-f]{32}")  # what stands for a browser that nobody has logged in with
@@ -150,6 +156,8 @@ class Worklist:
         ]
         if query.sort == "saved":
             shown.sort(key=lambda case: (-states.get(case, NEW_CASE).saved, case))
+        elif query.sort == "doubt":
+            shown.sort(key=lambda case: _doubt(states.get(case, NEW_CASE), case))
         elif query.sort == "-case":
             shown.reverse()
         pages = max(1, -(-len(shown) // PAGE))
@@ -217,6 +225,12 @@ class Worklist:
             return self.thumbnails.made(self.serving.cases.find(case), version)
         except SlemError:
             return False
+
+
+def _doubt(state: CaseState, case: str) -> tuple[int, float, str]:
+    """What a list sorts by that begins with what a model trusts least of its own; the rest comes last."""
+    worst = -STEPS.index(state.step) if state.step else 1
+    return worst, state.expected, case
 
 
 def holder_name(holder: str, me: str) -> str:

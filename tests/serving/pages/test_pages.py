@@ -17,8 +17,10 @@ from slem_app import phantom
 from slem_app.rounds.job import DONE, RoundFolder
 from slem_app.serving.http.application import build
 from slem_app.serving.labels.reviewing import Verdict
+from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.store.record import FINAL
+from slem_app.trust import Place, Quality, Trust
 
 NASTY = "<b>x & 'y'"
 
@@ -262,3 +264,30 @@ def test_a_reviewer_rejects_with_a_reason_and_everybody_sees_it(url: str, app: M
             post(state="approved", why="after all", version=number)
     assert rows(opened(f"{url}/?state=approved")) == ["A"]
     assert post(version=99).status_code == 404
+
+
+def test_a_draft_shows_where_the_model_doubts_itself(url: str, app: MONAILabelApp, folder: Path) -> None:
+    datastore = app.datastore()
+    grid = datastore.cases.find("B").series.grid
+    i, j, k = (n // 2 for n in grid.shape)
+    x, y, z = grid.to_world([i, j, k])
+    place = Place("edema, left side: 0.4 ml, may be <i>no tumor</i>", 0.4, (x, y, z), "edema", "")
+    trust = Trust((place,), Quality({"WT": 0.41}, {"WT": 0.2}, "do not use"))
+    label = folder / "draft.nii.gz"
+    array = np.zeros(grid.shape, np.uint8)
+    array[i - 2 : i + 3, j - 2 : j + 3, k - 2 : k + 3] = 2
+    nibabel.save(nibabel.Nifti1Image(array, grid.affine), label)
+    said = LabelSubmission({"model": "slem_brain"})
+    datastore.save_result("B", label, "original", said, {"trust": trust.table()})
+    text = get(f"{url}/case/B").text
+    assert "may be &lt;i&gt;no tumor" in text
+    assert "do not use" in text
+    picture = Image.open(BytesIO(get(f"{url}/case/B/place/1.png").content))
+    assert picture.size[0] > 50
+    assert get(f"{url}/case/B/place/2.png").status_code == 404
+    assert rows(opened(f"{url}/?sort=doubt"))[0] == "B"
+    # a reader who changes it is no longer told what the model thought of its own
+    array[i, j, k] = 0
+    nibabel.save(nibabel.Nifti1Image(array, grid.affine), label)
+    datastore.submit("B", label, FINAL, LabelSubmission({"model": "slem_brain", "client_id": "ann"}))
+    assert "Check here" not in get(f"{url}/case/B").text

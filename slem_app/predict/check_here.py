@@ -1,0 +1,201 @@
+"""Where a result is likely wrong, and how good it probably is, from the probabilities that it was made of.
+
+The doubt of a voxel is the mean entropy of the regions' probabilities. The most doubtful tenth of the
+result's
+volume is cut into connected places. What Dice is to be expected is 2 sum(p m) / (sum(p) + sum(m)) of mask m
+and
+probabilities p whose logits were put on a line (a temperature, Guo et al. 2017, "On Calibration of Modern
+Neural
+Networks", ICML, section 4.2; with a shift Platt 1999); it is put on a line, too, that was fitted on cases
+with
+truth. No label depends on any of this. `benchmarks/results/trust.md` tells what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from slem_app.labels import LabelSet
+from slem_app.regions import PostProcess, decide
+from slem_app.trust import AS_EXPECTED, DO_NOT_USE, LOOK_CLOSER, Place, Quality, Trust
+from slem_app.types import Grid
+from slem_app.volumes.geometry import bounding_box
+from slem_app.weights import Confidence
+
+__all__ = ["calibrated", "doubt", "doubtful", "expected_dice", "trust_of"]
+
+SHARE = 0.1
+"""Of the result's volume that is looked at."""
+LEAST = 0.1
+"""ml that a place must have."""
+UNSURE = 0.05
+"""Bits of doubt under which a voxel is not told of."""
+MOST = 5
+"""Places that are told."""
+LIKELY = 0.02
+"""Probability of any region under which a voxel is not looked at."""
+SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
+"""World axes, RAS: their lower and their higher end; R-L as the patient has it."""
+
+
+def trust_of(
+    probabilities: np.ndarray, grid: Grid, labels: LabelSet, rules: PostProcess, confidence: Confidence
+) -> Trust:
+    """What a model says of its result.
+
+    Args:
+        probabilities: (R, I, J, K) on the network's grid.
+        grid: that grid.
+        labels: the model's.
+        rules: how labels are decided.
+        confidence: what its card says of its probabilities.
+    """
+    if not confidence:
+        return Trust()
+    box = bounding_box(probabilities.max(axis=0) >= LIKELY)
+    plain = probabilities[(slice(None), *box)]  # R i j k
+    near = calibrated(plain, labels, confidence.logits)
+    if not near.size:
+        return Trust()
+    start = np.array([one.start for one in box], dtype=np.float64)
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_world(start)
+    part = Grid(near.shape[1:], affine)
+    array = decide(plain, labels, rules, part.voxel_volume)
+    return Trust(_places(plain, array, part, labels), _quality(near, array, labels, confidence))
+
+
+def calibrated(
+    probabilities: np.ndarray, labels: LabelSet, logits: Mapping[str, tuple[float, float]]
+) -> np.ndarray:
+    """(R, ...) probabilities whose logits are put on their region's line; a region without one stays as
+    it is.
+    """
+    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    lines = np.array([logits.get(region.name, (1.0, 0.0)) for region in labels.regions], dtype=np.float32)
+    slope, shift = (one.reshape(-1, *[1] * (p.ndim - 1)) for one in lines.T)
+    return 1 / (1 + np.exp(-(slope * np.log(p / (1 - p)) + shift)))
+
+
+def doubt(probabilities: np.ndarray) -> np.ndarray:
+    """(I, J, K) mean entropy of the regions in bits, 0 (sure) to 1."""
+    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean(axis=0)
+
+
+def doubtful(doubts: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """(I, J, K) bool: the most doubtful voxels, a tenth as many as the result has.
+
+    Args:
+        doubts: (I, J, K), more is more doubtful.
+        array: (I, J, K) label values.
+    """
+    count = min(int(SHARE * np.count_nonzero(array)), doubts.size)
+    chosen = np.zeros(doubts.size, dtype=bool)
+    if count:
+        chosen[np.argpartition(doubts, -count, axis=None)[-count:]] = True
+    return chosen.reshape(doubts.shape)
+
+
+def expected_dice(probabilities: np.ndarray, mask: np.ndarray) -> float:
+    """Dice of a mask that probabilities of any shape lead to expect; 1 where both are empty."""
+    total = float(probabilities.sum()) + np.count_nonzero(mask)
+    return 2 * float(probabilities[mask].sum()) / total if total > 0 else 1.0
+
+
+def _places(probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: LabelSet) -> tuple[Place, ...]:
+    """The most doubtful places first: by the entropy that they hold together."""
+    doubts = doubt(probabilities)
+    chosen = doubtful(doubts, array) & (doubts >= UNSURE)
+    # gaps of one voxel do not part a place
+    groups, count = ndimage.label(ndimage.binary_dilation(chosen), structure=np.ones((3, 3, 3)))
+    groups[~chosen] = 0
+    if not count:
+        return ()
+    numbers = range(1, count + 1)
+    sizes = np.bincount(groups.ravel(), minlength=count + 1)[1:] * grid.voxel_volume / 1000
+    weights = ndimage.sum_labels(doubts, groups, numbers)
+    best = sorted((one for one in numbers if sizes[one - 1] >= LEAST), key=lambda one: -weights[one - 1])
+    middle = grid.to_world(np.argwhere(array > 0).mean(axis=0))
+    second = _second(probabilities, array, labels)
+    return tuple(
+        _place(groups == one, float(sizes[one - 1]), array, second, grid, labels, middle)
+        for one in best[:MOST]
+    )
+
+
+def _second(probabilities: np.ndarray, array: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(I, J, K) value of the label that is most probable beside the one that was given; 0: none."""
+    likely = _exclusive(probabilities, labels)
+    np.put_along_axis(likely, array[None].astype(np.int64), -1.0, axis=0)
+    return likely.argmax(axis=0).astype(np.uint8)
+
+
+def _exclusive(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(L + 1, I, J, K) share of background and of each label: what a region has more than those inside it."""
+    by = {region.name: one for region, one in zip(labels.regions, probabilities, strict=True)}
+    sets = {region.name: set(region.labels) for region in labels.regions}
+    covered = np.max(probabilities, axis=0)
+    shares = [1 - covered]
+    for label in labels.labels:
+        around = [name for name in sets if label.name in sets[name]]
+        own = min(around, key=lambda name: len(sets[name]))
+        inside = [by[name] for name in sets if sets[name] < sets[own]]
+        shares.append(np.clip(by[own] - (np.max(inside, axis=0) if inside else 0.0), 0, 1))
+    return np.stack(shares).astype(np.float32)
+
+
+def _place(
+    there: np.ndarray,
+    ml: float,
+    array: np.ndarray,
+    second: np.ndarray,
+    grid: Grid,
+    labels: LabelSet,
+    middle: np.ndarray,
+) -> Place:
+    """One connected place in words."""
+    names = ("", *labels.names)
+    given = int(np.bincount(array[there]).argmax())
+    instead = int(np.bincount(second[there & (array == given)]).argmax())
+    voxels = np.argwhere(there)
+    centre = voxels[np.abs(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()]  # one that lies in it
+    world = grid.to_world(centre)
+    x, y, z = (round(float(one), 1) for one in world)
+    side = _side(world - middle)
+    what = names[given] or "outside the result"
+    maybe = names[instead] or "no tumor"
+    where = f"{what}, {side}" if side else what
+    return Place(
+        f"{where}: {ml:.1f} ml, may be {maybe}", round(ml, 2), (x, y, z), names[given], names[instead]
+    )
+
+
+def _side(offset: Sequence[float] | np.ndarray) -> str:
+    """On which side of the result's middle a place lies, by the one or two axes along which it is
+    farthest.
+    """
+    away = np.abs(offset)
+    order = np.argsort(-away)
+    chosen = [axis for axis in order[:2] if away[axis] >= max(5.0, 0.6 * away[order[0]])]
+    return " and ".join(SIDES[axis][int(offset[axis] > 0)] for axis in chosen) + (" side" if chosen else "")
+
+
+def _quality(
+    probabilities: np.ndarray, array: np.ndarray, labels: LabelSet, confidence: Confidence
+) -> Quality | None:
+    masks = dict(zip((one.name for one in labels.regions), labels.region_masks(array), strict=True))
+    by = {region.name: one for region, one in zip(labels.regions, probabilities, strict=True)}
+    dice, low = {}, {}
+    for name, line in confidence.dice.items():
+        value = float(np.clip(line[0] + line[1] * expected_dice(by[name], masks[name]), 0, 1))
+        dice[name], low[name] = round(value, 3), round(max(0.0, value - line[2]), 3)
+    if not dice:
+        return None
+    first = dice[labels.regions[0].name] if labels.regions[0].name in dice else min(dice.values())
+    good, poor = confidence.steps
+    step = AS_EXPECTED if first >= good else LOOK_CLOSER if first >= poor else DO_NOT_USE
+    return Quality(dice, low, step)

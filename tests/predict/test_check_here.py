@@ -1,0 +1,97 @@
+"""Where a result is likely wrong: the doubtful place is found, named and ranked; expected Dice follows
+truth.
+"""
+
+import numpy as np
+import pytest
+
+from slem_app.errors import BadSetting
+from slem_app.predict.check_here import calibrated, doubtful, expected_dice, trust_of
+from slem_app.regions import PostProcess
+from slem_app.trust import NOTHING, Trust
+from slem_app.types import Grid
+from slem_app.weights import BRAIN_LABELS, Confidence
+
+GRID = Grid((40, 40, 40), np.diag([1.0, 1.0, 1.0, 1.0]))
+LINES = Confidence({"WT": (1.0, 0.0)}, {"WT": (0.0, 1.0, 0.1)})
+
+
+def tumor(unsure: float = 0.6) -> np.ndarray:
+    """(3, 40, 40, 40): edema 20 voxels wide, sure but for a block at its anterior end; no core."""
+    p = np.full((3, *GRID.shape), 0.001, np.float32)
+    p[0, 10:30, 10:30, 10:30] = 0.999
+    p[0, 16:24, 26:30, 16:24] = unsure
+    return p
+
+
+def test_the_place_where_the_model_is_unsure_is_named() -> None:
+    trust = trust_of(tumor(), GRID, BRAIN_LABELS, PostProcess(), LINES)
+    first = trust.places[0]
+    assert (first.given, first.instead) == ("edema", "")
+    assert first.text == f"edema, anterior side: {first.ml:.1f} ml, may be no tumor"
+    assert 0.2 <= first.ml <= 0.85
+    x, y, z = first.centre
+    assert 16 <= x < 24
+    assert 26 <= y < 30
+    assert 16 <= z < 24
+
+
+def test_at_most_five_places_the_most_doubtful_first() -> None:
+    p = tumor(0.999)
+    for number in range(8):
+        x, z = 10 + 5 * (number % 4), 11 + 10 * (number // 4)
+        p[0, x : x + 2, 12:21, z : z + 6] = 0.5 + 0.04 * number
+    places = trust_of(p, GRID, BRAIN_LABELS, PostProcess(), LINES).places
+    # the block of 0.5 is the least sure, then those of 0.54, 0.58 ...
+    assert [round(place.centre[0]) // 5 for place in places] == [2, 3, 4, 5, 2]
+    assert [place.centre[2] < 20 for place in places] == [True] * 4 + [False]
+    assert all(place.ml == pytest.approx(0.1, abs=0.01) for place in places)
+
+
+def test_the_expected_dice_is_that_of_probabilities_which_keep_their_word() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.5, 0.5, size=200_000)
+    mask, truth = p >= 0.5, rng.random(p.size) < p
+    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+    assert expected_dice(p, mask) == pytest.approx(dice, abs=0.01)
+
+
+def test_an_unsure_result_is_not_said_to_be_as_expected() -> None:
+    sure = trust_of(tumor(0.99), GRID, BRAIN_LABELS, PostProcess(), LINES).quality
+    p = tumor()
+    p[0, 10:30, 10:30, 10:30] = 0.55
+    unsure = trust_of(p, GRID, BRAIN_LABELS, PostProcess(), LINES).quality
+    assert (sure.step, unsure.step) == ("as expected", "look closer")
+    assert unsure.dice["WT"] < sure.dice["WT"]
+    assert sure.low["WT"] == pytest.approx(sure.dice["WT"] - 0.1)
+    assert "expected Dice WT" in sure.text
+
+
+def test_logits_are_put_on_the_line_of_their_region() -> None:
+    p = np.full((3, 2, 2, 2), 0.8)
+    told = calibrated(p, BRAIN_LABELS, {"WT": (0.5, 0.0), "TC": (1.0, -np.log(4.0))})
+    assert told[0] == pytest.approx(2 / 3)  # odds of 4 to 1 become 2 to 1
+    assert told[1] == pytest.approx(0.5)
+    assert told[2] == pytest.approx(0.8)
+
+
+def test_a_tenth_of_the_volume_is_looked_at_and_nothing_where_nothing_is() -> None:
+    doubts = np.random.default_rng(2).random((20, 20, 20))
+    array = np.zeros((20, 20, 20), np.uint8)
+    assert not doubtful(doubts, array).any()
+    array[:10] = 1
+    assert doubtful(doubts, array).sum() == 400
+
+
+def test_a_model_that_knows_nothing_of_its_probabilities_says_nothing() -> None:
+    assert trust_of(tumor(), GRID, BRAIN_LABELS, PostProcess(), Confidence()) == NOTHING
+    empty = np.full((3, *GRID.shape), 0.001, np.float32)
+    assert trust_of(empty, GRID, BRAIN_LABELS, PostProcess(), LINES).places == ()
+
+
+def test_what_is_kept_is_read_back_and_anything_else_refused() -> None:
+    trust = trust_of(tumor(), GRID, BRAIN_LABELS, PostProcess(), LINES)
+    assert Trust.of_table(trust.table()) == trust
+    assert Trust.of_table(NOTHING.table()) == NOTHING
+    with pytest.raises(BadSetting, match="cannot be read"):
+        Trust.of_table({"places": [{"text": "x"}], "quality": None})
