@@ -352,7 +352,7 @@ def main() -> None:
         ),
         (
             "The same with fewer sequences",
-            lambda: places([one for one in cases if one.subset != "all"], card, fits),
+            lambda: places([one for one in cases if one.subset != "all"], card, lines),
         ),
         ("Expected Dice, leave one patient out", lambda: quality(cases, card, served)),
     ]

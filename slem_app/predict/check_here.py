@@ -2,7 +2,8 @@
 
 The doubt of a voxel is the mean entropy of the regions' probabilities. The most doubtful tenth of the
 result's
-volume is cut into connected places. What Dice is to be expected is 2 sum(p m) / (sum(p) + sum(m)) of mask m
+volume is gathered around its peaks, the places. What Dice is to be expected is 2 sum(p m) / (sum(p) +
+sum(m)) of mask m
 and
 probabilities p whose logits were put on a line (a temperature, Guo et al. 2017, "On Calibration of Modern
 Neural
@@ -33,6 +34,10 @@ LEAST = 0.1
 """ml that a place must have."""
 UNSURE = 0.05
 """Bits of doubt under which a voxel is not told of."""
+REACH = 8.0
+"""mm around the peak of doubt that belong to a place."""
+APART = 16.0
+"""mm between the peaks of two places, at least."""
 MOST = 5
 """Places that are told."""
 LIKELY = 0.02
@@ -65,7 +70,8 @@ def trust_of(
     affine[:3, 3] = grid.to_world(start)
     part = Grid(near.shape[1:], affine)
     array = decide(plain, labels, rules, part.voxel_volume)
-    return Trust(_places(plain, array, part, labels), _quality(near, array, labels, confidence))
+    places = _places(plain, array, part, labels) if confidence.places else ()
+    return Trust(places, _quality(near, array, labels, confidence))
 
 
 def calibrated(
@@ -107,24 +113,27 @@ def expected_dice(probabilities: np.ndarray, mask: np.ndarray) -> float:
 
 
 def _places(probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: LabelSet) -> tuple[Place, ...]:
-    """The most doubtful places first: by the entropy that they hold together."""
+    """Where most doubt lies together, the most doubtful first; none nearer to another than APART."""
     doubts = doubt(probabilities)
     chosen = doubtful(doubts, array) & (doubts >= UNSURE)
-    # gaps of one voxel do not part a place
-    groups, count = ndimage.label(ndimage.binary_dilation(chosen), structure=np.ones((3, 3, 3)))
-    groups[~chosen] = 0
-    if not count:
+    if not chosen.any():
         return ()
-    numbers = range(1, count + 1)
-    sizes = np.bincount(groups.ravel(), minlength=count + 1)[1:] * grid.voxel_volume / 1000
-    weights = ndimage.sum_labels(doubts, groups, numbers)
-    best = sorted((one for one in numbers if sizes[one - 1] >= LEAST), key=lambda one: -weights[one - 1])
+    sigma = [REACH / 2 / one for one in grid.spacing]
+    dense = ndimage.gaussian_filter(np.where(chosen, doubts, 0).astype(np.float32), sigma)
+    voxels = np.argwhere(chosen)
+    free = np.ones(len(voxels), dtype=bool)
     middle = grid.to_world(np.argwhere(array > 0).mean(axis=0))
     second = _second(probabilities, array, labels)
-    return tuple(
-        _place(groups == one, float(sizes[one - 1]), array, second, grid, labels, middle)
-        for one in best[:MOST]
-    )
+    found: list[Place] = []
+    while free.any() and len(found) < MOST:
+        peak = voxels[free][dense[tuple(voxels[free].T)].argmax()]
+        away = np.linalg.norm((voxels - peak) * np.asarray(grid.spacing), axis=1)
+        mine = voxels[free & (away <= REACH)]
+        free &= away > APART
+        ml = len(mine) * grid.voxel_volume / 1000
+        if ml >= LEAST:
+            found.append(_place(mine, peak, ml, array, second, grid, labels, middle))
+    return tuple(found)
 
 
 def _second(probabilities: np.ndarray, array: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -149,7 +158,8 @@ def _exclusive(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
 
 
 def _place(
-    there: np.ndarray,
+    voxels: np.ndarray,
+    peak: np.ndarray,
     ml: float,
     array: np.ndarray,
     second: np.ndarray,
@@ -157,13 +167,12 @@ def _place(
     labels: LabelSet,
     middle: np.ndarray,
 ) -> Place:
-    """One connected place in words."""
+    """One place, (N, 3) voxels around a peak, in words."""
     names = ("", *labels.names)
-    given = int(np.bincount(array[there]).argmax())
-    instead = int(np.bincount(second[there & (array == given)]).argmax())
-    voxels = np.argwhere(there)
-    centre = voxels[np.abs(voxels - voxels.mean(axis=0)).sum(axis=1).argmin()]  # one that lies in it
-    world = grid.to_world(centre)
+    values = array[tuple(voxels.T)]
+    given = int(np.bincount(values).argmax())
+    instead = int(np.bincount(second[tuple(voxels[values == given].T)]).argmax())
+    world = grid.to_world(peak)
     x, y, z = (round(float(one), 1) for one in world)
     side = _side(world - middle)
     what = names[given] or "outside the result"

@@ -275,7 +275,13 @@ class Round:
         )
         self.folder.change(stage="publishing")
         decision = self.published.publish(
-            replace(best.card, training=training, figures=told),
+            # what its parent's probabilities were worth is not known of its own
+            replace(
+                best.card,
+                training=training,
+                figures=told,
+                confidence=replace(best.card.confidence, logits={}, dice={}),
+            ),
             best.network,
             figures,
             before,

@@ -108,6 +108,8 @@ class Confidence:
         ValueError: a slope that is not positive, an interval or steps that cannot be.
     """
 
+    places: bool = False
+    """Results come with the places where the model doubts them."""
     logits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Region -> slope and shift of the line on which its logits have to be put to keep their word."""
     dice: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)

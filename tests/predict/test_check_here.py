@@ -13,7 +13,7 @@ from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS, Confidence
 
 GRID = Grid((40, 40, 40), np.diag([1.0, 1.0, 1.0, 1.0]))
-LINES = Confidence({"WT": (1.0, 0.0)}, {"WT": (0.0, 1.0, 0.1)})
+LINES = Confidence(True, {"WT": (1.0, 0.0)}, {"WT": (0.0, 1.0, 0.1)})
 
 
 def tumor(unsure: float = 0.6) -> np.ndarray:
@@ -36,16 +36,20 @@ def test_the_place_where_the_model_is_unsure_is_named() -> None:
     assert 16 <= z < 24
 
 
-def test_at_most_five_places_the_most_doubtful_first() -> None:
-    p = tumor(0.999)
-    for number in range(8):
-        x, z = 10 + 5 * (number % 4), 11 + 10 * (number // 4)
-        p[0, x : x + 2, 12:21, z : z + 6] = 0.5 + 0.04 * number
-    places = trust_of(p, GRID, BRAIN_LABELS, PostProcess(), LINES).places
-    # the block of 0.5 is the least sure, then those of 0.54, 0.58 ...
-    assert [round(place.centre[0]) // 5 for place in places] == [2, 3, 4, 5, 2]
-    assert [place.centre[2] < 20 for place in places] == [True] * 4 + [False]
-    assert all(place.ml == pytest.approx(0.1, abs=0.01) for place in places)
+def test_at_most_five_places_that_lie_apart() -> None:
+    grid = Grid((90, 40, 40), np.eye(4))
+    p = np.full((3, *grid.shape), 0.001, np.float32)
+    p[0, 2:88, 10:30, 10:30] = 0.999
+    for number in range(7):  # seven blocks, less and less sure
+        x = 4 + 12 * number
+        p[0, x : x + 6, 16:22, 16:22] = 0.95 - 0.06 * number
+    places = trust_of(p, grid, BRAIN_LABELS, PostProcess(), LINES).places
+    assert 3 <= len(places) <= 5
+    centres = np.array([place.centre for place in places])
+    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2)[np.triu_indices(len(places), 1)]
+    assert gaps.min() > 16
+    assert centres[0, 0] > 70  # the least sure block comes first
+    assert all(0.1 <= place.ml <= 2.2 for place in places)
 
 
 def test_the_expected_dice_is_that_of_probabilities_which_keep_their_word() -> None:
