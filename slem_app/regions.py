@@ -18,7 +18,7 @@ from slem_app.labels import LabelSet
 from slem_app.types import Grid, triple
 from slem_app.volumes import geometry
 
-__all__ = ["PostProcess", "decide", "restore"]
+__all__ = ["PostProcess", "decide", "outline", "restore"]
 
 # network voxels interpolated around those over the threshold; one suffices, since a mean of voxels never
 # exceeds the largest
@@ -142,6 +142,11 @@ def restore(
     moved = np.stack([geometry.resample(channel[box], part, grid, order=1) for channel in probabilities])
     result[target] = decide(moved, labels, settings, reference.voxel_volume)
     return result
+
+
+def outline(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(I, J, K) largest probability of an outermost region, from (R, I, J, K)."""
+    return _Tree.of(labels).outline(probabilities)
 
 
 def _check(probabilities: np.ndarray, labels: LabelSet) -> None:

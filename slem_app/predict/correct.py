@@ -1,7 +1,7 @@
 """One prompt answered by the editor: views around it, the network, and what may follow on the reader's grid.
 
     corrector = Corrector(editor, card.labels, device)
-    detail = corrector.detail(volumes, card.preparation)  # once a case
+    detail = corrector.detail(prepared)  # once a case
     answer = corrector.answer(array, reference, detail, automatic, entry, before)
     touched = corrector.follow(array, reference, answer, entry, before, box)
 
@@ -12,8 +12,8 @@ prompt changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from slem_app.prompts import Box, Click, Scribble, map_value
 from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box, lattice
-from slem_app.volumes.prepare import Preparation, Prepared, Volume, prepare
+from slem_app.volumes.prepare import Prepared
 from slem_app.weights import EditorModel
 
 __all__ = ["Answer", "Automatic", "Corrector", "Detail", "EditSettings", "Touched"]
@@ -141,22 +141,14 @@ class Corrector:
         self.settings = settings or EditSettings()
         self.bfloat16 = best_precision(device) == "bfloat16"
 
-    def detail(self, volumes: Mapping[str, Volume], preparation: Preparation) -> Detail:
-        """A case at the editor's spacing.
-
-        Args:
-            volumes: as they were read.
-            preparation: the model's; its spacing and multiple do not count.
-        """
-        fine = replace(preparation, spacing=(self.card.spacing,) * 3, multiple=1)
-        prepared = prepare(volumes, self.card.sequences, fine, conformed="none")
-        return Detail(prepared.images.astype(np.float16), prepared.present, prepared.grid)
-
-    def of(self, prepared: Prepared) -> Detail:
-        """The same of a case that was prepared at another spacing; the finest of it is lost."""
-        wanted = lattice([prepared.grid], (self.card.spacing,) * 3)
-        images = [moved(image, prepared.grid, wanted, order=1) for image in prepared.images]
-        return Detail(np.stack(images).astype(np.float16), prepared.present, wanted)
+    def detail(self, prepared: Prepared) -> Detail:
+        """A case at the editor's spacing; without sources, of what the network's spacing has left of it."""
+        grid = lattice([prepared.grid], (self.card.spacing,) * 3)
+        if prepared.sources is not None:
+            images = prepared.sources.on(grid, prepared.sequences)
+        else:
+            images = np.stack([moved(image, prepared.grid, grid, order=1) for image in prepared.images])
+        return Detail(images.astype(np.float16), prepared.present, grid)
 
     def answer(
         self,

@@ -22,6 +22,7 @@ from slem_app.errors import BadSetting, BadStudy, NoMemory
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
 from slem_app.predict.check_here import trust_of
+from slem_app.predict.closer_look import Likely, look_again
 from slem_app.predict.doubts import doubts
 from slem_app.regions import restore
 from slem_app.result_warning import ResultWarning
@@ -55,7 +56,7 @@ class Prediction:
     missing: tuple[str, ...]
     """Sequences of the model that the case lacks."""
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by step: read, prepare, network, restore."""
+    """Seconds by step: read, prepare, network, detail (where the model looks again), restore."""
     notes: tuple[str, ...] = ()
     """What was done to the study, in sentences."""
     warnings: tuple[ResultWarning, ...] = ()
@@ -114,6 +115,8 @@ class Predictor:
         self.inference = inference or model.card.inference
         self.conformed = conformed
         self.network = channels_last(model.network, self.device).eval()
+        self.finer = None if model.detail is None else Predictor(model.detail, self.device, self.precision)
+        self.detailed = model.detail is not None or model.editor is not None
 
     def probabilities(self, prepared: Prepared, plain: torch.Tensor | None = None) -> np.ndarray:
         """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
@@ -158,10 +161,10 @@ class Predictor:
         timings: dict[str, float] = {}
         with clock(timings, "network"):
             probabilities = self.probabilities(prepared)
+        likely = self.look_again(prepared, probabilities, timings)
         with clock(timings, "restore"):
-            array = restore(
-                probabilities, prepared.grid, prepared.reference, self.card.labels, self.card.postprocess
-            )
+            array = self.restored(likely, prepared)
+            known = likely.onto(probabilities, prepared.grid)
         return Prediction(
             array,
             prepared.reference,
@@ -170,16 +173,42 @@ class Predictor:
             prepared.missing,
             timings,
             prepared.notes,
-            (*prepared.warnings, *self.doubts(array, probabilities, prepared)),
+            (*prepared.warnings, *self.doubts(array, known, prepared)),
             prepared.report,
             trust=trust_of(
-                probabilities,
+                known,
                 prepared.grid,
                 self.card.labels,
                 self.card.postprocess,
                 self.card.confidence,
             ),
         )
+
+    def look_again(
+        self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]
+    ) -> Likely:
+        """What a finer network makes of the place that was found, averaged with `probabilities`; those
+        themselves where the model has none, or nothing was found.
+
+        Args:
+            prepared: the case.
+            probabilities: from `probabilities`.
+            timings: gets the seconds as 'detail', where there is such a network.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
+        again = None
+        if self.finer is not None:
+            with clock(timings, "detail"):
+                threshold = self.card.postprocess.threshold
+                again = look_again(self.finer, prepared, probabilities, self.card.labels, threshold)
+        return again or Likely(probabilities, prepared.grid)
+
+    def restored(self, likely: Likely, prepared: Prepared) -> np.ndarray:
+        """(I, J, K) uint8 label map on `prepared.reference`."""
+        card = self.card
+        return restore(likely.probabilities, likely.grid, prepared.reference, card.labels, card.postprocess)
 
     def doubts(
         self, array: np.ndarray, probabilities: np.ndarray, prepared: Prepared
@@ -213,7 +242,15 @@ class Predictor:
         grid = grouping.sequences[target].grid
         conformed = "register" if register else self.conformed
         with clock(timings, "prepare"):
-            prepared = prepare(volumes, self.card.sequences, self.card.preparation, grid, fixed, conformed)
+            prepared = prepare(
+                volumes,
+                self.card.sequences,
+                self.card.preparation,
+                grid,
+                fixed,
+                conformed,
+                self.detailed,
+            )
         return prepared.shown_on(target, grid), timings
 
     def read_case(self, grouping: Grouping) -> tuple[Mapping[str, Volume], str, dict[str, float]]:

@@ -19,9 +19,8 @@ its network serves one call at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,18 +29,15 @@ from scipy import ndimage
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
+from slem_app.predict.closer_look import Likely
 from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched, voxels_of
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
-from slem_app.regions import restore
 from slem_app.result_warning import lasting
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
-from slem_app.volumes.prepare import Prepared, Volume
-
-if TYPE_CHECKING:
-    from slem_app.grouping import Grouping
+from slem_app.volumes.prepare import Prepared
 
 __all__ = ["Features", "RefineSettings", "Refiner", "Result"]
 
@@ -176,12 +172,13 @@ class Refiner:
             probabilities = self.predictor.probabilities(
                 prepared, None if features is None else self._plain(features)
             )
-        card = self.card
+        card, likely = self.card, Likely(probabilities, prepared.grid)
+        if mask is None:
+            likely = self.predictor.look_again(prepared, probabilities, timings)
         with clock(timings, "restore"):
             if mask is None:
-                array = restore(
-                    probabilities, prepared.grid, prepared.reference, card.labels, card.postprocess
-                )
+                array = self.predictor.restored(likely, prepared)
+                probabilities = likely.onto(probabilities, prepared.grid)
                 warnings = self.predictor.doubts(array, probabilities, prepared)
             else:
                 warnings = ()  # the mask is somebody's own
@@ -216,8 +213,8 @@ class Refiner:
             features: from `features`, or None.
             result: the one that the reader sees.
             prompts: all prompts: those of `result` and new ones, or another box.
-            detail: the case as the model's editor sees it, from `detail`; None: made of `prepared`, which is
-                coarser and takes its time.
+            detail: the case as the model's editor sees it, from `detail`; None: made of `prepared`, which
+                takes its time.
 
         Raises:
             BadPrompt: a label that the model does not have, or prompts of `result` that are gone.
@@ -235,7 +232,7 @@ class Refiner:
         boxes: list[Box3] = []
         warnings = lasting(result.prediction.warnings)
         if self.corrector is not None:
-            detail = detail or self.corrector.of(prepared)
+            detail = detail or self.corrector.detail(prepared)
             for entry in new:
                 touched = self._edit(self.corrector, array, prepared, detail, result, entry, prompts, timings)
                 boxes.append(touched.box)
@@ -267,27 +264,9 @@ class Refiner:
         result = self.refine(prepared, features, result, replace(done, box=prompts.box), detail)
         return replace(result, changed=None)
 
-    def detail_case(self, grouping: Grouping, prepared: Prepared) -> Detail | None:
-        """The same from a study's files; errors as those of `Predictor.prepare_case`.
-
-        A study that was moved or cut to the brain before the network saw it is taken as it was then, at the
-        network's spacing.
-
-        Args:
-            grouping: the study with its series named.
-            prepared: the same case, for the displayed image.
-        """
-        if self.corrector is None:
-            return None
-        if prepared.report:
-            return self.corrector.of(prepared)
-        return self.detail(self.predictor.read_case(grouping)[0])
-
-    def detail(self, volumes: Mapping[str, Volume]) -> Detail | None:
-        """The case as the model's editor sees it, from the sequences as they were read; None without
-        an editor.
-        """
-        return None if self.corrector is None else self.corrector.detail(volumes, self.card.preparation)
+    def detail(self, prepared: Prepared) -> Detail | None:
+        """The case as the model's editor sees it; None without an editor."""
+        return None if self.corrector is None else self.corrector.detail(prepared)
 
     def _edit(
         self,

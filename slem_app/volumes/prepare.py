@@ -22,6 +22,7 @@ from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
 from slem_app.volumes.report import Report
+from slem_app.volumes.sources import Scale, Source, Sources
 
 __all__ = [
     "CONFORMED",
@@ -30,7 +31,6 @@ __all__ = [
     "Prepared",
     "Volume",
     "foreground",
-    "normalise",
     "prepare",
 ]
 
@@ -98,6 +98,8 @@ class Prepared:
     """Sequence -> (4, 4) RAS from the common world, that of `grid`, to the world of that sequence's header;
     only those that were moved.
     """
+    sources: Sources | None = None
+    """The sequences at their own detail, where they were asked for."""
 
     def shown_on(self, sequence: str, grid: Grid) -> Prepared:
         """The same for results that belong on an image of the study, as its header has it.
@@ -111,8 +113,10 @@ class Prepared:
         """
         if sequence not in self.moves:
             return replace(self, reference=grid)
-        there = Grid(self.grid.shape, self.moves[sequence] @ self.grid.affine)
-        return replace(self, reference=grid, grid=there, moves={})
+        move = self.moves[sequence]
+        there = Grid(self.grid.shape, move @ self.grid.affine)
+        sources = self.sources and self.sources.moved(move)
+        return replace(self, reference=grid, grid=there, moves={}, sources=sources)
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -132,6 +136,7 @@ def prepare(
     reference: Grid | None = None,
     fixed: str | None = None,
     conformed: Literal["auto", "register", "none"] = "auto",
+    detailed: bool = False,
 ) -> Prepared:
     """Bring the sequences of one study onto the network's grid.
 
@@ -146,6 +151,7 @@ def prepare(
         fixed: the sequence that stays where others are moved; None: the first there is.
         conformed: 'auto', as told above; 'register': every other sequence is registered; 'none': all
             stays as it was read.
+        detailed: keep the sequences at their own detail, too: `Prepared.sources`.
 
     Raises:
         BadStudy: none of the sequences is there.
@@ -169,11 +175,11 @@ def prepare(
     target = reference or given[here[0]].grid
     if conformed == "register" or (conformed == "auto" and heads):
         wanted = others if conformed == "register" else frozenset()
-        return _conformed(given, levels, sequences, settings, target, kept, wanted)
-    made, found = _laid(given, levels, sequences, settings, target)
+        return _conformed(given, levels, sequences, settings, target, kept, wanted, detailed)
+    made, found = _laid(given, levels, sequences, settings, target, detailed)
     if found and settings.stripped and conformed == "auto":
         wanted = others if kept in found else frozenset(found)
-        return _conformed(given, levels, sequences, settings, target, kept, wanted)
+        return _conformed(given, levels, sequences, settings, target, kept, wanted, detailed)
     return made
 
 
@@ -185,6 +191,7 @@ def _conformed(
     reference: Grid,
     fixed: str,
     wanted: frozenset[str],
+    detailed: bool,
 ) -> Prepared:
     """The study with its sequences moved onto each other and, where a network needs it, cut to the brain."""
     # takes a second to import, and a training server with a filled cache does without SimpleITK
@@ -197,7 +204,7 @@ def _conformed(
         else levels[name]
         for name, volume in done.volumes.items()
     }
-    made, _ = _laid(done.volumes, now, sequences, settings, reference)
+    made, _ = _laid(done.volumes, now, sequences, settings, reference, detailed)
     return replace(
         made,
         report=done.report,
@@ -213,6 +220,7 @@ def _laid(
     sequences: Sequence[str],
     settings: Preparation,
     reference: Grid,
+    detailed: bool,
 ) -> tuple[Prepared, dict[str, tuple[float, str]]]:
     """The sequences on the network's grid as they are, and those that seem displaced: (mm, against which)."""
     here = list(volumes)
@@ -221,10 +229,11 @@ def _laid(
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     warnings = compare(masks)
     start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
+    scales = {name: Scale.of(images[name][masks[name]], settings.clip) for name in here}
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
         if name in images:
-            stacked[slot] = _box(normalise(images[name], masks[name], settings.clip), start, shape)
+            stacked[slot] = _box(_scaled(images[name], masks[name], scales[name]), start, shape)
     slots = dict(zip(sequences, stacked, strict=True))
     shown = {name: slots[name] for name in here}
     found = displacement(shown, settings.spacing)
@@ -240,20 +249,35 @@ def _laid(
         grid=full.crop(start, shape),
         reference=reference,
         warnings=(*twins(shown), *warnings, *_displaced(found)),
+        sources=_sources(volumes, levels, scales, np.logical_or.reduce(list(masks.values())), full)
+        if detailed
+        else None,
     )
     return made, found
 
 
-def normalise(image: np.ndarray, mask: np.ndarray, clip: tuple[float, float]) -> np.ndarray:
-    """Clip to percentiles of the foreground, then mean 0 and sd 1 there; 0 outside. (I, J, K) float32.
+def _sources(
+    volumes: Mapping[str, Volume],
+    levels: Mapping[str, Levels],
+    scales: Mapping[str, Scale],
+    mask: np.ndarray,
+    grid: Grid,
+) -> Sources:
+    """The sequences at their own detail; `mask` is the foreground of all on `grid`."""
+    border = np.ones(3, dtype=int)
+    each = {
+        name: Source.of(_content(volume, levels[name], border), levels[name], scales[name])
+        for name, volume in volumes.items()
+    }
+    return Sources(each, mask, grid)
 
-    A truncated field of view is outside the mask, so it shifts nothing.
+
+def _scaled(image: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
+    """(I, J, K) float32 as the network takes it, 0 outside the mask: a truncated field of view shifts
+    nothing.
     """
-    values = image[mask]
-    low, high = np.percentile(values[:: max(1, len(values) // 100_000)], clip)
-    values = np.clip(values, low, high)
     result = np.zeros(image.shape, dtype=np.float32)
-    result[mask] = (values - values.mean()) / max(float(values.std()), 1e-6)
+    result[mask] = scale(image[mask])
     return result
 
 

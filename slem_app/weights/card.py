@@ -189,6 +189,10 @@ class Card:
     """Name of the editor that answers prompts in its results, a folder beside the models'; empty: the network
     itself does.
     """
+    detail: str = ""
+    """Name of the model that looks again at what this one found, at finer voxels, a folder beside the
+    models' with a `detail.yaml`; empty: none does.
+    """
     file: str = ""
     """Weight file beside the card; set when it is saved."""
     sha256: str = ""
@@ -204,6 +208,8 @@ class Card:
             )
         if self.editor and Path(self.editor).name != self.editor:
             raise BadCard(f"editor must be a bare name of a folder beside the models, got {self.editor!r}")
+        if self.detail and Path(self.detail).name != self.detail:
+            raise BadCard(f"detail must be a bare name of a folder beside the models, got {self.detail!r}")
         if m != self.network.sequences or len(set(self.sequences)) != m:
             raise BadCard(
                 f"the network has {self.network.sequences} sequence slots, the card names {m}: "
@@ -260,16 +266,16 @@ def card_text(card: Card) -> str:
     )
 
 
-def load_card(folder: Path | str) -> Card:
-    """The card of the model in `folder`.
+def load_card(folder: Path | str, name: str = CARD_FILE) -> Card:
+    """The card of the model in `folder`; `name` is the file's.
 
     Raises:
         NotFound: no card there.
         BadCard: it is not YAML, or a key is unknown or missing, or a value has the wrong type.
     """
-    path = Path(folder) / CARD_FILE
+    path = Path(folder) / name
     if not path.is_file():
-        raise NotFound(f"no model in {folder}: {CARD_FILE} is missing")
+        raise NotFound(f"no model in {folder}: {name} is missing")
     try:
         table = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -278,11 +284,11 @@ def load_card(folder: Path | str) -> Card:
 
 
 def card_of(table: object, where: str) -> Card:
-    """A card from the table that `card.yaml` holds; one of before there were editors names none, and one of
-    before results were doubted has no limits.
+    """A card from the table that `card.yaml` holds; one of before there were editors, or second looks, names
+    none, and one of before results were doubted has no limits.
 
     Raises:
         BadCard: a key is unknown or missing, or a value has the wrong type.
     """
-    given = {"editor": "", "plausible": to_table(Plausible()), **table} if isinstance(table, dict) else table
-    return from_table(Card, given, where)
+    younger = {"editor": "", "detail": "", "plausible": to_table(Plausible())}
+    return from_table(Card, {**younger, **table} if isinstance(table, dict) else table, where)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from slem_app.errors import NotFound
 
-__all__ = ["CARD_FILE", "find", "model_folder", "model_names", "shelves"]
+__all__ = ["CARD_FILE", "DETAIL_FILE", "find", "model_folder", "model_names", "shelves"]
 
 CARD_FILE = "card.yaml"
+DETAIL_FILE = "detail.yaml"  # a model that only looks again at what another found; nobody asks for it by name
 BUNDLED = Path(__file__).parent.parent / "pretrained"  # in the repository, a link to the folder of that name
 
 
@@ -27,15 +28,15 @@ def model_names() -> tuple[str, ...]:
     return tuple(sorted({card.parent.name for shelf in shelves() for card in shelf.glob(f"*/{CARD_FILE}")}))
 
 
-def find(name: str) -> Path:
-    """The folder of the model called `name`.
+def find(name: str, file: str = CARD_FILE) -> Path:
+    """The folder of the model called `name`; `file` is what its card is called.
 
     Raises:
         NotFound: there is none, or the name is a path.
     """
     if name and Path(name).name == name and name != "..":
         for shelf in shelves():
-            if (shelf / name / CARD_FILE).is_file():
+            if (shelf / name / file).is_file():
                 return shelf / name
     raise NotFound(
         f"no model {name!r}; known: {', '.join(model_names()) or 'none'} (looked in "

@@ -17,12 +17,12 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from slem_app.errors import BadWeights, StorageFailed
+from slem_app.errors import BadCard, BadWeights, StorageFailed
 from slem_app.network import Segmenter, build, channels_last
 from slem_app.weights.card import Card, card_text, load_card
 from slem_app.weights.editor import EditorModel, load_editor
 from slem_app.weights.files import check_fits, half, read_weights, write_file
-from slem_app.weights.folders import CARD_FILE, model_folder
+from slem_app.weights.folders import CARD_FILE, DETAIL_FILE, find, model_folder
 
 __all__ = ["Model", "load_model", "save_model"]
 
@@ -41,6 +41,8 @@ class Model:
     """Where it was read from."""
     editor: EditorModel | None = None
     """What answers prompts; None: the network itself does."""
+    detail: Model | None = None
+    """What looks again at what this one found, at finer voxels; None: nothing does."""
 
 
 def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -> Model:
@@ -55,10 +57,32 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
         BadCard: the card cannot be used.
         BadWeights: the file is missing, damaged, not the card's, or does not fit the network.
     """
-    folder = model_folder(folder_or_name)
-    card = load_card(folder)
-    if not (folder / card.file).is_file() and load_card(folder) != card:
-        card = load_card(folder)  # replaced by another process between the two readings
+    model = _load(model_folder(folder_or_name), CARD_FILE, device)
+    card = model.card
+    editor = load_editor(card.editor, device) if card.editor else None
+    return replace(model, editor=editor, detail=_load_detail(card, device) if card.detail else None)
+
+
+def _load_detail(card: Card, device: str | torch.device) -> Model:
+    """The model that looks again at what the one of `card` found.
+
+    Raises:
+        As `load_model`; BadCard too where it segments something else.
+    """
+    detail = _load(find(card.detail, DETAIL_FILE), DETAIL_FILE, device)
+    if (detail.card.sequences, detail.card.labels) != (card.sequences, card.labels):
+        raise BadCard(
+            f"{card.name} lets {card.detail} look again, which has other sequences or labels: it must "
+            f"have the same"
+        )
+    return detail
+
+
+def _load(folder: Path, name: str, device: str | torch.device) -> Model:
+    """One network with its card, the file called `name`."""
+    card = load_card(folder, name)
+    if not (folder / card.file).is_file() and load_card(folder, name) != card:
+        card = load_card(folder, name)  # replaced by another process between the two readings
     data = read_weights(folder, card)
     try:
         state = renewed(safetensors.torch.load(data))
@@ -67,8 +91,7 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     network = build(card.network)
     check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)  # copies into single precision
-    editor = load_editor(card.editor, device) if card.editor else None
-    return Model(card, channels_last(network, device).eval().requires_grad_(False), folder, editor)
+    return Model(card, channels_last(network, device).eval().requires_grad_(False), folder)
 
 
 def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card:

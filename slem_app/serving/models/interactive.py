@@ -239,17 +239,17 @@ class InteractiveTask:
             result = replace(begun, prediction=assessed(begun.prediction))
             _add(timings, result.prediction.timings)
             with _timed(timings, "prepare"):
-                detail = self._detail(case, refiner, prepared, known)
+                detail = self._detail(refiner, prepared, known)
             start = Start(features, result, detail)
             self.starts.put(key, case.state, start)
         return prepared, start
 
     @staticmethod
-    def _detail(case: Case, refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
+    def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
         """What another displayed image of the case has shown is the same, unless a sequence was moved."""
         if known is not None and not prepared.report:
             return known.detail
-        return refiner.detail_case(case.grouping, prepared)
+        return refiner.detail(prepared)
 
     def _done(
         self,
