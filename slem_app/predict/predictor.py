@@ -184,9 +184,7 @@ class Predictor:
             ),
         )
 
-    def look_again(
-        self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]
-    ) -> Likely:
+    def look_again(self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]) -> Likely:
         """What a finer network makes of the place that was found, averaged with `probabilities`; those
         themselves where the model has none, or nothing was found.
 
