@@ -128,7 +128,7 @@ class Serving:
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
         self.cache: ByteCache[Prepared] = ByteCache(
-            self.settings.cache_mb * 2**20, lambda prepared: prepared.images.nbytes
+            self.settings.cache_mb * 2**20, lambda prepared: prepared.nbytes
         )
         self.memory = EditHistory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)

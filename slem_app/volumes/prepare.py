@@ -119,6 +119,11 @@ class Prepared:
         return replace(self, reference=grid, grid=there, moves={}, sources=sources)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.images.nbytes + (0 if self.sources is None else self.sources.nbytes)
+
+    @property
     def used(self) -> tuple[str, ...]:
         """Names of the sequences that are there."""
         return tuple(s for s, here in zip(self.sequences, self.present, strict=True) if here)
