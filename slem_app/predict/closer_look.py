@@ -1,5 +1,5 @@
 """A second look at what was found, at the images' own detail: a network of finer voxels sees the box around
-the result alone, and the two answers are averaged there.
+the result alone, and there the result is the weighted mean of both answers.
 
 The first network sees the whole brain at 1.5 mm and says where the lesion is; a rim of 1 to 2 mm is more than
 it can draw. The cascade is that of nnU-Net's (Isensee et al. 2021), but the finer network is not told the
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Likely", "look_again"]
 
 MARGIN = 16.0  # mm around the result that are looked at
-LARGEST = 3_000_000  # voxels; a box of more is not looked at again
-WEIGHT = 0.5  # of the finer network's answer
+LARGEST = 4_000_000  # voxels; a box of more, a whole head, is not looked at again
+WEIGHT = 2 / 3  # of the finer network's answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Likely:
 def look_again(
     finer: Predictor, prepared: Prepared, probabilities: np.ndarray, labels: LabelSet, threshold: float
 ) -> Likely | None:
-    """The mean of both answers in the box around what was found.
+    """The weighted mean of both answers in the box around what was found.
 
     Args:
         finer: runs the finer network.

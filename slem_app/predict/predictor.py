@@ -185,7 +185,7 @@ class Predictor:
         )
 
     def look_again(self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]) -> Likely:
-        """What a finer network makes of the place that was found, averaged with `probabilities`; those
+        """The weighted mean with what a finer network makes of the place that was found; `probabilities`
         themselves where the model has none, or nothing was found.
 
         Args:

@@ -58,7 +58,7 @@ def test_the_box_holds_what_was_found_and_its_voxels_lie_on_whole_millimetres(st
     assert (inside <= np.array(grid.shape) - 1).all()
 
 
-def test_both_answers_count_half(study: Path) -> None:
+def test_the_finer_answer_counts_two_thirds(study: Path) -> None:
     predictor = Predictor(replace(model(4.0, 0), detail=model(2.0, 1)), precision="float32")
     prepared = prepared_of(predictor, study)
     found = in_the_middle(prepared)
@@ -71,9 +71,9 @@ def test_both_answers_count_half(study: Path) -> None:
     assert np.array_equal(nothing.probabilities, found * 0)
     cube = likely.grid.to_index(prepared.grid.to_world(np.array([[n // 2 + 1 for n in prepared.grid.shape]])))
     place = tuple(np.round(cube[0]).astype(int))
-    assert likely.probabilities[(0, *place)] == pytest.approx(0.45 + alone[(0, *place)] / 2, abs=1e-4)
+    assert likely.probabilities[(0, *place)] == pytest.approx(0.3 + 2 * alone[(0, *place)] / 3, abs=1e-4)
     border = (0, 0, 0)
-    assert likely.probabilities[(0, *border)] == pytest.approx(alone[(0, *border)] / 2, abs=1e-4)
+    assert likely.probabilities[(0, *border)] == pytest.approx(2 * alone[(0, *border)] / 3, abs=1e-4)
 
 
 def test_on_the_networks_grid_only_the_box_differs(study: Path) -> None:
