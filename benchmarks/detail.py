@@ -1,5 +1,5 @@
-"""What a second look at finer voxels brings: a model alone, the finer network alone, and the mean of both as it
-is served, each with and without mirror images.
+"""What a second look at finer voxels brings: a model alone, the finer network alone, and both together as they
+are served, each with and without mirror images.
 
     python benchmarks/detail.py --data ../shared/data/brats --detail runs/detail/model --cases ID ID ...
 
@@ -32,8 +32,8 @@ ARMS = {
     "first": "the first network alone",
     "first, mirrored": "the same with one mirror image",
     "finer, mirrored": "the finer network alone, in the box that the first has found",
-    "both": "the mean of both, no mirror image",
-    "both, mirrored": "the mean of both, each with one mirror image",
+    "both": "both together, no mirror image: as it is served",
+    "both, mirrored": "both together, each with one mirror image",
 }
 SERVED = "first, mirrored"  # what was served before there was a second look
 
@@ -102,8 +102,8 @@ class Detail:
         lines = [
             "# A second look at finer voxels",
             "",
-            f"`python benchmarks/detail.py --model {Path(self.model).name}`; {where()}, {threads}. "
-            f"{self.note}",
+            f"`python benchmarks/detail.py --data {self.data.name} --model {Path(self.model).name}`; {where()}, "
+            f"{threads}. {self.note}",
             "",
             f"Dice on the images' own grid. `mean less`: mean Dice less that of `{SERVED}`, points, with the "
             "bootstrap 95 % interval over cases.",
@@ -142,7 +142,8 @@ def _means(rows: list[Row]) -> list[list[str]]:
 
 def _mirrored(model: Model, mirrored: bool) -> Model:
     """The model with or without mirror images."""
-    card = model.card if mirrored else replace(model.card, inference=replace(model.card.inference, mirror=()))
+    inference = replace(model.card.inference, mirror=(0,) if mirrored else ())
+    card = replace(model.card, inference=inference)
     return replace(model, card=card, detail=model.detail and _mirrored(model.detail, mirrored))
 
 

@@ -185,8 +185,8 @@ class Predictor:
         )
 
     def look_again(self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]) -> Likely:
-        """The weighted mean with what a finer network makes of the place that was found; `probabilities`
-        themselves where the model has none, or nothing was found.
+        """What a finer network makes of the place that was found, in a weighted mean; `probabilities` as
+        they are where the model has none, or nothing was found.
 
         Args:
             prepared: the case.
