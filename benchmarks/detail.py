@@ -99,11 +99,11 @@ class Detail:
             ]
             for row in rows
         ]
+        command = f"python benchmarks/detail.py --data {self.data.name} --model {Path(self.model).name}"
         lines = [
             "# A second look at finer voxels",
             "",
-            f"`python benchmarks/detail.py --data {self.data.name} --model {Path(self.model).name}`; {where()}, "
-            f"{threads}. {self.note}",
+            f"`{command}`; {where()}, {threads}. {self.note}",
             "",
             f"Dice on the images' own grid. `mean less`: mean Dice less that of `{SERVED}`, points, with the "
             "bootstrap 95 % interval over cases.",
