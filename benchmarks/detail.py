@@ -1,5 +1,5 @@
-"""What a second look at finer voxels brings: a model alone, the finer network alone, both together as they are
-served, each with and without mirror images.
+"""What a second look at finer voxels brings: the first network alone, the finer one alone, both together as
+they are served, each with and without mirror images.
 
     python benchmarks/detail.py --data ../shared/data/brats --detail runs/detail/model --cases ID ID ...
 
