@@ -74,6 +74,8 @@ def models_page() -> str:
     sections = []
     for path in sorted((ROOT / "pretrained").glob("*/card.yaml")):
         sections.append(_segmenter(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
+    for path in sorted((ROOT / "pretrained").glob("*/detail.yaml")):
+        sections.append(_segmenter(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     for path in sorted((ROOT / "pretrained").glob("*/encoder.yaml")):
         sections.append(_encoder(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     for path in sorted((ROOT / "pretrained").glob("*/mask.yaml")):

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from slem_app.formats.documents import make_capture, make_pdf_document
 from slem_app.formats.planes import planes_of
 from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
 from slem_app.measure import measure
 from slem_app.predict import Predictor, assessed, lost, misleading
 from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
-from slem_app.report.page import pdf
 from slem_app.report.pictures import draw, sheet
 from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
@@ -78,6 +76,9 @@ class CaseReport:
 
     def _documents(self) -> dict[str, Any]:
         """The page and its pictures as instances of series of their own."""
+        from slem_app.formats.documents import make_capture, make_pdf_document  # slow to import, as above
+        from slem_app.report.page import pdf
+
         about = replace(self.provenance, series_number=self.provenance.series_number + 1)
         title = f"Segmentation report: {self.contents.status}"
         document = make_pdf_document(pdf(self.contents), title, self.series, about)

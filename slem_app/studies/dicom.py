@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from slem_app.errors import BadVolume, NotFound
-from slem_app.studies.dicom_header import Header, probe, read_slices
+from slem_app.studies.dicom_header import Header, patient_id, probe, read_slices
 from slem_app.studies.dicom_series import assemble
 from slem_app.studies.folders import visible_folders
 from slem_app.studies.header_index import SETTLED, FolderPass, HeaderIndex, settles
@@ -101,12 +101,6 @@ class DicomSource(StudySource):
         """StudyInstanceUID -> id of every case."""
         return {uid: name for name, (uid, _) in self._index().items()}
 
-    def patients(self) -> Mapping[str, str]:
-        """Case id -> PatientID of the cases whose headers the index keeps."""
-        kept = self.header_index.patients(str(self.root)) if self.header_index is not None else {}
-        names = self.uids() if kept else {}
-        return {names[uid]: patient for uid, patient in kept.items() if uid in names}
-
     def study(self, id: str) -> Study:
         """The case of that id, or of that StudyInstanceUID.
 
@@ -127,10 +121,9 @@ class DicomSource(StudySource):
         kept = self.header_index.headers(str(self.root), uid, state)
         if kept is not None:
             with suppress(LookupError, TypeError, ValueError):  # of a damaged file
-                return study_from_table(kept, bare)
+                return study_from_table(kept, bare, patient_id)
         study = self._read_study(bare, uid, folders)
-        patient = str(study.series[0].header.get("PatientID", ""))
-        self.header_index.keep(str(self.root), uid, state, patient, to_table(study))
+        self.header_index.keep(str(self.root), uid, state, to_table(study))
         return study
 
     def _read_study(self, bare: Study, uid: str, folders: tuple[str, ...]) -> Study:

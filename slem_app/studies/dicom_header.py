@@ -107,6 +107,7 @@ REAL = frozenset(
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 WANTED = {Tag(key): key for key in TAGS}
 STUDY_UID = Tag("StudyInstanceUID")
+PATIENT_ID = Tag("PatientID")
 # explicit or implicit VR, length
 STUDY_UID_BYTES = re.compile(rb"\x20\x00\x0d\x00(?:UI(.)\x00|(.)\x00\x00\x00)(?=[0-9.]{5})", re.DOTALL)
 OTHER_STUDIES = b"\x08\x00\x00\x12"  # a sequence before it that may hold other studies' UIDs
@@ -182,6 +183,19 @@ def read_slices(path: Path) -> list[Header]:
         raise BadVolume(
             f"{path} is not a readable DICOM file: {reason(error)}. Copy or export it again"
         ) from error
+
+
+def patient_id(path: Path) -> str:
+    """PatientID of a file; empty where it has none.
+
+    Raises:
+        LookupError: not a readable DICOM file.
+    """
+    try:
+        dataset, _ = read_file(path, pixels=False, tags=[PATIENT_ID])
+        return str(dataset.get("PatientID", "") or "")
+    except BROKEN as error:
+        raise LookupError(f"{path} is not a readable DICOM file: {reason(error)}") from error
 
 
 def json_slices(attributes: Mapping[str, Mapping[str, Any]], path: Path) -> list[Header]:

@@ -154,10 +154,6 @@ class DicomWebSource(StudySource):
         """StudyInstanceUID -> id of every case: the same."""
         return {uid: uid for uid in self._index()}
 
-    def patients(self) -> Mapping[str, str]:
-        """StudyInstanceUID -> PatientID of the studies whose headers the index keeps."""
-        return self.header_index.patients(self.pacs.url) if self.header_index is not None else {}
-
     def refresh(self) -> None:
         """Ask now what studies there are; those that were known stay where the PACS does not answer.
 
@@ -252,13 +248,12 @@ class DicomWebSource(StudySource):
         if kept is not None:
             with suppress(LookupError, TypeError, ValueError):  # of a damaged file
                 origins = {uid: self._origin(id, uid, tuple(names)) for uid, names in kept["origins"].items()}
-                return study_from_table(kept, bare, origins)
+                return study_from_table(kept, bare, lambda _: self.pacs.patient(id)[0], origins)
         study, origins = self._fetch(bare, series)
         counts = tuple(sorted((uid, str(len(one.instances))) for uid, one in origins.items()))
         if counts == said:  # else it is still being sent
-            patient = str(study.series[0].header.get("PatientID", ""))
             names = {uid: one.instances for uid, one in origins.items()}
-            self.header_index.keep(self.pacs.url, id, state, patient, to_table(study) | {"origins": names})
+            self.header_index.keep(self.pacs.url, id, state, to_table(study) | {"origins": names})
         return study
 
     def _origin(self, study: str, series: str, instances: tuple[str, ...]) -> PacsSeries:

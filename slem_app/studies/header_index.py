@@ -3,8 +3,8 @@ in a second or two, and a study is opened without its headers being read again, 
 
 Nothing in it is believed without a look: a folder's record holds for the folder's modification time, a
 study's headers for a state that their owner makes of all its files or of what the PACS says. The file is a
-cache, for its owner alone, because headers name patients. One that is damaged, or of another version, is made
-anew; where the disk refuses, everything is read each time, as without an index.
+cache, for its owner alone; it does not say who a patient is. One that is damaged, or of another version, is
+made anew; where the disk refuses, everything is read each time, as without an index.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 INDEX_FOLDER = "index"  # below the folder in which a server keeps its things
 INDEX_FILE = "headers.sqlite"
-VERSION = 1  # of the tables
+VERSION = 2  # of the tables
 # seconds for which a folder must have been left alone: files may be coming yet, and times of files are coarse
 SETTLED = 60.0
 WAIT = 30.0  # seconds for which another process may hold the file
@@ -36,7 +36,7 @@ TABLES = """
 CREATE TABLE folders
     (root TEXT, path TEXT, mtime INTEGER, content TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID;
 CREATE TABLE studies
-    (source TEXT, uid TEXT, state TEXT, patient TEXT, headers BLOB, PRIMARY KEY (source, uid));
+    (source TEXT, uid TEXT, state TEXT, headers BLOB, PRIMARY KEY (source, uid));
 CREATE TABLE lists (source TEXT PRIMARY KEY, ids BLOB);
 """
 
@@ -54,7 +54,6 @@ class HeaderIndex:
         self.guard = threading.RLock()
         self.connection: sqlite3.Connection | None = None
         self.folders: dict[str, dict[str, tuple[int, Any]]] = {}  # root -> path -> its time, what it held
-        self.known: dict[str, dict[str, str]] = {}  # source -> study -> patient
 
     @contextmanager
     def listing(self, root: Path) -> Iterator[FolderPass]:
@@ -101,32 +100,18 @@ class HeaderIndex:
         except (zlib.error, ValueError):  # a damaged row: the headers are read
             return None
 
-    def keep(self, source: str, uid: str, state: str, patient: str, headers: Mapping[str, Any]) -> None:
+    def keep(self, source: str, uid: str, state: str, headers: Mapping[str, Any]) -> None:
         """Keep the headers of a study.
 
         Args:
             source: folder or address.
             uid: StudyInstanceUID.
             state: what holds as long as the study does not change.
-            patient: PatientID.
-            headers: JSON can hold them.
+            headers: JSON can hold them; nothing in them names a patient.
         """
         packed = zlib.compress(json.dumps(headers).encode(), 1)
         with self._writing() as base:
-            base.execute(
-                "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?)", (source, uid, state, patient, packed)
-            )
-        with self.guard:
-            if source in self.known:
-                self.known[source][uid] = patient
-
-    def patients(self, source: str) -> Mapping[str, str]:
-        """StudyInstanceUID -> PatientID of all studies whose headers are kept."""
-        with self.guard:
-            if source not in self.known:
-                rows = self._read("SELECT uid, patient FROM studies WHERE source = ?", source)
-                self.known[source] = dict(rows)
-            return self.known[source]
+            base.execute("INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?)", (source, uid, state, packed))
 
     def ids(self, source: str) -> tuple[str, ...] | None:
         """The ids that a source has listed last; None: none are kept."""

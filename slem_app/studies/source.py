@@ -92,10 +92,6 @@ class StudySource(ABC):
         some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
         raise NotFound(f"no case {id!r} in {self.root}: it has {len(index)} cases ({some})")
 
-    def patients(self) -> Mapping[str, str]:
-        """Case id -> PatientID of the cases in DICOM whose headers the index keeps."""
-        return {}
-
     def __len__(self) -> int:
         return len(self._index())
 

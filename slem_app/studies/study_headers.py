@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from slem_app.types import Grid
 
 __all__ = ["study_from_table", "to_table"]
 
+PATIENT = "PatientID"
+
 
 def to_table(study: Study) -> dict[str, Any]:
     """The study's series with their headers, paths relative to its root, which may lie elsewhere later.
+
+    What names the patient is left out: it stays in the files.
 
     Args:
         study: its series are DICOM and were made by `Series.described`.
@@ -33,7 +37,7 @@ def _series(series: Series, root: Path) -> dict[str, Any]:
     table = {
         "id": series.id,
         "name": series.name,
-        "header": known["header"],
+        "header": {key: value for key, value in known["header"].items() if key != PATIENT},
         "paths": [[os.path.relpath(path.parent, root), path.name] for path in series.paths]
         if len(places) > 1
         else list(places.items())[:1],
@@ -49,6 +53,7 @@ def _series(series: Series, root: Path) -> dict[str, Any]:
 def study_from_table(
     table: Mapping[str, Any],
     study: Study,
+    patient: Callable[[Path], str],
     origins: Mapping[str, Origin] | None = None,
 ) -> Study:
     """The study again.
@@ -56,22 +61,32 @@ def study_from_table(
     Args:
         table: as `to_table` made it.
         study: the same without series: id, layout, root and coding.
+        patient: PatientID, given the study's first file; asked once.
         origins: by SeriesInstanceUID, where the files are fetched from; none where they lie here.
 
     Raises:
         LookupError, TypeError, ValueError: not such a table.
     """
-    series = tuple(_from(row, study.root, origins or {}) for row in table["series"])
+    places = [_paths(row, study.root) for row in table["series"]]
+    named = patient(places[0][0])
+    series = tuple(
+        _from(row, paths, named, origins or {}) for row, paths in zip(table["series"], places, strict=True)
+    )
     return Study(study.id, study.layout, study.root, series, None, study.coding)
 
 
-def _from(row: Mapping[str, Any], root: Path, origins: Mapping[str, Origin]) -> Series:
-    paths = tuple(
+def _paths(row: Mapping[str, Any], root: Path) -> tuple[Path, ...]:
+    return tuple(
         Path(os.path.normpath(root / folder), name)
         for folder, names in row["paths"]
         for name in ([names] if isinstance(names, str) else names)
     )
-    header = _tuples(row["header"])
+
+
+def _from(
+    row: Mapping[str, Any], paths: tuple[Path, ...], patient: str, origins: Mapping[str, Origin]
+) -> Series:
+    header = {**_tuples(row["header"]), PATIENT: patient}
     origin = origins.get(str(header.get("SeriesInstanceUID", "")))
     series = Series.described(str(row["id"]), str(row["name"]), header, paths, origin=origin)
     known: dict[str, Any] = {

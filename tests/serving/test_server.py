@@ -174,7 +174,7 @@ def test_a_file_sent_with_the_request_is_segmented(app: MONAILabelApp, studies: 
     ("conf", "error", "text"),
     [
         ({"spleen": "yes"}, BadSetting, "unknown settings spleen"),
-        ({"models": "other"}, BadSetting, "unknown models other; this app has slem_brain"),
+        ({"models": "other"}, BadSetting, "unknown models other; this app has slem_abdomen.* slem_brain"),
         ({"device": "abacus"}, BadSetting, "unknown device 'abacus'"),
     ],
 )

@@ -172,11 +172,8 @@ class Cases:
         return case in self.ids() or case in self._list()
 
     def patients(self) -> Mapping[str, str]:
-        """Case -> PatientID of all cases in DICOM whose headers were ever read."""
-        source = self.source
-        kept = source.patients() if source is not None else {}
-        opened = {case: _patient(made[0].study) for case, (_, made) in list(self.groupings.items())}
-        return {**kept, **opened}
+        """Case -> PatientID of the cases in DICOM that are open."""
+        return {case: _patient(made[0].study) for case, (_, made) in list(self.groupings.items())}
 
     def split(self, identifier: str) -> tuple[str, str]:
         """Case id and what follows it: ('CASE', ''), ('CASE', 'SEQUENCE') or ('CASE', 'SERIES'); DICOM UIDs

@@ -161,7 +161,8 @@ def test_what_is_shown_is_saved_as_a_segmentation(
     (tmp_path / "automatic.nrrd").write_bytes(infer(url, series).content)
     automatic, grid, _ = read_label_file(tmp_path / "automatic.nrrd")
     told = save(url, series).json()
-    assert told["message"] == f"Saved as version 1, in the study as {told['dicom']['description']!r}."
+    where = f"saved as version 1, in the study as {told['dicom']['description']!r}"
+    assert told["message"] == f"Confirmed unchanged and {where}."
     assert told["dicom"]["kind"] == "AUTOMATIC"
 
     clicks = '{"edema": [[4, 5, 6]], "label": "edema"}'

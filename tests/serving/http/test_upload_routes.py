@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from slem_app.serving.cases.sessions import UploadSessions
 from slem_app.serving.http.application import complete
+from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.upload_routes import upload_router
 
 FILES = {name: name.encode() * 100 for name in ("a.dcm", "b.dcm")}
@@ -18,9 +19,9 @@ FILES = {name: name.encode() * 100 for name in ("a.dcm", "b.dcm")}
 def web(tmp_path: Path) -> TestClient:
     app = FastAPI()
     settings = SimpleNamespace(upload_mb=1)
-    app.include_router(
-        upload_router(SimpleNamespace(sessions=UploadSessions(tmp_path, 600), settings=settings))
-    )
+    sessions = UploadSessions(tmp_path, 600)
+    app.include_router(upload_router(SimpleNamespace(sessions=sessions, settings=settings)))
+    app.include_router(session_router(sessions))
     complete(app)
     return TestClient(app)
 
