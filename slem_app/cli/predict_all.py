@@ -96,7 +96,7 @@ class Archive:
             write_table(self.table, self.drafts, counts)
         return 1 if counts.quarantined else 0
 
-    def work(self, queue: WorkQueue, run: str, told: Callable[[], None] = lambda: None) -> None:
+    def work(self, queue: WorkQueue, run: str, told: Callable[[], object] = lambda: None) -> None:
         """This process's share of a run."""
         end_with_launcher()
         predictor = Predictor(self.model, device_of_this_process(self.device), self.precision)

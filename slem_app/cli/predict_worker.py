@@ -79,7 +79,7 @@ class Worker:
         drafts: Drafts,
         predictor: Predictor,
         register: bool = False,
-        told: Callable[[], None] = lambda: None,
+        told: Callable[[], object] = lambda: None,
     ) -> None:
         self.queue, self.run, self.drafts, self.predictor = queue, run, drafts, predictor
         self.register, self.told = register, told

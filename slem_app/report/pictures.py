@@ -157,7 +157,9 @@ def spot(
         (H, W, 3) uint8.
     """
     along = acquired_along(image.grid)
-    number = int(np.clip(round(float(image.grid.to_index(centre)[along])), 0, image.array.shape[along] - 1))
+    number = int(
+        np.clip(round(float(image.grid.to_index(np.asarray(centre))[along])), 0, image.array.shape[along] - 1)
+    )
     sheet = _Sheet.of(image.grid, along, number)
     view = _shades(image, sheet)
     column, row = sheet.pixels(np.array([centre]))[0]

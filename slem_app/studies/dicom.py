@@ -74,14 +74,14 @@ class DicomSource(StudySource):
                 todo += [below + name for name in reversed(kept["folders"])]
         return {uid: tuple(folders) for uid, folders in found.items()}
 
-    def _folder(self, folder: str, before: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """What a folder holds, and whether that may be kept: where no file could not be read."""
+    def _folder(self, folder: str, before: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """What a folder holds, and after how many seconds left alone that may be kept; see `settles`."""
         folders, files = _entries(Path(self.root, folder))
         names = _candidates(files)
         whole = (folder or ".") in self._mixed or bool(before.get("whole"))
         uids = self._studies_in(folder, names, whole) if names else set()
         content = {"folders": folders, "studies": sorted(uid for uid in uids if uid)}
-        kept = content | ({"whole": True} if whole else {})
+        kept: dict[str, Any] = {**content, "whole": True} if whole else content
         return kept, settles(folders or files, UNREADABLE if None in uids else SETTLED)
 
     def _studies_in(self, folder: str, files: list[str], whole: bool) -> set[str | None]:
