@@ -113,8 +113,8 @@ class Editor:
         grouping = group(study)
         series = {n: s for n, s in grouping.sequences.items() if n in (self.sequences or card.sequences)}
         volumes = read_all(series)
-        prepared = prepare(volumes, card.sequences, card.preparation, grid)
-        features, detail = refiner.features(prepared), refiner.detail(volumes)
+        prepared = prepare(volumes, card.sequences, card.preparation, grid, detailed=True)
+        features, detail = refiner.features(prepared), refiner.detail(prepared)
         result = refiner.start(prepared, features)
         if self.start == "nothing":
             result = refiner.start(prepared, features, Mask(np.zeros_like(expected), grid))
