@@ -173,10 +173,9 @@ def _case(model: Model, study: Study) -> Iterator[Row]:
 
 def _alone(predictor: Predictor, prepared: Prepared, both: Likely) -> Likely:
     """What the finer network alone says in the box."""
-    assert prepared.sources is not None, "it was looked at again"
+    box = prepared.closer(both.grid)
+    assert box is not None, "it was looked at again"
     assert predictor.finer is not None, "likewise"
-    images = prepared.sources.on(both.grid, predictor.finer.card.sequences)
-    box = Prepared(images, prepared.present, prepared.sequences, both.grid, both.grid)
     return Likely(predictor.finer.probabilities(box), both.grid)
 
 

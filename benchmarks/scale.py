@@ -228,36 +228,13 @@ def names(count: int) -> list[str]:
 
 def archive(root: Path, count: int) -> None:
     """Made-up cases that all differ, and a model that was never trained."""
-    import torch
-
+    from benchmarks.tiny import untrained  # with torch, which the other commands do without
     from slem_app import phantom
-    from slem_app.network import SegmenterConfig, build
-    from slem_app.regions import PostProcess
-    from slem_app.volumes.prepare import Preparation
-    from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
 
     for number, name in enumerate(names(count)):
         head = phantom.make(seed=number, shape=(20, 24, 20), spacing=(7.0,) * 3)
         phantom.write_nifti(head, root / "studies", name, labels=False)
-    config = SegmenterConfig(
-        channels=(4, 6), blocks=(1, 1), stem_channels=4, context_levels=(1,), deep_supervision=0, prior=0.5
-    )
-    card = Card(
-        name="small",
-        version="1",
-        description="untrained",
-        sequences=BRAIN_SEQUENCES,
-        reference_order=("t1c", "t2f", "t2w", "t1n"),
-        network=config,
-        preparation=Preparation(spacing=(7.0,) * 3, multiple=4),
-        labels=BRAIN_LABELS,
-        postprocess=PostProcess(threshold=config.prior),
-    )
-    torch.manual_seed(0)
-    network = build(config)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)  # else the result is the same whatever the voxels
-    save_model(root / "models/small", card, network)
+    untrained(root / "models/small", "small", 7.0, 4, prior=0.5)
 
 
 def start(forks: BaseContext, root: Path, store: Path) -> BaseProcess:

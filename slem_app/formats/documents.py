@@ -1,6 +1,5 @@
 """A report's page for a PACS: as Encapsulated PDF (PS3.3 A.45.1), and its pictures as Secondary Capture
-images
-(PS3.3 A.8.1), which every viewer shows.
+images (PS3.3 A.8.1), which every viewer shows.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """Where a result is likely wrong, and how good it probably is, from the probabilities that it was made of.
 
 The doubt of a voxel is the mean entropy of the regions' probabilities. The most doubtful tenth of the
-result's
-volume is gathered around its peaks, the places. What Dice is to be expected is 2 sum(p m) / (sum(p) +
-sum(m)) of mask m
-and
-probabilities p whose logits were put on a line (a temperature, Guo et al. 2017, "On Calibration of Modern
-Neural
-Networks", ICML, section 4.2; with a shift Platt 1999); it is put on a line, too, that was fitted on cases
-with
-truth. No label depends on any of this. `benchmarks/results/trust.md` tells what was measured.
+result's volume is gathered around its peaks, the places. What Dice is to be expected is
+2 sum(p m) / (sum(p) + sum(m)) of mask m and probabilities p whose logits were put on a line (a temperature,
+Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML, section 4.2; with a shift Platt 1999); it
+is put on a line, too, that was fitted on cases with truth. No label depends on any of this.
+`benchmarks/results/trust.md` tells what was measured.
 """
 
 from __future__ import annotations
@@ -65,10 +61,7 @@ def trust_of(
     near = calibrated(plain, labels, confidence.logits)
     if not near.size:
         return Trust()
-    start = np.array([one.start for one in box], dtype=np.float64)
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.to_world(start)
-    part = Grid(near.shape[1:], affine)
+    part = grid.crop(tuple(side.start for side in box), near.shape[1:])
     array = decide(plain, labels, rules, part.voxel_volume)
     places = _places(plain, array, part, labels) if confidence.places else ()
     return Trust(places, _quality(near, array, labels, confidence))

@@ -65,18 +65,16 @@ def look_again(
     Raises:
         NoMemory: the GPU's memory is too small for the box.
     """
-    if prepared.sources is None:
-        return None
     box = bounding_box(outline(probabilities, labels) >= threshold)
     if any(side.start >= side.stop for side in box):
         return None
     grid = _finer_grid(prepared.grid, box, finer.card.preparation)
     if np.prod(grid.shape) > LARGEST:
         return None
-    sequences = finer.card.sequences
-    images = prepared.sources.on(grid, sequences)
-    present = np.array([name in prepared.used for name in sequences])
-    answer = finer.probabilities(Prepared(images, present, sequences, grid, grid))
+    closer = prepared.closer(grid)
+    if closer is None:
+        return None
+    answer = finer.probabilities(closer)
     before = np.stack([resample(one, prepared.grid, grid, order=1) for one in probabilities])
     return Likely((1 - WEIGHT) * before + WEIGHT * answer, grid)
 

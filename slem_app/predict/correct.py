@@ -144,10 +144,12 @@ class Corrector:
     def detail(self, prepared: Prepared) -> Detail:
         """A case at the editor's spacing; without sources, of what the network's spacing has left of it."""
         grid = lattice([prepared.grid], (self.card.spacing,) * 3)
-        if prepared.sources is not None:
-            images = prepared.sources.on(grid, prepared.sequences)
-        else:
-            images = np.stack([moved(image, prepared.grid, grid, order=1) for image in prepared.images])
+        closer = prepared.closer(grid)
+        images = (
+            np.stack([moved(image, prepared.grid, grid, order=1) for image in prepared.images])
+            if closer is None
+            else closer.images
+        )
         return Detail(images.astype(np.float16), prepared.present, grid)
 
     def answer(

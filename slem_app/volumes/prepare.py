@@ -22,7 +22,7 @@ from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
 from slem_app.volumes.report import Report
-from slem_app.volumes.sources import Scale, Source, Sources
+from slem_app.volumes.sources import Scale, Sources
 
 __all__ = [
     "CONFORMED",
@@ -117,6 +117,12 @@ class Prepared:
         there = Grid(self.grid.shape, move @ self.grid.affine)
         sources = self.sources and self.sources.moved(move)
         return replace(self, reference=grid, grid=there, moves={}, sources=sources)
+
+    def closer(self, grid: Grid) -> Prepared | None:
+        """The same at its own detail on a grid, which is where results go, too; None without sources."""
+        if self.sources is None:
+            return None
+        return Prepared(self.sources.on(grid, self.sequences), self.present, self.sequences, grid, grid)
 
     @property
     def nbytes(self) -> int:
@@ -230,10 +236,12 @@ def _laid(
     """The sequences on the network's grid as they are, and those that seem displaced: (mm, against which)."""
     here = list(volumes)
     full = lattice([volume.grid for volume in volumes.values()], settings.spacing)
-    images = {name: _resample(volumes[name], full, levels[name]) for name in here}
+    parts = {name: _content(volumes[name], levels[name], full) for name in here}
+    images = {name: _resample(parts[name], full, levels[name]) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     warnings = compare(masks)
-    start, shape = _crop(np.logical_or.reduce(list(masks.values())), settings)
+    mask = np.logical_or.reduce(list(masks.values()))
+    start, shape = _crop(mask, settings)
     scales = {name: Scale.of(images[name][masks[name]], settings.clip) for name in here}
     stacked = np.zeros((len(sequences), *shape), dtype=np.float32)
     for slot, name in enumerate(sequences):
@@ -254,27 +262,9 @@ def _laid(
         grid=full.crop(start, shape),
         reference=reference,
         warnings=(*twins(shown), *warnings, *_displaced(found)),
-        sources=_sources(volumes, levels, scales, np.logical_or.reduce(list(masks.values())), full)
-        if detailed
-        else None,
+        sources=Sources.of(parts, levels, scales, mask, full) if detailed else None,
     )
     return made, found
-
-
-def _sources(
-    volumes: Mapping[str, Volume],
-    levels: Mapping[str, Levels],
-    scales: Mapping[str, Scale],
-    mask: np.ndarray,
-    grid: Grid,
-) -> Sources:
-    """The sequences at their own detail; `mask` is the foreground of all on `grid`."""
-    border = np.ones(3, dtype=int)
-    each = {
-        name: Source.of(_content(volume, levels[name], border), levels[name], scales[name])
-        for name, volume in volumes.items()
-    }
-    return Sources(each, mask, grid)
 
 
 def _scaled(image: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
@@ -286,18 +276,13 @@ def _scaled(image: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
     return result
 
 
-def _resample(volume: Volume, target: Grid, levels: Levels) -> np.ndarray:
+def _resample(part: Volume, target: Grid, levels: Levels) -> np.ndarray:
     """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing.
 
-    Only the part of the volume that holds anything is looked at: the rest would give the background, and cost
-    most of the time.
+    Only the part of the volume that holds anything, from `_content`, is looked at: the rest would give the
+    background, and cost most of the time.
     """
-    # mm of each target step along each source axis
-    along = np.abs(target.affine[:3, :3].T @ volume.grid.axes)
-    sigma = np.where(
-        along.max(axis=0) / volume.grid.spacing >= 2, 0.35 * along.max(axis=0) / volume.grid.spacing, 0.0
-    )
-    part = _content(volume, levels, np.ceil(4 * sigma).astype(int) + 1)
+    sigma = _smoothing(part.grid, target)
     array = ndimage.gaussian_filter(part.array, sigma) if sigma.any() else part.array
     ends = (
         np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.grid.shape)
@@ -314,10 +299,19 @@ def _resample(volume: Volume, target: Grid, levels: Levels) -> np.ndarray:
     return result
 
 
-def _content(volume: Volume, levels: Levels, margin: np.ndarray) -> Volume:
-    """A skull-stripped volume without its empty borders, `margin` (3,) voxels kept; any other as it is."""
+def _smoothing(source: Grid, target: Grid) -> np.ndarray:
+    """(3,) sigma, in voxels along each source axis, that keeps `target` free of aliasing."""
+    steps = np.abs(target.affine[:3, :3].T @ source.axes).max(axis=0) / source.spacing  # a target step
+    return np.where(steps >= 2, 0.35 * steps, 0.0)
+
+
+def _content(volume: Volume, levels: Levels, target: Grid) -> Volume:
+    """A skull-stripped volume without its empty borders, but what smoothing for `target` needs of them; any
+    other as it is.
+    """
     if levels.head is not None:
         return volume
+    margin = np.ceil(4 * _smoothing(volume.grid, target)).astype(int) + 1
     there = bounding_box(volume.array != levels.background)
     start = [max(0, s.start - m) for s, m in zip(there, margin, strict=True)]
     stop = [min(n, s.stop + m) for s, m, n in zip(there, margin, volume.array.shape, strict=True)]

@@ -81,6 +81,19 @@ class Sources:
     grid: Grid
     """That of `mask`."""
 
+    @classmethod
+    def of(
+        cls,
+        volumes: Mapping[str, Volume],
+        levels: Mapping[str, Levels],
+        scales: Mapping[str, Scale],
+        mask: np.ndarray,
+        grid: Grid,
+    ) -> Sources:
+        """From the volumes, their levels and scales by sequence name, and the foreground of all on `grid`."""
+        each = {name: Source.of(volume, levels[name], scales[name]) for name, volume in volumes.items()}
+        return cls(each, mask, grid)
+
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""

@@ -163,7 +163,7 @@ class Card:
     """From probabilities to labels."""
     inference: Inference = Inference()
     """How it is run."""
-    plausible: Plausible = Plausible()
+    plausible: Plausible = field(default=Plausible(), metadata={"younger": True})
     """Beyond which limits a result is doubtful; default: none is."""
     confidence: Confidence = field(default=Confidence(), metadata={"younger": True})
     """What its probabilities are worth; default: not known, and nothing is said of where a result may be
@@ -185,11 +185,11 @@ class Card:
     """Measured quality, e.g. {'cross-validation dice WT': 0.81}."""
     use: str = NOT_DIAGNOSTIC
     """What it may be used for."""
-    editor: str = ""
+    editor: str = field(default="", metadata={"younger": True})
     """Name of the editor that answers prompts in its results, a folder beside the models'; empty: the network
     itself does.
     """
-    detail: str = ""
+    detail: str = field(default="", metadata={"younger": True})
     """Name of the model that looks again at what this one found, at finer voxels, a folder beside the
     models' with a `detail.yaml`; empty: none does.
     """
@@ -284,11 +284,9 @@ def load_card(folder: Path | str, name: str = CARD_FILE) -> Card:
 
 
 def card_of(table: object, where: str) -> Card:
-    """A card from the table that `card.yaml` holds; one of before there were editors, or second looks, names
-    none, and one of before results were doubted has no limits.
+    """A card from the table that `card.yaml` holds; an older one lacks the younger keys.
 
     Raises:
         BadCard: a key is unknown or missing, or a value has the wrong type.
     """
-    younger = {"editor": "", "detail": "", "plausible": to_table(Plausible())}
-    return from_table(Card, {**younger, **table} if isinstance(table, dict) else table, where)
+    return from_table(Card, table, where)

@@ -9,16 +9,9 @@ import pytest
 
 from slem_app.errors import StorageFailed
 from slem_app.store.work_queue import PAUSE, TRIES, WorkQueue
+from tests.clock import Clock
 
 CASES = ("a", "b", "c")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

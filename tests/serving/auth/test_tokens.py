@@ -7,13 +7,7 @@ import pytest
 from slem_app.errors import NotLoggedIn, TooOften
 from slem_app.serving.auth.tokens import Logins
 from slem_app.users import User, UserFile
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture

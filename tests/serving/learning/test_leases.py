@@ -8,19 +8,12 @@ import pytest
 from slem_app.errors import StorageFailed
 from slem_app.serving.learning import leases as module
 from slem_app.serving.learning.leases import MOST, Leases
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1e9)
 
 
 @pytest.fixture
