@@ -5,15 +5,15 @@ simulated reader.
     prompts = prompts.with_click(Click.on(grid, (88, 98, 77), BACKGROUND, labels))
     channels = encode(prompts, network_grid, labels, current)  # (2 L + 2, I, J, K); all zero = automatic
 
-`read_clicks` and `read_box` read the fields of a client's request; `SimulatedReader` corrects a segmentation
-whose truth it knows.
+`read_clicks`, `read_strokes` and `read_box` read the fields of a client's request; `SimulatedReader` corrects
+a segmentation whose truth it knows.
 """
 
 from slem_app.prompts.checks import map_value
 from slem_app.prompts.encode import channel_count, encode
 from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble
 from slem_app.prompts.reader import ReaderSettings, SimulatedClick, SimulatedReader
-from slem_app.prompts.request import read_box, read_clicks, read_scribbles
+from slem_app.prompts.request import read_box, read_clicks, read_scribbles, read_strokes
 
 __all__ = [
     "BACKGROUND",
@@ -31,4 +31,5 @@ __all__ = [
     "read_box",
     "read_clicks",
     "read_scribbles",
+    "read_strokes",
 ]

@@ -1,5 +1,5 @@
 """Prompts from the fields that 3D Slicer and OHIF send: IJK lists by label name, or foreground and background
-of one label; `roi`; scribbles.
+of one label; `roi`; scribbles as a label map (3D Slicer's MONAILabel module) or as strokes.
 
 Indices are always those of the displayed image (the one whose id is in the request). Keys that are settings
 are passed over, but a list of points under an unknown name is an error: a misspelt label must not lose its
@@ -15,11 +15,11 @@ import numpy as np
 
 from slem_app.errors import BadLabel, BadPrompt
 from slem_app.labels import LabelSet
-from slem_app.prompts.checks import check_label, whole_index
+from slem_app.prompts.checks import check_label, size_of, whole_index
 from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Scribble
 from slem_app.types import Grid
 
-__all__ = ["read_box", "read_clicks", "read_scribbles"]
+__all__ = ["read_box", "read_clicks", "read_scribbles", "read_strokes"]
 
 # Slicer's names for what is painted; other segments are the existing result
 PAINTED = ("foreground_scribbles", "background_scribbles")
@@ -114,6 +114,52 @@ def read_scribbles(
     return found, Mask(
         labels.remap(existing, {v: "" if name == "background" else name for v, name in others.items()}), grid
     )
+
+
+def read_strokes(value: object, labels: LabelSet, grid: Grid) -> tuple[Scribble, ...]:
+    """Scribbles that a client lists one by one, each once.
+
+    Args:
+        value: [{"label": name, "runs": [[i, j, k, n], ...]}, ...]: n voxels along I from (i, j, k) on; the
+            label may be 'background'.
+        labels: the model's.
+        grid: of the displayed image.
+
+    Raises:
+        BadPrompt: another shape, an unknown label, a voxel outside the image.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise BadPrompt(f"scribbles is {str(value)[:80]!r}: a list of strokes is needed")
+    return tuple(dict.fromkeys(_stroke(one, number, labels, grid) for number, one in enumerate(value, 1)))
+
+
+def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribble:
+    """One stroke of the list; `number` is its place there."""
+    name, runs = (value.get("label"), value.get("runs")) if isinstance(value, Mapping) else (None, None)
+    if not isinstance(name, str) or not isinstance(runs, list) or not runs:
+        raise BadPrompt(
+            f"stroke {number} is {str(value)[:80]!r}: a label and runs [[i, j, k, n], ...] are needed"
+        )
+    if name != "background":
+        check_label(name, labels, f"stroke {number}")
+    painted = np.zeros(grid.shape, bool)
+    for run in runs:
+        i, j, k, count = _run(run, number, grid)
+        painted[i : i + count, j, k] = True
+    return Scribble.of(BACKGROUND if name == "background" else name, painted, grid)
+
+
+def _run(value: object, number: int, grid: Grid) -> tuple[int, int, int, int]:
+    """A run of voxels along I, inside the image: its first voxel and their number."""
+    whole = isinstance(value, list) and len(value) == 4 and all(type(one) is int for one in value)
+    i, j, k, count = value if whole else (-1, -1, -1, 0)
+    inside = i >= 0 and 0 < count <= grid.shape[0] - i and 0 <= j < grid.shape[1] and 0 <= k < grid.shape[2]
+    if not inside:
+        raise BadPrompt(
+            f"stroke {number} has the run {str(value)[:80]}: [i, j, k, n] is needed, n voxels along I from "
+            f"(i, j, k) on, inside the image of {size_of(grid)} voxels"
+        )
+    return i, j, k, count
 
 
 def _looks_like_points(value: Any) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadLabel, BadPrompt
-from slem_app.prompts import BACKGROUND, Box, read_box, read_clicks, read_scribbles
+from slem_app.prompts import BACKGROUND, Box, read_box, read_clicks, read_scribbles, read_strokes
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 
@@ -117,3 +117,34 @@ def test_refuses_scribbles_of_another_image_or_without_names(image: Grid) -> Non
         read_scribbles(array, image, NAMES, BRAIN_LABELS, "x", image)
     with pytest.raises(BadLabel, match="unknown label 'lesion'"):
         read_scribbles(array, image, {3: "lesion"}, BRAIN_LABELS, "edema", image)
+
+
+def test_strokes_are_runs_along_i_of_one_label_each(image: Grid) -> None:
+    strokes = [
+        {"label": "edema", "runs": [[1, 2, 3, 4], [1, 3, 3, 2]]},
+        {"label": "background", "runs": [[0, 0, 0, 1]]},
+    ]
+    edema, nothing = read_strokes(strokes, BRAIN_LABELS, image)
+    painted = {(1, 2, 3), (2, 2, 3), (3, 2, 3), (4, 2, 3), (1, 3, 3), (2, 3, 3)}
+    assert {tuple(voxel) for voxel in edema.voxels(image).tolist()} == painted
+    assert (edema.label, nothing.label) == ("edema", BACKGROUND)
+    assert read_strokes([], BRAIN_LABELS, image) == ()
+    assert len(read_strokes([strokes[0], strokes[0]], BRAIN_LABELS, image)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("edema", "a list of strokes is needed"),
+        ([{"label": "edema"}], "stroke 1 is .*: a label and runs"),
+        ([{"label": "tumour", "runs": [[1, 1, 1, 1]]}], "stroke 1 names the unknown label 'tumour'"),
+        ([{"label": "edema", "runs": [[1, 1, 1]]}], "stroke 1 has the run"),
+        ([{"label": "edema", "runs": [[1, 1, 1, 0]]}], "stroke 1 has the run"),
+        ([{"label": "edema", "runs": [[-1, 1, 1, 3]]}], "inside the image of"),
+        ([{"label": "edema", "runs": [[1, 1, 1, 100000]]}], "inside the image of"),
+        ([{"label": "edema", "runs": [[1, 1, True, 1]]}], "stroke 1 has the run"),
+    ],
+)
+def test_strokes_of_another_shape_are_refused(image: Grid, value: object, text: str) -> None:
+    with pytest.raises(BadPrompt, match=text):
+        read_strokes(value, BRAIN_LABELS, image)

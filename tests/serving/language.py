@@ -102,6 +102,11 @@ def undo() -> Deed:
     return lambda desk: desk.send(undo=True)
 
 
+def redo() -> Deed:
+    """The step that was taken back, again."""
+    return lambda desk: desk.send(redo=True)
+
+
 def start_over() -> Deed:
     """As at first."""
     return lambda desk: (desk.clicks.clear(), desk.send(start_over=True))

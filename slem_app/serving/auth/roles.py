@@ -31,7 +31,7 @@ ROWS = (
     (
         "reader",
         "POST",
-        r"/(infer|activelearning)/.*|/next|/slem/(undo|start_over)/.*|/slem/(save|results/send|results/fetch)",
+        r"/(infer|activelearning)/.*|/next|/slem/(undo|redo|start_over)/.*|/slem/(save|worklist/take|results/send|results/fetch)",
     ),
     (
         "reader",

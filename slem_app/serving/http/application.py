@@ -55,8 +55,11 @@ from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
+from slem_app.serving.http.worklist_routes import worklist_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.pages.routes import pages_router
+from slem_app.serving.pages.thumbnails import Thumbnails
+from slem_app.serving.pages.worklist import Worklist
 from slem_app.serving.server import NAME, Serving
 from slem_app.serving.settings import Settings
 from slem_app.users import UserFile, default_place
@@ -130,7 +133,9 @@ def build(
     app.include_router(auth_router(access, provider))
     readiness = Readiness(checks_of(serving))
     app.include_router(health_router(readiness, metrics))
-    app.include_router(pages_router(serving, metrics.registry, readiness.now))
+    worklist = Worklist(serving, Thumbnails(serving.cases, serving.datastore))
+    app.include_router(pages_router(serving, worklist, metrics.registry, readiness.now))
+    app.include_router(worklist_router(serving, worklist))
     app.include_router(result_router(serving))
     app.include_router(infer_router(serving, queue))
     app.include_router(upload_router(serving))

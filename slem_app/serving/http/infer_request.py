@@ -14,7 +14,7 @@ from slem_app.store.record import DRAFT
 
 __all__ = ["parse_infer", "parse_reply"]
 
-KNOWN = frozenset({"model", "image", "client_id", "sequence", "label", "label_info", "roi"})
+KNOWN = frozenset({"model", "image", "client_id", "sequence", "label", "label_info", "roi", "scribbles"})
 
 
 def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tuple[str, ...]) -> InferRequest:
@@ -45,7 +45,9 @@ def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tup
         box=fields.get("roi"),
         segments=segment_names(fields.get("label_info")),
         painted_label=_text("selected_label_name", fields.get("selected_label_name")),
+        scribbles=fields.get("scribbles"),
         undo=_flag("undo", fields),
+        redo=_flag("redo", fields),
         start_over=_flag("start_over", fields),
         # OHIF never names a reader and always says this
         repeats_points=not client_id and fields.get("restore_label_idx") is False,

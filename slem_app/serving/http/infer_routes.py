@@ -75,7 +75,7 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
         )
         return await call.run(queue, request)
 
-    for what in ("undo", "start_over"):
+    for what in ("undo", "redo", "start_over"):
         router.add_api_route(
             f"/slem/{what}/{{model}}", _going_back(serving, queue, what), methods=["POST"], **ANSWERS
         )
@@ -85,7 +85,7 @@ def infer_router(serving: Serving, queue: RequestQueue) -> APIRouter:
 def _going_back(
     serving: Serving, queue: RequestQueue, what: str
 ) -> Callable[..., Coroutine[Any, Any, Response]]:
-    """The answer of the routes 'undo' and 'start_over'."""
+    """The answer of the routes 'undo', 'redo' and 'start_over'."""
 
     async def go_back(
         request: Request,
@@ -96,8 +96,8 @@ def _going_back(
         output: Output | None = None,
         compress: bool = True,
     ) -> Response:
-        """Take a reader's last step on an image back, or all (which is a step itself, so that it can be
-        undone too).
+        """Take a reader's last step on an image back, do it again, or take all back (which is a step itself,
+        so that it can be undone too).
 
         Answers like `/infer/{model}`. `client_id` must be the one that the clicks came with; `compress` is of
         the label map in itself.
@@ -111,6 +111,7 @@ def _going_back(
             client_id=client_id,
             reply=Reply(compress=compress),
             undo=what == "undo",
+            redo=what == "redo",
             start_over=what == "start_over",
         )
         return await InferenceCall(serving, asked, session_id, None, None, output).run(queue, request)

@@ -76,6 +76,7 @@ def _model(task: SegmentationTask | InteractiveTask) -> dict[str, Any]:
     return {
         "type": task.kind.value,
         "labels": dict(task.labels),
+        "colors": {label.name: list(label.color) for label in task.predictor.card.labels.labels},
         "dimension": 3,
         "description": task.description,
         "config": {"sequence": ["auto", *task.sequences]},

@@ -54,12 +54,12 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """How to go back to the moment before."""
+    """How to get to a moment from the one beside it."""
 
-    before: Moment
+    moment: Moment
     """That moment."""
     box: Box3
-    """Where the label map changed."""
+    """Where the label map differs."""
     was: np.ndarray
     """What was there."""
 
@@ -74,6 +74,8 @@ class Work:
     """(I, J, K) uint8, what the reader sees."""
     past: tuple[Step, ...] = ()
     """The way there, oldest first."""
+    future: tuple[Step, ...] = ()
+    """What was taken back and can be done again, the next one last."""
 
     @classmethod
     def begin(cls, start: Result) -> Work:
@@ -96,8 +98,12 @@ class Work:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays; what several works share counts for each."""
-        starts = {id(m.start): m.start.nbytes for m in (self.now, *(step.before for step in self.past))}
-        return self.array.nbytes + sum(starts.values()) + sum(step.was.nbytes for step in self.past)
+        starts = {id(m.start): m.start.nbytes for m in (self.now, *(step.moment for step in self._steps))}
+        return self.array.nbytes + sum(starts.values()) + sum(step.was.nbytes for step in self._steps)
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        return (*self.past, *self.future)
 
     def ahead(self, moment: Moment, array: np.ndarray, changed: Box3 | None = None) -> Work:
         """One step further.
@@ -111,7 +117,7 @@ class Work:
         if box is None and moment.prompts == self.now.prompts and moment.start is self.now.start:
             return replace(self, now=moment)
         box = box or (slice(0, 0),) * 3
-        return Work(moment, array, (*self.past, Step(self.now, box, np.ascontiguousarray(self.array[box]))))
+        return Work(moment, array, (*self.past, self._here(box)))
 
     def back(self) -> Work:
         """One step back; what the client listed meanwhile stays known, without effect.
@@ -122,10 +128,28 @@ class Work:
         if not self.past:
             raise BadPrompt("there is nothing to undo: no step of this reader on this image is remembered")
         step = self.past[-1]
-        before = step.before
+        before = step.moment
         undone = less(self.now.prompts.entries, before.prompts.entries)
         moment = replace(before, clicks=self.now.clicks, settled=(*before.settled, *undone))
-        return Work(moment, _patched(self.array, step), self.past[:-1])
+        again = self._here(step.box)
+        return Work(moment, _patched(self.array, step), self.past[:-1], (*self.future, again))
+
+    def forward(self) -> Work:
+        """The step that was taken back last, done again.
+
+        Raises:
+            BadPrompt: nothing was taken back, or something else was done since.
+        """
+        if not self.future:
+            raise BadPrompt("there is nothing to redo: no step was undone, or something was done since")
+        step = self.future[-1]
+        moment = replace(step.moment, clicks=self.now.clicks)
+        past = (*self.past, self._here(step.box))
+        return Work(moment, _patched(self.array, step), past, self.future[:-1])
+
+    def _here(self, box: Box3) -> Step:
+        """How to come back to where the work stands, from a label map that differs in a box."""
+        return Step(self.now, box, np.ascontiguousarray(self.array[box]))
 
     def nearest(self, prompts: Prompts, start: Result) -> tuple[Result, bool]:
         """The latest result from which `prompts` are reached by adding only, and whether that is the present
@@ -140,12 +164,14 @@ class Work:
             ):
                 return _result(moment, array), array is self.array
             if step is not None:
-                array, moment = _patched(array, step), step.before
+                array, moment = _patched(array, step), step.moment
         return start, False
 
     def shortened(self, limit: int) -> Work:
-        """With as much of the past, the latest first, as `limit` bytes hold."""
-        work = self
+        """With as much of the past, the latest first, as `limit` bytes hold; what was taken back goes
+        first.
+        """
+        work = replace(self, future=()) if self.nbytes > limit else self
         while work.past and work.nbytes > limit:
             work = replace(work, past=work.past[1:])
         return work

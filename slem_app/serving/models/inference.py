@@ -68,8 +68,14 @@ class InferRequest:
     """What the values of that file mean, value 1 first; None: the client does not say."""
     painted_label: str = ""
     """The label that painted foreground means."""
+    scribbles: object = None
+    """[{"label": name, "runs": [[i, j, k, n], ...]}, ...]: painted voxels of the displayed image, n of them
+    along I from (i, j, k) on; None: the client lists none.
+    """
     undo: bool = False
     """Take the last step back instead."""
+    redo: bool = False
+    """Do the step again that was taken back last."""
     start_over: bool = False
     """Forget what was before."""
     repeats_points: bool = False
@@ -108,6 +114,8 @@ class InferFacts:
     """Clicks and scribbles that count by now; None: the model follows none."""
     steps: int | None = None
     """Steps that can be taken back."""
+    redo_steps: int | None = None
+    """Steps that were taken back and can be done again."""
     latencies: Mapping[str, float] = field(default_factory=dict)
     """Seconds by step."""
 

@@ -165,6 +165,7 @@ class InteractiveTask:
             label_names={label: 1} if label else facts.label_names,
             prompts=len(work.now.prompts.entries),
             steps=len(work.past),
+            redo_steps=len(work.future),
             notes=(*notes, *facts.notes),
             latencies=latencies,
         )
@@ -261,8 +262,8 @@ class InteractiveTask:
         timings: dict[str, float],
     ) -> Work:
         """The work after the request."""
-        if ask.undo:
-            return _heard(work.back(), ask)
+        if ask.undo or ask.redo:
+            return _heard(work.back() if ask.undo else work.forward(), ask)
         now = Moment(start.result) if ask.start_over else work.now
         mask = None if ask.mask is None else _completed(ask.mask, ask, work.array)
         if mask is not None and (ask.start_over or not np.array_equal(work.array, mask.array)):
@@ -327,6 +328,8 @@ def _sent(work: Work, mask: Mask) -> Work:
 
 def _completed(mask: Mask, ask: PromptRequest, shown: np.ndarray) -> Mask:
     """The mask with what the reader saw below his paint, which hides it in a label map."""
+    if not ask.painted_over:
+        return mask
     array = mask.array.copy(order="K")
     for scribble in ask.scribbles or ():
         below = tuple(scribble.voxels(mask.grid).T)
@@ -346,7 +349,7 @@ def _heard(work: Work, ask: PromptRequest) -> Work:
 
 def _clicks(moment: Moment, ask: PromptRequest) -> dict:
     """All that clients list by now."""
-    if ask.scribbles is not None:
+    if ask.painted_over:  # the tool that paints lists no clicks
         return dict(moment.clicks)
     return (
         {None: ask.clicks}
@@ -365,14 +368,10 @@ def _listed(moment: Moment, ask: PromptRequest) -> Moment:
     clicks = _clicks(moment, ask)
     scribbles = moment.scribbles if ask.scribbles is None else ask.scribbles
     listed = (*dict.fromkeys(click for each in clicks.values() for click in each), *scribbles)
-    # what is painted is sent whole each time, so it holds again; clicks may be listed though they are part of
+    # what is painted over the mask is sent whole each time, so it holds again; what is listed may be part of
     # the mask by now
-    effective = less(
-        listed,
-        moment.settled
-        if ask.scribbles is None
-        else [one for one in moment.settled if isinstance(one, Click)],
-    )
+    over = [one for one in moment.settled if isinstance(one, Click) or not ask.painted_over]
+    effective = less(listed, over)
     settled = less(listed, effective)
     prompts = Prompts(effective, ask.box, moment.start.prompts.mask).ordered_like(moment.prompts)
     return Moment(moment.start, prompts, clicks, scribbles, settled)

@@ -8,14 +8,23 @@ whose id is in the request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from slem_app.errors import BadGrid, BadPrompt
 from slem_app.formats import place, read_label_file
 from slem_app.labels import LabelSet
-from slem_app.prompts import Box, Click, Mask, Scribble, read_box, read_clicks, read_scribbles
+from slem_app.prompts import (
+    Box,
+    Click,
+    Mask,
+    Scribble,
+    read_box,
+    read_clicks,
+    read_scribbles,
+    read_strokes,
+)
 from slem_app.serving.cases.label_names import value_names
 from slem_app.serving.models.inference import InferRequest
 from slem_app.types import Grid
@@ -39,8 +48,12 @@ class PromptRequest:
     """Where labels may be."""
     mask: Mask | None = None
     """A segmentation as the reader edited it."""
+    painted_over: bool = False
+    """The scribbles hide what the mask has below them, and hold again whenever they are sent."""
     undo: bool = False
     """Take the last step back instead."""
+    redo: bool = False
+    """Do the step again that was taken back last."""
     start_over: bool = False
     """Forget what was before."""
 
@@ -64,14 +77,16 @@ def parse_clicks(request: InferRequest, labels: LabelSet, image: Grid) -> Prompt
         values = value_names(request.segments, names, labels)
         mask = Mask(labels.remap(_placed(array, grid, image), values), image)
     one_label = request.points.get("foreground") is not None and request.label in labels.names
+    strokes = None if request.scribbles is None else read_strokes(request.scribbles, labels, image)
     return PromptRequest(
         tuple(dict.fromkeys(clicks)),
         request.label if one_label else None,
-        None,
+        strokes,
         read_box({"roi": request.box}, image),
         mask,
-        request.undo,
-        request.start_over,
+        undo=request.undo,
+        redo=request.redo,
+        start_over=request.start_over,
     )
 
 
@@ -83,19 +98,19 @@ def parse_scribbles(request: InferRequest, labels: LabelSet, image: Grid) -> tup
         BadPrompt: no label map, or one that does not belong to the image.
         BadGrid, BadLabel, BadVolume, TooLarge: a label map that cannot be used.
     """
-    label, undo, start_over = request.painted_label, request.undo, request.start_over
+    label = request.painted_label
+    back = PromptRequest(undo=request.undo, redo=request.redo, start_over=request.start_over)
     if request.label_file is None:
-        if not (undo or start_over):
+        if back == PromptRequest():
             raise BadPrompt(
                 "no scribbles came: paint foreground or background, then press the button for the update"
             )
-        asked = PromptRequest(undo=undo, start_over=start_over)
-        return asked, label if label in labels.names else ""
+        return back, label if label in labels.names else ""
     array, grid, names = read_label_file(request.label_file, image)
     names = names or dict(enumerate(request.segments or (), 1))
     scribbles, mask = read_scribbles(_placed(array, grid, image), image, names, labels, label, image)
     box = read_box({"roi": request.box}, image)
-    return PromptRequest((), None, scribbles, box, mask, undo, start_over), label
+    return replace(back, scribbles=scribbles, box=box, mask=mask, painted_over=True), label
 
 
 def _placed(array: np.ndarray, grid: Grid, image: Grid) -> np.ndarray:

@@ -43,19 +43,22 @@ Text = Annotated[str, Query(max_length=200)]
 
 
 def pages_router(
-    serving: Serving, registry: CollectorRegistry, checks: Callable[[], Mapping[str, bool]]
+    serving: Serving,
+    worklist: Worklist,
+    registry: CollectorRegistry,
+    checks: Callable[[], Mapping[str, bool]],
 ) -> APIRouter:
     """The pages of a server.
 
     Args:
         serving: its state.
+        worklist: its cases as a list.
         registry: its figures for Prometheus.
         checks: what `/readyz` tells.
     """
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
-    thumbnails = Thumbnails(serving.cases, serving.datastore)
-    _worklist_routes(router, serving, Worklist(serving, thumbnails))
-    _case_routes(router, CasePages(serving), thumbnails, PlacePictures(serving.datastore))
+    _worklist_routes(router, serving, worklist)
+    _case_routes(router, CasePages(serving), worklist.thumbnails, PlacePictures(serving.datastore))
     _review_routes(router, serving)
 
     @router.get("/pages/pages.css")

@@ -138,10 +138,15 @@ class Worklist:
         self.guard = threading.Lock()
         self.opening: dict[str, Future[dict[str, Any]]] = {}
 
-    def page(self, query: WorklistQuery) -> WorklistPage:
-        """The page that a reader asks for."""
+    def page(self, query: WorklistQuery, reader: str | None = None) -> WorklistPage:
+        """The page that a reader asks for.
+
+        Args:
+            query: what they want to see.
+            reader: who asks, as `reader_of` tells; default: the browser that does.
+        """
         cases, states = self.serving.cases.known(), self.overview.states()
-        me, there = reader_of(""), set(cases)
+        me, there = reader_of("") if reader is None else reader, set(cases)
         held = self.serving.chooser.leases.held()
         holders = {case: holder_name(holder, me) for case, holder in held.items() if case in there}
         counts = Counter(states.get(case, NEW_CASE).name for case in cases)

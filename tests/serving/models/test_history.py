@@ -51,6 +51,22 @@ def test_steps_back_show_what_was_shown(walk: Callable) -> None:
         work.back()
 
 
+def test_steps_taken_back_are_done_again_until_something_else_is_done(walk: Callable) -> None:
+    work, seen = walk(4)
+    back = work.back().back().back()
+    again = back.forward()
+    np.testing.assert_array_equal(again.array, seen[2])
+    assert again.now.prompts == work.back().back().now.prompts
+    np.testing.assert_array_equal(again.forward().forward().array, seen[4])
+    np.testing.assert_array_equal(again.back().array, seen[1])
+    with pytest.raises(BadPrompt, match="there is nothing to redo"):
+        again.forward().forward().forward()
+    other = again.array.copy(order="K")
+    other[15, 15, 15] = 1
+    with pytest.raises(BadPrompt, match="there is nothing to redo"):
+        again.ahead(again.now, other).forward()
+
+
 def test_a_step_holds_only_what_changed(walk: Callable) -> None:
     work, _ = walk(1)
     assert work.past[0].was.shape == (3, 3, 3)

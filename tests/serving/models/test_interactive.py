@@ -27,6 +27,7 @@ from tests.serving.language import (
     look,
     negative,
     positive,
+    redo,
     remove,
     send_mask,
     start_over,
@@ -185,6 +186,21 @@ def test_undo_goes_back_step_by_step_to_the_automatic_segmentation(sit: Callable
         desk.plays(undo())
 
 
+def test_redo_does_again_what_undo_took_back(sit: Callable) -> None:
+    desk = sit()
+    seen = [desk.plays(look())]
+    for name, voxel in zip(("necrosis", "background", "edema"), (A, B, C)):
+        seen.append(desk.plays(positive(name, voxel)))
+    desk.plays(undo(), undo())
+    assert (desk.said["steps"], desk.said["redo_steps"]) == (1, 2)
+    np.testing.assert_array_equal(desk.plays(redo()), seen[2])
+    np.testing.assert_array_equal(desk.plays(redo()), seen[3])
+    assert desk.said["prompts"] == 3
+    desk.plays(undo(), positive("edema", (8, 9, 10)))
+    with pytest.raises(BadPrompt, match="there is nothing to redo"):
+        desk.plays(redo())
+
+
 def test_an_undone_click_stays_undone_while_the_client_still_lists_it(sit: Callable) -> None:
     desk, only = sit(client_id="ann"), sit(client_id="ben")
     desk.plays(positive("edema", A), negative(B), undo(), positive("necrosis", C))
@@ -278,6 +294,30 @@ def test_scribbles_of_slicer_change_the_segments_sent_with_them(
     assert desk.shown[painted == 4].all()
     assert not desk.shown[painted == 5].any()
     assert not desk.shown[painted == 1].any()  # necrosis stays necrosis
+
+
+def test_strokes_are_listed_with_the_clicks_and_answered_with_every_label(
+    sit: Callable, sent: Callable
+) -> None:
+    desk = sit()
+    stroke = {"label": "edema", "runs": [[10, 20, 20, 6], [10, 21, 20, 6]]}
+    gone = {"label": "background", "runs": [[20, 20, 20, 5]]}
+    desk.plays(positive("necrosis", C))
+    first = desk.send(scribbles=[stroke]) or desk.shown
+    assert (first[10:16, 20:22, 20] == 2).all()
+    assert first[C] == 1
+    desk.send(scribbles=[stroke, gone])
+    assert desk.said["prompts"] == 3
+    assert not desk.shown[20:25, 20, 20].any()
+    edited = desk.shown.copy()
+    edited[10:12, 20, 20] = 3
+    desk.send(scribbles=[stroke, gone], label=str(sent(edited, desk)))  # older strokes are part of it
+    np.testing.assert_array_equal(desk.shown, edited)
+    desk.send(undo=True, scribbles=[stroke, gone])
+    desk.send(undo=True, scribbles=[stroke])
+    np.testing.assert_array_equal(desk.shown, first)
+    desk.send(scribbles=[])
+    assert desk.said["prompts"] == 1
 
 
 # readers, memory, restart
