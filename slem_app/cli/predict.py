@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from slem_app.errors import BadSetting, BadStudy, StorageFailed
+from slem_app.errors import BadSetting, StorageFailed
 from slem_app.store.record import DRAFT
 from slem_app.weights.folders import model_folder
 
@@ -255,21 +255,10 @@ class Predict:
         Raises:
             BadStudy: several cases and none named.
         """
-        from slem_app.studies import open_source
+        from slem_app.studies.chosen import chosen
 
-        if not self.case.exists() and self.case.parent.is_dir() and not self.ids:
-            return [open_source(self.case.parent).study(self.case.name)]
-        source = open_source(self.case)
-        known = source.ids()
-        if self.ids == ("all",):
-            return [source.study(one) for one in known]
-        if not self.ids and len(known) != 1:
-            raise BadStudy(
-                f"{self.case} holds {len(known)} cases "
-                f"({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}): name those to segment, or "
-                f"`all`"
-            )
-        return [source.study(one) for one in self.ids or known]
+        source, ids = chosen(self.case, self.ids)
+        return [source.study(one) for one in ids]
 
     def target(self, study: Study, count: int) -> Path:
         """The file for one result; its folder is made if it is not there.

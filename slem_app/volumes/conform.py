@@ -14,6 +14,7 @@ import numpy as np
 
 from slem_app.errors import BadVolume
 from slem_app.types import Grid
+from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.brainmask.find import one_piece
 from slem_app.volumes.brainmask.weights import load_mask_network
 from slem_app.volumes.coarse import FINE, Coarse, coarse
@@ -27,7 +28,6 @@ __all__ = ["Conformed", "conform"]
 LEAST_MOVE = 1.0  # mm; a smaller one is no more than the measure's own error
 LEAST_AGREEMENT = 0.8  # Dice of the brains after a registration under which it is not believed
 LEAST_BRAIN, MOST_BRAIN = 300.0, 2500.0  # ml; what is smaller or larger is no head's brain
-INNER_ZERO = 1e-3  # of the largest intensity: what a voxel of the brain has at least, so that 0 means outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class Conformed:
     """Sequence -> (4, 4) RAS from the common world to that of its header; only those that were moved."""
     report: Report
     """What was done."""
+    brain: BrainMask | None
+    """Where the brain was found; None where nothing was cut away."""
 
 
 def conform(
@@ -78,13 +80,13 @@ def conform(
         if name not in left_out
     }
     distances = {name: distance_moved(seen[fixed], matrix) for name, matrix in moves.items()}
-    method, ml = "", 0.0
+    method, ml, brain = "", 0.0, None
     if heads & set(used):
-        brain, grid = _common_brain({name: seen[name] for name in used}, moves, heads)
-        method, ml = load_mask_network()[0].name, grid.millilitres(brain)
+        brain = _common_brain({name: seen[name] for name in used}, moves, heads)
+        method, ml = load_mask_network()[0].name, brain.ml
         _check_size(ml, sorted(heads & set(used)))
-        used |= {name: _stripped(used[name], brain, grid) for name in heads & set(used)}
-    return Conformed(used, moves, Report(distances, fixed if places else "", left_out, method, ml))
+        used |= {name: brain.cut_out(used[name]) for name in heads & set(used)}
+    return Conformed(used, moves, Report(distances, fixed if places else "", left_out, method, ml), brain)
 
 
 def _place(fixed: Coarse, moving: Coarse) -> np.ndarray | str | None:
@@ -106,11 +108,9 @@ def _back(matrix: np.ndarray | None, grid: Grid) -> Grid:
 
 def _common_brain(
     seen: Mapping[str, Coarse], moves: Mapping[str, np.ndarray], heads: frozenset[str]
-) -> tuple[np.ndarray, Grid]:
-    """The brain on which the sequences agree: the mean of their probabilities, each in its own field of view.
-
-    Returns:
-        (I, J, K) bool, and its grid in the common world.
+) -> BrainMask:
+    """The brain on which the sequences agree: the mean of their probabilities, each in its own field of
+    view.
     """
     places = {name: _back(moves.get(name), seen[name].grid) for name in sorted(heads & set(seen))}
     grid = lattice(list(places.values()), (FINE,) * 3)
@@ -120,7 +120,7 @@ def _common_brain(
         known = resample(np.ones(field.shape, np.float32), field, grid, order=0)
         total += known * resample(seen[name].brain, place, grid, order=1)
         count += known
-    return one_piece(total > 0.5 * np.maximum(count, 1)), grid
+    return BrainMask(one_piece(total > 0.5 * np.maximum(count, 1)), grid)
 
 
 def _check_size(ml: float, heads: list[str]) -> None:
@@ -130,12 +130,3 @@ def _check_size(ml: float, heads: list[str]) -> None:
             f"{LEAST_BRAIN:.0f} to {MOST_BRAIN:.0f} are expected): is it an MR image of a whole head? A "
             f"brain that was cut out already needs an even background around it"
         )
-
-
-def _stripped(volume: Volume, brain: np.ndarray, grid: Grid) -> Volume:
-    """The volume with zeros outside the brain and more than zero inside."""
-    inside = resample(brain.astype(np.float32), grid, volume.grid, order=1) > 0.5
-    low, high = float(volume.array.min()), float(volume.array.max())
-    least = INNER_ZERO * (high - low)
-    values = np.maximum(volume.array - np.float32(min(low, 0.0)), np.float32(least))
-    return Volume(np.where(inside, values, np.float32(0)), volume.grid)

@@ -12,16 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from slem_app.errors import BadGrid, BadStudy
 from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
+from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.coverage import compare, cut, twins
-from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
+from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
 from slem_app.volumes.report import Report
+from slem_app.volumes.smoothed import resample_smoothed, smoothing
 from slem_app.volumes.sources import Scale, Sources
 
 __all__ = [
@@ -100,6 +101,8 @@ class Prepared:
     """
     sources: Sources | None = None
     """The sequences at their own detail, where they were asked for."""
+    brain: BrainMask | None = None
+    """Where the brain was found; None where nothing was cut away."""
 
     def shown_on(self, sequence: str, grid: Grid) -> Prepared:
         """The same for results that belong on an image of the study, as its header has it.
@@ -116,7 +119,8 @@ class Prepared:
         move = self.moves[sequence]
         there = Grid(self.grid.shape, move @ self.grid.affine)
         sources = self.sources and self.sources.moved(move)
-        return replace(self, reference=grid, grid=there, moves={}, sources=sources)
+        brain = self.brain and self.brain.moved(move)
+        return replace(self, reference=grid, grid=there, moves={}, sources=sources, brain=brain)
 
     def closer(self, grid: Grid) -> Prepared | None:
         """The same at its own detail on a grid, which is where results go, too; None without sources."""
@@ -127,7 +131,8 @@ class Prepared:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return self.images.nbytes + (0 if self.sources is None else self.sources.nbytes)
+        more = [part.nbytes for part in (self.sources, self.brain) if part is not None]
+        return self.images.nbytes + sum(more)
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -222,6 +227,7 @@ def _conformed(
         moves=done.moves,
         notes=done.report.notes(),
         warnings=(*done.report.warnings(), *made.warnings),
+        brain=done.brain,
     )
 
 
@@ -237,7 +243,7 @@ def _laid(
     here = list(volumes)
     full = lattice([volume.grid for volume in volumes.values()], settings.spacing)
     parts = {name: _content(volumes[name], levels[name], full) for name in here}
-    images = {name: _resample(parts[name], full, levels[name]) for name in here}
+    images = {name: resample_smoothed(parts[name], full, levels[name].background) for name in here}
     masks = {name: foreground(images[name], levels[name], f"sequence {name}") for name in here}
     warnings = compare(masks)
     mask = np.logical_or.reduce(list(masks.values()))
@@ -276,42 +282,13 @@ def _scaled(image: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
     return result
 
 
-def _resample(part: Volume, target: Grid, levels: Levels) -> np.ndarray:
-    """Linear resampling; axes that lose more than half of their samples are smoothed first against aliasing.
-
-    Only the part of the volume that holds anything, from `_content`, is looked at: the rest would give the
-    background, and cost most of the time.
-    """
-    sigma = _smoothing(part.grid, target)
-    array = ndimage.gaussian_filter(part.array, sigma) if sigma.any() else part.array
-    ends = (
-        np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(part.grid.shape)
-        - 0.5
-    )
-    index = target.to_index(part.grid.to_world(ends))
-    low = np.maximum(np.floor(index.min(axis=0)).astype(int), 0)
-    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, target.shape)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    result = np.full(target.shape, levels.background, dtype=np.float32)
-    result[box] = resample(
-        array, part.grid, target.crop(tuple(low), tuple(high - low)), order=1, fill=levels.background
-    )
-    return result
-
-
-def _smoothing(source: Grid, target: Grid) -> np.ndarray:
-    """(3,) sigma, in voxels along each source axis, that keeps `target` free of aliasing."""
-    steps = np.abs(target.affine[:3, :3].T @ source.axes).max(axis=0) / source.spacing  # a target step
-    return np.where(steps >= 2, 0.35 * steps, 0.0)
-
-
 def _content(volume: Volume, levels: Levels, target: Grid) -> Volume:
     """A skull-stripped volume without its empty borders, but what smoothing for `target` needs of them; any
     other as it is.
     """
     if levels.head is not None:
         return volume
-    margin = np.ceil(4 * _smoothing(volume.grid, target)).astype(int) + 1
+    margin = np.ceil(4 * smoothing(volume.grid, target)).astype(int) + 1
     there = bounding_box(volume.array != levels.background)
     start = [max(0, s.start - m) for s, m in zip(there, margin, strict=True)]
     stop = [min(n, s.stop + m) for s, m, n in zip(there, margin, volume.array.shape, strict=True)]

@@ -153,7 +153,7 @@ def test_dicom_results_refer_to_the_series_of_the_reference(
             ["{studies}/case-1", "-o", "{studies}/a.nii", "--format", "seg"],
             "a.nii does not end as a file of --format seg does",
         ),
-        (["{studies}"], "holds 2 cases (case-1, case-2): name those to segment, or `all`"),
+        (["{studies}"], "holds 2 cases (case-1, case-2): name those that are meant, or `all`"),
         (["{studies}", "case-3"], "case-3"),
         (["{studies}", "../case-1"], "../case-1"),
         (

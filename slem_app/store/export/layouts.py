@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,11 @@ from pathlib import Path
 import yaml
 
 from slem_app import __version__
-from slem_app.errors import BadLabel, BadSetting, BadStudy, StorageFailed
+from slem_app.errors import BadLabel, BadStudy, StorageFailed
 from slem_app.files import atomic_file
 from slem_app.labels import codings
 from slem_app.store.case_labels import LabelledCase
-from slem_app.studies.naming import unique
+from slem_app.store.export.image_names import BRATS, BidsNames, BratsNames, ImageNames, NnUnetNames
 
 __all__ = ["LAYOUTS", "Bids", "Brats", "Layout", "NnUnet", "made"]
 
@@ -40,10 +39,16 @@ class Layout(ABC):
     def __init__(self, folder: Path, cases: Sequence[LabelledCase], coding: str = "") -> None:
         self.folder, self.coding = folder, coding
         self.labels = common_labels(cases)
-        self.files = dict(
-            zip((case.id for case in cases), unique([plain(case.id) for case in cases]), strict=True)
-        )
         self.sequences = self.choose(cases)
+        self.names = self.naming([case.id for case in cases])
+
+    @abstractmethod
+    def naming(self, ids: Sequence[str]) -> ImageNames:
+        """How files are called; `choose` has been asked before.
+
+        Raises:
+            BadSetting: a coding that the layout does not know, or a folder that it does not allow.
+        """
 
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
         """The sequences that every case must have: those that all have.
@@ -64,9 +69,9 @@ class Layout(ABC):
         """Label name -> value in the file."""
         return {name: value for value, name in enumerate(self.labels, 1)}
 
-    @abstractmethod
     def image(self, case: str, sequence: str) -> Path:
         """Where an image goes."""
+        return self.names.image(case, sequence)
 
     @abstractmethod
     def label(self, case: LabelledCase) -> Path:
@@ -77,23 +82,18 @@ class Layout(ABC):
         """Write what describes the set."""
 
 
-BRATS = {  # coding -> what stands before the word for the sequence, and the words
-    "brats2023": ("-", {"t1n": "t1n", "t1c": "t1c", "t2w": "t2w", "t2f": "t2f"}),
-    "brats2018": ("_", {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}),
-}
-BIDS = {"t1n": "T1w", "t1c": "ce-gadolinium_T1w", "t2w": "T2w", "t2f": "FLAIR"}
-
-
 class Brats(Layout):
     """CASE/CASE-t1n.nii.gz ... CASE-seg.nii.gz, in the names and values of BraTS 2023, or with `brats2018` in
     those of 2018 to 2021.
     """
 
+    names: BratsNames
+
+    def naming(self, ids: Sequence[str]) -> BratsNames:
+        return BratsNames(self.folder, ids, self.coding)
+
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
-        if (self.coding or "brats2023") not in BRATS:
-            raise BadSetting(f"coding {self.coding!r} is none of BraTS: use {' or '.join(BRATS)}")
-        self.separator, self.words = BRATS[self.coding or "brats2023"]
-        return tuple(self.words)
+        return tuple(BRATS["brats2023"][1])  # every year has the same four
 
     def values(self) -> Mapping[str, int]:
         named = {name: value for value, name in codings()[self.coding or "brats2023"].values.items() if name}
@@ -103,15 +103,8 @@ class Brats(Layout):
             )
         return named
 
-    def image(self, case: str, sequence: str) -> Path:
-        return (
-            self.folder
-            / self.files[case]
-            / f"{self.files[case]}{self.separator}{self.words[sequence]}.nii.gz"
-        )
-
     def label(self, case: LabelledCase) -> Path:
-        return self.folder / self.files[case.id] / f"{self.files[case.id]}{self.separator}seg.nii.gz"
+        return self.names.file(case.id, "seg")
 
     def finish(self, cases: Sequence[LabelledCase]) -> None:
         write_text(self.folder / "slem.yaml", yaml.safe_dump({"coding": self.coding or "brats2023"}))
@@ -123,21 +116,11 @@ class NnUnet(Layout):
     is DatasetNNN_NAME.
     """
 
-    FOLDER = re.compile(r"Dataset\d{3}_\w+")
-
-    def __init__(self, folder: Path, cases: Sequence[LabelledCase], coding: str = "") -> None:
-        if not self.FOLDER.fullmatch(folder.name):
-            raise BadSetting(
-                f"nnU-Net wants a folder called like Dataset042_Glioma, got {folder.name!r}: name it so "
-                f"with --out"
-            )
-        super().__init__(folder, cases, coding)
-
-    def image(self, case: str, sequence: str) -> Path:
-        return self.folder / "imagesTr" / f"{self.files[case]}_{self.sequences.index(sequence):04d}.nii.gz"
+    def naming(self, ids: Sequence[str]) -> NnUnetNames:
+        return NnUnetNames(self.folder, ids, self.sequences)
 
     def label(self, case: LabelledCase) -> Path:
-        return self.folder / "labelsTr" / f"{self.files[case.id]}.nii.gz"
+        return self.folder / "labelsTr" / f"{self.names.files[case.id]}.nii.gz"
 
     def finish(self, cases: Sequence[LabelledCase]) -> None:
         content = {
@@ -159,53 +142,20 @@ class Bids(Layout):
     """
 
     one_grid = False
-    ID = re.compile(r"sub-([A-Za-z0-9]+)(?:_ses-([A-Za-z0-9]+))?")
+    names: BidsNames
+
+    def naming(self, ids: Sequence[str]) -> BidsNames:
+        return BidsNames(self.folder, ids)
 
     def choose(self, cases: Sequence[LabelledCase]) -> tuple[str, ...]:
-        known = [
-            [
-                case.id,
-                *(
-                    found.groups()
-                    if (found := self.ID.fullmatch(case.id))
-                    else (re.sub("[^A-Za-z0-9]", "", case.id), None)
-                ),
-            ]
-            for case in cases
-        ]
-        twice = Counter((subject, session) for _, subject, session in known)
-        self.names = {id: (subject or "unnamed", session) for id, subject, session in known}
-        for number, (id, subject, session) in enumerate(known, 1):
-            if twice[subject, session] > 1:  # case ids that differ in punctuation alone
-                self.names[id] = (f"{subject}n{number}", session)
         return ()
 
-    def entities(self, case: str) -> str:
-        """'sub-X' or 'sub-X_ses-Y'."""
-        subject, session = self.names[case]
-        return f"sub-{subject}" + (f"_ses-{session}" if session else "")
-
-    def anat(self, case: str, root: Path) -> Path:
-        return root.joinpath(*self.entities(case).split("_"), "anat")
-
-    def suffix(self, sequence: str) -> str:
-        """How BIDS calls the sequence."""
-        if sequence in BIDS:
-            return BIDS[sequence]
-        if not re.match("t[12]", sequence, re.IGNORECASE):
-            raise BadStudy(f"BIDS has no name here for the sequence {sequence}")
-        suffix = "T1w" if sequence.lower().startswith("t1") else "T2w"
-        return f"acq-{re.sub('[^A-Za-z0-9]', '', sequence)}_{suffix}"
-
-    def image(self, case: str, sequence: str) -> Path:
-        return self.anat(case, self.folder) / f"{self.entities(case)}_{self.suffix(sequence)}.nii.gz"
-
     def label(self, case: LabelledCase) -> Path:
-        source = self.suffix(case.sequence).rpartition("_")[0]
+        source = self.names.suffix(case.sequence).rpartition("_")[0]
         middle = f"_{source}" if source else ""
         return (
-            self.anat(case.id, self.folder / "derivatives" / "slem")
-            / f"{self.entities(case.id)}{middle}_space-orig_dseg.nii.gz"
+            self.names.anat(case.id, self.folder / "derivatives" / "slem")
+            / f"{self.names.entities(case.id)}{middle}_space-orig_dseg.nii.gz"
         )
 
     def finish(self, cases: Sequence[LabelledCase]) -> None:
@@ -248,7 +198,7 @@ class Bids(Layout):
             **shared,
         }
         write_text(derived / "dataset_description.json", json.dumps(derivative, indent=2))
-        subjects = {f"sub-{self.names[case.id][0]}": case.id.partition("_ses-")[0] for case in cases}
+        subjects = {self.names.subject(case.id): case.id.partition("_ses-")[0] for case in cases}
         write_text(
             self.folder / "participants.tsv",
             "participant_id\tcase\n" + "".join(f"{subject}\t{case}\n" for subject, case in subjects.items()),
@@ -268,16 +218,6 @@ LAYOUTS: dict[str, type[Layout]] = {"brats": Brats, "nnunet": NnUnet, "bids": Bi
 def common_labels(cases: Sequence[LabelledCase]) -> tuple[str, ...]:
     """The label names that most cases have."""
     return Counter(case.names for case in cases).most_common(1)[0][0]
-
-
-def plain(case: str) -> str:
-    """A case id as a file name that every program takes.
-
-    Example:
-        >>> plain("patient 7/b")
-        'patient_7_b'
-    """
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", case).strip("._-") or "case"
 
 
 def origins(cases: Sequence[LabelledCase]) -> str:

@@ -2,8 +2,8 @@
 derivatives.
 
 Images are copied as they are wherever the layout allows it. BraTS and nnU-Net demand one grid for all files
-of a case, so there an image on another grid than the label is resampled to the label's (linearly); the label
-itself never is.
+of a case, so there an image on another grid than the label is resampled to the label's (linearly), and lies
+where it lay before the model that made the label, registered or not; the label itself never is resampled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from slem_app.store.export.layouts import LAYOUTS, Layout, made
 from slem_app.studies import Series
 from slem_app.types import Grid
 from slem_app.volumes.geometry import resample
-from slem_app.volumes.read import read
+from slem_app.volumes.levels import Levels
+from slem_app.volumes.read import read, read_all
+from slem_app.volumes.report import Report
 
 __all__ = ["ExportReport", "export"]
 
@@ -111,17 +113,51 @@ def _write(case: LabelledCase, layout: Layout, values: Mapping[str, int]) -> tup
     table = np.zeros(256, dtype=np.uint8)
     for value, name in enumerate(case.names, 1):
         table[value] = values[name]
-    moved = []
+    places = _places(case) if layout.one_grid else {}
+    resampled = []
     for name in layout.sequences or tuple(case.images):
-        if _image(case.images[name], grid if layout.one_grid else None, made(layout.image(case.id, name))):
-            moved.append(name)
+        target = grid if layout.one_grid else None
+        if _image(case.images[name], target, places.get(name), made(layout.image(case.id, name))):
+            resampled.append(name)
     write_values(table[array], grid, made(layout.label(case)))  # last: a case with a label is whole
-    return tuple(moved)
+    return tuple(resampled)
 
 
-def _image(series: Series, grid: Grid | None, path: Path) -> bool:
-    """Write an image, as it is where that can be; True if it had to be resampled."""
-    same = grid is None or series.grid.same_as(grid)
+def _places(case: LabelledCase) -> dict[str, np.ndarray]:
+    """Sequence -> (4, 4) RAS from the world of its header to that of the label's, where the model that made
+    the label saw sequences that had been moved; registered again here, since a record keeps no matrices.
+
+    Raises:
+        BadStudy: a sequence cannot be registered.
+    """
+    done = Report.of_table(case.version.record.preparation)
+    if not done.moved or done.onto not in case.images:
+        return {}
+    # takes a second to import, and most label stores hold studies in register
+    from slem_app.volumes.conform import conform
+
+    volumes = read_all(case.images)
+    levels = {name: Levels.of(volume.array, f"sequence {name}") for name, volume in volumes.items()}
+    found = conform(volumes, levels, done.onto, frozenset(done.moved), bool(done.mask))
+    if found.report.left_out:
+        whys = "; ".join(f"{name}: {why}" for name, why in found.report.left_out.items())
+        raise BadStudy(f"{case.id}: {whys}")
+    still = np.eye(4)
+    label = found.moves.get(case.sequence, still)
+    return {name: label @ np.linalg.inv(found.moves.get(name, still)) for name in volumes}
+
+
+def _image(series: Series, grid: Grid | None, place: np.ndarray | None, path: Path) -> bool:
+    """Write an image, as it is where that can be; True if it had to be resampled.
+
+    Args:
+        series: the image.
+        grid: of the file; None: its own.
+        place: (4, 4) RAS from the world of its header to that of `grid`; None: they are one.
+        path: the file.
+    """
+    own = series.grid if place is None else Grid(series.grid.shape, place @ series.grid.affine)
+    same = grid is None or own.same_as(grid)
     if (
         same
         and series.format == "nifti"
@@ -133,11 +169,9 @@ def _image(series: Series, grid: Grid | None, path: Path) -> bool:
         return False
     volume = read(series)
     if same or grid is None:
-        write_image(volume.array, volume.grid, path)
+        write_image(volume.array, volume.grid if grid is None else grid, path)
         return False
-    write_image(
-        resample(volume.array, volume.grid, grid, order=1, fill=float(volume.array.min())), grid, path
-    )
+    write_image(resample(volume.array, own, grid, order=1, fill=float(volume.array.min())), grid, path)
     return True
 
 

@@ -213,3 +213,32 @@ def test_what_cannot_be_exported_at_all_is_refused_before_anything_is_written(
     with pytest.raises(BadLabel, match="BraTS knows no label liver"):
         export(cases(other), "brats", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", ["brats", "nnunet"])
+def test_a_sequence_that_was_moved_for_the_model_is_moved_in_the_export(tmp_path: Path, layout: str) -> None:
+    head = phantom.make(seed=3, shape=(40, 48, 36), spacing=(4.0, 4.0, 4.0))
+    phantom.write_nifti(head, tmp_path / "studies", "A-1", labels=False)
+    path = tmp_path / "studies/A-1/A-1-t2f.nii.gz"
+    image = nibabel.load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += [9, -7, 8]  # the same grid else: only the record tells that it lies elsewhere
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    store = CaseLabels(str(tmp_path / "studies"), tmp_path / "labels")
+    meta = {"sequence": "t1c", "label_names": {n: v for v, n in enumerate(BRAIN_LABELS.names, 1)}}
+    done = {"moved_mm": {"t2f": 13.9}, "onto": "t1c", "left_out": {}, "brain_mask": None}
+    record = LabelRecord(1000.0, "eva@here", "3D Slicer", "slem_brain", "2", preparation=done)
+    store.store.save(
+        "A-1",
+        "final",
+        lambda file: write_nifti(map_of(head), label_grid(head), BRAIN_LABELS, file),
+        {**meta, **record.to_meta()},
+    )
+    folder = tmp_path / "Dataset001_X"
+    report = export(cases(store), layout, folder)
+    assert report.resampled == {"A-1": ("t2f",)}
+    written = folder / ("A-1/A-1-t2f.nii.gz" if layout == "brats" else "imagesTr/A-1_0003.nii.gz")
+    there, own = np.asarray(nibabel.load(written).dataobj), head.images["t2f"]
+    inside = (own > 0) & (there > 0)
+    assert np.count_nonzero(inside) > 0.9 * np.count_nonzero(own)
+    assert np.corrcoef(there[inside], own[inside])[0, 1] > 0.9
