@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel
 import numpy as np
@@ -214,7 +214,23 @@ def write_dicom(phantom: Phantom | BodyPhantom, folder: Path, case_id: str, extr
     return case
 
 
-def study_of(phantom: Phantom | BodyPhantom, case_id: str) -> Dataset:
+class Examined(Protocol):
+    """What the header of a study tells of the examination."""
+
+    @property
+    def seed(self) -> int:
+        """What the patient was drawn from."""
+
+    @property
+    def examination(self) -> str:
+        """Description of the study."""
+
+    @property
+    def part(self) -> str:
+        """Of the body, as DICOM calls it."""
+
+
+def study_of(phantom: Examined, case_id: str) -> Dataset:
     """What all images of the examination share."""
     study = Dataset()
     study.SpecificCharacterSet = "ISO_IR 192"
