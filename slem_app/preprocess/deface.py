@@ -1,6 +1,6 @@
-"""Where the face is, told by the brain alone, as Quickshear does (Schimke and Hale, USENIX HealthSec 2011): in
-the view from the side a line is laid along the lower front of the brain, and all in front of and below it is
-face.
+"""Where the face is, told by the brain alone, as Quickshear does (Schimke and Hale, USENIX HealthSec 2011):
+in the view from the side a line is laid along the lower front of the brain, and all in front of and below it
+is face.
 
 The line here is the longest edge of the brain's outline that looks forwards and downwards, from the frontal
 lobe to the temporal lobe, so it follows the head's own tilt. Ears and the back of the head stay.

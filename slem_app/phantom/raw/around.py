@@ -10,7 +10,7 @@ from scipy import ndimage
 from slem_app.phantom.heads.contrast import GROUPS
 from slem_app.phantom.heads.maps import HeadMap
 from slem_app.types import Grid, triple
-from slem_app.volumes.geometry import lattice, resample
+from slem_app.volumes.geometry import resample
 
 __all__ = ["Surroundings", "surroundings"]
 
@@ -29,7 +29,7 @@ class Surroundings:
     brain: np.ndarray
     """(I, J, K) bool, where the case has brain."""
     grid: Grid
-    """Where both lie: RAS, as fine as the case."""
+    """Where both lie: the lattice of the case."""
 
 
 def surroundings(brain: np.ndarray, grid: Grid, head: HeadMap) -> Surroundings:
@@ -47,10 +47,7 @@ def surroundings(brain: np.ndarray, grid: Grid, head: HeadMap) -> Surroundings:
     into = np.diag([*scale, 1.0])  # the case's world to the map's
     into[:3, 3] = (own_low + own_high) / 2 - scale * (low + high) / 2
     field = Grid(head.grid.shape, np.linalg.inv(into) @ head.grid.affine)
-    around = Grid((2, 2, 2), np.vstack([np.column_stack([np.diag(high - low), low]), [0, 0, 0, 1.0]]))
-    whole = lattice([field, around], triple([float(grid.spacing.min())] * 3))
-    floor = max(0, int(whole.to_index(np.array([0.0, 0.0, low[2] - NECK]))[2]))
-    whole = whole.crop((0, 0, floor), triple((*whole.shape[:2], whole.shape[2] - floor)))
+    whole = _covering(field, grid, float(low[2] - NECK))
     step = head.grid.inverse @ into @ whole.affine
     codes = ndimage.affine_transform(
         head.codes, step[:3, :3], step[:3, 3], whole.shape, order=0, mode="constant", cval=0
@@ -59,6 +56,18 @@ def surroundings(brain: np.ndarray, grid: Grid, head: HeadMap) -> Surroundings:
     table[0] = GROUPS.index("air")
     there = resample(brain.astype(np.uint8), grid, whole, order=0) > 0
     return Surroundings(table[codes], there, whole)
+
+
+def _covering(field: Grid, grid: Grid, floor: float) -> Grid:
+    """The lattice of `grid` over a field of view, but for what lies below `floor`, mm of S."""
+    corners = grid.to_index(field.corners())
+    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
+    lowest = grid.to_index(np.array([*grid.affine[:2, 3], floor]))[2]
+    if grid.orientation[2] == "S":
+        low[2] = max(low[2], np.floor(lowest))
+    else:
+        high[2] = min(high[2], np.ceil(lowest) + 1)
+    return grid.crop(triple(low.astype(int)), triple((high - low).astype(int)))
 
 
 def _extent(mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

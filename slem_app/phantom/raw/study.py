@@ -79,20 +79,22 @@ def make_raw(
     Args:
         images: a stripped case, all sequences on one grid, 0 outside the brain.
         labels: (I, J, K) uint8 of the same grid.
-        grid: that grid.
+        grid: that grid; its third axis runs up or down.
         head: put around the brain; None: the brain stays alone.
         seed: decides all that is drawn.
         settings: how much is disturbed.
 
     Raises:
         BadStudy: a sequence that no contrast is known for, or none.
-        BadGrid: images of several grids.
+        BadGrid: images of several grids, or another third axis.
     """
     settings = settings or RawSettings()
     if not images or not set(images) <= set(SEQUENCES):
         raise BadStudy(f"a raw study is made of {', '.join(SEQUENCES)}, got {', '.join(images) or 'nothing'}")
     if not all(one.grid.same_as(grid) for one in images.values()) or labels.shape != grid.shape:
         raise BadGrid("a raw study is made of sequences and labels on one grid")
+    if grid.orientation[2] not in "SI":
+        raise BadGrid(f"slices are cut along the third axis, which must run up or down, not as in {grid}")
     brain = np.any([one.array != 0 for one in images.values()], axis=0)
     around = surroundings(brain, grid, head) if head is not None else None
     made: dict[str, Volume] = {}
