@@ -160,7 +160,7 @@ def _case(model: Model, study: Study) -> Iterator[Row]:
         both = predictor.look_again(prepared, probabilities, {})
         whole = time.process_time() - begin
         word = ", mirrored" if mirrored else ""
-        arms = {f"first{word}": (Likely(probabilities, prepared.grid), first), f"both{word}": (both, whole)}
+        arms = {f"first{word}": (Likely(probabilities, prepared), first), f"both{word}": (both, whole)}
         if mirrored and both.grid is not prepared.grid:
             arms["finer, mirrored"] = (_alone(predictor, prepared, both), whole)
         for arm, (likely, seconds) in arms.items():
@@ -176,7 +176,7 @@ def _alone(predictor: Predictor, prepared: Prepared, both: Likely) -> Likely:
     box = prepared.closer(both.grid)
     assert box is not None, "it was looked at again"
     assert predictor.finer is not None, "likewise"
-    return Likely(predictor.finer.probabilities(box), both.grid)
+    return Likely(predictor.finer.probabilities(box), box)
 
 
 if __name__ == "__main__":

@@ -35,13 +35,20 @@ class Likely:
 
     probabilities: np.ndarray
     """(R, I, J, K) float32 in 0..1."""
-    grid: Grid
-    """Of theirs; where another network has looked again, the box that it saw: all that was found is in it."""
+    seen: Prepared
+    """The case on their grid; where another network has looked again, the box that it saw: all that was found
+    is in it.
+    """
+
+    @property
+    def grid(self) -> Grid:
+        """Of the probabilities."""
+        return self.seen.grid
 
     def onto(self, probabilities: np.ndarray, grid: Grid) -> np.ndarray:
         """(R, I, J, K) these on another grid; outside the own box what `probabilities` says there."""
-        if self.probabilities is probabilities:
-            return probabilities
+        if self.grid is grid:
+            return self.probabilities
         inside = resample(np.ones(self.grid.shape, bool), self.grid, grid, order=0)
         moved = np.stack([resample(one, self.grid, grid, order=1) for one in self.probabilities])
         return np.where(inside, moved, probabilities)
@@ -76,7 +83,7 @@ def look_again(
         return None
     answer = finer.probabilities(closer)
     before = np.stack([resample(one, prepared.grid, grid, order=1) for one in probabilities])
-    return Likely((1 - WEIGHT) * before + WEIGHT * answer, grid)
+    return Likely((1 - WEIGHT) * before + WEIGHT * answer, closer)
 
 
 def _finer_grid(grid: Grid, box: tuple[slice, slice, slice], settings: Preparation) -> Grid:

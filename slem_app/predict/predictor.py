@@ -24,6 +24,7 @@ from slem_app.network import channels_last
 from slem_app.predict.check_here import trust_of
 from slem_app.predict.closer_look import Likely, look_again
 from slem_app.predict.doubts import doubts
+from slem_app.predict.recalibrate import recalibrated
 from slem_app.regions import restore
 from slem_app.result_warning import ResultWarning
 from slem_app.trust import NOTHING, Trust
@@ -161,7 +162,7 @@ class Predictor:
         timings: dict[str, float] = {}
         with clock(timings, "network"):
             probabilities = self.probabilities(prepared)
-        likely = self.look_again(prepared, probabilities, timings)
+        likely = self.likely(prepared, probabilities, timings)
         with clock(timings, "restore"):
             array = self.restored(likely, prepared)
             known = likely.onto(probabilities, prepared.grid)
@@ -201,7 +202,24 @@ class Predictor:
             with clock(timings, "detail"):
                 threshold = self.card.postprocess.threshold
                 again = look_again(self.finer, prepared, probabilities, self.card.labels, threshold)
-        return again or Likely(probabilities, prepared.grid)
+        return again or Likely(probabilities, prepared)
+
+    def likely(self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]) -> Likely:
+        """The probabilities by which labels are decided: those of `look_again`, put on the card's lines.
+
+        Args:
+            prepared: the case.
+            probabilities: from `probabilities`.
+            timings: gets the seconds as 'detail' and 'recalibrate', where there is such a step.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
+        likely = self.look_again(prepared, probabilities, timings)
+        if not self.card.recalibration:
+            return likely
+        with clock(timings, "recalibrate"):
+            return recalibrated(likely, prepared, probabilities, self.card.labels, self.card.recalibration)
 
     def restored(self, likely: Likely, prepared: Prepared) -> np.ndarray:
         """(I, J, K) uint8 label map on `prepared.reference`."""

@@ -172,9 +172,9 @@ class Refiner:
             probabilities = self.predictor.probabilities(
                 prepared, None if features is None else self._plain(features)
             )
-        card, likely = self.card, Likely(probabilities, prepared.grid)
+        card, likely = self.card, Likely(probabilities, prepared)
         if mask is None:
-            likely = self.predictor.look_again(prepared, probabilities, timings)
+            likely = self.predictor.likely(prepared, probabilities, timings)
         with clock(timings, "restore"):
             if mask is None:
                 array = self.predictor.restored(likely, prepared)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Confidence,
         Inference,
         Plausible,
+        Recalibration,
         card_text,
         load_card,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "Model",
     "Plausible",
     "Pretrained",
+    "Recalibration",
     "Transfer",
     "card_text",
     "find",
@@ -68,6 +70,7 @@ HOMES = {
         "Inference",
         "Confidence",
         "Plausible",
+        "Recalibration",
         "card_text",
         "load_card",
     ),

@@ -24,7 +24,7 @@ from slem_app.weights.fields import from_table, to_table
 from slem_app.weights.folders import CARD_FILE
 from slem_app.yaml_tables import load_yaml
 
-__all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "card_text", "load_card"]
+__all__ = ["BRAIN_LABELS", "BRAIN_SEQUENCES", "Card", "Inference", "Recalibration", "card_text", "load_card"]
 
 NOT_DIAGNOSTIC = "Research use only, not for diagnostic use."
 
@@ -136,6 +136,41 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class Recalibration:
+    """The line on which a region's logits are put before labels are decided, fitted on cases that the model
+    had not seen (`slem_app/predict/recalibrate.py`).
+
+    Raises:
+        ValueError: a slope that is not positive, a weight without a sequence, or a share that is none.
+    """
+
+    slope: float = 1.0
+    """Of the logit of the network's probability."""
+    shift: float = 0.0
+    """Added to it."""
+    bright: str = ""
+    """Sequence in which the region is brighter than normal tissue, e.g. 't1c' for what enhances; empty: its
+    brightness is not looked at.
+    """
+    less: str = ""
+    """Sequence before the contrast agent, e.g. 't1n': what is bright there does not count; empty: none."""
+    weight: float = 0.0
+    """Of the brightness, in logits for each time that normal tissue's bright end lies above its median."""
+    inside: str = ""
+    """Region in which it is looked for."""
+    least: float = 0.5
+    """Probability of that region, as the network gives it, from which it is looked for."""
+
+    def __post_init__(self) -> None:
+        if not self.slope > 0:
+            raise ValueError(f"the slope must be positive, got {self.slope}")
+        if bool(self.bright) != bool(self.inside) or (not self.bright and (self.less or self.weight)):
+            raise ValueError(f"bright and inside are named together, less and weight only with them: {self}")
+        if not 0 < self.least < 1:
+            raise ValueError(f"least must lie between 0 and 1, got {self.least}")
+
+
+@dataclass(frozen=True)
 class Card:
     """Everything about a model but its weights; constructed = consistent.
 
@@ -169,6 +204,8 @@ class Card:
     """What its probabilities are worth; default: not known, and nothing is said of where a result may be
     wrong.
     """
+    recalibration: Mapping[str, Recalibration] = field(default_factory=dict, metadata={"younger": True})
+    """Region -> how its probability becomes the one that decides; a region that is not named: as it is."""
     mirrors: tuple[int, ...] = (0, 1, 2)
     """World axes (0 R-L, 1 A-P, 2 S-I) along which a mirror image still looks like a patient; training and
     ensembles mirror along no other.
@@ -235,6 +272,7 @@ class Card:
             )
         self.postprocess.check(self.labels)
         self._check_mirrors()
+        self._check_recalibration()
         if (self.file or self.sha256) and (
             Path(self.file).name != self.file or not re.fullmatch(r"[0-9a-f]{64}", self.sha256)
         ):
@@ -257,6 +295,19 @@ class Card:
             raise BadCard(
                 f"inference.mirror {list(self.inference.mirror)} must lie among mirrors {list(self.mirrors)}"
             )
+
+    def _check_recalibration(self) -> None:
+        sets = {region.name: set(region.labels) for region in self.labels.regions}
+        for name, rule in self.recalibration.items():
+            if name not in sets:
+                raise BadCard(f"recalibration of an unknown region {name!r}: the model has {', '.join(sets)}")
+            if unknown := sorted({rule.bright, rule.less} - {"", *self.sequences}):
+                known = ", ".join(self.sequences)
+                raise BadCard(f"recalibration of {name}: unknown sequence {unknown[0]!r}; known: {known}")
+            if rule.inside and not (rule.inside in sets and sets[name] < sets[rule.inside]):
+                raise BadCard(
+                    f"recalibration of {name}: inside must be a region around it, got {rule.inside!r}"
+                )
 
 
 def card_text(card: Card) -> str:

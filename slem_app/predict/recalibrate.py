@@ -1,0 +1,125 @@
+"""From what the networks say of a region to what is decided: the logit of each region's probability is put on
+a line of its own, and a region that lights up by contrast agent is asked to be bright.
+
+A network that was trained on few cases and with the Dice loss is too sure: on patients that it has not seen
+it finds too much. A line on the logits mends that (Platt 1999; Guo et al. 2017, "On Calibration of Modern
+Neural Networks", ICML). What enhances is by definition brighter after contrast agent than normal tissue and
+than it was before, and the brightness tells it better than the network does: so it is a second term of the
+same logistic regression. `docs/decisions/0013-what-enhances-is-bright.md` says what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from slem_app.labels import LabelSet
+from slem_app.predict.closer_look import Likely
+from slem_app.regions import outline
+from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Recalibration
+
+__all__ = ["enhancement", "normal_tissue", "recalibrated"]
+
+NORMAL = 0.1  # probability of any finding under which tissue counts as normal
+BRIGHT = 95.0  # percentile of normal tissue that counts as bright
+LIMIT = 4.0  # times as bright as bright; more says no more
+SAMPLED = 200_000  # voxels of normal tissue that are looked at
+SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as this
+
+
+def recalibrated(
+    likely: Likely,
+    prepared: Prepared,
+    probabilities: np.ndarray,
+    labels: LabelSet,
+    rules: Mapping[str, Recalibration],
+) -> Likely:
+    """Probabilities by which labels are decided.
+
+    Args:
+        likely: what the networks say, and what was seen there.
+        prepared: the whole case; what is normal there is the measure of brightness.
+        probabilities: (R, I, J, K) of the first network on `prepared.grid`: they tell what is normal.
+        labels: the model's.
+        rules: by region; a region that has none, or asks for a sequence that the case lacks, stays as it is.
+
+    Returns:
+        The same place with other probabilities. A region is at least as likely as one inside it that was
+        asked to be bright.
+    """
+    before, names = likely.probabilities, [region.name for region in labels.regions]
+    after = before.astype(np.float32)
+    for name, rule in rules.items():
+        r = names.index(name)
+        if not rule.bright:
+            after[r] = _logistic(rule.slope * _logit(before[r]) + rule.shift)
+        elif rule.bright in prepared.used:
+            asked = before[names.index(rule.inside)] >= rule.least
+            tissue = normal_tissue(prepared, probabilities, labels)
+            light = enhancement(likely.seen, prepared, tissue, (rule.bright, rule.less), asked)
+            logits = rule.slope * _logit(before[r][asked]) + rule.weight * light + rule.shift
+            after[r] = np.minimum(before[r], SURE)
+            after[r][asked] = _logistic(logits)
+    return replace(likely, probabilities=_nested(after, labels, rules))
+
+
+def normal_tissue(prepared: Prepared, probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(I, J, K) bool: what the sequences show and where nothing was found."""
+    shown = (prepared.images[prepared.present] != 0).any(axis=0)
+    return np.asarray(shown & (outline(probabilities, labels) < NORMAL))
+
+
+def enhancement(
+    seen: Prepared, whole: Prepared, tissue: np.ndarray, sequences: tuple[str, str], where: np.ndarray
+) -> np.ndarray:
+    """How much brighter a sequence is than normal tissue, less how much brighter another one was.
+
+    Args:
+        seen: whose voxels are asked.
+        whole: the same case.
+        tissue: (I, J, K) bool on `whole.grid`, what is normal.
+        sequences: after and before the contrast agent; the second counts only where the case has it.
+        where: bool on `seen.grid`.
+
+    Returns:
+        (n,) float32, n voxels of `where`: 0 as the median of normal tissue, 1 as bright as its brightest
+        twentieth begins; at most `LIMIT` either way.
+    """
+    found = np.zeros(int(np.count_nonzero(where)), np.float32)
+    for name, sign in zip(sequences, (1, -1), strict=True):
+        if name in whole.used:
+            slot = whole.sequences.index(name)
+            light = _brightness(seen.images[slot][where], whole.images[slot][tissue])
+            found += light if sign > 0 else -np.maximum(light, 0)
+    return np.clip(found, -LIMIT, LIMIT)
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    p = np.clip(probabilities, SURE, 1 - SURE)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _logistic(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def _brightness(values: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Intensities with 0 and 1 as `enhancement` says; 0 where nothing is normal."""
+    if not normal.size:
+        return np.zeros(values.shape, np.float32)
+    middle, bright = np.percentile(normal[:: max(1, normal.size // SAMPLED)], (50.0, BRIGHT))
+    return np.asarray((values - middle) / max(bright - middle, 1e-3), np.float32)
+
+
+def _nested(probabilities: np.ndarray, labels: LabelSet, rules: Mapping[str, Recalibration]) -> np.ndarray:
+    """(R, ...) with regions raised to those inside them that were asked to be bright."""
+    sets = [frozenset(region.labels) for region in labels.regions]
+    for r, region in enumerate(labels.regions):
+        if region.name in rules and rules[region.name].bright:
+            for q in range(len(sets)):
+                if sets[r] < sets[q]:
+                    np.maximum(probabilities[q], probabilities[r], out=probabilities[q])
+    return probabilities
