@@ -12,6 +12,7 @@ from slem_app.grouping import group
 from slem_app.predict import Predictor
 from slem_app.predict.closer_look import Likely
 from slem_app.predict.recalibrate import enhancement, normal_tissue, recalibrated
+from slem_app.regions import PostProcess
 from slem_app.studies import open_source
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
@@ -117,7 +118,9 @@ def test_a_result_is_decided_by_the_lines_of_the_card(tmp_path: Path) -> None:
     study = group(source.study(source.ids()[0]))
     found = []
     for rules in ({}, {"WT": Recalibration(shift=-30.0)}):
-        model = Model(small_card(recalibration=rules), noisy().eval(), Path())
+        model = Model(
+            small_card(recalibration=rules, postprocess=PostProcess(threshold=0.02)), noisy().eval(), Path()
+        )
         found.append(Predictor(model, precision="float32").predict_case(study))
     assert found[0].array.any()
     assert not found[1].array.any()
