@@ -123,24 +123,25 @@ class Benchmark:
             ]
             for row in sorted(rows, key=lambda row: row.case)
         ]
-        return "\n".join(
-            [
-                "# Recalibration",
-                "",
-                f"`python benchmarks/recalibration.py --data {self.data.name} --model {Path(self.model).name}`; "
-                f"{where()}. {self.note}",
-                "",
-                "Dice on the images' own grid. `mean more`: mean Dice less that of `as it was`, points, with the "
-                "bootstrap 95 % interval over cases. `line of the others`: the line of the enhancing region fitted "
-                "on the other cases of this table alone.",
-                "",
-                *table(head, _means(rows)),
-                "",
-                *lines,
-                "",
-                *table(["case", "arm", *regions, f"{regions[-1]} ml found", "true"], each),
-            ]
+        command = (
+            f"python benchmarks/recalibration.py --data {self.data.name} --model {Path(self.model).name}"
         )
+        page = [
+            "# Recalibration",
+            "",
+            f"`{command}`; {where()}. {self.note}",
+            "",
+            "Dice on the images' own grid. `mean more`: mean Dice less that of `as it was`, points, with the "
+            "bootstrap 95 % interval over cases. `line of the others`: the line of the enhancing region "
+            "fitted on the other cases of this table alone.",
+            "",
+            *table(head, _means(rows)),
+            "",
+            *lines,
+            "",
+            *table(["case", "arm", *regions, f"{regions[-1]} ml found", "true"], each),
+        ]
+        return "\n".join(page)
 
 
 def _case(predictor: Predictor, study: Study) -> Case:
