@@ -55,14 +55,13 @@ def recalibrated(
     for name, rule in rules.items():
         r = names.index(name)
         if not rule.bright:
-            after[r] = _logistic(rule.slope * _logit(before[r]) + rule.shift)
+            after[r] = _on_line(before[r], rule)
         elif rule.bright in prepared.used:
             asked = before[names.index(rule.inside)] >= rule.least
             tissue = normal_tissue(prepared, probabilities, labels)
             light = enhancement(likely.seen, prepared, tissue, (rule.bright, rule.less), asked)
-            logits = rule.slope * _logit(before[r][asked]) + rule.weight * light + rule.shift
             after[r] = np.minimum(before[r], SURE)
-            after[r][asked] = _logistic(logits)
+            after[r][asked] = _on_line(before[r][asked], rule, np.exp(rule.weight * light))
     return replace(likely, probabilities=_nested(after, labels, rules))
 
 
@@ -97,13 +96,14 @@ def enhancement(
     return np.clip(found, -LIMIT, LIMIT)
 
 
-def _logit(probabilities: np.ndarray) -> np.ndarray:
+def _on_line(probabilities: np.ndarray, rule: Recalibration, times: np.ndarray | float = 1.0) -> np.ndarray:
+    """Probabilities whose odds are raised to the slope and multiplied: their logits are on a line."""
     p = np.clip(probabilities, SURE, 1 - SURE)
-    return np.asarray(np.log(p / (1 - p)))
-
-
-def _logistic(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-logits)))
+    odds = p / (1 - p)
+    if rule.slope != 1:
+        odds **= rule.slope
+    odds *= np.float32(np.exp(rule.shift)) * times
+    return np.asarray(odds / (1 + odds))
 
 
 def _brightness(values: np.ndarray, normal: np.ndarray) -> np.ndarray:
