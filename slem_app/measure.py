@@ -28,6 +28,7 @@ __all__ = [
     "Structure",
     "acquired_along",
     "bidirectional",
+    "lesions",
     "measure",
 ]
 
@@ -182,27 +183,44 @@ def bidirectional(mask: np.ndarray, grid: Grid, along: int) -> Bidirectional:
     return max(pairs, key=_product)
 
 
-def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure:
-    if not mask.any():
-        return Structure(name, 0.0, 0.0, ())
+def lesions(mask: np.ndarray, grid: Grid, along: int) -> tuple[tuple[Lesion, ...], np.ndarray]:
+    """The pieces of a mask that count as lesions.
+
+    Args:
+        mask: (I, J, K) bool.
+        grid: its grid.
+        along: the axis across which the slices lie.
+
+    Returns:
+        The lesions, the largest product first; and (I, J, K) int32, n where the n-th of them lies, from 1 on.
+    """
     pieces, count = ndimage.label(mask, TOUCHING)
     sizes = np.bincount(pieces.ravel())[1:] * grid.voxel_volume / 1000
     centres = ndimage.center_of_mass(mask, pieces, range(1, count + 1))
     boxes = ndimage.find_objects(pieces)
-    lesions = []
+    found: list[tuple[Lesion, int]] = []
     for number, (size, centre, box) in enumerate(zip(sizes, centres, boxes), 1):
         if size < SMALLEST:
             continue
         here = grid.crop(*_crop(box))
         diameters = bidirectional(pieces[box] == number, here, along)
         diameters = replace(diameters, slice=diameters.slice + box[along].start)
-        lesions.append(Lesion(float(size), _point(grid.to_world(np.array(centre))), diameters))
-    lesions.sort(key=_size_of, reverse=True)
-    volume = grid.millilitres(mask)
-    return Structure(name, volume, _diameter(mask, grid), tuple(lesions))
+        found.append((Lesion(float(size), _point(grid.to_world(np.array(centre))), diameters), number))
+    found.sort(key=_size_of, reverse=True)
+    renumbered = np.zeros(count + 1, np.int32)
+    renumbered[[number for _, number in found]] = np.arange(1, len(found) + 1)
+    return tuple(lesion for lesion, _ in found), renumbered[pieces]
 
 
-def _size_of(lesion: Lesion) -> tuple[float, float]:
+def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure:
+    if not mask.any():
+        return Structure(name, 0.0, 0.0, ())
+    found, _ = lesions(mask, grid, along)
+    return Structure(name, grid.millilitres(mask), _diameter(mask, grid), found)
+
+
+def _size_of(found: tuple[Lesion, int]) -> tuple[float, float]:
+    lesion, _ = found
     return (lesion.diameters.product, lesion.volume_ml)
 
 

@@ -18,12 +18,14 @@ from slem_app.phantom.head import (
     truth,
 )
 from slem_app.phantom.pelvis import make_pelvis
+from slem_app.phantom.visits import at_next_visit
 
 __all__ = [
     "SEQUENCES",
     "BodyPhantom",
     "Head",
     "Phantom",
+    "at_next_visit",
     "draw",
     "make",
     "make_abdomen",

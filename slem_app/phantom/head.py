@@ -95,6 +95,8 @@ class Head:
     """Receive field, a sequence."""
     noise: float
     """Standard deviation relative to white matter on T1."""
+    others: tuple[tuple[np.ndarray, tuple[float, float, float]], ...] = ()
+    """Further tumours: middle and radii of each, as of the first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,20 +203,20 @@ def _anatomy(head: Head, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray
             head.ventricle * np.array([5.5, 27, 9]),
         )
         csf = np.maximum(csf, _soft(ventricle, 0.25))
-    distance = np.sqrt(
-        (x - head.centre[0]) ** 2 + (y - head.centre[1]) ** 2 + (z - head.centre[2]) ** 2
-    ).astype(np.float32)
-    tumour = distance * (1 + 0.07 * head.wobble.on(affine, grid.shape))
-    inner, rim, outer = head.radii
-    reach = (
-        distance * (1 + 0.13 * head.spread.on(affine, grid.shape))
-        + 5 * grey
-        + 40 * (csf > 0.5) * (distance > rim)
+    wobble, spread = (
+        1 + 0.07 * head.wobble.on(affine, grid.shape),
+        1 + 0.13 * head.spread.on(affine, grid.shape),
     )
     labels = np.zeros(grid.shape, np.uint8)
-    labels[(reach < outer) & (depth > 0.03)] = EDEMA  # edema keeps to white matter and out of the ventricles
-    labels[tumour < rim] = ENHANCING
-    labels[tumour < inner] = NECROSIS
+    for centre, (inner, rim, outer) in ((head.centre, head.radii), *head.others):
+        distance = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2).astype(
+            np.float32
+        )
+        tumour, reach = distance * wobble, distance * spread + 5 * grey + 40 * (csf > 0.5) * (distance > rim)
+        # edema keeps to white matter and out of the ventricles
+        labels[(reach < outer) & (depth > 0.03) & (labels == 0)] = EDEMA
+        labels[tumour < rim] = ENHANCING
+        labels[tumour < inner] = NECROSIS
     labels[~brain] = 0
     shares = np.zeros((len(TISSUES), *grid.shape), np.float32)
     shares[0], shares[1], shares[2] = (1 - csf) * (1 - grey), (1 - csf) * grey, csf
@@ -304,6 +306,7 @@ def make(
     oblique: bool = False,
     anisotropic: bool = False,
     own_grids: bool = False,
+    head: Head | None = None,
 ) -> Phantom:
     """Make a case, stored LPS. The head fills the field of view shape x spacing, so a small shape gives a
     small head, not a cut one.
@@ -315,6 +318,7 @@ def make(
         oblique: turn the voxel axes against the world by some 10 degrees about each axis.
         anisotropic: slices four times as thick and correspondingly fewer.
         own_grids: each sequence on a grid of its own, as scanners give them; the labels lie on t1c's.
+        head: whose; None: drawn from `seed`.
 
     Example:
         >>> case = make(seed=1, shape=(48, 48, 48))
@@ -322,7 +326,7 @@ def make(
         (['t1c', 't1n', 't2f', 't2w'], [0, 1, 2, 3])
     """
     field = np.array(shape) * np.array(spacing)
-    head = draw(seed, float((field / (AXES * 2 + 16)).min()))
+    head = draw(seed, float((field / (AXES * 2 + 16)).min())) if head is None else head
     turn = rotation(np.array([11.0, -8.0, 14.0])) if oblique else np.eye(3)
     if anisotropic:
         shape, spacing = _resliced(shape, spacing, (1.0, 1.0, 4.0))

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fpdf import FPDF
-from fpdf.enums import XPos, YPos
 from PIL import Image
 
-from slem_app import __version__
 from slem_app.files import atomic_file
 from slem_app.measure import Structure
-from slem_app.report.contents import RESEARCH, Contents
+from slem_app.report.contents import Contents
+from slem_app.report.sheet import FONT, MARGIN, RED, WIDTH, Sheet, latin
 
 __all__ = ["pdf", "write_pdf"]
 
-FONT = "helvetica"  # one of the fonts that every reader of PDF has; it holds Latin-1 alone
-MARGIN = 12.0  # mm
-WIDTH = 210 - 2 * MARGIN
-RED = (190, 0, 0)
 COLUMNS = {
     "": 0.22,
     "Volume [ml]": 0.12,
@@ -52,37 +46,12 @@ def pdf(contents: Contents) -> bytes:
     return bytes(page.output())
 
 
-class _Page(FPDF):
+class _Page(Sheet):
     """Each page says at its top whether it is a draft, and at its bottom what it may be used for."""
 
     def __init__(self, contents: Contents) -> None:
-        super().__init__(format="A4")
+        super().__init__("Segmentation report", contents.case, contents.status, contents.draft)
         self.contents = contents
-        self.set_margins(MARGIN, MARGIN)
-        self.set_auto_page_break(True, margin=MARGIN + 6)
-        self.set_title(f"SLeM Label: {_latin(contents.case)}")
-        self.set_creator(f"SLeM Label {__version__}")
-
-    def header(self) -> None:
-        self.set_font(FONT, "B", 14)
-        self.cell(WIDTH / 2, 8, "Segmentation report")
-        self.set_font(FONT, "B", 10)
-        self.set_text_color(*(RED if self.contents.draft else (0, 90, 0)))
-        self.line_of(self.contents.status, align="R", width=WIDTH / 2)
-        self.set_text_color(0)
-        self.ln(5)
-
-    def footer(self) -> None:
-        self.set_y(-MARGIN - 2)
-        self.set_font(FONT, "", 8)
-        self.set_text_color(90)
-        self.cell(
-            WIDTH, 4, f"{RESEARCH} SLeM Label {__version__}, page {self.page_no()} of {{nb}}", align="C"
-        )
-        self.set_text_color(0)
-
-    def line_of(self, text: str, align: str = "L", width: float = WIDTH, height: float = 5) -> None:
-        self.multi_cell(width, height, _latin(text), align=align, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
 
     def facts(self) -> None:
         self.set_font(FONT, "", 9)
@@ -91,7 +60,7 @@ class _Page(FPDF):
             rows["Segmented by"] = self.contents.made_by
         for name, value in rows.items():
             self.set_font(FONT, "B", 9)
-            self.cell(32, 4.5, _latin(name))
+            self.cell(32, 4.5, latin(name))
             self.set_font(FONT, "", 9)
             self.line_of(value, width=WIDTH - 32, height=4.5)
         self.ln(2)
@@ -110,7 +79,7 @@ class _Page(FPDF):
             y = top + (number // 2) * (tall + 6)
             self.set_xy(x, y)
             self.set_font(FONT, "", 8)
-            self.cell(wide, 4, _latin(title))
+            self.cell(wide, 4, latin(title))
             self.image(Image.fromarray(picture), x=x, y=y + 4, w=wide, h=tall)
         self.set_xy(MARGIN, top + (len(shown) + 1) // 2 * (tall + 6) + 2)
 
@@ -140,7 +109,7 @@ class _Page(FPDF):
         )
         for text, share, align in zip(cells, COLUMNS.values(), "LRRRRR", strict=True):
             indent = 4 if align == "L" else 0
-            self.cell(share * WIDTH - indent, 5, _latin(text), align=align)
+            self.cell(share * WIDTH - indent, 5, latin(text), align=align)
         self.ln(5)
 
     def colour_of(self, name: str) -> None:
@@ -166,7 +135,3 @@ class _Page(FPDF):
         for one in self.contents.warnings:
             self.line_of(f"! {one.text}", height=4)
         self.set_text_color(0)
-
-
-def _latin(text: str) -> str:
-    return text.encode("latin-1", "replace").decode("latin-1")

@@ -29,6 +29,7 @@ from slem_app.studies.naming import plain_id
 from slem_app.studies.series import Study
 from slem_app.studies.source import StudySource
 from slem_app.studies.study_headers import study_from_table, to_table
+from slem_app.studies.whose import Whose, whose_in
 
 __all__ = ["DicomSource"]
 
@@ -51,6 +52,7 @@ class DicomSource(StudySource):
         self, root: Path, layout: str, coding: str | None = None, index: HeaderIndex | None = None
     ) -> None:
         super().__init__(root, layout, coding, index)
+        self._whose: dict[str, Whose] = {}  # StudyInstanceUID -> of those that were asked for
         self._mixed: set[str] = set()  # folders where probing missed a study
 
     def _list(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
@@ -100,6 +102,24 @@ class DicomSource(StudySource):
     def uids(self) -> dict[str, str]:
         """StudyInstanceUID -> id of every case."""
         return {uid: name for name, (uid, _) in self._index().items()}
+
+    def place(self, id: str) -> str:
+        _, folders = self._index()[id]
+        return "/".join(_shared(folders)) or id
+
+    def whose(self, id: str, patient: str = "") -> Mapping[str, Whose]:
+        """Of all studies: one file of each is read, the first time."""
+        index = self._index()
+        folders: dict[Path, set[str]] = defaultdict(set)
+        for uid, places in index.values():
+            if uid not in self._whose:
+                folders[Path(self.root, places[0])].add(uid)
+        wanted = {
+            folder: (frozenset(uids), tuple(_candidates(visible_folders(folder)[1])))
+            for folder, uids in folders.items()
+        }
+        self._whose |= whose_in(wanted)
+        return {name: self._whose[uid] for name, (uid, _) in index.items() if uid in self._whose}
 
     def study(self, id: str) -> Study:
         """The case of that id, or of that StudyInstanceUID.

@@ -106,6 +106,7 @@ REAL = frozenset(
 )
 FUNCTIONAL_GROUPS = (Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence"))
 WANTED = {Tag(key): key for key in TAGS}
+WHOSE = ("StudyInstanceUID", "PatientID", "PatientName", "StudyDate", "StudyTime")
 STUDY_UID = Tag("StudyInstanceUID")
 PATIENT_ID = Tag("PatientID")
 # explicit or implicit VR, length
@@ -183,6 +184,17 @@ def read_slices(path: Path) -> list[Header]:
         raise BadVolume(
             f"{path} is not a readable DICOM file: {reason(error)}. Copy or export it again"
         ) from error
+
+
+def patient_fields(path: Path) -> dict[str, str]:
+    """Whose study a file is of, and when it was taken: StudyInstanceUID, PatientID, PatientName, StudyDate,
+    StudyTime; empty where it does not say, nothing of a file that is not readable DICOM.
+    """
+    try:
+        dataset, _ = read_file(path, pixels=False, tags=[Tag(key) for key in WHOSE])
+        return {key: str(dataset.get(key, "") or "").strip() for key in WHOSE}
+    except BROKEN:
+        return {}
 
 
 def patient_id(path: Path) -> str:

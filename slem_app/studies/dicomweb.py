@@ -26,6 +26,7 @@ from slem_app.studies.pacs import PARALLEL, Attributes, Pacs, text
 from slem_app.studies.series import Study
 from slem_app.studies.source import StudySource
 from slem_app.studies.study_headers import study_from_table, to_table
+from slem_app.studies.whose import Whose
 
 __all__ = ["PACS_FOLDER", "DicomWebSource"]
 
@@ -136,6 +137,16 @@ class DicomWebSource(StudySource):
             self._entries = {uid: uid for uid in known}
         self.pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="pacs")
         self.said: dict[str, tuple[float, list[Attributes]]] = {}
+
+    def whose(self, id: str, patient: str = "") -> Mapping[str, Whose]:
+        """Of all studies of one patient that match the query, as the PACS says now.
+
+        Raises:
+            NotFound: the PACS has no such study.
+            PacsFailed: it does not answer.
+        """
+        patient = patient or self.pacs.patient(id)[0]
+        return self.pacs.studies_of(patient) if patient else {}
 
     def of(self, studies: Iterable[str]) -> DicomWebSource:
         """This source with these studies in place of what the PACS would list."""

@@ -81,6 +81,13 @@ class FolderSource(StudySource):
                 if not is_case and len(where) < DEPTH:
                     todo += [(*where, name) for name in held["folders"] if name not in NO_CASES]
 
+    def place(self, id: str) -> str:
+        folder, _, prefix = self._index()[id]
+        path = os.path.relpath(folder, self.root)
+        return (
+            id if path == "." else path if not prefix or prefix == Path(folder).name else f"{path}/{prefix}"
+        )
+
     def _open(self, id: str, entry: Entry) -> Study:
         folder, names, prefix = entry
         return study_of(id, CaseFiles(Path(folder), tuple(names), prefix), self.layout, self.coding)

@@ -19,6 +19,7 @@ from slem_app.studies.folders import FolderSource, visible_folders
 from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.naming import is_label
 from slem_app.studies.nifti_header import is_nifti
+from slem_app.studies.patients import check_rule
 from slem_app.studies.source import StudySource
 from slem_app.yaml_tables import load_yaml
 
@@ -73,6 +74,7 @@ def open_source(path: Path | str, coding: str | None = None, index: HeaderIndex 
         raise BadLabel(f"unknown label coding {coding!r}: known are {', '.join(sorted(codings()))}, own")
     layout = declared.get("layout") or _detect(root)
     source = LAYOUTS[layout](root, layout, coding, index)
+    source.patients = check_rule(str(declared["patients"]), "slem.yaml") if "patients" in declared else ""
     source.rules = (root / declared["rules"]).resolve() if "rules" in declared else None
     if not source.ids():
         raise BadStudy(f"no case in {root}, looked for as layout {layout!r}; {EXPECTED}")
@@ -88,11 +90,11 @@ def _declared(root: Path) -> dict[str, str]:
         content = load_yaml(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise BadSetting(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules"}):
+    if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules", "patients"}):
         raise BadSetting(
             f"{path}: unknown keys "
             f"{sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, "
-            f"layout, rules"
+            f"layout, rules, patients"
         )
     if content.get("layout", "nifti") not in LAYOUTS:
         raise BadSetting(f"{path}: unknown layout {content['layout']!r}; known are {', '.join(LAYOUTS)}")

@@ -25,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
 from slem_app.errors import BadSetting, NotFound, PacsFailed
+from slem_app.studies.whose import Whose
 
 __all__ = ["PARALLEL", "Attributes", "Pacs", "text"]
 
@@ -202,11 +203,25 @@ class Pacs:
         )
         for one in found:
             if text(one, "0020000D") == study:
-                name = (one.get("00100010", {}).get("Value") or [{}])[0] or {}
-                return text(one, "00100020"), str(name.get("Alphabetic", "")) if isinstance(
-                    name, Mapping
-                ) else str(name)
+                return text(one, "00100020"), _name(one)
         raise NotFound(f"the PACS has no study {study}")
+
+    def studies_of(self, patient: str) -> dict[str, Whose]:
+        """StudyInstanceUID -> whose it is and when it was taken, of a patient's studies that match the query.
+
+        Args:
+            patient: PatientID.
+        """
+        filters = {**dict(parse_qsl(self.query)), "PatientID": patient}
+        found = self._ask(
+            "the studies of one patient",
+            lambda: self.client.search_for_studies(search_filters=filters, limit=PAGE),
+        )
+        return {
+            text(one, "0020000D"): Whose(patient, _name(one), text(one, "00080020"), text(one, "00080030"))
+            for one in found
+            if text(one, "00100020") == patient and UID.fullmatch(text(one, "0020000D"))
+        }
 
     def study_of(self, series: str) -> str | None:
         """StudyInstanceUID of a series; None where the PACS has no such series, or several
@@ -324,6 +339,12 @@ def text(attributes: Attributes, tag: str) -> str:
     """The first value of an element as text; '' without one."""
     values = attributes.get(tag, {}).get("Value") or [""]
     return "" if values[0] is None else str(values[0])
+
+
+def _name(attributes: Attributes) -> str:
+    """PatientName, in letters; '' without one."""
+    name = (attributes.get("00100010", {}).get("Value") or [{}])[0] or {}
+    return str(name.get("Alphabetic", "")) if isinstance(name, Mapping) else str(name)
 
 
 def _may_pass(error: BaseException) -> bool:

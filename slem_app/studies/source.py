@@ -13,6 +13,7 @@ from typing import Any
 from slem_app.errors import NotFound
 from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.series import Study
+from slem_app.studies.whose import Whose
 
 __all__ = ["StudySource", "files_state", "folders_of"]
 
@@ -35,6 +36,7 @@ class StudySource(ABC):
         self.coding = coding
         self.header_index = index
         self.rules: Path | None = None
+        self.patients = ""  # the pattern in slem.yaml that tells patients from folders, see `patients`
         self._one: str | None = None
         self._entries: dict[str, Any] | None = None
 
@@ -45,6 +47,23 @@ class StudySource(ABC):
     @abstractmethod
     def _open(self, id: str, entry: Any) -> Study:
         """The case `id`."""
+
+    def place(self, id: str) -> str:
+        """Where a case lies below the root, its folders joined by '/'; its id where that says as much.
+
+        Raises:
+            NotFound: no such case.
+        """
+        return id
+
+    def whose(self, id: str, patient: str = "") -> Mapping[str, Whose]:
+        """Case -> whose it is, at least of all cases of one patient; empty where headers do not tell.
+
+        Args:
+            id: a case of the patient; empty: `patient` says who.
+            patient: PatientID.
+        """
+        return {}
 
     def only(self, id: str) -> StudySource:
         """This source narrowed to one of its cases."""

@@ -1,0 +1,127 @@
+"""An earlier examination of the same patient laid on a later one: rigid, by one sequence that both have, and
+whether that is to be believed.
+
+Only the label map of the earlier visit is carried over; images stay where they are. Two things tell a
+registration that failed, or another patient: the brains do not cover each other, or the images, once they
+should lie on each other, do not look alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from slem_app.types import Grid
+from slem_app.volumes.coarse import Coarse, coarse
+from slem_app.volumes.geometry import resample
+from slem_app.volumes.levels import Levels, Volume
+from slem_app.volumes.register import brains_agree, distance_moved, rigid
+
+__all__ = ["Move", "carry", "move_between"]
+
+LEAST_AGREEMENT = 0.85  # Dice of the brains
+LEAST_LIKENESS = 0.45  # correlation of the images' detail within both brains
+DETAIL = 4.0  # mm: what is smoother than this says nothing of whose brain it is
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """Where a later examination's points lie in the earlier one."""
+
+    matrix: np.ndarray
+    """(4, 4) RAS, from the later world to the earlier one."""
+    sequence: str
+    """By which it was found."""
+    distance: float
+    """mm by which points of the brain are moved on average."""
+    agreement: float
+    """Dice of the brains afterwards."""
+    likeness: float
+    """Correlation of the images' detail within both brains, -1 to 1."""
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not to be believed; empty: it is."""
+        if self.agreement < LEAST_AGREEMENT:
+            return (
+                f"the brains of the two visits overlap by {self.agreement:.2f} after registration, at least "
+                f"{LEAST_AGREEMENT} is needed"
+            )
+        if self.likeness < LEAST_LIKENESS:
+            return (
+                f"the two visits' {self.sequence} do not look alike after registration (correlation "
+                f"of detail {self.likeness:.2f}, at least {LEAST_LIKENESS} is needed)"
+            )
+        return ""
+
+    def table(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "sequence": self.sequence,
+            "moved_mm": round(self.distance, 1),
+            "brains_dice": round(self.agreement, 3),
+            "likeness": round(self.likeness, 3),
+            "doubt": self.doubt,
+        }
+
+
+def move_between(later: Volume, earlier: Volume, sequence: str) -> Move:
+    """Register the earlier visit with the later one.
+
+    Args:
+        later: one sequence of the later visit.
+        earlier: the same sequence of the earlier visit.
+        sequence: its name.
+
+    Raises:
+        BadVolume: an image in which nothing can be found.
+        NotFound, BadCard, BadWeights: the network that finds the brain in a whole head is not there.
+    """
+    fixed, moving = (
+        coarse(volume, Levels.of(volume.array, sequence), sequence, head=True) for volume in (later, earlier)
+    )
+    matrix = rigid(fixed, moving)
+    return Move(
+        matrix,
+        sequence,
+        distance_moved(fixed, matrix),
+        brains_agree(fixed, moving, matrix),
+        _likeness(fixed, moving, matrix),
+    )
+
+
+def carry(array: np.ndarray, grid: Grid, matrix: np.ndarray, onto: Grid) -> np.ndarray:
+    """A label map of the earlier visit on a grid of the later one, nearest neighbour.
+
+    Args:
+        array: (I, J, K) values.
+        grid: their grid, in the earlier world.
+        matrix: as `Move.matrix`.
+        onto: a grid in the later world.
+
+    Returns:
+        (I', J', K') of the same type; 0 outside the earlier field of view.
+    """
+    return resample(array, Grid(grid.shape, np.linalg.inv(matrix) @ grid.affine), onto, order=0)
+
+
+def _likeness(fixed: Coarse, moving: Coarse, matrix: np.ndarray) -> float:
+    """Correlation of what is finer than DETAIL, within both brains away from their border."""
+    place = Grid(moving.grid.shape, np.linalg.inv(matrix) @ moving.grid.affine)
+    image = resample(moving.image, place, fixed.grid, order=1)
+    brain = resample(moving.brain, place, fixed.grid, order=1) > 0.5
+    inner = ndimage.binary_erosion(
+        (fixed.brain > 0.5) & brain, iterations=round(DETAIL / fixed.grid.spacing[0])
+    )
+    if np.count_nonzero(inner) < 1000:
+        return 0.0
+    mine, other = (_detail(one, fixed.grid)[inner] for one in (fixed.image, image))
+    return float(np.corrcoef(mine, other)[0, 1]) if mine.std() and other.std() else 0.0
+
+
+def _detail(image: np.ndarray, grid: Grid) -> np.ndarray:
+    """The image, a little smoothed against noise, without what is smooth."""
+    sigma = DETAIL / grid.spacing
+    return ndimage.gaussian_filter(image, sigma / 4) - ndimage.gaussian_filter(image, sigma)
