@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slem_app.errors import BadLabel, NotFound, SlemError
+from slem_app.errors import BadLabel, SlemError
 from slem_app.followup import Burden, Category, Change, Response, match, percent, respond
 from slem_app.labels import LabelSet
 from slem_app.measure import Lesion, Measurements, acquired_along, lesions, measure
@@ -26,10 +26,10 @@ from slem_app.studies.patients import Patient, Visit, patient_of
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 from slem_app.volumes.read import read
-from slem_app.volumes.visits import Move, carry, move_between
+from slem_app.volumes.visits import Move, carry, move_between, shared_sequence
 from slem_app.weights import Card
 
-__all__ = ["ENHANCING", "FollowUp", "VisitFindings", "compose_followup", "shared_sequence"]
+__all__ = ["ENHANCING", "FollowUp", "VisitFindings", "compose_followup"]
 
 ENHANCING = "enhancing tumor"
 """The label on which RANO is decided."""
@@ -187,22 +187,6 @@ def compose_followup(
     return FollowUp(case, card.labels, followed, visits, move, changes, response, tuple(doubts), pictures)
 
 
-def shared_sequence(later: LabelledCase, earlier: LabelledCase) -> str:
-    """The sequence by which two visits are laid on each other: one that a label lies on, if both have it.
-
-    Raises:
-        NotFound: they share none.
-    """
-    wanted = (later.sequence, earlier.sequence, *later.images)
-    for name in wanted:
-        if name in later.images and name in earlier.images:
-            return name
-    raise NotFound(
-        f"{later.id} and {earlier.id} have no sequence in common ({', '.join(later.images)}; "
-        f"{', '.join(earlier.images)}): they cannot be laid on each other"
-    )
-
-
 def _earlier(
     labels: CaseLabels, patient: Patient, case: str, card: Card
 ) -> tuple[list[VisitFindings], list[str]]:
@@ -252,9 +236,12 @@ def _drafts(visits: tuple[VisitFindings, ...]) -> list[str]:
 
 def _laid(earlier: VisitFindings, later: VisitFindings) -> tuple[Move, tuple[Volume, Volume]]:
     """The earlier visit on the later one, and the images by which."""
-    sequence = shared_sequence(later.label, earlier.label)
+    images = later.label.images, earlier.label.images
+    wanted = (later.label.sequence, earlier.label.sequence, *images[0])
+    sequence = shared_sequence(wanted, tuple(images[0]), tuple(images[1]))
     now, before = (read(one.label.images[sequence]) for one in (later, earlier))
-    return move_between(now, before, sequence), (before, now)
+    tumours = Volume(later.array, later.grid), Volume(earlier.array, earlier.grid)
+    return move_between(now, before, sequence, tumours), (before, now)
 
 
 def _outside(earlier: VisitFindings, carried: np.ndarray) -> list[str]:

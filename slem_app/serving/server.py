@@ -33,6 +33,7 @@ from slem_app.serving.dicom.export import PacsResults, ResultExchange
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.datastore import CaseDatastore
+from slem_app.serving.labels.priors import Priors
 from slem_app.serving.labels.records import Records
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.learning.batch import Batches
@@ -185,6 +186,7 @@ class Serving:
             self.datastore, self.model, self.settings.coding, self.settings.device, self.settings.register
         )
         self.chooser = Chooser(self.scores, leases, models=tuple(self.automatic))
+        self.priors = Priors(self.cases, self.datastore, self.last_results)
         self.saving = LabelSaving(
             self.datastore,
             self.records,
@@ -299,7 +301,7 @@ class Serving:
         self.chooser.active(case.id, reader)
         self.activity.touch(case.id, reader)
         with self.scores.busy():
-            answer = task(case, request)
+            answer = self.priors.answer(task, case, request)
         self.timed(request.model, answer.facts.latencies)
         if answer.file is None or not request.save_label or not case.lasting:
             return answer

@@ -58,6 +58,9 @@ class LabelRecord:
     trust: Trust = NOTHING
     """What the model says of its result as it is: where it may be wrong, how good it probably is."""
 
+    prior: str = ""
+    """The label of the patient's earlier visit that the reader began with, 'CASE/final/2'; empty: none."""
+
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> LabelRecord:
         """From a version's meta; what an older one does not hold stays unknown."""
@@ -129,7 +132,8 @@ def check_meta(meta: Mapping[str, Any]) -> None:
 KINDS = {
     **dict.fromkeys(("ts",), "a number"),
     **dict.fromkeys(("seconds", "clicks"), "a number or nothing"),
-    **dict.fromkeys(("reader", "client", "model_version", "model_sha256", "user", "sequence"), "a text"),
+    **dict.fromkeys(("reader", "client", "model_version", "model_sha256"), "a text"),
+    **dict.fromkeys(("user", "sequence", "prior"), "a text"),
     **dict.fromkeys(("client_id", "model"), "a text or nothing"),
     "automatic": "true or false",
     **dict.fromkeys(("label_names", "dicom", "preparation", "trust", NOTES), "an object"),

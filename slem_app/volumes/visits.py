@@ -8,21 +8,23 @@ should lie on each other, do not look alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from slem_app.errors import NotFound
 from slem_app.types import Grid
 from slem_app.volumes.coarse import Coarse, coarse
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.levels import Levels, Volume
 from slem_app.volumes.register import brains_agree, distance_moved, rigid
 
-__all__ = ["Move", "carry", "move_between"]
+__all__ = ["Move", "carry", "move_between", "shared_sequence"]
 
 LEAST_AGREEMENT = 0.85  # Dice of the brains
-LEAST_LIKENESS = 0.45  # correlation of the images' detail within both brains
+LEAST_LIKENESS = 0.5  # correlation of the images' detail within both brains; other patients: some 0.25
 DETAIL = 4.0  # mm: what is smoother than this says nothing of whose brain it is
 
 
@@ -67,13 +69,17 @@ class Move:
         }
 
 
-def move_between(later: Volume, earlier: Volume, sequence: str) -> Move:
+def move_between(
+    later: Volume, earlier: Volume, sequence: str, tumours: tuple[Volume, Volume] | None = None
+) -> Move:
     """Register the earlier visit with the later one.
 
     Args:
         later: one sequence of the later visit.
         earlier: the same sequence of the earlier visit.
         sequence: its name.
+        tumours: where the later and the earlier visit's tumour lies, more than 0 there: what may change does
+            not tell whose brain it is.
 
     Raises:
         BadVolume: an image in which nothing can be found.
@@ -88,7 +94,22 @@ def move_between(later: Volume, earlier: Volume, sequence: str) -> Move:
         sequence,
         distance_moved(fixed, matrix),
         brains_agree(fixed, moving, matrix),
-        _likeness(fixed, moving, matrix),
+        _likeness(fixed, moving, matrix, tumours),
+    )
+
+
+def shared_sequence(wanted: Sequence[str], later: Sequence[str], earlier: Sequence[str]) -> str:
+    """The first of the wanted sequences that both visits have.
+
+    Raises:
+        NotFound: they share none.
+    """
+    for name in wanted:
+        if name in later and name in earlier:
+            return name
+    raise NotFound(
+        f"the two visits have no sequence in common ({', '.join(later)}; {', '.join(earlier)}): they cannot "
+        f"be laid on each other"
     )
 
 
@@ -107,14 +128,24 @@ def carry(array: np.ndarray, grid: Grid, matrix: np.ndarray, onto: Grid) -> np.n
     return resample(array, Grid(grid.shape, np.linalg.inv(matrix) @ grid.affine), onto, order=0)
 
 
-def _likeness(fixed: Coarse, moving: Coarse, matrix: np.ndarray) -> float:
-    """Correlation of what is finer than DETAIL, within both brains away from their border."""
-    place = Grid(moving.grid.shape, np.linalg.inv(matrix) @ moving.grid.affine)
+def _likeness(
+    fixed: Coarse, moving: Coarse, matrix: np.ndarray, tumours: tuple[Volume, Volume] | None
+) -> float:
+    """Correlation of what is finer than DETAIL, within both brains away from their border and from the
+    tumours.
+    """
+    back = np.linalg.inv(matrix)
+    place = Grid(moving.grid.shape, back @ moving.grid.affine)
     image = resample(moving.image, place, fixed.grid, order=1)
     brain = resample(moving.brain, place, fixed.grid, order=1) > 0.5
     inner = ndimage.binary_erosion(
         (fixed.brain > 0.5) & brain, iterations=round(DETAIL / fixed.grid.spacing[0])
     )
+    if tumours is not None:
+        now, before = tumours
+        before = Volume(before.array, Grid(before.grid.shape, back @ before.grid.affine))
+        sick = [resample(one.array, one.grid, fixed.grid, order=0) > 0 for one in (now, before)]
+        inner &= ~ndimage.binary_dilation(sick[0] | sick[1], iterations=round(DETAIL / fixed.grid.spacing[0]))
     if np.count_nonzero(inner) < 1000:
         return 0.0
     mine, other = (_detail(one, fixed.grid)[inner] for one in (fixed.image, image))

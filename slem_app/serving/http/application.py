@@ -47,6 +47,7 @@ from slem_app.serving.http.label_routes import label_router
 from slem_app.serving.http.metrics import Metrics, MetricsMiddleware
 from slem_app.serving.http.model_routes import model_router
 from slem_app.serving.http.next_case_routes import next_case_router
+from slem_app.serving.http.prior_routes import prior_router
 from slem_app.serving.http.received_files import LimitMiddleware
 from slem_app.serving.http.result_routes import result_router
 from slem_app.serving.http.scoring_routes import scoring_router
@@ -147,6 +148,7 @@ def build(
     app.include_router(train_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
+    app.include_router(prior_router(serving))
     app.include_router(version_router(serving.watchers))
     app.include_router(router)
     if serving.cases.pacs is not None:

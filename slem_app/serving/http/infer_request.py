@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from slem_app.errors import BadPrompt, BadSetting
 from slem_app.serving.cases.label_names import segment_names
-from slem_app.serving.models.inference import InferRequest, Reply
+from slem_app.serving.models.inference import PRIOR, InferRequest, Reply
 from slem_app.serving.values import boolean, first_of
 from slem_app.store.record import DRAFT
 
@@ -49,6 +49,7 @@ def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tup
         undo=_flag("undo", fields),
         redo=_flag("redo", fields),
         start_over=_flag("start_over", fields),
+        start_from=_start(fields.get("start_from")),
         # OHIF never names a reader and always says this
         repeats_points=not client_id and fields.get("restore_label_idx") is False,
     )
@@ -75,6 +76,16 @@ def _points(fields: Mapping[str, object], names: tuple[str, ...]) -> dict[str, o
         for name, value in fields.items()
         if name in own or (name not in KNOWN and isinstance(value, (list, tuple)))
     }
+
+
+def _start(value: object) -> str:
+    """What to begin with; clients that offer a choice send all of it at first."""
+    wanted = first_of(value)
+    if wanted in (None, "", "auto"):
+        return ""
+    if wanted != PRIOR:
+        raise BadSetting(f"start_from is {str(wanted)[:80]!r}: use auto or {PRIOR}")
+    return PRIOR
 
 
 def _text(name: str, value: object) -> str:

@@ -18,6 +18,7 @@ from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import Response
 
+from slem_app.serving.models.inference import options
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.server import DESCRIPTION, NAME, Serving
@@ -79,7 +80,7 @@ def _model(task: SegmentationTask | InteractiveTask) -> dict[str, Any]:
         "colors": {label.name: list(label.color) for label in task.predictor.card.labels.labels},
         "dimension": 3,
         "description": task.description,
-        "config": {"sequence": ["auto", *task.sequences]},
+        "config": options(task.kind, task.sequences),
         "version": task.predictor.card.version,
     }
 

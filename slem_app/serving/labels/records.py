@@ -99,6 +99,7 @@ class Records:
             user_of(),
             _some(known.preparation),
             lasting(known.warnings),
+            prior=known.prior,
         )
 
 

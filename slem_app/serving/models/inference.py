@@ -5,19 +5,29 @@ A request is built once, where it comes in (`serving.http.infer_request`), and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from slem_app.errors import BadSetting
 from slem_app.predict import Prediction
+from slem_app.prompts import Mask
 from slem_app.result_warning import ResultWarning
+from slem_app.serving.models.task_kind import TaskKind
 from slem_app.store.record import DRAFT
 from slem_app.trust import NOTHING, Trust
 
-__all__ = ["InferAnswer", "InferFacts", "InferRequest", "Reply"]
+__all__ = ["PRIOR", "InferAnswer", "InferFacts", "InferRequest", "Reply", "options"]
 
+PRIOR = "prior"
+"""What `start_from` may be, beside nothing."""
 EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
+
+
+def options(kind: TaskKind, sequences: Sequence[str]) -> dict[str, list[str]]:
+    """What clients let their users choose for a model, the default first."""
+    chosen = {"sequence": ["auto", *sequences]}
+    return {**chosen, "start_from": ["auto", PRIOR]} if kind == TaskKind.CLICKS else chosen
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,12 @@ class InferRequest:
     """Do the step again that was taken back last."""
     start_over: bool = False
     """Forget what was before."""
+    start_from: str = ""
+    """What to begin with in place of the model's own result: 'prior', the label of the patient's earlier
+    visit; empty: the model's.
+    """
+    start: Mask | None = None
+    """That segmentation, once it is known; nothing that a client can send."""
     repeats_points: bool = False
     """The client is OHIF, which sends points again that were placed on another image (`stale_points`)."""
 

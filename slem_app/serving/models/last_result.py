@@ -53,6 +53,9 @@ class ResultOrigin:
     digest: str = ""
     """Of the label map, while it is a model's alone; empty: a reader had a hand in it, or it is not known."""
 
+    prior: str = ""
+    """The label of an earlier visit that the reader began with, 'CASE/final/2'; empty: none."""
+
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> ResultOrigin:
         """From what `table` gave.
@@ -105,22 +108,44 @@ class LastResults:
         Where the disk refuses, it is known until the server stops only: the reader gets the result
         all the same.
         """
-        self.shown.put((reader, case.id), None, LastResult(making, case.image, array, case.series.grid))
         if making.kind == AUTOMATIC:
             making = replace(making, digest=_digest(array, case.series.grid))
         with self.guard:
-            known = self._known(case.id)
-            if known.get(reader) == making.table() and case.id not in self.unwritten:
-                return
-            known.pop(reader, None)
-            known |= {reader: making.table()}
-            known = dict(list(known.items())[-READERS:])
-            try:
-                replace_file(self._file(case.id), json.dumps(known, indent=1))
-                self.unwritten.pop(case.id, None)
-            except StorageFailed as error:
-                self.unwritten[case.id] = known
-                logger.warning("by which model a reader was given a case is not kept: %s", error)
+            before = self._known(case.id).get(reader, {})
+            if making.kind == SEMIAUTOMATIC and before.get("kind") == SEMIAUTOMATIC:
+                making = replace(making, prior=before["prior"])  # its clicks go on from there
+            self._keep(reader, case.id, making)
+        self.shown.put((reader, case.id), None, LastResult(making, case.image, array, case.series.grid))
+
+    def began_with(self, reader: str, case: str, prior: str) -> None:
+        """What a reader was last given began with the label of an earlier visit.
+
+        Args:
+            reader: who.
+            case: case id.
+            prior: which label; empty: none, the reader has started over.
+        """
+        with self.guard:
+            origin, shown = self._known(case).get(reader), self.last(reader, case)
+            if origin is not None and origin["prior"] != prior:
+                self._keep(reader, case, replace(ResultOrigin.of_table(origin), prior=prior))
+        if shown is not None:
+            self.shown.put((reader, case), None, replace(shown, making=replace(shown.making, prior=prior)))
+
+    def _keep(self, reader: str, case: str, making: ResultOrigin) -> None:
+        """Keep how it came about; where the disk refuses, in memory alone."""
+        known = self._known(case)
+        if known.get(reader) == making.table() and case not in self.unwritten:
+            return
+        known.pop(reader, None)
+        known |= {reader: making.table()}
+        known = dict(list(known.items())[-READERS:])
+        try:
+            replace_file(self._file(case), json.dumps(known, indent=1))
+            self.unwritten.pop(case, None)
+        except StorageFailed as error:
+            self.unwritten[case] = known
+            logger.warning("by which model a reader was given a case is not kept: %s", error)
 
     def last(self, reader: str, case: str) -> LastResult | None:
         """What the reader sees of a case; None when that is not known any more."""

@@ -71,7 +71,7 @@ def parse_clicks(request: InferRequest, labels: LabelSet, image: Grid) -> Prompt
         BadGrid, BadLabel, BadVolume, TooLarge: a segmentation that cannot be used.
     """
     clicks = read_clicks({**request.points, "label": request.label}, labels, image)
-    mask = None
+    mask = request.start
     if request.label_file is not None:
         array, grid, names = read_label_file(request.label_file, image)
         values = value_names(request.segments, names, labels)

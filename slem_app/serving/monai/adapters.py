@@ -18,6 +18,7 @@ from slem_app.serving.http.next_case_routes import to_json
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer
+from slem_app.serving.models.inference import options
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.monai.requests import infer
@@ -45,7 +46,7 @@ class InferAdapter(InferTask):
             labels=dict(task.labels),
             dimension=3,
             description=task.description,
-            config={"sequence": ["auto", *task.sequences]},
+            config=options(task.kind, task.sequences),
         )
         self.task, self.serving, self.name = task, serving, name
 

@@ -16,12 +16,14 @@ from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import misleading
 from slem_app.report.compose import CaseReport, bundled_card, compose, not_shown
+from slem_app.report.followup import FollowUp, compose_followup
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
 from slem_app.serving.pages.places import trust_of
 from slem_app.serving.pages.render import colour
 from slem_app.serving.pages.thumbnails import colours_of
+from slem_app.serving.pages.visits import PatientVisits, visits_of
 from slem_app.serving.pages.worklist import header_of, holder_name
 from slem_app.serving.server import Serving
 from slem_app.store.case_labels import CaseLabels
@@ -118,6 +120,8 @@ class CasePage:
     """Sequences that the first of them knows and the case lacks."""
     notes: tuple[str, ...]
     """What a reader should know of the case."""
+    visits: PatientVisits
+    """Of the patient."""
     trust: Trust
     """What the model says of the label that stands for the case; nothing of one that a reader has changed."""
 
@@ -159,6 +163,7 @@ class CasePages:
             models,
             tuple(name for name in wanted if name not in grouping.sequences),
             _case_notes(grouping, models),
+            visits_of(serving, case),
             trust_of(store.shown(case, serving.datastore.experts)),
         )
 
@@ -169,17 +174,29 @@ class CasePages:
             NotFound: no such case, or it has no label.
             BadLabel, BadGrid, BadVolume: label or images cannot be used.
         """
-        case, _ = self.serving.cases.split(identifier)
-        datastore = self.serving.datastore
-        labels = CaseLabels(
-            str(self.serving.cases.studies),
-            datastore.root,
-            experts=datastore.experts,
-            source=self.serving.cases.source,
-        )
+        case, labels, first = self._labelled(identifier)
         labels.newest(case)  # without a label the network would be asked: not by a link
-        first = next(iter(self.serving.automatic), "slem_brain")
         return compose(labels, case, first, card_of=self._card)
+
+    def followup(self, identifier: str) -> FollowUp:
+        """What changed since the earlier visits of a case's patient.
+
+        Raises:
+            NotFound: no such case, or it has no label.
+            BadLabel, BadGrid, BadVolume: label or images cannot be used.
+            PacsFailed: the PACS does not answer.
+        """
+        case, labels, first = self._labelled(identifier)
+        return compose_followup(labels, case, first, card_of=self._card)
+
+    def _labelled(self, identifier: str) -> tuple[str, CaseLabels, str]:
+        """A case, all labels, and the model whose they are where they do not say."""
+        cases, datastore = self.serving.cases, self.serving.datastore
+        case, _ = cases.split(identifier)
+        labels = CaseLabels(
+            str(cases.studies), datastore.root, experts=datastore.experts, source=cases.source
+        )
+        return case, labels, next(iter(self.serving.automatic), "slem_brain")
 
     def _card(self, model: str) -> Card:
         """The card of a model as it is served; of one that is not served, as it is bundled."""

@@ -2,7 +2,7 @@
 
 - GET  /                           worklist: ?q=TEXT&state=new&sort=-case&page=2
 - POST /next                       the next case, by a strategy; leads to its page
-- GET  /case/CASE                  one case; /thumbnail.png, /place/1.png, /report.pdf below it
+- GET  /case/CASE                  one case; /thumbnail.png, /place/1.png, /report.pdf, /followup.pdf below it
 - POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
@@ -161,6 +161,19 @@ def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails, pl
         with turn:
             contents = cases.report(case).contents
             made = pdf(contents)
-        name = quote(f"{file_name(contents.case)}.report.pdf")
-        headers = {"Content-Disposition": f"inline; filename*=UTF-8''{name}"}
-        return Response(made, media_type="application/pdf", headers=headers)
+        return _pdf(made, f"{file_name(contents.case)}.report.pdf")
+
+    @router.get("/case/{case}/followup.pdf")
+    def followup(case: str) -> Response:
+        from slem_app.report.followup_page import followup_pdf  # slow to import, as above
+
+        about(case)
+        with turn:
+            found = cases.followup(case)
+            made = followup_pdf(found)
+        return _pdf(made, f"{file_name(found.case)}.followup.pdf")
+
+
+def _pdf(made: bytes, name: str) -> Response:
+    headers = {"Content-Disposition": f"inline; filename*=UTF-8''{quote(name)}"}
+    return Response(made, media_type="application/pdf", headers=headers)
