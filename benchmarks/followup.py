@@ -2,6 +2,7 @@
 
     python benchmarks/followup.py matching --patients 10
     python benchmarks/followup.py clicks --real ../shared/data/brats2013_two
+    python benchmarks/followup.py strangers ../shared/data/brats
 
 `matching`: a head with four tumours comes again, moved by up to 12 degrees and 12 mm about each axis, with
 other noise, units and receive field. Of the tumours one grows, one shrinks, one is gone or stays as it is,
@@ -12,6 +13,9 @@ of its volume, from both visits' labels, agree with the change on a grid of half
 it, and a simulated reader corrects it. Counted are the clicks until the mean Dice of the regions reaches a
 target, named before the run: 0.85. Real cases are the BraTS 2013 patients that no weights have seen; their
 second visit is the image and label warped outwards around the tumour's middle, and moved.
+
+`strangers`: real T1c against itself at half the resolution, moved, with another gamma, receive field and
+noise, and against the next patient's, made alike: what tells a registration of two patients.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -46,6 +51,8 @@ from slem_app.weights import load_model
 RESULTS = Path(__file__).parent / "results"
 SPOTS = ((30, 24, 14), (-30, -34, 16), (-30, 30, 6), (30, -36, 12), (-26, 0, 30))
 """Places in the head, mm, at least 40 mm apart: further tumours are drawn near them."""
+SHAPE, SPACING = (64, 74, 56), (2.0, 2.0, 2.0)
+SCALE = float((np.array(SHAPE) * SPACING / (AXES * 2 + 16)).min())
 TARGET = 0.85
 MOST = 15
 Tumour = tuple[np.ndarray, tuple[float, float, float]]
@@ -71,15 +78,18 @@ def draw_visits(rng: np.random.Generator) -> tuple[list[Tumour], list[Tumour], n
     return first, second, move
 
 
-def imaged(
-    patient: phantom.Head, seed: int, move: np.ndarray, tumours: list[Tumour], fine: int = 1
-) -> object:
-    """A visit; `fine` divides the spacing."""
-    shape = tuple(n * fine for n in (96, 112, 84))
-    spacing = (1.5 / fine,) * 3
-    return phantom.make(
-        shape=shape, spacing=spacing, head=phantom.at_next_visit(patient, seed, move, tumours)
-    )
+def imaged(patient: phantom.Head, seed: int, move: np.ndarray, tumours: list[Tumour]) -> phantom.Phantom:
+    """A visit."""
+    head = phantom.at_next_visit(patient, seed, move, tumours)
+    return phantom.make(shape=SHAPE, spacing=SPACING, head=head)
+
+
+def finely(
+    patient: phantom.Head, move: np.ndarray, tumours: list[Tumour], grid: Grid
+) -> tuple[np.ndarray, Grid]:
+    """The truth of a visit at half the spacing of a grid."""
+    half = Grid(tuple(2 * n for n in grid.shape), grid.affine @ np.diag([0.5, 0.5, 0.5, 1.0]))
+    return phantom.truth(phantom.at_next_visit(patient, 1, move, tumours), half), half
 
 
 def owner(place: Sequence[float], patient: phantom.Head, move: np.ndarray, tumours: list[Tumour]) -> int:
@@ -115,7 +125,7 @@ class Matching:
         """The tumours of one."""
         rng = np.random.default_rng([self.seed, number])
         first, second, move = draw_visits(rng)
-        patient = phantom.draw(1000 + number, float((np.array((96, 112, 84)) * 1.5 / (AXES * 2 + 16)).min()))
+        patient = phantom.draw(1000 + number, SCALE)
         before = imaged(patient, 2000 + number, np.eye(4), first)
         now = imaged(patient, 3000 + number, move, second)
         found = move_between(
@@ -133,7 +143,7 @@ class Matching:
         was = [owner(one.centre, patient, np.eye(4), first) for one in old]
         is_now = [owner(one.centre, patient, move, second) for one in new]
         fine = [
-            _volumes(imaged(patient, 1, place, tumours, 2), patient, place, tumours)
+            _volumes(patient, place, tumours, now.grid)
             for place, tumours in ((np.eye(4), first), (move, second))
         ]
         rows = []
@@ -183,10 +193,11 @@ def _same(centre: np.ndarray, spot: int, first: list[Tumour], second: list[Tumou
 
 
 def _volumes(
-    made: object, patient: phantom.Head, move: np.ndarray, tumours: list[Tumour]
+    patient: phantom.Head, move: np.ndarray, tumours: list[Tumour], coarse: Grid
 ) -> dict[int, float]:
-    """Enhancing ml of each tumour on a fine grid."""
-    found, _ = lesions(made.labels == 3, made.grid, acquired_along(made.grid))
+    """Enhancing ml of each tumour at half the spacing."""
+    array, grid = finely(patient, move, tumours, coarse)
+    found, _ = lesions(array == 3, grid, acquired_along(grid))
     volumes = dict.fromkeys(range(len(tumours)), 0.0)
     for one in found:
         volumes[owner(one.centre, patient, move, tumours)] += one.volume_ml
@@ -300,7 +311,7 @@ def _phantom(root: Path, seed: int) -> tuple[Path, Path, str]:
     """Two visits of a phantom with one tumour that grows and a small one that is new."""
     rng = np.random.default_rng([seed, 2])
     first, second, move = draw_visits(rng)
-    patient = phantom.draw(5000 + seed, float((np.array((96, 112, 84)) * 1.5 / (AXES * 2 + 16)).min()))
+    patient = phantom.draw(5000 + seed, SCALE)
     folders = root / f"phantom-{seed}" / "before", root / f"phantom-{seed}" / "now"
     for folder, place, tumours, number in zip(
         folders, (np.eye(4), move), (first, second), (1, 2), strict=True
@@ -317,6 +328,43 @@ def _save_case(
     phantom.write_nifti(made, folder, case)
 
 
+@dataclass(frozen=True)
+class Strangers:
+    """Likeness of one patient's images, and of two patients'."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """Studies."""
+    cases: int = 6
+    """How many."""
+
+    def run(self) -> None:
+        """One line a pair."""
+        source = open_source(self.data)
+        seen = [read(group(source.study(case)).sequences["t1c"]) for case in source.ids()[: self.cases]]
+        for number, later in enumerate(seen):
+            for what, other in (("same", later), ("other", seen[(number + 1) % len(seen)])):
+                earlier, move = _acquired_again(other, number)
+                found = move_between(later, earlier, "t1c")
+                off = found.matrix @ np.linalg.inv(move)
+                middle = later.grid.to_world((np.array(later.grid.shape) - 1) / 2)
+                error = np.linalg.norm(off[:3, :3] @ middle + off[:3, 3] - middle)
+                told = f"brains {found.agreement:.3f}, likeness {found.likeness:.3f}"
+                print(f"{source.ids()[number]} {what}: {told}, {error:.1f} mm", flush=True)
+
+
+def _acquired_again(volume: Volume, seed: int) -> tuple[Volume, np.ndarray]:
+    """A sequence at half the resolution, elsewhere, with another gamma, receive field and noise."""
+    rng = np.random.default_rng(seed)
+    move = np.eye(4)
+    move[:3, :3], move[:3, 3] = rotation(rng.uniform(-12, 12, 3)), rng.uniform(-15, 15, 3)
+    image = (volume.array / volume.array.max()) ** rng.uniform(0.8, 1.25)
+    image = image * ndimage.zoom(rng.normal(1, 0.12, (4, 4, 4)), [n / 4 for n in image.shape], order=3)
+    noisy = np.clip(image + rng.normal(0, 0.03, image.shape), 0.002, None)
+    image = ndimage.zoom(np.where(volume.array > 0, noisy, 0) * 1000, (0.5, 0.5, 0.5), order=1)
+    grid = Grid(image.shape, move @ volume.grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    return Volume(image.astype(np.float32), grid), move
+
+
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
 
@@ -329,4 +377,6 @@ def _write(name: str, rows: list[dict[str, object]]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict({"matching": Matching, "clicks": Clicks}).run()
+    tyro.extras.subcommand_cli_from_dict(
+        {"matching": Matching, "clicks": Clicks, "strangers": Strangers}
+    ).run()

@@ -91,7 +91,7 @@ class Priors:
         if wanted and not isinstance(task, InteractiveTask):
             raise BadSetting("start_from=prior is for a model that follows clicks: ask NAME_clicks")
         untouched = wanted and isinstance(task, InteractiveTask) and not task.placed(reader, case.id)
-        begins = wanted and (request.start_over or (untouched and not request.undo))
+        begins = wanted and (request.start_over or (untouched and not (request.undo or request.redo)))
         if not begins or request.label_file is not None:
             answer = task(case, request)
             if request.start_over and case.lasting:
