@@ -8,7 +8,6 @@ UID follows from the patient and its name, so that reports of later studies carr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import NAMESPACE_OID, uuid5
 
 import highdicom
 from pydicom import Dataset
@@ -16,6 +15,7 @@ from pydicom.sr.coding import Code as DicomCode
 
 from slem_app.errors import BadStudy
 from slem_app.formats.dicom_code import dicom_code
+from slem_app.formats.named_uid import named_uid
 from slem_app.formats.planes import Sources, planes_of
 from slem_app.formats.provenance import MANUFACTURER, MODEL_NAME, Provenance, study_fields
 from slem_app.labels import LabelSet
@@ -178,19 +178,14 @@ def _measures(one: Structure) -> list[highdicom.sr.Measurement]:
 
 def _tracking(segmentation: Dataset, name: str) -> highdicom.sr.TrackingIdentifier:
     patient = str(segmentation.get("PatientID") or segmentation.StudyInstanceUID)
-    return highdicom.sr.TrackingIdentifier(uid=_uid(patient, name), identifier=name)
-
-
-def _uid(*names: str) -> str:
-    """A UID that follows from names (PS3.5 B.2: a UUID under 2.25)."""
-    return f"2.25.{uuid5(NAMESPACE_OID, '/'.join(names)).int}"
+    return highdicom.sr.TrackingIdentifier(uid=named_uid(patient, name), identifier=name)
 
 
 def _observers(provenance: Provenance) -> highdicom.sr.ObservationContext:
     device = highdicom.sr.ObserverContext(
         observer_type=highdicom.sr.CodedConcept("121007", "DCM", "Device"),
         observer_identifying_attributes=highdicom.sr.DeviceObserverIdentifyingAttributes(
-            uid=_uid(provenance.software),
+            uid=named_uid(provenance.software),
             name=MODEL_NAME,
             manufacturer_name=MANUFACTURER,
             model_name=provenance.algorithm or MODEL_NAME,

@@ -34,7 +34,7 @@ class SavedResult:
     label: SavedLabel
     """The label."""
     segmentation: SegStatus | None
-    """What became of its DICOM segmentation; None where the images are not DICOM."""
+    """What became of its DICOM segmentation; None where no DICOM viewer can see the image."""
 
     @property
     def message(self) -> str:
@@ -101,7 +101,7 @@ class LabelSaving:
             return None
         for watcher in self.watchers.values():
             watcher.served.submitted(reader_of(client), case_id)
-        if case.series.format != "dicom":
+        if case.view.sources(case.series) is None:
             return None
         before = self._before(label)
         making = self.last_results.making(reader_of(client), case.id, array, case.series.grid, before)

@@ -64,6 +64,14 @@ class Instance:
         """The header as text."""
         return json.dumps(self.attributes, allow_nan=False, separators=(",", ":"))
 
+    def frames(self, numbers: Sequence[int]) -> tuple[list[bytes | memoryview], str]:
+        """As `read_frames`."""
+        return read_frames(self.path, numbers)
+
+    def content(self) -> bytes:
+        """The file as it is."""
+        return self.path.read_bytes()
+
 
 def read_instance(path: Path) -> Instance:
     """The header of a file.

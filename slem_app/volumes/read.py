@@ -17,7 +17,7 @@ from slem_app.volumes.levels import Volume
 from slem_app.volumes.nifti import as_float, stored_voxels
 from slem_app.volumes.png import read_png
 
-__all__ = ["read", "read_all", "read_labels"]
+__all__ = ["read", "read_all", "read_labels", "read_stored"]
 
 
 def read(series: Series) -> Volume:
@@ -69,6 +69,24 @@ def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
     return labels, grid
 
 
+def read_stored(series: Series) -> tuple[np.ndarray, float, float]:
+    """Read an image as it is stored, whatever its values are: (I, J, K) of any real type, slope, intercept.
+
+    A value is stored * slope + intercept.
+
+    Raises:
+        BadVolume: truncated, or no image, or 4D.
+        BadGrid: an affine that no image can have.
+        NotFound: the file is gone.
+    """
+    if series.format != "nifti":
+        return _pixels(series)[0], 1.0, 0.0
+    with series.files():
+        check_grid(series.grid, series.id)
+        header = NiftiHeader.read(series.paths[0])
+        return _stored_nifti(series, header), header.slope, header.inter
+
+
 def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
     with series.files():
         array, grid = READERS[series.format](series)
@@ -79,10 +97,15 @@ def _pixels(series: Series) -> tuple[np.ndarray, Grid]:
 def _read_nifti(series: Series) -> tuple[np.ndarray, Grid]:
     grid = series.grid  # refuses what is no image, truncated, in colour, or 4D without a channel
     header = NiftiHeader.read(series.paths[0])
+    stored = _stored_nifti(series, header)
+    return stored if (header.slope, header.inter) == (1.0, 0.0) else as_float(stored, header), grid
+
+
+def _stored_nifti(series: Series, header: NiftiHeader) -> np.ndarray:
     stored = stored_voxels(header)
     if stored.ndim > 3:
-        stored = stored.reshape(*grid.shape, -1, order="F")[..., series.channel or 0]
-    return stored if (header.slope, header.inter) == (1.0, 0.0) else as_float(stored, header), grid
+        stored = stored.reshape(*series.grid.shape, -1, order="F")[..., series.channel or 0]
+    return stored
 
 
 READERS = {"dicom": read_dicom, "png": read_png, "nifti": _read_nifti}

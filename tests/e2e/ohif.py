@@ -96,6 +96,16 @@ class Viewer:
         self.page.wait_for_selector("#monailabelServerURL")
         self.page.wait_for_function(READY)
 
+    def open_from_list(self, patient: str) -> None:
+        """Find a patient's study in the viewer's list, open it in the mode *MONAI Label*, and wait until its
+        first image is on the screen.
+        """
+        self.page.goto(f"{self.url}/ohif/", wait_until="commit")
+        self.page.locator('[data-cy="studyRow"], tr').filter(has_text=patient).first.click()
+        self.page.get_by_role("button", name="MONAI Label", exact=True).first.click()
+        self.page.wait_for_selector("#monailabelServerURL")
+        self.page.wait_for_function(READY)
+
     def show(self, description: str) -> None:
         """Bring a series into the viewport: a double click on its picture."""
         self.page.locator('[data-cy^="study-browser-thumbnail"]').filter(

@@ -1,7 +1,7 @@
 """From any id that a client may send to a case and one of its sequences.
 
-Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and of DICOM studies the UID of a study or series alone, as
-OHIF knows them; the sequence or series decides on whose grid the result lies. Besides the studies folder
+Ids: `CASE`, `CASE/SEQUENCE` or `CASE/SERIES`, and the UID of a study or series alone, as OHIF knows them
+(`dicom_view`); the sequence or series decides on whose grid the result lies. Besides the studies folder
 there are the images that clients have uploaded: each is a case of one series, as is a session. Listings are
 never kept longer than a few times what they take to make, and an id that is not known makes a new one, so new
 cases appear by themselves.
@@ -16,14 +16,16 @@ import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
 from slem_app.errors import BadStudy, NotFound, SlemError
+from slem_app.formats.virtual_dicom import virtual_study_uid
 from slem_app.grouping import Grouping, group
 from slem_app.result_warning import ResultWarning
+from slem_app.serving.cases.dicom_view import DicomView, DicomViews, is_dicom
 from slem_app.serving.cases.lock_by_name import LockByName
 from slem_app.serving.cases.upload_grouping import NIFTI, group_upload
 from slem_app.store.labels import file_name
@@ -32,6 +34,7 @@ from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicomweb import DicomWebSource
 from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.source import files_state, folders_of
+from slem_app.types import Grid
 
 __all__ = ["Case", "Cases"]
 
@@ -66,6 +69,18 @@ class Case:
     """A series that is none of the sequences, such as an ADC map, where the result is wanted on its grid."""
     lasting: bool = True
     """False: an upload that is not kept, of a session or of one request."""
+    view: DicomView = field(default_factory=lambda: DicomView("", ""))
+    """How DICOM viewers know it."""
+    by_uid: bool = False
+    """A DICOM viewer has asked for it."""
+
+    @property
+    def displayed(self) -> Grid:
+        """Grid of the image as the client has it: a DICOM viewer has the slices that it was shown, anybody
+        else the image itself.
+        """
+        shown = self.view.of(self.series) if self.by_uid else None
+        return shown.layout.grid if shown else self.series.grid
 
     @property
     def series(self) -> Series:
@@ -119,6 +134,8 @@ class Cases:
         self.uploads = uploads
         self.coding = coding
         self.groupings: dict[str, tuple[Hashable, tuple[Grouping, tuple[ResultWarning, ...]]]] = {}
+        self.views = DicomViews(OPENED)
+        self.virtual: tuple[tuple[str, ...], dict[str, str]] = ((), {})
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
         self.reading = LockByName()  # of cases, each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
@@ -165,7 +182,8 @@ class Cases:
         reference = grouping.reference()
         other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
         sequence = grouping.resolve(rest) if rest and not other else reference
-        return Case(case, grouping, sequence, warnings, other)
+        by_uid = bool(UID.fullmatch(identifier)) and identifier != case
+        return Case(case, grouping, sequence, warnings, other, view=self._view(case, grouping), by_uid=by_uid)
 
     def has(self, case: str) -> bool:
         """True when there is a case of exactly this id."""
@@ -221,9 +239,29 @@ class Cases:
         return kept[1][0] if kept else None
 
     def dicom_studies(self) -> dict[str, str]:
-        """StudyInstanceUID -> case id; empty where the studies are not DICOM."""
-        self.ids()
-        return self.source.uids() if isinstance(self.source, (DicomSource, DicomWebSource)) else {}
+        """StudyInstanceUID -> case id of all cases; with a PACS, of its studies alone."""
+        listed = self.ids()
+        if isinstance(self.source, DicomWebSource):
+            return self.source.uids()
+        dicom = self.source if isinstance(self.source, DicomSource) else None
+        if self.virtual[0] is not listed:
+            others = [case for case in listed if not (dicom and case in self.own)]
+            self.virtual = (listed, {virtual_study_uid(case): case for case in others})
+        return self.virtual[1] | dicom.uids() if dicom else self.virtual[1]
+
+    def view(self, case: str) -> DicomView:
+        """How DICOM viewers know a case.
+
+        Raises:
+            NotFound: it is gone.
+            BadStudy: it cannot be read.
+        """
+        return self._view(case, self._grouping(case)[0])
+
+    def _view(self, case: str, grouping: Grouping) -> DicomView:
+        if self.pacs is not None and not is_dicom(grouping.study):  # viewers are shown the PACS alone
+            return DicomView("", "")
+        return self.views.of(case, grouping)
 
     def _by_uid(self, uid: str) -> tuple[str, str] | None:
         """The case of a study, or the case of a series and that series' id; cases that were asked for before
@@ -233,22 +271,23 @@ class Cases:
         if uid in studies:
             return studies[uid], ""
         for lately in (True, False):
-            found = [
-                case
-                for case in studies.values()
-                if (case in self.groupings) is lately and self._holds(case, uid)
-            ]
+            asked = [case for case in studies.values() if (case in self.groupings) is lately]
+            found = [(case, series) for case in asked if (series := self._series_of(case, uid))]
             if len(found) > 1:
-                raise BadStudy(f"several cases have a series {uid} ({', '.join(found)}): ask for CASE/SERIES")
+                cases = ", ".join(case for case, _ in found)
+                raise BadStudy(f"several cases have a series {uid} ({cases}): ask for CASE/SERIES")
             if found:
-                return found[0], uid
+                return found[0]
         return None
 
-    def _holds(self, case: str, series: str) -> bool:
+    def _series_of(self, case: str, uid: str) -> str:
+        """The id of a case's series that a UID means; empty where none has it."""
         try:
-            return self.study(case).find(series) is not None
+            if one := self.view(case).virtual.get(uid):
+                return one.series.id
+            return uid if self.study(case).find(uid) is not None else ""
         except SlemError:  # another case's trouble
-            return False
+            return ""
 
     def uploaded(self, case: str) -> Path | None:
         """The file of an uploaded image; None if `case` is not one."""

@@ -24,6 +24,7 @@ from slem_app.formats.provenance import LONGEST, Provenance, made_by, remarks, s
 from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.labels import LabelSet
 from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.dicom_view import DicomView
 from slem_app.serving.dicom.seg_status import DICOM, SegStatus
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.last_result import AUTOMATIC, MANUAL, ResultOrigin
@@ -118,9 +119,10 @@ class ResultExchange:
             making: how it came about.
 
         Returns:
-            What is known of it; None where the images are not DICOM.
+            What is known of it; None where no DICOM viewer can see the image.
         """
-        if case.series.format != "dicom":
+        sources = case.view.sources(case.series)
+        if sources is None:
             return None
         from slem_app.formats.seg import make_seg  # slow to import; a server starts without it
 
@@ -129,7 +131,7 @@ class ResultExchange:
         try:
             how = _provenance(version, making)
             array, grid, _ = read_label_file(version.label)
-            seg = make_seg(array, grid, labels, case.series, how)
+            seg = make_seg(array, grid, labels, sources, how)
             save_dicom(seg, version.folder / FILE)
             status = replace(
                 status,
@@ -225,17 +227,16 @@ class ResultExchange:
             NotFound: no such case.
             PacsFailed: the PACS does not answer.
         """
-        study = self.datastore.cases.study(case)
-        uid = str(study.series[0].header.get("StudyInstanceUID", ""))
+        study, view = self.datastore.cases.study(case), self.datastore.cases.view(case)
         count = 0
         with self.taking:
             told = (SegStatus.of(version.meta) for version in self.datastore.store.history(case))
             known = {status.instance for status in told if status is not None}
-            for series, instance in self.home.results(uid):
+            for series, instance in self.home.results(view.study):
                 if instance in known or instance in self.refused:
                     continue
                 try:
-                    self._take(study, uid, series, instance)
+                    self._take(study, view, series, instance)
                     count += 1
                 except SlemError as error:
                     if error.status >= 500:  # the PACS's or the disk's trouble, which may pass
@@ -246,20 +247,14 @@ class ResultExchange:
                     )
         return count
 
-    def _take(self, study: Study, uid: str, series: str, instance: str) -> None:
-        seg = self.home.get(uid, series, instance)
-        names = referenced_series(seg)
-        sources = [
-            one
-            for name in names
-            for one in study.series
-            if name in (one.id, one.header.get("SeriesInstanceUID"))
-        ]
+    def _take(self, study: Study, view: DicomView, series: str, instance: str) -> None:
+        seg = self.home.get(view.study, series, instance)
+        sources = view.named(referenced_series(seg), study)
         if not sources:
             raise BadStudy(
                 "it refers to no series of its study: export it from the image that it was drawn on"
             )
-        source, array, labels = self._read(seg, sources)
+        source, array, labels = self._read(seg, sources, view)
         case = self.datastore.cases.find(f"{study.id}/{source.id}")
         how = made_by(seg)
         record = LabelRecord(
@@ -274,13 +269,15 @@ class ResultExchange:
         info = {DICOM: status.to_json(), **record.to_meta()}
         self.datastore.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, info)
 
-    def _read(self, seg: Any, sources: Sequence[Series]) -> tuple[Series, np.ndarray, LabelSet]:
+    def _read(
+        self, seg: Any, sources: Sequence[Series], view: DicomView
+    ) -> tuple[Series, np.ndarray, LabelSet]:
         """The label map on the grid of its image (several may have one UID), in the labels of the first model
         that knows its segments.
         """
         refusals = []
         for source in sources:
-            frame = str(source.header.get("FrameOfReferenceUID", ""))
+            frame = view.frame_uid(source)
             for labels in dict.fromkeys(self.datastore.labels.values()):
                 try:
                     return source, read_seg(seg, source.grid, labels, frame), labels

@@ -1,9 +1,10 @@
 """DICOMweb over the studies folder (PS3.18: QIDO-RS, WADO-RS, and STOW-RS of segmentations), for OHIF and any
 other viewer.
 
-What is listed is what `studies` lists, so a viewer and the models see the same files. Everything is looked up
-below its study: two patients' series never mix. `dicomweb_client.DICOMfileClient` would do the same, but
-refuses files of implicit VR, which most scanners write.
+What is listed is what `studies` lists, so a viewer and the models see the same files; images that are no
+DICOM are virtual series (`served_series`). Everything is looked up below its study: two patients' series
+never mix. `dicomweb_client.DICOMfileClient` would do the same, but refuses files of implicit VR, which most
+scanners write.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound, NotOffered
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.dicom.served_series import (
+    FileSeries,
+    HeaderCache,
+    ImageSeries,
+    ServedInstance,
+    ServedSeries,
+    VoxelCache,
+)
 from slem_app.serving.dicom.stow import stow_router
-from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.dicom_results import DicomResults
-from slem_app.studies import Series, Study
-from slem_app.studies.dicom_json import Attributes, Instance, elements, read_frames, read_instance, selected
+from slem_app.studies import Series
+from slem_app.studies.dicom_json import Attributes, elements, selected
 from slem_app.studies.dicom_query import LEVELS, Query
 
 __all__ = ["PREFIXES", "Archive", "install"]
@@ -33,31 +39,20 @@ PREFIXES = ("/dicom-web", "/proxy/dicom/qido", "/proxy/dicom/wado")
 request.
 """
 JSON = "application/dicom+json"
-KEPT = 256 * 2**20  # bytes of headers, as JSON
-
-
-@dataclass(frozen=True)
-class Held:
-    """A series with the headers of its files."""
-
-    instances: tuple[Instance, ...]
-    """In the order of the slices."""
-    nbytes: int
-    """About what they take."""
 
 
 class Archive:
-    """The DICOM studies of a server, by their UIDs.
+    """The studies of a server, by their UIDs.
 
     Args:
-        cases: all cases; those that are not DICOM do not appear.
+        cases: all cases; those that are not DICOM appear as virtual series, if their geometry allows it.
         dicom_results: segmentations of them that were stored here.
     """
 
     def __init__(self, cases: Cases, dicom_results: DicomResults | None = None) -> None:
         self.cases = cases
         self.dicom_results = dicom_results
-        self.held: ByteCache[Held] = ByteCache(KEPT, lambda held: held.nbytes)
+        self.headers, self.voxels = HeaderCache(), VoxelCache()
 
     def studies(self, query: Query) -> list[Attributes]:
         """Studies that match, newest listing first opened only where the query may fit."""
@@ -71,96 +66,80 @@ class Archive:
         """Instances that match, of one series, of one study or of all."""
         return query.page(self._instances(query, study, series))
 
-    def find(self, study: str, series: str = "", instance: str = "") -> list[Instance]:
+    def find(self, study: str, series: str = "", instance: str = "") -> list[ServedInstance]:
         """Files by UIDs, slice by slice.
 
         Raises:
             NotFound: no such study, series or instance.
         """
-        groups = self._groups(self._study(study))
-        if series and series not in groups:
-            raise NotFound(f"study {study} has no series {series}; it has {len(groups)} others")
+        served = self._served(self._case(study))
+        if series and series not in served:
+            raise NotFound(f"study {study} has no series {series}; it has {len(served)} others")
         found = [
             one
-            for uid in ([series] if series else groups)
-            for one in self._read(groups[uid]).instances
+            for uid in ([series] if series else served)
+            for one in served[uid].instances()
             if instance in ("", one.uid)
         ]
         if not found:
             raise NotFound(f"series {series} has no instance {instance}")
         return found
 
-    def _study(self, uid: str) -> Study:
+    def _case(self, uid: str) -> str:
         case = self.cases.dicom_studies().get(uid)
         if case is None:
-            raise NotFound(f"no study {uid} among the {len(self.cases.dicom_studies())} DICOM studies here")
-        return self.cases.study(case)
+            raise NotFound(f"no study {uid} among the {len(self.cases.dicom_studies())} studies here")
+        return case
 
-    def _studies(self, query: Query, only: str = "") -> Iterator[tuple[Study, dict]]:
+    def _studies(self, query: Query, only: str = "") -> Iterator[tuple[dict[str, ServedSeries], dict]]:
         known, wanted = self.cases.dicom_studies(), only or query.filters.get("StudyInstanceUID", "")
         for uid in (
             known if wanted in ("", "*") else [uid for uid in re.split(r"[,\\]", wanted) if uid in known]
         ):
-            study = self.cases.study(known[uid])
-            groups = self._groups(study)
-            first = read_instance(study.series[0].paths[0]).attributes
+            served = self._served(known[uid])
+            if not served:  # none of its images can be shown
+                continue
             counts: dict[str, Sequence[str | int]] = {
-                "ModalitiesInStudy": sorted(
-                    {str(one.header.get("Modality", "OT")) for group in groups.values() for one in group}
-                ),
-                "NumberOfStudyRelatedSeries": [len(groups)],
-                "NumberOfStudyRelatedInstances": [sum(len(_paths(group)) for group in groups.values())],
+                "ModalitiesInStudy": sorted({one.modality for one in served.values()}),
+                "NumberOfStudyRelatedSeries": [len(served)],
+                "NumberOfStudyRelatedInstances": [sum(one.count for one in served.values())],
             }
+            first = next(iter(served.values())).attributes
             facts = selected(first, LEVELS["study"]) | elements(counts)
             if query.matches(facts, LEVELS["study"]):
-                yield study, facts
+                yield served, facts
 
-    def _series(
-        self, query: Query, study: str, only: str = ""
-    ) -> Iterator[tuple[dict, Sequence[Series], dict]]:
-        for one, above in self._studies(query, study):
-            for uid, group in self._groups(one).items():
+    def _series(self, query: Query, study: str, only: str = "") -> Iterator[tuple[dict, ServedSeries, dict]]:
+        for served, above in self._studies(query, study):
+            for uid, one in served.items():
                 if only not in ("", uid):
                     continue
-                first = read_instance(group[0].paths[0]).attributes
-                facts = selected(first, LEVELS["series"]) | elements(
-                    {"NumberOfSeriesRelatedInstances": [len(_paths(group))]}
+                facts = selected(one.attributes, LEVELS["series"]) | elements(
+                    {"NumberOfSeriesRelatedInstances": [one.count]}
                 )
                 if query.matches(facts, LEVELS["series"]):
-                    yield above, group, facts
+                    yield above, one, facts
 
     def _instances(self, query: Query, study: str, series: str) -> Iterator[Attributes]:
-        for above, group, facts in self._series(query, study, series):
-            for instance in self._read(group).instances:
+        for above, one, facts in self._series(query, study, series):
+            for instance in one.instances():
                 own = selected(instance.attributes, LEVELS["instance"])
                 if query.matches(own, LEVELS["instance"]):
                     yield above | facts | own
 
-    def _groups(self, study: Study) -> dict[str, list[Series]]:
-        """SeriesInstanceUID -> the images under it, which may be several, or the segmentation."""
-        found: dict[str, list[Series]] = {}
-        stored = (
-            self.dicom_results.series(str(study.series[0].header.get("StudyInstanceUID", "")))
-            if self.dicom_results
-            else []
-        )
-        for series in (*study.series, *stored):
-            found.setdefault(str(series.header.get("SeriesInstanceUID", series.id)), []).append(series)
-        return found
-
-    def _read(self, group: Sequence[Series]) -> Held:
-        key, state = tuple(one.id for one in group), tuple(one.state for one in group)
-        held = self.held.get(key, state)
-        if held is None:
-            instances = tuple(read_instance(path) for path in _paths(group))
-            # objects take about ten times their text
-            held = Held(instances, 10 * sum(len(one.json) for one in instances))
-            self.held.put(key, state, held)
-        return held
-
-
-def _paths(group: Sequence[Series]) -> list[Path]:
-    return list(dict.fromkeys(path for series in group for path in series.paths))
+    def _served(self, case: str) -> dict[str, ServedSeries]:
+        """SeriesInstanceUID -> what is under it: images, several under one UID as it may be, and stored
+        segmentations.
+        """
+        view, files = self.cases.view(case), dict[str, list[Series]]()
+        served: dict[str, ServedSeries] = {
+            uid: ImageSeries(one, self.voxels) for uid, one in view.virtual.items()
+        }
+        stored = self.dicom_results.series(view.study) if self.dicom_results else []
+        images = () if view.virtual or view.refused else self.cases.study(case).series
+        for series in (*images, *stored):
+            files.setdefault(str(series.header.get("SeriesInstanceUID", series.id)), []).append(series)
+        return served | {uid: FileSeries(tuple(group), self.headers) for uid, group in files.items()}
 
 
 def install(
@@ -246,16 +225,14 @@ def _retrievals(archive: Archive) -> APIRouter:
             raise BadSetting(f"frames {numbers!r}: expected numbers from 1, separated by commas")
         # each frame once, however often it is asked for
         wanted = list(dict.fromkeys(int(number) for number in numbers.split(",")))
-        parts, syntax = read_frames(archive.find(study, series, instance)[0].path, wanted)
+        parts, syntax = archive.find(study, series, instance)[0].frames(wanted)
         return _multipart("application/octet-stream", parts, f"; transfer-syntax={syntax}")
 
     @router.get("/studies/{study}")
     @router.get("/studies/{study}/series/{series}")
     @router.get("/studies/{study}/series/{series}/instances/{instance}")
     def files(request: Request) -> Response:
-        return _multipart(
-            "application/dicom", (one.path.read_bytes() for one in archive.find(**request.path_params))
-        )
+        return _multipart("application/dicom", (one.content() for one in archive.find(**request.path_params)))
 
     return router
 

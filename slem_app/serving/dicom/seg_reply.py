@@ -18,12 +18,13 @@ def check_source(case: Case) -> None:
     """Refuse, before anything is computed, an image that a DICOM segmentation cannot refer to.
 
     Raises:
-        BadSetting: it is none of a lasting DICOM series.
+        BadSetting: it is none that viewers find here.
     """
-    if case.series.format != "dicom" or not case.lasting:
+    if not case.lasting or case.view.sources(case.series) is None:
+        why = "; ".join(case.view.refused) or "it is not kept here, or not in this server's PACS"
         raise BadSetting(
-            f"output=dicom_seg is for DICOM studies of this server; image {case.id!r} is "
-            f"{case.series.format}: ask for output=image"
+            f"output=dicom_seg is for images that a DICOM viewer finds at this server, and image {case.id!r} "
+            f"is none ({why}): ask for output=image"
         )
 
 
@@ -46,5 +47,6 @@ def seg_of_answer(case: Case, card: Card, answer: InferAnswer) -> bytes:
     kind = SEMIAUTOMATIC if answer.facts.prompts else AUTOMATIC
     version = answer.facts.model_version
     told = remarks(answer.prediction.warnings, answer.prediction.report.notes())
+    sources = case.view.sources(case.series) or case.series
     how = Provenance(kind, card.name, version, f"{card.name} {version}, not saved", remarks=told)
-    return dicom_bytes(make_seg(array, answer.prediction.grid, card.labels, case.series, how))
+    return dicom_bytes(make_seg(array, answer.prediction.grid, card.labels, sources, how))

@@ -122,4 +122,4 @@ class StowService:
         return reference, case
 
     def _patient(self, case: str) -> str:
-        return str(self.cases.study(case).series[0].header.get("PatientID", ""))
+        return self.cases.view(case).patient

@@ -143,10 +143,8 @@ class CaseDatastore:
             "warnings": [one.table() for one in case.warnings],
             "models": models,
         }
-        if case.series.format == "dicom":  # OHIF opens the next case by them
-            facts |= {
-                key: str(case.series.header.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID")
-            }
+        if series := case.view.series_uid(case.series):  # OHIF opens the next case by them
+            facts |= {"StudyInstanceUID": case.view.study, "SeriesInstanceUID": series}
         return self.image_notes(case.id) | facts
 
     def models_for(self, image_id: str) -> tuple[str, ...]:

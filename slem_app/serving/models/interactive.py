@@ -144,7 +144,7 @@ class InteractiveTask:
         prediction = replace(work.result.prediction, timings=timings, warnings=shown_with)
         with _timed(timings, "write"):
             shown = _only(prediction, label) if label else prediction
-            path = self.automatic.write(shown, request.reply)
+            path = self.automatic.write(shown, case.displayed, request.reply)
         touched = work.now.prompts.entries or work.now.prompts.mask is not None
         making = origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card, prediction)
         self.automatic.note(reader, case, making, work.array)
@@ -210,11 +210,11 @@ class InteractiveTask:
         """What the reader asks for, the label that scribbles mean, and notes."""
         labels, image = self.predictor.card.labels, case.series.grid
         if self.kind == TaskKind.SCRIBBLES:
-            return *parse_scribbles(request, labels, image), []
+            return *parse_scribbles(request, labels, image, case.displayed), []
         if not request.repeats_points:
-            return parse_clicks(request, labels, image), "", []
+            return parse_clicks(request, labels, image, case.displayed), "", []
         points, stale = self.stale_points.without(request.points, reader, identity)
-        ask = parse_clicks(replace(request, points=points), labels, image)
+        ask = parse_clicks(replace(request, points=points), labels, image, case.displayed)
         self.stale_points.heard(points, reader, identity)
         note = f"points of {', '.join(stale)} were left out: they are those of another image"
         return ask, "", [note] if stale else []

@@ -3,7 +3,7 @@
 Clients send all clicks with every request. 3D Slicer (SmartEdit) and OHIF (Point Prompts) list them by label
 name, `background` among them; the older convention sends `foreground` and `background` of the one label named
 in `label`, and leaves the other labels' clicks unsaid. Indices are voxels of the displayed image, the one
-whose id is in the request.
+whose id is in the request, in the order in which the client has them.
 """
 
 from __future__ import annotations
@@ -58,31 +58,35 @@ class PromptRequest:
     """Forget what was before."""
 
 
-def parse_clicks(request: InferRequest, labels: LabelSet, image: Grid) -> PromptRequest:
+def parse_clicks(
+    request: InferRequest, labels: LabelSet, image: Grid, displayed: Grid | None = None
+) -> PromptRequest:
     """The prompts of a client that clicks.
 
     Args:
         request: what came.
         labels: the model's.
         image: grid of the displayed image.
+        displayed: the same as the client has it, whose voxels points and box are; None: in the same order.
 
     Raises:
         BadPrompt: points or a box that cannot be used.
         BadGrid, BadLabel, BadVolume, TooLarge: a segmentation that cannot be used.
     """
-    clicks = read_clicks({**request.points, "label": request.label}, labels, image)
+    displayed = displayed or image
+    clicks = read_clicks({**request.points, "label": request.label}, labels, displayed)
     mask = request.start
     if request.label_file is not None:
         array, grid, names = read_label_file(request.label_file, image)
         values = value_names(request.segments, names, labels)
         mask = Mask(labels.remap(_placed(array, grid, image), values), image)
     one_label = request.points.get("foreground") is not None and request.label in labels.names
-    strokes = None if request.scribbles is None else read_strokes(request.scribbles, labels, image)
+    strokes = None if request.scribbles is None else read_strokes(request.scribbles, labels, displayed)
     return PromptRequest(
         tuple(dict.fromkeys(clicks)),
         request.label if one_label else None,
         strokes,
-        read_box({"roi": request.box}, image),
+        read_box({"roi": request.box}, displayed),
         mask,
         undo=request.undo,
         redo=request.redo,
@@ -90,9 +94,11 @@ def parse_clicks(request: InferRequest, labels: LabelSet, image: Grid) -> Prompt
     )
 
 
-def parse_scribbles(request: InferRequest, labels: LabelSet, image: Grid) -> tuple[PromptRequest, str]:
+def parse_scribbles(
+    request: InferRequest, labels: LabelSet, image: Grid, displayed: Grid | None = None
+) -> tuple[PromptRequest, str]:
     """The prompts of 3D Slicer's Scribbles: a label map of all segments, two of them painted; and the label
-    that is meant.
+    that is meant. Arguments as those of `parse_clicks`.
 
     Raises:
         BadPrompt: no label map, or one that does not belong to the image.
@@ -109,7 +115,7 @@ def parse_scribbles(request: InferRequest, labels: LabelSet, image: Grid) -> tup
     array, grid, names = read_label_file(request.label_file, image)
     names = names or dict(enumerate(request.segments or (), 1))
     scribbles, mask = read_scribbles(_placed(array, grid, image), image, names, labels, label, image)
-    box = read_box({"roi": request.box}, image)
+    box = read_box({"roi": request.box}, displayed or image)
     return replace(back, scribbles=scribbles, box=box, mask=mask, painted_over=True), label
 
 

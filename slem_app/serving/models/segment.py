@@ -34,6 +34,8 @@ from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOr
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.trust import Trust
+from slem_app.types import Grid
+from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -104,7 +106,7 @@ class SegmentationTask:
             prepared, timings = self.prepared(case, predictor)
             prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
-        path = self.write(prediction, request.reply)
+        path = self.write(prediction, case.displayed, request.reply)
         prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
         self.note(reader, case, origin(AUTOMATIC, predictor.card, prediction), prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
@@ -156,22 +158,24 @@ class SegmentationTask:
         """The same, where a version's network has seen the case; else None."""
         return self.moved.get(_study(case, predictor.card), case.grouping_state)
 
-    def write(self, prediction: Prediction, reply: Reply | None) -> Path | None:
-        """The result as a file of the wanted type; None where none is wanted."""
+    def write(self, prediction: Prediction, displayed: Grid, reply: Reply | None) -> Path | None:
+        """The result as a file of the wanted type; None where none is wanted.
+
+        Args:
+            prediction: the result.
+            displayed: grid of the image as the client has it: the same voxels, in another order as it may be.
+            reply: what is wanted.
+        """
         if reply is None:
             return None
+        array = prediction.array
+        if not prediction.grid.same_as(displayed):
+            array = resample(array, prediction.grid, displayed, order=0)
         path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
         if reply.extension == ".nrrd":
-            write_nrrd(
-                prediction.array,
-                prediction.grid,
-                prediction.labels,
-                path,
-                compress=reply.compress,
-                durable=False,
-            )
+            write_nrrd(array, displayed, prediction.labels, path, compress=reply.compress, durable=False)
         else:
-            write_nifti(prediction.array, prediction.grid, prediction.labels, path)
+            write_nifti(array, displayed, prediction.labels, path)
         return path
 
     def facts(self, case: Case, prediction: Prediction, card: Card) -> InferFacts:

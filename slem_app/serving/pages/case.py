@@ -110,6 +110,8 @@ class CasePage:
     """Patient, date ... by their names."""
     study: str
     """StudyInstanceUID; empty where OHIF cannot open it."""
+    refused: tuple[str, ...]
+    """Why images of it cannot be shown there."""
     series: tuple[SeriesRow, ...]
     """Those that are used first."""
     versions: tuple[VersionRow, ...]
@@ -147,7 +149,7 @@ class CasePages:
         """
         serving = self.serving
         case, _ = serving.cases.split(identifier)
-        grouping = serving.cases.grouping(case)
+        grouping, view = serving.cases.grouping(case), serving.cases.view(case)
         store, holder = serving.datastore.store, serving.chooser.leases.holder(case)
         history = store.history(case)[::-1]
         models = tuple(name for name in fitting(grouping, serving.cards) if name in serving.automatic)
@@ -157,7 +159,8 @@ class CasePages:
             serving.datastore.overview.of(case),
             holder_name(holder, reader_of("")) if holder else "",
             _facts(grouping),
-            header_of(grouping, "StudyInstanceUID"),
+            view.study,
+            tuple(map(told, view.refused)),
             _series(grouping),
             self._versions(case, history, grouping),
             models,

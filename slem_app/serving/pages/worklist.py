@@ -210,7 +210,7 @@ class Worklist:
         facts: dict[str, Any] = {
             "patient": header_of(grouping, "PatientID"),
             "date": header_of(grouping, "StudyDate"),
-            "study": header_of(grouping, "StudyInstanceUID"),
+            "study": serving.cases.view(case).study,
             "found": tuple(grouping.sequences),
         }
         models = fitting(grouping, serving.cards)

@@ -204,11 +204,6 @@ def test_a_series_that_two_cases_have_must_be_named_with_its_case(folder: Path, 
     assert cases.find(f"two/{image.SeriesInstanceUID}").id == "two"
 
 
-def test_where_the_studies_are_no_dicom_nothing_is_listed(tmp_path: Path) -> None:
-    phantom.write_nifti(phantom.make(seed=1, **SMALL), tmp_path, "A")
-    assert Cases(tmp_path, tmp_path / ".slem/uploads").dicom_studies() == {}
-
-
 def test_a_case_tells_the_uids_by_which_ohif_opens_it(
     cases: Cases, uids: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -239,6 +239,25 @@ def test_a_dicom_study_is_opened_in_ohif(
     assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
 
 
+def test_a_study_in_nifti_is_opened_in_ohif_too_or_the_page_says_why_not(
+    open_app: Callable, serve: Callable, heads: dict, models: Path, tmp_path: Path
+) -> None:
+    for name in ("good", "four"):
+        phantom.write_nifti(heads["A"], tmp_path / "studies", name)
+    path = tmp_path / "studies/four/four-t1c.nii.gz"
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.stack([image.get_fdata()] * 2, axis=-1), image.affine), path)
+    with open_app({}, tmp_path, models_dir=str(models), models="slem_brain") as instance:
+        uid = instance.serving.cases.view("good").study
+        with serve(build(instance.serving)) as address:
+            text = opened(address)
+            page, bad = (get(f"{address}/case/{name}").text for name in ("good", "four"))
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
+    assert "Not shown in OHIF" not in page
+    assert "Not shown in OHIF: four-t1c.nii.gz is 4D" in bad
+
+
 def test_a_reviewer_rejects_with_a_reason_and_everybody_sees_it(url: str, app: MONAILabelApp) -> None:
     store = app.datastore().store
     numbers = [version.number for version in store.versions("A", FINAL)]
