@@ -28,6 +28,10 @@ class Demo:
     """head: four sequences as NIfTI; abdomen: OUT/MR/1/T1DUAL/... as DICOM and PNG; prostate: T2, ADC and
     diffusion as NIfTI.
     """
+    dicom: bool = False
+    """Heads as a scanner sends them: DICOM, each sequence a series, oblique, on a grid of its own, with a
+    localizer and an ADC map; without their segmentations, which no scanner knows.
+    """
     shape: tuple[int, int, int] = (160, 192, 144)
     """Of a head: voxels along right-left, front-back and up-down, 1 mm each. The head fills it, so less is a
     smaller head.
@@ -48,6 +52,8 @@ class Demo:
                 f"to 8, got "
                 f"{given}"
             )
+        if self.dicom and self.body != "head":
+            raise BadSetting(f"--dicom is for heads, got --body {self.body}: leave one of them out")
         for number in tqdm(range(1, self.cases + 1), desc="demo studies", unit="case"):
             name = str(number) if self.body == "abdomen" else f"demo-{number}"
             place = self.out / "MR" / name if self.body == "abdomen" else self.out / name
@@ -58,12 +64,15 @@ class Demo:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 case.rename(place)  # an interrupted run leaves no half a study
                 shutil.rmtree(new)
-        print(f"{self.cases} studies with segmentations in {self.out}")
+        print(f"{self.cases} studies {'in DICOM' if self.dicom else 'with segmentations'} in {self.out}")
 
     def write(self, seed: int, folder: Path, name: str) -> Path:
         """One study; returns the case's folder."""
         from slem_app import phantom
 
+        if self.dicom:
+            head = phantom.make(seed=seed, shape=self.shape, oblique=True, own_grids=True)
+            return phantom.write_dicom(head, folder, name, extras=True)
         if self.body == "head":
             return phantom.write_nifti(phantom.make(seed=seed, shape=self.shape), folder, name)
         if self.body == "abdomen":

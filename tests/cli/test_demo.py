@@ -7,7 +7,9 @@ import pytest
 
 from slem_app.cli import main
 from slem_app.finetune.cases import truth
+from slem_app.grouping import group
 from slem_app.studies import open_source
+from slem_app.volumes.read import read
 from slem_app.weights import BRAIN_LABELS
 
 SMALL = ["--shape", "40", "48", "36"]
@@ -39,6 +41,24 @@ def test_refuses_no_case_and_a_head_too_small(tmp_path: Path, capsys: pytest.Cap
     assert main(["demo", str(tmp_path), "--cases", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
     assert main(["demo", str(tmp_path), "--shape", "8", "40", "40"]) == 2
+
+
+def test_heads_as_dicom_are_series_of_a_scanner_which_are_recognised_and_segmented(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["demo", str(tmp_path / "demo"), "--dicom", "--cases", "2", *SMALL]) == 0
+    assert "2 studies in DICOM" in capsys.readouterr().out
+    source = open_source(tmp_path / "demo")
+    assert (source.layout, len(source.ids())) == ("dicom", 2)
+    grouping = group(source.study(source.ids()[0]))
+    assert set(grouping.sequences) == {"t1n", "t1c", "t2w", "t2f"}
+    assert {one.series.header["Modality"] for one in grouping.choices} == {"MR"}
+    assert len({one.series.grid.shape for one in grouping.choices}) > 1
+    # enhancing tumour: brighter after contrast than what a head without one reaches
+    image = read(grouping.sequences["t1c"])
+    assert image.array.max() > 2 * np.percentile(image.array[image.array > 0], 50)
+    assert main(["demo", str(tmp_path / "p"), "--dicom", "--body", "prostate"]) == 2
+    assert "--dicom is for heads" in capsys.readouterr().err
 
 
 def test_abdomens_lie_in_the_folders_of_chaos_and_prostates_as_nifti(tmp_path: Path) -> None:
