@@ -28,6 +28,7 @@ from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
+from slem_app.predict.check_here import trust_of
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.closer_look import Likely
 from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched, voxels_of
@@ -35,6 +36,7 @@ from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.result_warning import lasting
+from slem_app.trust import NOTHING
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
@@ -172,7 +174,7 @@ class Refiner:
             probabilities = self.predictor.probabilities(
                 prepared, None if features is None else self._plain(features)
             )
-        card, likely = self.card, Likely(probabilities, prepared)
+        card, likely, trust = self.card, Likely(probabilities, prepared), NOTHING
         if mask is None:
             likely = self.predictor.likely(prepared, probabilities, timings)
         with clock(timings, "restore"):
@@ -180,6 +182,9 @@ class Refiner:
                 array = self.predictor.restored(likely, prepared)
                 probabilities = likely.onto(probabilities, prepared.grid)
                 warnings = self.predictor.doubts(array, probabilities, prepared)
+                trust = trust_of(
+                    probabilities, prepared.grid, card.labels, card.postprocess, card.confidence
+                )
             else:
                 warnings = ()  # the mask is somebody's own
                 array = np.asfortranarray(
@@ -195,6 +200,7 @@ class Refiner:
             prepared.notes,
             (*prepared.warnings, *warnings),
             prepared.report,
+            trust=trust,
         )
         return Result(prediction, probabilities, Prompts(mask=mask))
 

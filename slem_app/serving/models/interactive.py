@@ -37,6 +37,7 @@ from slem_app.serving.models.segment import SegmentationTask, origin
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
+from slem_app.trust import NOTHING
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -140,12 +141,13 @@ class InteractiveTask:
             work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
             with _timed(timings, "memory"):
                 work = self.memory.put(key, case.state, work)
-        shown_with = (*case.warnings, *work.result.prediction.warnings)
-        prediction = replace(work.result.prediction, timings=timings, warnings=shown_with)
+        now, touched = work.result.prediction, work.now.prompts != Prompts()
+        trust = NOTHING if touched else now.trust  # a model says nothing of what a reader has changed
+        warnings = (*case.warnings, *now.warnings)
+        prediction = replace(now, timings=timings, warnings=warnings, trust=trust)
         with _timed(timings, "write"):
             shown = _only(prediction, label) if label else prediction
             path = self.automatic.write(shown, case.displayed, request.reply)
-        touched = work.now.prompts.entries or work.now.prompts.mask is not None
         making = origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card, prediction)
         self.automatic.note(reader, case, making, work.array)
         with _timed(timings, "facts"):
@@ -267,7 +269,8 @@ class InteractiveTask:
         now = Moment(start.result) if ask.start_over else work.now
         mask = None if ask.mask is None else _completed(ask.mask, ask, work.array)
         if mask is not None and (ask.start_over or not np.array_equal(work.array, mask.array)):
-            now = _sent(work, mask).now
+            work = _sent(work, mask)  # a step of its own: undoing a click does not take the edit with it
+            now = work.now
         moment = _listed(now, ask)
         result, present = work.nearest(moment.prompts, moment.start)
         moment = replace(moment, prompts=moment.prompts.ordered_like(result.prompts))

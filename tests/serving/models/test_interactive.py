@@ -256,6 +256,18 @@ def test_an_edited_mask_takes_precedence_over_what_came_before(sit: Callable, se
     assert desk.plays(undo())[A] == 2
 
 
+def test_undoing_a_click_leaves_the_edit_that_was_sent_with_it(sit: Callable, sent: Callable) -> None:
+    desk = sit()
+    first = desk.plays(positive("edema", A))
+    edited = first.copy()
+    edited[30:34, 10:14, 10:14] = 3
+    desk.clicks.setdefault("necrosis", []).append((12, 30, 20))
+    desk.send(label=str(sent(edited, desk)))
+    assert desk.shown[12, 30, 20] == 1
+    np.testing.assert_array_equal(desk.plays(undo()), edited)
+    np.testing.assert_array_equal(desk.plays(undo()), first)
+
+
 def test_a_mask_is_read_by_the_names_of_its_segments(sit: Callable, sent: Callable) -> None:
     desk = sit()
     edited = np.zeros_like(desk.plays(look()))
