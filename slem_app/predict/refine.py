@@ -182,9 +182,7 @@ class Refiner:
                 array = self.predictor.restored(likely, prepared)
                 probabilities = likely.onto(probabilities, prepared.grid)
                 warnings = self.predictor.doubts(array, probabilities, prepared)
-                trust = trust_of(
-                    probabilities, prepared.grid, card.labels, card.postprocess, card.confidence
-                )
+                trust = trust_of(probabilities, prepared.grid, card.labels, card.postprocess, card.confidence)
             else:
                 warnings = ()  # the mask is somebody's own
                 array = np.asfortranarray(
