@@ -1,7 +1,7 @@
 """What the warnings of a result are decided by, measured on every case of the development data and on studies
 of other kinds.
 
-    python benchmarks/result_warnings.py
+    python benchmarks/result_warnings.py > table.md
 
 Reads SLEM_DATA. One row a case: ml of the result, share of it within 5 mm of the brain's border (and of the
 expert's mask, where there is one), mean probability in it, the largest share of the brain that one sequence
@@ -19,7 +19,7 @@ import numpy as np
 from slem_app.errors import SlemError
 from slem_app.grouping import group
 from slem_app.phantom import make, make_abdomen
-from slem_app.predict import Predictor, assessed
+from slem_app.predict import Predictor, answer
 from slem_app.predict.doubts import near_surface
 from slem_app.predict.view import moved
 from slem_app.studies import open_source
@@ -41,7 +41,9 @@ def real(data: Path) -> Iterator[tuple[str, str, Mapping[str, Volume], Volume | 
             yield study.id, folder, read_all(group(study).sequences), truth
 
 
-def others(glioma: Mapping[str, Volume]) -> Iterator[tuple[str, str, Mapping[str, Volume], None]]:
+def others(
+    glioma: Mapping[str, Volume], sclerosis: Mapping[str, Volume]
+) -> Iterator[tuple[str, str, Mapping[str, Volume], None]]:
     """Studies that are none, or less than they seem."""
     for seed in (1, 2, 3):
         head = make(seed=seed)
@@ -50,6 +52,7 @@ def others(glioma: Mapping[str, Volume]) -> Iterator[tuple[str, str, Mapping[str
     yield "abdomen, T1", "phantom", {"t1c": belly[0]}, None
     yield "abdomen, T2", "phantom", {"t2w": belly[2]}, None
     yield "one T1", "of a glioma", {"t1n": glioma["t1n"]}, None
+    yield "one T1", "of a patient with MS", {"t1n": sclerosis["t1n"]}, None
     yield "four T1", "of a glioma", dict.fromkeys(glioma, glioma["t1n"]), None
     flipped = {name: Volume(one.array[:, :, ::-1], one.grid) for name, one in glioma.items()}
     yield "upside down", "of a glioma", flipped, None
@@ -70,7 +73,7 @@ def row(predictor: Predictor, volumes: Mapping[str, Volume], truth: Volume | Non
     prepared = prepare(volumes, card.sequences, card.preparation, grid, reference)
     outermost = predictor.probabilities(prepared)[0]
     found = outermost >= card.postprocess.threshold
-    result = assessed(predictor.predict(prepared))
+    result = answer(predictor.predict(prepared))
     expert = "" if truth is None else f"{near_surface(_on(truth, prepared), prepared):.2f}"
     sure = f"{outermost[found].mean():.3f}" if found.any() else ""
     shown = prepared.images[prepared.present] != 0
@@ -91,11 +94,11 @@ def main() -> None:
     predictor = Predictor(load_model(model_folder("slem_brain")))
     print(HEADER)
     print("|---|---|---|---|---|---|---|---|")
-    glioma: Mapping[str, Volume] = {}
+    last: dict[str, Mapping[str, Volume]] = {}
     for case, kind, volumes, truth in real(data):
-        glioma = volumes if kind == "brats" else glioma
+        last[kind] = volumes
         print(f"| {case} | {kind} | {row(predictor, volumes, truth)} |", flush=True)
-    for case, kind, volumes, truth in others(glioma):
+    for case, kind, volumes, truth in others(last["brats"], last["open_ms"]):
         try:
             cells = row(predictor, volumes, truth)
         except SlemError as error:

@@ -16,7 +16,7 @@ __all__ = ["OF_ONE_RESULT", "WARNINGS", "ResultWarning", "lasting", "read_warnin
 WARNINGS: Mapping[str, str] = {
     "enhancement-not-assessable": "there is no T1 after contrast: nothing is called enhancing",
     "edema-not-assessable": "there is neither FLAIR nor T2: nothing is called edema",
-    "t1-alone": "there is a T1 before contrast and nothing else: a tumor is found poorly",
+    "t1-alone": "there is a T1 before contrast and nothing else: nothing is segmented automatically",
     "sequence-left-out": "a sequence could not be registered and was not used",
     "sequence-displaced": "a sequence seems to lie elsewhere than another",
     "sequence-cut": "a sequence does not show all of what the others show",

@@ -106,7 +106,7 @@ class Predict:
         """Segment one case, write and report."""
         folder = model_folder(self.model)  # before anything that takes long to load
         from slem_app.grouping import group
-        from slem_app.predict import Predictor, assessed
+        from slem_app.predict import Predictor, answer
         from slem_app.weights import load_model
 
         studies = self.studies()
@@ -130,7 +130,7 @@ class Predict:
                     f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
                     f"{self.kind.upper()} can refer: use --format nifti"
                 )
-            result = assessed(predictor.predict_case(grouping, sequence, self.register))
+            result = answer(predictor.predict_case(grouping, sequence, self.register))
             before = None if path == self.out else copy_of(path)
             start = time.perf_counter()
             self.write(result, series, model.card, path)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from slem_app.errors import NoMemory, PacsFailed, SlemError, StorageFailed, TookTooLong
 from slem_app.grouping import Grouping
-from slem_app.predict import Predictor, assessed
+from slem_app.predict import Predictor, answer
 from slem_app.store.drafts import Drafts
 from slem_app.store.provenance import provenance
 from slem_app.store.work_queue import LEASE, Lease
@@ -154,7 +154,7 @@ class Worker:
         try:
             result = self.predictor.predict(ready.prepared)
             self.busy += time.monotonic() - begun
-            result = assessed(replace(result, timings={**ready.timings, **result.timings}))
+            result = answer(replace(result, timings={**ready.timings, **result.timings}))
             facts = provenance(ready.grouping, result.used, self._settings(), result.volumes_ml())
         except SlemError as error:
             self.queue.failed(lease, str(error), isinstance(error, MAY_PASS))

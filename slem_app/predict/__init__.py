@@ -1,6 +1,6 @@
 """Case + model -> label map on the reference grid."""
 
-from slem_app.predict.assessable import assessed, lost, misleading
+from slem_app.predict.assessable import answer, assessed, lost, misleading
 from slem_app.predict.correct import Detail, EditSettings
 from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_precision
 from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
@@ -15,6 +15,7 @@ __all__ = [
     "RefineSettings",
     "Refiner",
     "Result",
+    "answer",
     "assessed",
     "best_precision",
     "lost",

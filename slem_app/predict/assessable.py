@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from slem_app.errors import BadStudy
 from slem_app.labels import LabelSet
 from slem_app.predict.predictor import Prediction
-from slem_app.result_warning import ResultWarning
+from slem_app.result_warning import ResultWarning, lasting
+from slem_app.trust import NOTHING
 
-__all__ = ["NEEDS", "Need", "assessed", "lost", "misleading"]
+__all__ = ["NEEDS", "Need", "answer", "assessed", "lost", "misleading"]
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,19 @@ NEEDS: Mapping[str, Need] = {
 """Label -> its need."""
 T1_ALONE = ResultWarning(
     "t1-alone",
-    "a T1 before contrast alone shows a tumor poorly: what is marked is often wrong, and much is missed",
+    "a T1 before contrast alone does not show a tumor well enough: nothing is segmented automatically; give "
+    "FLAIR, T2 or a T1 after contrast, too, or draw by hand",
 )
+"""Dice of the whole tumor by it alone was 0.32 on unseen gliomas (`benchmarks/results/missing_large.md`), and
+52 ml were made of a patient without any tumor.
+"""
 
 
 def assessed(prediction: Prediction) -> Prediction:
     """The prediction without labels that its sequences cannot show; warnings and `not_assessable` say which.
 
-    A label is held back only by a model that knows one of the sequences it needs.
+    A label is held back only by a model that knows one of the sequences it needs. Where nothing of
+    what is needed is there, nothing is left.
 
     Args:
         prediction: as the network gave it.
@@ -72,6 +79,16 @@ def assessed(prediction: Prediction) -> Prediction:
     without = lost(prediction.labels.names, prediction.used, prediction.missing)
     if not without:
         return prediction
+    if set(without) == set(NEEDS):
+        names = prediction.labels.names
+        return replace(
+            prediction,
+            array=np.zeros_like(prediction.array),
+            warnings=(T1_ALONE, *lasting(prediction.warnings)),
+            not_assessable=names,
+            unmeasured=(*names, *(region.name for region in prediction.labels.regions)),
+            trust=NOTHING,
+        )
     table = np.arange(max(label.value for label in prediction.labels.labels) + 1, dtype=np.uint8)
     for name, need in without.items():
         table[prediction.labels.value(name)] = (
@@ -80,15 +97,23 @@ def assessed(prediction: Prediction) -> Prediction:
     return replace(
         prediction,
         array=table[prediction.array],
-        warnings=(*_warnings(without), *prediction.warnings),
+        warnings=(*(need.warning for need in without.values()), *prediction.warnings),
         not_assessable=tuple(without),
         unmeasured=misleading(prediction.labels, without),
     )
 
 
-def _warnings(without: Mapping[str, Need]) -> tuple[ResultWarning, ...]:
-    alone = (T1_ALONE,) if set(without) == set(NEEDS) else ()
-    return (*alone, *(need.warning for need in without.values()))
+def answer(prediction: Prediction) -> Prediction:
+    """What is given for an automatic segmentation: as `assessed`, but a refusal where nothing is left, since
+    readers would take an empty result for a finding, and not every client shows warnings.
+
+    Raises:
+        BadStudy: the sequences show too little for any answer.
+    """
+    told = assessed(prediction)
+    if T1_ALONE in told.warnings:
+        raise BadStudy(T1_ALONE.text)
+    return told
 
 
 def lost(names: Iterable[str], used: Iterable[str], missing: Iterable[str]) -> dict[str, Need]:

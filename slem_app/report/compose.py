@@ -13,7 +13,7 @@ import numpy as np
 from slem_app.formats.planes import planes_of
 from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
 from slem_app.measure import measure
-from slem_app.predict import Predictor, assessed, lost, misleading
+from slem_app.predict import Predictor, answer, lost, misleading
 from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
 from slem_app.report.pictures import draw, sheet
@@ -201,7 +201,7 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
     loaded = load_model(model_folder(model))
     grouping = labels.images(case)
     sequence = grouping.reference(loaded.card.reference_order)
-    result = assessed(Predictor(loaded, device).predict_case(grouping, sequence))
+    result = answer(Predictor(loaded, device).predict_case(grouping, sequence))
     card = loaded.card
     record = LabelRecord(model=card.name, model_version=card.version, automatic=True)
     return _Labelled(

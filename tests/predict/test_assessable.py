@@ -1,9 +1,13 @@
 """Nothing is called enhancing without a T1 after contrast, nothing edema without FLAIR or T2."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from slem_app.predict import Prediction, assessed
+from slem_app.errors import BadStudy
+from slem_app.predict import Prediction, answer, assessed
+from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 
@@ -45,16 +49,20 @@ def test_without_t2_and_flair_no_edema_is_given_and_the_whole_tumor_is_not_measu
     assert set(told.volumes_ml()) == {"necrosis", "enhancing tumor", "TC"}
 
 
-def test_a_single_t1_shows_neither():
-    told = assessed(prediction("t1n"))
-    assert sorted(np.unique(told.array)) == [0, 1]
-    assert set(told.not_assessable) == {"enhancing tumor", "edema"}
-    assert {one.code for one in told.warnings} == {
-        "t1-alone",
-        "enhancement-not-assessable",
-        "edema-not-assessable",
-    }
-    assert set(told.volumes_ml()) == {"necrosis", "TC"}
+def test_by_a_single_t1_nothing_is_claimed():
+    unsure = ResultWarning("unsure-result", "the model is not sure")
+    given = replace(prediction("t1n"), warnings=(unsure,))
+    told = assessed(given)
+    assert not told.array.any()
+    assert told.not_assessable == BRAIN_LABELS.names
+    assert [one.code for one in told.warnings] == ["t1-alone"], "what was doubtful is not given"
+    assert told.volumes_ml() == {}
+
+
+def test_an_automatic_segmentation_by_a_single_t1_is_refused_with_what_to_do():
+    with pytest.raises(BadStudy, match="give FLAIR, T2 or a T1 after contrast, too, or draw by hand"):
+        answer(prediction("t1n"))
+    assert answer(prediction("t1n", "t1c")).array.any()
 
 
 def test_a_model_that_never_knew_the_sequence_is_taken_at_its_word():

@@ -25,7 +25,7 @@ import numpy as np
 
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
-from slem_app.predict import Prediction, Predictor, assessed
+from slem_app.predict import Prediction, Predictor, answer
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -104,7 +104,7 @@ class SegmentationTask:
         predictor = self.served.automatic(reader, case.id)
         with self.lock:
             prepared, timings = self.prepared(case, predictor)
-            prediction = assessed(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
+            prediction = answer(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
         begin = time.perf_counter()
         path = self.write(prediction, case.displayed, request.reply)
         prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
