@@ -91,11 +91,13 @@ class Benchmark:
         cases = [_case(predictor, source.study(one)) for one in self.cases or source.ids()]
         rules = predictor.card.recalibration
         bright = {name: rule for name, rule in rules.items() if rule.bright}
+        plain = {name: replace(rule, near="", away=0.0) for name, rule in rules.items()}
         arms: dict[str, Mapping[str, Recalibration]] = {
             "as it was": {},
-            "lines on the logits": {name: rule for name, rule in rules.items() if not rule.bright},
+            "lines on the logits": {name: rule for name, rule in plain.items() if not rule.bright},
             "brightness": bright,
-            "both": rules,
+            "lines and brightness": plain,
+            "all": rules,
         }
         rows = [_scored(predictor, case, arm, of) for case in cases for arm, of in arms.items()]
         lines = []
@@ -104,7 +106,7 @@ class Benchmark:
                 samples = [_samples(predictor, case, name, rule) for case in cases]
                 for case, own in zip(cases, samples):
                     other = _fitted(rule, [one for one in samples if one is not own])
-                    rows.append(_scored(predictor, case, "both, line of the others", {**rules, name: other}))
+                    rows.append(_scored(predictor, case, "all, line of the others", {**rules, name: other}))
                 lines.append(_said(name, _fitted(rule, samples)))
         write_page(
             RESULTS / f"{self.name}.md",

@@ -5,7 +5,8 @@ A network that was trained on few cases and with the Dice loss is too sure: on p
 it finds too much. A line on the logits mends that (Platt 1999; Guo et al. 2017, "On Calibration of Modern
 Neural Networks", ICML). What enhances is by definition brighter after contrast agent than normal tissue and
 than it was before, and the brightness tells it better than the network does: so it is a second term of the
-same logistic regression. `docs/decisions/0013-what-enhances-is-bright.md` says what was measured.
+same logistic regression. Where much of a core enhances, it is the rim of the core: what lies far outside of
+all that it encloses is rather edema. `docs/decisions/0013-what-enhances-is-bright.md` says what was measured.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from slem_app.labels import LabelSet
 from slem_app.predict.closer_look import Likely
 from slem_app.regions import outline
+from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Recalibration
 
-__all__ = ["enhancement", "normal_tissue", "recalibrated"]
+__all__ = ["enhancement", "normal_tissue", "outside", "recalibrated"]
 
 NORMAL = 0.1  # probability of any finding under which tissue counts as normal
 BRIGHT = 95.0  # percentile of normal tissue that counts as bright
 LIMIT = 4.0  # times as bright as bright; more says no more
+PART = (0.1, 0.4)  # of a core: what enhances tells nothing of the rest from here, all from there
+FARTHEST = 20.0  # mm outside the rim from which a voxel is no less likely
+GAP = 3.0  # mm of a gap in a rim that is closed
 SAMPLED = 200_000  # voxels of normal tissue that are looked at
 SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as this
 
@@ -51,7 +57,7 @@ def recalibrated(
         asked to be bright.
     """
     before, names = likely.probabilities, [region.name for region in labels.regions]
-    after = before.astype(np.float32)
+    after, grid = before.astype(np.float32), likely.grid
     for name, rule in rules.items():
         r = names.index(name)
         if not rule.bright:
@@ -62,6 +68,12 @@ def recalibrated(
             light = enhancement(likely.seen, prepared, tissue, (rule.bright, rule.less), asked)
             after[r] = np.minimum(before[r], SURE)
             after[r][asked] = _on_line(before[r][asked], rule, np.exp(rule.weight * light))
+    for name, rule in rules.items():
+        if rule.near and rules[rule.near].bright in prepared.used:
+            r, inner = names.index(name), after[names.index(rule.near)]
+            box = bounding_box(before[r] >= SURE)
+            far = outside(inner[box] >= 0.5, after[r][box] >= 0.5, grid.spacing)
+            after[r][box] = _on_line(after[r][box], Recalibration(), np.exp(-rule.away * far))
     return replace(likely, probabilities=_nested(after, labels, rules))
 
 
@@ -94,6 +106,39 @@ def enhancement(
             light = _brightness(seen.images[slot][where], whole.images[slot][tissue])
             found += light if sign > 0 else -np.maximum(light, 0)
     return np.clip(found, -LIMIT, LIMIT)
+
+
+def outside(rim: np.ndarray, core: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """How far voxels lie outside what an enhancing rim encloses, where the rim is a good part of the core.
+
+    Args:
+        rim: (I, J, K) bool, what enhances.
+        core: (I, J, K) bool, the region around it.
+        spacing: mm of a voxel.
+
+    Returns:
+        (I, J, K) float32, cm up to 2, 0 in the rim and in what it encloses; times 0 where the rim is a tenth
+        of the core, 1 where it is four tenths: a core of which little enhances has no rim.
+    """
+    share = np.count_nonzero(rim) / max(np.count_nonzero(core), 1)
+    counts = float(np.clip((share - PART[0]) / (PART[1] - PART[0]), 0, 1))
+    enclosed = _enclosed(rim, spacing) if counts else rim
+    if not enclosed.any():
+        return np.zeros(rim.shape, np.float32)
+    mm = ndimage.distance_transform_edt(~enclosed, sampling=spacing)
+    return np.asarray(counts * np.minimum(mm, FARTHEST) / 10, np.float32)
+
+
+def _enclosed(rim: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """(I, J, K) bool: the rim with its gaps closed, and what it surrounds in slices of two axes or three."""
+    steps = max(1, round(GAP / min(spacing)))
+    closed = ndimage.binary_closing(np.pad(rim, steps + 1), np.ones((3, 3, 3)), iterations=steps)
+    times = np.zeros(closed.shape, np.uint8)
+    for axis in range(3):
+        slices = np.moveaxis(closed, axis, 0)
+        for n in np.flatnonzero(slices.any(axis=(1, 2))):
+            np.moveaxis(times, axis, 0)[n] += ndimage.binary_fill_holes(slices[n])
+    return (times >= 2)[(slice(steps + 1, -steps - 1),) * 3]
 
 
 def _on_line(probabilities: np.ndarray, rule: Recalibration, times: np.ndarray | float = 1.0) -> np.ndarray:

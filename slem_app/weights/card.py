@@ -160,12 +160,20 @@ class Recalibration:
     """Region in which it is looked for."""
     least: float = 0.5
     """Probability of that region, as the network gives it, from which it is looked for."""
+    near: str = ""
+    """Region inside this one that is asked to be bright: where it is a good part of this one, voxels far
+    outside of what it encloses are less likely; empty: that is not looked at.
+    """
+    away: float = 0.0
+    """Logits taken off for each cm, see `slem_app.predict.recalibrate.outside`."""
 
     def __post_init__(self) -> None:
         if not self.slope > 0:
             raise ValueError(f"the slope must be positive, got {self.slope}")
         if bool(self.bright) != bool(self.inside) or (not self.bright and (self.less or self.weight)):
             raise ValueError(f"bright and inside are named together, less and weight only with them: {self}")
+        if bool(self.near) != bool(self.away) or self.away < 0 or (self.near and self.bright):
+            raise ValueError(f"near and away > 0 are named together, and not with bright: {self}")
         if not 0 < self.least < 1:
             raise ValueError(f"least must lie between 0 and 1, got {self.least}")
 
@@ -307,6 +315,12 @@ class Card:
             if rule.inside and not (rule.inside in sets and sets[name] < sets[rule.inside]):
                 raise BadCard(
                     f"recalibration of {name}: inside must be a region around it, got {rule.inside!r}"
+                )
+            inner = self.recalibration.get(rule.near)
+            if rule.near and not (inner and inner.bright and sets[rule.near] < sets[name]):
+                raise BadCard(
+                    f"recalibration of {name}: near must be a region inside it that is asked to be "
+                    f"bright, got {rule.near!r}"
                 )
 
 

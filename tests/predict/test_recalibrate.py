@@ -11,7 +11,7 @@ from slem_app.errors import BadCard
 from slem_app.grouping import group
 from slem_app.predict import Predictor
 from slem_app.predict.closer_look import Likely
-from slem_app.predict.recalibrate import enhancement, normal_tissue, recalibrated
+from slem_app.predict.recalibrate import enhancement, normal_tissue, outside, recalibrated
 from slem_app.regions import PostProcess
 from slem_app.studies import open_source
 from slem_app.types import Grid
@@ -106,6 +106,54 @@ def test_brightness_is_0_at_the_median_of_normal_tissue_and_1_at_its_bright_end(
     assert light == pytest.approx([0, 1], abs=1e-4)
 
 
+def ring(gap: int = 0) -> np.ndarray:
+    """(I, J, K) bool: a hollow cube of 8 voxels a side, two thick, with a square hole in one face."""
+    rim = np.zeros((24, 24, 24), bool)
+    rim[8:16, 8:16, 8:16] = True
+    rim[10:14, 10:14, 10:14] = False
+    rim[8:10, 10 : 10 + gap, 10 : 10 + gap] = False
+    return rim
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+def test_what_a_rim_encloses_is_no_farther_than_the_rim(gap: int) -> None:
+    rim = ring(gap)
+    cm = outside(rim, rim, (1.0, 1.0, 1.0))
+    assert cm[12, 12, 12] == 0
+    assert cm[rim].max() == 0
+    assert cm[18, 12, 12] == pytest.approx(0.3)
+
+
+def test_distance_counts_in_mm_and_up_to_two_centimetres() -> None:
+    rim = ring()
+    cm = outside(rim, rim, (2.0, 2.0, 2.0))
+    assert cm[20, 12, 12] == pytest.approx(1.0)
+    assert cm[0, 0, 0] == pytest.approx(2.0)
+
+
+def test_a_core_of_which_little_enhances_has_no_rim() -> None:
+    rim = ring()
+    core = np.zeros_like(rim)
+    core[: 10 * rim.sum() // 24**2] = True
+    assert outside(rim, core, (1.0, 1.0, 1.0)).max() < 0.1
+    assert not outside(rim, np.ones_like(rim), (1.0, 1.0, 1.0)).any()
+    assert not outside(np.zeros_like(rim), core, (1.0, 1.0, 1.0)).any()
+
+
+def test_core_far_from_its_enhancing_rim_becomes_less_likely() -> None:
+    """A bright half of the lesion and a dim voxel of core a centimetre away."""
+    far = (4, 4, 11)
+    found = lesion()
+    found[(slice(None), *far)] = 0.9, 0.8, 0.0
+    bright = lit(lit(case(), "t1c", 1.4, LESION), "t1n", 0.5, LESION)
+    rules = {"TC": Recalibration(near="ET", away=6.0), "ET": ET}
+    after = run(bright, found, rules)
+    assert after[1][far] < 0.5
+    assert (after[1][LESION] > 0.7).all()
+    without = replace(bright, present=np.array([True, False, True, True]))
+    assert run(without, found, rules)[1][far] == pytest.approx(0.8)
+
+
 def test_a_case_without_normal_tissue_is_neither_bright_nor_dark() -> None:
     found = lesion() * 0 + 0.9
     after = run(case(), found, {"ET": ET})
@@ -140,6 +188,8 @@ def test_a_card_keeps_its_lines(tmp_path: Path) -> None:
         ({"XX": Recalibration()}, "unknown region 'XX'"),
         ({"ET": replace(ET, bright="pet")}, "unknown sequence 'pet'"),
         ({"WT": replace(ET, inside="TC")}, "inside must be a region around it"),
+        ({"TC": Recalibration(near="ET", away=6.0)}, "near must be a region inside it"),
+        ({"ET": ET, "TC": Recalibration(near="WT", away=6.0)}, "near must be a region inside it"),
     ],
 )
 def test_a_card_refuses_lines_of_things_it_does_not_have(rules: dict[str, Recalibration], text: str) -> None:
@@ -147,7 +197,17 @@ def test_a_card_refuses_lines_of_things_it_does_not_have(rules: dict[str, Recali
         small_card(recalibration=rules)
 
 
-@pytest.mark.parametrize("wrong", [{"slope": 0.0}, {"weight": 1.0}, {"bright": "t1c"}, {"least": 1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slope": 0.0},
+        {"weight": 1.0},
+        {"bright": "t1c"},
+        {"least": 1.0},
+        {"near": "ET"},
+        {"near": "ET", "away": -1.0},
+    ],
+)
 def test_impossible_lines_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="slope|bright|least"):
+    with pytest.raises(ValueError, match="slope|bright|least|near"):
         Recalibration(**wrong)
