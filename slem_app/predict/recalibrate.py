@@ -33,6 +33,7 @@ PART = (0.1, 0.4)  # of a core: what enhances tells nothing of the rest from her
 FARTHEST = 20.0  # mm outside the rim from which a voxel is no less likely
 GAP = 3.0  # mm of a gap in a rim that is closed
 SAMPLED = 200_000  # voxels of normal tissue that are looked at
+UNLIKELY = 0.05  # probability of a core from which it is asked how far from its rim it lies
 SURE = 1e-3  # probabilities nearer to 0 or 1 than this count as this
 
 
@@ -71,7 +72,7 @@ def recalibrated(
     for name, rule in rules.items():
         if rule.near and rules[rule.near].bright in prepared.used:
             r, inner = names.index(name), after[names.index(rule.near)]
-            box = bounding_box(before[r] >= SURE)
+            box = bounding_box(after[r] >= UNLIKELY)
             far = outside(inner[box] >= 0.5, after[r][box] >= 0.5, grid.spacing)
             after[r][box] = _on_line(after[r][box], Recalibration(), np.exp(-rule.away * far))
     return replace(likely, probabilities=_nested(after, labels, rules))
@@ -132,13 +133,26 @@ def outside(rim: np.ndarray, core: np.ndarray, spacing: tuple[float, float, floa
 def _enclosed(rim: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     """(I, J, K) bool: the rim with its gaps closed, and what it surrounds in slices of two axes or three."""
     steps = max(1, round(GAP / min(spacing)))
-    closed = ndimage.binary_closing(np.pad(rim, steps + 1), np.ones((3, 3, 3)), iterations=steps)
+    wide = np.pad(rim, steps + 1).astype(np.uint8)
+    size = 2 * steps + 1
+    closed = ndimage.minimum_filter(ndimage.maximum_filter(wide, size), size).astype(bool)
     times = np.zeros(closed.shape, np.uint8)
     for axis in range(3):
-        slices = np.moveaxis(closed, axis, 0)
-        for n in np.flatnonzero(slices.any(axis=(1, 2))):
-            np.moveaxis(times, axis, 0)[n] += ndimage.binary_fill_holes(slices[n])
+        times += closed | _holes(closed, axis)
     return (times >= 2)[(slice(steps + 1, -steps - 1),) * 3]
+
+
+def _holes(closed: np.ndarray, axis: int) -> np.ndarray:
+    """(I, J, K) bool: what each slice across an axis surrounds; the border of `closed` is empty."""
+    across = ndimage.generate_binary_structure(3, 1)
+    for side in (0, 2):
+        np.moveaxis(across, axis, 0)[side] = False
+    pieces, count = ndimage.label(~closed, across)
+    free = np.zeros(count + 1, bool)
+    slices = np.moveaxis(pieces, axis, 0)
+    free[slices[:, 0, 0]] = True
+    free[0] = True
+    return ~free[pieces]
 
 
 def _on_line(probabilities: np.ndarray, rule: Recalibration, times: np.ndarray | float = 1.0) -> np.ndarray:
