@@ -28,7 +28,7 @@ import slem_app
 from tests.e2e.slicer_client import BUNDLED
 
 PROJECT = Path(__file__).parents[2]
-BUILT_FROM = ("slem_app", "apps", "pretrained", "pyproject.toml", "README.md", "LICENSE")
+BUILT_FROM = ("slem_app", "apps", "clients", "pretrained", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = [
     pytest.mark.e2e,

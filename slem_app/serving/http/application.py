@@ -56,6 +56,7 @@ from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.train_routes import train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
+from slem_app.serving.http.viewer_case import viewer_case_router
 from slem_app.serving.http.worklist_routes import worklist_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.pages.routes import pages_router
@@ -158,6 +159,7 @@ def build(
         dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
     app.include_router(info_router(serving, polls))
     app.include_router(viewer.router)
+    app.include_router(viewer_case_router(serving))
     app.include_router(pages.log_router(log))
     pages.install(app)
     complete(app, settings.upload_mb * 2**20)

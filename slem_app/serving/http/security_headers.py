@@ -70,7 +70,8 @@ EVERYWHERE = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-KEPT = ("/ohif/", "/static/", "/pages/", "/favicon.ico", "/ohif-save.js")  # files without patients' data
+KEPT = ("/ohif/", "/ohif-slem/", "/ohif-save.js", "/static/", "/pages/", "/favicon.ico")
+"""Files without patients' data."""
 
 
 def viewer_policy(page: str) -> str:

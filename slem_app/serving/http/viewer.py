@@ -1,9 +1,11 @@
 """The OHIF viewer that MONAI Label ships, as its files are: MONAI Label's own route joins their paths wrongly
 and answers with the start page.
 
-The start page gets one script of ours, with which a reader saves (`assets/save.js`). The viewer's server box
-is filled through the cookie in which it keeps it, for its own guess is always port 8000. MONAI Label's
-package need only lie there, its code is not loaded; without it there is no viewer, and all else works.
+The start page gets one script of ours, with which a reader of the stock modes saves (`assets/save.js`). The
+viewer's settings name a mode of ours beside the stock ones (`clients/ohif`): OHIF imports it by its address
+when it starts, so nothing has to be built. The viewer's server box is filled through the cookie in which it
+keeps it, for its own guess is always port 8000. MONAI Label's package need only lie there, its code is not
+loaded; without it there is no viewer, and all else works.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
+import slem_app
 from slem_app.errors import NotFound
 from slem_app.serving.http.security_headers import WORKER_POLICY, viewer_policy
 
@@ -25,6 +28,12 @@ __all__ = ["router"]
 
 NONE = "this server has no viewer: it comes with the package `monailabel` (pip install --no-deps monailabel)"
 ASSETS = Path(__file__).parent / "assets"
+MODE = Path(slem_app.__file__).parent / "ohif_client"
+SETTINGS = "app-config.js"
+WITH_MODE = """
+window.config.extensions.push('/ohif-slem/extension.js');
+window.config.modes.push('/ohif-slem/mode.js');
+"""
 SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
 FOREIGN = re.compile(r'<link [^>]*href="https?://[^>]*>')  # Google's fonts
 FOREIGN_STYLE = re.compile(r"@import url\(https?://[^)]*\);?")  # the same, out of a style sheet
@@ -67,6 +76,25 @@ def save_bar() -> FileResponse:
     )
 
 
+@router.get("/ohif-slem/{name}", include_in_schema=False)
+def mode_script(name: str) -> FileResponse:
+    """A script of our mode.
+
+    Raises:
+        NotFound: no such script.
+    """
+    file = MODE / name
+    if file.suffix != ".js" or not file.is_file():
+        raise NotFound(f"the viewer's mode has no file {name!r}")
+    return FileResponse(file, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+
+@cache
+def settings() -> str:
+    """The viewer's settings, with our mode."""
+    return (FOLDER / SETTINGS).read_text(encoding="utf-8") + WITH_MODE
+
+
 @router.get("/ohif/{path:path}", include_in_schema=False)
 def ohif(request: Request, path: str = "") -> Response:
     """A file of the viewer; its start page for the addresses of its own making, such as
@@ -84,6 +112,8 @@ def ohif(request: Request, path: str = "") -> Response:
         there = False
     if there and file.suffix == ".css":
         return Response(style_sheet(file), media_type="text/css")
+    if there and file == FOLDER / SETTINGS:
+        return Response(settings(), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
     if there and file.suffix == ".js":
         return FileResponse(file, headers={"Content-Security-Policy": WORKER_POLICY})
     if there and file.name != "index.html":

@@ -8,7 +8,7 @@ import pytest
 from fastapi import Request
 
 from slem_app.errors import NotFound
-from slem_app.serving.http.viewer import FOLDER, ohif
+from slem_app.serving.http.viewer import FOLDER, MODE, mode_script, ohif
 
 
 def get(path: str, host: bytes = b"reader.example:8765"):
@@ -23,9 +23,31 @@ def get(path: str, host: bytes = b"reader.example:8765"):
     return ohif(Request(scope), path)
 
 
-@pytest.mark.parametrize("path", ["app-config.js", "assets/favicon.ico"])
-def test_a_file_is_itself(path: str) -> None:
-    assert str(get(path).path) == str(FOLDER / path)
+def test_a_file_is_itself() -> None:
+    assert str(get("assets/favicon.ico").path) == str(FOLDER / "assets/favicon.ico")
+
+
+def test_the_settings_are_the_viewers_own_and_name_our_mode_beside_the_stock_ones() -> None:
+    body = get("app-config.js").body.decode()
+    shipped = (FOLDER / "app-config.js").read_text(encoding="utf-8")
+    assert body.startswith(shipped)
+    for name in re.findall(r"push\('/ohif-slem/(.*)'\)", body):
+        assert mode_script(name).media_type == "text/javascript"
+    assert re.findall(r"config\.(\w+)\.push", body) == ["extensions", "modes"]
+
+
+def test_every_script_of_the_mode_that_another_one_imports_is_there() -> None:
+    scripts = sorted(path.name for path in MODE.glob("*.js"))
+    imported = {
+        name for one in scripts for name in re.findall(r"from '\./(.*)'", (MODE / one).read_text("utf-8"))
+    }
+    assert imported | {"mode.js", "extension.js"} == set(scripts)
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..", "README.md"])
+def test_nothing_else_is_served_beside_the_mode(name: str) -> None:
+    with pytest.raises(NotFound, match=re.escape(repr(name))):
+        mode_script(name)
 
 
 def test_a_style_sheet_asks_nothing_of_other_servers() -> None:

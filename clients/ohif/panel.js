@@ -1,0 +1,211 @@
+// The mode's panel: an element of our own, which shows a session and calls it.
+
+import { session } from './session.js';
+import { BRUSH, CORRECT, ERASER, WINDOW, setBrushRadius } from './tools.js';
+
+export const PANEL = 'slem-label-panel';
+
+const TOOL_NAMES = [
+  [CORRECT, 'Correct', 'A click makes the place the chosen label; with Shift it is none'],
+  [BRUSH, 'Brush', 'Paint the chosen label by hand'],
+  [ERASER, 'Eraser', 'Take paint away'],
+  [WINDOW, 'Window', 'Drag to change brightness and contrast'],
+];
+const RADIUS = [1, 40, 6]; // mm: least, most, at first
+
+const STYLE = `
+:host{display:block;height:100%;overflow:auto;color:#e8eefc;font:14px/1.4 Inter,system-ui,sans-serif}
+main{padding:10px;display:flex;flex-direction:column;gap:10px}
+h2{font-size:13px;margin:4px 0 0;color:#a9bcdf;font-weight:600}
+p{margin:0}
+button{font:inherit;color:#fff;background:#16335f;border:1px solid #3a5c94;border-radius:5px;padding:5px 9px;cursor:pointer}
+button:hover:enabled{background:#22498a}
+button:disabled{opacity:.45;cursor:default}
+button:focus-visible,input:focus-visible{outline:2px solid #ffe14d;outline-offset:1px}
+button.main{background:#1f6feb;border-color:#1f6feb;font-weight:600}
+.row{display:flex;flex-wrap:wrap;gap:6px}
+.labels{display:grid;grid-template-columns:1fr auto auto;gap:4px 6px;align-items:center}
+.label{display:flex;align-items:center;gap:8px;text-align:left;background:none;border-color:transparent}
+[aria-pressed=true],[aria-checked=true]{border-color:#ffe14d;background:#22498a}
+.swatch{width:14px;height:14px;border-radius:3px;flex:none}
+.ml{font-variant-numeric:tabular-nums;text-align:right}
+.jump{padding:2px 7px}
+.warning,.problem{color:#ff9c9c;white-space:pre-line}
+.problem{border-left:3px solid #ff5c5c;padding-left:8px}
+.quiet{color:#a9bcdf}
+.places{display:flex;flex-direction:column;gap:4px}
+.places button{text-align:left}
+.busy::before{content:'';display:inline-block;width:10px;height:10px;margin-right:8px;border:2px solid #fff;
+ border-right-color:transparent;border-radius:50%;animation:turn .8s linear infinite}
+@keyframes turn{to{transform:rotate(1turn)}}
+`;
+
+/** An element with attributes and children; `on...` are listeners. */
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes))
+    if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, '');
+    else if (value !== false && value !== undefined) made.setAttribute(key, value);
+  made.append(...children.filter(child => child !== null));
+  return made;
+}
+
+class LabelPanel extends HTMLElement {
+  constructor() {
+    super();
+    this.radius = RADIUS[2];
+    this.leaving = false;
+    this.body = element('main');
+    this.attachShadow({ mode: 'open' }).append(element('style', {}, STYLE), this.body);
+    this.draw = this.draw.bind(this);
+    this.follow = this.follow.bind(this);
+    this.keys = this.keys.bind(this);
+    this.stay = this.stay.bind(this);
+  }
+
+  connectedCallback() {
+    document.addEventListener('slem-session', this.follow);
+    document.addEventListener('keydown', this.keys, true);
+    window.addEventListener('beforeunload', this.stay);
+    this.follow();
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener('slem-session', this.follow);
+    document.removeEventListener('keydown', this.keys, true);
+    window.removeEventListener('beforeunload', this.stay);
+    this.session?.removeEventListener('change', this.draw);
+  }
+
+  follow() {
+    this.session?.removeEventListener('change', this.draw);
+    this.session = session();
+    this.session?.addEventListener('change', this.draw);
+    this.draw();
+  }
+
+  /** Ctrl+Z, Ctrl+Y and Ctrl+Shift+Z, but where somebody types. */
+  keys(event) {
+    const typing = event.composedPath()[0].matches?.('input:not([type=range]),textarea,select');
+    if (!this.session || typing || !(event.ctrlKey || event.metaKey)) return;
+    const key = event.key.toLowerCase(), redo = key === 'y' || (key === 'z' && event.shiftKey);
+    if (key !== 'z' && key !== 'y') return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (redo) this.session.redo();
+    else this.session.undo();
+  }
+
+  stay(event) {
+    if (this.session?.unsaved) event.preventDefault();
+  }
+
+  draw() {
+    const one = this.session, focused = this.shadowRoot.activeElement?.dataset.key;
+    if (!one) return this.body.replaceChildren();
+    const parts = [this.state(one)];
+    if (one.map) parts.push(this.segments(one), this.tools(one), this.history(one), this.checks(one), this.keeping(one));
+    this.body.replaceChildren(...parts.filter(Boolean));
+    if (focused) this.body.querySelector(`[data-key="${focused}"]`)?.focus();
+  }
+
+  button(one, text, act, more = {}) {
+    return element('button', { 'data-key': text, disabled: Boolean(one.busy), onclick: act, ...more }, text);
+  }
+
+  state(one) {
+    const lines = [];
+    if (one.info) lines.push(element('p', { class: 'quiet' }, `${one.info.case} · ${one.info.state}` +
+      (one.info.holder && one.info.holder !== 'you' ? ` · in hand: ${one.info.holder}` : '')));
+    if (one.info?.missing.length)
+      lines.push(element('p', { class: 'quiet' }, `Missing: ${one.info.missing.join(', ')}`));
+    if (one.busy) lines.push(element('p', { class: 'busy', role: 'status' }, `${one.busy} …`));
+    else if (one.said) lines.push(element('p', { class: 'said', role: 'status' }, one.said));
+    if (one.problem) lines.push(element('p', { class: 'problem', role: 'alert' }, one.problem));
+    for (const { text } of one.facts?.warnings ?? [])
+      lines.push(element('p', { class: 'warning', role: 'alert' }, text));
+    return element('section', { class: 'state' }, ...lines);
+  }
+
+  segments(one) {
+    const volumes = one.volumes(), rows = [];
+    for (const { name, value, color } of one.model.labels) {
+      const swatch = element('span', { class: 'swatch', style: `background:rgb(${color})` });
+      const chosen = { role: 'radio', 'aria-checked': String(one.label === value), class: 'label' };
+      rows.push(
+        element('button', { ...chosen, 'data-key': name, onclick: () => one.chooseLabel(value) }, swatch, name),
+        element('span', { class: 'ml', 'data-label': name }, volumes.length ? `${volumes[value].toFixed(1)} ml` : '–'),
+        element('button', { class: 'jump', 'data-key': `jump ${name}`, title: `The slice with most ${name}`,
+          'aria-label': `Go to the slice with most ${name}`, disabled: !volumes[value],
+          onclick: () => one.lookAtLargest(value) }, '⇢'));
+    }
+    const run = this.button(one, 'Segment', () => one.segment(), { class: one.shown ? '' : 'main' });
+    return element('section', {}, element('div', { class: 'row' }, run), element('h2', {}, 'Segments'),
+      element('div', { class: 'labels', role: 'radiogroup', 'aria-label': 'Label to paint' }, ...rows));
+  }
+
+  tools(one) {
+    const buttons = TOOL_NAMES.filter(([tool]) => tool !== CORRECT || one.model.clicks).map(([tool, name, title]) =>
+      element('button', { 'data-key': name, title, 'aria-pressed': String(one.tool === tool),
+        onclick: () => this.take(tool) }, name));
+    const painting = one.tool === BRUSH || one.tool === ERASER;
+    const size = painting ? element('label', { class: 'quiet' }, 'Radius ', element('input', { type: 'range',
+      min: RADIUS[0], max: RADIUS[1], value: this.radius, 'data-key': 'radius', 'aria-label': 'Radius, mm',
+      oninput: event => this.resize(Number(event.target.value)) })) : null;
+    const how = one.tool === CORRECT && one.model.clicks
+      ? element('p', { class: 'quiet' }, 'Click where the chosen label should be. Shift and click: nothing there.')
+      : null;
+    return element('section', {}, element('h2', {}, 'Mouse'), element('div', { class: 'row' }, ...buttons), size, how);
+  }
+
+  take(tool) {
+    this.session.choose(tool);
+    if (tool === BRUSH || tool === ERASER) setBrushRadius(this.radius);
+  }
+
+  resize(radius) {
+    this.radius = radius;
+    setBrushRadius(radius);
+  }
+
+  history(one) {
+    const steps = one.steps;
+    return element('section', { class: 'row' },
+      this.button(one, 'Undo', () => one.undo(), { title: 'Ctrl+Z', disabled: one.busy || steps.done.length < 2 }),
+      this.button(one, 'Redo', () => one.redo(), { title: 'Ctrl+Y', disabled: one.busy || !steps.undone.length }),
+      this.button(one, 'Start over', () => one.startOver(), { disabled: one.busy || steps.done.length < 2 }));
+  }
+
+  checks(one) {
+    const { trust, notes } = one.facts ?? {}, places = trust?.places ?? [];
+    const told = (notes ?? []).map(text => element('p', { class: 'quiet' }, text));
+    if (!places.length && !trust?.quality && !told.length) return null;
+    const quality = trust?.quality ? element('p', {}, `Expected: ${trust.quality.step}`) : null;
+    const buttons = places.map(({ text, centre }, at) => element('button', { 'data-key': `place ${at}`,
+      onclick: () => one.views.lookAt([-centre[0], -centre[1], centre[2]]) }, text));
+    return element('section', {}, element('h2', {}, 'Check here'), quality,
+      element('div', { class: 'places' }, ...buttons), ...told);
+  }
+
+  keeping(one) {
+    const nothing = !one.steps.now, facts = one.steps.now?.known;
+    const unchanged = facts && !facts.clicks.length;
+    const leave = this.leaving && one.unsaved ? 'Leave without saving' : 'Next case';
+    return element('section', { class: 'row' },
+      this.button(one, unchanged ? 'Confirm unchanged' : 'Submit', () => one.save('final'),
+        { class: 'main', 'data-key': 'submit', disabled: one.busy || nothing || !one.unsaved }),
+      this.button(one, 'Save draft', () => one.save('draft'), { disabled: one.busy || nothing || !one.unsaved }),
+      this.button(one, leave, () => this.next(), { 'data-key': 'next' }));
+  }
+
+  next() {
+    if (this.session.unsaved && !this.leaving) {
+      this.leaving = true;
+      return this.draw();
+    }
+    return this.session.next();
+  }
+}
+
+if (!customElements.get(PANEL)) customElements.define(PANEL, LabelPanel);

@@ -1,0 +1,130 @@
+"""Our own mode in OHIF, driven with the mouse in a headless Chromium, and what it shows read back."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from slem_app.types import Grid
+from tests.e2e.ohif import LPS_TO_RAS, browser_page
+
+IDLE = "() => window.slem && !window.slem.busy"
+SCREEN = """() => {
+    const voxels = slem.onScreen();
+    let text = '';
+    for (let k = 0; k < voxels.length; k += 8192)
+        text += String.fromCharCode(...voxels.subarray(k, k + 8192));
+    return {voxels: btoa(text), shape: slem.info.grid.shape, affine: slem.info.grid.affine};
+}"""
+VIEW = """id => {
+    const view = slem.views.all().find(one => one.id === `slem-${id}`);
+    const box = view.element.getBoundingClientRect();
+    return {view, box};
+}"""
+PAINTED = f"""async id => {{
+    const {{view}} = ({VIEW})(id), canvas = view.getCanvas();
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const copy = document.createElement('canvas');
+    Object.assign(copy, {{width: canvas.width, height: canvas.height}});
+    copy.getContext('2d').drawImage(canvas, 0, 0);
+    const pixels = copy.getContext('2d').getImageData(0, 0, copy.width, copy.height).data;
+    let painted = 0;
+    for (let at = 0; at < pixels.length; at += 4)
+        painted += Math.max(pixels[at], pixels[at + 1], pixels[at + 2])
+            - Math.min(pixels[at], pixels[at + 1], pixels[at + 2]) > 30;
+    return painted;
+}}"""
+
+
+class LabelMode:
+    """A page with the mode open on one study, and what its console and its network said."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, study: str) -> None:
+        """Load a study and wait until its images are there."""
+        self.page.goto(f"{self.url}/ohif/slem-label?StudyInstanceUIDs={study}", wait_until="commit")
+        self.wait()
+        self.page.add_style_tag(content="[class*=investigational]{display:none}")
+        notice = self.page.get_by_text("Confirm and Hide")
+        if notice.count():
+            notice.click()
+
+    def wait(self) -> None:
+        self.page.wait_for_function(IDLE)
+
+    def press(self, name: str) -> None:
+        """Press a button of the panel, and wait until it is done."""
+        self.page.get_by_role("button", name=name, exact=True).click()
+        self.wait()
+
+    def choose(self, label: str) -> None:
+        """Choose the label that clicks and brushes paint."""
+        self.page.get_by_role("radio", name=label).click()
+
+    def place(self, sequence: str, world: np.ndarray) -> tuple[float, float]:
+        """Pixels of a point, RAS mm, in the viewport of a sequence, once all look at its slice."""
+        point = (LPS_TO_RAS[:3, :3] @ world).tolist()
+        self.page.evaluate("point => slem.views.lookAt(point)", point)
+        return tuple(
+            self.page.evaluate(
+                f"""([id, point]) => {{
+                    const {{view, box}} = ({VIEW})(id), [x, y] = view.worldToCanvas(point);
+                    return [x + box.x, y + box.y];
+                }}""",
+                [sequence, point],
+            )
+        )
+
+    def click(self, sequence: str, world: np.ndarray) -> float:
+        """Click at a point in a viewport; milliseconds until the segmentation had changed."""
+        done = self.page.evaluate("() => slem.times.length")
+        self.page.mouse.click(*self.place(sequence, world))
+        self.page.wait_for_function("done => slem.times.length > done || slem.problem", arg=done)
+        self.wait()
+        assert self.problem == ""
+        return self.page.evaluate("() => slem.times.at(-1)")
+
+    def paint(self, sequence: str, world: np.ndarray) -> None:
+        """A stroke with the chosen tool, from a point on."""
+        steps = self.page.evaluate("() => slem.steps.done.length")
+        x, y = self.place(sequence, world)
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        for step in range(4):
+            self.page.mouse.move(x + 3 * step, y)
+        self.page.mouse.up()
+        self.page.wait_for_function("steps => slem.steps.done.length > steps", arg=steps)
+
+    @property
+    def said(self) -> str:
+        return self.page.evaluate("() => slem.said")
+
+    @property
+    def problem(self) -> str:
+        return self.page.evaluate("() => slem.problem")
+
+    def painted(self, sequence: str) -> int:
+        """Coloured pixels on the canvas of a viewport; images are grey."""
+        return self.page.evaluate(PAINTED, sequence)
+
+    def screen(self) -> tuple[np.ndarray, Grid]:
+        """Label values as they are on the screen, and where they lie."""
+        raw = self.page.evaluate(SCREEN)
+        values = np.frombuffer(base64.b64decode(raw["voxels"]), np.uint8).reshape(raw["shape"], order="F")
+        return values, Grid(tuple(raw["shape"]), np.vstack([raw["affine"], [0, 0, 0, 1]]))
+
+
+@contextmanager
+def label_mode(url: str) -> Iterator[LabelMode]:
+    """The mode in a browser of its own."""
+    with browser_page() as page:
+        yield LabelMode(page, url)
