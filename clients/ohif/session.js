@@ -101,12 +101,14 @@ export class Session extends EventTarget {
 
   async whenReady() {
     const reference = this.info.sequences.find(({ name }) => name === this.info.reference);
-    const volume = volumeOf(reference.series);
-    if (!volume) return;
+    const volume = reference && volumeOf(reference.series);
+    if (reference && !volume) return;
     clearInterval(this.timer);
     this.busy = '';
-    if (!this.model) {
-      this.problem = 'No model of this server is for these sequences.';
+    if (!this.model || !reference) {
+      this.problem = this.model
+        ? `The viewer cannot show ${this.info.reference}, on which labels of this case lie.`
+        : 'No model of this server is for these sequences.';
       return this.changed();
     }
     await this.work('Preparing the segmentation', async () => {

@@ -12,9 +12,10 @@ from slem_app.grouping import Grouping
 from slem_app.selection import DEFAULT
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
+from slem_app.serving.cases.dicom_view import DicomView
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.models.task_kind import TaskKind
-from slem_app.serving.pages.worklist import header_of, holder_name
+from slem_app.serving.pages.worklist import holder_name
 from slem_app.serving.server import Serving
 from slem_app.store.labels import LabelVersion
 from slem_app.weights import Card
@@ -36,6 +37,7 @@ def viewer_case_router(serving: Serving) -> APIRouter:
         about(case)
         grouping = serving.cases.grouping(case)
         names = [name for name in fitting(grouping, serving.cards) if name in serving.automatic]
+        view = serving.cases.view(case)
         models = [_model(serving, name) for name in names]
         wanted = serving.cards[names[0]].sequences if names else ()
         holder = serving.chooser.leases.holder(case)
@@ -44,10 +46,10 @@ def viewer_case_router(serving: Serving) -> APIRouter:
             "case": case,
             "state": serving.datastore.overview.of(case).name,
             "holder": holder_name(holder, reader_of("")) if holder else "",
-            "study": header_of(grouping, "StudyInstanceUID"),
+            "study": view.study,
             "reference": grouping.reference(),
             "grid": _grid(grouping),
-            "sequences": _sequences(grouping, wanted),
+            "sequences": _sequences(grouping, view, wanted),
             "missing": [_title(name) for name in wanted if name not in grouping.sequences],
             "models": models,
             "label": None if shown is None else _version(shown),
@@ -67,18 +69,19 @@ def _grid(grouping: Grouping) -> dict[str, Any]:
     return {"shape": list(grid.shape), "affine": grid.affine[:3].tolist()}
 
 
-def _sequences(grouping: Grouping, wanted: tuple[str, ...]) -> list[dict[str, str]]:
-    """The series that are used, in the order in which the model knows them, others last."""
+def _sequences(grouping: Grouping, view: DicomView, wanted: tuple[str, ...]) -> list[dict[str, str]]:
+    """The series that are used and that a viewer can see, in the order in which the model knows them."""
     order = {name: place for place, name in enumerate(wanted)}
     choices = sorted(grouping.choices, key=lambda one: order.get(one.sequence, len(order)))
     return [
         {
             "name": one.sequence,
             "title": _title(one.sequence),
-            "series": str(one.series.header.get("SeriesInstanceUID") or one.series.id),
+            "series": view.series_uid(one.series),
             "why": one.reason,
         }
         for one in choices
+        if view.series_uid(one.series)
     ]
 
 
