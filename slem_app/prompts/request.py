@@ -151,15 +151,15 @@ def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribbl
 
 def _run(value: object, number: int, grid: Grid) -> tuple[int, int, int, int]:
     """A run of voxels along I, inside the image: its first voxel and their number."""
-    whole = isinstance(value, list) and len(value) == 4 and all(type(one) is int for one in value)
-    i, j, k, count = value if whole else (-1, -1, -1, 0)
-    inside = i >= 0 and 0 < count <= grid.shape[0] - i and 0 <= j < grid.shape[1] and 0 <= k < grid.shape[2]
-    if not inside:
-        raise BadPrompt(
-            f"stroke {number} has the run {str(value)[:80]}: [i, j, k, n] is needed, n voxels along I from "
-            f"(i, j, k) on, inside the image of {size_of(grid)} voxels"
-        )
-    return i, j, k, count
+    if isinstance(value, list) and len(value) == 4 and all(type(one) is int for one in value):
+        i, j, k, count = value
+        along = i >= 0 and 0 < count <= grid.shape[0] - i
+        if along and 0 <= j < grid.shape[1] and 0 <= k < grid.shape[2]:
+            return i, j, k, count
+    raise BadPrompt(
+        f"stroke {number} has the run {str(value)[:80]}: [i, j, k, n] is needed, n voxels along I from "
+        f"(i, j, k) on, inside the image of {size_of(grid)} voxels"
+    )
 
 
 def _looks_like_points(value: Any) -> bool:

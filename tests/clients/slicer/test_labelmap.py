@@ -39,12 +39,16 @@ def test_the_server_reads_what_is_written(tmp_path) -> None:
     assert where.same_as(grid)
 
 
-def test_the_same_place_is_told_from_another() -> None:
-    matrix = oblique().affine
+def test_grids_that_run_against_each_other_are_told_from_other_places() -> None:
+    matrix, shape = oblique().affine, (12, 24, 20)
+    assert labelmap.flips(shape, matrix, matrix + 1e-5) == (False, False, False)
     moved = matrix.copy()
     moved[0, 3] += 0.5
-    assert labelmap.same_place((12, 24, 20), matrix, matrix + 1e-5)
-    assert not labelmap.same_place((12, 24, 20), matrix, moved)
+    assert labelmap.flips(shape, matrix, moved) is None
     turned = matrix.copy()
-    turned[:3, 0] *= -1
-    assert not labelmap.same_place((12, 24, 20), matrix, turned)
+    turned[:3, 3] += 11 * turned[:3, 2]
+    turned[:3, 2] *= -1  # as Slicer loads a left-handed image
+    assert labelmap.flips(shape, matrix, turned) == (False, False, True)
+    array = np.arange(12 * 24 * 20).reshape(shape)
+    assert labelmap.flipped(array, (False, False, True))[0, 3, 4] == array[11, 3, 4]
+    assert labelmap.flipped(array, (True, False, False))[2, 3, 0] == array[2, 3, 19]

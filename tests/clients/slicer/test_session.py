@@ -138,3 +138,23 @@ def test_volumes_and_unchanged_go_by_what_is_shown(session: Session) -> None:
     edited[0] = 2
     assert session.volumes(edited) == {"core": 0.0, "edema": pytest.approx(5 * 6 * 2 / 1000)}
     assert not session.unchanged(edited)
+
+
+def test_an_image_that_slicer_turned_around_is_asked_in_the_servers_voxels(
+    session: Session, server: Server
+) -> None:
+    server.matrix = MATRIX.copy()
+    server.matrix[2, 2], server.matrix[2, 3] = -2.0, 2.0 * (SHAPE[0] - 1)  # K runs the other way
+    server.array[0, 1, 2] = 2
+    shown = goes(session, session.ask(None), None, 0)
+    assert shown[SHAPE[0] - 1, 1, 2] == 2
+    stroke = Drawn("core", runs=((1, 2, 0, 3),))
+    goes(session, session.ask(shown, click("edema", 2, 1, 3), stroke), shown, 1)
+    _, _, fields, label = server.got[-1]
+    assert fields["edema"] == [[2, 1, 0]]
+    assert fields["scribbles"][0]["runs"] == [[1, 2, 3, 3]]
+    np.testing.assert_array_equal(label, server.array)
+    box = Prompts(box=(0, 1, 0, 1, 0, 1)).flipped((True, False, True), SHAPE[::-1]).box
+    assert box == (5, 4, 0, 1, 3, 2)
+    run = Prompts((Drawn("core", runs=((1, 0, 0, 3),)),)).flipped((True, False, False), SHAPE[::-1])
+    assert run.drawn[0].runs == ((2, 0, 0, 3),)

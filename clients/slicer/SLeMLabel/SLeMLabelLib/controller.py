@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import labelmap, strokes, views
+from . import strokes, views
 from .client import Client, LogInNeeded, Reply, ServerError
 from .drawing import CLICK, LASSO
 from .learning import progress
@@ -106,11 +106,7 @@ class Controller:
         if opened.label is None:
             self._segment()
         else:
-            array, matrix = labelmap.read(opened.label, ".nii.gz")
-            if array.shape != self.scene.shape or not labelmap.same_place(
-                self.scene.shape, matrix, self.scene.matrix
-            ):
-                raise SceneError(f"the label of {case.name} that was saved lies elsewhere than its image")
+            array = self.session.placed(opened.label, ".nii.gz")
             self.session.began_with(array)
             self.saved = array
             self._show(array)
@@ -275,8 +271,7 @@ class Controller:
         session, case = self.session, self.session.case
 
         def remote(shown: np.ndarray) -> Mapping[str, Any]:
-            label = labelmap.write(shown, session.matrix)
-            self.client.submit(case.image, label, list(case.labels), case.model, tag)
+            self.client.submit(case.image, session.file(shown), list(case.labels), case.model, tag)
             versions = [one for one in self.client.versions(case.name) if one["tag"] == tag]
             return max(versions, key=lambda one: one["version"])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["read", "same_place", "write"]
+__all__ = ["flipped", "flips", "read", "write"]
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CLOSE = 1e-2  # mm between two statements of where a corner lies
@@ -53,9 +53,29 @@ def write(array: np.ndarray, matrix: np.ndarray) -> bytes:
         return path.read_bytes()
 
 
-def same_place(shape: tuple[int, ...], first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether a grid of (K, J, I) voxels lies at the same place by two matrices, to a hundredth of a mm."""
-    far = np.array(shape[::-1]) - 1
-    choices = np.indices((2, 2, 2)).reshape(3, -1).T * far
+def flips(shape: tuple[int, ...], first: np.ndarray, second: np.ndarray) -> tuple[bool, bool, bool] | None:
+    """Along which of I, J, K two grids of the same place run against each other; None: they lie at different
+    places, by more than a hundredth of a mm.
+
+    Slicer turns left-handed images around along K when it loads them; the server has them as they are stored.
+
+    Args:
+        shape: (K, J, I) of both.
+        first: matrix of the one.
+        second: matrix of the other.
+    """
+    size = np.array(shape[::-1])
+    found = np.diag(np.linalg.inv(second)[:3, :3] @ first[:3, :3]) < 0
+    turned = np.eye(4)
+    turned[:3, :3] = np.diag(np.where(found, -1.0, 1.0))
+    turned[:3, 3] = np.where(found, size - 1, 0)
+    choices = np.indices((2, 2, 2)).reshape(3, -1).T * (size - 1)
     corners = np.c_[choices, np.ones(len(choices))].T
-    return bool(np.abs(first @ corners - second @ corners).max() < CLOSE)
+    if np.abs(first @ corners - second @ turned @ corners).max() >= CLOSE:
+        return None
+    return bool(found[0]), bool(found[1]), bool(found[2])
+
+
+def flipped(array: np.ndarray, along: tuple[bool, bool, bool]) -> np.ndarray:
+    """A (K, J, I) array turned around along the named ones of I, J, K."""
+    return np.flip(array, [2 - axis for axis, turned in enumerate(along) if turned])

@@ -103,6 +103,25 @@ class Prompts:
     box: tuple[int, ...] | None = None
     """i1, i2, j1, j2, k1, k2, between which labels may be; None: anywhere."""
 
+    def flipped(self, along: tuple[bool, bool, bool], size: Sequence[int]) -> Prompts:
+        """The same in the voxels of an image of `size` that runs against this one along some of I, J, K."""
+
+        def turn(voxel: Sequence[int], length: int = 1) -> tuple[int, ...]:
+            first = (length, 1, 1)
+            turned = zip(voxel, along, size, first)
+            return tuple(n - at - many if against else at for at, against, n, many in turned)
+
+        drawn = tuple(
+            replace(
+                one,
+                voxels=tuple(turn(voxel) for voxel in one.voxels),
+                runs=tuple((*turn(run[:3], run[3]), run[3]) for run in one.runs),
+            )
+            for one in self.drawn
+        )
+        ends = None if self.box is None else zip(turn(self.box[::2]), turn(self.box[1::2]))
+        return Prompts(drawn, None if ends is None else tuple(end for pair in ends for end in pair))
+
     def fields(self, labels: Sequence[str]) -> dict[str, object]:
         """As the server reads them: every label's clicks, the strokes, the box."""
         points: dict[str, list] = {name: [] for name in (*labels, BACKGROUND)}
@@ -155,6 +174,10 @@ class Session:
     """The reader's edit that was undone last and can be done again."""
     trail: dict[int, Prompts] = field(default_factory=dict)
     """By the number of steps that the server remembers: the prompts then."""
+    stored: np.ndarray | None = None
+    """Matrix of the image as the server has it; None: not known yet."""
+    along: tuple[bool, bool, bool] = (False, False, False)
+    """Along which of I, J, K the server's voxels run against those that are shown."""
     stale: frozenset[Drawn] = frozenset()
     """Prompts that were undone, which the server holds undone until a request without them."""
 
@@ -208,7 +231,7 @@ class Session:
             return self.client.segment(case.tool, case.image, {}, None)
         if request.what == "start_over":
             return self._start_over(request)
-        label = None if request.shown is None else labelmap.write(request.shown, self.matrix)
+        label = None if request.shown is None else self.file(request.shown)
         if request.forget is not None:
             self.client.segment(case.tool, case.image, self._fields(request.forget), label)
         return self.client.segment(case.tool, case.image, self._fields(request.prompts), label)
@@ -217,13 +240,32 @@ class Session:
         """The automatic segmentation; what was shown becomes a step before, so that undo brings it back."""
         case = self.case
         if request.shown is not None:
-            label = labelmap.write(request.shown, self.matrix)
+            label = self.file(request.shown)
             self.client.segment(case.tool, case.image, self._fields(self.prompts), label)
         return self.client.step("start_over", case.tool, case.image)
 
     def _fields(self, prompts: Prompts) -> dict[str, object]:
         names = [{"name": name} for name in self.case.labels]
-        return {**prompts.fields(self.case.labels), "label_info": names}
+        own = prompts.flipped(self.along, self.shape[::-1])
+        return {**own.fields(self.case.labels), "label_info": names}
+
+    def file(self, shown: np.ndarray) -> bytes:
+        """What is shown as a file, on the server's own voxels."""
+        matrix = self.matrix if self.stored is None else self.stored
+        return labelmap.write(labelmap.flipped(shown, self.along), matrix)
+
+    def placed(self, content: bytes, ending: str) -> np.ndarray:
+        """A label map of the server on the voxels that are shown.
+
+        Raises:
+            ServerError: it lies elsewhere.
+        """
+        array, matrix = labelmap.read(content, ending)
+        along = labelmap.flips(self.shape, matrix, self.matrix) if array.shape == self.shape else None
+        if along is None:
+            raise ServerError("the answer lies elsewhere than the image that is shown: open the case again")
+        self.stored, self.along = matrix, along
+        return np.ascontiguousarray(labelmap.flipped(array, along))
 
     # answers
 
@@ -233,9 +275,7 @@ class Session:
         Raises:
             ServerError: the answer lies elsewhere than the image.
         """
-        array, matrix = labelmap.read(reply.file)
-        if array.shape != self.shape or not labelmap.same_place(self.shape, matrix, self.matrix):
-            raise ServerError("the answer lies elsewhere than the image that is shown: open the case again")
+        array = self.placed(reply.file, ".nrrd")
         self._note(request, reply.facts)
         self.answered, self.facts, self.edit = array, reply.facts, None
         self.trust = reply.facts.get("trust") or self.trust
