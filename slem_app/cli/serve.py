@@ -35,7 +35,7 @@ The server's log: {log}
 Stop the server with Ctrl+C. Research use only, not for diagnostic use.
 
   Worklist, in a browser    {url}/
-  OHIF, studies in DICOM    {url}/ohif/
+  OHIF                      {url}/ohif/
   3D Slicer, server field   {url}
 """
 OPEN = (
