@@ -18,6 +18,7 @@ from slem_app.weights.published import POLICIES
 __all__ = ["Environment", "Settings", "parse_settings", "read_environment"]
 
 CORS = "MONAI_LABEL_CORS_ORIGINS"
+SIDES = {"L": "R", "P": "A", "I": "S"}
 OF_MONAI_LABEL = frozenset({"server_mode"})
 """Keys that MONAI Label itself reads from the same table."""
 
@@ -98,6 +99,14 @@ class Settings:
     """What one image that a client sends may take in memory once it is unpacked, MiB."""
     upload_quota_mb: int = 20_480
     """Disk space for the images that one user uploads, MiB; 0: no limit."""
+    nninteractive_sessions: int = 8
+    """Clients of nnInteractive's protocol that may be connected at once; 0: none."""
+    nninteractive_minutes: float = 10.0
+    """How long such a client may be idle before its session is over."""
+    nninteractive_axes: str = "SPL"
+    """To which side each axis of a volume runs that such a client sends and that is no case of this server:
+    three of the letters L or R, P or A, I or S.
+    """
     connections: int = 100
     """Connections that may be open from one address."""
     proxies: tuple[str, ...] = ()
@@ -176,6 +185,7 @@ class Settings:
                 f"connections must be positive and upload_quota_mb not negative, got {self.connections} and "
                 f"{self.upload_quota_mb}"
             )
+        self._check_nninteractive()
         for address in self.proxies:
             try:
                 ipaddress.ip_network(address)
@@ -184,6 +194,18 @@ class Settings:
                     f"proxies cannot be {address!r}: expected addresses such as 127.0.0.1 or networks "
                     f"such as 10.0.0.0/24"
                 ) from error
+
+    def _check_nninteractive(self) -> None:
+        if self.nninteractive_sessions < 0 or not 0 < self.nninteractive_minutes < float("inf"):
+            raise BadSetting(
+                f"nninteractive_sessions must not be negative and nninteractive_minutes be above 0, got "
+                f"{self.nninteractive_sessions} and {self.nninteractive_minutes}"
+            )
+        if sorted(SIDES.get(letter, letter) for letter in self.nninteractive_axes) != ["A", "R", "S"]:
+            raise BadSetting(
+                f"nninteractive_axes cannot be {self.nninteractive_axes!r}: expected three of the letters "
+                f"L or R, P or A, I or S, such as SPL"
+            )
 
 
 def parse_settings(conf: Mapping[str, str]) -> Settings:
@@ -229,6 +251,9 @@ def _read(key: str, text: str) -> object:
         "upload_mb": int,
         "volume_mb": int,
         "upload_quota_mb": int,
+        "nninteractive_sessions": int,
+        "nninteractive_minutes": float,
+        "nninteractive_axes": str.upper,
         "connections": int,
         "proxies": _names,
         "users": lambda t: Path(t).expanduser().resolve(),

@@ -46,9 +46,10 @@ QUIET = re.compile(
     re.DOTALL,
 )
 ROUTE = re.compile(
-    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth|case|next)(?=/|$)"
+    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth|case|next|nninteractive)(?=/|$)"
 )
 STUDY = re.compile(r"/studies/([0-9.]{1,64})(?=/|$)")
+BEAT = re.compile(r"/nninteractive/(.*/)?heartbeat")  # a client says twice a minute that it is still there
 OF_CASE = ("image", "id", "label")  # fields of the query
 CASES: ContextVar[list[str] | None] = ContextVar("cases", default=None)
 
@@ -184,6 +185,8 @@ class AuditMiddleware:
         method, path = scope["method"], scope["path"]
         reading = method in READING
         if reading and (QUIET.fullmatch(path) or (status == 404 and not cases)):
+            return
+        if BEAT.fullmatch(path):
             return
         route = ROUTE.match(path)
         name = route[0] if route else "another"

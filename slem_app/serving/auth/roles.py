@@ -13,7 +13,10 @@ __all__ = ["PUBLIC", "REVIEWER", "role_of"]
 REVIEWER = "reviewer"
 """Who may approve and reject; a route that takes decisions among other things asks for it by itself."""
 
-PUBLIC = re.compile(r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico|/healthz|/readyz")
+PUBLIC = re.compile(
+    r"/auth/(|token|login|logout|oidc/begin|oidc/end)|/favicon\.ico|/healthz|/readyz|"
+    r"/nninteractive(/[^/]+){0,2}/healthz"
+)
 """Paths that anybody may ask for: those by which one logs in, and those that tell whether the server
 works.
 """
@@ -33,6 +36,7 @@ ROWS = (
         "POST",
         r"/(infer|activelearning)/.*|/next|/slem/(undo|redo|start_over)/.*|/slem/(save|worklist/take|results/send|results/fetch)",
     ),
+    ("reader", "POST", r"/nninteractive/.*"),
     (
         "reader",
         "POST",

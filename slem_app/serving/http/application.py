@@ -59,6 +59,7 @@ from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.http.viewer_case import viewer_case_router
 from slem_app.serving.http.worklist_routes import worklist_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
+from slem_app.serving.nninteractive.routes import nninteractive_router
 from slem_app.serving.pages.routes import pages_router
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.pages.worklist import Worklist
@@ -140,6 +141,7 @@ def build(
     app.include_router(worklist_router(serving, worklist))
     app.include_router(result_router(serving))
     app.include_router(infer_router(serving, queue))
+    app.include_router(nninteractive_router(serving, queue))
     app.include_router(upload_router(serving))
     app.include_router(datastore_router(serving.datastore))
     app.include_router(session_router(serving.sessions))

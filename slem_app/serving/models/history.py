@@ -216,6 +216,12 @@ class EditHistory:
         with self.guard:
             return tuple(work for key, (_, work) in self.works.items() if match(key))
 
+    def forget(self, reader: str) -> None:
+        """Give up all works of a reader."""
+        with self.guard:
+            for key in [key for key in self.works if isinstance(key, tuple) and key[0] == reader]:
+                del self.works[key]
+
     def put(self, key: Hashable, state: Hashable, work: Work) -> Work:
         """Remember a work, at the cost of its own oldest steps, then of others; returns what is
         remembered.

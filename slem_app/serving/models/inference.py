@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slem_app.errors import BadSetting
 from slem_app.predict import Prediction
-from slem_app.prompts import Mask
+from slem_app.prompts import Mask, Prompts
 from slem_app.result_warning import ResultWarning
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.store.record import DRAFT
@@ -82,6 +82,8 @@ class InferRequest:
     """[{"label": name, "runs": [[i, j, k, n], ...]}, ...]: painted voxels of the displayed image, n of them
     along I from (i, j, k) on; None: the client lists none.
     """
+    prompts: Prompts | None = None
+    """All prompts that count, in order, on the displayed image; None: the fields above and below say them."""
     undo: bool = False
     """Take the last step back instead."""
     redo: bool = False

@@ -19,6 +19,7 @@ from slem_app.prompts import (
     Box,
     Click,
     Mask,
+    Prompts,
     Scribble,
     read_box,
     read_clicks,
@@ -56,6 +57,8 @@ class PromptRequest:
     """Do the step again that was taken back last."""
     start_over: bool = False
     """Forget what was before."""
+    exact: Prompts | None = None
+    """All prompts that count, in order, where the client keeps the list itself; then nothing else counts."""
 
 
 def parse_clicks(
