@@ -24,14 +24,14 @@ import numpy as np
 
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
-from slem_app.prompts import Click, Mask, Prompts
-from slem_app.result_warning import lasting
+from slem_app.prompts import Mask
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
-from slem_app.serving.models.history import EditHistory, Moment, Work, less
+from slem_app.serving.models.history import EditHistory, Work
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
+from slem_app.serving.models.moments import heard, wanted, with_mask
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
 from slem_app.serving.models.segment import SegmentationTask, origin
 from slem_app.serving.models.stale_points import StalePoints
@@ -191,7 +191,7 @@ class InteractiveTask:
             work = self.memory.get(key, case.state)
             if work is not None and not np.array_equal(work.array, array):
                 self.memory.put(
-                    key, case.state, _sent(work, Mask(np.asfortranarray(array), case.series.grid))
+                    key, case.state, with_mask(work, Mask(np.asfortranarray(array), case.series.grid))
                 )
 
     def placed(self, reader: str, case: str) -> int:
@@ -213,6 +213,8 @@ class InteractiveTask:
         labels, image = self.predictor.card.labels, case.series.grid
         if self.kind == TaskKind.SCRIBBLES:
             return *parse_scribbles(request, labels, image, case.displayed), []
+        if request.prompts is not None:
+            return PromptRequest(exact=request.prompts), \"\", []
         if not request.repeats_points:
             return parse_clicks(request, labels, image, case.displayed), "", []
         points, stale = self.stale_points.without(request.points, reader, identity)
@@ -265,15 +267,11 @@ class InteractiveTask:
     ) -> Work:
         """The work after the request."""
         if ask.undo or ask.redo:
-            return _heard(work.back() if ask.undo else work.forward(), ask)
-        now = Moment(start.result) if ask.start_over else work.now
-        mask = None if ask.mask is None else _completed(ask.mask, ask, work.array)
-        if mask is not None and (ask.start_over or not np.array_equal(work.array, mask.array)):
-            work = _sent(work, mask)  # a step of its own: undoing a click does not take the edit with it
-            now = work.now
-        moment = _listed(now, ask)
+            return heard(work.back() if ask.undo else work.forward(), ask)
+        work, moment = wanted(work, ask, start.result)
         result, present = work.nearest(moment.prompts, moment.start)
-        moment = replace(moment, prompts=moment.prompts.ordered_like(result.prompts))
+        if ask.exact is None:
+            moment = replace(moment, prompts=moment.prompts.ordered_like(result.prompts))
         if result.prompts == moment.prompts:
             return work.ahead(moment, result.prediction.array)
         changed, single = None, 0
@@ -306,78 +304,6 @@ def _image(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
     """
     grid, move = case.series.grid, moves.get(case.image, np.eye(4))
     return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
-
-
-def _sent(work: Work, mask: Mask) -> Work:
-    """The work with a segmentation from the client in place of its own; all prompts so far are
-    part of that.
-    """
-    start = work.now.start
-    result = Result(
-        replace(
-            start.prediction,
-            array=np.asfortranarray(mask.array),
-            warnings=lasting(start.prediction.warnings),
-        ),
-        start.probabilities,
-        Prompts(mask=mask),
-    )
-    listed = [click for clicks in work.now.clicks.values() for click in clicks]
-    known = tuple(dict.fromkeys((*listed, *work.now.scribbles, *work.now.prompts.entries, *work.now.settled)))
-    return work.ahead(
-        Moment(result, result.prompts, work.now.clicks, work.now.scribbles, known), result.prediction.array
-    )
-
-
-def _completed(mask: Mask, ask: PromptRequest, shown: np.ndarray) -> Mask:
-    """The mask with what the reader saw below his paint, which hides it in a label map."""
-    if not ask.painted_over:
-        return mask
-    array = mask.array.copy(order="K")
-    for scribble in ask.scribbles or ():
-        below = tuple(scribble.voxels(mask.grid).T)
-        array[below] = shown[below]
-    return Mask(array, mask.grid)
-
-
-def _heard(work: Work, ask: PromptRequest) -> Work:
-    """The work with what the client lists noted, and no more."""
-    if not ask.clicks:
-        return work
-    new = less(ask.clicks, (*work.now.settled, *work.now.prompts.entries))
-    return replace(
-        work, now=replace(work.now, clicks=_clicks(work.now, ask), settled=(*work.now.settled, *new))
-    )
-
-
-def _clicks(moment: Moment, ask: PromptRequest) -> dict:
-    """All that clients list by now."""
-    if ask.painted_over:  # the tool that paints lists no clicks
-        return dict(moment.clicks)
-    return (
-        {None: ask.clicks}
-        if ask.only is None
-        else {
-            **{name: listed for name, listed in moment.clicks.items() if name is not None},
-            ask.only: ask.clicks,
-        }
-    )
-
-
-def _listed(moment: Moment, ask: PromptRequest) -> Moment:
-    """The moment with the prompts that the client lists now, less those that are settled; they keep their
-    order.
-    """
-    clicks = _clicks(moment, ask)
-    scribbles = moment.scribbles if ask.scribbles is None else ask.scribbles
-    listed = (*dict.fromkeys(click for each in clicks.values() for click in each), *scribbles)
-    # what is painted over the mask is sent whole each time, so it holds again; what is listed may be part of
-    # the mask by now
-    over = [one for one in moment.settled if isinstance(one, Click) or not ask.painted_over]
-    effective = less(listed, over)
-    settled = less(listed, effective)
-    prompts = Prompts(effective, ask.box, moment.start.prompts.mask).ordered_like(moment.prompts)
-    return Moment(moment.start, prompts, clicks, scribbles, settled)
 
 
 def _only(prediction: Prediction, name: str) -> Prediction:

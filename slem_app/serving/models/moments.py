@@ -17,8 +17,8 @@ from slem_app.serving.models.prompt_request import PromptRequest
 __all__ = ["heard", "wanted", "with_mask"]
 
 
-def wanted(work: Work, ask: PromptRequest, begun: Result) -> Moment:
-    """The moment that a request asks for.
+def wanted(work: Work, ask: PromptRequest, begun: Result) -> tuple[Work, Moment]:
+    """The moment that a request asks for, and the work from which it is reached.
 
     Args:
         work: where the reader stands.
@@ -26,19 +26,20 @@ def wanted(work: Work, ask: PromptRequest, begun: Result) -> Moment:
         begun: the automatic result.
     """
     if ask.exact is not None:
-        return _exactly(work, ask.exact, begun)
+        return work, _exactly(work, ask.exact, begun)
     now = Moment(begun) if ask.start_over else work.now
     mask = None if ask.mask is None else _completed(ask.mask, ask, work.array)
     if mask is not None and (ask.start_over or not np.array_equal(work.array, mask.array)):
-        now = with_mask(work, mask).now
-    return _listed(now, ask)
+        work = with_mask(work, mask)  # a step of its own: undoing a click does not take the edit with it
+        now = work.now
+    return work, _listed(now, ask)
 
 
 def _exactly(work: Work, prompts: Prompts, begun: Result) -> Moment:
     """The moment of these prompts and no others, from the start that they name: the remembered one, with
     which the way from there is remembered, too.
     """
-    starts = (work.now.start, *(step.before.start for step in reversed(work.past)), begun)
+    starts = (work.now.start, *(step.moment.start for step in reversed(work.past)), begun)
     start = next((one for one in starts if one.prompts.mask is prompts.mask), None)
     if start is None and prompts.mask is not None:
         start = _from_mask(begun, prompts.mask)
@@ -59,6 +60,8 @@ def with_mask(work: Work, mask: Mask) -> Work:
 
 def _completed(mask: Mask, ask: PromptRequest, shown: np.ndarray) -> Mask:
     """The mask with what the reader saw below his paint, which hides it in a label map."""
+    if not ask.painted_over:
+        return mask
     array = mask.array.copy(order="K")
     for scribble in ask.scribbles or ():
         below = tuple(scribble.voxels(mask.grid).T)
@@ -78,7 +81,7 @@ def heard(work: Work, ask: PromptRequest) -> Work:
 
 def _clicks(moment: Moment, ask: PromptRequest) -> dict:
     """All that clients list by now."""
-    if ask.scribbles is not None:
+    if ask.painted_over:  # the tool that paints lists no clicks
         return dict(moment.clicks)
     return (
         {None: ask.clicks}
@@ -97,14 +100,10 @@ def _listed(moment: Moment, ask: PromptRequest) -> Moment:
     clicks = _clicks(moment, ask)
     scribbles = moment.scribbles if ask.scribbles is None else ask.scribbles
     listed = (*dict.fromkeys(click for each in clicks.values() for click in each), *scribbles)
-    # what is painted is sent whole each time, so it holds again; clicks may be listed though they are part of
+    # what is painted over the mask is sent whole each time, so it holds again; what is listed may be part of
     # the mask by now
-    effective = less(
-        listed,
-        moment.settled
-        if ask.scribbles is None
-        else [one for one in moment.settled if isinstance(one, Click)],
-    )
+    over = [one for one in moment.settled if isinstance(one, Click) or not ask.painted_over]
+    effective = less(listed, over)
     settled = less(listed, effective)
     prompts = Prompts(effective, ask.box, moment.start.prompts.mask).ordered_like(moment.prompts)
     return Moment(moment.start, prompts, clicks, scribbles, settled)
