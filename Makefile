@@ -67,7 +67,7 @@ lock: ## write the requirements files anew from pyproject.toml; UV=path/to/uv, U
 	$(call lock,requirements-test.txt,$(SERVING) --extra pretrain --extra test -c requirements.txt)
 	$(call lock,requirements-train.txt,--extra compressed --extra pretrain -c requirements.txt)
 
-SERVING := --extra compressed --extra report --extra seg --extra serve --extra monailabel
+SERVING := --extra compressed --extra nninteractive --extra report --extra seg --extra serve --extra monailabel
 
 # torch's own GPU libraries are left out: torch pins each, and its build for the CPU has none. What is true of every
 # supported environment (Linux, Python below 3.15) is not said in each line.
@@ -75,7 +75,7 @@ define lock
 $(UV) pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header $(if $(UPGRADE),--upgrade) \
   pyproject.toml $(2) --output-file $(1)
 sed -i -E "/^(cuda|nvidia|triton)/d; \
-  s/(python_full_version < '3\.15'|sys_platform == 'linux'|(platform_python_implementation|implementation_name) != 'PyPy')( and )?//g; \
+  s/(python_full_version < '3\.15'|sys_platform == 'linux'|platform_machine != 'wasm32'|(platform_python_implementation|implementation_name) != 'PyPy')( and )?//g; \
   s/ (and|;) *$$//" $(1)
 endef
 

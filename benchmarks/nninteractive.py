@@ -132,7 +132,7 @@ def deepest(error: np.ndarray) -> list[int] | None:
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     """1 where both are empty."""
     total = np.count_nonzero(one) + np.count_nonzero(other)
-    return 1.0 if total == 0 else 2.0 * float(np.count_nonzero(one & other)) / total
+    return 1.0 if total == 0 else float(2 * np.count_nonzero(one & other) / total)
 
 
 def volume(folder: Path, ending: str) -> np.ndarray:
@@ -161,7 +161,7 @@ def measure(folders: Sequence[Path], threads: int, work: Path) -> list[Row]:
                         if truth.any():
                             found = segmented(url, image, region, truth)
                             scores[folder.name, sequence, region, kind] = found
-                            print(folder.name, sequence, region, kind, found, flush=True)
+                            print(folder.name, sequence, region, kind, *found, flush=True)
     return [
         Row(case, sequence, region, found, scores[case, sequence, region, "siblings"])
         for (case, sequence, region, kind), found in scores.items()
@@ -231,8 +231,8 @@ def main() -> None:
         f"{commit()}, {platform.machine()}, 2 cores AMD EPYC, 24 GiB, {options.threads} thread(s).",
         "",
         "The bundled slem_brain answers the unmodified client; the server recognises the volume in both "
-        "folders. Dice on the image's own grid. A gain is the mean over cases of the difference within a case, in "
-        "points of Dice, with a bootstrap 95 % interval over cases.",
+        "folders. Dice on the image's own grid. A gain is the mean over cases of the difference within a case, "
+        "in points of Dice, with a bootstrap 95 % interval over cases.",
         "",
     ]
     rows, lines = [], head

@@ -25,7 +25,12 @@ from nnInteractive.inference.remote.serialization import pack_array
 from slem_app import phantom
 from tests.e2e.conftest import Server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    # a client that is refused when it connects leaves its connection to the garbage collector
+    pytest.mark.filterwarnings("ignore:.*HTTP11ConnectionByteStream:pytest.PytestUnraisableExceptionWarning"),
+]
 
 PLACES = 3
 Session = nnInteractiveRemoteInferenceSession

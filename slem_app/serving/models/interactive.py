@@ -214,7 +214,7 @@ class InteractiveTask:
         if self.kind == TaskKind.SCRIBBLES:
             return *parse_scribbles(request, labels, image, case.displayed), []
         if request.prompts is not None:
-            return PromptRequest(exact=request.prompts), \"\", []
+            return PromptRequest(exact=request.prompts), "", []
         if not request.repeats_points:
             return parse_clicks(request, labels, image, case.displayed), "", []
         points, stale = self.stale_points.without(request.points, reader, identity)
