@@ -231,8 +231,8 @@ def main() -> None:
         f"{commit()}, {platform.machine()}, 2 cores AMD EPYC, 24 GiB, {options.threads} thread(s).",
         "",
         "The bundled slem_brain answers the unmodified client; the server recognises the volume in both "
-        "folders. Dice on the image's own grid. A gain is the mean over cases of the difference within a case, "
-        "in points of Dice, with a bootstrap 95 % interval over cases.",
+        "folders. Dice on the image's own grid. A gain is the mean over cases of the difference in a "
+        "case, in points of Dice, with a bootstrap 95 % interval over cases.",
         "",
     ]
     rows, lines = [], head

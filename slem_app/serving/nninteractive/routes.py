@@ -23,7 +23,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from slem_app import __version__
-from slem_app.errors import BadPrompt, BadSetting, TookTooLong, TooLarge
+from slem_app.errors import BadPrompt, BadSetting, NotOffered, TookTooLong, TooLarge
 from slem_app.serving.cases.known_volumes import KnownVolumes
 from slem_app.serving.models.queue import Kind, RequestQueue
 from slem_app.serving.nninteractive import arrays
@@ -63,6 +63,7 @@ CHANNELS = {
 """Of nnInteractive's own network; clients read it, and nothing here depends on it."""
 LICENSE = "SLeM Label {version}: {object}. Research use only, not for diagnostic use."
 """What a client shows below its button."""
+OFF = "this server does not serve nnInteractive's clients: the setting `nninteractive_sessions` is 0"
 Token = Annotated[str | None, Header(alias=LEASE)]
 
 
@@ -166,6 +167,8 @@ class Protocol:
     async def claim(self, request: Request) -> dict[str, Any]:
         """A session."""
         wanted = _target(request)
+        if not self.sessions.most:
+            raise NotOffered(OFF)
 
         def begin(place: int) -> Segmenting:
             return Segmenting(self.serving, self.opener, wanted, f"nnInteractive {place}")
