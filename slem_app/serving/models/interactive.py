@@ -24,7 +24,7 @@ import numpy as np
 
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
-from slem_app.prompts import Mask
+from slem_app.prompts import Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Case
 from slem_app.serving.models.byte_cache import ByteCache
