@@ -54,7 +54,8 @@ SPOTS = ((30, 24, 14), (-30, -34, 16), (-30, 30, 6), (30, -36, 12), (-26, 0, 30)
 SHAPE, SPACING = (64, 74, 56), (2.0, 2.0, 2.0)
 SCALE = float((np.array(SHAPE) * SPACING / (AXES * 2 + 16)).min())
 TARGET = 0.85
-MOST = 15
+STOP = 0.95  # where the reader stops
+MOST = 12
 Tumour = tuple[np.ndarray, tuple[float, float, float]]
 
 
@@ -236,7 +237,7 @@ class Clicks:
             for case, arm in dict.fromkeys((row["case"], row["arm"]) for row in rows)
         }
         for (case, arm), clicks in needed.items():
-            print(f"{case} {arm}: {clicks} clicks to {TARGET}")
+            print(f"{case} {arm}: {clicks} clicks to {TARGET} ({MOST + 1}: not reached)")
         without, with_prior = (
             sum(n for (_, a), n in needed.items() if a == arm) for arm in ("without", "prior")
         )
@@ -268,7 +269,7 @@ class Clicks:
                     {"case": case, "arm": arm, "click": click, "mean": round(mean, 4), **_rounded(scores)}
                 )
                 shots = reader.shots(expected, result.prediction.array, shown.spacing, rng)
-                if mean >= TARGET or not shots or click == MOST:
+                if mean >= STOP or not shots or click == MOST:
                     break
                 prompt = Click.on(shown, shots[0].index, shots[0].label, labels)
                 result = refiner.refine(prepared, features, result, result.prompts.with_click(prompt), detail)
