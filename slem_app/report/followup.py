@@ -262,7 +262,7 @@ def _pictures(
     moved = Volume(before.array, Grid(before.grid.shape, np.linalg.inv(move.matrix) @ before.grid.affine))
     carried = carry(earlier.array, earlier.grid, move.matrix, later.grid)
     found = later.found if later.lesions else measure(carried, later.grid, labels)
-    first = draw({"": moved}, carried, later.grid, labels, found)[""]
+    first = draw({"": moved}, carried, later.grid, labels, found, cross=False)[""]
     second = draw({"": now}, later.array, later.grid, labels, found)[""]
     return {
         f"{earlier.visit.when or earlier.visit.case}, {move.sequence}": first,

@@ -47,6 +47,7 @@ def draw(
     grid: Grid,
     labels: LabelSet,
     found: Measurements,
+    cross: bool = True,
 ) -> dict[str, np.ndarray]:
     """A picture of each sequence in the same slice of the label's grid.
 
@@ -55,7 +56,8 @@ def draw(
         label_map: (I, J, K) label values.
         grid: where they lie.
         labels: values and colours.
-        found: what was measured, whose main diameters are drawn.
+        found: what was measured, whose main diameters lie in the slice.
+        cross: draw them.
 
     Returns:
         (H, W, 3) uint8 by the sequence's name; all of one size.
@@ -67,7 +69,7 @@ def draw(
     outlines = [
         (label.color, line) for label in labels.labels for line in _outlines(label_map == label.value, place)
     ]
-    ends = sheet.pixels(np.array(pair.ends)) if pair else np.zeros((0, 2))
+    ends = sheet.pixels(np.array(pair.ends)) if pair and cross else np.zeros((0, 2))
     views = {name: _shades(image, sheet) for name, image in images.items()}
     box = _head(np.any([view > view.min() for view in views.values()], axis=0))
     shift = np.array([box[1].start, box[0].start])  # column, row
