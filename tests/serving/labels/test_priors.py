@@ -21,7 +21,6 @@ from monailabel.interfaces.app import MONAILabelApp
 from slem_app import phantom
 from slem_app.phantom.head import AXES, rotation
 from slem_app.serving.http.application import build
-from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.store.record import FINAL
 
 SHAPE, SPACING = (44, 52, 38), (2.4, 2.4, 2.4)
@@ -96,6 +95,13 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
 
 
+def saved_from(url: str, app: MONAILabelApp) -> str:
+    """With which earlier label what is shown began, as it is kept once it is saved."""
+    answer = requests.post(f"{url}/slem/save", params={"image": SECOND, "client_id": "ann"}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return app.serving.datastore.store.latest(SECOND, FINAL).record.prior
+
+
 def test_a_session_begins_with_the_earlier_label_and_says_so_in_what_is_saved(
     url: str, app: MONAILabelApp, moved: np.ndarray
 ) -> None:
@@ -109,12 +115,11 @@ def test_a_session_begins_with_the_earlier_label_and_says_so_in_what_is_saved(
     again, clicked = parts(infer(url, SECOND, start_from="prior", edema=[voxel, more]))
     assert again["prompts"] == 2
     assert not any("begins with" in note for note in again["notes"])  # it goes on, and does not begin again
-    said = LabelSubmission({"client_id": "ann", "model": "slem_brain_clicks"})
-    assert app.serving.records.of(SECOND, said).prior == f"{FIRST}/final/1"
+    assert saved_from(url, app) == f"{FIRST}/final/1"
     afresh, automatic = parts(infer(url, SECOND, start_over=True))
     assert afresh["prompts"] == 0
     assert np.mean(clicked == shown) > np.mean(clicked == automatic)  # the prior is what clicks mended
-    assert app.serving.records.of(SECOND, said).prior == ""
+    assert saved_from(url, app) == ""
 
 
 def test_the_prior_can_be_had_as_a_file_of_its_own(url: str, moved: np.ndarray) -> None:
