@@ -150,7 +150,7 @@ def test_an_edit_survives_the_next_click(seen: dict, shown: dict, cases: dict) -
 def test_undo_and_redo_go_through_clicks_and_edits(shown: dict) -> None:
     np.testing.assert_array_equal(shown["undone"], shown["painted"])
     np.testing.assert_array_equal(shown["redone"], shown["clicked_again"])
-    assert (shown["painted_again"][20:24, 20:22, 30:32] == 1).all()
+    assert (shown["painted_again"][20:24, 20:22, 30:32] == 3).all()
     np.testing.assert_array_equal(shown["edit_undone"], shown["clicked_again"])
     np.testing.assert_array_equal(shown["edit_redone"], shown["painted_again"])
 

@@ -227,7 +227,7 @@ def first_case(reader: Reader, kept: dict[str, np.ndarray]) -> dict[str, Any]:
     seen["steps"] = [panel.facts["steps"]]
     kept["undone"] = reader.does("undo")
     kept["redone"] = reader.does("redo")
-    kept["painted_again"] = reader.paints(1, (slice(30, 32), slice(20, 22), slice(20, 24)))
+    kept["painted_again"] = reader.paints(3, (slice(30, 32), slice(20, 22), slice(20, 24)))
     kept["edit_undone"] = reader.does("undo")
     kept["edit_redone"] = reader.does("redo")
     reader.does("undo")
