@@ -144,7 +144,7 @@ def _grouped(links: set[tuple[int, int]], first: int, second: int) -> tuple[Pair
     linked = {a for a, _ in links}, {b for _, b in links}
     groups += [(set(), {b}) for b in range(second) if b not in linked[1]]
     groups.sort(key=_first_now)
-    gone = [({a}, set()) for a in range(first) if a not in linked[0]]
+    gone: list[tuple[set[int], set[int]]] = [({a}, set()) for a in range(first) if a not in linked[0]]
     return tuple(Pair(tuple(sorted(a)), tuple(sorted(b))) for a, b in (*groups, *gone))
 
 

@@ -20,6 +20,7 @@ from scipy import ndimage
 from slem_app.labels import LabelSet
 from slem_app.predict.closer_look import Likely
 from slem_app.regions import outline
+from slem_app.types import triple
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Recalibration
@@ -73,7 +74,7 @@ def recalibrated(
         if rule.near and rules[rule.near].bright in prepared.used:
             r, inner = names.index(name), after[names.index(rule.near)]
             box = bounding_box(after[r] >= UNLIKELY)
-            far = outside(inner[box] >= 0.5, after[r][box] >= 0.5, grid.spacing)
+            far = outside(inner[box] >= 0.5, after[r][box] >= 0.5, triple(grid.spacing))
             after[r][box] = _on_line(after[r][box], Recalibration(), np.exp(-rule.away * far))
     return replace(likely, probabilities=_nested(after, labels, rules))
 
@@ -121,7 +122,7 @@ def outside(rim: np.ndarray, core: np.ndarray, spacing: tuple[float, float, floa
         (I, J, K) float32, cm up to 2, 0 in the rim and in what it encloses; times 0 where the rim is a tenth
         of the core, 1 where it is four tenths: a core of which little enhances has no rim.
     """
-    share = np.count_nonzero(rim) / max(np.count_nonzero(core), 1)
+    share = int(np.count_nonzero(rim)) / max(int(np.count_nonzero(core)), 1)
     counts = float(np.clip((share - PART[0]) / (PART[1] - PART[0]), 0, 1))
     enclosed = _enclosed(rim, spacing) if counts else rim
     if not enclosed.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -104,11 +105,11 @@ class FollowUp:
         """One of the labels was confirmed by nobody."""
         return not all(one.confirmed for one in self.visits)
 
-    def totals(self) -> list[dict[str, object]]:
+    def totals(self) -> list[dict[str, Any]]:
         """Volume and products of every label and region at each visit, with the change since the first; of
         those that each visit's sequences show.
         """
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for one in self.visits[-1].found.structures:
             if not all(visit.assessable(one.name) for visit in self.visits):
                 continue

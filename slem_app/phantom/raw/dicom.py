@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def _localiser(study: RawStudy, folder: Path, shared: Dataset, habits: Vendor) -
             EXTRAS["localizer"],
             stored,
             grid,
-            lambda k, plane=plane: f"IM{plane}{k:03d}.dcm",
+            partial("IM{}{:03d}.dcm".format, plane),
         )
 
 
