@@ -65,7 +65,7 @@ def test_your_own_organ(follow: Callable[[str], list[str]], tmp_path: Path) -> N
 
 
 def test_your_own_data(follow: Callable[[str], list[str]], tmp_path: Path) -> None:
-    _, inspected, trained, _, predicted = follow("docs/your_own_data.md")
+    *_, inspected, trained, _, predicted = follow("docs/your_own_data.md")
     assert "3 shown: 3 with t1_in t1_out t2; 3 with a label" in inspected
     assert "sequences  t1_in t1_out t2" in predicted
     assert "on 1 patients not trained on (2):" in trained

@@ -19,7 +19,6 @@ from slem_app.types import Grid
 from slem_app.volumes.coarse import Coarse, coarse
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.levels import Levels, Volume
-from slem_app.volumes.register import brains_agree, distance_moved, rigid
 
 __all__ = ["Move", "carry", "move_between", "shared_sequence"]
 
@@ -88,6 +87,9 @@ def move_between(
     fixed, moving = (
         coarse(volume, Levels.of(volume.array, sequence), sequence, head=True) for volume in (later, earlier)
     )
+    # takes a second to import, which a server would wait for at its start
+    from slem_app.volumes.register import brains_agree, distance_moved, rigid
+
     matrix = rigid(fixed, moving)
     return Move(
         matrix,

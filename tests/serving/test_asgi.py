@@ -8,8 +8,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
 import requests
 from monailabel.endpoints import (
@@ -245,7 +247,8 @@ def test_images_labels_and_sessions_can_be_sent(
         )
     }
     answer = ask("PUT", f"{url}/datastore/label?image=A", files={"label": ("label.nii.gz", label)}, data=sent)
-    assert answer.json() == {"image": "A", "label": "A"}
+    told = answer.json()
+    assert (told["image"], told["label"], told["dicom"]["kind"]) == ("A", "A", "AUTOMATIC")
     assert serving.datastore.get_label_info("A", "final")["present"]
     shutil.rmtree(serving.cases.uploads)
 
@@ -270,10 +273,10 @@ def test_uploads_of_another_size_or_kind_are_refused(
     assert set(answer.json()) == {"error", "detail"}
 
 
-def test_a_dicom_segmentation_of_what_is_not_dicom_is_refused_before_anything_is_computed(url: str) -> None:
+def test_a_dicom_segmentation_of_images_in_nifti_refers_to_what_viewers_are_shown(
+    url: str, serving: Serving
+) -> None:
     answer = ask("POST", f"{url}/infer/slem_brain?image=A&output=dicom_seg")
-    assert (answer.status_code, answer.json()["error"]) == (400, "BadSetting")
-    assert (
-        "output=dicom_seg is for DICOM studies of this server; image 'A' is nifti" in answer.json()["detail"]
-    )
+    made = pydicom.dcmread(BytesIO(answer.content))
+    assert (made.Modality, made.StudyInstanceUID) == ("SEG", serving.cases.view("A").study)
     assert ask("POST", f"{url}/infer/other?image=A&output=dicom_seg").status_code == 404

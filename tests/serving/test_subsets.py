@@ -18,6 +18,7 @@ from slem_app.serving.http.application import build
 from slem_app.weights import BRAIN_SEQUENCES
 
 SETS = [kept for count in range(1, 5) for kept in itertools.combinations(BRAIN_SEQUENCES, count)]
+SETS.remove(("t1n",))  # refused
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,18 @@ def test_ohif_is_told_in_a_header_whatever_it_shows_and_clicks(
     assert {name: header[name] for name in told} == told
     (tmp_path / "label.nrrd").write_bytes(clicked.content)
     assert read_label_file(tmp_path / "label.nrrd")[0][voxel] == {"necrosis": 1, "edema": 2}[wanted]
+
+
+def test_a_t1_alone_is_refused_with_what_is_wanted(url: str) -> None:
+    answer = requests.post(
+        f"{url}/infer/slem_brain", params={"image": "t1n"}, timeout=60, headers={"Connection": "close"}
+    )
+    assert (answer.status_code, answer.json()["error"]) == (422, "BadStudy")
+    assert "give FLAIR, T2 or a T1 after contrast" in answer.json()["detail"]
+
+
+def test_a_t1_alone_can_be_drawn_on_by_clicks(url: str, tmp_path: Path) -> None:
+    params = {"result_extension": ".nrrd", "necrosis": [[4, 14, 10]], "background": []}
+    answer = post(f"{url}/infer/slem_brain_clicks", params, image="t1n", output="image")
+    (tmp_path / "label.nrrd").write_bytes(answer.content)
+    assert read_label_file(tmp_path / "label.nrrd")[0][4, 14, 10] == 1

@@ -113,9 +113,10 @@ class LastResults:
         with self.guard:
             before = self._known(case.id).get(reader, {})
             if making.kind == SEMIAUTOMATIC and before.get("kind") == SEMIAUTOMATIC:
-                making = replace(making, prior=before["prior"])  # its clicks go on from there
+                making = replace(making, prior=before.get("prior", ""))  # its clicks go on from there
             self._keep(reader, case.id, making)
-        self.shown.put((reader, case.id), None, LastResult(making, case.image, array, case.series.grid))
+        shown = replace(making, digest="")  # only of what is on disk, where the label map is not
+        self.shown.put((reader, case.id), None, LastResult(shown, case.image, array, case.series.grid))
 
     def began_with(self, reader: str, case: str, prior: str) -> None:
         """What a reader was last given began with the label of an earlier visit.
@@ -127,7 +128,7 @@ class LastResults:
         """
         with self.guard:
             origin, shown = self._known(case).get(reader), self.last(reader, case)
-            if origin is not None and origin["prior"] != prior:
+            if origin is not None and origin.get("prior", "") != prior:
                 self._keep(reader, case, replace(ResultOrigin.of_table(origin), prior=prior))
         if shown is not None:
             self.shown.put((reader, case), None, replace(shown, making=replace(shown.making, prior=prior)))

@@ -265,13 +265,17 @@ def test_a_segmentation_of_something_else_is_no_label_and_told_once(
     assert here.datastore.store.history(case.id) == ()
 
 
-def test_a_label_of_nifti_images_has_no_segmentation(head: phantom.Phantom, tmp_path: Path) -> None:
+def test_a_label_of_nifti_images_has_a_segmentation_of_what_viewers_see(
+    head: phantom.Phantom, tmp_path: Path
+) -> None:
     phantom.write_nifti(head, tmp_path / "studies", "A")
     datastore = CaseDatastore(
         Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
     )
     results, case = ResultExchange(datastore, DicomResults(tmp_path / "dicom")), datastore.cases.find("A")
-    assert results.export(keep(results, case, drawn(case)), case, EDITED) is None
+    made = results.export(keep(results, case, drawn(case)), case, EDITED)
+    kept = results.home.get(datastore.cases.view("A").study, made.series, made.instance)
+    assert kept.Modality == "SEG"
 
 
 def test_an_unknown_result_is_not_found(here: ResultExchange) -> None:
