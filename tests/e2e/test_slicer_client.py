@@ -372,7 +372,8 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(
     world: World, start_server: Callable, tmp_path: Path
 ) -> None:
     """With the tools for clicks as well, which the other tests' server does not offer."""
-    client = load_client().MONAILabelClient(
+    library = load_client()
+    client = library.MONAILabelClient(
         start_server(tmp_path / "studies").url, tmpdir=str(tmp_path), client_id="reader"
     )
 
@@ -391,7 +392,7 @@ def test_each_of_the_15_sets_of_sequences_is_segmented_corrected_and_told(
                 tmp_path / "studies" / case / f"{case}-{name}.nii.gz",
             )
         if kept == ("t1n",):
-            with pytest.raises(load_client().MONAILabelClientException, match="a T1 before contrast alone"):
+            with pytest.raises(library.MONAILabelClientException, match="a T1 before contrast alone"):
                 ask("slem_brain", case)
             continue
         file, params = ask("slem_brain", case)
