@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from gains import Row, gain
 from page import table, where, write_page
 
-from slem_app.evaluate.scores import bootstrap, region_scores
+from slem_app.evaluate.scores import region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
 from slem_app.predict import Predictor
@@ -39,17 +40,9 @@ SERVED = "first, mirrored"  # what was served before there was a second look
 
 
 @dataclass(frozen=True)
-class Row:
-    """One case of one arm."""
+class TimedRow(Row):
+    """One case of one arm, and what it took."""
 
-    case: str
-    arm: str
-    dice: tuple[float, ...]
-    """Of each region."""
-    found: float
-    """ml of the last region."""
-    there: float
-    """ml of it in the truth."""
     seconds: float
     """CPU seconds of the networks."""
 
@@ -86,7 +79,7 @@ class Detail:
                 print(row, flush=True)
         write_page(RESULTS / f"{self.name}.md", self._page(rows, [r.name for r in model.card.labels.regions]))
 
-    def _page(self, rows: list[Row], regions: list[str]) -> str:
+    def _page(self, rows: list[TimedRow], regions: list[str]) -> str:
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         head = ["arm", "", "cases", *regions, "mean", "mean less", "better in", "CPU s"]
         each = [
@@ -115,28 +108,13 @@ class Detail:
         return "\n".join(lines)
 
 
-def _means(rows: list[Row]) -> list[list[str]]:
+def _means(rows: list[TimedRow]) -> list[list[str]]:
     """A line an arm."""
-    before = {row.case: float(np.mean(row.dice)) for row in rows if row.arm == SERVED}
     lines = []
     for arm, about in ARMS.items():
-        mine = [row for row in rows if row.arm == arm]
-        if mine:
-            dice = np.array([row.dice for row in mine])
-            less = [100 * (float(np.mean(row.dice)) - before[row.case]) for row in mine]
-            b = bootstrap(less)
-            lines.append(
-                [
-                    arm,
-                    about,
-                    str(len(mine)),
-                    *(f"{value:.3f}" for value in dice.mean(axis=0)),
-                    f"{dice.mean():.3f}",
-                    f"{b['mean']:+.1f} ({b['low']:+.1f} to {b['high']:+.1f})",
-                    str(sum(value > 0 for value in less)),
-                    f"{np.mean([row.seconds for row in mine]):.1f}",
-                ]
-            )
+        seconds = [row.seconds for row in rows if row.arm == arm]
+        if seconds:
+            lines.append([arm, about, *gain(rows, arm, SERVED), f"{np.mean(seconds):.1f}"])
     return lines
 
 
@@ -147,7 +125,7 @@ def _mirrored(model: Model, mirrored: bool) -> Model:
     return replace(model, card=card, detail=model.detail and _mirrored(model.detail, mirrored))
 
 
-def _case(model: Model, study: Study) -> Iterator[Row]:
+def _case(model: Model, study: Study) -> Iterator[TimedRow]:
     """Every arm of one case."""
     labels = model.card.labels
     expected, grid = truth(study, labels)
@@ -168,7 +146,7 @@ def _case(model: Model, study: Study) -> Iterator[Row]:
             scores = region_scores(array, expected, grid, labels, surface=False)
             last = labels.region_masks(array)[-1], labels.region_masks(expected)[-1]
             found, there = (grid.millilitres(mask) for mask in last)
-            yield Row(study.id, arm, tuple(scores.values()), found, there, seconds)
+            yield TimedRow(study.id, arm, tuple(scores.values()), found, there, seconds)
 
 
 def _alone(predictor: Predictor, prepared: Prepared, both: Likely) -> Likely:

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from gains import Row, gain
 from page import table, where, write_page
 from scipy.optimize import minimize
 
-from slem_app.evaluate.scores import bootstrap, region_scores
+from slem_app.evaluate.scores import region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
 from slem_app.predict import Predictor
@@ -50,18 +51,6 @@ class Case:
     """Label map."""
     grid: Grid
     """Of that."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case of one arm."""
-
-    case: str
-    arm: str
-    dice: tuple[float, ...]
-    found: float
-    """ml of the last region."""
-    there: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,9 @@ class Benchmark:
             "bootstrap 95 % interval over cases. `line of the others`: the line of the enhancing region "
             "fitted on the other cases of this table alone.",
             "",
-            *table(head, _means(rows)),
+            *table(
+                head, [[arm, *gain(rows, arm, "as it was")] for arm in dict.fromkeys(row.arm for row in rows)]
+            ),
             "",
             *lines,
             "",
@@ -201,28 +192,6 @@ def _said(name: str, rule: Recalibration) -> str:
         f"Fitted on all cases of this table, the line of {name} is {rule.slope:.2f} of the logit, "
         f"{rule.weight:+.2f} of the brightness, {rule.shift:+.2f}."
     )
-
-
-def _means(rows: list[Row]) -> list[list[str]]:
-    """A line an arm."""
-    before = {row.case: float(np.mean(row.dice)) for row in rows if row.arm == "as it was"}
-    lines = []
-    for arm in dict.fromkeys(row.arm for row in rows):
-        mine = [row for row in rows if row.arm == arm]
-        dice = np.array([row.dice for row in mine])
-        more = [100 * (float(np.mean(row.dice)) - before[row.case]) for row in mine]
-        b = bootstrap(more)
-        lines.append(
-            [
-                arm,
-                str(len(mine)),
-                *(f"{value:.3f}" for value in dice.mean(axis=0)),
-                f"{dice.mean():.3f}",
-                f"{b['mean']:+.1f} ({b['low']:+.1f} to {b['high']:+.1f})",
-                str(sum(value > 0 for value in more)),
-            ]
-        )
-    return lines
 
 
 if __name__ == "__main__":
