@@ -8,6 +8,7 @@ all of the new content. A killed process leaves a hidden part behind, whose name
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import socket
@@ -15,7 +16,7 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -29,11 +30,13 @@ __all__ = [
     "import_path",
     "is_leftover",
     "is_locked",
+    "make_folder",
     "replacing",
     "runs",
     "sweep",
     "sync",
     "take_lock",
+    "write_json",
     "writer",
 ]
 
@@ -97,6 +100,31 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # gone after the rename; if it cannot be removed, the first error tells more
             part.unlink()
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder, and those around it, that a person named with an option of the command line.
+
+    Raises:
+        StorageFailed: the disk refused; tells to choose another with that option.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"cannot make the folder {folder}: {error.strerror}; choose another with {option}"
+        ) from error
+
+
+def write_json(table: Mapping[str, object], path: Path) -> Path:
+    """Write a table for people and programs, whole or not at all.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    with atomic_file(path) as file:
+        file.write((json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
+    return path
 
 
 def sync(path: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from slem_app.errors import BadSetting, StorageFailed
-from slem_app.files import atomic_file
+from slem_app.errors import BadSetting
+from slem_app.files import make_folder, write_json
 
 if TYPE_CHECKING:
     from slem_app.report.followup import FollowUp
@@ -62,26 +61,15 @@ class Followup:
         if not case:
             raise BadSetting("none of this patient's visits has a label: segment and save one first")
         found = compose_followup(labels, case, self.model)
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageFailed(
-                f"cannot make the folder {self.out}: {error.strerror}; choose another with --out"
-            ) from error
+        make_folder(self.out, "--out")
         name = case.replace("/", "_")
         written = [
             write_followup_pdf(found, self.out / f"{name}.followup.pdf"),
-            _write_json(found.table(), self.out / f"{name}.followup.json"),
+            write_json(found.table(), self.out / f"{name}.followup.json"),
         ]
         print(summary(found))
         for path in written:
             print(f"  {path}")
-
-
-def _write_json(table: dict[str, object], path: Path) -> Path:
-    with atomic_file(path) as file:
-        file.write((json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
-    return path
 
 
 def summary(found: FollowUp) -> str:

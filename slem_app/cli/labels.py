@@ -368,14 +368,9 @@ def _means(found: Sequence[Agreement]) -> Iterator[tuple[str, ...]]:
 
 def _write_csv(found: Sequence[Agreement], path: Path) -> None:
     from slem_app.evaluate.interrater import Agreement
-    from slem_app.files import atomic_file
+    from slem_app.files import atomic_file, make_folder
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageFailed(
-            f"cannot make the folder {path.parent}: {error.strerror}; choose another with --csv"
-        ) from error
+    make_folder(path.parent, "--csv")
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Agreement)], lineterminator="\n")
     writer.writeheader()

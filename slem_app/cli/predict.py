@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from slem_app.errors import BadSetting, StorageFailed
+from slem_app.files import make_folder
 from slem_app.store.record import DRAFT
 from slem_app.weights.folders import model_folder
 
@@ -281,12 +282,7 @@ class Predict:
             path = self.out
         else:
             path = self.out / f"{study.id.replace('/', '_')}{ENDINGS[self.kind]}"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageFailed(
-                f"cannot make the folder {path.parent}: {error.strerror}; choose another with --out"
-            ) from error
+        make_folder(path.parent, "--out")
         return path
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from slem_app.errors import BadSetting, StorageFailed
-from slem_app.files import atomic_file
+from slem_app.errors import BadSetting
+from slem_app.files import make_folder, write_json
 
 if TYPE_CHECKING:
     from slem_app.report.contents import Contents
@@ -57,28 +56,17 @@ class Report:
         root = self.store or default_store(self.studies)
         labels = CaseLabels(self.studies, root, self.coding, self.experts)
         report = compose(labels, self.case, self.model, self.device)
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageFailed(
-                f"cannot make the folder {self.out}: {error.strerror}; choose another with --out"
-            ) from error
+        make_folder(self.out, "--out")
         name = self.case.replace("/", "_")
         written = [
             write_pdf(report.contents, self.out / f"{name}.report.pdf"),
-            _write_json(report.contents.table(), self.out / f"{name}.report.json"),
+            write_json(report.contents.table(), self.out / f"{name}.report.json"),
         ]
         if report.series.format == "dicom":
             written += report.write_dicom(self.out, name)
         print(_summary(report.contents))
         for path in written:
             print(f"  {path}")
-
-
-def _write_json(table: dict[str, object], path: Path) -> Path:
-    with atomic_file(path) as file:
-        file.write((json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode())
-    return path
 
 
 def _summary(contents: Contents) -> str:
