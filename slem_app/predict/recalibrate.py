@@ -11,7 +11,7 @@ all that it encloses is rather edema. `docs/decisions/0013-what-enhances-is-brig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -76,7 +76,8 @@ def recalibrated(
             box = bounding_box(after[r] >= UNLIKELY)
             far = outside(inner[box] >= 0.5, after[r][box] >= 0.5, triple(grid.spacing))
             after[r][box] = _on_line(after[r][box], Recalibration(), np.exp(-rule.away * far))
-    return replace(likely, probabilities=_nested(after, labels, rules))
+    asked_for = [name for name, rule in rules.items() if rule.bright in prepared.used]
+    return replace(likely, probabilities=_nested(after, labels, asked_for))
 
 
 def normal_tissue(prepared: Prepared, probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -174,11 +175,11 @@ def _brightness(values: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return np.asarray((values - middle) / max(bright - middle, 1e-3), np.float32)
 
 
-def _nested(probabilities: np.ndarray, labels: LabelSet, rules: Mapping[str, Recalibration]) -> np.ndarray:
-    """(R, ...) with regions raised to those inside them that were asked to be bright."""
+def _nested(probabilities: np.ndarray, labels: LabelSet, inner: Collection[str]) -> np.ndarray:
+    """(R, ...) with regions raised to those inside them that `inner` names."""
     sets = [frozenset(region.labels) for region in labels.regions]
     for r, region in enumerate(labels.regions):
-        if region.name in rules and rules[region.name].bright:
+        if region.name in inner:
             for q in range(len(sets)):
                 if sets[r] < sets[q]:
                     np.maximum(probabilities[q], probabilities[r], out=probabilities[q])

@@ -80,6 +80,17 @@ def test_without_contrast_the_region_stays_as_it_is() -> None:
     assert np.array_equal(run(case(("t1n", "t2f")), found, {"ET": ET}), found)
 
 
+@pytest.mark.parametrize("present", [("t2f",), ("t1n", "t2w", "t2f")])
+def test_without_contrast_the_core_is_not_raised_to_what_nobody_asked_to_be_bright(
+    present: tuple[str, ...],
+) -> None:
+    core = Recalibration(shift=-1.0)
+    alone = run(case(present), lesion(tc=0.7, et=0.65), {"TC": core})
+    both = run(case(present), lesion(tc=0.7, et=0.65), {"TC": replace(core, near="ET", away=6.0), "ET": ET})
+    assert (both[1][LESION] < 0.5).all()
+    assert np.array_equal(both, alone)
+
+
 def test_it_is_looked_for_only_where_the_region_around_it_is_likely() -> None:
     bright = lit(case(), "t1c", 1.9, (slice(None),) * 3)
     after = run(bright, lesion(tc=0.39, et=0.3), {"ET": ET})
