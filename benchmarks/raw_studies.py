@@ -1,12 +1,13 @@
 """What each disturbance of a raw study costs, on stripped cases with truth that are made raw.
 
-    python benchmarks/raw_studies.py --kinds original raw
+    python benchmarks/raw_studies.py --model runs/model --cases ID ID ... --kinds original raw --pictures seen
 
-Reads SLEM_DATA (`brats`, `head_labels`). The shipped model was trained on these cases: what is measured is
-the LOSS against the undisturbed case, not how good the model is. One row a case and disturbance: Dice of the
-regions and their mean, on the grid of the result; mm by which sequences had been moved, and by which the
-registration is off, on average over brain and sequences; Dice of the brain mask; codes of the warnings;
-seconds of preparation and segmentation.
+Reads SLEM_DATA (`brats`, `head_labels`). Give a model that has not seen the cases: the shipped one was
+trained on them, and only its LOSS against the undisturbed case means anything. One row a case and
+disturbance: Dice of the regions and their mean, on the grid of the result; mm by which sequences had been
+moved, and by which the registration is off, on average over brain and sequences; Dice of the brain mask;
+codes of the warnings; seconds of preparation and segmentation. The pictures show what the scanner would have
+given: a row a series, five slices from the neck to the crown and one across them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from slem_app.errors import SlemError
 from slem_app.evaluate.scores import dice
@@ -31,9 +33,10 @@ from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 from slem_app.volumes.prepare import Prepared, prepare
 from slem_app.volumes.read import read_all
-from slem_app.weights import load_model, model_folder
+from slem_app.weights import load_model
 
 CASES = ("BraTS2021_01476", "Brats18_CBICA_AQN_1", "Brats18_TCIA01_201_1")
+SHOWN = (0.2, 0.4, 0.55, 0.7, 0.85)  # of the slices, from below
 COLUMNS = (
     *("disturbance", "case", "WT", "TC", "ET", "mean", "moved, mm", "off, mm", "mask Dice", "warnings"),
     *("prepare, s", "segment, s"),
@@ -101,6 +104,24 @@ def row(raw: RawStudy, brain: np.ndarray, grid: Grid, predictor: Predictor) -> l
     return [*numbers, masked, codes, f"{middle - start:.0f}", f"{end - middle:.0f}"]
 
 
+def picture(raw: RawStudy) -> Image.Image:
+    """All series of a study: five slices of each and one across them, anterior and superior on top."""
+    rows = []
+    for volume in raw.images.values():
+        grid = volume.grid
+        array = volume.array[:, :: 1 if grid.orientation[1] == "P" else -1]
+        array = array[:, :, :: 1 if grid.orientation[2] == "S" else -1]
+        bright = np.percentile(array[array > np.percentile(array, 60)], 99)
+        slices = [array[:, :, int(share * array.shape[2])].T for share in SHOWN]
+        thick = max(1, round(grid.spacing[2] / grid.spacing[1]))
+        tiles = [*slices, np.repeat(array[array.shape[0] // 2].T, thick, axis=0)[::-1]]
+        high = max(tile.shape[0] for tile in tiles)
+        padded = [np.pad(tile, ((0, high - tile.shape[0]), (0, 2))) for tile in tiles]
+        rows.append(np.clip(np.hstack(padded) / bright * 255, 0, 255).astype(np.uint8))
+    wide = max(one.shape[1] for one in rows)
+    return Image.fromarray(np.vstack([np.pad(one, ((0, 2), (0, wide - one.shape[1]))) for one in rows]))
+
+
 def distances(
     raw: RawStudy, prepared: Prepared, fixed: str, brain: np.ndarray, grid: Grid
 ) -> tuple[float, float]:
@@ -119,18 +140,21 @@ def distances(
 def main() -> None:
     """Print the table, a row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--cases", nargs="+", default=["BraTS2021_01476", "Brats18_CBICA_AQN_1", "Brats18_TCIA01_201_1"]
-    )
+    parser.add_argument("--model", default="slem_brain")
+    parser.add_argument("--cases", nargs="+", default=CASES)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--pictures", type=Path, help="folder for a PNG of each made study")
     chosen = parser.parse_args()
     data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
     source, maps = open_source(data / "brats"), list(label_maps(data / "head_labels"))
-    predictor = Predictor(load_model(model_folder("slem_brain")))
+    predictor = Predictor(load_model(chosen.model))
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for name in chosen.kinds:
-        for number, case in enumerate(chosen.cases, 1):
+    for number, case in enumerate(chosen.cases, 1):
+        for name in chosen.kinds:
             raw, grid = disturbed(source.study(case), KINDS[name], predictor, maps, number)
+            if chosen.pictures:
+                chosen.pictures.mkdir(parents=True, exist_ok=True)
+                picture(raw).save(chosen.pictures / f"{case} {name}.png")
             volumes: list[Volume] = list(read_all(group(source.study(case)).sequences).values())
             brain = np.any([one.array != 0 for one in volumes], axis=0)
             try:

@@ -1,7 +1,7 @@
 """What the warnings of a result are decided by, measured on every case of the development data and on studies
 of other kinds.
 
-    python benchmarks/result_warnings.py > table.md
+    python benchmarks/result_warnings.py [--folders brats2013_two open_ms] > table.md
 
 Reads SLEM_DATA. One row a case: ml of the result, share of it within 5 mm of the brain's border (and of the
 expert's mask, where there is one), mean probability in it, the largest share of the brain that one sequence
@@ -10,8 +10,9 @@ does not show, and the codes of its warnings.
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from slem_app.errors import SlemError
 from slem_app.grouping import group
 from slem_app.phantom import make, make_abdomen
-from slem_app.predict import Predictor, answer
+from slem_app.predict import Prediction, Predictor, answer
 from slem_app.predict.doubts import near_surface
 from slem_app.predict.view import moved
 from slem_app.studies import open_source
@@ -33,9 +34,11 @@ FOLDERS = ("brats", "brats2013_two", "unlabelled", "raw_glioma", "open_ms")
 HEADER = "| case | kind | ml | near, result | near, expert | mean probability | not shown | warnings |"
 
 
-def real(data: Path) -> Iterator[tuple[str, str, Mapping[str, Volume], Volume | None]]:
+def real(
+    data: Path, folders: Sequence[str]
+) -> Iterator[tuple[str, str, Mapping[str, Volume], Volume | None]]:
     """Case, kind, its sequences and the expert's mask of glioma."""
-    for folder in FOLDERS:
+    for folder in folders:
         for study in open_source(data / folder):
             truth = read(study.label) if study.label and folder != "open_ms" else None
             yield study.id, folder, read_all(group(study).sequences), truth
@@ -58,6 +61,12 @@ def others(
     yield "upside down", "of a glioma", flipped, None
 
 
+def last_of(folder: Path) -> Mapping[str, Volume]:
+    """The sequences of a folder's last case."""
+    source = open_source(folder)
+    return read_all(group(source.study(source.ids()[-1])).sequences)
+
+
 def _volumes(phantom) -> dict[str, Volume]:
     return {
         name: Volume(np.asarray(image, np.float32), phantom.grids[name])
@@ -70,10 +79,15 @@ def row(predictor: Predictor, volumes: Mapping[str, Volume], truth: Volume | Non
     card = predictor.card
     reference = next(name for name in card.reference_order if name in volumes)
     grid: Grid = volumes[reference].grid
-    prepared = prepare(volumes, card.sequences, card.preparation, grid, reference)
-    outermost = predictor.probabilities(prepared)[0]
+    detailed = predictor.detailed
+    prepared = prepare(volumes, card.sequences, card.preparation, grid, reference, detailed=detailed)
+    first = predictor.probabilities(prepared)
+    likely = predictor.likely(prepared, first, {})
+    known, array = likely.onto(first, prepared.grid), predictor.restored(likely, prepared)
+    warnings = (*prepared.warnings, *predictor.doubts(array, known, prepared))
+    result = answer(Prediction(array, grid, card.labels, prepared.used, prepared.missing, warnings=warnings))
+    outermost = known[0]
     found = outermost >= card.postprocess.threshold
-    result = answer(predictor.predict(prepared))
     expert = "" if truth is None else f"{near_surface(_on(truth, prepared), prepared):.2f}"
     sure = f"{outermost[found].mean():.3f}" if found.any() else ""
     shown = prepared.images[prepared.present] != 0
@@ -90,15 +104,16 @@ def _on(truth: Volume, prepared: Prepared) -> np.ndarray:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folders", nargs="*", default=FOLDERS, help="of real studies")
+    chosen = parser.parse_args()
     data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
     predictor = Predictor(load_model(model_folder("slem_brain")))
     print(HEADER)
     print("|---|---|---|---|---|---|---|---|")
-    last: dict[str, Mapping[str, Volume]] = {}
-    for case, kind, volumes, truth in real(data):
-        last[kind] = volumes
+    for case, kind, volumes, truth in real(data, chosen.folders):
         print(f"| {case} | {kind} | {row(predictor, volumes, truth)} |", flush=True)
-    for case, kind, volumes, truth in others(last["brats"], last["open_ms"]):
+    for case, kind, volumes, truth in others(*(last_of(data / folder) for folder in ("brats", "open_ms"))):
         try:
             cells = row(predictor, volumes, truth)
         except SlemError as error:
