@@ -35,11 +35,13 @@ HEADER = "| case | kind | ml | near, result | near, expert | mean probability | 
 
 
 def real(
-    data: Path, folders: Sequence[str]
+    data: Path, folders: Sequence[str], cases: Sequence[str] | None
 ) -> Iterator[tuple[str, str, Mapping[str, Volume], Volume | None]]:
     """Case, kind, its sequences and the expert's mask of glioma."""
     for folder in folders:
         for study in open_source(data / folder):
+            if cases and study.id not in cases:
+                continue
             truth = read(study.label) if study.label and folder != "open_ms" else None
             yield study.id, folder, read_all(group(study).sequences), truth
 
@@ -106,13 +108,17 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folders", nargs="*", default=FOLDERS, help="of real studies")
+    parser.add_argument("--cases", nargs="*", help="of them, in place of all")
+    parser.add_argument("--real-alone", action="store_true", help="no studies of other kinds")
     chosen = parser.parse_args()
     data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
     predictor = Predictor(load_model(model_folder("slem_brain")))
     print(HEADER)
     print("|---|---|---|---|---|---|---|---|")
-    for case, kind, volumes, truth in real(data, chosen.folders):
+    for case, kind, volumes, truth in real(data, chosen.folders, chosen.cases):
         print(f"| {case} | {kind} | {row(predictor, volumes, truth)} |", flush=True)
+    if chosen.real_alone:
+        return
     for case, kind, volumes, truth in others(*(last_of(data / folder) for folder in ("brats", "open_ms"))):
         try:
             cells = row(predictor, volumes, truth)

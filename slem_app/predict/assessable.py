@@ -17,6 +17,7 @@ from slem_app.labels import LabelSet
 from slem_app.predict.predictor import Prediction
 from slem_app.result_warning import ResultWarning, lasting
 from slem_app.trust import NOTHING
+from slem_app.volumes.coverage import ONE_IMAGE
 
 __all__ = ["NEEDS", "Need", "answer", "assessed", "lost", "misleading"]
 
@@ -111,8 +112,9 @@ def answer(prediction: Prediction) -> Prediction:
         BadStudy: the sequences show too little for any answer.
     """
     told = assessed(prediction)
-    if T1_ALONE in told.warnings:
-        raise BadStudy(T1_ALONE.text)
+    for refusal in (T1_ALONE, ONE_IMAGE):
+        if refusal in told.warnings:
+            raise BadStudy(refusal.text)
     return told
 
 

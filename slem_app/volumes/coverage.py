@@ -10,12 +10,18 @@ import numpy as np
 from slem_app.errors import BadGrid
 from slem_app.result_warning import ResultWarning
 
-__all__ = ["compare", "cut", "twins"]
+__all__ = ["ONE_IMAGE", "compare", "cut", "twins"]
 
 LEAST_AGREEMENT = 0.6  # Dice of two sequences' foregrounds under which they look out of register
 LEAST_SHARED = 0.05  # share of the smaller of two foregrounds that must lie in the other
 LEAST_APART = 0.02  # mean difference of two sequences' normalised intensities; the same image has 0
 MOST_CUT = 0.15  # share of the brain that a sequence may lack; benchmarks/results/warnings.md
+
+ONE_IMAGE = ResultWarning(
+    "sequence-twice",
+    "all sequences of this study are one and the same image, and at most one of them is named rightly: "
+    "nothing is segmented automatically; say which series is which, or take out those that are named wrongly",
+)
 
 
 def cut(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
@@ -34,7 +40,8 @@ def cut(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
 
 
 def twins(images: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
-    """Warnings of sequences that are one and the same image, as where a T1 was given for all four.
+    """Warnings of sequences that are one and the same image; `ONE_IMAGE` where three or more are all the
+    same, as where a T1 was given for all four.
 
     Args:
         images: (I, J, K) by sequence, mean 0 and sd 1 in the foreground, 0 outside.
@@ -45,6 +52,8 @@ def twins(images: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
         inside = (seen[first] != 0) & (seen[second] != 0)
         if inside.any() and np.abs(seen[first][inside] - seen[second][inside]).mean() < LEAST_APART:
             same.append(f"{first} and {second}")
+    if len(same) > 1 and len(same) == len(seen) * (len(seen) - 1) // 2:
+        return (ONE_IMAGE,)
     text = f"{', '.join(same)} are the same image: one is named wrongly, and the result is not to be trusted"
     return (ResultWarning("sequence-twice", text),) if same else ()
 

@@ -24,6 +24,7 @@ from slem_app.volumes.misregistration import displacement
 from slem_app.volumes.report import Report
 from slem_app.volumes.smoothed import resample_smoothed, smoothing
 from slem_app.volumes.sources import Scale, Sources
+from slem_app.volumes.upright import turned
 
 __all__ = [
     "CONFORMED",
@@ -260,7 +261,8 @@ def _laid(
         heads = _unstripped(levels)
         # skulls, and brains that lie elsewhere, would look cut
         whole = not (heads or found or warnings)
-        warnings = (*heads, *warnings, *(cut(masks) if whole else ()))
+        upright = () if heads else turned(mask, full)
+        warnings = (*heads, *warnings, *(cut(masks) if whole else ()), *upright)
     made = Prepared(
         images=stacked,
         present=np.array([name in images for name in sequences]),

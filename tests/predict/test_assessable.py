@@ -9,6 +9,7 @@ from slem_app.errors import BadStudy
 from slem_app.predict import Prediction, answer, assessed
 from slem_app.result_warning import ResultWarning
 from slem_app.types import Grid
+from slem_app.volumes.coverage import ONE_IMAGE
 from slem_app.weights import BRAIN_LABELS
 
 ALL = ("t1n", "t1c", "t2w", "t2f")
@@ -63,6 +64,12 @@ def test_an_automatic_segmentation_by_a_single_t1_is_refused_with_what_to_do():
     with pytest.raises(BadStudy, match="give FLAIR, T2 or a T1 after contrast, too, or draw by hand"):
         answer(prediction("t1n"))
     assert answer(prediction("t1n", "t1c")).array.any()
+
+
+def test_one_image_under_all_names_is_refused():
+    given = replace(prediction(*ALL), warnings=(ONE_IMAGE,))
+    with pytest.raises(BadStudy, match="all sequences of this study are one and the same image"):
+        answer(given)
 
 
 def test_a_model_that_never_knew_the_sequence_is_taken_at_its_word():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadGrid
-from slem_app.volumes.coverage import compare, cut, twins
+from slem_app.volumes.coverage import ONE_IMAGE, compare, cut, twins
 
 
 def half(stop: int) -> np.ndarray:
@@ -35,6 +35,7 @@ def test_one_image_under_two_names_is_told() -> None:
     [warning] = twins({"t1n": image, "t1c": image, "t2f": other})
     assert warning.code == "sequence-twice"
     assert warning.text.startswith("t1n and t1c are the same image")
+    assert twins(dict.fromkeys(("t1n", "t1c", "t2f"), image)) == (ONE_IMAGE,)
     assert twins({"t1n": image, "t1c": other}) == ()
     assert twins({"t1n": image}) == ()
     assert twins({"t1n": np.zeros_like(image), "t1c": image}) == ()
