@@ -1,19 +1,18 @@
 """How far a model's own doubts can be trusted, on patients that it has not seen: calibration, where errors
-lie,
-and the Dice that it expects.
+lie, and the Dice that it expects.
 
     python trust.py --maps FOLDER --card FOLDER --pictures FOLDER > results/trust.md
 
-`--maps`: what `trust_maps.py` made. All lines are fitted on all other patients and tested on
-the one
-left out, so no figure is of a case that it was fitted on. Voxels within 10 mm of the result are counted.
+`--maps`: what `trust_maps.py` made. All lines are fitted on all other patients and tested on the one left
+out, so no figure is of a case that it was fitted on. Voxels within 10 mm of the result are counted.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage, optimize, stats
 from scipy.special import expit
 
-from slem_app.evaluate.scores import bootstrap, dice
+from slem_app.evaluate.scores import bootstrap
 from slem_app.predict.check_here import calibrated, doubt, doubtful, expected_dice
 from slem_app.regions import decide
 from slem_app.types import Grid
@@ -29,7 +28,7 @@ from slem_app.weights import Card, load_card
 
 NEAR = 10.0  # mm
 BINS = 15
-SAMPLE = 10_000  # voxels a case for the fit of a temperature
+SAMPLE = 5_000  # voxels a case for calibration
 Fits = Mapping[str, Mapping[str, tuple[float, float]]]  # patient -> region -> slope and shift of logits
 Rows = Sequence[tuple[str, str, float, float]]  # patient, sequences, Dice as told, Dice as it was
 FAILURE = 0.75  # Dice of the whole tumour under which a result failed
@@ -41,12 +40,15 @@ class Case:
 
     patient: str
     subset: str
-    plain: np.ndarray  # (R, I, J, K) mean of the passes that the card runs
-    four: np.ndarray  # (R, I, J, K) mean of four mirrored passes
-    spread: np.ndarray  # (I, J, K) standard deviation of the four, mean over regions
+    known: np.ndarray  # (R, I, J, K) by which labels are decided
+    before: np.ndarray  # (R, I, J, K) without the card's recalibration
+    first: np.ndarray  # (R, I, J, K) of the first network alone
+    four: np.ndarray  # (R, I, J, K) as `known`, of four mirrored passes; where there are none, `known`
     truth: np.ndarray
+    regions: dict[str, np.ndarray]  # name -> where it truly is, outermost first
     array: np.ndarray
     grid: Grid
+    dice: np.ndarray  # (R,) of the result on the images' own grid
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -58,25 +60,38 @@ def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
 def load(path: Path, card: Card) -> Case:
     """A file of `trust_maps.py`, cropped to what is near tumour or result."""
     data = np.load(path)
-    passes = data["passes"].astype(np.float32)  # 4 R I J K
-    truth, affine = data["truth"], data["affine"]
-    spacing = Grid(truth.shape, affine).spacing
-    plain = passes[: 1 + len(card.inference.mirror)].mean(axis=0)
-    whole = Grid(truth.shape, affine)
-    array = decide(plain, card.labels, card.postprocess, whole.voxel_volume)
-    inside = (array > 0) | (truth > 0) | (plain.max(axis=0) > 0.02)
-    margin = [int(np.ceil(NEAR / one)) + 1 for one in spacing]
+    maps = {
+        name: data[name].astype(np.float32) for name in ("known", "before", "first", "four") if name in data
+    }
+    truth, whole = data["truth"], Grid(data["truth"].shape, data["affine"])
+    array = decide(maps["known"], card.labels, card.postprocess, whole.voxel_volume)
+    inside = (array > 0) | (truth > 0) | (maps["known"].max(axis=0) > 0.02)
+    margin = [int(np.ceil(NEAR / one)) + 1 for one in whole.spacing]
     index = np.argwhere(inside)
     low = np.maximum(index.min(axis=0) - margin, 0)
     high = np.minimum(index.max(axis=0) + margin + 1, truth.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    grid = Grid(tuple(high - low), np.diag([*spacing, 1.0]))
     patient, subset, _ = path.name.rsplit(".", 2)
-    regions = (slice(None), *box)
-    four, spread = passes.mean(axis=0)[regions], passes.std(axis=0).mean(axis=0)[box]
-    return Case(patient, subset, plain[regions], four, spread, truth[box], array[box], grid)
+    cropped = {name: one[(slice(None), *box)] for name, one in maps.items()}
+    return Case(
+        patient,
+        subset,
+        **{"four": cropped["known"], **cropped},
+        truth=truth[box],
+        regions=dict(
+            zip(
+                (region.name for region in card.labels.regions),
+                card.labels.region_masks(truth[box]),
+                strict=True,
+            )
+        ),
+        array=array[box],
+        grid=Grid(tuple(high - low), np.diag([*whole.spacing, 1.0])),
+        dice=data["dice"],
+    )
 
 
+@cache
 def near(case: Case) -> np.ndarray:
     """(I, J, K) bool within NEAR of the result; of all that is there where nothing was found."""
     if not case.array.any():
@@ -84,20 +99,13 @@ def near(case: Case) -> np.ndarray:
     return ndimage.distance_transform_edt(case.array == 0, sampling=case.grid.spacing) <= NEAR
 
 
-def region_pairs(case: Case, card: Card) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Name, probabilities, mask of the result, mask of the truth of each region."""
-    masks = card.labels.region_masks(case.array)
-    truths = card.labels.region_masks(case.truth)
-    for region, p, mask, right in zip(card.labels.regions, case.plain, masks, truths, strict=True):
-        yield region.name, p, mask, right
-
-
-def samples(case: Case, card: Card, seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Region -> logits and truth of some voxels near the result."""
+@cache
+def samples(case: Case, of: str = "known", seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Region -> logits and truth of some voxels near the result; `of`: which of the case's maps."""
     places = np.flatnonzero(near(case))
     chosen = np.random.default_rng(seed).choice(places, min(SAMPLE, places.size), replace=False)
     found = {}
-    for name, p, _, right in region_pairs(case, card):
+    for (name, right), p in zip(case.regions.items(), getattr(case, of), strict=True):
         clipped = np.clip(p.ravel()[chosen], 1e-6, 1 - 1e-6)
         found[name] = (np.log(clipped / (1 - clipped)), right.ravel()[chosen])
     return found
@@ -105,8 +113,7 @@ def samples(case: Case, card: Card, seed: int = 0) -> dict[str, tuple[np.ndarray
 
 def line_of_logits(parts: Sequence[tuple[np.ndarray, np.ndarray]], shifted: bool) -> tuple[float, float]:
     """Slope and shift of logits by which the cases' mean likelihood is greatest; each case weighs the same.
-    Without
-    a shift it is a temperature of 1 / slope.
+    Without a shift it is a temperature of 1 / slope.
     """
 
     def loss(line: np.ndarray) -> float:
@@ -122,7 +129,7 @@ def fitted(cases: Sequence[Case], card: Card, shifted: Sequence[str]) -> Fits:
     """Patient -> region -> line fitted on all other patients; under '' on all. Regions in `shifted` get
     a shift.
     """
-    sampled = [(case.patient, samples(case, card)) for case in cases]
+    sampled = [(case.patient, samples(case)) for case in cases]
     return {
         without: {
             region.name: line_of_logits(
@@ -150,29 +157,37 @@ def calibration(
 ) -> list[str]:
     """The table of lines and errors, and reliability curves as pictures."""
     lines = [
-        "| region | sequences | cases | ECE as it is | with a temperature "
-        "| with a line (95 %) | worst case |",
-        "|---|---|---|---|---|---|---|",
+        "| region | sequences | cases | without recalibration | as served | with a temperature "
+        "| with a line (95 %) | worst case | pooled: as served, with a line |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for region in (one.name for one in card.labels.regions):
         curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for subset in sorted({case.subset for case in cases}):
             rows, pooled = [], []
             for case in (one for one in cases if one.subset == subset):
-                x, y = samples(case, card)[region]
+                x, y = samples(case)[region]
+                x_before, _ = samples(case, "before")[region]
                 slope, shift = lines_of[case.patient][region]
-                each = [expit(x), expit(x * warm[case.patient][region][0]), expit(x * slope + shift)]
+                each = (
+                    expit(x_before),
+                    expit(x),
+                    expit(x * warm[case.patient][region][0]),
+                    expit(x * slope + shift),
+                )
                 rows.append([reliability(one, y)[0] for one in each])
-                pooled.append((each[0], each[2], y))
-            raw, scaled, line = np.array(rows).T
+                pooled.append((each[1], each[3], y))
+            before, raw, scaled, line = np.array(rows).T
             low, high = interval(line)
+            served, moved, y = (np.concatenate(one) for one in zip(*pooled, strict=True))
+            whole = [reliability(one, y) for one in (served, moved)]
             lines.append(
-                f"| {region} | {subset} | {len(rows)} | {raw.mean():.3f} | {scaled.mean():.3f} | "
-                f"{line.mean():.3f} ({low:.3f} to {high:.3f}) | {line.max():.3f} |"
+                f"| {region} | {subset} | {len(rows)} | {before.mean():.3f} | {raw.mean():.3f} | "
+                f"{scaled.mean():.3f} | {line.mean():.3f} ({low:.3f} to {high:.3f}) | {line.max():.3f} | "
+                f"{whole[0][0]:.3f}, {whole[1][0]:.3f} |"
             )
-            before, after, y = (np.concatenate(one) for one in zip(*pooled, strict=True))
-            curves[f"{subset}, as it is"] = reliability(before, y)[1:3]
-            curves[f"{subset}, with a line"] = reliability(after, y)[1:3]
+            curves[f"{subset}, as served"] = whole[0][1:3]
+            curves[f"{subset}, with a line"] = whole[1][1:3]
         if pictures is not None:
             title = f"{region}: share that is right by probability, within 10 mm"
             plot(curves, title, pictures / f"trust_{region}.png")
@@ -216,15 +231,31 @@ def maps(case: Case, card: Card, fits: Fits) -> dict[str, np.ndarray]:
             place = [slice(None)] * 3
             place[axis] = first
             border[tuple(place)] |= step
+    lined = calibrated(case.known, card.labels, fits[case.patient])
     return {
-        "entropy on lines": doubt(calibrated(case.plain, card.labels, fits[case.patient])),
-        "entropy as it is, as served": doubt(case.plain),
-        "entropy of four passes": doubt(case.four),
-        "spread of four passes": case.spread,
-        "whole tumour's entropy": doubt(case.plain[:1]),
+        "entropy, as served": doubt(case.known),
+        "entropy on lines": doubt(lined),
+        "how unlikely the label is, on lines": unlikely(lined, case.array, card),
+        "entropy without recalibration": doubt(case.before),
+        "of four passes": doubt(case.four),
+        "both networks' difference": np.abs(case.first - case.before).mean(axis=0),
+        "whole tumour's entropy": doubt(case.known[:1]),
         "edges of labels": border + noise,
         "random within 10 mm": near(case) + noise,
     }
+
+
+def unlikely(p: np.ndarray, array: np.ndarray, card: Card) -> np.ndarray:
+    """(I, J, K) one less the probability of the label that was given, of nested regions' (R, I, J, K)."""
+    inner = np.concatenate([np.minimum.accumulate(p), np.zeros_like(p[:1])])
+    share = np.concatenate([1 - inner[:1], inner[:-1] - inner[1:]])  # background, then the rings
+    rings = np.zeros(1 + max(label.value for label in card.labels.labels), np.int64)
+    for ring, region in enumerate(
+        card.labels.regions, 1
+    ):  # the innermost region that has a label is its ring
+        for name in region.labels:
+            rings[card.labels.value(name)] = ring
+    return 1 - np.take_along_axis(share, rings[array][None], axis=0)[0]
 
 
 def places(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
@@ -269,11 +300,11 @@ def quality(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
     """The Dice that is expected of each case by the other patients, beside what it was."""
     facts: dict[str, list[tuple[str, str, float, float]]] = {}
     for case in cases:
-        near_p = calibrated(case.plain, card.labels, fits[case.patient])
-        masks, truths = (card.labels.region_masks(one) for one in (case.array, case.truth))
-        for region, p, mask, right in zip(card.labels.regions, near_p, masks, truths, strict=True):
+        near_p = calibrated(case.known, card.labels, fits[case.patient])
+        masks = card.labels.region_masks(case.array)
+        for region, p, mask, was in zip(card.labels.regions, near_p, masks, case.dice, strict=True):
             facts.setdefault(region.name, []).append(
-                (case.patient, case.subset, expected_dice(p, mask), dice(mask, right))
+                (case.patient, case.subset, expected_dice(p, mask), float(was))
             )
     lines = [
         "| region | results | MAE (95 %) | MAE of the others' median | Spearman | a, b, w for the card |",

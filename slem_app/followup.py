@@ -5,8 +5,11 @@ Everything is measured on each visit's own grid; only which lesion is which is s
 earlier one was carried over. A category is a sum of rules on images. It knows no steroids, no clinical state
 and no treatment, and says so each time.
 
-Source of the rules: Wen et al., RANO 2.0 (J Clin Oncol 41:5187, 2023), contrast-enhancing disease; volumes
-by the thresholds that the same paper gives beside the products (-65 % and +40 %).
+Source of the rules: Wen et al., RANO 2.0 (J Clin Oncol 41:5187, 2023, doi 10.1200/JCO.23.01059), contrast-
+enhancing disease: the product of diameters comes first, volumes are an option, by the thresholds that belong
+to them (-65 % and +40 %). Progression is asked before response and counts from the smallest sum so far,
+response from the baseline. The rule of four weeks for responses is that of RANO 2010 (Wen et al., J Clin
+Oncol 28:1963). How many lesions RANO 2.0 takes as targets was not checked against its full text.
 """
 
 from __future__ import annotations
@@ -32,11 +35,14 @@ GROWN, SHRUNK = 0.25, 0.50  # of the sum of products: PD from, PR from
 GROWN_ML, SHRUNK_ML = 0.40, 0.65  # of the volume, likewise
 LIMITS = (
     "RANO also asks for the dose of steroids and for the patient's clinical state, which are not known here.",
-    "The baseline is the first visit here that has a label. RANO 2.0 takes the first examination after "
-    "radiotherapy, and has progression within 12 weeks of radiotherapy confirmed by a further examination.",
-    "Complete and partial response must hold for four weeks: one examination alone does not show it.",
-    "All measurable lesions are counted, where a reader would choose at most two or three as targets; "
-    "lesions under 10 mm in one of both diameters add nothing to the sum.",
+    "The baseline is the first visit here that has a label. Of a newly diagnosed glioma RANO 2.0 takes the "
+    "MRI after radiotherapy, not that after surgery; surgery between visits makes their sums incomparable.",
+    "Within 12 weeks after radiotherapy RANO 2.0 has progression confirmed by a further MRI or by histology; "
+    "later, and in recurrent glioma, it need not be confirmed.",
+    "Complete and partial response must hold for four weeks: until a further MRI has shown it, it counts as "
+    "stable disease.",
+    "All measurable enhancing lesions are counted, where a reader would choose a few as targets; lesions "
+    "under 10 mm in one of both diameters add nothing to the sum. What does not enhance is not judged.",
 )
 """What a category here does not know."""
 

@@ -8,8 +8,8 @@ RAS mm.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy  # whose parts are loaded when they are first used
@@ -20,6 +20,7 @@ from slem_app.errors import BadLabel
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
+from slem_app.volumes.location import NOWHERE, Location
 
 __all__ = [
     "Bidirectional",
@@ -35,6 +36,8 @@ __all__ = [
 MEASURABLE = 10.0  # mm, both diameters (RANO 2.0)
 SMALLEST = 0.03  # ml: what is smaller counts as no lesion
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
+Where = Callable[[np.ndarray, Grid], Location]
+"""Tells where a mask lies."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Lesion:
     """RAS mm, centre of mass."""
     diameters: Bidirectional
     """In the slice where their product is largest."""
+    location: Location = field(default=NOWHERE)
+    """Where in the brain; `NOWHERE`: not asked for."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,11 @@ class Measurements:
 
 
 def measure(
-    label_map: np.ndarray, grid: Grid, labels: LabelSet, not_assessable: Iterable[str] = ()
+    label_map: np.ndarray,
+    grid: Grid,
+    labels: LabelSet,
+    not_assessable: Iterable[str] = (),
+    where: Where | None = None,
 ) -> Measurements:
     """Measure every label and region.
 
@@ -143,12 +152,13 @@ def measure(
         grid: its grid, that of the series whose slices are read.
         labels: what the values mean.
         not_assessable: labels and regions of which nothing is to be said.
+        where: tells where a lesion lies; None: its location is not told.
     """
     hidden, along = tuple(not_assessable), acquired_along(grid)
     parts: dict[str, tuple[str, ...]] = {label.name: (label.name,) for label in labels.labels}
     parts |= {region.name: region.labels for region in labels.regions if len(region.labels) > 1}
     structures = tuple(
-        _structure(name, np.isin(label_map, [labels.value(one) for one in members]), grid, along)
+        _structure(name, np.isin(label_map, [labels.value(one) for one in members]), grid, along, where)
         for name, members in parts.items()
         if name not in hidden
     )
@@ -183,13 +193,16 @@ def bidirectional(mask: np.ndarray, grid: Grid, along: int) -> Bidirectional:
     return max(pairs, key=_product)
 
 
-def lesions(mask: np.ndarray, grid: Grid, along: int) -> tuple[tuple[Lesion, ...], np.ndarray]:
+def lesions(
+    mask: np.ndarray, grid: Grid, along: int, where: Where | None = None
+) -> tuple[tuple[Lesion, ...], np.ndarray]:
     """The pieces of a mask that count as lesions.
 
     Args:
         mask: (I, J, K) bool.
         grid: its grid.
         along: the axis across which the slices lie.
+        where: tells where a lesion lies; None: its location is not told.
 
     Returns:
         The lesions, the largest product first; and (I, J, K) int32, n where the n-th of them lies, from 1 on.
@@ -203,19 +216,22 @@ def lesions(mask: np.ndarray, grid: Grid, along: int) -> tuple[tuple[Lesion, ...
         if size < SMALLEST:
             continue
         here = grid.crop(*_crop(box))
-        diameters = bidirectional(pieces[box] == number, here, along)
+        piece = pieces[box] == number
+        diameters = bidirectional(piece, here, along)
         diameters = replace(diameters, slice=diameters.slice + box[along].start)
-        found.append((Lesion(float(size), _point(grid.to_world(np.array(centre))), diameters), number))
+        middle = _point(grid.to_world(np.array(centre)))
+        location = where(piece, here) if where else NOWHERE
+        found.append((Lesion(float(size), middle, diameters, location), number))
     found.sort(key=_size_of, reverse=True)
     renumbered = np.zeros(count + 1, np.int32)
     renumbered[[number for _, number in found]] = np.arange(1, len(found) + 1)
     return tuple(lesion for lesion, _ in found), renumbered[pieces]
 
 
-def _structure(name: str, mask: np.ndarray, grid: Grid, along: int) -> Structure:
+def _structure(name: str, mask: np.ndarray, grid: Grid, along: int, where: Where | None) -> Structure:
     if not mask.any():
         return Structure(name, 0.0, 0.0, ())
-    found, _ = lesions(mask, grid, along)
+    found, _ = lesions(mask, grid, along, where)
     return Structure(name, grid.millilitres(mask), _diameter(mask, grid), found)
 
 
@@ -333,4 +349,5 @@ def _lesion_row(lesion: Lesion) -> Mapping[str, object]:
         "product_mm2": round(pair.product, 1),
         "measurable": pair.measurable,
         "slice": pair.slice,
+        **lesion.location.table(),
     }

@@ -93,6 +93,11 @@ class Predict:
     """With --all: file for the progress and for the cases that were left out, JSON."""
     table: Path | None = None
     """With --all: file for a table of all results, .csv or .parquet: volumes, warnings, what was left out."""
+    hold_back: Literal["nothing", "do not use", "look closer"] = "nothing"
+    """With --all: results that become no draft, by the quality that the model expects of them: those it says
+    not to use, or also those it says to look closer at. What is held back is told with its reason, and the
+    next call makes it anew.
+    """
     worker_of: str = ""
     """With --all: for processes that another one starts: the run, begun by that one, whose cases are made."""
 
@@ -180,7 +185,15 @@ class Predict:
             self.images,
             tuple(self.ids),
         )
-        archive = Archive(drafts, model, self.device, self.precision, self.register, self.report, self.table)
+        worst = "" if self.hold_back == "nothing" else self.hold_back
+        if worst and not model.card.confidence.dice:
+            raise BadSetting(
+                f"--hold-back: the card of {model.card.name} does not say how to tell how good its results "
+                "are (confidence.dice): leave it out"
+            )
+        archive = Archive(
+            drafts, model, self.device, self.precision, self.register, self.report, self.table, worst
+        )
         if self.worker_of:
             archive.work(WorkQueue(queue_of(drafts)), self.worker_of)
             return 0
@@ -205,6 +218,8 @@ class Predict:
             self.device,
             "--precision",
             self.precision,
+            "--hold-back",
+            self.hold_back,
         ]
         given += ["--register"] if self.register else []
         given += [

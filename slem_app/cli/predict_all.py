@@ -64,6 +64,8 @@ class Archive:
     """File for the progress."""
     table: Path | None = None
     """File for the table of the archive."""
+    worst: str = ""
+    """The step of `trust.STEPS` from which on a result becomes no draft; empty: all become one."""
 
     def make(self, limit: int, processes: int, arguments: Sequence[str]) -> int:
         """Make them.
@@ -100,13 +102,15 @@ class Archive:
         """This process's share of a run."""
         end_with_launcher()
         predictor = Predictor(self.model, device_of_this_process(self.device), self.precision)
-        Worker(queue, run, self.drafts, predictor, self.register, told).work()
+        Worker(queue, run, self.drafts, predictor, self.register, told, self.worst).work()
 
     def _tell(self, counts: Counts) -> None:
         """Print what became of the cases."""
         drafts = self.drafts
         for case, reason in sorted(counts.quarantined.items()):
             print(f"left out {case}: {reason}")
+        for case, reason in sorted(counts.held.items()):
+            print(f"held back {case}: {reason}")
         if counts.foreign:
             some = ", ".join(counts.foreign[:5]) + (", ..." if len(counts.foreign) > 5 else "")
             print(
@@ -171,6 +175,7 @@ class Progress:
             "total": counts.total,
             "done": counts.ended,
             "skipped": counts.quarantined,
+            "held_back": counts.held,
             "ended": ended,
             "in_hand": counts.leased,
             "seconds": round(seconds, 1),

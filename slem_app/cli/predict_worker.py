@@ -19,6 +19,7 @@ from slem_app.predict import Predictor, answer
 from slem_app.store.drafts import Drafts
 from slem_app.store.provenance import provenance
 from slem_app.store.work_queue import LEASE, Lease
+from slem_app.trust import STEPS
 from slem_app.volumes.prepare import Prepared
 
 __all__ = ["MAKER", "Queue", "Worker"]
@@ -37,6 +38,7 @@ class Queue(Protocol):
     def renew(self) -> None: ...
     def made(self, lease: Lease, seconds: float) -> None: ...
     def foreign(self, lease: Lease) -> None: ...
+    def held(self, lease: Lease, reason: str) -> None: ...
     def failed(self, lease: Lease, reason: str, may_pass: bool) -> None: ...
     def give_back(self) -> None: ...
     def left(self, run: str) -> bool: ...
@@ -70,6 +72,7 @@ class Worker:
         predictor: makes them.
         register: move the sequences of a case onto each other first.
         told: called after each case.
+        worst: the step of `trust.STEPS` from which on a result is held back; empty: none is.
     """
 
     def __init__(
@@ -80,9 +83,10 @@ class Worker:
         predictor: Predictor,
         register: bool = False,
         told: Callable[[], object] = lambda: None,
+        worst: str = "",
     ) -> None:
         self.queue, self.run, self.drafts, self.predictor = queue, run, drafts, predictor
-        self.register, self.told = register, told
+        self.register, self.told, self.worst = register, told, worst
         self.ended = threading.Event()
         self.busy = 0.0  # seconds in which the network was at work
 
@@ -158,6 +162,11 @@ class Worker:
             facts = provenance(ready.grouping, result.used, self._settings(), result.volumes_ml())
         except SlemError as error:
             self.queue.failed(lease, str(error), isinstance(error, MAY_PASS))
+            self.told()
+            return
+        quality = result.trust.quality
+        if self.worst and quality and STEPS.index(quality.step) >= STEPS.index(self.worst):
+            self.queue.held(lease, quality.text)
             self.told()
             return
         with self.drafts.claimed(lease.case) as ours:

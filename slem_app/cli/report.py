@@ -42,16 +42,25 @@ class Report:
     """The model whose labels these are, and which segments a case that has no label."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto; where a case must be segmented."""
+    send: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Store the DICOM files in the PACS, too, whose address the studies are: segmentation, structured report,
+    the page as encapsulated PDF and as secondary capture. A draft is sent as one: it says so on each page.
+    """
 
     def run(self) -> None:
         """Measure, write, print the numbers."""
+        from slem_app.studies.places import default_store, is_address
+
+        if self.send and not is_address(self.studies):
+            raise BadSetting(
+                "--send stores in a PACS: give its address in place of a folder, or leave it out"
+            )
         try:
             from slem_app.report.compose import compose
             from slem_app.report.page import write_pdf
         except ImportError as error:
             raise BadSetting(f"a report needs {error.name}: pip install 'slem-label[report]'") from error
         from slem_app.store.case_labels import CaseLabels
-        from slem_app.studies.places import default_store
 
         root = self.store or default_store(self.studies)
         labels = CaseLabels(self.studies, root, self.coding, self.experts)
@@ -64,9 +73,14 @@ class Report:
         ]
         if report.series.format == "dicom":
             written += report.write_dicom(self.out, name)
+        if self.send:
+            for instance in report.instances.values():
+                labels.send(instance)
         print(_summary(report.contents))
         for path in written:
             print(f"  {path}")
+        if self.send:
+            print(f"  {len(report.instances)} of them are in the PACS, too")
 
 
 def _summary(contents: Contents) -> str:

@@ -35,6 +35,23 @@ CODES = {
     "assessable": DicomCode("ASSESSABLE", OWN, "Assessable with the sequences of this study"),
     "no": DicomCode("373067005", "SCT", "No"),
 }
+BRAIN = DicomCode("12738006", "SCT", "Brain")
+SITES = {
+    "frontal lobe": DicomCode("83251001", "SCT", "Frontal lobe"),
+    "parietal lobe": DicomCode("16630005", "SCT", "Parietal lobe"),
+    "temporal lobe": DicomCode("78277001", "SCT", "Temporal lobe"),
+    "occipital lobe": DicomCode("31065004", "SCT", "Occipital lobe"),
+    "insula": DicomCode("36169008", "SCT", "Insula"),
+    "thalamus": DicomCode("42695009", "SCT", "Thalamus"),
+    "brainstem": DicomCode("119238007", "SCT", "Brain stem"),
+    "corpus callosum": DicomCode("88442005", "SCT", "Corpus callosum"),
+}
+"""Parts of the brain by the name in which `Location` tells them."""
+LATERALITY = {
+    "left": DicomCode("7771000", "SCT", "Left"),
+    "right": DicomCode("24028007", "SCT", "Right"),
+    "both": DicomCode("51440002", "SCT", "Right and left"),
+}
 UNITS = {
     "volume": DicomCode("ml", "UCUM", "milliliter"),
     "long": DicomCode("mm", "UCUM", "millimeter"),
@@ -127,6 +144,7 @@ def _segments(
                     finding_category=dicom_code(label.category),
                     algorithm_id=algorithm,
                     measurements=_measures(found.structure(label.name)),
+                    finding_sites=_sites(found.structure(label.name)),
                 )
             )
     return groups
@@ -174,6 +192,18 @@ def _measures(one: Structure) -> list[highdicom.sr.Measurement]:
         highdicom.sr.Measurement(name=CODES[name], value=round(value, 3), unit=UNITS[name])
         for name, value in values.items()
     ]
+
+
+def _sites(one: Structure) -> list[highdicom.sr.FindingSite] | None:
+    """Where its lesions lie, each place once; None where that is not known."""
+    places: dict[tuple[str, str], None] = {}
+    for lesion in one.lesions:
+        where = lesion.location
+        parts = where.mentioned or (("",) if where.side else ())
+        places |= dict.fromkeys((part, where.side) for part in parts)
+    return [
+        highdicom.sr.FindingSite(SITES.get(part, BRAIN), LATERALITY.get(side)) for part, side in places
+    ] or None
 
 
 def _tracking(segmentation: Dataset, name: str) -> highdicom.sr.TrackingIdentifier:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
 
 import numpy as np
 
+from slem_app.errors import SlemError
 from slem_app.formats.planes import planes_of
 from slem_app.formats.provenance import LONGEST, Provenance, save_dicom
-from slem_app.measure import measure
+from slem_app.measure import Where, measure
 from slem_app.predict import Predictor, answer, lost, misleading
 from slem_app.predict.assessable import Need
 from slem_app.report.contents import Contents
@@ -24,7 +26,9 @@ from slem_app.store.review import REJECTED, Decision
 from slem_app.studies import Series
 from slem_app.trust import Trust
 from slem_app.types import Grid
-from slem_app.volumes.read import read_all
+from slem_app.volumes.atlas import installed_atlas
+from slem_app.volumes.location import locator
+from slem_app.volumes.read import read, read_all
 from slem_app.volumes.report import Report
 from slem_app.weights import Card, load_card, load_model, model_folder
 
@@ -56,12 +60,21 @@ class CaseReport:
     """How the label came about."""
 
     def write_dicom(self, folder: Path, name: str) -> list[Path]:
-        """The segmentation, the structured report that refers to it, the page as encapsulated PDF and its
-        pictures
-        as a secondary capture: NAME.seg.dcm, NAME.sr.dcm, NAME.pdf.dcm, NAME.sc.dcm.
+        """`instances` as files: NAME.seg.dcm, NAME.sr.dcm, NAME.pdf.dcm, NAME.sc.dcm.
 
         Raises:
-            As `make_seg` and `make_sr`; StorageFailed: the disk refused.
+            As `instances`; StorageFailed: the disk refused.
+        """
+        made = self.instances
+        return [save_dicom(one, folder / f"{name}.{kind}.dcm") for kind, one in made.items()]
+
+    @cached_property
+    def instances(self) -> dict[str, Any]:
+        """'seg', 'sr', 'pdf' and 'sc': the segmentation, the structured report that refers to it, the page as
+        encapsulated PDF, and its pictures as a secondary capture, where there are any.
+
+        Raises:
+            As `make_seg` and `make_sr`.
         """
         from slem_app.formats.seg import make_seg  # slow to import, and seldom needed
         from slem_app.formats.sr import make_sr
@@ -71,8 +84,7 @@ class CaseReport:
         report = make_sr(
             contents.found, contents.labels, seg, self.series, self.provenance, not contents.draft
         )
-        made = {"seg": seg, "sr": report, **self._documents()}
-        return [save_dicom(one, folder / f"{name}.{kind}.dcm") for kind, one in made.items()]
+        return {"seg": seg, "sr": report, **self._documents()}
 
     def _documents(self) -> dict[str, Any]:
         """The page and its pictures as instances of series of their own."""
@@ -137,7 +149,8 @@ def compose(
         made = _stored(labels, case, model, card_of)
     else:
         made = _segmented(labels, case, model, device)
-    found = measure(made.array, made.grid, made.card.labels, made.hidden)
+    where, limits = _located(made)
+    found = measure(made.array, made.grid, made.card.labels, made.hidden, where)
     shown = {name: made.images[name] for name in made.card.reference_order if name in made.images}
     contents = Contents(
         case,
@@ -149,6 +162,7 @@ def compose(
         facts=_facts(made.images[made.sequence]),
         warnings=made.warnings,
         notes=made.notes,
+        limits=limits,
         trust=made.trust,
         decision=made.decision,
         pictures=draw(read_all(shown), made.array, made.grid, made.card.labels, found),
@@ -218,6 +232,17 @@ def _segmented(labels: CaseLabels, case: str, model: str, device: str) -> _Label
         trust=result.trust,
         decision="",
     )
+
+
+def _located(made: _Labelled) -> tuple[Where | None, tuple[str, ...]]:
+    """What tells where lesions lie, of a model of the brain, and what it cannot tell, in sentences."""
+    if not made.card.preparation.stripped or not made.array.any():
+        return None, ()
+    try:
+        found = locator(read(made.images[made.sequence]), made.sequence, installed_atlas())
+    except SlemError as error:  # the numbers of a report do not need it
+        return None, (f"Side and lobe are not assessable: {error}",)
+    return found.of, found.limits
 
 
 def _decided(decision: Decision | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slem_app.labels import LabelSet
+from slem_app.labels import LabelSet, Region
 from slem_app.measure import Measurements
 from slem_app.result_warning import ResultWarning
 from slem_app.trust import NOTHING, Trust
@@ -43,6 +43,8 @@ class Contents:
     """What a reviewer decided of the label, in words; empty: nothing."""
     notes: tuple[str, ...] = ()
     """What was done to the study, in sentences."""
+    limits: tuple[str, ...] = ()
+    """What cannot be told, or not exactly, in sentences."""
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(H, W, 3) uint8 by title."""
 
@@ -67,6 +69,21 @@ class Contents:
         places = tuple(f"Check {n}: {one.text}" for n, one in enumerate(self.trust.places, 1))
         return (*expected, *places)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where each lesion of the whole finding lies, in sentences; empty: not known."""
+        whole = max(self.labels.regions, key=_size, default=None)
+        name = whole.name if whole and len(whole.labels) > 1 else ""
+        told = []
+        for one in self.found.structures:
+            if one.name == name or not name:
+                told += [
+                    f"{one.name}, lesion {n} ({lesion.volume_ml:.2f} ml): {lesion.location.text}"
+                    for n, lesion in enumerate(one.lesions, 1)
+                    if lesion.location.text
+                ]
+        return tuple(told)
+
     def table(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -80,6 +97,11 @@ class Contents:
             "trust": self.trust.table(),
             "decision": self.decision,
             "notes": list(self.notes),
+            "limits": list(self.limits),
             "facts": dict(self.facts),
             "use": RESEARCH,
         }
+
+
+def _size(region: Region) -> int:
+    return len(region.labels)

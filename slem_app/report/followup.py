@@ -105,6 +105,19 @@ class FollowUp:
         """One of the labels was confirmed by nobody."""
         return not all(one.confirmed for one in self.visits)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """How it was measured, and what the category does not know, in sentences."""
+        told: tuple[str, ...] = ()
+        if self.move is not None and not self.move.doubt:
+            told = (
+                f"The visit before was moved by {self.move.distance:.1f} mm on average, by its "
+                f"{self.move.sequence}; the brains overlap by {self.move.agreement:.2f}. Volumes and "
+                "diameters are of each visit's own label. Products in the sums count lesions of 10 mm and "
+                "more in both diameters; those of single lesions are told whatever their size.",
+            )
+        return (*told, *(self.response.limits if self.response else ()))
+
     def totals(self) -> list[dict[str, Any]]:
         """Volume and products of every label and region at each visit, with the change since the first; of
         those that each visit's sequences show.

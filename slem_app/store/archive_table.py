@@ -34,7 +34,8 @@ def check_table(path: Path) -> None:
 
 
 def write_table(path: Path, drafts: Drafts, counts: Counts) -> int:
-    """Write a row for each case of the archive that has a draft by this model, or that was left out.
+    """Write a row for each case of the archive that has a draft by this model, or that was left out or held
+    back.
 
     Args:
         path: ends in .csv or .parquet.
@@ -72,6 +73,8 @@ def _rows(drafts: Drafts, counts: Counts) -> Iterator[dict[str, Any]]:
     for case in drafts.cases or drafts.labels.ids():
         if case in counts.quarantined:
             yield _row(case, "quarantined", counts.quarantined[case])
+        elif case in counts.held:
+            yield _row(case, "held back", counts.held[case])
         elif case in foreign:
             yield _row(case, "foreign", "none of its sequences is the model's")
         else:

@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+from pydicom import Dataset
 
-from slem_app.errors import BadGrid, NotFound
+from slem_app.errors import BadGrid, BadSetting, NotFound
 from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
 from slem_app.store.labels import LabelStore, LabelVersion, file_name
@@ -100,6 +101,19 @@ class CaseLabels:
         return DicomWebSource(
             Pacs.from_environment(self.studies), FileCache(self.root / "batch" / PACS_FOLDER, CACHE)
         )
+
+    def send(self, instance: Dataset) -> None:
+        """Store a DICOM instance in the PACS that the studies are in.
+
+        Raises:
+            BadSetting: they are in a folder.
+            PacsFailed: it is not known to be stored.
+        """
+        from slem_app.studies.dicomweb import DicomWebSource  # folders need no DICOMweb client
+
+        if not isinstance(self.source, DicomWebSource):
+            raise BadSetting(f"{self.studies} is no PACS: nothing can be sent there")
+        self.source.pacs.store(instance)
 
     def ids(self) -> tuple[str, ...]:
         """All cases, labelled or not: those of the studies, and what clients have uploaded."""

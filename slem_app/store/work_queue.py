@@ -29,7 +29,8 @@ __all__ = ["LEASE", "Counts", "Lease", "WorkQueue"]
 LEASE = 60.0  # seconds without a heartbeat after which a case is another's
 TRIES = 5  # of a case, by failures that may pass or by workers that died with it; then it is in quarantine
 PAUSE = 2.0  # seconds before the second try, twice as long before each further one
-WAITING, LEASED, MADE, FOREIGN, QUARANTINED = "waiting", "leased", "made", "foreign", "quarantined"
+WAITING, LEASED, MADE, FOREIGN = "waiting", "leased", "made", "foreign"
+HELD, QUARANTINED = "held", "quarantined"
 OLD = 7 * 24 * 3600.0  # seconds after which a run of another machine counts as ended
 TABLES = """
 CREATE TABLE IF NOT EXISTS cases (
@@ -65,6 +66,8 @@ class Counts:
     """Cases that are another model's."""
     quarantined: dict[str, str] = field(default_factory=dict)
     """Case -> why it cannot be made."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Case -> why its result is held back from readers."""
     leased: int = 0
     """Cases in somebody's hands."""
     by: tuple[int, ...] = ()
@@ -73,7 +76,7 @@ class Counts:
     @property
     def ended(self) -> int:
         """Cases for which nothing more is done."""
-        return self.made + len(self.foreign) + len(self.quarantined)
+        return self.made + len(self.foreign) + len(self.held) + len(self.quarantined)
 
 
 class WorkQueue:
@@ -105,9 +108,8 @@ class WorkQueue:
 
         Args:
             run: its name.
-            cases: those that need a result, in the order in which they are made; those in quarantine are
-            tried
-                again.
+            cases: those that need a result, in the order in which they are made; those in quarantine, and
+                those whose result was held back, are tried again.
         """
         now = self.clock()
         with self._change() as base:
@@ -120,7 +122,7 @@ class WorkQueue:
             base.executemany(
                 "INSERT INTO cases VALUES (NULL, ?, 'waiting', '', '', 0, 0, 0, '', 0)"
                 " ON CONFLICT (name) DO UPDATE SET state = 'waiting', tries = 0, not_before = 0, reason = ''"
-                " WHERE state IN ('made', 'foreign', 'quarantined')",
+                " WHERE state IN ('made', 'foreign', 'held', 'quarantined')",
                 [(case,) for case in cases],
             )
 
@@ -180,6 +182,10 @@ class WorkQueue:
         """The case is another model's."""
         self._end(lease, FOREIGN, "")
 
+    def held(self, lease: Lease, reason: str) -> None:
+        """The case has a result that no reader is shown, for a reason that people are told."""
+        self._end(lease, HELD, reason)
+
     def failed(self, lease: Lease, reason: str, may_pass: bool) -> None:
         """The case could not be made.
 
@@ -225,7 +231,8 @@ class WorkQueue:
                 self.base.execute(f"SELECT state, COUNT(*) {of_run} GROUP BY state", (run,)).fetchall()
             )
             rest = self.base.execute(
-                f"SELECT name, state, reason {of_run} AND state IN ('foreign', 'quarantined') ORDER BY name",
+                f"SELECT name, state, reason {of_run} AND state IN ('foreign', 'held', 'quarantined')"
+                " ORDER BY name",
                 (run,),
             ).fetchall()
             by = self.base.execute(
@@ -236,6 +243,7 @@ class WorkQueue:
             each.get(MADE, 0),
             tuple(name for name, state, _ in rest if state == FOREIGN),
             {name: reason for name, state, reason in rest if state == QUARANTINED},
+            {name: reason for name, state, reason in rest if state == HELD},
             each.get(LEASED, 0),
             tuple(count for (count,) in by),
         )

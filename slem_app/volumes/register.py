@@ -1,4 +1,4 @@
-"""Rigid registration of a study's sequences, by SimpleITK.
+"""Rigid registration of a study's sequences, and affine registration of an atlas, by SimpleITK.
 
 Sequences are compared at 2 mm, intensities in 0..1, with the brain known. Only the affine of a moved
 sequence changes; its voxels stay as they are, so nothing is interpolated twice. Whether a registration is to
@@ -17,7 +17,7 @@ from slem_app.types import Grid, triple
 from slem_app.volumes.coarse import Coarse
 from slem_app.volumes.geometry import resample
 
-__all__ = ["brains_agree", "distance_moved", "rigid"]
+__all__ = ["affine", "brains_agree", "distance_moved", "rigid"]
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS, the frame of ITK
 AROUND = 6.0  # mm around the brain that the measure looks at, so that its border counts
@@ -29,7 +29,7 @@ TURNS = (-14.0, 0.0, 14.0)
 DOUBTFUL = 0.9  # agreement of the brains under which a second start is tried, too
 
 
-def rigid(fixed: Coarse, moving: Coarse, seed: int = 0) -> np.ndarray:
+def rigid(fixed: Coarse, moving: Coarse, seed: int = 0, turns: tuple[float, ...] = TURNS) -> np.ndarray:
     """Where the moving sequence shows what the fixed one shows.
 
     Mattes mutual information (IEEE TMI 2003) around the fixed image's brain, in two resolutions, from the
@@ -39,6 +39,7 @@ def rigid(fixed: Coarse, moving: Coarse, seed: int = 0) -> np.ndarray:
         fixed: the one that stays.
         moving: the one that is to be moved.
         seed: of the voxels that the measure looks at.
+        turns: degrees about each axis that are tried from the brains' middles.
 
     Returns:
         (4, 4) RAS, from points of the fixed sequence's world to those of the moving one's; no motion where
@@ -46,7 +47,7 @@ def rigid(fixed: Coarse, moving: Coarse, seed: int = 0) -> np.ndarray:
     """
     images = _image(fixed.image, fixed.grid), _image(moving.image, moving.grid)
     method, centre = _method(fixed, seed), FLIP[:3, :3] @ _middle(fixed)
-    starts = [_transform(start, centre) for start in _starts(fixed, moving)]
+    starts = [_transform(start, centre) for start in _starts(fixed, moving, turns)]
     starts.sort(key=lambda start: _value(method, images, start))
     best, value = np.eye(4), np.inf
     for start in starts[:2]:
@@ -60,6 +61,32 @@ def rigid(fixed: Coarse, moving: Coarse, seed: int = 0) -> np.ndarray:
         if brains_agree(fixed, moving, best) >= DOUBTFUL:
             break
     return best
+
+
+def affine(fixed: Coarse, moving: Coarse, start: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Where another brain shows what the fixed one shows, by turning, moving, stretching and shearing it.
+
+    Args:
+        fixed: the one that stays.
+        moving: the other brain.
+        start: as `rigid` returns it for both.
+        seed: of the voxels that the measure looks at.
+
+    Returns:
+        (4, 4) RAS, as that of `rigid`; the start where nothing overlaps.
+    """
+    method, centre = _method(fixed, seed), FLIP[:3, :3] @ _middle(fixed)
+    lps = FLIP @ start @ FLIP
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(centre.tolist())
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation((lps[:3, 3] + lps[:3, :3] @ centre - centre).tolist())
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(_image(fixed.image, fixed.grid), _image(moving.image, moving.grid))
+    except RuntimeError:  # too few voxels overlap from there
+        return start
+    return _matrix(transform)
 
 
 def brains_agree(fixed: Coarse, moving: Coarse, matrix: np.ndarray) -> float:
@@ -99,11 +126,11 @@ def _reach(field: Grid, grid: Grid) -> np.ndarray:
     return inside.reshape(grid.shape)
 
 
-def _starts(fixed: Coarse, moving: Coarse) -> list[np.ndarray]:
+def _starts(fixed: Coarse, moving: Coarse, turns: tuple[float, ...]) -> list[np.ndarray]:
     """(4, 4) RAS matrices to begin from: the header's place, and turns about the brains' middles."""
     middle, there = _middle(fixed), _middle(moving)
     starts = [np.eye(4)]
-    for degrees in itertools.product(TURNS, repeat=3):
+    for degrees in itertools.product(turns, repeat=3):
         turn = sitk.Euler3DTransform()
         turn.SetRotation(*np.deg2rad(degrees))
         matrix = np.eye(4)

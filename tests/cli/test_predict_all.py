@@ -25,7 +25,7 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.labels import LabelStore
 from slem_app.store.record import LabelRecord
-from slem_app.weights import BRAIN_LABELS, load_model, save_model
+from slem_app.weights import BRAIN_LABELS, Confidence, load_model, save_model
 from slem_app.weights.published import Published
 from tests.fake_pacs import FakePacs, running
 from tests.untrained import SMALL, small_card
@@ -285,3 +285,28 @@ def test_drafts_are_made_by_the_version_that_the_server_serves(studies: Path, tm
     ):
         assert main(["predict", str(studies), case, "--all", "--model", wanted]) == 0
         assert store.latest(case, "original").record.model_version == version
+
+
+def test_results_that_the_model_says_not_to_use_are_held_back(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["predict", str(studies), "case-3", "--all", "--model", "small", "--hold-back", "do not use"]
+    assert main(call) == 2  # this card tells no quality
+    assert "--hold-back: the card of small does not say" in capsys.readouterr().err
+    card = small_card(7.0, version="2", network=replace(SMALL, prior=0.5))
+    poor = Confidence(dice={region.name: (0.41, 0.0, 0.1) for region in card.labels.regions})
+    save_model(tmp_path / "models" / "small", replace(card, confidence=poor), build(card.network))
+    table, report = tmp_path / "table.csv", tmp_path / "report.json"
+    assert main([*call, "--table", str(table), "--report", str(report)]) == 0
+    said = capsys.readouterr().out
+    assert "held back case-3: do not use (expected Dice WT 0.41" in said
+    assert "0 drafts by small 2" in said
+    assert versions(studies)["case-3"] == 0
+    assert list(json.loads(report.read_text())["held_back"]) == ["case-3"]
+    with table.open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["case"], row["state"], row["reason"][:10]) == ("case-3", "held back", "do not use")
+    assert main([part if part != "do not use" else "nothing" for part in call]) == 0
+    draft = LabelStore(studies / ".slem").latest("case-3", "original")
+    assert draft.record.trust.quality is not None
+    assert draft.record.trust.quality.step == "do not use"

@@ -18,6 +18,7 @@ from slem_app.labels import LabelSet
 from slem_app.measure import measure
 from slem_app.studies import Series, open_source
 from slem_app.types import Grid
+from slem_app.volumes.location import Location
 
 READ = Provenance(
     "SEMIAUTOMATIC", "slem_brain", "4", "Measurements", series_number=1100, creator="Reader^Rae"
@@ -145,3 +146,22 @@ def test_a_structure_keeps_its_tracking_uid_from_study_to_study(
     ]
     assert uids[0] == uids[1]
     assert len(set(uids[0])) == 3
+
+
+def test_where_lesions_lie_is_a_finding_site(
+    head: tuple[np.ndarray, Grid, Series], labels: LabelSet, tmp_path: Path
+) -> None:
+    array, grid, series = head
+    seg = make_seg(array, grid, labels, series, READ)
+
+    def where(mask: np.ndarray, there: Grid) -> Location:
+        return Location(0.97, {"frontal lobe": 0.7, "insula": 0.2, "thalamus": 0.02})
+
+    for told, parts in ((where, ["Frontal lobe", "Insula"]), (lambda mask, there: Location(0.02), ["Brain"])):
+        made = make_sr(measure(array, grid, labels, (), told), labels, seg, series, READ, True)
+        stored = dcmread(save_dicom(made, tmp_path / "report.dcm"))
+        read = highdicom.sr.Comprehensive3DSR.from_dataset(stored)
+        for group in read.content.get_volumetric_roi_measurement_groups():
+            sites = group.finding_sites
+            assert [site.value.meaning for site in sites] == parts
+            assert {site.laterality.meaning for site in sites} == {"Left" if told is where else "Right"}

@@ -26,6 +26,7 @@ from slem_app.store.record import LabelRecord
 from slem_app.trust import Place, Quality, Trust
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
+from slem_app.volumes.location import NO_ATLAS, Location
 from slem_app.weights import load_card, model_folder
 
 LABELS = LabelSet(
@@ -138,3 +139,32 @@ def test_a_report_of_an_automatic_result_says_where_to_look() -> None:
     )
     assert contents.table()["trust"]["places"][0]["centre"] == (1.0, 2.0, 3.0)
     assert pdf(contents).startswith(b"%PDF")
+
+
+def test_the_page_and_the_table_say_where_lesions_lie() -> None:
+    grid = Grid((20, 20, 20), np.eye(4))
+    array = np.zeros(grid.shape, np.uint8)
+    array[2:8, 2:8, 2:8] = 1
+
+    def where(mask: np.ndarray, there: Grid) -> Location:
+        return Location(1.0, {"insula": 0.95})
+
+    found = measure(array, grid, LABELS, (), where)
+    contents = Contents("one", found, LABELS, confirmed_by="", limits=("Lobes are those of an atlas.",))
+    assert contents.places == ("lesion, lesion 1 (0.22 ml): left, insula",)
+    [row] = contents.table()["structures"][0]["lesions"]
+    assert (row["side"], row["parts"]) == ("left", {"insula": 0.95})
+    assert contents.table()["limits"] == ["Lobes are those of an atlas."]
+    assert pdf(contents).startswith(b"%PDF")
+
+
+def test_a_report_of_a_case_tells_sides_and_that_there_is_no_atlas(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slem_app.report.compose.installed_atlas", lambda: None)
+    assert main(["report", str(studies), "one", "--out", str(tmp_path)]) == 0
+    table = json.loads((tmp_path / "one.report.json").read_text())
+    [whole] = [row for row in table["structures"] if row["name"] == "WT"]
+    middle = phantom.make(seed=3, shape=(40, 48, 32), spacing=(1.25, 1.0, 3.0), oblique=True).head.centre
+    assert whole["lesions"][0]["side"] == ("left" if middle[0] < 0 else "right")
+    assert table["limits"] == [NO_ATLAS]

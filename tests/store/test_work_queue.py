@@ -172,3 +172,18 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageFailed, match="cannot be used"):
         WorkQueue(tmp_path / "file/queue.sqlite")
+
+
+def test_what_is_held_back_is_ended_with_its_reason_until_the_next_call(
+    opened: Callable[[], WorkQueue],
+) -> None:
+    queue = opened()
+    queue.fill("run", ("a",))
+    lease = queue.lease("run")
+    assert lease is not None
+    queue.held(lease, "do not use")
+    counts = queue.counts("run")
+    assert (counts.held, counts.quarantined, counts.made, counts.ended) == ({"a": "do not use"}, {}, 0, 1)
+    assert not queue.left("run")
+    queue.fill("next", ("a",))
+    assert queue.lease("next")
