@@ -21,7 +21,7 @@ from scipy import ndimage, optimize, stats
 from scipy.special import expit
 
 from slem_app.evaluate.scores import bootstrap
-from slem_app.predict.check_here import calibrated, doubt, doubtful, expected_dice
+from slem_app.predict.check_here import calibrated, doubtful, expected_dice, unlikely
 from slem_app.regions import decide
 from slem_app.types import Grid
 from slem_app.weights import Card, load_card
@@ -191,7 +191,8 @@ def calibration(
         if pictures is not None:
             title = f"{region}: share that is right by probability, within 10 mm"
             plot(curves, title, pictures / f"trust_{region}.png")
-    return lines
+    every = ", ".join(f"{name}: {line[0]:.3f}, {line[1]:.3f}" for name, line in lines_of[""].items())
+    return [*lines, "", f"Lines fitted on all cases (slope, shift): {every}."]
 
 
 def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: Path) -> None:
@@ -221,6 +222,12 @@ def plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, path: 
     canvas.save(path, optimize=True)
 
 
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(I, J, K) mean entropy of the regions in bits, 0 (sure) to 1."""
+    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean(axis=0)
+
+
 def maps(case: Case, card: Card, fits: Fits) -> dict[str, np.ndarray]:
     """Name -> (I, J, K) doubts to be compared."""
     noise = np.random.default_rng(0).random(case.array.shape).astype(np.float32)
@@ -233,29 +240,17 @@ def maps(case: Case, card: Card, fits: Fits) -> dict[str, np.ndarray]:
             border[tuple(place)] |= step
     lined = calibrated(case.known, card.labels, fits[case.patient])
     return {
-        "entropy, as served": doubt(case.known),
-        "entropy on lines": doubt(lined),
-        "how unlikely the label is, on lines": unlikely(lined, case.array, card),
-        "entropy without recalibration": doubt(case.before),
-        "of four passes": doubt(case.four),
+        "how unlikely the label is": unlikely(case.known, case.array, card.labels),
+        "the same on lines": unlikely(lined, case.array, card.labels),
+        "the same of four passes": unlikely(case.four, case.array, card.labels),
+        "mean entropy of the regions": entropy(case.known),
+        "entropy on lines": entropy(lined),
+        "entropy without recalibration": entropy(case.before),
         "both networks' difference": np.abs(case.first - case.before).mean(axis=0),
-        "whole tumour's entropy": doubt(case.known[:1]),
+        "whole tumour's entropy": entropy(case.known[:1]),
         "edges of labels": border + noise,
         "random within 10 mm": near(case) + noise,
     }
-
-
-def unlikely(p: np.ndarray, array: np.ndarray, card: Card) -> np.ndarray:
-    """(I, J, K) one less the probability of the label that was given, of nested regions' (R, I, J, K)."""
-    inner = np.concatenate([np.minimum.accumulate(p), np.zeros_like(p[:1])])
-    share = np.concatenate([1 - inner[:1], inner[:-1] - inner[1:]])  # background, then the rings
-    rings = np.zeros(1 + max(label.value for label in card.labels.labels), np.int64)
-    for ring, region in enumerate(
-        card.labels.regions, 1
-    ):  # the innermost region that has a label is its ring
-        for name in region.labels:
-            rings[card.labels.value(name)] = ring
-    return 1 - np.take_along_axis(share, rings[array][None], axis=0)[0]
 
 
 def places(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
@@ -385,7 +380,7 @@ def main() -> None:
         ("Expected Dice with lines", lambda: quality(cases, card, lines)),
     ]
     for title, make in parts:
-        print(f"## {title}\n", *make(), "", sep="\n")
+        print(f"## {title}\n", *make(), "", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Where a result is likely wrong, and how good it probably is, from the probabilities that it was made of.
 
-The doubt of a voxel is the mean entropy of the regions' probabilities. The most doubtful tenth of the
-result's volume is gathered around its peaks, the places. What Dice is to be expected is
-2 sum(p m) / (sum(p) + sum(m)) of mask m and probabilities p whose logits were put on a line (a temperature,
-Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML, section 4.2; with a shift Platt 1999); it
-is put on a line, too, that was fitted on cases with truth. No label depends on any of this.
-`benchmarks/results/trust.md` tells what was measured.
+The doubt of a voxel is how unlikely the label is that it was given: one less its share of the regions'
+probabilities. The most doubtful tenth of the result's volume is gathered around its peaks, the places. The
+Dice to be expected is 2 sum(p m) / (sum(p) + sum(m)) of mask m and probabilities p, whose logits may be put
+on a line (a temperature, Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML, section 4.2; with
+a shift Platt 1999); it is put on a line, too, that was fitted on cases with truth. No label depends on any of
+this. `benchmarks/results/trust.md` tells what was measured.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.weights import Confidence
 
-__all__ = ["calibrated", "doubt", "doubtful", "expected_dice", "trust_of"]
+__all__ = ["calibrated", "doubtful", "expected_dice", "trust_of", "unlikely"]
 
 SHARE = 0.1
 """Of the result's volume that is looked at."""
 LEAST = 0.1
 """ml that a place must have."""
 UNSURE = 0.05
-"""Bits of doubt under which a voxel is not told of."""
+"""Doubt under which a voxel is not told of."""
 REACH = 8.0
 """mm around the peak of doubt that belong to a place."""
 APART = 16.0
@@ -63,7 +63,7 @@ def trust_of(
         return Trust()
     part = grid.crop(tuple(side.start for side in box), near.shape[1:])
     array = decide(plain, labels, rules, part.voxel_volume)
-    places = _places(plain, array, part, labels) if confidence.places else ()
+    places = _places(near, array, part, labels) if confidence.places else ()
     return Trust(places, _quality(near, array, labels, confidence))
 
 
@@ -79,10 +79,16 @@ def calibrated(
     return 1 / (1 + np.exp(-(slope * np.log(p / (1 - p)) + shift)))
 
 
-def doubt(probabilities: np.ndarray) -> np.ndarray:
-    """(I, J, K) mean entropy of the regions in bits, 0 (sure) to 1."""
-    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).mean(axis=0)
+def unlikely(probabilities: np.ndarray, array: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """(I, J, K) one less the share of the label that was given, 0 (sure) to 1.
+
+    Args:
+        probabilities: (R, I, J, K).
+        array: (I, J, K) label values.
+        labels: the model's; label n is the n-th.
+    """
+    share = np.take_along_axis(_exclusive(probabilities, labels), array[None].astype(np.int64), axis=0)
+    return 1 - share[0]
 
 
 def doubtful(doubts: np.ndarray, array: np.ndarray) -> np.ndarray:
@@ -107,7 +113,7 @@ def expected_dice(probabilities: np.ndarray, mask: np.ndarray) -> float:
 
 def _places(probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: LabelSet) -> tuple[Place, ...]:
     """Where most doubt lies together, the most doubtful first; none nearer to another than APART."""
-    doubts = doubt(probabilities)
+    doubts = unlikely(probabilities, array, labels)
     chosen = doubtful(doubts, array) & (doubts >= UNSURE)
     if not chosen.any():
         return ()

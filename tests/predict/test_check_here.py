@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.predict.check_here import calibrated, doubtful, expected_dice, trust_of
+from slem_app.predict.check_here import calibrated, doubtful, expected_dice, trust_of, unlikely
 from slem_app.regions import PostProcess
 from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
@@ -77,6 +77,14 @@ def test_logits_are_put_on_the_line_of_their_region() -> None:
     assert told[0] == pytest.approx(2 / 3)  # odds of 4 to 1 become 2 to 1
     assert told[1] == pytest.approx(0.5)
     assert told[2] == pytest.approx(0.8)
+
+
+def test_the_doubt_is_what_the_label_lacks_of_being_sure() -> None:
+    """Voxels: background, edema, necrosis and enhancing tumour, by nested regions WT, TC and ET."""
+    p = np.array([[0.2, 0.9, 0.95, 1.0], [0.1, 0.3, 0.9, 0.8], [0.0, 0.1, 0.25, 0.6]], np.float32)
+    array = np.array([0, 2, 1, 3], np.uint8).reshape(4, 1, 1)
+    told = unlikely(p.reshape(3, 4, 1, 1), array, BRAIN_LABELS)
+    assert told.ravel() == pytest.approx([0.2, 0.4, 0.35, 0.4])
 
 
 def test_a_tenth_of_the_volume_is_looked_at_and_nothing_where_nothing_is() -> None:
