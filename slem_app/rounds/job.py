@@ -88,6 +88,8 @@ class Job:
     """The studies folder, or the address of a PACS."""
     cases: tuple[Labelled, ...]
     """What is labelled, sorted by case."""
+    archive: bool = False
+    """It learns without labels from all studies there (`slem_app.adapt`); the labelled cases only measure."""
     coding: str = ""
     """Layout's coding where it must be declared."""
     name: str = "train_01"
@@ -128,7 +130,7 @@ class Job:
     pacs_cache_mb: int = 20_000
     """Disk space of the images of a PACS, which the server shares, MiB."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Changes of the training's settings (`FinetuneSettings`)."""
+    """Changes of the training's settings (`FinetuneSettings`, of an archive `AdaptSettings`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(

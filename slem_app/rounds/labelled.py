@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,25 @@ from slem_app.rounds.job import Job, Labelled
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.places import is_address
 
-__all__ = ["LabelledStudies", "Mixture", "mix"]
+if TYPE_CHECKING:
+    from slem_app.studies.dicomweb import DicomWebSource
+
+__all__ = ["LabelledStudies", "Mixture", "mix", "open_studies"]
+
+
+def open_studies(job: Job) -> StudySource:
+    """All studies of a job's folder or PACS, labelled or not."""
+    return _pacs(job) if is_address(job.studies) else open_source(Path(job.studies), job.coding or None)
+
+
+def _pacs(job: Job) -> DicomWebSource:
+    # only here: a machine that trains from folders has no DICOMweb client
+    from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
+    from slem_app.studies.file_cache import FileCache
+    from slem_app.studies.pacs import Pacs
+
+    kept = FileCache(Path(job.root) / PACS_FOLDER, job.pacs_cache_mb * 2**20)
+    return DicomWebSource(Pacs.from_environment(job.studies), kept)
 
 
 class LabelledStudies(StudySource):
@@ -36,16 +55,8 @@ class LabelledStudies(StudySource):
     def source(self) -> StudySource:
         """The studies folder or PACS, opened when the first case of it is asked for."""
         if is_address(self.job.studies):
-            # only here: a machine that trains from folders has no DICOMweb client
-            from slem_app.studies.dicomweb import PACS_FOLDER, DicomWebSource
-            from slem_app.studies.file_cache import FileCache
-            from slem_app.studies.pacs import Pacs
-
-            pacs = Pacs.from_environment(self.job.studies)
-            return DicomWebSource(
-                pacs, FileCache(Path(self.job.root) / PACS_FOLDER, self.job.pacs_cache_mb * 2**20)
-            ).of(one.case for one in self.job.cases)
-        return open_source(self.root, self.job.coding or None)
+            return _pacs(self.job).of(one.case for one in self.job.cases)
+        return open_studies(self.job)
 
     def _list(self) -> Mapping[str, Labelled]:
         return {one.case: one for one in self.job.cases}

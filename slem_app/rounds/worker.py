@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 POLITE = 5  # niceness of a training beside a server on the same processor
 
 
-def main(arguments: list[str]) -> int:
-    """Do the round; returns the exit status."""
+def main(arguments: list[str], kind: type[Round] = Round) -> int:
+    """Do a round of a kind; returns the exit status."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         if device == "cpu":
             os.nice(POLITE)  # readers come first
         join_processes(device)
-        Round(folder, device).run()
+        kind(folder, device).run()
     except (
         SlemError
     ) as error:  # anything else leaves its traceback in the log, where the server finds the reason

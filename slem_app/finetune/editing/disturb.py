@@ -1,8 +1,8 @@
 """Automatic results of many kinds of badness, for the editor to learn from.
 
 A model that knows a case too well makes no errors in it, so it is disturbed: noise on its weights, sequences
-that are left out or mixed up, gain, shift and bias fields, another size. Of what it then says results are
-kept that are evenly spread from poor to good.
+that are left out or mixed up, gain, shift and bias fields, another size. What it then says is recalibrated as
+the card says, for that is what readers see; results are kept that are evenly spread from poor to good.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from slem_app.finetune.editing.starts import Starts
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor
+from slem_app.predict.closer_look import Likely
+from slem_app.predict.recalibrate import recalibrated
 from slem_app.regions import PostProcess, decide
 from slem_app.studies import Study, StudySource
 from slem_app.volumes.geometry import resample
@@ -103,17 +105,20 @@ def _make(
     card, grouping = predictor.card, group(study)
     expected, grid = truth(study, card.labels)
     volumes = read_all({n: s for n, s in grouping.sequences.items() if n in card.sequences})
-    seen = prepare(volumes, card.sequences, card.preparation)
+    seen = prepare(volumes, card.sequences, card.preparation, detailed=predictor.detailed)
     fine = prepare(volumes, card.sequences, replace(card.preparation, spacing=spacing, multiple=1))
     right = resample(expected, grid, fine.grid, 0).astype(np.uint8)
-    coarse = resample(expected, grid, seen.grid, 0).astype(np.uint8)
     plain = predictor.probabilities(seen)
-    best = _quality(plain, coarse, card.labels)
-    pool = [_disturbed(predictor, seen, settings, n, rng) for n in range(settings.tries)]
-    quality = [_quality(one, coarse, card.labels) for one in pool]
+    shown = predictor.likely(seen, plain, {}).onto(_finer(plain, seen, fine), fine.grid)
+    best = _quality(shown, right, card.labels)
+    pool = []
+    for number in range(settings.tries):
+        one = _disturbed(predictor, seen, settings, number, rng)
+        likely = Likely(_finer(one, seen, fine), fine)
+        pool.append(recalibrated(likely, seen, one, card.labels, card.recalibration).probabilities)
+    quality = [_quality(one, right, card.labels) for one in pool]
     chosen = _spread(quality, np.linspace(settings.poor, settings.good, settings.kept) * min(1, best / 0.85))
-    kept = [plain, *(pool[n] for n in chosen)]
-    stacked = np.stack([np.stack([_bytes(resample(c, seen.grid, fine.grid, 1)) for c in p]) for p in kept])
+    stacked = np.stack([_bytes(one) for one in (shown, *(pool[n] for n in chosen))])
     note = {
         "model": f"{card.name} {card.version}",
         "sequences": list(card.sequences),
@@ -190,6 +195,11 @@ def _shake(network: torch.nn.Module, share: float, rng: np.random.Generator) -> 
             if parameter.ndim >= 4:
                 noise = torch.randn(parameter.shape, generator=generator).to(parameter.device)
                 parameter.add_(share * parameter.std(correction=0) * noise)
+
+
+def _finer(probabilities: np.ndarray, seen: Prepared, fine: Prepared) -> np.ndarray:
+    """(R, I, J, K) float32 on the grid of `fine`."""
+    return np.stack([resample(one, seen.grid, fine.grid, 1) for one in probabilities])
 
 
 def _quality(probabilities: np.ndarray, right: np.ndarray, labels: LabelSet) -> float:

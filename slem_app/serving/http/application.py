@@ -53,7 +53,7 @@ from slem_app.serving.http.result_routes import result_router
 from slem_app.serving.http.scoring_routes import scoring_router
 from slem_app.serving.http.security_headers import SecurityHeadersMiddleware
 from slem_app.serving.http.session_routes import session_router
-from slem_app.serving.http.train_routes import train_router
+from slem_app.serving.http.train_routes import adapt_router, train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
 from slem_app.serving.http.viewer_case import viewer_case_router
@@ -149,6 +149,7 @@ def build(
     app.include_router(next_case_router(serving))
     app.include_router(scoring_router())
     app.include_router(train_router(serving.trainings, serving.trainers))
+    app.include_router(adapt_router(serving.trainings, serving.trainers))
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
     app.include_router(prior_router(serving))

@@ -1,11 +1,12 @@
-"""Routes of the Train buttons. They answer in MONAI Label's words, but hold no process of it; only
-fine-tuning can be started by them.
+"""Routes of the Train buttons, and of the adaptation to all studies. They answer in MONAI Label's words, but
+hold no process of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
@@ -17,7 +18,7 @@ from slem_app.serving.http.learning_requests import parse_train
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.learning.training import ModelTrainer, Trainings
 
-__all__ = ["train_router"]
+__all__ = ["adapt_router", "train_router"]
 
 WAITS = "PENDING"  # MONAI Label's word
 LATER = "begins when the round before has ended"
@@ -42,17 +43,13 @@ def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> 
     async def run_model(
         model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False
     ) -> Any:
-        if model not in trainers:
-            raise NotFound(
-                f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}"
-            )
-        asked = parse_train(params or {})
+        trainer, asked = _trainer(trainers, model), parse_train(params or {})
         try:
-            return await _begin(trainings, trainers[model], asked, run_sync)
+            return await _begin(trainings, trainer, asked, run_sync)
         except Busy:
             if not enqueue:
                 raise
-        await run_in_threadpool(trainings.later, trainers[model].watcher, asked)
+        await run_in_threadpool(trainings.later, trainer.watcher, asked)
         return {"status": WAITS, "request": {**(params or {}), "model": model}, "details": [LATER]}
 
     @router.delete("/", summary="Stop Training Task")
@@ -60,6 +57,28 @@ def train_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> 
         return trainings.stop()
 
     return router
+
+
+def adapt_router(trainings: Trainings, trainers: Mapping[str, ModelTrainer]) -> APIRouter:
+    """The route that makes a model at home in the server's archive; it takes hours of a server, so it is an
+    administrator's. `/train/` tells how it goes, and stops it.
+    """
+    router = APIRouter(prefix="/slem/adapt", tags=["Train"])
+
+    @router.post("/{model}", summary="Learn without labels from all studies of the server")
+    async def run(model: str, params: dict | None = None) -> Any:
+        trainer = _trainer(trainers, model)
+        return await _begin(trainings, trainer, replace(parse_train(params or {}), archive=True), False)
+
+    return router
+
+
+def _trainer(trainers: Mapping[str, ModelTrainer], model: str) -> ModelTrainer:
+    if model not in trainers:
+        raise NotFound(
+            f"no model {model!r} can be trained here; those that can: {', '.join(trainers) or 'none'}"
+        )
+    return trainers[model]
 
 
 def _status(trainings: Trainings, every: bool, only_running: bool) -> Any:

@@ -28,6 +28,8 @@ class TrainRequest:
     """Epochs without a better metric after which it stops."""
     batch: int | None = None
     """Patches of a step on one GPU."""
+    archive: bool = False
+    """Learn without labels from all studies that the server has, see `slem_app.adapt`."""
     device: str = "cpu"
     """Where it runs, as PyTorch calls it."""
     gpus: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ __all__ = ["ModelTrainer", "Trainings"]
 
 log = logging.getLogger(__name__)
 
+MOST_STUDIES = 1000  # of an archive from which a round learns without labels
 MOST_WAITING = 4  # rounds that wait for the one that runs
 PATIENCE = 10.0  # seconds that a round that has ended may take to let go of the lock
 # of a job that clients may set
@@ -249,11 +250,11 @@ class Trainings:
         processes = 1
         if request.device == "cuda" and request.multi_gpu:
             processes = len(request.gpus) or gpu_count()
-        settings = dict(self.defaults.get("settings", {}))
+        settings = {} if request.archive else dict(self.defaults.get("settings", {}))
         if request.batch is not None:
             settings["batch"] = request.batch * processes
         cases = self._labelled(predictor)
-        if not cases:
+        if not cases and not request.archive:
             kind = "an approved label" if self.approved_only else "a label"
             raise BadSetting(
                 f"no case has {kind} of {published.name} yet: "
@@ -267,6 +268,8 @@ class Trainings:
             **asked,
             "settings": settings,
         }
+        if request.archive:
+            own |= {"archive": True, "most_cases": MOST_STUDIES}
         return Job(
             model=published.name,
             served=str(predictor.model.folder.resolve()),
@@ -391,4 +394,5 @@ def _command(folder: RoundFolder, job: Job, handle: int) -> list[str]:
     """A round as a process, or as one a GPU."""
     several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.processes}"]
     launcher = several if job.processes > 1 else []
-    return [sys.executable, *launcher, "-m", "slem_app.rounds.worker", str(folder.path), str(handle)]
+    worker = "slem_app.adapt.worker" if job.archive else "slem_app.rounds.worker"
+    return [sys.executable, *launcher, "-m", worker, str(folder.path), str(handle)]

@@ -136,6 +136,7 @@ def test_each_route_is_for_a_role(url: str, tokens: dict, method: str, path: str
 def test_a_path_with_a_line_break_has_a_role_too() -> None:
     assert role_of("GET", "/x\n") == "reader"
     assert role_of("POST", "/train\n/x") == "admin"
+    assert role_of("POST", "/slem/adapt/slem_brain") == "admin"
 
 
 def test_a_browser_is_sent_to_the_log_in_page_and_back(url: str) -> None:

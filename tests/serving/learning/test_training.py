@@ -18,7 +18,7 @@ from slem_app.formats import write_nifti
 from slem_app.rounds.job import RUNNING, RoundFolder, latest_round
 from slem_app.rounds.lock import Busy
 from slem_app.serving.http.learning_requests import parse_train
-from slem_app.serving.http.train_routes import train_router
+from slem_app.serving.http.train_routes import adapt_router, train_router
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.learning.training import ModelTrainer, Trainings
@@ -85,6 +85,19 @@ def follow(trainer: ModelTrainer, ask: Callable[..., requests.Response]) -> None
     assert ask("POST", "/train/slem_brain", json={"device": "cpu"}).status_code == 200
     stopped = ask("DELETE", "/train/").json()
     assert (stopped["status"], stopped["id"]) == ("STOPPED", trainer.trainings.over)
+
+
+def test_a_model_can_be_made_at_home_in_the_archive_without_any_label(datastore, models) -> None:
+    trainer = task(datastore, models, settings={"patch": [16, 16, 16]})  # of a round on labels: not for this
+    with served(adapt_router(trainer.trainings, {"slem_brain": trainer})) as ask:
+        assert ask("POST", "/slem/adapt/liver", json={}).status_code == 404
+        wanted = {"max_epochs": 1, "epoch_steps": 1, "train_batch_size": 1, "device": "cpu"}
+        begun = ask("POST", "/slem/adapt/slem_brain", json=wanted).json()
+    assert begun["status"] == RUNNING
+    wait_until(lambda: trainer.trainings.running() is None, 300)
+    done = trainer.trainings.tasks()[-1]
+    assert (done["status"], done["published"]) == ("DONE", 0)
+    assert "no labelled case is held out" in done["reason"]
 
 
 def test_stop_kill_and_a_restarted_server(labelled, models) -> None:
