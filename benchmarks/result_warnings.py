@@ -28,9 +28,10 @@ from slem_app.types import Grid
 from slem_app.volumes.levels import Volume
 from slem_app.volumes.prepare import Prepared, prepare
 from slem_app.volumes.read import read, read_all
-from slem_app.weights import load_model, model_folder
+from slem_app.weights import load_model
 
 FOLDERS = ("brats", "brats2013_two", "unlabelled", "raw_glioma", "open_ms")
+BOTTLE = Grid((100, 100, 110), np.array([[2.0, 0, 0, -99], [0, 2, 0, -99], [0, 0, 2, -109], [0, 0, 0, 1]]))
 HEADER = "| case | kind | ml | near, result | near, expert | mean probability | not shown | warnings |"
 
 
@@ -61,6 +62,26 @@ def others(
     yield "four T1", "of a glioma", dict.fromkeys(glioma, glioma["t1n"]), None
     flipped = {name: Volume(one.array[:, :, ::-1], one.grid) for name, one in glioma.items()}
     yield "upside down", "of a glioma", flipped, None
+    for name, array in bottles().items():
+        yield name, "made", {"t1c": Volume(array, BOTTLE), "t2f": Volume(array[::-1] * 0.8, BOTTLE)}, None
+
+
+def bottles() -> dict[str, np.ndarray]:
+    """(I, J, K) float32 by name: what may lie in a scanner in place of a head."""
+    rng = np.random.default_rng(0)
+    noise = 10 * np.hypot(*rng.standard_normal((2, *BOTTLE.shape), dtype=np.float32))
+    x, y, z = np.moveaxis(BOTTLE.to_world(np.indices(BOTTLE.shape).reshape(3, -1).T), -1, 0)
+    radius, height = np.hypot(x, y).reshape(BOTTLE.shape), np.abs(z).reshape(BOTTLE.shape)
+    water = (radius < 80) & (height < 100)
+    plug = (radius < 20) & (height > 60)
+    skull = (radius < 80) & (radius > 73) & (height < 90)
+    tissue = (radius <= 73) & (height < 90)
+    return {
+        "a bottle of water": np.where(water & ~plug, 800, 0).astype(np.float32) + noise,
+        "a CT": np.select([skull, tissue], [900, 35], -1000).astype(np.float32) + noise - 10,
+        "an empty field of view": np.zeros(BOTTLE.shape, np.float32),
+        "noise": noise,
+    }
 
 
 def last_of(folder: Path) -> Mapping[str, Volume]:
@@ -107,12 +128,13 @@ def _on(truth: Volume, prepared: Prepared) -> np.ndarray:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="slem_brain", help="name or folder")
     parser.add_argument("--folders", nargs="*", default=FOLDERS, help="of real studies")
     parser.add_argument("--cases", nargs="*", help="of them, in place of all")
     parser.add_argument("--real-alone", action="store_true", help="no studies of other kinds")
     chosen = parser.parse_args()
     data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
-    predictor = Predictor(load_model(model_folder("slem_brain")))
+    predictor = Predictor(load_model(chosen.model))
     print(HEADER)
     print("|---|---|---|---|---|---|---|---|")
     for case, kind, volumes, truth in real(data, chosen.folders, chosen.cases):
