@@ -89,8 +89,9 @@ class ArchiveRound(Round):
         """Measure both models on what readers have labelled, and let the gate decide."""
         self.folder.change(stage="measuring the new model", notes=_told(report))
         copies = self.folder.path / "hold-out"
-        scores = HoldOutScores(self.studies, measured, self.cache, self.card, copies, self.device)
-        figures, before = scores(report.network), scores(self.parent.network)
+        scores = HoldOutScores(self.studies, measured, self.cache, self.parent, copies, self.device)
+        figures = scores(report.network, again=True)
+        before = scores(self.parent.network, again=True)
         shutil.rmtree(copies, ignore_errors=True)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
         told |= {f"agreement, {name}": round(value, 4) for name, value in report.after.items()}

@@ -116,7 +116,7 @@ class Round:
             self.studies,
             material.measured if first_process() else (),
             self.cache,
-            self.card,
+            self.parent,
             copies,
             self.device,
         )
@@ -267,7 +267,8 @@ class Round:
         held, figures, before = material.hold_out.validate, {}, {}
         if held:
             self.folder.change(stage="measuring the new model")
-            figures, before = epochs.scores(best.network), epochs.scores(self.parent.network)
+            figures = epochs.scores(best.network, again=True)
+            before = epochs.scores(self.parent.network, again=True)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
         training = (
             f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} "

@@ -6,20 +6,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from slem_app.errors import NotFound, SlemError
 from slem_app.evaluate.scores import region_scores
+from slem_app.grouping import group
 from slem_app.network import Segmenter
 from slem_app.predict import Predictor
 from slem_app.rounds.labelled import LabelledStudies
 from slem_app.studies import Series
+from slem_app.types import Grid
 from slem_app.volumes.cache import CaseCache
-from slem_app.volumes.prepare import Prepared
+from slem_app.volumes.prepare import Prepared, prepare
 from slem_app.volumes.read import read_labels
-from slem_app.weights import Card, Model
+from slem_app.weights import Model
 
 __all__ = ["HoldOutScores"]
 
@@ -33,7 +36,7 @@ class HoldOutScores:
         cases: those to score on, none in any process but the first; one that is gone meanwhile is left out,
             see `left_out`.
         cache: with all of them prepared.
-        card: of the model.
+        model: the served one; of its networks the first is to be replaced.
         folder: for the copies, made anew.
         device: where to predict.
     """
@@ -43,11 +46,12 @@ class HoldOutScores:
         studies: LabelledStudies,
         cases: Sequence[str],
         cache: CaseCache,
-        card: Card,
+        model: Model,
         folder: Path,
         device: str,
     ) -> None:
-        self.cache, self.card, self.device = cache, card, device
+        self.cache, self.model, self.device = cache, model, device
+        self.studies = studies
         self.folder, self.left_out = folder, {}
         self.copies: dict[str, Series] = {}
         if cases:
@@ -64,19 +68,22 @@ class HoldOutScores:
             except (SlemError, FileNotFoundError) as error:
                 self.left_out[case] = str(error)
 
-    def __call__(self, network: Segmenter, most: int | None = None) -> dict[str, float]:
+    def __call__(self, network: Segmenter, most: int | None = None, again: bool = False) -> dict[str, float]:
         """{'WT': mean Dice over the cases, ..., 'mean': over regions}; {} without a case.
 
         Args:
             network: to be measured.
             most: only on so many cases, the first ones.
+            again: with the second look of a model that has one, as served. That takes the images, not the
+                cache, and several times as long; without it the networks' first answers are compared.
         """
-        predictor = Predictor(Model(self.card, network, self.folder), self.device)
+        finer = self.model.detail if again else None
+        predictor = Predictor(replace(self.model, network=network, detail=finer), self.device)
         scores = [self._score(predictor, case) for case in list(self.copies)[:most]]
         each = (
             {
                 region.name: float(np.mean([one[region.name] for one in scores]))
-                for region in self.card.labels.regions
+                for region in self.model.card.labels.regions
             }
             if scores
             else {}
@@ -85,10 +92,16 @@ class HoldOutScores:
 
     def _score(self, predictor: Predictor, case: str) -> Mapping[str, float]:
         array, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
+        found = predictor.predict(self._prepared(predictor, case, grid)).array
+        return region_scores(found, array.astype(np.uint8), grid, predictor.card.labels, surface=False)
+
+    def _prepared(self, predictor: Predictor, case: str, grid: Grid) -> Prepared:
+        """A case on the grid of its label: of the cache, with its images where they are to be seen again."""
+        if predictor.finer is not None:
+            grouping = group(self.studies.study(case))
+            volumes, fixed, _ = predictor.read_case(grouping)
+            card = predictor.card
+            return prepare(volumes, card.sequences, card.preparation, grid, fixed, detailed=True)
         cached = self.cache.load(case)
-        prepared = Prepared(
-            np.array(cached.images, dtype=np.float32), cached.present, self.card.sequences, cached.grid, grid
-        )
-        return region_scores(
-            predictor.predict(prepared).array, array.astype(np.uint8), grid, self.card.labels, surface=False
-        )
+        images = np.array(cached.images, dtype=np.float32)
+        return Prepared(images, cached.present, predictor.card.sequences, cached.grid, grid)
