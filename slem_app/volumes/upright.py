@@ -70,7 +70,7 @@ def unlikelihood(points: np.ndarray) -> float:
 def _bent(points: np.ndarray, degrees: float) -> np.ndarray:
     """Points turned about the R axis."""
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return points @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]).T
+    return np.asarray(points @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]).T)
 
 
 def _moments(points: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ def _covering(corners: np.ndarray, grid: Grid, floor: float) -> Grid:
 def _points(mask: np.ndarray, grid: Grid) -> np.ndarray:
     """(n, 3) R, A, S of some voxels of a mask, mm."""
     there = np.argwhere(mask)
-    return grid.to_world(there[:: max(1, len(there) // POINTS)])
+    return np.asarray(grid.to_world(there[:: max(1, len(there) // POINTS)]))
 
 
 def _radii(points: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def _radii(points: np.ndarray) -> np.ndarray:
     found = np.zeros(BINS)
     np.maximum.at(found, (bins[:, 0], bins[:, 1]), np.linalg.norm(points, axis=1))
     found[found == 0] = np.median(found[found > 0])
-    return ndimage.gaussian_filter(found, SMOOTH, mode=("nearest", "wrap"))
+    return np.asarray(ndimage.gaussian_filter(found, SMOOTH, mode=("nearest", "wrap")))
 
 
 def _directions(vectors: np.ndarray) -> np.ndarray:
