@@ -21,9 +21,10 @@ from scipy import ndimage, optimize, stats
 from scipy.special import expit
 
 from slem_app.evaluate.scores import bootstrap
-from slem_app.predict.check_here import calibrated, doubtful, expected_dice, unlikely
+from slem_app.predict.check_here import LIKELY, calibrated, doubtful, expected_dice, unlikely
 from slem_app.regions import decide
 from slem_app.types import Grid
+from slem_app.volumes.geometry import bounding_box
 from slem_app.weights import Card, load_card
 
 NEAR = 10.0  # mm
@@ -295,9 +296,10 @@ def quality(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
     """The Dice that is expected of each case by the other patients, beside what it was."""
     facts: dict[str, list[tuple[str, str, float, float]]] = {}
     for case in cases:
-        near_p = calibrated(case.known, card.labels, fits[case.patient])
-        masks = card.labels.region_masks(case.array)
-        for region, p, mask, was in zip(card.labels.regions, near_p, masks, case.dice, strict=True):
+        box = bounding_box(case.known.max(axis=0) >= LIKELY)  # as served
+        lined = calibrated(case.known[(slice(None), *box)], card.labels, fits[case.patient])
+        masks = card.labels.region_masks(case.array[box])
+        for region, p, mask, was in zip(card.labels.regions, lined, masks, case.dice, strict=True):
             facts.setdefault(region.name, []).append(
                 (case.patient, case.subset, expected_dice(p, mask), float(was))
             )

@@ -1,11 +1,11 @@
 """Where a result is likely wrong, and how good it probably is, from the probabilities that it was made of.
 
 The doubt of a voxel is how unlikely the label is that it was given: one less its share of the regions'
-probabilities. The most doubtful tenth of the result's volume is gathered around its peaks, the places. The
-Dice to be expected is 2 sum(p m) / (sum(p) + sum(m)) of mask m and probabilities p, whose logits may be put
-on a line (a temperature, Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML, section 4.2; with
-a shift Platt 1999); it is put on a line, too, that was fitted on cases with truth. No label depends on any of
-this. `benchmarks/results/trust.md` tells what was measured.
+probabilities, whose logits may be put on a line first (a temperature, Guo et al. 2017, "On Calibration of
+Modern Neural Networks", ICML, section 4.2; with a shift Platt 1999). The most doubtful tenth of the result's
+volume is gathered around its peaks, the places. The Dice to be expected is 2 sum(p m) / (sum(p) + sum(m)) of
+mask m and probabilities p as they are, put on a line that was fitted on cases with truth. No label depends on
+any of this. `benchmarks/results/trust.md` tells what was measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.weights import Confidence
 
-__all__ = ["calibrated", "doubtful", "expected_dice", "trust_of", "unlikely"]
+__all__ = ["LIKELY", "calibrated", "doubtful", "expected_dice", "trust_of", "unlikely"]
 
 SHARE = 0.1
 """Of the result's volume that is looked at."""
@@ -58,13 +58,13 @@ def trust_of(
         return Trust()
     box = bounding_box(probabilities.max(axis=0) >= LIKELY)
     plain = probabilities[(slice(None), *box)]  # R i j k
-    near = calibrated(plain, labels, confidence.logits)
-    if not near.size:
+    lined = calibrated(plain, labels, confidence.logits)
+    if not lined.size:
         return Trust()
-    part = grid.crop(tuple(side.start for side in box), near.shape[1:])
+    part = grid.crop(tuple(side.start for side in box), lined.shape[1:])
     array = decide(plain, labels, rules, part.voxel_volume)
-    places = _places(near, array, part, labels) if confidence.places else ()
-    return Trust(places, _quality(near, array, labels, confidence))
+    places = _places(lined, array, part, labels) if confidence.places else ()
+    return Trust(places, _quality(plain, array, labels, confidence))
 
 
 def calibrated(

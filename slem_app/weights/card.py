@@ -111,11 +111,10 @@ class Confidence:
     places: bool = False
     """Results come with the places where the model doubts them."""
     logits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Region -> slope and shift of the line on which its logits have to be put to keep their word."""
+    """Region -> slope and shift of the line on which its logits are put where places are looked for."""
     dice: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    """Region -> (a, b, w): the Dice to be expected is a + b x, where x is what the probabilities say, and
-    lay at
-    most w lower in nine of ten cases.
+    """Region -> (a, b, w): the Dice to be expected is a + b x, where x is what the probabilities say as
+    they are, and lay at most w lower in nine of ten cases.
     """
     steps: tuple[float, float] = (0.8, 0.6)
     """Expected Dice of the outermost region from which a result is as expected, and under which it is not to

@@ -147,7 +147,7 @@ def test_a_patient_is_followed_over_two_visits(
 ) -> None:
     before, now = cases
     told, _ = infer(server, before)
-    assert told["params"]["label_names"]
+    assert told["label_names"]
     submit(server, before, truth(heads[0]), tmp_path)
     [segmentation] = instances(pacs, before, "SEG")
     assert segmentation.PatientID == "P1"
