@@ -40,10 +40,11 @@ SHAPE, SPACING = (32, 36, 24), (6.0, 6.0, 6.0)
 PACE = 60.0  # seconds for an answer
 CONFIG = """
 # Ids must exist, and some text fields hold JSON: a description cannot say so, and such requests are
-# answered by 400, 404, 413 or 422. 501, 503 and 507 tell what is not offered, or not possible now.
+# answered by 400, 404, 413 or 422, or by 410: no session of nnInteractive has the token. 501, 503 and 507
+# tell what is not offered, or not possible now.
 [checks]
-positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "413", "422",
-    "429", "501", "503", "507"]
+positive_data_acceptance.expected-statuses = ["2xx", "3xx", "400", "401", "403", "404", "409", "410", "413",
+    "422", "429", "501", "503", "507"]
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "501", "503", "507"]
 # No header and no field that is left out or unknown makes a request wrong that says nothing else.
 negative_data_rejection.expected-statuses = ["2xx", "4xx"]

@@ -20,7 +20,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -36,6 +36,7 @@ __all__ = ["LabelStore", "LabelVersion", "file_name", "replace_file", "sync"]
 logger = logging.getLogger(__name__)
 
 LARGEST_META = 2**20  # bytes of what is kept with a version
+CHECKED = 100_000  # versions of which it is remembered whether they can be read, the latest, at least
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -103,11 +104,13 @@ class LabelStore:
             reason = str(error)
             if self.spoilt.get(path) != reason:
                 self.spoilt[path] = reason
+                _keep_latest(self.spoilt)
                 logger.error(
                     "the label in %s is set aside, its record cannot be read: %s", path.parent, reason
                 )
             return False
         self.sound[path] = state
+        _keep_latest(self.sound)
         return True
 
     def latest(self, case: str, tag: str) -> LabelVersion:
@@ -271,6 +274,13 @@ class LabelStore:
                 f"letter or digit"
             )
         return self.root / "labels" / file_name(case) / tag
+
+
+def _keep_latest(checked: MutableMapping[Path, object]) -> None:
+    """Forget the oldest where many are remembered; they are read again when they are asked for."""
+    if len(checked) > 2 * CHECKED:
+        for path in list(checked)[:-CHECKED]:
+            checked.pop(path, None)
 
 
 def file_name(identifier: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -76,6 +76,7 @@ class LabelOverview:
         except FileNotFoundError:
             return {}
         found = {}
+        self._forget({name for name, _ in folders})
         for name, changed in folders:
             seen = self.seen.get(name)
             tags = seen[1] if seen and seen[0] == changed else self.store.tags(unquote(name))
@@ -83,6 +84,12 @@ class LabelOverview:
                 self.seen[name] = (changed, tags)
                 found[unquote(name)] = self._state(name, tags)
         return found
+
+    def _forget(self, there: Set[str]) -> None:
+        """Cases without a folder any more."""
+        for name in set(self.seen) - there:
+            self.seen.pop(name, None)
+            self.known.pop(name, None)
 
     def of(self, case: str) -> CaseState:
         """The state of one case, read now."""

@@ -64,7 +64,9 @@ class DicomSource(StudySource):
         found: dict[str, list[str]] = defaultdict(list)
         todo = [""]
         with (
-            self.header_index.listing(self.root) if self.header_index else nullcontext(FolderPass({})) as seen
+            self.header_index.listing(self.root)
+            if self.header_index is not None
+            else nullcontext(FolderPass({})) as seen
         ):
             while todo:
                 folder = todo.pop()

@@ -65,7 +65,9 @@ class FolderSource(StudySource):
         """(folder names below the root, its cases) of every folder that holds NIfTI files itself."""
         todo: list[tuple[str, ...]] = [()]
         with (
-            self.header_index.listing(self.root) if self.header_index else nullcontext(FolderPass({})) as seen
+            self.header_index.listing(self.root)
+            if self.header_index is not None
+            else nullcontext(FolderPass({})) as seen
         ):
             while todo:
                 where = todo.pop()

@@ -40,6 +40,7 @@ __all__ = ["PacsResults", "ResultExchange", "ResultStore"]
 logger = logging.getLogger(__name__)
 
 FILE = "result.dcm"
+REFUSED = 5000  # segmentations that are no label here, the latest: they are not read again
 SERIES_NUMBER = 1000  # of version 0: viewers list results last
 WORDS = {AUTOMATIC: "automatic", "SEMIAUTOMATIC": "corrected", MANUAL: "drawn by hand"}
 
@@ -102,7 +103,7 @@ class ResultExchange:
     def __init__(self, datastore: CaseDatastore, home: ResultStore) -> None:
         self.datastore = datastore
         self.home = home
-        self.refused: dict[str, str] = {}  # instances that are no label here, and why
+        self.refused: dict[str, None] = {}  # instances that are no label here, the latest last
         self.taking = threading.Lock()
         self.guard = threading.Lock()
         self.waiting: dict[Path, Waiting] = {}  # folder of a version -> what is still to be sent
@@ -241,11 +242,16 @@ class ResultExchange:
                 except SlemError as error:
                     if error.status >= 500:  # the PACS's or the disk's trouble, which may pass
                         raise
-                    self.refused[instance] = str(error)
+                    self._refuse(instance)
                     logger.warning(
                         "the segmentation %s of case %s is no label here: %s", instance, case, error
                     )
         return count
+
+    def _refuse(self, instance: str) -> None:
+        self.refused[instance] = None
+        for old in list(self.refused)[:-REFUSED]:
+            del self.refused[old]
 
     def _take(self, study: Study, view: DicomView, series: str, instance: str) -> None:
         seg = self.home.get(view.study, series, instance)

@@ -19,12 +19,12 @@ from urllib.parse import quote
 import httpx2
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 
 from slem_app.errors import BadSetting, NotFound, PacsFailed
 from slem_app.serving.dicom.rewrite import FIRST, KINDS, Addresses, dicomweb_path
 from slem_app.serving.dicom.served import ServedStudies
 from slem_app.serving.dicom.stow_body import StowBody, received
+from slem_app.serving.streams import Stream
 from slem_app.studies.pacs import Pacs
 
 __all__ = ["proxy_router"]
@@ -71,17 +71,17 @@ def proxy_router(pacs: Pacs, served: ServedStudies) -> APIRouter:
     one_at_a_time = asyncio.Semaphore(1)  # the header of an instance is in memory while it is checked
 
     @router.get("/{what}/{path:path}", include_in_schema=False)
-    async def get(request: Request, what: str, path: str) -> StreamingResponse:
+    async def get(request: Request, what: str, path: str) -> Stream:
         # the viewer asks its two roots for the same things, and programs leave them out
         return await way.through(request, path if what in ("qido", "wado", "stow") else f"{what}/{path}")
 
     @router.get("/{path}", include_in_schema=False)
-    async def get_all(request: Request, path: str) -> StreamingResponse:
+    async def get_all(request: Request, path: str) -> Stream:
         return await way.through(request, path)
 
     @router.post("/wado/{path:path}", include_in_schema=False)  # where the viewer stores what was drawn in it
     @router.post("/stow/{path:path}", include_in_schema=False)
-    async def store(request: Request, path: str) -> StreamingResponse:
+    async def store(request: Request, path: str) -> Stream:
         kind = request.headers.get("content-type", "")
         if path.partition("/")[0] != "studies" or not kind.lower().startswith(STORED):
             raise BadSetting(
@@ -111,7 +111,7 @@ class PacsConnection:
             follow_redirects=False,
         )
 
-    async def through(self, request: Request, path: str, body: StowBody | None = None) -> StreamingResponse:
+    async def through(self, request: Request, path: str, body: StowBody | None = None) -> Stream:
         """The PACS's answer: as it comes, but of searches only what is of served studies.
 
         Args:
@@ -155,15 +155,13 @@ class PacsConnection:
         if search and request.method == "GET" and answer.status_code == 200:
             return await self._listed(request, answer, study)
         if not _has_addresses(answer):
-            return StreamingResponse(
-                _pieces(answer.aiter_raw(), answer), status_code=answer.status_code, headers=kept
-            )
+            return Stream(_pieces(answer.aiter_raw()), answer, status_code=answer.status_code, headers=kept)
         for name in ("content-length", "content-encoding", "accept-ranges"):  # of what the PACS has sent
             kept.pop(name, None)
         changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(
             answer.aiter_bytes()
         )
-        return StreamingResponse(_pieces(changed, answer), status_code=answer.status_code, headers=kept)
+        return Stream(_pieces(changed), answer, status_code=answer.status_code, headers=kept)
 
     def _request(self, request: Request, path: str, search: bool, body: StowBody | None) -> httpx2.Request:
         """What the PACS is asked; of a search the whole answer as JSON."""
@@ -188,7 +186,7 @@ class PacsConnection:
             content=body.pieces() if body is not None else None,
         )
 
-    async def _listed(self, request: Request, answer: httpx2.Response, study: str) -> StreamingResponse:
+    async def _listed(self, request: Request, answer: httpx2.Response, study: str) -> Stream:
         """What a search has found, of served studies."""
         body = bytearray()
         try:
@@ -205,7 +203,7 @@ class PacsConnection:
         changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(
             _whole(json.dumps(mine).encode())
         )
-        return StreamingResponse(changed, media_type=KINDS[0])
+        return Stream(changed, media_type=KINDS[0])
 
     async def _send(self, asked: httpx2.Request) -> httpx2.Response:
         """The beginning of an answer; asked once more where a connection that was kept open turns out to be
@@ -246,13 +244,11 @@ def _has_addresses(answer: httpx2.Response) -> bool:
     return kind in KINDS and answer.status_code != 206 and packed in ("", "identity", "gzip", "deflate")
 
 
-async def _pieces(body: AsyncIterator[bytes], answer: httpx2.Response) -> AsyncIterator[bytes]:
-    """A body, piece by piece, of an answer that is closed at its end."""
+async def _pieces(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A body, piece by piece."""
     try:
         async for piece in body:
             yield piece
     except httpx2.HTTPError as error:
         logger.warning("the PACS broke off an answer: %s", type(error).__name__)
         raise PacsFailed("the PACS broke off its answer") from error
-    finally:
-        await answer.aclose()

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from slem_app.errors import BadSetting, NotFound, NotOffered
 from slem_app.serving.cases.catalogue import Cases
@@ -27,6 +27,7 @@ from slem_app.serving.dicom.served_series import (
     VoxelCache,
 )
 from slem_app.serving.dicom.stow import stow_router
+from slem_app.serving.streams import Stream
 from slem_app.store.dicom_results import DicomResults
 from slem_app.studies import Series
 from slem_app.studies.dicom_json import Attributes, elements, selected
@@ -253,4 +254,4 @@ def _multipart(kind: str, parts: Iterable[bytes | memoryview], more: str = "") -
             yield b"\r\n"
         yield f"--{boundary}--\r\n".encode()
 
-    return StreamingResponse(body(), media_type=f'multipart/related; type="{kind}"; boundary={boundary}')
+    return Stream(body(), media_type=f'multipart/related; type="{kind}"; boundary={boundary}')

@@ -82,6 +82,7 @@ class DicomSync:
         except SlemError as error:
             logger.warning("%s", error)
             return []
+        self.seen &= {series for _, series in listed}  # what the PACS no longer has is forgotten
         new = [(study, series) for study, series in listed if series not in self.seen and study in studies]
         for study in {study for study, _ in new}:
             self.source.forget(study)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse
 
 from slem_app.errors import BadSetting, NotFound
 from slem_app.serving.http.file_replies import FILE, digest, file_reply
@@ -17,6 +17,7 @@ from slem_app.serving.http.form_fields import Fields, ReviewerCheck, UserName, j
 from slem_app.serving.labels.archive import dataset_archive, pieces
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.labels.reviewing import REVIEWER_FIELD
+from slem_app.serving.streams import Stream
 from slem_app.store.labels import file_name
 
 __all__ = ["datastore_router"]
@@ -40,13 +41,15 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
     @router.get(
         "/datastore/dataset",
         summary="All cases with their final labels, as a zip",
-        response_class=StreamingResponse,
+        response_class=Stream,
         responses={200: {"content": {"application/zip": {}}}},
     )
-    def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> StreamingResponse:
+    def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> Stream:
         name = f"{file_name(datastore.name())}.zip"
-        return StreamingResponse(
-            pieces(dataset_archive(datastore, limit_cases)),
+        file = dataset_archive(datastore, limit_cases)
+        return Stream(
+            pieces(file),
+            file,
             media_type="application/zip",
             headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
         )

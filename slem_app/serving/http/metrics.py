@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Counts
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
@@ -18,11 +18,13 @@ from slem_app.rounds.job import rounds
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 from slem_app.serving.models.queue import Kind, RequestQueue
 from slem_app.serving.server import Serving
+from slem_app.store.record import DRAFT, FINAL
 
 __all__ = ["Metrics", "MetricsMiddleware"]
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH")
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)  # upper ends of the histograms' classes
+OTHER = "other"  # methods, routes and tags that are not the server's own
 FRESH = 60.0  # seconds after which labels are counted again though this server has saved none
 
 
@@ -62,7 +64,7 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        method = method if method in METHODS else "other"
+        method = method if method in METHODS else OTHER
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
@@ -70,6 +72,11 @@ class Metrics:
         """Note what the steps of a request have taken."""
         for step, seconds in latencies.items():
             self.steps.labels(model, step).observe(float(seconds))
+
+
+def _kinds(tags: Iterable[str]) -> set[str]:
+    """The tags that the server gives; those that clients have invented are one."""
+    return {tag if tag in (FINAL, DRAFT) else OTHER for tag in tags}
 
 
 class MetricsMiddleware:
@@ -86,7 +93,7 @@ class MetricsMiddleware:
 
         async def answer(message: Scope) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", None) or "other"
+                route = getattr(scope.get("route"), "path", None) or OTHER
                 seconds = time.perf_counter() - begin
                 self.metrics.answered(scope["method"], route, message["status"], seconds)
             await send(message)
@@ -124,7 +131,7 @@ class _State:
         if self.counted and self.counted[0] == store.changes and now - self.counted[1] < FRESH:
             return self.counted[2]
         changes = store.changes
-        counts = dict(Counts(tag for case in store.cases() for tag in store.tags(case)))
+        counts = dict(Counts(kind for case in store.cases() for kind in _kinds(store.tags(case))))
         self.counted = (changes, now, counts)
         return counts
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from contextlib import ExitStack
+from typing import BinaryIO, cast
 
 from slem_app.errors import StorageFailed
 from slem_app.serving.cases.images import image_file, image_name
@@ -31,16 +32,18 @@ def dataset_archive(datastore: CaseDatastore, limit: int | None = None) -> Binar
     folder = datastore.root / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 its reader closes it
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for case in datastore.cases.ids()[:limit]:
-                _pack(archive, datastore, case)
-        file.seek(0)
+        with ExitStack() as failed:
+            file = failed.enter_context(tempfile.TemporaryFile(dir=folder))
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for case in datastore.cases.ids()[:limit]:
+                    _pack(archive, datastore, case)
+            file.seek(0)
+            failed.pop_all()  # from here on its reader closes it
+            return cast(BinaryIO, file)
     except OSError as error:
         raise StorageFailed(
             f"cannot write in {folder}: {error.strerror or error}: free some space"
         ) from error
-    return file
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:

@@ -30,6 +30,8 @@ class GivenOut:
         except FileNotFoundError:
             return {}
         found = {}
+        for gone in set(self.seen) - {name for name, _ in files}:
+            self.seen.pop(gone, None)
         for name, state in files:
             case = unquote(name.removesuffix(".json"))
             known = self.seen.get(name)

@@ -4,11 +4,13 @@ failures are told.
 
 import asyncio
 import base64
+import gc
 import gzip
 import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -16,7 +18,7 @@ import requests
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
-from slem_app.serving.dicom.proxy import proxy_router
+from slem_app.serving.dicom.proxy import CONNECTIONS, proxy_router
 from slem_app.serving.http.application import complete
 from slem_app.studies.pacs import Pacs
 
@@ -237,6 +239,26 @@ def test_large_answers_stream(url: str) -> None:
     assert first < (time.monotonic() - start) / 2
     # both servers and the client are this process
     assert psutil.Process().memory_info().rss - before < 100 * MIB
+
+
+def test_readers_who_go_away_keep_no_connection_to_the_pacs(url: str) -> None:
+    with collecting_nothing():
+        for _ in range(CONNECTIONS + 4):
+            with requests.get(
+                f"{url}/wado/studies/1.2.3/large", stream=True, timeout=60, headers={"Connection": "close"}
+            ) as answer:
+                assert answer.raw.read(1000)
+        assert ask("GET", f"{url}/qido/studies", headers={"Connection": "close"}).json() == []
+
+
+@contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """What Python's collector would close in the end, somebody must close before."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def test_what_is_stored_arrives_as_it_was_sent(url: str, pacs: Seen) -> None:

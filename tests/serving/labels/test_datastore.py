@@ -3,7 +3,6 @@
 import json
 import resource
 import shutil
-import zipfile
 from pathlib import Path
 
 import nibabel
@@ -13,7 +12,6 @@ import pytest
 from slem_app import phantom
 from slem_app.errors import BadGrid, BadLabel, BadSetting, BadVolume, NotFound, StorageFailed
 from slem_app.serving.cases.catalogue import Cases
-from slem_app.serving.labels.archive import dataset_archive
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.types import Grid
@@ -281,28 +279,6 @@ def test_sources_are_never_removed(datastore: CaseDatastore, studies: Path) -> N
     with pytest.raises(BadSetting, match="this server removes nothing"):
         datastore.remove_image("A")
     assert (studies / "A").is_dir()
-
-
-def test_the_archive_holds_every_sequence_and_the_final_label(
-    datastore: CaseDatastore, heads: dict, tmp_path: Path
-) -> None:
-    datastore.save_label(
-        "A", label_file(heads["A"].labels, heads["A"].grid, tmp_path / "label.nii.gz"), "final", {}
-    )
-    with dataset_archive(datastore) as file, zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-    assert sorted(name for name in names if name.startswith("A/")) == [
-        "A/A_t1c.nii.gz",
-        "A/A_t1n.nii.gz",
-        "A/A_t2f.nii.gz",
-        "A/A_t2w.nii.gz",
-        "A/label.nii.gz",
-    ]
-    assert len([name for name in names if name.startswith("B/")]) == 4
-    with dataset_archive(datastore, 1) as one, dataset_archive(datastore, 1) as other:  # at the same time
-        assert {name[0] for name in zipfile.ZipFile(one).namelist()} == {"A"}
-        assert zipfile.ZipFile(other).testzip() is None
-    assert list((datastore.root / "export").iterdir()) == []  # nothing is left behind
 
 
 def test_two_readers_of_one_case_both_stay_and_one_rule_says_which_counts(
