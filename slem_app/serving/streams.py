@@ -6,8 +6,7 @@ file of gigabytes or a connection to the PACS would stay open until that runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 from anyio import CancelScope
 from fastapi.concurrency import run_in_threadpool
@@ -24,13 +23,18 @@ class Stream(StreamingResponse):
     Args:
         pieces: a generator.
         source: what the pieces come from, with `aclose` or `close`.
-        options: of `StreamingResponse`.
+        status_code, headers, media_type: of the answer; FastAPI looks for these names.
     """
 
     def __init__(
-        self, pieces: Iterator[bytes] | AsyncIterator[bytes], source: object = None, **options: Any
+        self,
+        pieces: Iterator[bytes] | AsyncIterator[bytes],
+        source: object = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
     ) -> None:
-        super().__init__(pieces, **options)
+        super().__init__(pieces, status_code, headers, media_type)
         self.pieces, self.source = pieces, source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -43,6 +43,21 @@ def test_says_which_tags_there_are_when_one_is_missing(tmp_path: Path) -> None:
         store.latest("case 2", "final")
 
 
+def test_it_is_not_remembered_without_end_which_versions_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slem_app.store.labels.CHECKED", 2)
+    store, texts = LabelStore(tmp_path), [str(number) for number in range(12)]
+    for number, text in enumerate(texts):
+        save(store, text)
+        save(store, text, case="spoilt")
+        (tmp_path / f"labels/spoilt/final/{number + 1:06}/meta.json").write_text("{")
+        assert contents(store) == texts[: number + 1]
+        assert store.versions("spoilt", "final") == ()
+        assert len(store.sound) <= 4
+        assert len(store.spoilt) <= 4
+
+
 @pytest.mark.parametrize("tag", ["", "..", "a/b", ".hidden", "x" * 65])
 def test_refuses_tags_that_are_no_names(tmp_path: Path, tag: str) -> None:
     with pytest.raises(BadSetting, match="cannot be used"):

@@ -1,5 +1,6 @@
 """States of many cases: as the store has them now, without reading a record twice."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,14 @@ def test_a_version_that_is_being_saved_counts_once_it_is_there(tmp_path: Path) -
     store.save("a", "final", lambda path: (path.write_bytes(b"x"), seen.append(overview.states())), {})
     assert seen == [{}]
     assert overview.states()["a"].name == "submitted"
+
+
+def test_a_case_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    overview = LabelOverview(store)
+    for case in ("a", "b"):
+        save(store, case, "final")
+    assert set(overview.states()) == {"a", "b"}
+    shutil.rmtree(tmp_path / "labels/a")
+    assert set(overview.states()) == {"b"}
+    assert (set(overview.seen), set(overview.known)) == ({"b"}, {"b"})

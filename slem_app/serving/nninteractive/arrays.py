@@ -41,7 +41,7 @@ def _blosc2() -> Any:
     return blosc2
 
 
-def unpack(body: bytes, most: int, what: str) -> np.ndarray:
+def unpack(body: bytes | bytearray, most: int, what: str) -> np.ndarray:
     """The array in a request.
 
     Args:
@@ -95,7 +95,7 @@ def pack(array: np.ndarray) -> bytes:
     return head + axes + struct.pack("<IQQ", 1, content.nbytes, len(frame)) + frame
 
 
-def _header(body: bytes, what: str) -> tuple[np.dtype, tuple[int, ...], int]:
+def _header(body: bytes | bytearray, what: str) -> tuple[np.dtype, tuple[int, ...], int]:
     """Type, shape and where the pieces begin."""
     magic, version, codec, axes, length = struct.unpack_from("<4s4B", body)
     if magic != MAGIC or version != VERSION or codec not in CODECS:
@@ -115,7 +115,9 @@ def _header(body: bytes, what: str) -> tuple[np.dtype, tuple[int, ...], int]:
     return np.dtype(name), shape, 8 + length + 8 * axes
 
 
-def _voxels(blosc2: Any, body: bytes, offset: int, size: int, dtype: np.dtype, what: str) -> np.ndarray:
+def _voxels(
+    blosc2: Any, body: bytes | bytearray, offset: int, size: int, dtype: np.dtype, what: str
+) -> np.ndarray:
     """(size,) what the pieces hold; a piece whose frame does not keep its word is refused unread."""
     (count,) = struct.unpack_from("<I", body, offset)
     offset, at, wanted = offset + 4, 0, size * dtype.itemsize

@@ -14,7 +14,15 @@ from slem_app.errors import BadPrompt, BadSetting
 from slem_app.serving.nninteractive import arrays
 from slem_app.serving.values import boolean
 
-__all__ = ["read_box", "read_flag", "read_mask", "read_point", "read_spacing", "read_target_shape"]
+__all__ = [
+    "read_box",
+    "read_flag",
+    "read_image",
+    "read_mask",
+    "read_point",
+    "read_spacing",
+    "read_target_shape",
+]
 
 FARTHEST = 2**31
 Index = tuple[int, int, int]
@@ -92,7 +100,25 @@ def read_target_shape(fields: Mapping[str, Any]) -> Index:
     return shape[0], shape[1], shape[2]
 
 
-def read_mask(body: bytes, meta: Mapping[str, Any], shape: Index, most: int) -> np.ndarray:
+def read_image(body: bytes | bytearray, most: int) -> np.ndarray:
+    """The image in a request: (1, the client's axes) values, of at most four bytes.
+
+    Raises:
+        BadVolume, TooLarge: none that can be used.
+        BadPrompt: not one channel of three axes.
+    """
+    image = arrays.unpack(body, most, "the image")
+    if image.ndim != 4 or image.shape[0] != 1:
+        raise BadPrompt(
+            f"the image has the shape {list(image.shape)}: one channel of three axes is needed, "
+            f"[1, X, Y, Z]. The other sequences of a case are found by this server itself"
+        )
+    if image.dtype.itemsize > 4:
+        image = image.astype(np.float32)
+    return image.astype(np.uint8) if image.dtype == bool else image
+
+
+def read_mask(body: bytes | bytearray, meta: Mapping[str, Any], shape: Index, most: int) -> np.ndarray:
     """The mask in a request, on the whole image.
 
     Args:

@@ -30,6 +30,7 @@ from slem_app.serving.nninteractive import arrays
 from slem_app.serving.nninteractive.interactions import (
     read_box,
     read_flag,
+    read_image,
     read_mask,
     read_point,
     read_spacing,
@@ -202,10 +203,10 @@ class Protocol:
         """The image that is segmented: a case, if it is the image of one."""
         session = self._session(request, token)
         spacing = read_spacing(_meta(request))
-        body = await _body(request, self.largest + SLACK, "the image")
-        image = await run_in_threadpool(_image, body, self.largest)
-        del body
-        async with session.lock:
+        async with session.lock:  # taken before the body: one at a time is in memory
+            body = await _body(request, self.largest + SLACK, "the image")
+            image = await run_in_threadpool(read_image, body, self.largest)
+            del body
             volume = await run_in_threadpool(session.work.recognise, image[0], spacing)
             try:
                 await self._run(request, token, session, lambda: session.work.begin(volume), Kind.AUTOMATIC)
@@ -268,25 +269,28 @@ class Protocol:
     async def add_scribble(self, request: Request, token: Token = None) -> Response:
         """Painted voxels that belong to the object or not."""
         session = self._session(request, token)
-        how, mask = await self._mask(request, session)
-        return await self._changed(
-            request, token, session, lambda: session.work.scribble(mask, how.positive, how.run)
-        )
+        async with session.lock:
+            how, mask = await self._mask(request, session)
+            return await self._change(
+                request, token, session, lambda: session.work.scribble(mask, how.positive, how.run)
+            )
 
     async def add_lasso(self, request: Request, token: Token = None) -> Response:
         """A line around the object, or around what is not; it comes filled."""
         session = self._session(request, token)
-        how, mask = await self._mask(request, session)
-        return await self._changed(
-            request, token, session, lambda: session.work.outline(mask, how.positive, how.run)
-        )
+        async with session.lock:
+            how, mask = await self._mask(request, session)
+            return await self._change(
+                request, token, session, lambda: session.work.outline(mask, how.positive, how.run)
+            )
 
     async def add_initial_segmentation(self, request: Request, token: Token = None) -> Response:
         """A segmentation to go on from."""
         session, meta = self._session(request, token), _meta(request)
         run = read_flag(meta, "run_prediction")
-        mask = await self._array(request, session, {})
-        return await self._changed(request, token, session, lambda: session.work.start_from(mask, run))
+        async with session.lock:
+            mask = await self._array(request, session, {})
+            return await self._change(request, token, session, lambda: session.work.start_from(mask, run))
 
     def _session(self, request: Request, token: str | None) -> ObjectSession:
         return self.sessions.get(token, _user(request), acts=True)
@@ -296,7 +300,9 @@ class Protocol:
         return Interaction.of(meta), await self._array(request, session, meta)
 
     async def _array(self, request: Request, session: ObjectSession, meta: dict[str, Any]) -> np.ndarray:
-        """(the client's axes) bool: a mask on the whole image."""
+        """(the client's axes) bool: a mask on the whole image. Called with the session's lock: one body at a
+        time is in memory.
+        """
         shape = session.work.shape
         if shape is None:
             raise BadPrompt("the session has no image: send one")
@@ -308,8 +314,14 @@ class Protocol:
         self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], Change]
     ) -> Response:
         async with session.lock:
-            change = await self._run(request, token, session, work, Kind.CLICK)
-            return await run_in_threadpool(_answer, change)
+            return await self._change(request, token, session, work)
+
+    async def _change(
+        self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], Change]
+    ) -> Response:
+        """As `_changed`, for who has the session's lock."""
+        change = await self._run(request, token, session, work, Kind.CLICK)
+        return await run_in_threadpool(_answer, change)
 
     async def _run(
         self,
@@ -341,45 +353,26 @@ def _meta(request: Request) -> dict[str, Any]:
 
 
 async def _fields(request: Request) -> dict[str, Any]:
-    return parse_object(await _body(request, LARGEST, "the request"), "the body of the request")
+    return parse_object(bytes(await _body(request, LARGEST, "the request")), "the body of the request")
 
 
-async def _body(request: Request, most: int, what: str) -> bytes:
+async def _body(request: Request, most: int, what: str) -> bytearray:
     """The body, as long as it is not longer than it may be.
 
     Raises:
         TooLarge: it is.
     """
     told = request.headers.get("content-length", "")
-    pieces, size = [], int(told) if told.isdigit() else 0
+    body, size = bytearray(), int(told) if told.isdigit() else 0
     if size <= most:
-        size = 0
         async for piece in request.stream():
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
+            body += piece
+            if len(body) > most:
                 break
+        size = len(body)
     if size > most:
         raise TooLarge(f"{what} comes with {megabytes(size)} or more, {megabytes(most)} may come")
-    return b"".join(pieces)
-
-
-def _image(body: bytes, most: int) -> np.ndarray:
-    """(1, the client's axes) values, of at most four bytes.
-
-    Raises:
-        BadVolume, TooLarge: none that can be used.
-        BadPrompt: not one channel of three axes.
-    """
-    image = arrays.unpack(body, most, "the image")
-    if image.ndim != 4 or image.shape[0] != 1:
-        raise BadPrompt(
-            f"the image has the shape {list(image.shape)}: one channel of three axes is needed, "
-            f"[1, X, Y, Z]. The other sequences of a case are found by this server itself"
-        )
-    if image.dtype.itemsize > 4:
-        image = image.astype(np.float32)
-    return image.astype(np.uint8) if image.dtype == bool else image
+    return body
 
 
 def _answer(change: Change) -> Response:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from slem_app import phantom
-from slem_app.errors import NotFound, StorageFailed
+from slem_app.errors import BadLabel, NotFound, StorageFailed
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg
 from slem_app.formats.seg_reader import read_seg
@@ -263,6 +263,36 @@ def test_a_segmentation_of_something_else_is_no_label_and_told_once(
     assert [here.collect(case.id) for _ in range(2)] == [0, 0]
     assert caplog.text.count("'prostate'") == 1
     assert here.datastore.store.history(case.id) == ()
+
+
+def test_what_is_no_label_is_not_remembered_without_end(
+    here: ResultExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slem_app.serving.dicom.export.REFUSED", 2)
+    monkeypatch.setattr(here, "_take", refuse)
+    monkeypatch.setattr(type(here.home), "results", lambda *_: [("1", str(one)) for one in range(5)])
+    assert here.collect(find(here).id) == 0
+    assert list(here.refused) == ["3", "4"]
+
+
+def refuse(*_: object) -> None:
+    raise BadLabel("as asked")
+
+
+def test_a_segmentation_that_the_pacs_no_longer_has_is_forgotten(
+    away: ResultExchange, pacs: FakePacs
+) -> None:
+    case = find(away)
+    dicom_sync = DicomSync(away, away.datastore.cases.pacs, lambda _: None)
+    foreign = make_seg(
+        drawn(case, 7), case.series.grid, BRAIN_LABELS, case.series, Provenance("MANUAL", creator="Kim^Li")
+    )
+    pacs.dicom_results.put(foreign)
+    dicom_sync.look()
+    assert dicom_sync.seen == {foreign.SeriesInstanceUID}
+    shutil.rmtree(pacs.dicom_results.root)
+    dicom_sync.look()
+    assert dicom_sync.seen == set()
 
 
 def test_a_label_of_nifti_images_has_a_segmentation_of_what_viewers_see(

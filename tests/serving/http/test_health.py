@@ -1,6 +1,7 @@
 """Whoever watches the server: alive, ready, and figures for Prometheus."""
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from slem_app.errors import PacsFailed
 from slem_app.serving.http.application import build
 from slem_app.serving.http.health import FRESH, Readiness
 from slem_app.users import UserFile
+
+INVENTED = "a.tag.of.a.client"
 
 
 def test_what_works_is_looked_at_every_few_seconds_only() -> None:
@@ -93,18 +96,21 @@ def test_figures_are_for_admins_and_for_prometheus(url: str) -> None:
 def test_figures_tell_of_requests_steps_cases_and_memory_and_of_nobody(url: str) -> None:
     reader = token_of(url, "rea")
     assert ask(url, "/infer/slem_brain?image=A", reader, "POST").ok
+    fields = {"params": json.dumps({"label_tag": INVENTED, "save_label": True})}
+    assert ask(url, "/infer/slem_brain?image=B", reader, "POST", data=fields).ok
     for path in ("/nothing/A", "/info/", "/datastore/image?image=nobody"):
         ask(url, path, reader)
     text = ask(url, "/metrics", "a token for Prometheus").text
     samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
     found = {(one.name, *sorted(one.labels.values())): one.value for one in samples}
-    assert found["slem_requests_total", "/infer/{model}", "200", "POST"] == 1
+    assert found["slem_requests_total", "/infer/{model}", "200", "POST"] == 2
     assert found["slem_requests_total", "404", "GET", "other"] == 1
-    assert found["slem_step_seconds_count", "network", "slem_brain"] == 1
+    assert found["slem_step_seconds_count", "network", "slem_brain"] == 2
     assert found["slem_cases",] == 2
     assert found["slem_queue", "click"] == 0
     assert found["slem_cache_bytes", "volumes"] > 0
     assert found["process_resident_memory_bytes",] > 2**20
-    assert not {"A", "nobody", "rea", "ada", "127.0.0.1"} & {
+    assert found["slem_labelled_cases", "other"] == 1
+    assert not {"A", "nobody", "rea", "ada", "127.0.0.1", INVENTED} & {
         v for one in samples for v in one.labels.values()
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from fastapi import FastAPI
 
 from slem_app.errors import StorageFailed
 from slem_app.serving.auth.roles import role_of
@@ -45,7 +46,7 @@ def opened(datastore: CaseDatastore) -> list[str]:
     found = []
     for handle in Path("/proc/self/fd").iterdir():
         try:
-            found.append(os.readlink(handle))
+            found.append(str(handle.readlink()))
         except FileNotFoundError:  # closed meanwhile
             continue
     return [place for place in found if place.startswith(str(datastore.root / "export"))]
@@ -130,6 +131,14 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert not opened(datastore), caught  # closed though the error, and what it holds, lives on
     assert ask().status_code == 507
     assert not is_left(datastore)
+
+
+def test_it_is_described(datastore: CaseDatastore) -> None:
+    app = FastAPI()
+    app.include_router(datastore_router(datastore))
+    described = app.openapi()["paths"]["/datastore/dataset"]["get"]["responses"]
+    assert set(described) >= {"200"}
+    assert "application/zip" in described["200"]["content"]
 
 
 def test_it_is_for_trainers() -> None:
