@@ -178,7 +178,7 @@ def parsers(instrumented: bool) -> ModuleType:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("parser", choices=("nifti", "nrrd", "dicom", "json", "zip", "blosc", "seg"))
+    words.add_argument("parser", choices=("nifti", "nrrd", "dicom", "json", "zip", "blosc"))
     words.add_argument("--seconds", type=float, default=600.0)
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--atheris", action="store_true", help="by coverage")

@@ -31,6 +31,8 @@ from slem_app.formats.rtstruct import write_rtstruct
 from slem_app.formats.seg import write_seg
 from slem_app.formats.seg_reader import read_seg
 from slem_app.serving.http.received_files import unpack
+from slem_app.serving.nninteractive import arrays
+from slem_app.serving.nninteractive.interactions import read_image, read_mask
 from slem_app.store.dicom_results import parse_result
 from slem_app.store.record import LabelRecord, check_meta
 from slem_app.strict_json import parse, parse_object
@@ -300,4 +302,24 @@ class Zip(Parser):
             raise AssertionError(f"files outside the folder: {strange}")
 
 
-PARSERS = {"nifti": Nifti, "nrrd": Nrrd, "dicom": Dicom, "json": Json, "zip": Zip}
+class Blosc(Parser):
+    """Arrays of nnInteractive's clients (`pip install blosc2`)."""
+
+    head = 120
+
+    def seeds(self) -> list[bytes]:
+        """Images and masks, of one piece and of two."""
+        found = [arrays.pack(np.arange(960).reshape(1, *SHAPE).astype(one)) for one in ("int16", "float32")]
+        found += [arrays.pack(np.ones(SHAPE, one)) for one in ("bool", "uint8")]
+        first, second = (arrays.pack(np.full(480, value, np.uint8)) for value in (0, 7))
+        at = 8 + len("uint8") + 8  # where the pieces of an array of one axis begin
+        head = first[: at - 8] + (960).to_bytes(8, "little") + (2).to_bytes(4, "little")
+        return [*found, head + first[at + 4 :] + second[at + 4 :]]
+
+    def parse(self, content: bytes) -> None:
+        """As an image, and as a mask on one."""
+        allowed(lambda: read_image(content, 2**24))
+        allowed(lambda: read_mask(content, {}, SHAPE, 2**24))
+
+
+PARSERS = {"nifti": Nifti, "nrrd": Nrrd, "dicom": Dicom, "json": Json, "zip": Zip, "blosc": Blosc}

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 
 from slem_app.errors import BadSetting, NotFound
+from slem_app.serving.few_at_once import FewAtOnce
 from slem_app.serving.http.file_replies import FILE, digest, file_reply
 from slem_app.serving.http.form_fields import Fields, ReviewerCheck, UserName, json_object
 from slem_app.serving.labels.archive import dataset_archive, pieces
@@ -23,12 +24,13 @@ from slem_app.store.labels import file_name
 __all__ = ["datastore_router"]
 
 ALGORITHMS = ("SHA256", "SHA512", "MD5")
+ARCHIVES = 8  # requests for the whole data set at once
 NO_LABEL = "Label NOT Found"
 
 
 def datastore_router(datastore: CaseDatastore) -> APIRouter:
     """The routes over a server's images and labels."""
-    router = APIRouter(tags=["Datastore"])
+    router, archives = APIRouter(tags=["Datastore"]), FewAtOnce(2, ARCHIVES, "the data set")
     _images(router, datastore)
     _labels(router, datastore)
 
@@ -44,9 +46,9 @@ def datastore_router(datastore: CaseDatastore) -> APIRouter:
         response_class=Stream,
         responses={200: {"content": {"application/zip": {}}}},
     )
-    def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> Stream:
+    async def dataset(limit_cases: Annotated[int | None, Query(ge=1)] = None) -> Stream:
         name = f"{file_name(datastore.name())}.zip"
-        file = dataset_archive(datastore, limit_cases)
+        file = await archives.run(lambda: dataset_archive(datastore, limit_cases))
         return Stream(
             pieces(file),
             file,

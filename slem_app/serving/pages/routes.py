@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
@@ -24,6 +23,7 @@ from slem_app.errors import NotFound
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.roles import REVIEWER
+from slem_app.serving.few_at_once import FewAtOnce
 from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import NextCaseRequest
 from slem_app.serving.pages import status
@@ -37,6 +37,8 @@ from slem_app.store.labels import file_name
 
 __all__ = ["pages_router"]
 
+REPORTS = 32  # that may be asked for at once
+PICTURES, DRAWN = 1000, 4  # asked for, and looked for or drawn, at once
 State = Literal["all", "new", "draft", "submitted", "rejected", "approved", "held"]
 Sort = Literal["case", "-case", "saved", "doubt"]
 Text = Annotated[str, Query(max_length=200)]
@@ -135,7 +137,8 @@ def _review_routes(router: APIRouter, serving: Serving) -> None:
 
 
 def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails, places: PlacePictures) -> None:
-    turn = threading.Lock()  # reports are made one at a time: each reads a study whole
+    reports = FewAtOnce(1, REPORTS, "reports")  # each reads a study whole
+    pictures = FewAtOnce(DRAWN, PICTURES, "pictures")
 
     @router.get("/case/{case}")
     def case_page(request: Request, case: str) -> Response:
@@ -146,32 +149,36 @@ def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails, pl
         return page(request, "case", case=shown, server=str(request.base_url), reviews=reviews)
 
     @router.get("/case/{case}/thumbnail.png")
-    def thumbnail(case: str) -> FileResponse:
-        return FileResponse(thumbnails.file(case), media_type="image/png")
+    async def thumbnail(case: str) -> FileResponse:
+        return FileResponse(await pictures.run(lambda: thumbnails.file(case)), media_type="image/png")
 
     @router.get("/case/{case}/place/{number}.png")
-    def place(case: str, number: int) -> FileResponse:
-        return FileResponse(places.file(case, number), media_type="image/png")
+    async def place(case: str, number: int) -> FileResponse:
+        return FileResponse(await pictures.run(lambda: places.file(case, number)), media_type="image/png")
 
     @router.get("/case/{case}/report.pdf")
-    def report(case: str) -> Response:
-        from slem_app.report.page import pdf  # slow to import; a server starts without it
-
-        about(case)
-        with turn:
-            contents = cases.report(case).contents
-            made = pdf(contents)
-        return _pdf(made, f"{file_name(contents.case)}.report.pdf")
+    async def report(case: str) -> Response:
+        return await reports.run(lambda: _report(cases, case))
 
     @router.get("/case/{case}/followup.pdf")
-    def followup(case: str) -> Response:
-        from slem_app.report.followup_page import followup_pdf  # slow to import, as above
+    async def followup(case: str) -> Response:
+        return await reports.run(lambda: _followup(cases, case))
 
-        about(case)
-        with turn:
-            found = cases.followup(case)
-            made = followup_pdf(found)
-        return _pdf(made, f"{file_name(found.case)}.followup.pdf")
+
+def _report(cases: CasePages, case: str) -> Response:
+    from slem_app.report.page import pdf  # slow to import; a server starts without it
+
+    about(case)
+    contents = cases.report(case).contents
+    return _pdf(pdf(contents), f"{file_name(contents.case)}.report.pdf")
+
+
+def _followup(cases: CasePages, case: str) -> Response:
+    from slem_app.report.followup_page import followup_pdf  # slow to import, as above
+
+    about(case)
+    found = cases.followup(case)
+    return _pdf(followup_pdf(found), f"{file_name(found.case)}.followup.pdf")
 
 
 def _pdf(made: bytes, name: str) -> Response:
