@@ -1,8 +1,11 @@
 """The pages of a real server over its HTTP routes: what each shows, and that none writes but caches."""
 
 import re
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -14,13 +17,16 @@ from monailabel.interfaces.app import MONAILabelApp
 from PIL import Image
 
 from slem_app import phantom
+from slem_app.errors import NotFound
 from slem_app.rounds.job import DONE, RoundFolder
 from slem_app.serving.http.application import build
 from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.learning.request_types import TrainRequest
+from slem_app.serving.pages.routes import REPORTS
 from slem_app.store.record import FINAL
 from slem_app.trust import Place, Quality, Trust
+from tests.waiting import wait_until
 
 NASTY = "<b>x & 'y'"
 
@@ -150,6 +156,27 @@ def test_a_report_is_made_when_it_is_asked_for(url: str) -> None:
     assert answer.content[:5] == b"%PDF-"
     refused = get(f"{url}/case/B/report.pdf")
     assert (refused.status_code, "no label" in refused.text) == (404, True)
+
+
+def test_many_reports_at_once_keep_nobody_from_the_worklist(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+
+    def slow(*_: object) -> None:
+        end.wait(50)
+        raise NotFound("as asked")
+
+    monkeypatch.setattr("slem_app.serving.pages.case.CasePages.report", slow)
+    with ThreadPoolExecutor(REPORTS + 28) as pool:
+        asked = [pool.submit(get, f"{url}/case/A/report.pdf") for _ in range(REPORTS + 28)]
+        try:
+            wait_until(lambda: sum(one.done() for one in asked) == 28, 45)
+            assert rows(get(url).text)
+        finally:
+            end.set()
+        found = Counter(one.result().status_code for one in asked)
+    assert found == {404: REPORTS, 503: 28}
 
 
 @pytest.mark.parametrize(
