@@ -20,8 +20,9 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
@@ -276,7 +277,7 @@ class LabelStore:
         return self.root / "labels" / file_name(case) / tag
 
 
-def _keep_latest(checked: MutableMapping[Path, object]) -> None:
+def _keep_latest(checked: dict[Path, Any]) -> None:
     """Forget the oldest where many are remembered; they are read again when they are asked for."""
     if len(checked) > 2 * CHECKED:
         for path in list(checked)[:-CHECKED]:
