@@ -32,7 +32,7 @@ NASTY = "<b>x & 'y'"
 
 
 def get(url: str, **fields: object) -> requests.Response:
-    return requests.get(url, timeout=60, headers={"Connection": "close"}, **fields)
+    return requests.get(url, timeout=300, headers={"Connection": "close"}, **fields)
 
 
 def rows(text: str) -> list[str]:
