@@ -101,6 +101,7 @@ class ArchiveRound(Round):
             report.network,
             figures,
             before,
+            detail=self._detail(None, ""),
             parent=self.published.number_of(self.job.served),
             held_out=self._labels(measured),
             settings={**to_table(settings), "name": self.job.name, "studies": len(report.used)},

@@ -43,6 +43,7 @@ class Publish:
             model.network,
             record.figures,
             record.before,
+            detail=model.detail if model.detail and model.detail.folder == model.folder else None,
             parent=record.parent,
             labels=record.labels,
             held_out=record.held_out,

@@ -63,12 +63,16 @@ class Epochs:
         self.best = Best()
         self.begun, self.first = time(), 0
 
+    def kept(self) -> Best:
+        """Where the epochs stand, in any of the round's processes."""
+        return Best(**json.loads(self.record.read_text(encoding="utf-8")))
+
     def begin(self) -> None:
         """Take up what a killed round of the same kind has left. Training begins at once: the served model is
         measured after the first epoch.
         """
         if self.record.is_file() and (self.record.parent / "checkpoint.pt").is_file():
-            self.best = Best(**json.loads(self.record.read_text(encoding="utf-8")))
+            self.best = self.kept()
             log.info("going on after epoch %d of a round that was cut off", self.best.done)
         else:
             shutil.rmtree(self.record.parent, ignore_errors=True)

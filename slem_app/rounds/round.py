@@ -21,16 +21,17 @@ from slem_app.errors import BadStudy, NoMemory, SlemError, StorageFailed
 from slem_app.finetune.cases import CachingReport, cache_cases
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.settings import FinetuneSettings
-from slem_app.network import build
+from slem_app.network import Segmenter, build
 from slem_app.prompts import channel_count
 from slem_app.rounds.epochs import Epochs
 from slem_app.rounds.holdout import HoldOut, split
 from slem_app.rounds.job import DONE, FAILED, Job, RoundFolder
 from slem_app.rounds.labelled import LabelledStudies, Mixture, mix
+from slem_app.rounds.second_look import learnt_again
 from slem_app.rounds.validate import HoldOutScores
 from slem_app.training import first_process, first_process_first, ranks
 from slem_app.volumes.cache import CaseCache, fingerprint
-from slem_app.weights import Card, load_model
+from slem_app.weights import Card, Model, load_model
 from slem_app.weights.fields import from_table, merge, to_table
 from slem_app.weights.version import Decision
 
@@ -251,16 +252,39 @@ class Round:
         except TrainingFailed:
             shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
             raise
+        finer = self._second_look(settings, turns, work, epochs)
         if first_process():
-            self._publish(epochs, material, used, settings)
+            self._publish(epochs, material, used, settings, finer)
             shutil.rmtree(work, ignore_errors=True)
+
+    def _second_look(
+        self, settings: FinetuneSettings, turns: Sequence[str], work: Path, epochs: Epochs
+    ) -> Segmenter | None:
+        """What looks again, after as many steps as the best epoch of the first network; None where the model
+        has nothing of the kind.
+        """
+        if self.parent.detail is None:
+            return None
+        if first_process():
+            self.folder.change(stage="training the second look")
+        steps = epochs.kept().epoch * self.job.epoch_steps
+        cache = CaseCache(self.root / "cache-detail")
+        if first_process():
+            cache.evict(set(turns), int(self.job.cache_gb * 2**30))
+        own = replace(settings, steps=steps)
+        return learnt_again(self.parent.detail, self.studies, cache, turns, own, work / "detail", self.device)
 
     def _labels(self, cases: tuple[str, ...]) -> dict[str, str]:
         """Case -> version of its label."""
         return {case: self.versions[case] for case in sorted(cases)}
 
     def _publish(
-        self, epochs: Epochs, material: Material, used: Mapping[str, str], settings: FinetuneSettings
+        self,
+        epochs: Epochs,
+        material: Material,
+        used: Mapping[str, str],
+        settings: FinetuneSettings,
+        finer: Segmenter | None,
     ) -> None:
         """Measure the best epoch's model as it is stored, and hand it over."""
         best = load_model(epochs.model)
@@ -269,6 +293,9 @@ class Round:
             self.folder.change(stage="measuring the new model")
             figures = epochs.scores(best.network, again=True)
             before = epochs.scores(self.parent.network, again=True)
+            if finer is not None:
+                both = epochs.scores(best.network, again=True, finer=finer)
+                figures, finer = (both, finer) if both["mean"] >= figures["mean"] else (figures, None)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
         training = (
             f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} "
@@ -286,6 +313,7 @@ class Round:
             best.network,
             figures,
             before,
+            detail=self._detail(finer, training),
             parent=self.published.number_of(self.job.served),
             labels=used,
             held_out=self._labels(held),
@@ -308,6 +336,18 @@ class Round:
             ended=time(),
             seconds_left=0.0,
         )
+
+    def _detail(self, finer: Segmenter | None, training: str) -> Model | None:
+        """What is to look again from now on: the new network, or the one that the parent has of its own; None
+        where it is the one that the card names.
+        """
+        detail = self.parent.detail
+        if detail is None or (finer is None and detail.folder != self.parent.folder):
+            return None
+        if finer is None:
+            return detail
+        card = replace(detail.card, training=training, parent=f"{detail.card.name} {detail.card.version}")
+        return replace(detail, card=card, network=finer)
 
     def _failed(self, reason: str) -> None:
         log.error(reason)

@@ -68,7 +68,13 @@ class HoldOutScores:
             except (SlemError, FileNotFoundError) as error:
                 self.left_out[case] = str(error)
 
-    def __call__(self, network: Segmenter, most: int | None = None, again: bool = False) -> dict[str, float]:
+    def __call__(
+        self,
+        network: Segmenter,
+        most: int | None = None,
+        again: bool = False,
+        finer: Segmenter | None = None,
+    ) -> dict[str, float]:
         """{'WT': mean Dice over the cases, ..., 'mean': over regions}; {} without a case.
 
         Args:
@@ -76,9 +82,12 @@ class HoldOutScores:
             most: only on so many cases, the first ones.
             again: with the second look of a model that has one, as served. That takes the images, not the
                 cache, and several times as long; without it the networks' first answers are compared.
+            finer: the network that looks again, where it is another one than the model's.
         """
-        finer = self.model.detail if again else None
-        predictor = Predictor(replace(self.model, network=network, detail=finer), self.device)
+        detail = self.model.detail if again else None
+        if detail is not None and finer is not None:
+            detail = replace(detail, network=finer)
+        predictor = Predictor(replace(self.model, network=network, detail=detail), self.device)
         scores = [self._score(predictor, case) for case in list(self.copies)[:most]]
         each = (
             {

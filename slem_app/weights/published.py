@@ -192,6 +192,7 @@ class Published:
         figures: Mapping[str, float],
         before: Mapping[str, float],
         *,
+        detail: Model | None = None,
         parent: int | None = None,
         labels: Mapping[str, str] | None = None,
         held_out: Mapping[str, str] | None = None,
@@ -210,6 +211,7 @@ class Published:
             network: its weights.
             figures: of the candidate on the hold-out, higher is better.
             before: of the model it is compared with, on the same cases.
+            detail: what looks again, where the candidate has one of its own.
             parent: number of that model, in which the training started; None: the one that is served.
             labels: case -> version of the label, for all that were trained on.
             held_out: the same for those it was measured on.
@@ -259,7 +261,7 @@ class Published:
                 reason=reason,
             )
             place = self.folder(number) if good else self.path / REFUSED / f"{created:%Y%m%d-%H%M%S-%f}"
-            self._add(place, card, network, record)
+            self._add(place, card, network, record, detail)
             if not good:
                 for old in self._refused()[:-KEPT]:
                     shutil.rmtree(old, ignore_errors=True)
@@ -303,13 +305,20 @@ class Published:
                     f"{before} is still served"
                 ) from error
 
-    def _add(self, place: Path, card: Card, network: torch.nn.Module, record: ModelRecord) -> None:
+    def _add(
+        self,
+        place: Path,
+        card: Card,
+        network: torch.nn.Module,
+        record: ModelRecord,
+        detail: Model | None = None,
+    ) -> None:
         """Make a version's folder: all of it or nothing."""
         making = self.path / f"{MAKING}{uuid.uuid4().hex}"
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             making.mkdir()
-            save_model(making, card, network)
+            save_model(making, card, network, detail)
             write_record(making, record)
             load_model(making)
             making.rename(place)

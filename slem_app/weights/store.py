@@ -60,16 +60,19 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     model = _load(model_folder(folder_or_name), CARD_FILE, device)
     card = model.card
     editor = load_editor(card.editor, device) if card.editor else None
-    return replace(model, editor=editor, detail=_load_detail(card, device) if card.detail else None)
+    detail = _load_detail(card, model.folder, device) if card.detail else None
+    return replace(model, editor=editor, detail=detail)
 
 
-def _load_detail(card: Card, device: str | torch.device) -> Model:
-    """The model that looks again at what the one of `card` found.
+def _load_detail(card: Card, folder: Path, device: str | torch.device) -> Model:
+    """The model that looks again at what the one of `card` found: that of its own folder, where a learning
+    round has made one, else the one of that name.
 
     Raises:
         As `load_model`; BadCard too where it segments something else.
     """
-    detail = _load(find(card.detail, DETAIL_FILE), DETAIL_FILE, device)
+    own = (folder / DETAIL_FILE).is_file()
+    detail = _load(folder if own else find(card.detail, DETAIL_FILE), DETAIL_FILE, device)
     if (detail.card.sequences, detail.card.labels) != (card.sequences, card.labels):
         raise BadCard(
             f"{card.name} lets {card.detail} look again, which has other sequences or labels: it must "
@@ -94,13 +97,14 @@ def _load(folder: Path, name: str, device: str | torch.device) -> Model:
     return Model(card, channels_last(network, device).eval().requires_grad_(False), folder)
 
 
-def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card:
+def save_model(folder: Path | str, card: Card, network: torch.nn.Module, detail: Model | None = None) -> Card:
     """Write weights and card, replacing a model that is there.
 
     Args:
         folder: made if it is not there.
         card: `file` and `sha256` are filled in.
         network: its weights are stored in half precision.
+        detail: what looks again, where this model has one of its own and not the one that the card names.
 
     Returns:
         The card as written.
@@ -111,6 +115,17 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
         StorageFailed: the disk refused; the model that was there is untouched.
     """
     folder = Path(folder)
+    kept = [] if detail is None else [_save(folder, detail.card, detail.network, DETAIL_FILE).file]
+    card = _save(folder, card, network, CARD_FILE)
+    for old in folder.glob(f"{card.name}-*.safetensors*"):
+        if old.name not in (card.file, *kept):
+            with contextlib.suppress(OSError):  # a leftover does no harm
+                old.unlink()
+    return card
+
+
+def _save(folder: Path, card: Card, network: torch.nn.Module, name: str) -> Card:
+    """One network with its card, the file called `name`; errors as those of `save_model`."""
     state = {name: half(name, tensor) for name, tensor in network.state_dict().items()}
     check_fits(state, build(card.network).state_dict(), folder)
     data = safetensors.torch.save(state, metadata={"model": card.name, "version": card.version})
@@ -125,16 +140,12 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module) -> Card
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / card.file, data)
-        write_file(folder / CARD_FILE, card_text(card).encode("utf-8"))
+        write_file(folder / name, card_text(card).encode("utf-8"))
     except OSError as error:
         raise StorageFailed(
             f"cannot save {card.name} in {folder}: {error.strerror or error}; what was there before is "
             f"unchanged"
         ) from error
-    for old in folder.glob(f"{card.name}-*.safetensors*"):
-        if old.name != card.file:
-            with contextlib.suppress(OSError):  # a leftover does no harm
-                old.unlink()
     return card
 
 
