@@ -2,6 +2,8 @@
 // viewport. The server's grid of that series is the truth; the viewer may list the same voxels in another
 // order, and a table says which is which. Where the two do not have the same voxels, nothing is shown.
 
+import { EMPTY, counts, largestSlice, tight, valueAt } from './crop.js';
+
 export const SEGMENTATION = 'slem';
 const FARTHEST = 0.1; // voxels between the places that server and viewer give to a voxel
 const LPS = [-1, -1, 1];
@@ -26,22 +28,21 @@ export function volumeOf(series) {
     imageIds?.length && metaData.get('generalSeriesModule', imageIds[0])?.seriesInstanceUID === series);
 }
 
-/** How the voxels of the server's grid stand in the viewer's volume: first place, and step along each axis. */
-function strides({ affine, shape }, volume) {
+/** How the server's grid stands in the viewer's volume: its first voxel, and along which axis each of its own goes. */
+function axesOf({ affine, shape }, volume) {
   const place = index => [...volume.imageData.worldToIndex(otherHand(toWorld(affine, index)))];
-  const begin = place([0, 0, 0]), steps = [], { dimensions } = volume;
-  const size = [1, dimensions[0], dimensions[0] * dimensions[1]];
+  const begin = place([0, 0, 0]), axes = [];
   const away = point => Math.max(...point.map(one => Math.abs(one - Math.round(one))));
-  const flat = point => point.reduce((sum, one, axis) => sum + Math.round(one) * size[axis], 0);
   for (let axis = 0; axis < 3; axis++) {
     const index = [0, 0, 0];
     index[axis] = Math.max(1, shape[axis] - 1);
-    const end = place(index), step = end.map((one, k) => (one - begin[k]) / index[axis]);
-    const along = step.filter(one => Math.abs(Math.round(one)) === 1).length;
-    if (along !== 1 || away(end) > FARTHEST || away(begin) > FARTHEST) return null;
-    steps.push(flat(step));
+    const end = place(index), step = end.map((one, k) => Math.round((one - begin[k]) / index[axis]));
+    if (step.filter(one => Math.abs(one) === 1).length !== 1 || away(end) > FARTHEST || away(begin) > FARTHEST)
+      return null;
+    const along = step.findIndex(one => one);
+    axes.push({ along, sign: step[along] });
   }
-  return { begin: flat(begin), steps };
+  return { first: begin.map(Math.round), axes };
 }
 
 export class Labelmap {
@@ -54,7 +55,7 @@ export class Labelmap {
     this.grid = grid;
     this.labels = labels;
     const count = grid.shape[0] * grid.shape[1] * grid.shape[2];
-    const places = strides(grid, reference);
+    const places = axesOf(grid, reference);
     if (!places || reference.dimensions[0] * reference.dimensions[1] * reference.dimensions[2] !== count)
       throw new Error('The viewer and the server put the voxels of this series in different places: it cannot ' +
         'be segmented here. Slices that are missing, or not evenly spaced, are a usual reason.');
@@ -84,48 +85,90 @@ export class Labelmap {
       segmentation.config.color.setSegmentIndexColor(viewport, SEGMENTATION, value, [...color, 255]);
   }
 
-  /** The voxels on the screen, in the server's order. */
+  /** Pixels of the viewer's slices, the first first. */
+  slices() {
+    const { cache } = window.cornerstone;
+    return this.volume.imageIds.map(id => cache.getImage(id).voxelManager.getScalarData());
+  }
+
+  /** A voxel of the server's grid in the viewer's volume. */
+  there(index) {
+    const place = [...this.first];
+    this.axes.forEach(({ along, sign }, axis) => (place[along] += sign * index[axis]));
+    return place;
+  }
+
+  /** A voxel of the viewer's volume in the server's grid. */
+  here(place) {
+    return this.axes.map(({ along, sign }) => sign * (place[along] - this.first[along]));
+  }
+
+  /** The label map on the screen, cut to its labels. */
   read() {
-    const shown = this.volume.voxelManager.getCompleteScalarDataArray();
-    const out = new Uint8Array(shown.length);
-    this.walk((mine, theirs) => (out[mine] = shown[theirs]));
-    return out;
+    const slices = this.slices(), box = boxOf(slices, this.volume.dimensions);
+    if (!box) return EMPTY;
+    const ends = box.map(place => this.here(place));
+    const [begin, last] = [Math.min, Math.max].map(end => [0, 1, 2].map(axis => end(ends[0][axis], ends[1][axis])));
+    const size = last.map((end, axis) => end - begin[axis] + 1);
+    const crop = { begin, size, data: new Uint8Array(size[0] * size[1] * size[2]) };
+    this.walk(crop, (at, slice, pixel) => (crop.data[at] = slices[slice][pixel]));
+    return crop;
   }
 
-  /** Put voxels, in the server's order, on the screen. */
-  write(data) {
-    const shown = new Uint8Array(data.length);
-    this.walk((mine, theirs) => (shown[theirs] = data[mine]));
-    this.volume.voxelManager.setCompleteScalarDataArray(shown);
-    window.cornerstoneTools.segmentation.triggerSegmentationEvents.triggerSegmentationDataModified(SEGMENTATION);
+  /** Put a label map into the viewer; only slices that change go to the GPU. Viewports are to be painted then. */
+  write(crop) {
+    const slices = this.slices(), changed = new Set();
+    const put = (slice, pixel, value) => {
+      if (slices[slice][pixel] === value) return;
+      slices[slice][pixel] = value;
+      changed.add(slice);
+    };
+    const old = this.read();
+    this.walk(old, (at, slice, pixel, index) => put(slice, pixel, valueAt(crop, index)));
+    this.walk(crop, (at, slice, pixel) => put(slice, pixel, crop.data[at]));
+    const { imageData, vtkOpenGLTexture } = this.volume;
+    for (const slice of changed) vtkOpenGLTexture.setUpdatedFrame(slice);
+    if (changed.size) imageData.modified();
   }
 
-  walk(visit) {
-    const [columns, rows, slices] = this.grid.shape, [i, j, k] = this.steps;
-    let mine = 0;
-    for (let slice = 0; slice < slices; slice++)
-      for (let row = 0; row < rows; row++) {
-        let theirs = this.begin + row * j + slice * k;
-        for (let column = 0; column < columns; column++, theirs += i) visit(mine++, theirs);
-      }
+  /** Call visit(at, slice, pixel, index) of every voxel of a box of the server's grid: place in its data, in the viewer. */
+  walk(crop, visit) {
+    const [columns] = this.volume.dimensions, start = this.there(crop.begin), index = [0, 0, 0];
+    const pixels = this.axes.map(({ along, sign }) => [sign, sign * columns, 0][along]);
+    const slices = this.axes.map(({ along, sign }) => [0, 0, sign][along]);
+    const begin = start[0] + columns * start[1];
+    let at = 0;
+    for (let k = 0; k < crop.size[2]; k++)
+      for (let j = 0; j < crop.size[1]; j++)
+        for (let i = 0; i < crop.size[0]; i++) {
+          index[0] = crop.begin[0] + i;
+          index[1] = crop.begin[1] + j;
+          index[2] = crop.begin[2] + k;
+          const slice = start[2] + i * slices[0] + j * slices[1] + k * slices[2];
+          visit(at++, slice, begin + i * pixels[0] + j * pixels[1] + k * pixels[2], index);
+        }
   }
 
-  /** The label map as a file is made of it. */
-  label() {
-    return { size: this.grid.shape, affine: this.grid.affine, data: this.read() };
+  /** A label map as a file is made of it; one empty voxel where there is no label. */
+  label(crop) {
+    const { begin, size, data } = crop.data.length ? crop : { begin: [0, 0, 0], size: [1, 1, 1], data: new Uint8Array(1) };
+    const place = toWorld(this.grid.affine, begin);
+    return { size, affine: this.grid.affine.map((row, axis) => [row[0], row[1], row[2], place[axis]]), data };
   }
 
   /**
-   * Voxels in the server's order, of a label map that it sent.
+   * A label map that the server sent, cut to its labels.
    * @throws where it lies on another grid
    */
   accept({ size, affine, data }) {
-    const last = this.grid.shape.map(count => count - 1);
-    const same = size.every((count, axis) => count === this.grid.shape[axis]) &&
-      [[0, 0, 0], last].every(index => toWorld(affine, index).every(
-        (value, axis) => Math.abs(value - toWorld(this.grid.affine, index)[axis]) < 0.1));
-    if (!same) throw new Error('The segmentation lies on the voxels of another series: it cannot be shown here.');
-    return data;
+    const place = toIndex(this.grid.affine, affine.map(row => row[3])), begin = place.map(Math.round);
+    const end = size.map((count, axis) => begin[axis] + count - 1);
+    const far = toIndex(this.grid.affine, toWorld(affine, size.map(count => count - 1)));
+    const inside = begin.every((one, axis) => one >= 0 && end[axis] < this.grid.shape[axis]);
+    const off = [0, 1, 2].map(axis => Math.abs(place[axis] - begin[axis]) + Math.abs(far[axis] - end[axis]));
+    if (!inside || Math.max(...off) > FARTHEST)
+      throw new Error('The segmentation lies on the voxels of another series: it cannot be shown here.');
+    return tight({ begin, size, data });
   }
 
   /** The voxel of the server's grid at a point, LPS mm; null outside. */
@@ -134,28 +177,41 @@ export class Labelmap {
     return index.every((value, axis) => value >= 0 && value < this.grid.shape[axis]) ? index : null;
   }
 
-  /** Millilitres by label value, of voxels in the server's order. */
-  volumes(data) {
-    const counts = new Array(256).fill(0), [a, b, c] = [0, 1, 2].map(axis => this.grid.affine.map(row => row[axis]));
-    for (const value of data) counts[value]++;
+  /** Millilitres by label value. */
+  volumes(crop) {
+    const [a, b, c] = [0, 1, 2].map(axis => this.grid.affine.map(row => row[axis]));
     const voxel = Math.abs(dot(a, cross(b, c))) / 1000;
-    return counts.map(count => count * voxel);
+    return counts(crop).map(count => count * voxel);
   }
 
-  /** Centre of the slice (along the third axis) with most of a label, LPS mm; 0: of all; null: there is none. */
-  largestSlice(data, value) {
-    const [columns, rows, slices] = this.grid.shape, area = columns * rows;
-    let best = null;
-    for (let slice = 0; slice < slices; slice++) {
-      let count = 0, across = 0, down = 0;
-      for (let at = slice * area; at < (slice + 1) * area; at++)
-        if (value ? data[at] === value : data[at]) {
-          count++;
-          across += (at - slice * area) % columns;
-          down += Math.floor((at - slice * area) / columns);
-        }
-      if (count > (best?.count ?? 0)) best = { count, index: [across / count, down / count, slice] };
-    }
-    return best && otherHand(toWorld(this.grid.affine, best.index));
+  /** Where most of a label is, LPS mm; 0: of all; null: there is none. */
+  largestSlice(crop, value) {
+    const index = largestSlice(crop, value);
+    return index && otherHand(toWorld(this.grid.affine, index));
   }
 }
+
+/** First and last place of what is not empty in the viewer's slices, as a box; null: nothing. */
+function boxOf(slices, [columns]) {
+  const low = [Infinity, Infinity, Infinity], high = [-1, -1, -1];
+  slices.forEach((pixels, slice) => {
+    const words = wordsOf(pixels);
+    for (let at = 0; at < pixels.length; at++) {
+      if (words && !(at & 3)) {
+        while (at + 4 <= pixels.length && !words[at >> 2]) at += 4;
+        if (at >= pixels.length) break;
+      }
+      if (!pixels[at]) continue;
+      const place = [at % columns, Math.floor(at / columns), slice];
+      for (let axis = 0; axis < 3; axis++) {
+        low[axis] = Math.min(low[axis], place[axis]);
+        high[axis] = Math.max(high[axis], place[axis]);
+      }
+    }
+  });
+  return high[0] < 0 ? null : [low, high];
+}
+
+/** Bytes four at a time, where they lie so: to see quickly where all are zero. */
+const wordsOf = ({ buffer, byteOffset, length }) =>
+  byteOffset % 4 || length < 4 ? null : new Uint32Array(buffer, byteOffset, Math.floor(length / 4));

@@ -1,7 +1,7 @@
 // The mode "SLeM Label": /ohif/slem-label?StudyInstanceUIDs=UID.
 
 import { PROTOCOL, protocolOf } from './layout.js';
-import { closeSession, openSession } from './session.js';
+import { closeSession, openSession } from './opened.js';
 import { addTools } from './tools.js';
 
 const ID = '@slem/mode-label';

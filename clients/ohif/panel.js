@@ -1,16 +1,23 @@
 // The mode's panel: an element of our own, which shows a session and calls it.
 
-import { session } from './session.js';
-import { BRUSH, CORRECT, ERASER, WINDOW, setBrushRadius } from './tools.js';
+import { session } from './opened.js';
+import { isSilent } from './prompts.js';
+import { fetchLearning } from './server.js';
+import { BOX, BRUSH, CLICK, ERASER, SCRIBBLE, WINDOW, setBrushRadius } from './tools.js';
 
 export const PANEL = 'slem-label-panel';
 
-const TOOL_NAMES = [
-  [CORRECT, 'Correct', 'A click makes the place the chosen label; with Shift it is none'],
-  [BRUSH, 'Brush', 'Paint the chosen label by hand'],
-  [ERASER, 'Eraser', 'Take paint away'],
-  [WINDOW, 'Window', 'Drag to change brightness and contrast'],
+const ASKING = [
+  [CLICK, 'Click', 'Click where the chosen label should be. With Shift: nothing is there.'],
+  [SCRIBBLE, 'Scribble', 'Draw over what should be the chosen label. With Shift: nothing is there.'],
+  [BOX, 'Box', 'Drag a rectangle: labels are kept inside it, on every slice.'],
 ];
+const BY_HAND = [
+  [BRUSH, 'Brush', 'Paint the chosen label. What you paint goes along with the next click.'],
+  [ERASER, 'Eraser', 'Take labels away. What you erase goes along with the next click.'],
+  [WINDOW, 'Window', 'Drag to change brightness and contrast.'],
+];
+const LEARNING = 20_000; // ms between looks how learning stands
 const RADIUS = [1, 40, 6]; // mm: least, most, at first
 
 const STYLE = `
@@ -29,10 +36,12 @@ button.main{background:#1f6feb;border-color:#1f6feb;font-weight:600}
 [aria-pressed=true],[aria-checked=true]{border-color:#ffe14d;background:#22498a}
 .swatch{width:14px;height:14px;border-radius:3px;flex:none}
 .ml{font-variant-numeric:tabular-nums;text-align:right}
+.tools{display:grid;grid-template-columns:repeat(3,1fr);gap:6px;margin-bottom:6px}
 .jump{padding:2px 7px}
 .warning,.problem{color:#ff9c9c;white-space:pre-line}
 .problem{border-left:3px solid #ff5c5c;padding-left:8px}
 .quiet{color:#a9bcdf}
+a{color:#8cc0ff}
 .places{display:flex;flex-direction:column;gap:4px}
 .places button{text-align:left}
 .busy::before{content:'';display:inline-block;width:10px;height:10px;margin-right:8px;border:2px solid #fff;
@@ -68,6 +77,8 @@ class LabelPanel extends HTMLElement {
     document.addEventListener('slem-session', this.follow);
     document.addEventListener('keydown', this.keys, true);
     window.addEventListener('beforeunload', this.stay);
+    this.askLearning();
+    this.timer = setInterval(() => this.askLearning(), LEARNING);
     this.follow();
   }
 
@@ -76,6 +87,7 @@ class LabelPanel extends HTMLElement {
     document.removeEventListener('keydown', this.keys, true);
     window.removeEventListener('beforeunload', this.stay);
     this.session?.removeEventListener('change', this.draw);
+    clearInterval(this.timer);
   }
 
   follow() {
@@ -105,7 +117,8 @@ class LabelPanel extends HTMLElement {
     const one = this.session, focused = this.shadowRoot.activeElement?.dataset.key;
     if (!one) return this.body.replaceChildren();
     const parts = [this.state(one)];
-    if (one.map) parts.push(this.segments(one), this.tools(one), this.history(one), this.checks(one), this.keeping(one));
+    if (one.map) parts.push(this.segments(one), this.tools(one), this.history(one), this.checks(one), this.keeping(one),
+      this.learning());
     this.body.replaceChildren(...parts.filter(Boolean));
     if (focused) this.body.querySelector(`[data-key="${focused}"]`)?.focus();
   }
@@ -146,17 +159,17 @@ class LabelPanel extends HTMLElement {
   }
 
   tools(one) {
-    const buttons = TOOL_NAMES.filter(([tool]) => tool !== CORRECT || one.model.clicks).map(([tool, name, title]) =>
+    const groups = one.model.clicks ? [ASKING, BY_HAND] : [BY_HAND];
+    const rows = groups.map(group => element('div', { class: 'tools' }, ...group.map(([tool, name, title]) =>
       element('button', { 'data-key': name, title, 'aria-pressed': String(one.tool === tool),
-        onclick: () => this.take(tool) }, name));
+        onclick: () => this.take(tool) }, name))));
     const painting = one.tool === BRUSH || one.tool === ERASER;
     const size = painting ? element('label', { class: 'quiet' }, 'Radius ', element('input', { type: 'range',
       min: RADIUS[0], max: RADIUS[1], value: this.radius, 'data-key': 'radius', 'aria-label': 'Radius, mm',
       oninput: event => this.resize(Number(event.target.value)) })) : null;
-    const how = one.tool === CORRECT && one.model.clicks
-      ? element('p', { class: 'quiet' }, 'Click where the chosen label should be. Shift and click: nothing there.')
-      : null;
-    return element('section', {}, element('h2', {}, 'Mouse'), element('div', { class: 'row' }, ...buttons), size, how);
+    const how = groups.flat().find(([tool]) => tool === one.tool)?.[2] ?? '';
+    const box = one.box ? this.button(one, 'Remove the box', () => one.clearBox()) : null;
+    return element('section', {}, element('h2', {}, 'Mouse'), ...rows, element('p', { class: 'quiet' }, how), size, box);
   }
 
   take(tool) {
@@ -188,9 +201,26 @@ class LabelPanel extends HTMLElement {
       element('div', { class: 'places' }, ...buttons), ...told);
   }
 
+  learning() {
+    const now = this.learned, round = now?.round;
+    if (!round) return null;
+    const left = round.seconds_left ? `, about ${Math.ceil(round.seconds_left / 60)} min left` : '';
+    const text = now.running ? `${round.model} learns: ${round.stage}, epoch ${round.epoch} of ${round.epochs}${left}.`
+      : `Last round of ${round.model}: ${round.reason || round.status}.`;
+    return element('section', { class: 'learning' }, element('h2', {}, 'Learning'),
+      element('p', { class: 'quiet' }, text, ' ', element('a', { href: '/learning', target: '_blank' }, 'More')));
+  }
+
+  /** Ask how learning stands; a server that does not answer says so where somebody waits for it. */
+  async askLearning() {
+    const now = await fetchLearning().catch(() => null), before = JSON.stringify(this.learned ?? null);
+    this.learned = now;
+    if (this.isConnected && JSON.stringify(now) !== before) this.draw();
+  }
+
   keeping(one) {
     const nothing = !one.steps.now, facts = one.steps.now?.known;
-    const unchanged = facts && !facts.clicks.length;
+    const unchanged = facts && isSilent(facts.prompts);
     const leave = this.leaving && one.unsaved ? 'Leave without saving' : 'Next case';
     return element('section', { class: 'row' },
       this.button(one, unchanged ? 'Confirm unchanged' : 'Submit', () => one.save('final'),

@@ -21,6 +21,11 @@ export async function fetchCase(study) {
   return (await answered(fetch(address('/slem/viewer/case', { study })))).json();
 }
 
+/** How learning stands (`learning_status_routes.py`). */
+export async function fetchLearning() {
+  return (await answered(fetch('/slem/learning'))).json();
+}
+
 /** The label map of a version, as the bytes of a file. */
 export async function fetchLabel(image, { tag, version }) {
   return (await answered(fetch(address('/slem/labels/file', { image, tag, version })))).arrayBuffer();
@@ -36,7 +41,7 @@ export async function fetchLabel(image, { tag, version }) {
  */
 export async function infer(model, image, fields, label) {
   const form = new FormData();
-  form.append('params', JSON.stringify({ result_extension: '.nii', ...fields }));
+  form.append('params', JSON.stringify({ result_extension: '.nii', result_crop: true, ...fields }));
   if (label) form.append('label', await writeLabel(label), 'label.nii.gz');
   const answer = await answered(fetch(address(`/infer/${model}`, { image, output: 'all' }),
     { method: 'POST', body: form }));

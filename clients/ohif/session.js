@@ -4,43 +4,23 @@
 // What is saved is read from the screen at that moment. A click goes with what is on the screen, whether that
 // came from the server, from a brush or from an undo.
 
+import { EMPTY, equal } from './crop.js';
 import { Labelmap, SEGMENTATION, otherHand, volumeOf } from './labelmap.js';
 import { readLabel } from './nifti.js';
 import { listen } from './pointer.js';
+import { BACKGROUND, NOTHING_SAID, boxOver, cornersOf, fieldsOf, runsAlong } from './prompts.js';
 import * as server from './server.js';
-import { Steps, equal, unpack } from './steps.js';
-import { CORRECT, chooseTool } from './tools.js';
+import { Steps, unpack } from './steps.js';
+import { notePainted } from './timing.js';
+import { BOX, CLICK, SCRIBBLE, chooseTool } from './tools.js';
 import { Views } from './views.js';
 
-const BACKGROUND = 'background';
 const AUTOMATIC = 'automatic segmentation';
+const CORRECTING = 'Correcting';
 const POLL = 100; // ms between looks whether the images are there
 const SETTLED = 250; // ms after the last change by a brush until it counts as a step
 
-let current = null;
-
-/** The session that is open; null: none. */
-export const session = () => current;
-
-/** Begin with a study; its `info` is missing, and `problem` says why, where the server cannot use it. */
-export async function openSession(study, services) {
-  closeSession();
-  current = new Session(services);
-  window.slem = current; // for tests, and for whoever looks into a console
-  try {
-    current.info = await server.fetchCase(study);
-    current.begin();
-  } catch (error) {
-    current.problem = error.message;
-  }
-  document.dispatchEvent(new Event('slem-session'));
-  return current;
-}
-
-export function closeSession() {
-  current?.close();
-  current = null;
-}
+const DRAWN = { [SCRIBBLE]: true, [BOX]: true }; // tools that draw a line
 
 export class Session extends EventTarget {
   constructor(services) {
@@ -48,14 +28,17 @@ export class Session extends EventTarget {
     this.services = services;
     this.steps = new Steps();
     this.label = 1; // value of the one that clicks and brushes paint
-    this.tool = CORRECT;
+    this.tool = CLICK;
     this.busy = 'Loading the images';
     this.problem = ''; // the sentence of the last refusal
     this.said = ''; // what was done last
     this.starts = 0;
     this.sentStart = null; // number of the start that the server goes on from; null: not known
     this.saved = null; // the step that was saved last
-    this.times = []; // ms from each click to changed pixels
+    this.shown = EMPTY; // the label map of the step that is on the screen
+    this.brushed = false; // a brush has changed it since
+    this.waiting = []; // corrections that were made while another one was on its way
+    this.times = []; // of each correction, ms by step (`timing.js`)
   }
 
   get model() {
@@ -115,7 +98,7 @@ export class Session extends EventTarget {
       this.map = new Labelmap(this.info.grid, volume, this.model.labels);
       for (const { id } of this.views.all()) await this.map.showIn(id);
       this.views.begin();
-      this.choose(CORRECT);
+      this.choose(CLICK);
       this.stopListening = this.hear();
       if (this.info.label) await this.loadLabel(this.info.label);
     });
@@ -128,10 +111,13 @@ export class Session extends EventTarget {
     const stopMouse = listen(this.views, {
       point: (view, world) => {
         this.views.pointer = { view, world };
+        if (!this.pressed) this.views.activate(view);
         draw();
       },
       press: pressed => (this.pressed = pressed), // a stroke of the brush is one step, however long it takes
-      click: (world, erase) => this.tool === CORRECT && this.click(world, erase),
+      click: (world, erase, view) => this.heardClick(world, erase, view),
+      drawn: (view, path) => this.tool in DRAWN && this.views.drawing({ kind: this.tool, view, path }),
+      ended: (view, path, erase) => this.heardLine(view, path, erase),
     });
     const elements = this.views.all().map(({ element }) => element);
     for (const element of elements) element.addEventListener(Events.CAMERA_MODIFIED, draw);
@@ -161,18 +147,20 @@ export class Session extends EventTarget {
   }
 
   /** Put voxels on the screen, as a step. */
-  show(data, known, what) {
+  show(data, known, what, view) {
     this.steps.add(data, known, what);
-    this.put(data);
+    this.put(data, view);
   }
 
-  put(data) {
+  /** Put voxels on the screen, `view` first. */
+  put(data, view) {
     this.shown = data;
     this.map.write(data);
+    this.views.paint(view);
     this.markPlaces();
   }
 
-  /** Voxels on the screen, read from there. */
+  /** The label map on the screen, read from there. */
   onScreen() {
     return this.map.read();
   }
@@ -181,10 +169,12 @@ export class Session extends EventTarget {
   segment() {
     return this.work('Segmenting', async () => {
       this.settleEdit();
-      const { clicks, name } = this.model, begin = { ...this.fields([]), start_over: true };
+      const { clicks, name } = this.model;
+      const begin = { ...fieldsOf(NOTHING_SAID, this.model.labels), start_over: true };
       const { facts, file } = await server.infer(clicks || name, this.image, clicks ? begin : {});
       const data = this.map.accept(await readLabel(file));
-      this.show(data, { start: clicks ? this.begun() : null, clicks: [], facts }, AUTOMATIC);
+      const start = clicks ? this.begun() : null;
+      this.show(data, { start, prompts: NOTHING_SAID, facts }, AUTOMATIC);
       this.said = facts.missing.length ? `Segmented without ${facts.missing.join(', ')}.` : 'Segmented.';
       this.lookAtLargest(0);
     });
@@ -196,44 +186,92 @@ export class Session extends EventTarget {
     return this.sentStart;
   }
 
-  /** Clicks by label name, as the server wants them. */
-  fields(clicks) {
-    const fields = { [BACKGROUND]: [] };
-    for (const { name } of this.model.labels) fields[name] = [];
-    for (const { name, voxel } of clicks) fields[name].push(voxel);
-    return fields;
+  /** Correct at a point, LPS mm: it is the chosen label, or none where `erase`. */
+  heardClick(world, erase, view) {
+    if (this.tool === SCRIBBLE) return this.heardLine(view, [world], erase);
+    const voxel = this.tool === CLICK && this.map.voxelAt(world);
+    if (!voxel) return null;
+    const name = this.painting(erase), click = { name, voxel };
+    const what = erase ? 'erased by a click' : `${name} by a click`;
+    return this.correct(said => ({ ...said, clicks: [...said.clicks, click] }), what, { kind: 'working', world }, view);
   }
 
-  /** Correct at a point, LPS mm: it is the chosen label, or none where `erase`. */
-  click(world, erase = false) {
-    if (!this.model.clicks || this.busy) return null;
-    const voxel = this.map.voxelAt(world), begin = performance.now();
-    if (!voxel) return null;
-    const name = erase ? BACKGROUND : this.model.labels.find(({ value }) => value === this.label).name;
-    this.views.mark([...this.places(), { world, kind: 'working' }]);
-    return this.work('Correcting', async () => {
+  /** Correct by a line that was drawn over a viewport: a scribble, or the corners of a box. */
+  heardLine(view, path, erase) {
+    this.views.drawing(null);
+    if (this.tool === SCRIBBLE) {
+      const runs = runsAlong(this.info.grid, path), label = this.painting(erase);
+      if (!runs.length) return null;
+      const what = erase ? 'erased by a scribble' : `${label} by a scribble`, mark = { kind: 'scribble', path };
+      return this.correct(said => ({ ...said, strokes: [...said.strokes, { label, runs }] }), what, mark, view);
+    }
+    if (this.tool !== BOX) return null;
+    const box = boxOver(this.info.grid, [path[0], path.at(-1)], view.getCamera().viewPlaneNormal);
+    return box && this.correct(said => ({ ...said, box }), 'kept inside a box', null, view);
+  }
+
+  /** Take the box away. */
+  clearBox() {
+    return this.correct(said => ({ ...said, box: null }), 'no box', null, this.views.all()[0]);
+  }
+
+  /** The box that holds now; null: none. */
+  get box() {
+    return this.steps.now?.known?.prompts.box ?? null;
+  }
+
+  /** Name of what a click or scribble makes its place. */
+  painting(erase) {
+    return erase ? BACKGROUND : this.model.labels.find(({ value }) => value === this.label).name;
+  }
+
+  /**
+   * Ask for a correction; one that is made while another is on its way is asked for after it.
+   * @param {(said: object) => object} more what is said in all, after what was said before
+   * @param {string} what in words
+   * @param {object|null} mark drawn meanwhile
+   * @param {object} view on which the reader looks
+   */
+  async correct(more, what, mark, view) {
+    if (!this.model.clicks) return;
+    if (this.busy === CORRECTING) {
+      this.waiting.push([more, what, mark, view]);
+      return;
+    }
+    const begin = performance.now(), spent = {};
+    this.views.mark([...this.places(), ...(mark ? [mark] : [])]);
+    await this.work(CORRECTING, async () => {
       try {
-        await this.correct({ name, voxel }, erase ? 'erased by a click' : `${name} by a click`);
-        this.times.push(performance.now() - begin);
+        await this.corrected(more, what, view, spent, begin);
       } finally {
         this.markPlaces();
       }
     });
+    if (this.problem) this.waiting = [];
+    const next = this.waiting.shift();
+    if (next) await this.correct(...next);
   }
 
-  async correct(click, what) {
+  async corrected(more, what, view, spent, begin) {
     this.settleEdit();
-    const data = this.onScreen(), before = this.steps.now?.known;
+    const { labels, clicks } = this.model, screen = this.shown, before = this.steps.now?.known;
     const follows = before && before.start === this.sentStart;
-    const clicks = [...(follows ? before.clicks : []), click], fields = this.fields(clicks);
-    const label = { ...this.map.label(), data };
-    const names = this.model.labels.map(({ name, value }) => ({ name, idx: value }));
-    const sent = follows ? [fields] : [{ ...fields, start_over: true, label_info: names }, label];
-    const { facts, file } = await server.infer(this.model.clicks, this.image, ...sent);
+    const prompts = more(follows ? before.prompts : NOTHING_SAID), fields = fieldsOf(prompts, labels);
+    const names = labels.map(({ name, value }) => ({ name, idx: value }));
+    const sent = follows ? [fields] : [{ ...fields, start_over: true, label_info: names }, this.map.label(screen)];
+    spent.sent = performance.now() - begin;
+    const { facts, file } = await server.infer(clicks, this.image, ...sent);
+    spent.answered = performance.now() - begin;
+    spent.server = 1000 * facts.latencies.total;
     const now = this.map.accept(await readLabel(file));
-    const start = follows ? before.start : this.begun();
-    this.show(now, { start, clicks, facts }, what);
-    this.said = equal(now, data) ? 'This click changed nothing.' : '';
+    spent.unpacked = performance.now() - begin;
+    const start = follows ? before.start : this.begun(), changed = !equal(now, screen);
+    const done = () => this.times.push(spent);
+    if (changed) notePainted(this.views.from(view), spent, begin, done);
+    this.show(now, { start, prompts, facts }, what, view);
+    spent.written = performance.now() - begin;
+    if (!changed) done();
+    this.said = changed ? '' : 'This changed nothing.';
   }
 
   undo() {
@@ -267,6 +305,7 @@ export class Session extends EventTarget {
 
   heardEdit({ detail }) {
     if (detail.segmentationId !== SEGMENTATION) return;
+    this.brushed = true;
     clearTimeout(this.edit);
     this.edit = setTimeout(() => (this.pressed ? this.heardEdit({ detail }) : this.settleEdit()), SETTLED);
   }
@@ -274,10 +313,11 @@ export class Session extends EventTarget {
   /** What a brush has changed since the last step becomes one. */
   settleEdit() {
     clearTimeout(this.edit);
-    if (this.closed || !this.map) return;
+    if (this.closed || !this.brushed) return;
+    this.brushed = false;
     const data = this.onScreen();
-    if (this.shown ? equal(data, this.shown) : !data.some(Boolean)) return;
-    if (!this.steps.now) this.steps.add(new Uint8Array(data.length), null, 'nothing drawn');
+    if (equal(data, this.shown)) return;
+    if (!this.steps.now) this.steps.add(EMPTY, null, 'nothing drawn');
     this.steps.add(data, null, 'drawn by hand');
     this.shown = data;
     this.changed();
@@ -287,7 +327,7 @@ export class Session extends EventTarget {
   save(tag) {
     return this.work('Saving', async () => {
       this.settleEdit();
-      const label = this.map.label(), step = this.steps.now;
+      const label = this.map.label(this.onScreen()), step = this.steps.now;
       const { dicom } = await server.saveLabel(this.image, tag, label, this.model.labels, this.model.name);
       this.info = { ...this.info, ...(await server.fetchCase(this.info.case)) };
       this.saved = step;
@@ -329,7 +369,7 @@ export class Session extends EventTarget {
 
   /** Look at the slice with most of a label; 0: of all. */
   lookAtLargest(value) {
-    const world = this.shown && this.map.largestSlice(this.shown, value);
+    const world = this.map.largestSlice(this.shown, value);
     if (world) this.views.lookAt(world);
   }
 
@@ -339,10 +379,11 @@ export class Session extends EventTarget {
 
   markPlaces() {
     this.views.mark(this.places());
+    this.views.box(this.box && cornersOf(this.info.grid, this.box));
   }
 
   /** Millilitres by label value, of what is on the screen. */
   volumes() {
-    return this.shown ? this.map.volumes(this.shown) : [];
+    return this.steps.now ? this.map.volumes(this.shown) : [];
   }
 }

@@ -1,31 +1,28 @@
 // What the reader can take back: every segmentation that was on the screen, and what the server knew with it.
 //
 // The server follows clicks from a segmentation on: either its own automatic one, or one that was sent along.
-// It wants all clicks since then with every request. So a step keeps them, and the number of that start; a
+// It wants all prompts since then with every request. So a step keeps them, and the number of that start; a
 // step that a brush has changed is none that the server knows, and goes along with the next click.
 
 const MOST = 100; // steps; each is a label map, packed
 
-/** Runs of equal voxels, [value, count, ...]: label maps are mostly empty. */
-export function pack(data) {
+/** A label map as runs of equal voxels, [value, count, ...]. */
+export function pack({ begin, size, data }) {
   const runs = [];
   for (let at = 0; at < data.length; ) {
-    const begin = at, value = data[at];
+    const start = at, value = data[at];
     while (at < data.length && data[at] === value) at++;
-    runs.push(value, at - begin);
+    runs.push(value, at - start);
   }
-  return { runs: Uint32Array.from(runs), count: data.length };
+  return { begin, size, runs: Uint32Array.from(runs) };
 }
 
-export function unpack({ runs, count }) {
-  const data = new Uint8Array(count);
+export function unpack({ begin, size, runs }) {
+  const data = new Uint8Array(size[0] * size[1] * size[2]);
   let at = 0;
   for (let run = 0; run < runs.length; run += 2) data.fill(runs[run], at, (at += runs[run + 1]));
-  return data;
+  return { begin, size, data };
 }
-
-export const equal = (one, other) =>
-  one.length === other.length && one.every((value, at) => value === other[at]);
 
 export class Steps {
   constructor() {
@@ -40,12 +37,12 @@ export class Steps {
 
   /**
    * One step further.
-   * @param {Uint8Array} data voxels
-   * @param {{start: number, clicks: object[], facts: object}|null} known what the server knows; null: an edit
+   * @param {object} crop the label map (`crop.js`)
+   * @param {{start: number, prompts: object, facts: object}|null} known what the server knows; null: an edit
    * @param {string} what in words
    */
-  add(data, known, what) {
-    this.done.push({ packed: pack(data), known, what, facts: known?.facts ?? this.now?.facts ?? null });
+  add(crop, known, what) {
+    this.done.push({ packed: pack(crop), known, what, facts: known?.facts ?? this.now?.facts ?? null });
     if (this.done.length > MOST) this.done.shift();
     this.undone = [];
   }

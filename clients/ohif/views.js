@@ -2,8 +2,10 @@
 
 import { volumeOf } from './labelmap.js';
 import { MOST, viewportId } from './layout.js';
+import { BOX } from './tools.js';
 import { rangeOf } from './window.js';
 
+const NEAR = 4; // mm from the slice that is shown, within which a mark is drawn
 const SVG = 'http://www.w3.org/2000/svg';
 
 export class Views {
@@ -12,6 +14,8 @@ export class Views {
     this.sequences = info.sequences.slice(0, MOST);
     this.ids = this.sequences.map(({ name }) => viewportId(name));
     this.marks = [];
+    this.line = null; // that is being drawn: {kind, view, path}
+    this.frameBox = null; // corners of the box that holds, LPS mm
     this.pointer = null; // LPS mm
     this.frame = 0;
   }
@@ -19,6 +23,26 @@ export class Views {
   all() {
     const { cornerstoneViewportService } = this.services;
     return this.ids.map(id => cornerstoneViewportService.getCornerstoneViewport(id)).filter(Boolean);
+  }
+
+  /** All, the given one first. */
+  from(view) {
+    const all = this.all();
+    return view ? [view, ...all.filter(one => one !== view)] : all;
+  }
+
+  /** Make a viewport OHIF's active one: else a first stroke in it would only do that. */
+  activate({ id }) {
+    const { viewportGridService } = this.services;
+    if (viewportGridService.getActiveViewportId() !== id) viewportGridService.setActiveViewportId(id);
+  }
+
+  /** Paint all anew; the others once the first is there, so that a reader sees a click's answer sooner. */
+  paint(view) {
+    const [first, ...others] = this.from(view), { IMAGE_RENDERED } = window.cornerstone.Enums.Events;
+    const painted = () => others.forEach(one => one.render());
+    first.element.addEventListener(IMAGE_RENDERED, painted, { once: true });
+    first.render();
   }
 
   /** True once every viewport has all its images. */
@@ -64,6 +88,18 @@ export class Views {
     this.draw();
   }
 
+  /** Draw a line while the mouse draws it; null: no more. */
+  drawing(line) {
+    this.line = line;
+    this.draw();
+  }
+
+  /** Draw the box that holds: its corners, LPS mm; null: there is none. */
+  box(corners) {
+    this.frameBox = corners;
+    this.draw();
+  }
+
   /** Draw the crosshair and the marks anew, once a frame. */
   draw() {
     if (this.frame) return;
@@ -85,8 +121,19 @@ export class Views {
         layer.append(shape('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1], class: 'cross' }));
       }
     }
-    for (const { world, kind } of this.marks) {
-      if (depth(world) > 4) continue;
+    const points = path => path.map(world => [...view.worldToCanvas(world)].join()).join(' ');
+    if (this.frameBox) layer.append(shape('polygon', { points: points(this.frameBox), class: 'box' }));
+    if (this.line?.kind === BOX) {
+      const [from, to] = [this.line.path[0], this.line.path.at(-1)].map(world => view.worldToCanvas(world));
+      layer.append(shape('polygon', { class: 'box',
+        points: [from, [from[0], to[1]], to, [to[0], from[1]]].map(corner => [...corner].join()).join(' ') }));
+    } else if (this.line) layer.append(shape('polyline', { points: points(this.line.path), class: 'scribble' }));
+    for (const { world, kind, path } of this.marks) {
+      if (kind === 'scribble') {
+        if (depth(path[0]) <= NEAR) layer.append(shape('polyline', { points: points(path), class: 'scribble working' }));
+        continue;
+      }
+      if (depth(world) > NEAR) continue;
       const [cx, cy] = view.worldToCanvas(world);
       layer.append(shape('circle', { cx, cy, r: kind === 'place' ? 14 : 7, class: kind }));
     }
@@ -101,6 +148,8 @@ function isLoaded(volume) {
 
 const STYLE = `.cross{stroke:#ffe14d;stroke-width:1.5}
 .place{fill:none;stroke:#ffe14d;stroke-width:1.5;stroke-dasharray:4 3}
+.scribble,.box{fill:none;stroke:#fff;stroke-width:2}
+.box{stroke:#ffe14d;stroke-dasharray:7 4}
 .working{fill:none;stroke:#fff;stroke-width:2;stroke-dasharray:11 4;animation:turn .8s linear infinite}
 @keyframes turn{to{stroke-dashoffset:-15}}`;
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -40,6 +41,8 @@ class Inspect:
     """
     limit: int = 0
     """Show only the first so many cases; 0: all."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one line of JSON for each case in place of the table."""
 
     def run(self) -> int:
         """Print the table; 0 if at least one case can be used."""
@@ -49,6 +52,11 @@ class Inspect:
         rules = load_rules(self.rules) if self.rules else None
         source = open_source(self.path, self.coding)
         ids = source.ids()
+        if self.json:
+            found = [case_table(id, source, rules) for id in ids[: self.limit or None]]
+            for one in found:
+                print(dumps(one))
+            return 0 if any(one["sequences"] for one in found) else 1
         print(
             f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, "
             f"label coding "
@@ -61,6 +69,33 @@ class Inspect:
                 print(line, flush=True)
         print(summary(tally))
         return 0 if tally["usable"] else 1
+
+
+def case_table(id: str, source: StudySource, rules: Rules | None) -> dict[str, Any]:
+    """What is seen of one case, for programs."""
+    from slem_app.grouping import group
+
+    try:
+        grouping = group(source.study(id), rules)
+    except SlemError as error:
+        return {"case": id, "error": str(error), "sequences": {}, "unused": [], "labels": []}
+    studies = (grouping.study, *grouping.study.parts)
+    return {
+        "case": id,
+        "error": None,
+        "sequences": {
+            one.sequence: {"series": one.series.id, "grid": grid_of(one.series), "why": one.reason}
+            for one in grouping.choices
+        },
+        "unused": [
+            {"series": one.series.id, "kind": one.kind, "why": one.reason} for one in grouping.leftovers
+        ],
+        "labels": [
+            {"series": one.label.id, "grid": grid_of(one.label), "coding": one.coding}
+            for one in studies
+            if one.label is not None
+        ],
+    }
 
 
 def case_rows(id: str, source: StudySource, rules: Rules | None, tally: Counter[str]) -> Iterator[str]:

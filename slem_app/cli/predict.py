@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass, field, replace
 from itertools import count
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,8 @@ from slem_app.store.record import DRAFT
 from slem_app.weights.folders import model_folder
 
 if TYPE_CHECKING:
-    from slem_app.predict import Prediction
+    from slem_app.grouping import Grouping
+    from slem_app.predict import Prediction, Predictor
     from slem_app.studies import Series, Study
     from slem_app.weights import Card, Model
 
@@ -73,6 +75,10 @@ class Predict:
     """cpu, cuda, cuda:1 ... or auto."""
     precision: str = "auto"
     """float32, bfloat16 or auto."""
+    preview: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write ID.png beside each file: the slice with most of the label in every sequence, outlined."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one line of JSON for each case in place of the report."""
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Make drafts for the server's readers, of every case (or of IDS) that has neither a final label nor a
     draft by this model. CASE is the studies folder.
@@ -110,12 +116,11 @@ class Predict:
 
     def segment(self) -> None:
         """Segment one case, write and report."""
-        folder = model_folder(self.model)  # before anything that takes long to load
-        from slem_app.grouping import group
-        from slem_app.predict import Predictor, answer
+        folder = model_folder(self.model)  # before anything that takes long to load, and so are the studies
+        studies = self.studies()
+        from slem_app.predict import Predictor
         from slem_app.weights import load_model
 
-        studies = self.studies()
         model = load_model(folder)
         inference = (
             replace(model.card.inference, mirror=model.card.mirrors) if self.mirror else model.card.inference
@@ -123,28 +128,54 @@ class Predict:
         conformed: Literal["auto", "none"] = "none" if self.as_is else "auto"
         predictor = Predictor(model, self.device, self.precision, inference, conformed)
         for study in studies:
-            path = self.target(study, len(studies))
-            grouping = group(study, chosen=self.series or None)
-            sequence = (
-                grouping.resolve(self.reference)
-                if self.reference
-                else grouping.reference(model.card.reference_order)
+            self.segment_study(study, predictor, self.target(study, len(studies)))
+
+    def segment_study(self, study: Study, predictor: Predictor, path: Path) -> None:
+        """Segment one case into a file.
+
+        Raises:
+            BadSetting: a DICOM format, and a case that is not in DICOM.
+        """
+        from slem_app.grouping import group
+        from slem_app.predict import answer
+
+        card = predictor.model.card
+        grouping = group(study, chosen=self.series or None)
+        sequence = (
+            grouping.resolve(self.reference) if self.reference else grouping.reference(card.reference_order)
+        )
+        series = grouping.sequences[sequence]
+        if self.kind != "nifti" and series.format != "dicom":
+            raise BadSetting(
+                f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
+                f"{self.kind.upper()} can refer: use --format nifti"
             )
-            series = grouping.sequences[sequence]
-            if self.kind != "nifti" and series.format != "dicom":
-                raise BadSetting(
-                    f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
-                    f"{self.kind.upper()} can refer: use --format nifti"
-                )
-            result = answer(predictor.predict_case(grouping, sequence, self.register))
-            before = None if path == self.out else copy_of(path)
-            start = time.perf_counter()
-            self.write(result, series, model.card, path)
-            print(report(study.id, result, path, time.perf_counter() - start))
-            if before is not None and before.read_bytes() == path.read_bytes():
-                before.unlink()
-            elif before is not None:
-                print(f"  note       what lay there before, of this case or of another one, is {before.name}")
+        result = answer(predictor.predict_case(grouping, sequence, self.register))
+        before = None if path == self.out else copy_of(path)
+        start = time.perf_counter()
+        self.write(result, series, card, path)
+        result = replace(result, timings={**result.timings, "write": time.perf_counter() - start})
+        picture = self.picture(grouping, result, path) if self.preview else None
+        if before is not None and before.read_bytes() == path.read_bytes():
+            before.unlink()
+            before = None
+        if self.json:
+            print(dumps(table(study.id, result, path, picture, before)))
+            return
+        print(report(study.id, result, path))
+        if picture is not None:
+            print(f"  preview    {picture}")
+        if before is not None:
+            print(f"  note       what lay there before, of this case or of another one, is {before.name}")
+
+    def picture(self, grouping: Grouping, result: Prediction, path: Path) -> Path:
+        """The picture beside a file."""
+        from slem_app.report.preview import write_preview
+
+        ending = next(one for one in (*ENDINGS.values(), ".nii", ".dcm") if path.name.endswith(one))
+        used = {name: grouping.sequences[name] for name in result.used}
+        beside = path.with_name(f"{path.name.removesuffix(ending)}.png")
+        return write_preview(used, result.array, result.grid, result.labels, beside)
 
     def make_drafts(self) -> int:
         """Drafts of all cases that await one; returns the exit code.
@@ -161,11 +192,11 @@ class Predict:
         from slem_app.studies.header_index import INDEX_FILE, INDEX_FOLDER, HeaderIndex
         from slem_app.studies.places import default_store
 
-        if self.format or self.reference or self.series or self.mirror or self.out != Path():
+        files_only = (self.format, self.reference, self.series, self.mirror, self.preview, self.json)
+        if any(files_only) or self.out != Path():
             raise BadSetting(
-                "--all makes drafts in the label store: --out, --format, --reference, --series "
-                "and --mirror "
-                "are for files"
+                "--all makes drafts in the label store: --out, --format, --reference, --series, --mirror, "
+                "--preview and --json are for files"
             )
         if self.table is not None:
             check_table(self.table)
@@ -321,9 +352,9 @@ def copy_of(path: Path) -> Path | None:
     return copy
 
 
-def report(case: str, result: Prediction, path: Path, write: float) -> str:
+def report(case: str, result: Prediction, path: Path) -> str:
     """What is printed for one case."""
-    steps = {**result.timings, "write": write}
+    steps = result.timings
     volumes = result.volumes_ml()
     width = max(map(len, volumes))
     lines = [
@@ -340,6 +371,26 @@ def report(case: str, result: Prediction, path: Path, write: float) -> str:
         *(f"  WARNING    {one.text}" for one in result.warnings),
     ]
     return "\n".join(lines)
+
+
+def table(
+    case: str, result: Prediction, path: Path, picture: Path | None, before: Path | None
+) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "case": case,
+        "file": str(path),
+        "preview": None if picture is None else str(picture),
+        "kept": None if before is None else str(before),
+        "shape": list(result.grid.shape),
+        "spacing_mm": [round(float(one), 4) for one in result.grid.spacing],
+        "used": list(result.used),
+        "missing": list(result.missing),
+        "volumes_ml": {name: round(ml, 3) for name, ml in result.volumes_ml().items()},
+        "notes": list(result.notes),
+        "warnings": [one.table() for one in result.warnings],
+        "seconds": {step: round(spent, 3) for step, spent in result.timings.items()},
+    }
 
 
 def served_model(name: str, store: Path) -> Model:

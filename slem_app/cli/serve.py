@@ -88,6 +88,8 @@ class Serve:
             raise NotFound(
                 f"no folder {studies}: give the folder that holds the studies, or the address of a PACS"
             )
+        if not is_address(studies) and not any(Path(studies).iterdir()):
+            print(f"{studies} is empty: studies appear in the worklist once they are put there", flush=True)
         print(f"Starting the server on {studies} (some seconds)", flush=True)
         log_file().parent.mkdir(parents=True, exist_ok=True)
         with log_file().open("w", encoding="utf-8") as log:

@@ -17,7 +17,7 @@ from slem_app.types import Grid
 __all__ = ["write_nifti", "write_values"]
 
 
-def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> Path:
+def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, durable: bool = True) -> Path:
     """Write a label map as uint8 NIfTI, whole or not at all.
 
     Args:
@@ -25,6 +25,7 @@ def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> 
         grid: its grid.
         labels: what the values mean.
         path: ends in .nii or .nii.gz.
+        durable: wait until the disk has it.
 
     Returns:
         `path`.
@@ -35,10 +36,10 @@ def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path) -> 
         BadGrid: an array of another shape than the grid, or a grid that no image can have.
         StorageFailed: the disk refused.
     """
-    return write_values(check_labels(array, grid, labels), grid, path)
+    return write_values(check_labels(array, grid, labels), grid, path, durable)
 
 
-def write_values(array: np.ndarray, grid: Grid, path: Path) -> Path:
+def write_values(array: np.ndarray, grid: Grid, path: Path, durable: bool = True) -> Path:
     """Write a label map in whatever values, e.g. those of a public data set, as uint8 NIfTI; arguments and
     errors else as those of `write_nifti`.
     """
@@ -51,6 +52,6 @@ def write_values(array: np.ndarray, grid: Grid, path: Path) -> Path:
     image.header.set_xyzt_units("mm")
     image.header.set_intent("label", name="segmentation")
     content = image.to_bytes()
-    with atomic_file(path) as file:
+    with atomic_file(path, durable=durable) as file:
         file.write(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
     return path

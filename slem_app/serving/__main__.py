@@ -12,7 +12,6 @@ from pathlib import Path
 
 import uvicorn
 
-from slem_app.serving.asgi import application
 from slem_app.serving.http.connections import Limits, limited, raise_open_files
 from slem_app.serving.log import log_config
 from slem_app.serving.settings import Settings, parse_settings
@@ -54,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser().parse_args(arguments)
     conf = dict(given.conf)
     settings = parse_settings(conf)
+    # takes seconds to import: a wrong setting is said before
+    from slem_app.serving.asgi import application
+
     file = given.logs / "app.log"
     uvicorn.run(
         application(given.studies, conf, given.host, file),

@@ -13,7 +13,7 @@ from typing import Any
 
 from slem_app.errors import BadSetting
 from slem_app.store.review import APPROVED, SUBMITTED
-from slem_app.weights.published import POLICIES
+from slem_app.weights.verdict import POLICIES
 
 __all__ = ["Environment", "Settings", "parse_settings", "read_environment"]
 

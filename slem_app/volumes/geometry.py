@@ -13,7 +13,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.types import Grid, triple
 
-__all__ = ["bounding_box", "check_grid", "lattice", "overlap", "resample"]
+__all__ = ["bounding_box", "check_grid", "cropped", "lattice", "overlap", "resample"]
 
 # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays
 # far below)
@@ -100,6 +100,18 @@ def bounding_box(labels: np.ndarray) -> tuple[slice, slice, slice]:
         dtype=object,
     )
     return tuple(box[np.argsort(stored)])
+
+
+def cropped(labels: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """A label map cut to the box of its labels, and where that lies; the first voxel where there are none.
+
+    Example:
+        >>> cropped(np.eye(3)[:, :, None] == 1, Grid((3, 3, 1), np.eye(4)))[1].shape
+        (3, 3, 1)
+    """
+    box = bounding_box(labels) if labels.any() else (slice(0, 1),) * 3
+    start = triple(part.start for part in box)
+    return labels[box], grid.crop(start, triple(part.stop - part.start for part in box))
 
 
 def _ends(there: np.ndarray) -> slice:

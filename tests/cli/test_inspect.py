@@ -1,5 +1,6 @@
 """`slem inspect`: a table that a person can act on."""
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -124,3 +125,12 @@ def test_an_affine_that_no_image_can_have_is_shown(
     text = "\n".join(lines)
     assert "BAD: series T2: its axes are sheared" in text
     assert "would be t1n but cannot be used: its affine has a zero axis" in text
+
+
+def test_json_has_one_line_a_case(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(studies), "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "BraTS-GLI-00001-000" in [one["case"] for one in found]
+    assert all(one["error"] is None for one in found if one["sequences"])
+    first = found[0]["sequences"]
+    assert {"series", "grid", "why"} == set(next(iter(first.values())))

@@ -1,5 +1,6 @@
 """`slem predict`: from a case folder to a file and a report."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydicom import dcmread
 
 from slem_app import phantom
@@ -196,3 +198,25 @@ def test_a_sequence_that_moved_is_registered_and_told(
     assert "t2f was moved by" in capsys.readouterr().out
     assert main([*asked, "--as-is"]) == 0
     assert "was moved by" not in capsys.readouterr().out
+
+
+def test_a_picture_of_every_sequence_lies_beside_the_file_and_json_tells_all(
+    studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    given = [str(studies), "case-1", "case-2", "-o", str(out), "--model", "small", "--preview", "--json"]
+    assert main(["predict", *given]) == 0
+    one, two = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (one["case"], two["case"]) == ("case-1", "case-2")
+    assert (two["used"], two["missing"]) == (["t1c", "t2w", "t2f"], ["t1n"])
+    array = np.asarray(nib.load(one["file"]).dataobj)
+    volume = (array == 2).sum() * CASE.grids["t1c"].voxel_volume / 1000
+    assert one["volumes_ml"]["edema"] == pytest.approx(volume, abs=0.001)
+    assert one["kept"] is None
+    assert one["seconds"]["network"] > 0
+    for told, count in ((one, 4), (two, 3)):
+        picture = np.asarray(Image.open(told["preview"])).astype(int)
+        assert Path(told["preview"]) == out / f"{told['case']}.png"
+        assert picture.shape == (338, 320 * count, 3)
+        coloured = np.ptp(picture, axis=2) > 40  # images are grey, outlines have the card's colours
+        assert all(part.any() for part in np.split(coloured, count, axis=1))

@@ -12,12 +12,13 @@ from tests.e2e.ohif import LPS_TO_RAS, browser_page
 
 IDLE = "() => window.slem && !window.slem.busy"
 SCREEN = """() => {
-    const voxels = slem.onScreen();
+    const {begin, size, data} = slem.onScreen();
     let text = '';
-    for (let k = 0; k < voxels.length; k += 8192)
-        text += String.fromCharCode(...voxels.subarray(k, k + 8192));
-    return {voxels: btoa(text), shape: slem.info.grid.shape, affine: slem.info.grid.affine};
+    for (let k = 0; k < data.length; k += 8192)
+        text += String.fromCharCode(...data.subarray(k, k + 8192));
+    return {voxels: btoa(text), begin, size, shape: slem.info.grid.shape, affine: slem.info.grid.affine};
 }"""
+FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 VIEW = """id => {
     const view = slem.views.all().find(one => one.id === `slem-${id}`);
     const box = view.element.getBoundingClientRect();
@@ -91,18 +92,32 @@ class LabelMode:
         self.page.wait_for_function("done => slem.times.length > done || slem.problem", arg=done)
         self.wait()
         assert self.problem == ""
-        return self.page.evaluate("() => slem.times.at(-1)")
+        return self.page.evaluate("() => slem.times.at(-1).painted ?? 0")
 
     def paint(self, sequence: str, world: np.ndarray) -> None:
         """A stroke with the chosen tool, from a point on."""
         steps = self.page.evaluate("() => slem.steps.done.length")
         x, y = self.place(sequence, world)
-        self.page.mouse.move(x, y)
-        self.page.mouse.down()
-        for step in range(4):
-            self.page.mouse.move(x + 3 * step, y)
-        self.page.mouse.up()
+        self.drag([(x + 3 * step, y) for step in range(4)])
         self.page.wait_for_function("steps => slem.steps.done.length > steps", arg=steps)
+
+    def drag(self, path: list[tuple[float, float]]) -> None:
+        """Draw a line with the left button, as fast as a hand: the viewer sees each place before the next."""
+        self.page.mouse.move(*path[0])
+        self.page.evaluate(FRAMES)
+        self.page.mouse.down()
+        for place in path[1:]:
+            self.page.mouse.move(*place)
+            self.page.evaluate(FRAMES)
+        self.page.mouse.up()
+
+    def line(self, sequence: str, start: np.ndarray, end: np.ndarray) -> None:
+        """Draw from one point to another, RAS mm, of one slice, and wait for what the server makes of it."""
+        steps = self.page.evaluate("() => slem.steps.done.length")
+        last, first = [np.array(self.place(sequence, point)) for point in (end, start)]
+        self.drag([tuple(first + (last - first) * part / 4) for part in range(5)])
+        self.page.wait_for_function("steps => slem.steps.done.length > steps || slem.problem", arg=steps)
+        self.wait()
 
     @property
     def said(self) -> str:
@@ -119,7 +134,10 @@ class LabelMode:
     def screen(self) -> tuple[np.ndarray, Grid]:
         """Label values as they are on the screen, and where they lie."""
         raw = self.page.evaluate(SCREEN)
-        values = np.frombuffer(base64.b64decode(raw["voxels"]), np.uint8).reshape(raw["shape"], order="F")
+        shown = np.frombuffer(base64.b64decode(raw["voxels"]), np.uint8).reshape(raw["size"], order="F")
+        values = np.zeros(raw["shape"], np.uint8, order="F")
+        box = tuple(slice(first, first + n) for first, n in zip(raw["begin"], raw["size"], strict=True))
+        values[box] = shown
         return values, Grid(tuple(raw["shape"]), np.vstack([raw["affine"], [0, 0, 0, 1]]))
 
 

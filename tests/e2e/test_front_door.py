@@ -68,7 +68,7 @@ def test_a_reader_finds_a_case_and_opens_it(page: Any, url: str) -> None:
     page.wait_for_url("**/case/bob")
     assert page.locator("h1").inner_text() == "bob"
     page.get_by_role("link", name="Open in OHIF").click()
-    page.wait_for_url("**/ohif/monai-label?StudyInstanceUIDs=*")
+    page.wait_for_url("**/ohif/slem-label?StudyInstanceUIDs=*")
     page.said.clear()  # the viewer's own
 
 

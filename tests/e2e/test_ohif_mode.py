@@ -17,6 +17,7 @@ from tests.e2e.ohif_mode import LabelMode, label_mode
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), ohif.NEEDED]
 SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+ALONG = np.array([[-1, 0, 0], [1, 0, 0]])  # both ways along the first axis, voxels
 SMALL = {"shape": (64, 72, 56), "spacing": (2.5, 2.5, 2.5)}
 
 
@@ -85,12 +86,12 @@ def test_what_is_segmented_clicked_and_painted_is_what_is_stored(
 
     mode.press("Brush")
     mode.choose("necrosis")
-    mode.paint("t2f", point(np.where(head, clicked == 0, 0), grid.affine, 1, 7))
+    mode.paint("t1c", point(np.where(head, clicked == 0, 0), grid.affine, 1, 7))
     painted, _ = mode.screen()
     stroke = painted != clicked
     assert stroke.any()
     assert set(painted[stroke]) == {1}
-    mode.press("Correct")
+    mode.press("Click")
     mode.choose("edema")
     mode.click("t1n", point(np.where(head & (painted == 0), 9, 0), grid.affine, 9, 8))
     seen, _ = mode.screen()
@@ -109,3 +110,65 @@ def test_what_is_segmented_clicked_and_painted_is_what_is_stored(
     mode.open(study)
     np.testing.assert_array_equal(mode.screen()[0], seen)
     assert min(mode.painted(one) for one in SEQUENCES) > 100
+
+
+def test_scribbles_and_a_box_are_answered_and_taken_back_and_refusals_are_whole_sentences(
+    mode: LabelMode, url: str
+) -> None:
+    mode.open(told(url, "axial")["study"])
+    mode.press("Segment")
+    automatic, grid = mode.screen()
+    centre = np.array(grid.shape) // 2
+    start, end = (grid.to_world(centre + step) for step in 2 * ALONG)
+    mode.press("Scribble")
+    mode.choose("necrosis")
+    mode.line("t2f", start, end)
+    assert mode.problem == ""
+    scribbled, _ = mode.screen()
+    for part in np.linspace(0, 1, 5):  # every voxel of the line is what it was painted as
+        world = start + (end - start) * part
+        assert scribbled[tuple(np.round(grid.to_index(world)).astype(int))] == 1
+    mode.press("Undo")
+    np.testing.assert_array_equal(mode.screen()[0], automatic)
+
+    mode.press("Box")
+    there = np.argwhere(automatic > 0)
+    low, high = there.min(0) - 2, there.max(0) + 2
+    middle = (low + high) // 2
+    corners = [[low[0], low[1], middle[2]], [middle[0], high[1], middle[2]]]
+    mode.line("t1c", *(grid.to_world(corner) for corner in corners))
+    assert mode.problem == ""
+    boxed, _ = mode.screen()
+    assert boxed.any()
+    kept = np.argwhere(boxed > 0)
+    i1, i2, j1, j2, k1, k2 = mode.page.evaluate("() => slem.box")
+    assert (kept.min(0) >= (i1, j1, k1)).all()
+    assert (kept.max(0) <= (i2, j2, k2)).all()
+    assert (boxed > 0).sum() < (automatic > 0).sum()
+    mode.press("Remove the box")
+    np.testing.assert_array_equal(mode.screen()[0], automatic)
+
+    mode.press("Click")
+    mode.choose("edema")
+    outside = grid.to_world([high[0], middle[1], middle[2]])
+    mode.click("t1n", outside)
+    mode.press("Box")
+    mode.line("t1c", *(grid.to_world(corner) for corner in corners))
+    shown = mode.page.locator(".problem").inner_text()
+    assert "a click of 'edema' lies outside the box" in shown
+    assert shown.endswith("enlarge the box or remove the click")
+    mode.errors.clear()  # the browser's own line about the answer 422
+
+
+def test_what_is_done_while_an_answer_is_on_its_way_follows_after_it(mode: LabelMode, url: str) -> None:
+    mode.open(told(url, "axial")["study"])
+    mode.press("Segment")
+    grid = mode.screen()[1]
+    centre = np.array(grid.shape) // 2
+    mode.choose("edema")
+    places = [mode.place("t1n", grid.to_world(centre + step)) for step in 6 * ALONG]
+    for place in places:
+        mode.page.mouse.click(*place)
+    mode.page.wait_for_function("() => slem.steps.done.length > 2 && !slem.busy")
+    values, _ = mode.screen()
+    assert [int(values[tuple(centre + step)]) for step in 6 * ALONG] == [2, 2]

@@ -64,9 +64,19 @@ def test_a_setting_that_cannot_be_is_told_before_anything_starts(started: Any, s
         started("--conf", *setting)
 
 
+def test_a_wrong_setting_is_told_before_what_is_slow_to_import(tmp_path: Path) -> None:
+    code = "import sys; from slem_app.serving.__main__ import main\n"
+    code += "try:\n    main(sys.argv[1:])\nexcept Exception as error:\n"
+    code += "    print(error, *{'torch', 'numpy', 'fastapi'} & set(sys.modules), sep=' | ')"
+    given = ["--studies", str(tmp_path), "--logs", str(tmp_path), "--conf", "thread", "2"]
+    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+    assert "thread" in done.stdout
+    assert "|" not in done.stdout  # none of them was loaded
+
+
 def test_a_server_is_loaded_without_what_it_seldom_needs() -> None:
     seldom = {"monai", "scipy.stats", "scipy.spatial", "highdicom", "fpdf", "authlib", "SimpleITK", "zxcvbn"}
     code = "import sys; sys.modules['monailabel'] = None\n"
-    code += f"import slem_app.serving.__main__; print(*{seldom} & set(sys.modules))"
+    code += f"import slem_app.serving.__main__, slem_app.serving.asgi; print(*{seldom} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

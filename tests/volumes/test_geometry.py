@@ -9,7 +9,7 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.phantom import make, reorient
 from slem_app.types import Grid
-from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap, resample
+from slem_app.volumes.geometry import bounding_box, check_grid, cropped, lattice, overlap, resample
 
 RNG = np.random.default_rng(0)
 CODES = [
@@ -200,3 +200,15 @@ def test_the_occupied_box_holds_all_that_is_not_zero_and_no_more(order: str) -> 
     labels[2, 6, 1], labels[7, 3, 1] = 3, 1
     assert bounding_box(labels) == (slice(2, 8), slice(3, 7), slice(1, 2))
     assert bounding_box(labels[::-1].transpose(2, 0, 1)) == (slice(1, 2), slice(1, 7), slice(3, 7))
+
+
+def test_a_cropped_label_map_lies_where_its_labels_lay() -> None:
+    grid, labels = turned((6, 7, 8), spacing=(1.0, 2.0, 3.0)), np.zeros((6, 7, 8), np.uint8, order="F")
+    labels[2, 3:5, 6], labels[4, 4, 5] = 1, 2
+    cut, there = cropped(labels, grid)
+    assert cut.shape == there.shape == (3, 2, 2)
+    np.testing.assert_allclose(there.to_world(np.zeros(3)), grid.to_world(np.array([2, 3, 5])))
+    np.testing.assert_array_equal(resample(cut, there, grid, order=0), labels)
+    empty, there = cropped(np.zeros_like(labels), grid)
+    assert (empty.shape, int(empty[0, 0, 0])) == ((1, 1, 1), 0)
+    np.testing.assert_allclose(there.affine, grid.affine)

@@ -27,7 +27,7 @@ ROWS = (
     ("admin", "PUT|DELETE", r"/model/.*"),
     ("admin", "DELETE", r"/datastore/.*"),
     ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once
-    ("trainer", "POST|DELETE", r"/(train|batch|scoring)/.*"),
+    ("trainer", "POST|DELETE", r"/(train|batch|scoring)/.*|/learning/start"),
     ("trainer", "POST|PUT|DELETE", r"/slem/versions/.*"),
     (REVIEWER, "POST", r"/slem/labels/decide|/case/[^/]*/decide"),
     ("reader", READ, ".*"),

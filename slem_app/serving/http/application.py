@@ -44,6 +44,7 @@ from slem_app.serving.http.infer_routes import infer_router
 from slem_app.serving.http.info_routes import PROTOCOL, info_router
 from slem_app.serving.http.json_bodies import StrictJsonMiddleware
 from slem_app.serving.http.label_routes import label_router
+from slem_app.serving.http.learning_status_routes import learning_status_router
 from slem_app.serving.http.metrics import Metrics, MetricsMiddleware
 from slem_app.serving.http.model_routes import model_router
 from slem_app.serving.http.next_case_routes import next_case_router
@@ -163,6 +164,7 @@ def build(
     app.include_router(info_router(serving, polls))
     app.include_router(viewer.router)
     app.include_router(viewer_case_router(serving))
+    app.include_router(learning_status_router(serving))
     app.include_router(pages.log_router(log))
     pages.install(app)
     complete(app, settings.upload_mb * 2**20)

@@ -65,7 +65,8 @@ def parse_reply(fields: Mapping[str, object]) -> Reply:
     if dtype != "uint8":
         raise BadSetting(f"result_dtype {dtype!r} is unknown: label maps are uint8")
     compress = boolean("result_compress", fields.get("result_compress"), default=True)
-    return Reply(str(fields.get("result_extension", ".nrrd")), compress)
+    crop = boolean("result_crop", fields.get("result_crop"))
+    return Reply(str(fields.get("result_extension", ".nrrd")), compress, crop)
 
 
 def _points(fields: Mapping[str, object], names: tuple[str, ...]) -> dict[str, object]:

@@ -38,6 +38,8 @@ class Reply:
     """File type."""
     compress: bool = True
     """Compressed NRRD; OHIF reads only uncompressed ones."""
+    crop: bool = False
+    """Cut to the box of the labels, for clients that put it in place by the file's affine."""
 
     def __post_init__(self) -> None:
         if self.extension not in EXTENSIONS:

@@ -35,7 +35,7 @@ from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.trust import Trust
 from slem_app.types import Grid
-from slem_app.volumes.geometry import resample
+from slem_app.volumes.geometry import cropped, resample
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
@@ -171,11 +171,13 @@ class SegmentationTask:
         array = prediction.array
         if not prediction.grid.same_as(displayed):
             array = resample(array, prediction.grid, displayed, order=0)
+        if reply.crop:
+            array, displayed = cropped(array, displayed)
         path = self.results / f"{uuid.uuid4().hex}{reply.extension}"
         if reply.extension == ".nrrd":
             write_nrrd(array, displayed, prediction.labels, path, compress=reply.compress, durable=False)
         else:
-            write_nifti(array, displayed, prediction.labels, path)
+            write_nifti(array, displayed, prediction.labels, path, durable=False)
         return path
 
     def facts(self, case: Case, prediction: Prediction, card: Card) -> InferFacts:

@@ -6,6 +6,7 @@
 - POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
+- POST /learning/start             a round of a model; leads back
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from prometheus_client import CollectorRegistry
 from slem_app.errors import NotFound
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
-from slem_app.serving.auth.roles import REVIEWER
+from slem_app.serving.auth.roles import REVIEWER, role_of
 from slem_app.serving.few_at_once import FewAtOnce
 from slem_app.serving.labels.reviewing import Verdict
-from slem_app.serving.learning.request_types import NextCaseRequest
+from slem_app.serving.learning.request_types import NextCaseRequest, TrainRequest
 from slem_app.serving.pages import status
 from slem_app.serving.pages.case import CasePages
 from slem_app.serving.pages.places import PlacePictures
@@ -77,7 +78,17 @@ def pages_router(
 
     @router.get("/learning")
     def learning(request: Request) -> Response:
-        return page(request, "learning", learning=status.learning(serving), curve=status.CURVE)
+        login = request.scope.get("slem.login")
+        trains = login is None or login.user.may(role_of("POST", "/learning/start"))
+        shown = status.learning(serving)
+        return page(request, "learning", learning=shown, curve=status.CURVE, trains=trains)
+
+    @router.post("/learning/start")
+    def start(model: Annotated[str, Form(max_length=100)]) -> Response:
+        if model not in serving.trainers:
+            raise NotFound(f"no model {model!r} can learn here")
+        serving.trainers[model].start(TrainRequest())
+        return RedirectResponse("/learning", status_code=303)
 
     @router.get("/operations")
     def operations(request: Request) -> Response:

@@ -113,6 +113,7 @@ def test_without_a_log_in_nothing_is_told(url: str, path: str) -> None:
         ("POST", "/train/nothing", "trainer"),
         ("POST", "/batch/infer/nothing?run_sync=true", "trainer"),
         ("DELETE", "/train/", "trainer"),
+        ("POST", "/learning/start", "trainer"),
         ("GET", "/model/nothing", "trainer"),
         ("POST", "/slem/versions/slem_brain/serve", "trainer"),
         ("GET", "/logs/gpu", "admin"),

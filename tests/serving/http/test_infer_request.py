@@ -34,6 +34,8 @@ def test_3d_slicers_options_are_read_and_others_passed_over() -> None:
 
 def test_ohif_is_known_by_what_it_always_says() -> None:
     request = parse(restore_label_idx=False, result_compress=False, sequence=["auto", "t1n"])
+    assert not request.reply.crop
+    assert parse(result_crop=True).reply.crop
     assert (request.repeats_points, request.reply, request.sequence) == (True, Reply(compress=False), None)
     assert not parse(restore_label_idx=False, client_id="ann").repeats_points
 

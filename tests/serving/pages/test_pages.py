@@ -80,7 +80,7 @@ def test_the_worklist_shows_cases_with_state_and_sequences(url: str) -> None:
     last = text[text.index('href="/case/B"') :]
     assert 'class="state new"' in last
     assert '<span class="tag missing">no t1c</span>' in last
-    assert "/ohif/monai-label?StudyInstanceUIDs=2.25." in row  # no DICOM, yet shown as such
+    assert "/ohif/slem-label?StudyInstanceUIDs=2.25." in row  # no DICOM, yet shown as such
 
 
 def test_what_comes_from_data_is_never_markup(url: str) -> None:
@@ -217,6 +217,26 @@ def test_learning_shows_rounds_with_their_curve(url: str, app: MONAILabelApp) ->
     text = get(f"{url}/learning").text
     assert 'points="0.0,40.0 320.0,20.0"' in text
     assert "better &lt;i&gt;" in text
+    told = requests.get(f"{url}/slem/learning", timeout=30).json()
+    assert (told["running"], told["round"]["model"], told["round"]["status"]) == (False, "slem_brain", "done")
+    assert told["round"]["reason"] == "better <i>"
+
+
+def test_a_round_is_started_from_the_page_of_learning(
+    url: str, app: MONAILabelApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'action="/learning/start"' in get(f"{url}/learning").text
+    begun: list[TrainRequest] = []
+    trainer = app.serving.trainers["slem_brain"]
+    monkeypatch.setattr(type(trainer), "start", lambda self, asked: begun.append(asked))
+    form = {"data": {"model": "slem_brain"}, "timeout": 30, "allow_redirects": False}
+    answer = requests.post(f"{url}/learning/start", **form)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/learning")
+    assert begun == [TrainRequest()]
+    form["data"] = {"model": "nothing"}
+    answer = requests.post(f"{url}/learning/start", **form)
+    assert answer.status_code == 404
+    assert "can learn here" in answer.text
 
 
 def test_operations_show_what_the_server_does(url: str) -> None:
@@ -262,8 +282,9 @@ def test_a_dicom_study_is_opened_in_ohif(
         with serve(build(instance.serving)) as address:
             text = opened(address)
             page = get(f"{address}/case/one").text
-    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
-    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
+    assert f'href="/ohif/slem-label?StudyInstanceUIDs={uid}"' in text
+    assert f'href="/ohif/slem-label?StudyInstanceUIDs={uid}"' in page
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page  # the stock mode, second
 
 
 def test_a_study_in_nifti_is_opened_in_ohif_too_or_the_page_says_why_not(
@@ -279,8 +300,9 @@ def test_a_study_in_nifti_is_opened_in_ohif_too_or_the_page_says_why_not(
         with serve(build(instance.serving)) as address:
             text = opened(address)
             page, bad = (get(f"{address}/case/{name}").text for name in ("good", "four"))
-    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in text
-    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page
+    assert f'href="/ohif/slem-label?StudyInstanceUIDs={uid}"' in text
+    assert f'href="/ohif/slem-label?StudyInstanceUIDs={uid}"' in page
+    assert f'href="/ohif/monai-label?StudyInstanceUIDs={uid}"' in page  # the stock mode, second
     assert "Not shown in OHIF" not in page
     assert "Not shown in OHIF: four-t1c.nii.gz is 4D" in bad
 

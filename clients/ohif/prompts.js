@@ -1,0 +1,75 @@
+// What a reader has told the model since it began: clicks, scribbles and a box, and how the server wants them.
+// Every request has all of them, so that a step back is a shorter list.
+
+import { otherHand, toIndex, toWorld } from './labelmap.js';
+
+export const BACKGROUND = 'background';
+export const NOTHING_SAID = { clicks: [], strokes: [], box: null };
+
+/** Whether nothing was said. */
+export const isSilent = ({ clicks, strokes, box }) => !clicks.length && !strokes.length && !box;
+
+/** Fields of a request. */
+export function fieldsOf({ clicks, strokes, box }, labels) {
+  const fields = { [BACKGROUND]: [], scribbles: strokes };
+  for (const { name } of labels) fields[name] = [];
+  for (const { name, voxel } of clicks) fields[name].push(voxel);
+  return box ? { ...fields, roi: box } : fields;
+}
+
+/**
+ * The voxels that a line goes through, as runs [i, j, k, n] along the first axis.
+ * @param {{shape: number[], affine: number[][]}} grid of the reference
+ * @param {number[][]} path points, LPS mm
+ */
+export function runsAlong(grid, path) {
+  const places = path.map(world => toIndex(grid.affine, otherHand(world))), voxels = new Map();
+  places.forEach((to, at) => {
+    const from = places[Math.max(0, at - 1)];
+    const parts = 1 + Math.ceil(2 * Math.max(...to.map((one, axis) => Math.abs(one - from[axis]))));
+    for (let part = 1; part <= parts; part++) {
+      const voxel = to.map((one, axis) => Math.round(from[axis] + ((one - from[axis]) * part) / parts));
+      if (voxel.every((one, axis) => one >= 0 && one < grid.shape[axis])) voxels.set(voxel.join(), voxel);
+    }
+  });
+  const sorted = [...voxels.values()].sort((a, b) => a[2] - b[2] || a[1] - b[1] || a[0] - b[0]), runs = [];
+  for (const [i, j, k] of sorted) {
+    const last = runs.at(-1);
+    if (last && last[1] === j && last[2] === k && last[0] + last[3] === i) last[3]++;
+    else runs.push([i, j, k, 1]);
+  }
+  return runs;
+}
+
+/**
+ * The box over a rectangle that was drawn, through all slices: [i1, i2, j1, j2, k1, k2]; null: it is outside.
+ * @param {object} grid of the reference
+ * @param {number[][]} corners two points, LPS mm
+ * @param {number[]} normal of the slice on which they lie, LPS
+ */
+export function boxOver(grid, corners, normal) {
+  const along = axis => Math.abs(otherHand(normal).reduce((sum, part, row) => sum + part * grid.affine[row][axis], 0) /
+    Math.hypot(...grid.affine.map(row => row[axis])));
+  const axes = [0, 1, 2].map(along), depth = axes.indexOf(Math.max(...axes));
+  const [one, other] = corners.map(world => toIndex(grid.affine, otherHand(world)));
+  const box = grid.shape.flatMap((count, axis) => {
+    if (axis === depth) return [0, count - 1];
+    const ends = [one[axis], other[axis]].map(Math.round).sort((a, b) => a - b);
+    return [Math.max(0, ends[0]), Math.min(count - 1, ends[1])];
+  });
+  return box.every((end, at) => at % 2 || end <= box[at + 1]) ? box : null;
+}
+
+/** Four corners of a box, LPS mm, halfway along the axis that it fills. */
+export function cornersOf(grid, box) {
+  const ends = [0, 1, 2].map(axis => [box[2 * axis] - 0.5, box[2 * axis + 1] + 0.5]);
+  const fills = ends.map(([low, high], axis) => (high - low) / grid.shape[axis]);
+  const depth = fills.lastIndexOf(Math.max(...fills)), middle = (ends[depth][0] + ends[depth][1]) / 2;
+  const [across, down] = [0, 1, 2].filter(axis => axis !== depth);
+  return [[0, 0], [0, 1], [1, 1], [1, 0]].map(([one, other]) => {
+    const index = [middle, middle, middle];
+    index[across] = ends[across][one];
+    index[down] = ends[down][other];
+    return otherHand(toWorld(grid.affine, index));
+  });
+}
