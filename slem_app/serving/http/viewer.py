@@ -36,6 +36,7 @@ window.config.modes.push('/ohif-slem/mode.js');
 """
 SAVE_BAR = '<script defer src="/ohif-save.js"></script>'
 FOREIGN = re.compile(r'<link [^>]*href="https?://[^>]*>')  # Google's fonts
+MANIFEST = re.compile(r'<link rel="manifest"[^>]*>')  # names pictures that the wheel has elsewhere
 FOREIGN_STYLE = re.compile(r"@import url\(https?://[^)]*\);?")  # the same, out of a style sheet
 COOKIE = "MONAILABEL_SERVER_URL"
 
@@ -58,6 +59,7 @@ def start_page() -> tuple[str, str]:
     its Content Security Policy.
     """
     page = FOREIGN.sub("", (FOLDER / "index.html").read_text(encoding="utf-8"))
+    page = MANIFEST.sub("", page)
     page = page.replace("</head>", f"{SAVE_BAR}</head>", 1)
     return page, viewer_policy(page)
 
