@@ -17,7 +17,7 @@ from slem_app.weights import load_model, model_folder
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes of one core; many times that where others work on it
+@pytest.mark.timeout(1800)  # a minute of one core; many times that where others work on it
 def test_a_raw_study_gives_the_tumour_on_the_grid_of_each_series(real_data, tmp_path):
     brain = make(3, (120, 144, 108), (1.5, 1.5, 1.5))
     images = {name: Volume(brain.images[name].astype(np.float32), brain.grid) for name in ("t1c", "t2f")}
