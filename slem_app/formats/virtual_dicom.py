@@ -124,6 +124,8 @@ class VirtualSeries:
             setattr(image, empty, "")
         for empty in ("PatientBirthDate", "PatientSex", "PatientPosition", "PositionReferenceIndicator"):
             setattr(image, empty, "")
+        # which of a pair of organs; nobody says what part of the body it is (PS3.3 C.7.3.1, type 2C)
+        image.Laterality = ""
         image.Modality, image.SeriesNumber = "MR", self.number
         image.SeriesDescription = self.description[:LONGEST]
         image.StudyInstanceUID, image.SeriesInstanceUID = self.study_uid, self.uid

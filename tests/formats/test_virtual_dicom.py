@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import subprocess
 from pathlib import Path
 
 import nibabel
@@ -178,3 +179,16 @@ def test_a_channel_of_a_4d_file_is_a_series(tmp_path: Path) -> None:
     first, second = (VirtualSeries("ann", one, 1, one.name) for one in both)
     assert first.uid != second.uid
     assert first.layout.grid.same_as(Grid(SHAPE, second.layout.grid.affine))
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="no dciodvfy: apt-get install dicom3tools")
+@pytest.mark.parametrize("oblique", [False, True])
+def test_an_independent_validator_finds_no_error_in_a_slice(tmp_path: Path, oblique: bool) -> None:
+    array = np.arange(6 * 7 * 5, dtype=np.float32).reshape(6, 7, 5) / 3
+    series = series_in(tmp_path / "a", array, affine_of((-1, -1, 1), (0, 1, 2), oblique))
+    virtual = VirtualSeries("case 1", series, 1, "t1c")
+    for path in sorted(written(virtual, tmp_path / "slices").iterdir()):
+        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+        said = (done.stdout + done.stderr).splitlines()
+        assert "MRImage" in said, said  # it knew what to hold it against
+        assert [line for line in said if line.startswith("Error")] == []
