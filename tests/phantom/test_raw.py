@@ -68,6 +68,18 @@ def test_each_sequence_lies_where_its_move_says_and_so_does_its_truth(case):
     assert raw.images["t2f"].array.min() == 0
 
 
+def test_a_head_turns_about_its_own_middle_wherever_the_world_begins(case):
+    images, labels, grid = case
+    far = Grid(
+        grid.shape, np.array([[1, 0, 0, 300.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ grid.affine
+    )
+    there = {name: Volume(one.array, far) for name, one in images.items()}
+    raw = make_raw(there, labels, far, None, 2, replace(QUIET, turn=6))
+    middle = far.to_world(np.argwhere(images["t1c"].array != 0).mean(axis=0))
+    for move in raw.moves.values():
+        assert np.linalg.norm(move[:3, :3] @ middle + move[:3, 3] - middle) < 1
+
+
 def test_the_same_seed_gives_the_same_study_and_another_one_another(case, head):
     one, again, other = (make_raw(*case, head, seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one.images["t2w"].array, again.images["t2w"].array)

@@ -33,7 +33,7 @@ class RawSettings:
     shift: float = 8.0
     """mm, sd along each axis by which the patient moves between sequences."""
     turn: float = 4.0
-    """Degrees, sd about each axis, likewise."""
+    """Degrees, sd about each axis through the brain's middle, likewise."""
     angled: float = 6.0
     """Degrees, sd about each axis by which a sequence's slices are set obliquely; its header tells them."""
     thickness: float = 5.0
@@ -96,6 +96,7 @@ def make_raw(
     if grid.orientation[2] not in "SI":
         raise BadGrid(f"slices are cut along the third axis, which must run up or down, not as in {grid}")
     brain = np.any([one.array != 0 for one in images.values()], axis=0)
+    middle = grid.to_world(np.argwhere(brain).mean(axis=0))
     around = surroundings(brain, grid, head) if head is not None else None
     made: dict[str, Volume] = {}
     truths: dict[str, np.ndarray] = {}
@@ -105,7 +106,8 @@ def make_raw(
         rng = np.random.default_rng([seed, SEQUENCES.index(name)])
         signal, whole = _signal(name, image, brain, around, settings, rng)
         raster = _raster(whole, brain, grid, rng, settings)
-        how = _acquisition(rng, settings, first=number == 0, cut=settings.cut if name == last else 0.0)
+        cut = settings.cut if name == last else 0.0
+        how = _acquisition(rng, settings, middle, first=number == 0, cut=cut)
         seen = acquire(resample(signal, whole, raster, order=1), raster, how, rng)
         if around is None:  # a brain alone has nothing around it
             seen = _alone(seen, brain, grid, how)
@@ -147,12 +149,14 @@ def _raster(
     return Grid(whole.shape, turn @ whole.affine)
 
 
-def _acquisition(rng: np.random.Generator, settings: RawSettings, first: bool, cut: float) -> Acquisition:
+def _acquisition(
+    rng: np.random.Generator, settings: RawSettings, middle: np.ndarray, first: bool, cut: float
+) -> Acquisition:
     move = np.eye(4)
     drawn = rng.normal(0, 1, 6)
     if not first:
         move[:3, :3] = rotation(settings.turn * drawn[:3])
-        move[:3, 3] = settings.shift * drawn[3:]
+        move[:3, 3] = middle - move[:3, :3] @ middle + settings.shift * drawn[3:]
     return Acquisition(
         axis=2 if settings.thickness else None,
         thickness=settings.thickness,
