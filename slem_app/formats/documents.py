@@ -60,6 +60,7 @@ def make_pdf_document(pdf: bytes, title: str, sources: Sources, provenance: Prov
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
     document.EncapsulatedDocumentLength = len(pdf)
     document.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
+    document.preamble = b"\0" * 128  # without it a PACS is sent what no reader takes for DICOM
     document.file_meta = FileMetaDataset()
     document.file_meta.MediaStorageSOPClassUID = document.SOPClassUID
     document.file_meta.MediaStorageSOPInstanceUID = document.SOPInstanceUID

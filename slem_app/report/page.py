@@ -41,7 +41,8 @@ def pdf(contents: Contents) -> bytes:
     page = _Page(contents)
     page.add_page()
     page.facts()
-    page.pictures_of(dict(islice(contents.pictures.items(), 4)), 90)
+    shown = dict(islice(contents.pictures.items(), 4))
+    page.pictures_of(shown, 90 if len(shown) <= 2 else 60)  # mm, so that all is on one page
     page.numbers()
     page.places()
     page.remarks([MEASURED, *contents.notes, *contents.limits, *contents.doubts])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import highdicom
@@ -132,8 +133,15 @@ def truth(head: phantom.Phantom) -> nibabel.Nifti1Image:
 
 
 def instances(pacs: Orthanc, study: str, modality: str) -> list[Dataset]:
+    """The first instance of each series of a kind, as the file that the PACS keeps."""
     found = pacs.client.search_for_series(study, search_filters={"Modality": modality})
-    return [pacs.client.retrieve_series(study, one["0020000E"]["Value"][0])[0] for one in found]
+    root = pacs.url.removesuffix("/dicom-web")
+    files = []
+    for series in (one["0020000E"]["Value"][0] for one in found):
+        [kept] = requests.post(f"{root}/tools/lookup", data=series, timeout=60).json()
+        first = requests.get(f"{root}/series/{kept['ID']}", timeout=60).json()["Instances"][0]
+        files.append(requests.get(f"{root}/instances/{first}/file", timeout=60).content)
+    return [dcmread(BytesIO(file)) for file in files]
 
 
 def test_a_patient_is_followed_over_two_visits(
@@ -187,7 +195,7 @@ def check_stored(pacs: Orthanc, study: str, volumes: dict[str, float]) -> None:
     [document], [capture], [stored] = (instances(pacs, study, kind) for kind in ("DOC", "OT", "SR"))
     assert bytes(document.EncapsulatedDocument).startswith(b"%PDF")
     assert capture.pixel_array.shape[2] == 3
-    report = highdicom.sr.Comprehensive3DSR.from_dataset(stored)
+    report = highdicom.sr.Comprehensive3DSR.from_dataset(stored, copy=False)
     segmentations = {one.SOPInstanceUID for one in instances(pacs, study, "SEG")}
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert {group.tracking_identifier for group in groups} == set(BRAIN_LABELS.names)
