@@ -82,13 +82,18 @@ def read_atlas(folder: Path) -> Atlas:
         folder: has a T1 of a brain without skull and a mask (0 or more than 0) of each part, on one grid.
             Where masks overlap a voxel belongs to the one in which it lies deepest.
     """
-    image = nib.load(folder / HEAD)
+    image = nib.nifti1.Nifti1Image.from_filename(folder / HEAD)
     shape = triple(image.shape)
     head = Volume(np.asarray(image.dataobj, dtype=np.float32), Grid(shape, image.affine))
     deepest = np.zeros(tuple(-(-n // STEP) for n in shape), np.float32)
     numbers = np.zeros(deepest.shape, np.uint8)
     for number, name in enumerate(PARTS, 1):
-        mask = np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj)[::STEP, ::STEP, ::STEP] > 0
+        mask = (
+            np.asarray(nib.nifti1.Nifti1Image.from_filename(folder / f"{name}.nii.gz").dataobj)[
+                ::STEP, ::STEP, ::STEP
+            ]
+            > 0
+        )
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1].astype(np.float32)
         mine = depth > deepest
         numbers[mine], deepest[mine] = number, depth[mine]
