@@ -21,7 +21,10 @@ WARNINGS: Mapping[str, str] = {
     "sequence-displaced": "a sequence seems to lie elsewhere than another",
     "sequence-cut": "a sequence does not show all of what the others show",
     "sequence-twice": "two sequences are one and the same image",
-    "orientation-doubtful": "by its shape the brain lies otherwise than the header says",
+    "orientation-doubtful": (
+        "by its shape the brain lies upside down or back to front against what the header says; exchanged "
+        "sides alone cannot be seen so"
+    ),
     "sequence-assumed": "nothing tells which sequence an image is: one was assumed",
     "not-stripped": "skull and skin were shown to a model that knows brains alone",
     "nothing-found": "the result is empty",
