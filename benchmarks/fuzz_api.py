@@ -34,7 +34,7 @@ from serving import PROJECT, command
 from slem_app import phantom
 from slem_app.users import UserFile
 
-WORK = "^/(train|batch|scoring)/"
+WORK = "^/(train|batch|scoring|slem/adapt)/"
 SECRET = "a long secret of nobody"
 SHAPE, SPACING = (32, 36, 24), (6.0, 6.0, 6.0)
 PACE = 60.0  # seconds for an answer
