@@ -8,7 +8,6 @@ import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from time import time
 
 import numpy as np
@@ -17,9 +16,8 @@ from slem_app.adapt.run import AdaptReport, adapt
 from slem_app.adapt.settings import AdaptSettings
 from slem_app.errors import BadStudy
 from slem_app.pretext.cases import Gathered, gather
-from slem_app.rounds.job import DONE
 from slem_app.rounds.labelled import open_studies
-from slem_app.rounds.round import Round, outcome
+from slem_app.rounds.round import Round
 from slem_app.rounds.validate import HoldOutScores
 from slem_app.training import first_process, first_process_first
 from slem_app.volumes.cache import CaseCache, fingerprint
@@ -52,7 +50,7 @@ class ArchiveRound(Round):
         settings = fitting_view(settings, archive, ids, self.card.network.multiple)
         work = self.root / "work" / fingerprint("archive", self.card.sha256, to_table(settings), ids)
         if first_process():
-            _clear(work)
+            self._only(work)
             self.folder.change(stage="training", trusted=len(measured) >= TRUSTED)
         report = adapt(
             self.parent,
@@ -110,16 +108,8 @@ class ArchiveRound(Round):
             tolerance=self.job.publish_tolerance,
             policy=self.job.publish,
         )
-        self.folder.change(
-            status=DONE,
-            stage="done",
-            reason=outcome(decision),
-            published=decision.number,
-            ended=time(),
-            seconds_left=0.0,
-            best_metric=round(max(figures.get("mean", 0.0), before.get("mean", 0.0)), 4),
-            history=(before.get("mean", 0.0), figures.get("mean", 0.0)),
-        )
+        means = (before.get("mean", 0.0), figures.get("mean", 0.0))
+        self._ended(decision, best_metric=round(max(means), 4), history=means)
 
 
 class _Progress:
@@ -159,8 +149,8 @@ def fitting_view(
 
 
 def share_out(ready: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Studies to learn from, and those to measure the agreement on: a tenth of five or more, by a hash of
-    their names, so that studies that come later move none.
+    """Studies to learn from, and those to measure the agreement on: a tenth of five or more, in the
+    order of a hash of their names.
     """
     if len(ready) < 5:
         return ready, ()
@@ -177,10 +167,3 @@ def _told(report: AdaptReport) -> tuple[str, ...]:
         for name in report.after
         if name in report.before
     )
-
-
-def _clear(work: Path) -> None:
-    """Take away what rounds of other settings have left."""
-    for other in work.parent.glob("*") if work.parent.is_dir() else ():
-        if other != work:
-            shutil.rmtree(other, ignore_errors=True)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
+from typing import Any
 
 import torch
 
@@ -230,9 +231,7 @@ class Round:
         )
         epochs = Epochs(self.folder, self.job, self.parent, work, scores)
         if first_process():
-            for other in work.parent.glob("*") if work.parent.is_dir() else ():
-                if other != work:
-                    shutil.rmtree(other, ignore_errors=True)
+            self._only(work)
             epochs.begin()
         network = build(self.card.network)
         network.load_state_dict(self.parent.network.state_dict())
@@ -328,14 +327,7 @@ class Round:
             tolerance=self.job.publish_tolerance,
             policy=self.job.publish,
         )
-        self.folder.change(
-            status=DONE,
-            stage="done",
-            reason=outcome(decision),
-            published=decision.number,
-            ended=time(),
-            seconds_left=0.0,
-        )
+        self._ended(decision)
 
     def _detail(self, finer: Segmenter | None, training: str) -> Model | None:
         """What is to look again from now on: the new network, or the one that the parent has of its own; None
@@ -349,17 +341,29 @@ class Round:
         card = replace(detail.card, training=training, parent=f"{detail.card.name} {detail.card.version}")
         return replace(detail, card=card, network=finer)
 
+    def _only(self, work: Path) -> None:
+        """Take away what rounds of other settings have left."""
+        for other in work.parent.glob("*") if work.parent.is_dir() else ():
+            if other != work:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _ended(self, decision: Decision, **told: Any) -> None:
+        """Say what became of the round's model, and what else is `told` in the status."""
+        served = f"version {decision.number} is served: " if decision.published else ""
+        self.folder.change(
+            status=DONE,
+            stage="done",
+            reason=f"{served}{decision.reason}",
+            published=decision.number,
+            ended=time(),
+            seconds_left=0.0,
+            **told,
+        )
+
     def _failed(self, reason: str) -> None:
         log.error(reason)
         if first_process():
             self.folder.change(status=FAILED, stage="failed", reason=reason, ended=time(), seconds_left=0.0)
-
-
-def outcome(decision: Decision) -> str:
-    """What became of a round's model, for people."""
-    return (
-        f"version {decision.number} is served: {decision.reason}" if decision.published else decision.reason
-    )
 
 
 def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = ()) -> FinetuneSettings:

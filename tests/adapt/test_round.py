@@ -39,7 +39,7 @@ def test_no_more_studies_than_wanted_are_prepared(job) -> None:
     assert order.published.refused()[0].record.settings["studies"] == 2
 
 
-def test_a_tenth_of_five_or_more_studies_is_held_out_and_stays_so() -> None:
+def test_a_tenth_of_five_or_more_studies_is_held_out() -> None:
     few = tuple("abcd")
     assert share_out(few) == (few, ())
     names = tuple(f"case{n:02d}" for n in range(20))
