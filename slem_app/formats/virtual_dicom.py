@@ -17,7 +17,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import DSfloat
+from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from slem_app.formats.named_uid import named_uid
 from slem_app.formats.provenance import LONGEST, dicom_bytes
@@ -229,5 +229,5 @@ def _numbers(series: Series) -> Mapping[str, Any]:
 
 
 def _decimal(value: float) -> DSfloat:
-    """A decimal string of at most 16 characters, as near as one gets (PS3.5 section 6.2)."""
-    return DSfloat(float(value), auto_format=True)
+    """The number that a decimal string of 16 characters can tell, as near as one gets (PS3.5 section 6.2)."""
+    return DSfloat(format_number_as_ds(float(value)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,16 +82,25 @@ def read_instance(path: Path) -> Instance:
     try:
         dataset, _ = read_file(path, pixels=False)
         dataset.walk(_without_long_ones)
-        attributes = dataset.to_json_dict(suppress_invalid_tags=True)
-        return Instance(
-            path,
-            str(dataset.SOPInstanceUID),
-            {tag: element for tag, element in attributes.items() if _finite(element)},
-        )
+        return Instance(path, str(dataset.SOPInstanceUID), dict(_written(dataset)))
     except BROKEN as error:
         raise BadVolume(
             f"{path.name} is not a readable DICOM file: {reason(error)}. Copy or export it again"
         ) from error
+
+
+def _written(dataset: Dataset) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The elements that JSON can hold.
+
+    pydicom's `suppress_invalid_tags` does the same, but makes reading strict in the whole process meanwhile,
+    and of two threads at once one leaves it so for good.
+    """
+    tags = dataset.keys()  # going through the dataset itself converts every value
+    for tag in tags:
+        with suppress(*BROKEN):
+            element = dataset[tag].to_json_dict(None, LONGEST)
+            if _finite(element):
+                yield f"{tag:08X}", element
 
 
 def _without_long_ones(dataset: Dataset, element: DataElement) -> None:

@@ -137,6 +137,19 @@ def test_it_says_what_is_known_and_invents_nobody(tmp_path: Path) -> None:
     assert image.StudyInstanceUID == virtual_study_uid("Ärztin^9=x")
 
 
+def test_numbers_of_its_json_are_decimal_strings_of_sixteen_characters(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(1000, 300, SHAPE)
+    virtual = VirtualSeries(
+        "ann", series_in(tmp_path, array, affine_of((1, -1, 1), (0, 1, 2), True)), 1, "t1c"
+    )
+    for attributes in virtual.described(SixteenBits.of(array)):
+        told = [element for element in attributes.values() if element["vr"] == "DS"]
+        numbers = [number for element in told for number in element.get("Value", [])]
+        assert len(numbers) > 10
+        assert max(len(repr(number)) for number in numbers) <= 16
+
+
 def test_a_long_name_is_cut_and_stays_its_own(tmp_path: Path) -> None:
     series = series_in(tmp_path, np.ones(SHAPE, np.uint8), np.eye(4))
     one, two = (VirtualSeries("x" * 80 + end, series, 1, "t1c").patient_id for end in "ab")

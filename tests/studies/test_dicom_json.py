@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
@@ -31,6 +32,21 @@ def test_what_json_cannot_hold_is_left_out(path: Path) -> None:
     assert "NaN" not in instance.json
     assert texts(instance.attributes, "PatientName") == ["Phantom^ann"]
     assert texts(instance.attributes, "PatientWeight") == []
+
+
+def test_reading_one_file_does_not_make_others_be_read_strictly(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = set()
+    convert = DataElement.to_json_dict
+
+    def seen(element: DataElement, *args: object) -> object:
+        modes.add(pydicom.config.settings.reading_validation_mode)
+        return convert(element, *args)
+
+    monkeypatch.setattr(DataElement, "to_json_dict", seen)
+    read_instance(path)
+    assert modes == {pydicom.config.IGNORE}
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
