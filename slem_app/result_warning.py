@@ -25,6 +25,7 @@ WARNINGS: Mapping[str, str] = {
         "by its shape the brain lies upside down or back to front against what the header says; exchanged "
         "sides alone cannot be seen so"
     ),
+    "chosen-series-gone": "a series that a person chose for a sequence is no longer there: the rules decided",
     "sequence-assumed": "nothing tells which sequence an image is: one was assumed",
     "not-stripped": "skull and skin were shown to a model that knows brains alone",
     "nothing-found": "the result is empty",

@@ -142,6 +142,8 @@ class Predict:
 
         card = predictor.model.card
         grouping = group(study, chosen=self.series or None)
+        chosen = {one.sequence: one.series.id for one in grouping.choices if one.by_hand}
+        grouping = replace(grouping, by_hand=chosen)
         sequence = (
             grouping.resolve(self.reference) if self.reference else grouping.reference(card.reference_order)
         )

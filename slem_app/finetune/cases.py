@@ -106,6 +106,8 @@ def _cache_case(
     files = [
         (series.id, series.state) for series in (*chosen.values(), *([study.label] if study.label else []))
     ]
+    if grouping.by_hand:  # the same files in other roles
+        files.append(("by hand", tuple(sorted(grouping.by_hand.items()))))
     key = fingerprint(CONFORMED, sequences, preparation, labels, study.coding, files)
     if cache.has(study.id, key):
         return

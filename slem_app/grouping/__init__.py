@@ -2,7 +2,8 @@
 no pixels.
 """
 
-from slem_app.grouping.group import Grouping, Leftover, SequenceChoice, group
+from slem_app.grouping.group import group
+from slem_app.grouping.grouped import Grouping, Leftover, SequenceChoice
 from slem_app.grouping.rules import Rules, load_rules
 
 __all__ = ["Grouping", "Leftover", "Rules", "SequenceChoice", "group", "load_rules"]

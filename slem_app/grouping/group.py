@@ -9,94 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from slem_app.errors import BadSetting, BadStudy, BadVolume, NotFound
+from slem_app.errors import BadVolume, NotFound
+from slem_app.grouping.by_hand import followed, picked
 from slem_app.grouping.facts import Facts, look_at, shortened
+from slem_app.grouping.grouped import Grouping, Leftover, SequenceChoice
 from slem_app.grouping.rules import HeaderTest, Preference, Rule, Rules, Unclear, load_rules
 from slem_app.studies import Series, Study
 
-__all__ = ["Grouping", "Leftover", "SequenceChoice", "group"]
-
-
-@dataclass(frozen=True)
-class SequenceChoice:
-    """A series that is used."""
-
-    sequence: str
-    """E.g. 't1c'."""
-    series: Series
-    """The series."""
-    reason: str
-    """Why it is that sequence, and why it rather than another."""
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A series that is not used."""
-
-    series: Series
-    """The series."""
-    kind: str
-    """'derived' (no sequence of a model), 'unknown', 'tie' (undecided) or 'duplicate' (another one is
-    preferred).
-    """
-    reason: str
-    """Why."""
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """A study whose series are named."""
-
-    study: Study
-    """The study."""
-    choices: tuple[SequenceChoice, ...]
-    """One a sequence, in the order of the rules."""
-    leftovers: tuple[Leftover, ...]
-    """All other series."""
-    preferred: tuple[str, ...] = ()
-    """Sequences in the order in which one stands for the case."""
-
-    @property
-    def sequences(self) -> dict[str, Series]:
-        """Sequence -> series."""
-        return {choice.sequence: choice.series for choice in self.choices}
-
-    def reference(self, order: Sequence[str] = ()) -> str:
-        """The first sequence of `order` that is there, else of the rules' `reference`, else any that is.
-
-        Raises:
-            BadStudy: no series has a known sequence.
-        """
-        there = self.sequences
-        for name in (*order, *self.preferred, *there):
-            if name in there:
-                return name
-        seen = (
-            "; ".join(f"{shortened(one.series.name)}: {one.reason}" for one in self.leftovers[:8])
-            or "it has no images"
-        )
-        raise BadStudy(
-            f"case {self.study.id!r} has no known sequence ({seen}). Choose by hand which series is "
-            f"which, or add its words to the rules"
-        )
-
-    def resolve(self, id: str) -> str:
-        """The sequence that a series id, or the name of a sequence, means here.
-
-        Raises:
-            NotFound: neither.
-        """
-        for choice in self.choices:
-            if id in (choice.sequence, choice.series.id):
-                return choice.sequence
-        for one in self.leftovers:
-            if id == one.series.id:
-                raise NotFound(f"series {id!r} of case {self.study.id!r} is not used: {one.reason}")
-        raise NotFound(
-            f"case {self.study.id!r} has no sequence {id!r}: it has {', '.join(self.sequences) or 'none'}"
-        )
+__all__ = ["group"]
 
 
 def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | None = None) -> Grouping:
@@ -106,14 +27,17 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
         study: the case.
         rules: default: those that the study's folder declares in `slem.yaml`, else the package's
             `rules.yaml`.
-        chosen: sequence -> series id, description or number, the user's own decision; wins over every rule.
+        chosen: sequence -> series id, description or number, the user's own decision; empty: no series is
+            that sequence. Wins over every rule, and over what was chosen before (`Study.by_hand`).
 
     Raises:
-        BadSetting: `chosen` names an unknown sequence.
+        BadSetting: `chosen` names an unknown sequence, or one series for two.
         NotFound: `chosen` names a series that the study does not have.
     """
     rules = rules or load_rules(study.rules)
-    choices = _chosen(study, rules, chosen or {})
+    kept, warnings = followed(study, rules)
+    wanted = {**kept, **(chosen or {})}
+    choices = picked(study, rules, wanted)
     taken = {choice.series.id for choice in choices}
     leftovers: list[Leftover] = []
     fits: dict[str, list[tuple[Facts, Rule]]] = {}
@@ -130,15 +54,8 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
             fits.setdefault(verdict[1].sequence, []).append((verdict[0], verdict[1]))
     leftovers += _settle(unclear, fits, [choice.sequence for choice in choices])
     for sequence, candidates in fits.items():
-        if any(choice.sequence == sequence for choice in choices):
-            leftovers += [
-                Leftover(
-                    facts.series,
-                    "duplicate",
-                    f"also fits {sequence}, for which the user chose another series",
-                )
-                for facts, _ in candidates
-            ]
+        if sequence in wanted:
+            leftovers += [_passed_over(facts, rule, bool(wanted[sequence])) for facts, rule in candidates]
             continue
         choice, rest = _select(sequence, candidates, rules)
         choices += [choice] if choice else []
@@ -151,42 +68,18 @@ def group(study: Study, rules: Rules | None = None, chosen: Mapping[str, str] | 
         tuple(sorted(choices, key=lambda choice: order[choice.sequence])),
         tuple(leftovers),
         rules.reference,
+        study.by_hand,
+        warnings,
     )
 
 
-def _chosen(study: Study, rules: Rules, chosen: Mapping[str, str]) -> list[SequenceChoice]:
-    choices = []
-    for sequence, id in chosen.items():
-        if sequence not in rules.order:
-            raise BadSetting(
-                f"unknown sequence {sequence!r} chosen for series {id!r}: known are {', '.join(rules.order)}"
-            )
-        choices.append(SequenceChoice(sequence, _named(study, sequence, id), "chosen by the user"))
-    return choices
-
-
-def _named(study: Study, sequence: str, text: str) -> Series:
-    """The series that a person means: by its id, else by its description, else by its number.
-
-    Raises:
-        NotFound: none, or several of that description or number.
-    """
-    if series := study.find(text):
-        return series
-    same = [one for one in study.series if one.name.casefold() == text.casefold()]
-    if not same and text.isdigit():
-        same = [one for one in study.series if str(one.header.get("SeriesNumber", "")) == text]
-    if len(same) == 1:
-        return same[0]
-    if same:
-        raise NotFound(
-            f"case {study.id!r} has {len(same)} series {text!r} to be {sequence}: say which by its id: "
-            f"{', '.join(one.id for one in same)}"
-        )
-    raise NotFound(
-        f"case {study.id!r} has no series {text!r} to be {sequence}: it has "
-        f"{', '.join(one.id for one in study.series)}"
-    )
+def _passed_over(facts: Facts, rule: Rule, another: bool) -> Leftover:
+    """A series that fits a sequence for which a person chose another one, or none."""
+    if another:
+        reason = f"also fits {rule.sequence}, for which another series was chosen by hand"
+        return Leftover(facts.series, "duplicate", reason)
+    reason = f"would be {rule.sequence} ({_why(facts, rule)}), but it was chosen by hand that no series is"
+    return Leftover(facts.series, "by hand", reason)
 
 
 def _classify(series: Series, rules: Rules) -> Leftover | tuple[Facts, Rule | Unclear]:

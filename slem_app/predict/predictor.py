@@ -267,7 +267,7 @@ class Predictor:
                 conformed,
                 self.detailed,
             )
-        return prepared.shown_on(target, grid), timings
+        return _told(prepared.shown_on(target, grid), grouping), timings
 
     def read_case(self, grouping: Grouping) -> tuple[Mapping[str, Volume], str, dict[str, float]]:
         """The sequences of a study that the model knows, as they lie in its files.
@@ -331,6 +331,19 @@ class Predictor:
         with self.autocast():
             logits = self.network(images, present)
         return torch.sigmoid(logits.float())
+
+
+def _told(prepared: Prepared, grouping: Grouping) -> Prepared:
+    """A prepared study that tells which series were chosen by hand, and which choice cannot be followed."""
+    if not (grouping.by_hand or grouping.warnings):
+        return prepared
+    chosen = Report(by_hand=grouping.by_hand)
+    return replace(
+        prepared,
+        report=replace(prepared.report, by_hand=grouping.by_hand),
+        notes=(*prepared.notes, *chosen.notes()),
+        warnings=(*grouping.warnings, *prepared.warnings),
+    )
 
 
 def best_precision(device: torch.device) -> str:

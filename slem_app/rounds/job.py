@@ -64,6 +64,14 @@ class Labelled:
     """Path of the image where a client uploaded it; empty: the case lies in the studies folder."""
     confirmed: bool = False
     """It is a model's result which a reader has saved without a change."""
+    series: str = ""
+    """The id of the series on whose grid the label lies; empty: not known."""
+
+    @staticmethod
+    def name(number: int, by_hand: Mapping[str, str]) -> str:
+        """What `version` is, of a final label's number and the choice of series at the time."""
+        chosen = ", ".join(f"{name} is {id or 'none'}" for name, id in sorted(by_hand.items()))
+        return f"final {number}{f' ({chosen})' if chosen else ''}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class Job:
     """What is labelled, sorted by case."""
     archive: bool = False
     """It learns without labels from all studies there (`slem_app.adapt`); the labelled cases only measure."""
+    by_hand: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """Case -> sequence -> id of the series that a person has chosen, see `Study.by_hand`."""
     coding: str = ""
     """Layout's coding where it must be declared."""
     name: str = "train_01"

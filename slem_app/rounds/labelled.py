@@ -27,7 +27,14 @@ __all__ = ["LabelledStudies", "Mixture", "mix", "open_studies"]
 
 def open_studies(job: Job) -> StudySource:
     """All studies of a job's folder or PACS, labelled or not."""
-    return _pacs(job) if is_address(job.studies) else open_source(Path(job.studies), job.coding or None)
+    source = _pacs(job) if is_address(job.studies) else open_source(Path(job.studies), job.coding or None)
+    return _decided(source, job)
+
+
+def _decided(source: StudySource, job: Job) -> StudySource:
+    """Studies in which the series are used that people have chosen."""
+    source.by_hand = lambda case: job.by_hand.get(case, {})
+    return source
 
 
 def _pacs(job: Job) -> DicomWebSource:
@@ -55,7 +62,8 @@ class LabelledStudies(StudySource):
     def source(self) -> StudySource:
         """The studies folder or PACS, opened when the first case of it is asked for."""
         if is_address(self.job.studies):
-            return _pacs(self.job).of(one.case for one in self.job.cases)
+            listed = _pacs(self.job).of(one.case for one in self.job.cases)
+            return _decided(listed, self.job)
         return open_studies(self.job)
 
     def _list(self) -> Mapping[str, Labelled]:
@@ -73,7 +81,8 @@ class LabelledStudies(StudySource):
             raise NotFound(f"{id}: its label {path.parent.name}/{path.name} is gone")
         label = Series("label", (path,), "nifti", "label")
         study = replace(self._study(entry), label=label, coding="own", parts=())
-        image = group(study).sequences.get(entry.sequence) or study.find(entry.sequence)
+        named = group(study).sequences.get(entry.sequence)
+        image = study.find(entry.series) or named or study.find(entry.sequence)
         if image is None:
             raise NotFound(
                 f"{id}: its label lies on the sequence {entry.sequence}, which the case no longer has"
@@ -92,10 +101,10 @@ class LabelledStudies(StudySource):
         path = Path(entry.upload)
         if not path.is_file():
             raise NotFound(f"{entry.case}: its image {path.name} is gone")
-        # the name of an uploaded file may say nothing; the label was made on it as this sequence
-        return Study(
-            entry.case, "nifti", path.parent, (Series(entry.sequence, (path,), "nifti", entry.sequence),)
-        )
+        # its name may say nothing: it is what a person chose, else what the label was made on
+        chosen = next((name for name, id in self.job.by_hand.get(entry.case, {}).items() if id), "")
+        sequence = chosen or entry.sequence
+        return Study(entry.case, "nifti", path.parent, (Series(sequence, (path,), "nifti", sequence),))
 
 
 @dataclass(frozen=True)

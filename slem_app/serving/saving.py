@@ -91,8 +91,8 @@ class LabelSaving:
         """
         case_id, version = label.case, label.version
         self.chooser.saved(case_id, self.datastore)
-        sequence, client = version.sequence, str(version.meta.get("client_id") or "")
-        case = self.cases.find(f"{case_id}/{sequence}", (sequence,))
+        client = str(version.meta.get("client_id") or "")
+        case = self.cases.of_label(case_id, version)
         array = read_label_file(version.label)[0]
         for task in self.tasks.values():
             if isinstance(task, InteractiveTask) and version.names == task.predictor.card.labels.names:
@@ -116,7 +116,7 @@ class LabelSaving:
 
         Raises:
             NotFound: no such case, or nothing of it was given to this reader.
-            BadGrid: the image has changed since.
+            BadGrid: the image has changed since, or the choice of series.
             StorageFailed: the disk refused.
         """
         case = self.cases.find(image)
@@ -125,6 +125,10 @@ class LabelSaving:
             raise NotFound(
                 "there is nothing to save: this server has given you no segmentation of this study (since it "
                 "was started); run one first"
+            )
+        if shown.by_hand != case.grouping.by_hand:
+            raise BadGrid(
+                "another series was chosen for a sequence since the segmentation was made: run it again"
             )
         lying = self.cases.find(f"{case.id}/{shown.image}")
         if not lying.series.grid.same_as(shown.grid):

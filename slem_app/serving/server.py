@@ -23,7 +23,7 @@ from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.models_for_case import check, fitting
 from slem_app.serving.cases.open_studies import open_cases
 from slem_app.serving.cases.sessions import UploadSessions

@@ -5,6 +5,7 @@ that need no server.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,17 @@ from urllib.parse import unquote
 import numpy as np
 from pydicom import Dataset
 
-from slem_app.errors import BadGrid, BadSetting, NotFound
+from slem_app.errors import BadGrid, BadSetting, NotFound, SlemError
 from slem_app.formats.labelfile import read_label_file
 from slem_app.grouping import Grouping, group
 from slem_app.store.labels import LabelStore, LabelVersion, file_name
+from slem_app.store.series_choices import SeriesChoices
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.places import is_address
 from slem_app.types import Grid
 
-__all__ = ["CaseLabels", "LabelledCase"]
+__all__ = ["CaseLabels", "LabelledCase", "drawn_on"]
 
 NIFTI = (".nii.gz", ".nii")
 CACHE = 2 * 2**30  # bytes of a PACS's images that are kept
@@ -85,12 +87,18 @@ class CaseLabels:
         self.studies, self.root, self.coding, self.experts = studies, root, coding, tuple(experts)
         self.opened, self.index = source, index
         self.store = LabelStore(root)
+        self.choices = SeriesChoices(root)
 
     @cached_property
     def source(self) -> StudySource:
-        """The studies, opened when the first of them is asked for."""
-        if self.opened is not None:
-            return self.opened
+        """The studies, opened when the first of them is asked for; a series that a person has chosen for a
+        sequence is that sequence.
+        """
+        source = self.opened if self.opened is not None else self._open()
+        source.by_hand = self.choices.of
+        return source
+
+    def _open(self) -> StudySource:
         if not is_address(self.studies):
             return open_source(self.studies, self.coding, self.index)
         # only here: folders need no DICOMweb client
@@ -141,9 +149,8 @@ class CaseLabels:
                 f"case {case!r} is neither in {self.studies} nor among the uploads in "
                 f"{self.root / 'uploads'}: was it moved?"
             )
-        return Study(
-            case, "nifti", path.parent, (Series(file_name(case), (path,), "nifti", file_name(case)),)
-        )
+        series = Series(file_name(case), (path,), "nifti", file_name(case))
+        return Study(case, "nifti", path.parent, (series,), by_hand=self.choices.of(case))
 
     def images(self, case: str, sequence: str = "") -> Grouping:
         """The case's series, named.
@@ -181,8 +188,36 @@ class CaseLabels:
         return self._of(case, version)
 
     def _of(self, case: str, version: LabelVersion) -> LabelledCase:
-        sequence = version.sequence
-        images = dict(self.images(case, sequence).sequences)
-        if sequence not in images:
-            raise NotFound(f"{case}: its label lies on the sequence {sequence}, which the case no longer has")
-        return LabelledCase(case, images, sequence, version)
+        grouping = self.images(case, version.sequence)
+        sequence = drawn_on(grouping, version)
+        if sequence not in grouping.sequences:
+            raise NotFound(
+                f"{case}: its label lies on {_named(version)}, which the case no longer has, or no longer "
+                f"uses: label it again, or choose that series by hand"
+            )
+        return LabelledCase(case, dict(grouping.sequences), sequence, version)
+
+
+def drawn_on(grouping: Grouping, version: LabelVersion) -> str:
+    """The image that a label lies on, as its case's series are named now.
+
+    Returns:
+        The sequence that its series is used as. Where that series is not used any more: a sequence on the
+        very same grid, else the series' id. Where it is not there: the sequence that it was.
+    """
+    if used := grouping.used_as(version.series):
+        return used
+    series = grouping.study.find(version.series)
+    if series is None:
+        return version.sequence
+    for name, other in grouping.sequences.items():
+        with suppress(SlemError):  # an image that cannot be read has no grid
+            if other.grid.same_as(series.grid):
+                return name
+    return series.id
+
+
+def _named(version: LabelVersion) -> str:
+    """The image of a label, for people."""
+    other = version.series not in ("", version.sequence)
+    return f"the sequence {version.sequence}{f' (series {version.series})' if other else ''}"

@@ -75,7 +75,9 @@ class Drafts:
         return tuple(case for case in self.cases or self.labels.ids() if self.needs(case))
 
     def needs(self, case: str) -> bool:
-        """Whether a case needs one: no draft by this model yet, and none that a reader saved as a draft."""
+        """Whether a case needs one: no draft by this model of the series that count now, and none that a
+        reader saved as a draft.
+        """
         store = self.labels.store
         if self.which != "all" and store.has_final(case) != (self.which == "labeled"):
             return False
@@ -83,7 +85,10 @@ class Drafts:
         if not there:
             return True
         newest = there[-1].record
-        return newest.automatic and newest.model_sha256 != self.sha256
+        if not newest.automatic:
+            return False
+        chosen = self.labels.choices.of(case)
+        return newest.model_sha256 != self.sha256 or newest.chosen_by_hand != chosen
 
     @contextmanager
     def claimed(self, case: str) -> Iterator[bool]:

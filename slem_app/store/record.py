@@ -88,6 +88,11 @@ class LabelRecord:
         return {**asdict(self), "trust": self.trust.table()}
 
     @property
+    def chosen_by_hand(self) -> dict[str, str]:
+        """Sequence -> series that a person had chosen when the model saw the study, see `Study.by_hand`."""
+        return dict(self.preparation.get("chosen_by_hand") or {})
+
+    @property
     def confirmed(self) -> bool:
         """A reader has saved it exactly as a model made it."""
         return self.automatic and bool(self.reader)

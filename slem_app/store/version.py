@@ -46,6 +46,11 @@ class LabelVersion:
         return str(self.meta["sequence"])
 
     @property
+    def series(self) -> str:
+        """The id of the series on whose grid it lies; empty: not known."""
+        return str(self.meta.get("series") or "")
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What its values mean, value 1 first; empty where that is not known."""
         names = self.meta.get("label_names", {})

@@ -190,6 +190,8 @@ class Study:
     """Some of the series with a segmentation of their own, each as a study: those that were taken in another
     breath-hold.
     """
+    by_hand: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Sequence -> id of the series that a person chose to be it; empty id: none is to be."""
 
     def find(self, id: str) -> Series | None:
         """The series called `id`, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ class StudySource(ABC):
         self.coding = coding
         self.header_index = index
         self.rules: Path | None = None
+        self.by_hand: Callable[[str], Mapping[str, str]] = lambda id: {}  # of a case, see `Study.by_hand`
         self.patients = ""  # the pattern in slem.yaml that tells patients from folders, see `patients`
         self._one: str | None = None
         self._entries: dict[str, Any] | None = None
@@ -94,22 +95,22 @@ class StudySource(ABC):
         """
         index = self._index()
         if id in index:
-            study = self._open(id, index[id])
-            return (
-                replace(
-                    study,
-                    rules=self.rules,
-                    parts=tuple(replace(part, rules=self.rules) for part in study.parts),
-                )
-                if self.rules
-                else study
-            )
+            return self._decided(self._open(id, index[id]), self.by_hand(id))
         if "/" in id or "\\" in id or id in (".", "..", ""):
             raise NotFound(
                 f"case id {id!r} is a path: ids are plain names and never lead out of the studies folder"
             )
         some = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
         raise NotFound(f"no case {id!r} in {self.root}: it has {len(index)} cases ({some})")
+
+    def _decided(self, study: Study, by_hand: Mapping[str, str]) -> Study:
+        """A study with the rules and the choices by hand that hold for it and its parts."""
+        if not (self.rules or by_hand):
+            return study
+        parts = tuple(self._decided(part, _within(by_hand, part)) for part in study.parts)
+        return replace(
+            study, rules=self.rules or study.rules, by_hand={**study.by_hand, **by_hand}, parts=parts
+        )
 
     def __len__(self) -> int:
         return len(self._index())
@@ -120,6 +121,11 @@ class StudySource(ABC):
 
     def __iter__(self) -> Iterator[Study]:
         return (self.study(id) for id in self.ids())
+
+
+def _within(by_hand: Mapping[str, str], part: Study) -> dict[str, str]:
+    """The choices by hand that a part of a study can follow: of its own series, and of none."""
+    return {name: id for name, id in by_hand.items() if not id or part.find(id) is not None}
 
 
 def folders_of(study: Study) -> list[Path]:

@@ -25,9 +25,11 @@ class Report:
     """How the brain was found; empty where nothing was cut away."""
     mask_ml: float = 0.0
     """Millilitres of the brain mask."""
+    by_hand: Mapping[str, str] = field(default_factory=dict)
+    """Sequence -> id of the series that a person chose to be it; empty id: none was to be."""
 
     def __bool__(self) -> bool:
-        return bool(self.moved or self.left_out or self.mask)
+        return bool(self.moved or self.left_out or self.mask or self.by_hand)
 
     @classmethod
     def of_table(cls, table: Mapping[str, Any]) -> Report:
@@ -39,20 +41,24 @@ class Report:
             dict(table.get("left_out") or {}),
             str(mask.get("method") or ""),
             float(mask.get("ml") or 0.0),
+            dict(table.get("chosen_by_hand") or {}),
         )
 
     @property
     def brief(self) -> str:
         """In two words, for a place of few letters; empty where nothing was done."""
-        return ", ".join(
-            word for word, done in (("registered", self.moved), ("brain mask", self.mask)) if done
-        )
+        words = {"registered": self.moved, "brain mask": self.mask, "series by hand": self.by_hand}
+        return ", ".join(word for word, done in words.items() if done)
 
     def notes(self) -> tuple[str, ...]:
         """What was done, for a reader."""
         said = [f"{name} was moved by {mm:.1f} mm onto {self.onto}" for name, mm in self.moved.items()]
         if self.mask:
             said.append(f"all but the brain was cut away ({self.mask}, {self.mask_ml:.0f} ml)")
+        said += [
+            f"{name} is series {id}, as chosen by hand" if id else f"no series is {name}, as chosen by hand"
+            for name, id in self.by_hand.items()
+        ]
         return tuple(said)
 
     def warnings(self) -> tuple[ResultWarning, ...]:
@@ -69,4 +75,5 @@ class Report:
             "onto": self.onto,
             "left_out": dict(self.left_out),
             "brain_mask": {"method": self.mask, "ml": round(self.mask_ml)} if self.mask else None,
+            **({"chosen_by_hand": dict(self.by_hand)} if self.by_hand else {}),
         }

@@ -100,7 +100,7 @@ def test_the_users_choice_wins_over_every_rule() -> None:
         "t1n": "T1 AX b",
         "t2w": "ADC",
     }
-    assert [choice.reason for choice in grouping.choices] == ["chosen by the user"] * 2
+    assert [choice.reason for choice in grouping.choices] == ["chosen by hand"] * 2
     assert grouping.leftovers[0].kind == "duplicate"
 
 

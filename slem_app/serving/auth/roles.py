@@ -34,7 +34,7 @@ ROWS = (
     (
         "reader",
         "POST",
-        r"/(infer|activelearning)/.*|/next|/slem/(undo|redo|start_over)/.*|/slem/(save|worklist/take|results/send|results/fetch)",
+        r"/(infer|activelearning)/.*|/next|/slem/(undo|redo|start_over)/.*|/slem/(save|series|worklist/take|results/send|results/fetch)|/case/[^/]*/series",
     ),
     ("reader", "POST", r"/nninteractive/.*"),
     (

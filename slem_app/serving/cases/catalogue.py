@@ -16,8 +16,6 @@ import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,18 +23,20 @@ from slem_app.errors import BadStudy, NotFound, SlemError
 from slem_app.formats.virtual_dicom import virtual_study_uid
 from slem_app.grouping import Grouping, group
 from slem_app.result_warning import ResultWarning
+from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.dicom_view import DicomView, DicomViews, is_dicom
 from slem_app.serving.cases.lock_by_name import LockByName
 from slem_app.serving.cases.upload_grouping import NIFTI, group_upload
-from slem_app.store.labels import file_name
-from slem_app.studies import Series, Study, StudySource, open_source
+from slem_app.store.case_labels import drawn_on
+from slem_app.store.labels import LabelVersion, file_name
+from slem_app.store.series_choices import SeriesChoices
+from slem_app.studies import Study, StudySource, open_source
 from slem_app.studies.dicom import DicomSource
 from slem_app.studies.dicomweb import DicomWebSource
 from slem_app.studies.header_index import HeaderIndex
 from slem_app.studies.source import files_state, folders_of
-from slem_app.types import Grid
 
-__all__ = ["Case", "Cases"]
+__all__ = ["Cases"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,57 +53,6 @@ LARGEST = 1024 * 2**20  # bytes of an uploaded volume in memory
 CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What an id stands for."""
-
-    id: str
-    """Case id, without a sequence."""
-    grouping: Grouping
-    """Its series, named."""
-    sequence: str
-    """The sequence that was asked for, or the reference."""
-    warnings: tuple[ResultWarning, ...] = ()
-    """What a reader should know, e.g. that a sequence was assumed."""
-    onto: Series | None = None
-    """A series that is none of the sequences, such as an ADC map, where the result is wanted on its grid."""
-    lasting: bool = True
-    """False: an upload that is not kept, of a session or of one request."""
-    view: DicomView = field(default_factory=lambda: DicomView("", ""))
-    """How DICOM viewers know it."""
-    by_uid: bool = False
-    """A DICOM viewer has asked for it."""
-
-    @property
-    def displayed(self) -> Grid:
-        """Grid of the image as the client has it: a DICOM viewer has the slices that it was shown, anybody
-        else the image itself.
-        """
-        shown = self.view.of(self.series) if self.by_uid else None
-        return shown.layout.grid if shown else self.series.grid
-
-    @property
-    def series(self) -> Series:
-        """The image that was asked for: its grid is the result's."""
-        return self.onto or self.grouping.sequences[self.sequence]
-
-    @property
-    def image(self) -> str:
-        """What tells this image from the case's others: its sequence, or its series' id."""
-        return self.onto.id if self.onto else self.sequence
-
-    @cached_property
-    def state(self) -> tuple:
-        """Changes when a file of one of its sequences changes."""
-        own = (("", self.onto.state),) if self.onto else ()
-        return (*own, *self.grouping_state)
-
-    @cached_property
-    def grouping_state(self) -> tuple:
-        """The same, whichever image was asked for."""
-        return tuple((name, series.state) for name, series in sorted(self.grouping.sequences.items()))
-
-
 class Cases:
     """All cases of a server.
 
@@ -113,6 +62,7 @@ class Cases:
         coding: label coding of the studies, where it cannot be decided.
         largest: bytes that a volume which a client uploads may take in memory.
         index: what was read of the studies folder before; a PACS has its own.
+        choices: which series people have chosen by hand; default: beside the uploads.
 
     Raises:
         BadStudy: a folder that is not empty and has no known layout.
@@ -126,8 +76,10 @@ class Cases:
         coding: str | None = None,
         largest: int = LARGEST,
         index: HeaderIndex | None = None,
+        choices: SeriesChoices | None = None,
     ) -> None:
         self.largest, self.index = largest, index
+        self.choices = choices or SeriesChoices(uploads.parent)
         self.pacs = studies if isinstance(studies, DicomWebSource) else None
         self.studies = studies.pacs.url if isinstance(studies, DicomWebSource) else studies
         self.name = "PACS" if self.pacs is not None else Path(self.studies).name
@@ -180,10 +132,18 @@ class Cases:
         case, rest = self.split(identifier)
         grouping, warnings = self._grouping(case, likely)
         reference = grouping.reference()
-        other = next((one.series for one in grouping.leftovers if one.series.id == rest), None)
+        _, other = grouping.image(rest)
         sequence = grouping.resolve(rest) if rest and not other else reference
         by_uid = bool(UID.fullmatch(identifier)) and identifier != case
         return Case(case, grouping, sequence, warnings, other, view=self._view(case, grouping), by_uid=by_uid)
+
+    def of_label(self, case: str, version: LabelVersion) -> Case:
+        """The image of a case that a label lies on.
+
+        Raises:
+            NotFound, BadStudy: as `find`; also where that image is not there any more.
+        """
+        return self.find(f"{case}/{drawn_on(self.grouping(case), version)}", (version.sequence,))
 
     def has(self, case: str) -> bool:
         """True when there is a case of exactly this id."""
@@ -318,6 +278,8 @@ class Cases:
             self.pacs.refresh()
         elif self.pacs is None and self._filled():  # the layout itself may have come to light only now
             source = open_source(self.studies, self.coding, self.index)
+        if source is not None:
+            source.by_hand = self.choices.of
         own = frozenset(() if source is None else source.ids())
         uploads = {unquote(path.name) for path in self.uploads.iterdir()} if self.uploads.is_dir() else set()
         self.source, self.own, self.listed_at, self.seen = source, own, now, entries
@@ -350,21 +312,21 @@ class Cases:
             return self._made(case, likely)
 
     def _made(self, case: str, likely: Sequence[str]) -> tuple[Grouping, tuple[ResultWarning, ...]]:
-        kept = self.groupings.get(case)
+        kept, chosen = self.groupings.get(case), self.choices.state(case)
         if self.pacs is not None and case in self.own:
-            state = self.pacs.state(case)
+            state = (self.pacs.state(case), chosen)
             if not kept or kept[0] != state:
                 kept = self._remember(case, state, (group(self.pacs.study(case)), ()))
             return kept[1]
-        if kept and kept[0] and kept[0] == files_state(kept[1][0].study):
+        if kept and kept[0] and kept[0] == _state(kept[1][0].study, chosen):
             return kept[1]
         if case not in self.own:  # one small file
             upload = self.uploaded(case)
             if upload is None:
                 raise NotFound(f"case {case!r} is gone")
-            return group_upload(case, [upload], likely=likely)
+            return group_upload(case, [upload], likely=likely, by_hand=self.choices.of(case))
         grouped = (group(self._study(case)), ())
-        return self._remember(case, files_state(grouped[0].study), grouped)[1]
+        return self._remember(case, _state(grouped[0].study, chosen), grouped)[1]
 
     def _remember(
         self, case: str, state: Hashable, made: tuple[Grouping, tuple[ResultWarning, ...]]
@@ -388,6 +350,12 @@ class Cases:
         if case not in self._list() or self.source is None:
             raise NotFound(f"case {case!r} is gone")
         return self.source.study(case)
+
+
+def _state(study: Study, chosen: Hashable) -> Hashable:
+    """Changes when a file of a study does, or what was chosen of it by hand; () when a file is gone."""
+    files = files_state(study)
+    return (files, chosen) if files else ()
 
 
 def _patient(study: Study) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from slem_app.errors import BadSetting, BadVolume, StorageFailed
 from slem_app.files import sync, writer
 from slem_app.formats.image import write_image
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.cases.upload_grouping import NIFTI
 from slem_app.store.labels import file_name
 from slem_app.studies import Series

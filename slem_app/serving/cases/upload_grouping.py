@@ -4,7 +4,8 @@ warning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from slem_app.errors import BadStudy
@@ -18,7 +19,11 @@ NIFTI = (".nii.gz", ".nii")
 
 
 def group_upload(
-    case: str, files: Sequence[Path], sequence: str | None = None, likely: Sequence[str] = ()
+    case: str,
+    files: Sequence[Path],
+    sequence: str | None = None,
+    likely: Sequence[str] = (),
+    by_hand: Mapping[str, str] | None = None,
 ) -> tuple[Grouping, tuple[ResultWarning, ...]]:
     """The grouping of what a client uploaded, with warnings.
 
@@ -30,11 +35,12 @@ def group_upload(
         files: NIfTI files, or one folder of DICOM files.
         sequence: what the only volume is, where the reader said so.
         likely: what it is taken for where nobody says, the first choice first; default: the rules' order.
+        by_hand: what was chosen of it before, see `Study.by_hand`.
 
     Raises:
         BadStudy: several volumes of which no sequence is known, or more than one study.
     """
-    study = _upload_study(case, files)
+    study = replace(_upload_study(case, files), by_hand=by_hand or {})
     lone = len(study.series) == 1
     if sequence is not None and not lone:
         raise BadStudy(
@@ -45,14 +51,16 @@ def group_upload(
     if sequence is not None:
         return group(study, chosen={sequence: study.series[0].id}), ()
     grouping = group(study)
-    if grouping.choices or not lone:
+    if grouping.choices or by_hand or not lone:
         return grouping, ()
     assumed, series = (*likely, *load_rules().reference)[0], study.series[0]
     text = (
         f"the name {series.name!r} does not tell which sequence this is: taken for {assumed}; say it "
         f"with the option 'sequence'"
     )
-    return group(study, chosen={assumed: series.id}), (ResultWarning("sequence-assumed", text),)
+    made = group(study, chosen={assumed: series.id})
+    choice = replace(made.choices[0], reason="assumed: its name does not tell", by_hand=False)
+    return replace(made, choices=(choice,)), (ResultWarning("sequence-assumed", text),)
 
 
 def _upload_study(case: str, files: Sequence[Path]) -> Study:

@@ -23,7 +23,7 @@ from slem_app.formats import read_label_file
 from slem_app.formats.provenance import LONGEST, Provenance, made_by, remarks, save_dicom
 from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.labels import LabelSet
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.dicom_view import DicomView
 from slem_app.serving.dicom.seg_status import DICOM, SegStatus
 from slem_app.serving.labels.datastore import CaseDatastore

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from slem_app.errors import BadSetting
 from slem_app.formats.provenance import Provenance, dicom_bytes, remarks
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.models.inference import InferAnswer
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.weights import Card

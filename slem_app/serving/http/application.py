@@ -53,6 +53,7 @@ from slem_app.serving.http.received_files import LimitMiddleware
 from slem_app.serving.http.result_routes import result_router
 from slem_app.serving.http.scoring_routes import scoring_router
 from slem_app.serving.http.security_headers import SecurityHeadersMiddleware
+from slem_app.serving.http.series_routes import series_router
 from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.train_routes import adapt_router, train_router
 from slem_app.serving.http.upload_routes import upload_router
@@ -154,6 +155,7 @@ def build(
     app.include_router(batch_router(serving.batches))
     app.include_router(label_router(serving.datastore))
     app.include_router(prior_router(serving))
+    app.include_router(series_router(serving))
     app.include_router(version_router(serving.watchers))
     app.include_router(router)
     if serving.cases.pacs is not None:

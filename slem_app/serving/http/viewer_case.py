@@ -17,6 +17,7 @@ from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.pages.worklist import holder_name
 from slem_app.serving.server import Serving
+from slem_app.store.case_labels import drawn_on
 from slem_app.store.labels import LabelVersion
 from slem_app.weights import Card
 
@@ -52,7 +53,7 @@ def viewer_case_router(serving: Serving) -> APIRouter:
             "sequences": _sequences(grouping, view, wanted),
             "missing": [_title(name) for name in wanted if name not in grouping.sequences],
             "models": models,
-            "label": None if shown is None else _version(shown),
+            "label": None if shown is None else _version(shown, grouping),
             "strategy": DEFAULT,
         }
 
@@ -99,14 +100,14 @@ def _model(serving: Serving, name: str) -> dict[str, Any]:
     }
 
 
-def _version(version: LabelVersion) -> dict[str, Any]:
+def _version(version: LabelVersion, grouping: Grouping) -> dict[str, Any]:
     """The label that stands for the case, where its label map lies and what its values mean."""
     record = version.record
     return {
         "tag": version.tag,
         "version": version.number,
         "state": version.state,
-        "sequence": version.sequence,
+        "sequence": drawn_on(grouping, version),
         "names": list(version.names),
         "who": record.who,
         "warnings": [one.text for one in record.warnings],

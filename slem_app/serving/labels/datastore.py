@@ -23,7 +23,8 @@ from slem_app.formats import read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
 from slem_app.result_warning import ResultWarning, read_warnings
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
 from slem_app.serving.cases.label_names import value_names
 from slem_app.serving.labels.placement import label_on, largest_grid, placed
@@ -37,6 +38,7 @@ from slem_app.serving.labels.reviewing import (
 )
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.labels.unchanged import is_a_draft
+from slem_app.store.case_labels import drawn_on
 from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
 from slem_app.store.overview import LabelOverview
 from slem_app.store.record import FINAL, NOTES, LabelRecord
@@ -142,6 +144,7 @@ class CaseDatastore:
             "sequences": chosen,
             "warnings": [one.table() for one in case.warnings],
             "models": models,
+            **({"chosen_by_hand": dict(case.grouping.by_hand)} if case.grouping.by_hand else {}),
         }
         if series := case.view.series_uid(case.series):  # OHIF opens the next case by them
             facts |= {"StudyInstanceUID": case.view.study, "SeriesInstanceUID": series}
@@ -327,15 +330,17 @@ class CaseDatastore:
         """
         version = self._latest(label_id, label_tag)
         case = self._asked(label_id)
-        drawn_on = str(version.meta.get("sequence", ""))
-        if case is None or not drawn_on or case.image == drawn_on:
+        if case is None or "sequence" not in version.meta:
+            return str(version.label)
+        image = drawn_on(case.grouping, version)
+        if case.image == image:
             return str(version.label)
         try:
             moves = self.moves(case, str(version.meta.get("model") or ""))
         except SlemError as error:  # the images cannot be used, and so nothing was moved
             logger.info("the label of %s is given as it was saved: %s", case.id, error)
             return str(version.label)
-        return str(label_on(case, drawn_on, moves, version, self.root))
+        return str(label_on(case, image, moves, version, self.root))
 
     def _asked(self, label_id: str) -> Case | None:
         """The image that a label's id names; None where the images are gone and the label alone is left."""

@@ -14,7 +14,7 @@ import numpy as np
 from slem_app.errors import BadGrid, SlemError, StorageFailed
 from slem_app.formats import place, read_label_file
 from slem_app.formats.nifti import write_values
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.types import Grid
 from slem_app.volumes.geometry import resample

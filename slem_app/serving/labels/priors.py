@@ -16,7 +16,8 @@ from slem_app.errors import BadLabel, BadSetting, BadStudy, NotFound
 from slem_app.labels import LabelSet
 from slem_app.prompts import Mask
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.inference import PRIOR, InferAnswer, InferRequest

@@ -12,7 +12,7 @@ import numpy as np
 
 from slem_app.result_warning import ResultWarning, lasting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.labels.activity import Activity
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.models.interactive import InteractiveTask

@@ -32,7 +32,7 @@ from slem_app.rounds.job import (
     rounds,
 )
 from slem_app.rounds.lock import Busy, Lock
-from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning.process import spawn
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.models.versions import VersionWatcher
@@ -278,6 +278,7 @@ class Trainings:
             root=str(self.root),
             studies=str(self.datastore.cases.studies),
             cases=cases,
+            by_hand=self.datastore.cases.choices.all(),
             **own,
         )
 
@@ -296,9 +297,10 @@ class Trainings:
                     case,
                     str(version.label),
                     version.sequence,
-                    f"{FINAL} {version.number}",
+                    Labelled.name(version.number, self.datastore.cases.choices.of(case)),
                     str(upload or ""),
                     version.record.confirmed,
+                    version.series,
                 )
             )
         return tuple(found)

@@ -26,7 +26,7 @@ from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
 from slem_app.prompts import Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import EditHistory, Work
 from slem_app.serving.models.inference import InferAnswer, InferRequest

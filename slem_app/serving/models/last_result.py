@@ -20,7 +20,7 @@ import numpy as np
 
 from slem_app.errors import BadSetting, StorageFailed
 from slem_app.result_warning import ResultWarning, lasting, read_warnings
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.store.labels import file_name, replace_file
 from slem_app.trust import NOTHING, Trust
@@ -82,6 +82,8 @@ class LastResult:
     """How it came about."""
     image: str
     """Which image of the case it lies on: a sequence, or a series' id."""
+    by_hand: Mapping[str, str]
+    """Which series people had chosen by hand when it was made (`Grouping.by_hand`)."""
     array: np.ndarray
     """(I, J, K) label values."""
     grid: Grid
@@ -116,7 +118,8 @@ class LastResults:
                 making = replace(making, prior=before.get("prior", ""))  # its clicks go on from there
             self._keep(reader, case.id, making)
         shown = replace(making, digest="")  # only of what is on disk, where the label map is not
-        self.shown.put((reader, case.id), None, LastResult(shown, case.image, array, case.series.grid))
+        last = LastResult(shown, case.image, case.grouping.by_hand, array, case.series.grid)
+        self.shown.put((reader, case.id), None, last)
 
     def began_with(self, reader: str, case: str, prior: str) -> None:
         """What a reader was last given began with the label of an earlier visit.

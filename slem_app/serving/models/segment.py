@@ -27,7 +27,7 @@ from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.predict import Prediction, Predictor, answer
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.cases.catalogue import Case
+from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.inference import InferAnswer, InferFacts, InferRequest, Reply
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOrigin

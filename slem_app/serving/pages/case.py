@@ -22,6 +22,7 @@ from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
 from slem_app.serving.pages.places import trust_of
 from slem_app.serving.pages.render import colour
+from slem_app.serving.pages.series_form import SeriesForm, series_form
 from slem_app.serving.pages.thumbnails import colours_of
 from slem_app.serving.pages.visits import PatientVisits, visits_of
 from slem_app.serving.pages.worklist import header_of, holder_name
@@ -32,13 +33,14 @@ from slem_app.store.overview import CaseState
 from slem_app.store.record import FINAL
 from slem_app.store.review import Decision
 from slem_app.studies import Series
-from slem_app.trust import Trust
+from slem_app.trust import NOTHING, Trust
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.report import Report
 from slem_app.weights import Card
 
 __all__ = ["CasePage", "CasePages", "SeriesRow", "VersionRow", "Volume"]
 
+OTHERWISE = "The model saw another choice of series than the one that counts now."
 KEPT = 2000  # versions whose volumes are remembered
 
 
@@ -49,7 +51,7 @@ class SeriesRow:
     sequence: str
     """Which sequence it is; empty: it is not used."""
     kind: str
-    """Why it is not used, in a word: 'derived', 'unknown', 'tie' or 'duplicate'; empty: it is."""
+    """Why it is not used, in a word: 'derived', 'unknown', 'tie', 'duplicate' or 'by hand'; empty: it is."""
     id: str
     """Its id."""
     name: str
@@ -125,7 +127,11 @@ class CasePage:
     visits: PatientVisits
     """Of the patient."""
     trust: Trust
-    """What the model says of the label that stands for the case; nothing of one that a reader has changed."""
+    """What the model says of the label that stands for the case; nothing of one that a reader has changed, or
+    that was made from another choice of series.
+    """
+    form: SeriesForm
+    """By which a reader chooses the series."""
 
 
 class CasePages:
@@ -167,8 +173,18 @@ class CasePages:
             tuple(name for name in wanted if name not in grouping.sequences),
             _case_notes(grouping, models),
             visits_of(serving, case),
-            trust_of(store.shown(case, serving.datastore.experts)),
+            self._trust(store.shown(case, serving.datastore.experts), grouping),
+            series_form(grouping, self._known(), serving.cases.choices.history(case)),
         )
+
+    def _known(self) -> frozenset[str]:
+        """The sequences that the served models know."""
+        return frozenset(name for card in self.serving.cards.values() for name in card.sequences)
+
+    def _trust(self, version: LabelVersion | None, grouping: Grouping) -> Trust:
+        if version is not None and version.record.chosen_by_hand != grouping.by_hand:
+            return NOTHING
+        return trust_of(version)
 
     def report(self, identifier: str) -> CaseReport:
         """The report of a case's label.
@@ -216,7 +232,8 @@ class CasePages:
             volumes, warned = self._volumes(version, grouping)
             report = Report.of_table(record.preparation)
             told_then = [told(one.text) for one in record.warnings or report.warnings()]
-            warnings = tuple(dict.fromkeys([*warned, *told_then]))
+            made_otherwise = [OTHERWISE] if record.model and record.chosen_by_hand != grouping.by_hand else []
+            warnings = tuple(dict.fromkeys([*made_otherwise, *warned, *told_then]))
             counts = counting is not None and counting.tag == FINAL and counting.folder == version.folder
             rows.append(
                 VersionRow(
@@ -317,4 +334,5 @@ def _case_notes(grouping: Grouping, models: tuple[str, ...]) -> tuple[str, ...]:
     if not models:
         return ("No model of this server is for these sequences.",)
     ties = [one.series.name for one in grouping.leftovers if one.kind == "tie"]
-    return (f"Undecided: {', '.join(ties)}. The table says why.",) if ties else ()
+    undecided = [f"Undecided: {', '.join(ties)}. The table says why."] if ties else []
+    return (*(told(one.text) for one in grouping.warnings), *undecided)

@@ -71,7 +71,7 @@ class PlacePictures:
         return path
 
     def _make(self, case: str, version: LabelVersion, folder: Path, digest: str) -> None:
-        image = read(self.datastore.cases.find(f"{case}/{version.sequence}").series)
+        image = read(self.datastore.cases.of_label(case, version).series)
         array, grid, _ = read_label_file(version.label)
         shown = array if grid.same_as(image.grid) else None
         colours = colours_of(version, self.datastore.labels)

@@ -3,6 +3,7 @@
 - GET  /                           worklist: ?q=TEXT&state=new&sort=-case&page=2
 - POST /next                       the next case, by a strategy; leads to its page
 - GET  /case/CASE                  one case; /thumbnail.png, /place/1.png, /report.pdf, /followup.pdf below it
+- POST /case/CASE/series           which series is which sequence, chosen by hand; leads back
 - POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
@@ -19,11 +20,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
 from prometheus_client import CollectorRegistry
+from pydantic import Field
 
 from slem_app.errors import NotFound
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.roles import REVIEWER, role_of
+from slem_app.serving.cases.series_by_hand import choose_series
 from slem_app.serving.few_at_once import FewAtOnce
 from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import NextCaseRequest, TrainRequest
@@ -31,6 +34,7 @@ from slem_app.serving.pages import status
 from slem_app.serving.pages.case import CasePages
 from slem_app.serving.pages.places import PlacePictures
 from slem_app.serving.pages.render import STYLE, PageRoute, page
+from slem_app.serving.pages.series_form import chosen_series
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.pages.worklist import SORTS, STATES, Worklist, WorklistQuery
 from slem_app.serving.server import Serving
@@ -43,6 +47,7 @@ PICTURES, DRAWN = 1000, 4  # asked for, and looked for or drawn, at once
 State = Literal["all", "new", "draft", "submitted", "rejected", "approved", "held"]
 Sort = Literal["case", "-case", "saved", "doubt"]
 Text = Annotated[str, Query(max_length=200)]
+Name = Annotated[str, Field(max_length=510)]
 
 
 def pages_router(
@@ -63,6 +68,7 @@ def pages_router(
     _worklist_routes(router, serving, worklist)
     _case_routes(router, CasePages(serving), worklist.thumbnails, PlacePictures(serving.datastore))
     _review_routes(router, serving)
+    _series_routes(router, serving)
 
     @router.get("/pages/pages.css")
     def style() -> FileResponse:
@@ -145,6 +151,23 @@ def _review_routes(router: APIRouter, serving: Serving) -> None:
         about(case)
         serving.datastore.decide(case, tag, version, Verdict(state, why))
         return RedirectResponse(f"/case/{quote(case, safe='')}#labels", status_code=303)
+
+
+def _series_routes(router: APIRouter, serving: Serving) -> None:
+    @router.post("/case/{case}/series")
+    def choose(
+        case: str,
+        sequence: Annotated[list[Name], Form(max_length=50)],
+        series: Annotated[list[Name], Form(max_length=50)],
+        do: Annotated[Literal["choose", "automatic"], Form()] = "choose",
+    ) -> Response:
+        """`series` tells for each `sequence` in turn 'rules', 'none' or 'id:SERIES'."""
+        name, _ = serving.cases.split(case)
+        about(name)
+        wanted = {} if do == "automatic" else chosen_series(sequence, series)
+        choose_series(serving.cases, name, wanted)
+        serving.scores.wake()
+        return RedirectResponse(f"/case/{quote(name, safe='')}#series", status_code=303)
 
 
 def _case_routes(router: APIRouter, cases: CasePages, thumbnails: Thumbnails, places: PlacePictures) -> None:

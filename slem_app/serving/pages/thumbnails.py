@@ -16,7 +16,8 @@ from slem_app.files import atomic_file
 from slem_app.formats import read_label_file
 from slem_app.labels import LabelSet
 from slem_app.report.pictures import thumbnail
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.volumes.read import read
@@ -66,14 +67,14 @@ class Thumbnails:
         """The image that the label lies on; the reference where there is no label, or its image is gone."""
         if version is not None:
             try:
-                return self.cases.find(f"{case_id}/{version.sequence}")
+                return self.cases.of_label(case_id, version)
             except SlemError:
                 pass
         return self.cases.find(case_id)
 
     def _place(self, case: Case, version: LabelVersion | None) -> Path:
         label = (version.tag, version.number, version.label.stat().st_mtime_ns) if version else ()
-        about = repr((case.image, case.series.state, label))
+        about = repr((case.image, case.series.id, case.series.state, label))
         digest = hashlib.sha256(about.encode()).hexdigest()[:16]
         return self.folder / file_name(case.id) / f"{digest}.png"
 

@@ -18,7 +18,8 @@ from slem_app.errors import BadLabel, NotFound, StorageFailed
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg
 from slem_app.formats.seg_reader import read_seg
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.cases.open_studies import open_studies
 from slem_app.serving.dicom.export import PacsResults, ResultExchange, ResultStore
 from slem_app.serving.dicom.sync import DicomSync

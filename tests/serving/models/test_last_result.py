@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models import last_result
 from slem_app.serving.models.last_result import LastResults, ResultOrigin
 

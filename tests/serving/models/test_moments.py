@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from slem_app.prompts import Click, Mask, Prompts
-from slem_app.serving.cases.catalogue import Case, Cases
+from slem_app.serving.cases.case import Case
+from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferRequest
 from slem_app.serving.models.interactive import InteractiveTask

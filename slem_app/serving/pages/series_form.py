@@ -1,0 +1,80 @@
+"""The form on the page of a case by which a reader chooses which series is which sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slem_app.errors import BadSetting
+from slem_app.grouping import Grouping
+from slem_app.serving.cases.series_by_hand import slots
+from slem_app.store.series_choices import SeriesChoice
+
+__all__ = ["SeriesField", "SeriesForm", "chosen_series", "series_form"]
+
+RULES, NONE, ID = "rules", "none", "id:"
+
+
+@dataclass(frozen=True)
+class SeriesField:
+    """The list from which a reader chooses the series of one sequence."""
+
+    sequence: str
+    """E.g. 't1c'."""
+    options: tuple[tuple[str, str], ...]
+    """(value, text)."""
+    value: str
+    """The one that counts now."""
+
+
+@dataclass(frozen=True)
+class SeriesForm:
+    """The whole form."""
+
+    fields: tuple[SeriesField, ...]
+    """One a sequence."""
+    history: tuple[SeriesChoice, ...]
+    """What was chosen so far, the newest first."""
+    by_hand: bool
+    """Something is chosen by hand now."""
+
+
+def series_form(grouping: Grouping, known: frozenset[str], history: tuple[SeriesChoice, ...]) -> SeriesForm:
+    """The form of a case.
+
+    Args:
+        grouping: the case.
+        known: sequences that a served model knows.
+        history: of its choices, oldest first.
+    """
+    names = {one.id: one.name for one in grouping.study.series}
+    texts = [(f"{ID}{id}", name if name == id else f"{name} ({id})") for id, name in names.items()]
+    fields = []
+    for slot in slots(grouping, known):
+        now = "" if slot.by_hand else f": {names.get(slot.series, 'none')}"
+        options = ((RULES, f"automatic{now}"), (NONE, "none of them"), *texts)
+        by_hand = f"{ID}{slot.series}" if slot.series else NONE
+        fields.append(SeriesField(slot.sequence, options, by_hand if slot.by_hand else RULES))
+    return SeriesForm(tuple(fields), history[::-1], bool(grouping.by_hand))
+
+
+def chosen_series(sequences: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    """Sequence -> series id, empty: none, of those that are not left to the rules.
+
+    Args:
+        sequences: of the form, in its order.
+        values: what was chosen for each.
+
+    Raises:
+        BadSetting: a form that is not ours.
+    """
+    if len(sequences) != len(values) or len(set(sequences)) != len(sequences):
+        raise BadSetting("a choice of series needs one value for each sequence: load the page again")
+    chosen = {}
+    for sequence, value in zip(sequences, values, strict=True):
+        if value == RULES:
+            continue
+        if value != NONE and not (value.startswith(ID) and value != ID):
+            raise BadSetting(f"{value[:100]!r} cannot be chosen for {sequence[:100]}: load the page again")
+        chosen[sequence] = "" if value == NONE else value.removeprefix(ID)
+    return chosen
