@@ -176,7 +176,7 @@ class Corrector:
         for scale in self.card.scales:
             sight, grid = self._sight(array, reference, detail, middle, scale)
             newest = _pointed(entry, grid, self.labels)
-            older = [_pointed(one, grid, self.labels) for one in before if len(voxels_of(one, grid))]
+            older = [_pointed(one, grid, self.labels) for one in before if len(one.voxels(grid))]
             odds = None if automatic is None else self._odds(automatic, grid, sight, newest)
             inputs.append(channels(self.card.network, sight, newest, older, odds, ("", *self.labels.names)))
             organs.append(sight.images[sight.present].any(axis=0))
@@ -204,7 +204,7 @@ class Corrector:
             before: earlier prompts, whose voxels keep their labels.
             limits: the box in which labels may be.
         """
-        value, seeds = map_value(entry.label, self.labels), voxels_of(entry, reference)
+        value, seeds = map_value(entry.label, self.labels), entry.voxels(reference)
         cropped = answer.cropped(self.settings.threshold)
         box = _grown(covering(cropped.grid, reference) if cropped else None, seeds, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
@@ -236,7 +236,7 @@ class Corrector:
         """(I, J, K) bool: what shows the label of an earlier prompt that is nearer than the new one."""
         kept = np.zeros(part.shape, dtype=bool)
         for other in before:
-            if other.label != entry.label and len(voxels_of(other, part)):
+            if other.label != entry.label and len(other.voxels(part)):
                 value = map_value(other.label, self.labels)
                 kept |= (shown == value) & (_squared(other, part) < square)
         return kept
@@ -295,14 +295,6 @@ class Corrector:
         return Answer(total / np.maximum(weight, 1e-6), _view_grid(grid, middle, whole, 1))
 
 
-def voxels_of(entry: Click | Scribble, grid: Grid) -> np.ndarray:
-    """(n, 3) voxels of `grid` that a prompt lies on."""
-    if isinstance(entry, Scribble):
-        return entry.voxels(grid)
-    voxel = entry.voxel(grid)
-    return np.array([voxel] if voxel is not None else [], dtype=int).reshape(-1, 3)
-
-
 def _middle(entry: Click | Scribble, grid: Grid) -> np.ndarray:
     """(3,) voxel of a click, or of the painted voxel next to the middle of what is painted."""
     points = np.atleast_2d(np.array(entry.world))
@@ -335,7 +327,7 @@ def _strided(images: np.ndarray, middle: np.ndarray, size: int, scale: int) -> n
 
 def _pointed(entry: Click | Scribble, grid: Grid, labels: LabelSet) -> Pointed:
     """A prompt in a view; where nothing of it is inside, at the view's middle."""
-    voxels = voxels_of(entry, grid)
+    voxels = entry.voxels(grid)
     return Pointed(voxels if len(voxels) else np.array([grid.shape]) // 2, map_value(entry.label, labels))
 
 
@@ -343,8 +335,8 @@ def _held(before: Sequence[Click | Scribble], entry: Click | Scribble, part: Gri
     """(I, J, K) bool: voxels of earlier prompts of other labels, where the new one does not lie."""
     held = np.zeros(part.shape, dtype=bool)
     for other in before:
-        held[tuple(voxels_of(other, part).T)] = other.label != entry.label
-    held[tuple(voxels_of(entry, part).T)] = False
+        held[tuple(other.voxels(part).T)] = other.label != entry.label
+    held[tuple(entry.voxels(part).T)] = False
     return held
 
 

@@ -31,7 +31,7 @@ from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
 from slem_app.predict.check_here import trust_of
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
 from slem_app.predict.closer_look import Likely
-from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched, voxels_of
+from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
@@ -396,7 +396,7 @@ class Refiner:
         chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
         array[box][chosen[pieces]] = value
         for other in (*before, entry):
-            held = voxels_of(other, reference)
+            held = other.voxels(reference)
             held = held[_inside(held, box)]
             array[tuple(held.T)] = map_value(other.label, self.card.labels)
         return box
@@ -519,7 +519,7 @@ def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
 
 def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:
     """(C,) mean of (C, I, J, K) over the voxels of a prompt."""
-    return values[(slice(None), *voxels_of(entry, grid).T)].mean(axis=1)
+    return values[(slice(None), *entry.voxels(grid).T)].mean(axis=1)
 
 
 def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, np.ndarray]:
@@ -538,7 +538,7 @@ def _check_inside(entry: Click | Scribble, reference: Grid) -> np.ndarray:
     Raises:
         BadPrompt: none.
     """
-    voxels = voxels_of(entry, reference)
+    voxels = entry.voxels(reference)
     if not len(voxels):
         raise BadPrompt(
             f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at "

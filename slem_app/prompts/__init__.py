@@ -10,6 +10,7 @@ a segmentation whose truth it knows.
 """
 
 from slem_app.prompts.checks import map_value
+from slem_app.prompts.corrections import CORRECTIONS_FILE, Corrections
 from slem_app.prompts.encode import channel_count, encode
 from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble
 from slem_app.prompts.reader import ReaderSettings, SimulatedClick, SimulatedReader
@@ -17,8 +18,10 @@ from slem_app.prompts.request import read_box, read_clicks, read_scribbles, read
 
 __all__ = [
     "BACKGROUND",
+    "CORRECTIONS_FILE",
     "Box",
     "Click",
+    "Corrections",
     "Mask",
     "Prompts",
     "ReaderSettings",

@@ -77,6 +77,11 @@ class Click:
         index = np.floor(grid.to_index(np.array(self.world)) + 0.5).astype(int)
         return triple(int(v) for v in index) if (index >= 0).all() and (index < grid.shape).all() else None
 
+    def voxels(self, grid: Grid) -> np.ndarray:
+        """(1, 3) the same as an array, or (0, 3) where the grid does not reach it."""
+        voxel = self.voxel(grid)
+        return np.array([] if voxel is None else [voxel], dtype=int).reshape(-1, 3)
+
 
 @dataclass(frozen=True, eq=False)
 class Scribble:

@@ -160,6 +160,7 @@ class Serving:
             orders,
             self._moves,
             self.records.is_as_given,
+            self.records.corrections,
         )
         if swept := self.datastore.store.sweep():
             logger.warning(

@@ -1,6 +1,6 @@
 """The reader's labels on disk: every version is kept, none is ever half written.
 
-    <store>/labels/<case>/<tag>/000001/label.nii.gz + meta.json
+    <store>/labels/<case>/<tag>/000001/label.nii.gz + meta.json [+ corrections.npz: the clicks behind it]
 
 A version is made in a folder beside its place (`.new-...`), flushed to the disk, and renamed into place as
 the last step. So whatever happens to the process or the machine, a version is there completely or not at all,
@@ -59,7 +59,7 @@ class LabelStore:
         Args:
             case: case id.
             tag: e.g. 'final'.
-            write: writes the label map to the path that it is given.
+            write: writes the label map to the path that it is given, and what belongs to it beside that.
             meta: what to keep with it; JSON.
 
         Raises:
@@ -75,7 +75,7 @@ class LabelStore:
                 new.mkdir()
                 write(new / LABEL_FILE)
                 (new / META_FILE).write_text(text, encoding="utf-8")
-                for path in (new / LABEL_FILE, new / META_FILE, new):
+                for path in (*sorted(new.iterdir()), new):
                     sync(path)
                 version = _publish(new, place)
                 self.changes += 1

@@ -15,6 +15,7 @@ from slem_app import phantom
 from slem_app.errors import BadSetting, BadStudy, NotFound
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.predict import Predictor
+from slem_app.prompts import CORRECTIONS_FILE, Corrections
 from slem_app.selection import STRATEGIES
 from slem_app.serving.learning.leases import Lease
 from slem_app.weights import BRAIN_LABELS, load_model
@@ -244,6 +245,33 @@ def test_what_was_submitted_is_what_the_reader_goes_on_with(
     for client, same in (("ann", True), ("ben", False)):
         shown = read_label_file(Path(app.infer({**ask, "client_id": client})["file"]))[0]
         assert (shown == submitted).all() == same
+
+
+def test_what_was_shown_at_first_and_the_prompts_are_kept_with_a_label(
+    serve: Callable, click_models: Path, studies: Path
+) -> None:
+    app = serve(click_models, models="slem_brain_clicks,slem_brain_scribbles")
+    ask = {"model": "slem_brain_clicks", "image": "A", "client_id": "ann"}
+    automatic = read_label_file(Path(app.infer(ask)["file"]))[0]
+    app.infer({**ask, "edema": [[20, 20, 20]]})
+    app.infer({**ask, "edema": [[20, 20, 20]], "background": [[9, 24, 18]]})
+    app.infer({**ask, "undo": True})
+    app.infer({**ask, "client_id": "ben", "necrosis": [[22, 24, 18]]})
+
+    def submits(client: str) -> Path:
+        said = {"client_id": client, "model": "slem_brain_clicks"}
+        label = app.datastore().save_label("A", str(studies / "A/A-seg.nii.gz"), "final", said)
+        app.on_save_label("A", label)
+        return app.serving.datastore.store.latest("A", "final").folder / CORRECTIONS_FILE
+
+    first = submits("ann")
+    kept = Corrections.read(first)
+    np.testing.assert_array_equal(kept.start.array, automatic)
+    assert [(one.label, one.voxel(kept.start.grid)) for one in kept.entries] == [("edema", (20, 20, 20))]
+    again = Corrections.read(submits("ann"))  # what was submitted takes the place of nothing that was clicked
+    assert again.entries == kept.entries
+    assert Corrections.read(submits("ben")).labels == ("necrosis",)
+    assert not submits("carl").exists()
 
 
 def test_a_submitted_label_without_any_clicks_is_just_kept(

@@ -22,6 +22,7 @@ from slem_app.errors import BadSetting, NotFound, NotOffered, SlemError, Storage
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
+from slem_app.prompts import CORRECTIONS_FILE, Corrections
 from slem_app.result_warning import ResultWarning, read_warnings
 from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.catalogue import Cases
@@ -81,6 +82,8 @@ class CaseDatastore:
         given: whether a label map on an image of a case is what a model gave a reader (by client id), as it
             is;
             default: not known.
+        corrections: what a reader (by client id) did to a segmentation of these labels on an image of a case;
+            default: not known.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class CaseDatastore:
         orders: Mapping[str, Sequence[str]] | None = None,
         moves: Callable[[Case, str], Mapping[str, np.ndarray]] | None = None,
         given: Callable[[Case, np.ndarray, str], bool] | None = None,
+        corrections: Callable[[Case, LabelSet, str], Corrections | None] | None = None,
     ) -> None:
         self.cases = cases
         self.root = root
@@ -106,6 +110,7 @@ class CaseDatastore:
         self.moves: Callable[[Case, str], Mapping[str, np.ndarray]] = moves or (lambda case, model: {})
         self.offered = offered or (lambda grouping: tuple(self.labels))
         self.given: Callable[[Case, np.ndarray, str], bool] = given or (lambda case, array, client_id: False)
+        self.corrections = corrections or _unknown
         self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
@@ -281,7 +286,8 @@ class CaseDatastore:
         elif record.reader and self._as_made(image, array, said.client_id):
             record = replace(record, automatic=True)
         info = {**said.said, NOTES: without_verdict(said.notes), **record.to_meta()}
-        return SavedLabel(case.id, self.keep(image, tag, array, labels, info))
+        corrections = None if automatic else self.corrections(image, labels, said.client_id)
+        return SavedLabel(case.id, self.keep(image, tag, array, labels, info, corrections))
 
     def _as_made(self, image: Case, array: np.ndarray, client_id: str) -> bool:
         """Whether a label map is a model's result as it is: what this reader was given, or a draft."""
@@ -289,7 +295,13 @@ class CaseDatastore:
         return self.given(image, array, client_id) or is_a_draft(self.store, image.id, array, grid)
 
     def keep(
-        self, case: Case, tag: str, array: np.ndarray, labels: LabelSet, info: Mapping[str, object]
+        self,
+        case: Case,
+        tag: str,
+        array: np.ndarray,
+        labels: LabelSet,
+        info: Mapping[str, object],
+        corrections: Corrections | None = None,
     ) -> LabelVersion:
         """Keep a label map as a new version.
 
@@ -299,6 +311,7 @@ class CaseDatastore:
             array: (I, J, K) values of `labels`.
             labels: what they mean.
             info: what is kept with it.
+            corrections: the prompts behind it, as far as they are known.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
@@ -310,10 +323,13 @@ class CaseDatastore:
             "present": [labels.names[value - 1] for value in np.unique(array) if value],
             "ts": int(time.time()),
         }
-        version = self.store.save(
-            case.id, tag, lambda path: write_nifti(array, case.series.grid, labels, path), {**info, **about}
-        )
-        return version
+
+        def write(path: Path) -> None:
+            write_nifti(array, case.series.grid, labels, path)
+            if corrections is not None:
+                corrections.save(path.with_name(CORRECTIONS_FILE))
+
+        return self.store.save(case.id, tag, write, {**info, **about})
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         case, _ = self.cases.split(image_id)
@@ -481,6 +497,11 @@ class CaseDatastore:
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """MONAI Label's way, which leaves a file behind: `archive` makes it."""
         raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
+
+
+def _unknown(case: Case, labels: LabelSet, client_id: str) -> Corrections | None:
+    """Nothing is known of prompts where no server hears them."""
+    return None
 
 
 def _record(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from slem_app.labels import LabelSet
+from slem_app.prompts import Corrections
 from slem_app.result_warning import ResultWarning, lasting
 from slem_app.serving.auth.identity import client_of, reader_of, user_of
 from slem_app.serving.cases.case import Case
@@ -46,6 +48,15 @@ class Records:
         given.
         """
         return self.last_results.is_as_given(reader_of(client_id), case.id, array, case.series.grid)
+
+    def corrections(self, case: Case, labels: LabelSet, client_id: str) -> Corrections | None:
+        """What a reader did to a segmentation of an image, as far as it is remembered; the most that any
+        model of these labels has heard.
+        """
+        tools = [one for one in self.tasks.values() if isinstance(one, InteractiveTask)]
+        reader = reader_of(client_id)
+        known = [tool.corrections(reader, case) for tool in tools if tool.card.labels == labels]
+        return max((one for one in known if one is not None), key=_prompts, default=None)
 
     def of(
         self,
@@ -101,6 +112,10 @@ class Records:
             lasting(known.warnings),
             prior=known.prior,
         )
+
+
+def _prompts(corrections: Corrections) -> int:
+    return len(corrections.entries)
 
 
 def _some(table: object) -> Mapping[str, Any]:

@@ -96,6 +96,14 @@ class Work:
         return len({*clicks, *self.now.scribbles, *self.now.prompts.entries, *self.now.settled})
 
     @property
+    def busiest(self) -> Moment:
+        """The moment at which the most prompts were in effect since their start, the latest of several: a
+        mask from the client takes the place of all that came before it.
+        """
+        moments = (self.now, *(step.moment for step in reversed(self.past)))
+        return max(moments, key=lambda moment: len(moment.prompts.entries))
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays; what several works share counts for each."""
         starts = {id(m.start): m.start.nbytes for m in (self.now, *(step.moment for step in self._steps))}

@@ -24,7 +24,7 @@ import numpy as np
 
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
-from slem_app.prompts import Mask, Prompts
+from slem_app.prompts import Corrections, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -109,6 +109,11 @@ class InteractiveTask:
         return self.served.now
 
     @property
+    def card(self) -> Card:
+        """The card of that version."""
+        return self.predictor.card
+
+    @property
     def weights(self) -> Path:
         """The weight file of that version."""
         return self.automatic.weights
@@ -181,12 +186,9 @@ class InteractiveTask:
             array: (I, J, K) label values.
             client_id: as the client gave it.
         """
-        reader = reader_of(client_id)
-        predictor = self.served.begun_with(reader, case.id)
-        moves = self.automatic.known_moves(case, predictor)
-        if moves is None:  # nothing was shown of it
+        key = self._work(reader_of(client_id), case)
+        if key is None:
             return
-        key = (reader, *_version(predictor.card), *_image(case, moves))
         with self.memory.locked(key):
             work = self.memory.get(key, case.state)
             if work is not None and not np.array_equal(work.array, array):
@@ -205,6 +207,23 @@ class InteractiveTask:
             )
         )
         return sum(work.placed for work in works)
+
+    def corrections(self, reader: str, case: Case) -> Corrections | None:
+        """What the reader did to the segmentation of an image with this model, as far as it is remembered;
+        None where they have not prompted it.
+        """
+        known = self._work(reader, case)
+        work = None if known is None else self.memory.get(known, case.state)
+        if work is None or not work.busiest.prompts.entries:
+            return None
+        seen = work.busiest.start.prediction
+        return Corrections(Mask(seen.array, seen.grid), work.busiest.prompts.entries)
+
+    def _work(self, reader: str, case: Case) -> tuple[Hashable, ...] | None:
+        """The key of the reader's work on an image; None where nothing was shown of it."""
+        predictor = self.served.begun_with(reader, case.id)
+        moves = self.automatic.known_moves(case, predictor)
+        return None if moves is None else (reader, *_version(predictor.card), *_image(case, moves))
 
     def _prompts(
         self, case: Case, reader: str, request: InferRequest, identity: tuple[Hashable, ...]
