@@ -19,7 +19,7 @@ from slem_app.volumes.geometry import overlap, resample
 from slem_app.volumes.prepare import CONFORMED, Preparation, prepare
 from slem_app.volumes.read import read, read_labels
 
-__all__ = ["CachingReport", "cache_cases", "truth"]
+__all__ = ["CachingReport", "cache_cases", "drawn_on", "truth"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _cache_case(
         return
     array, grid = truth(study, labels)
     volumes = {name: read(series) for name, series in chosen.items()}
-    fixed = _drawn_on(grouping, chosen, grid)
+    fixed = drawn_on(grouping, chosen, grid)
     prepared = prepare(volumes, sequences, preparation, grouping.sequences[fixed].grid, fixed)
     if overlap(grid, prepared.grid) < 0.02:
         raise BadLabel(f"{study.id}: its segmentation lies outside the images: is it of another study?")
@@ -126,8 +126,13 @@ def _cache_case(
     cache.add(study.id, prepared, regions, key)
 
 
-def _drawn_on(grouping: Grouping, chosen: Mapping[str, object], grid: Grid) -> str:
+def drawn_on(grouping: Grouping, chosen: Mapping[str, object], grid: Grid) -> str:
     """The sequence that the truth lies on: where others are moved this one stays.
+
+    Args:
+        grouping: the study.
+        chosen: the sequences that a model knows, by name.
+        grid: of the truth.
 
     Raises:
         BadStudy: none of the model's sequences is in this study.

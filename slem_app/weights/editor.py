@@ -1,5 +1,6 @@
 """The editor of a model on disk: a folder with `editor.yaml` and one safetensors file in half precision that
-it names by its sha256. A model's card names its editor; several versions of a model share one.
+it names by its sha256. A model's card names its editor; several versions of a model share one, until a
+learning round has made one that lies in the version's own folder.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class EditorModel:
     """What it is."""
     network: Editor
     """In evaluation mode, on its device, single precision."""
+    folder: Path = Path()
+    """Where it was read from; the present folder: nowhere."""
 
 
 def load_editor(folder_or_name: Path | str, device: str | torch.device = "cpu") -> EditorModel:
@@ -115,7 +118,7 @@ def load_editor(folder_or_name: Path | str, device: str | torch.device = "cpu") 
     network = Editor(card.network)
     check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)
-    return EditorModel(card, channels_last(network, device).eval().requires_grad_(False))
+    return EditorModel(card, channels_last(network, device).eval().requires_grad_(False), folder)
 
 
 def save_editor(folder: Path | str, card: EditorCard, network: torch.nn.Module) -> EditorCard:

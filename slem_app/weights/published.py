@@ -27,6 +27,7 @@ import torch
 from slem_app.errors import BadCard, BadWeights, NotFound, SlemError, StorageFailed
 from slem_app.files import exclusive, sync
 from slem_app.weights.card import CARD_FILE, Card, load_card
+from slem_app.weights.editor import EditorModel
 from slem_app.weights.store import Model, load_model, save_model, write_file
 from slem_app.weights.verdict import POLICIES, verdict
 from slem_app.weights.version import Decision, Loaded, ModelRecord, ModelVersion, read_version, write_record
@@ -193,6 +194,7 @@ class Published:
         before: Mapping[str, float],
         *,
         detail: Model | None = None,
+        editor: EditorModel | None = None,
         parent: int | None = None,
         labels: Mapping[str, str] | None = None,
         held_out: Mapping[str, str] | None = None,
@@ -212,6 +214,7 @@ class Published:
             figures: of the candidate on the hold-out, higher is better.
             before: of the model it is compared with, on the same cases.
             detail: what looks again, where the candidate has one of its own.
+            editor: what answers prompts, likewise.
             parent: number of that model, in which the training started; None: the one that is served.
             labels: case -> version of the label, for all that were trained on.
             held_out: the same for those it was measured on.
@@ -261,7 +264,7 @@ class Published:
                 reason=reason,
             )
             place = self.folder(number) if good else self.path / REFUSED / f"{created:%Y%m%d-%H%M%S-%f}"
-            self._add(place, card, network, record, detail)
+            self._add(place, card, network, record, detail, editor)
             if not good:
                 for old in self._refused()[:-KEPT]:
                     shutil.rmtree(old, ignore_errors=True)
@@ -312,13 +315,14 @@ class Published:
         network: torch.nn.Module,
         record: ModelRecord,
         detail: Model | None = None,
+        editor: EditorModel | None = None,
     ) -> None:
         """Make a version's folder: all of it or nothing."""
         making = self.path / f"{MAKING}{uuid.uuid4().hex}"
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             making.mkdir()
-            save_model(making, card, network, detail)
+            save_model(making, card, network, detail, editor)
             write_record(making, record)
             load_model(making)
             making.rename(place)

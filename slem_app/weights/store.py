@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from slem_app.errors import BadCard, BadWeights, StorageFailed
 from slem_app.network import Segmenter, build, channels_last
 from slem_app.weights.card import Card, card_text, load_card
-from slem_app.weights.editor import EditorModel, load_editor
+from slem_app.weights.editor import EDITOR_FILE, EditorModel, load_editor, save_editor
 from slem_app.weights.files import check_fits, half, read_weights, write_file
 from slem_app.weights.folders import CARD_FILE, DETAIL_FILE, find, model_folder
 
@@ -44,6 +44,16 @@ class Model:
     detail: Model | None = None
     """What looks again at what this one found, at finer voxels; None: nothing does."""
 
+    @property
+    def own_detail(self) -> Model | None:
+        """What looks again, where it lies in this model's folder; None where its card names it alone."""
+        return self.detail if self.detail is not None and self.detail.folder == self.folder else None
+
+    @property
+    def own_editor(self) -> EditorModel | None:
+        """The editor, likewise."""
+        return self.editor if self.editor is not None and self.editor.folder == self.folder else None
+
 
 def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -> Model:
     """Read a model, weights checked against the card.
@@ -59,9 +69,26 @@ def load_model(folder_or_name: Path | str, device: str | torch.device = "cpu") -
     """
     model = _load(model_folder(folder_or_name), CARD_FILE, device)
     card = model.card
-    editor = load_editor(card.editor, device) if card.editor else None
+    editor = _load_editor(card, model.folder, device) if card.editor else None
     detail = _load_detail(card, model.folder, device) if card.detail else None
     return replace(model, editor=editor, detail=detail)
+
+
+def _load_editor(card: Card, folder: Path, device: str | torch.device) -> EditorModel:
+    """The editor of the model of `card`: that of its own folder, where a learning round has made one, else
+    the one of that name.
+
+    Raises:
+        As `load_model`; BadCard too where it sees other sequences.
+    """
+    own = (folder / EDITOR_FILE).is_file()
+    editor = load_editor(folder if own else card.editor, device)
+    if editor.card.sequences != card.sequences:
+        raise BadCard(
+            f"{card.name} is corrected by {card.editor}, which sees the sequences "
+            f"{', '.join(editor.card.sequences)}: it must see {', '.join(card.sequences)}"
+        )
+    return editor
 
 
 def _load_detail(card: Card, folder: Path, device: str | torch.device) -> Model:
@@ -97,7 +124,13 @@ def _load(folder: Path, name: str, device: str | torch.device) -> Model:
     return Model(card, channels_last(network, device).eval().requires_grad_(False), folder)
 
 
-def save_model(folder: Path | str, card: Card, network: torch.nn.Module, detail: Model | None = None) -> Card:
+def save_model(
+    folder: Path | str,
+    card: Card,
+    network: torch.nn.Module,
+    detail: Model | None = None,
+    editor: EditorModel | None = None,
+) -> Card:
     """Write weights and card, replacing a model that is there.
 
     Args:
@@ -105,6 +138,7 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module, detail:
         card: `file` and `sha256` are filled in.
         network: its weights are stored in half precision.
         detail: what looks again, where this model has one of its own and not the one that the card names.
+        editor: the editor, likewise.
 
     Returns:
         The card as written.
@@ -116,6 +150,7 @@ def save_model(folder: Path | str, card: Card, network: torch.nn.Module, detail:
     """
     folder = Path(folder)
     kept = [] if detail is None else [_save(folder, detail.card, detail.network, DETAIL_FILE).file]
+    kept += [] if editor is None else [save_editor(folder, editor.card, editor.network).file]
     card = _save(folder, card, network, CARD_FILE)
     for old in folder.glob(f"{card.name}-*.safetensors*"):
         if old.name not in (card.file, *kept):

@@ -15,20 +15,23 @@ import torch
 from torch.nn import functional as F
 
 from slem_app.errors import BadSetting
-from slem_app.finetune.cases import truth
+from slem_app.finetune.cases import drawn_on, truth
+from slem_app.finetune.editing.sessions import Session, replayed
 from slem_app.finetune.editing.starts import Starts
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor
 from slem_app.predict.closer_look import Likely
+from slem_app.predict.correct import Automatic, Corrector, Detail
 from slem_app.predict.recalibrate import recalibrated
+from slem_app.prompts import Corrections
 from slem_app.regions import PostProcess, decide
 from slem_app.studies import Study, StudySource
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Prepared, prepare
 from slem_app.volumes.read import read_all
 
-__all__ = ["StartSettings", "make_starts"]
+__all__ = ["StartSettings", "make_start", "make_starts"]
 
 
 @dataclass(frozen=True)
@@ -87,26 +90,45 @@ def make_starts(
         SlemError: a study that cannot be used.
     """
     for number, case in enumerate(studies.ids()):
-        if case in (only or studies.ids()) and not (starts.folder / case / "case.json").is_file():
+        if case in (only or studies.ids()) and not starts.has(case):
             rng = np.random.default_rng([settings.seed, number])
-            _make(studies.study(case), predictor, starts, spacing, settings, rng)
+            make_start(studies.study(case), predictor, starts, spacing, settings, rng)
         if seen is not None:
             seen(case)
 
 
-def _make(
+def make_start(
     study: Study,
     predictor: Predictor,
     starts: Starts,
     spacing: tuple[float, float, float],
     settings: StartSettings,
     rng: np.random.Generator,
+    corrections: Corrections | None = None,
+    key: str = "",
 ) -> None:
+    """Prepare one labelled study, in place of an older form of it.
+
+    Args:
+        study: with its label.
+        predictor: as of `make_starts`; its editor answers the corrections.
+        starts: where it goes.
+        spacing: mm of the editor's voxels.
+        settings: how results are disturbed.
+        rng: what is random comes from here.
+        corrections: what a reader did before they saved the label.
+        key: of what it was made from, see `Starts.has`.
+
+    Raises:
+        SlemError: a study that cannot be used.
+    """
     card, grouping = predictor.card, group(study)
     expected, grid = truth(study, card.labels)
-    volumes = read_all({n: s for n, s in grouping.sequences.items() if n in card.sequences})
-    seen = prepare(volumes, card.sequences, card.preparation, detailed=predictor.detailed)
-    fine = prepare(volumes, card.sequences, replace(card.preparation, spacing=spacing, multiple=1))
+    chosen = {n: s for n, s in grouping.sequences.items() if n in card.sequences}
+    volumes, fixed = read_all(chosen), drawn_on(grouping, chosen, grid)
+    closer = replace(card.preparation, spacing=spacing, multiple=1)
+    seen = prepare(volumes, card.sequences, card.preparation, fixed=fixed, detailed=predictor.detailed)
+    fine = prepare(volumes, card.sequences, closer, fixed=fixed)
     right = resample(expected, grid, fine.grid, 0).astype(np.uint8)
     plain = predictor.probabilities(seen)
     shown = predictor.likely(seen, plain, {}).onto(_finer(plain, seen, fine), fine.grid)
@@ -117,16 +139,30 @@ def _make(
         likely = Likely(_finer(one, seen, fine), fine)
         pool.append(recalibrated(likely, seen, one, card.labels, card.recalibration).probabilities)
     quality = [_quality(one, right, card.labels) for one in pool]
-    chosen = _spread(quality, np.linspace(settings.poor, settings.good, settings.kept) * min(1, best / 0.85))
-    stacked = np.stack([_bytes(one) for one in (shown, *(pool[n] for n in chosen))])
+    picked = _spread(quality, np.linspace(settings.poor, settings.good, settings.kept) * min(1, best / 0.85))
+    stacked = np.stack([_bytes(one) for one in (shown, *(pool[n] for n in picked))])
     note = {
         "model": f"{card.name} {card.version}",
         "sequences": list(card.sequences),
         "labels": list(card.labels.names),
         "spacing": list(spacing),
-        "quality": [round(q, 3) for q in (best, *(quality[n] for n in chosen))],
+        "quality": [round(q, 3) for q in (best, *(quality[n] for n in picked))],
+        "key": key,
     }
-    starts.add(study.id, fine, right, stacked, note, card.labels)
+    session = None if corrections is None else _session(predictor, corrections, fine, shown, right)
+    starts.add(study.id, fine, right, stacked, note, card.labels, session)
+
+
+def _session(
+    predictor: Predictor, corrections: Corrections, fine: Prepared, shown: np.ndarray, right: np.ndarray
+) -> Session | None:
+    """A reader's corrections, made again by the model's editor; None where it has none."""
+    editor, labels = predictor.model.editor, predictor.card.labels
+    if editor is None:
+        return None
+    detail = Detail(fine.images.astype(np.float16), fine.present, fine.grid)
+    corrector = Corrector(editor, labels, predictor.device)
+    return replayed(corrections, corrector, detail, Automatic(shown, fine.grid), labels, right)
 
 
 def _disturbed(

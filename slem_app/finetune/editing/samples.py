@@ -6,6 +6,7 @@ A sample is a view of a case, what is shown in it, what is wanted, and a first p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,15 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from slem_app.errors import BadStudy
+from slem_app.finetune.editing.cutouts import Cutout, cut_out
 from slem_app.finetune.editing.distort import distort, region, smooth
 from slem_app.finetune.editing.errors import Aim, aim_at
+from slem_app.finetune.editing.sessions import Session, pointed_out
 from slem_app.finetune.editing.settings import EditorSettings
 from slem_app.finetune.editing.starts import StartCase, Starts
 from slem_app.labels import LabelSet
+from slem_app.predict.editing import Pointed
 from slem_app.regions import PostProcess, decide
-from slem_app.training.affine import draw_affine
 
 __all__ = ["Sample", "Samples"]
 
@@ -99,20 +102,21 @@ class Samples(Dataset):
     def _drawn(self, case: StartCase, rng: np.random.Generator, number: int) -> Sample | None:
         """One try; None where it shows no error that is worth a click."""
         settings = self.settings
+        if case.session is not None and settings.replayed and rng.random() < settings.replayed:
+            return self._replayed(case, case.session, rng, number)
         kind = str(rng.choice(self.kinds, p=[settings.kinds[k] for k in self.kinds]))
         version = int(rng.integers(len(case.probabilities)))
         scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
-        view = _cut(case, version, self._middle(case, version, kind, rng), settings.view, scale, rng)
+        middle = self._middle(case, version, kind, rng)
+        view = cut_out(case, version, middle, settings.view, scale, rng, case.truth)
         if view is None:
             return None
-        images, automatic, truth = view
-        probabilities: np.ndarray | None = automatic
-        seen = images[case.present]
-        pair = self._pair(kind, seen, automatic, truth, rng)
+        probabilities: np.ndarray | None = view.probabilities
+        pair = self._pair(kind, view.images[case.present], view.probabilities, view.maps[0], rng)
         if pair is None:
             return None
         shown, wanted = pair
-        named = rng.random() >= settings.hidden
+        named = bool(rng.random() >= settings.hidden)
         if not named and rng.random() < 0.3:  # any lesion
             shown, wanted, probabilities = (shown > 0).astype(np.uint8), (wanted > 0).astype(np.uint8), None
         aim = aim_at(shown, wanted, rng)
@@ -121,21 +125,73 @@ class Samples(Dataset):
         known = kind != "empty" and probabilities is not None and rng.random() >= settings.unknown
         if known and rng.random() < SOFT.get(kind, 0.0):
             probabilities = _softened(shown, self.labels, rng)
-        images, present = _varied(images, case.present, settings, rng)
+        images, present = _varied(view.images, case.present, settings, rng)
+        return self._sample(
+            _Pair(shown, wanted, kind in ("swapped", "region"), named),
+            (images, present),
+            probabilities if known else None,
+            scale,
+            _earlier(shown, wanted, rng),
+            (_prompt(aim, settings.painted, rng), aim.value, aim.piece),
+            number,
+        )
+
+    def _replayed(
+        self, case: StartCase, session: Session, rng: np.random.Generator, number: int
+    ) -> Sample | None:
+        """What a reader saw before one of their prompts, and that prompt; None where the view misses it."""
+        settings, turn = self.settings, int(rng.choice(session.useful))
+        prompt = session.prompts[turn]
+        scale = float(np.exp(rng.uniform(*np.log(settings.scale))))
+        middle = prompt.voxels[rng.integers(len(prompt.voxels))] + rng.integers(-BESIDE, BESIDE + 1, 3)
+        view = cut_out(case, 0, middle, settings.view, scale, rng, case.truth, session.before(turn))
+        if view is None:
+            return None
+        wanted, shown = view.maps
+        newest = Pointed(view.place(prompt.voxels), prompt.value)
+        piece = pointed_out(shown, wanted, newest)
+        if not piece.any():
+            return None
+        place = np.zeros(piece.shape, dtype=bool)
+        place[tuple(newest.voxels.T)] = True
+        known, named = rng.random() >= settings.unknown, bool(rng.random() >= settings.hidden)
+        return self._sample(
+            _Pair(shown, wanted, False, named),
+            _varied(view.images, case.present, settings, rng),
+            view.probabilities if known else None,
+            scale,
+            _before(view, session.prompts[:turn]),
+            (place, prompt.value, piece),
+            number,
+        )
+
+    def _sample(
+        self,
+        pair: _Pair,
+        seen: tuple[np.ndarray, np.ndarray],
+        probabilities: np.ndarray | None,
+        scale: float,
+        earlier: np.ndarray,
+        prompt: tuple[np.ndarray, int, np.ndarray],
+        number: int,
+    ) -> Sample:
+        """All of it as tensors; `seen` are images and which are there, `prompt` place, value and error."""
+        images, present = seen
+        newest, value, piece = prompt
         return Sample(
             torch.from_numpy(images),
             torch.from_numpy(present),
-            _logits(probabilities if known else None, len(self.labels.regions), settings.view),
-            torch.tensor(known),
-            torch.from_numpy(shown),
-            torch.from_numpy(wanted),
-            torch.tensor(kind in ("swapped", "region")),
-            torch.tensor(named),
+            _logits(probabilities, len(self.labels.regions), self.settings.view),
+            torch.tensor(probabilities is not None),
+            torch.from_numpy(pair.shown),
+            torch.from_numpy(pair.wanted),
+            torch.tensor(pair.free),
+            torch.tensor(pair.named),
             torch.tensor(scale * self.spacing, dtype=torch.float32),
-            torch.from_numpy(_earlier(shown, wanted, rng)),
-            torch.from_numpy(_prompt(aim, settings.painted, rng)),
-            torch.tensor(aim.value),
-            torch.from_numpy(aim.piece),
+            torch.from_numpy(earlier),
+            torch.from_numpy(newest),
+            torch.tensor(value),
+            torch.from_numpy(piece),
             torch.tensor(number),
         )
 
@@ -189,38 +245,18 @@ class Samples(Dataset):
         return wanted
 
 
-def _cut(
-    case: StartCase, version: int, middle: np.ndarray, size: int, scale: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Images, probabilities in 0..1 and truth of a turned and scaled view, zero outside; None
-    off the case.
-    """
-    turned = rng.random() < 0.5
-    affine = draw_affine(rng, 20.0 if turned else 0.0, (1.0, 1.0))[:, :3]
-    affine = affine @ np.diag(rng.choice([-1.0, 1.0], 3)) * scale
-    half = int(np.ceil(size / 2 * np.abs(affine).sum(axis=1).max())) + 2
-    low, shape = middle - half, np.array(case.truth.shape)
-    box = tuple(slice(max(0, a), max(0, min(n, a + 2 * half))) for a, n in zip(low, shape, strict=True))
-    if min(s.stop - s.start for s in box) < 8:
-        return None
-    pad = [(s.start - a, a + 2 * half - s.stop) for s, a in zip(box, low, strict=True)]
-    block = np.concatenate(
-        [
-            case.images[(slice(None), *box)].astype(np.float32),
-            case.probabilities[version][(slice(None), *box)].astype(np.float32) / 255,
-        ]
-    )
-    theta = torch.from_numpy(np.concatenate([affine * size / (2 * half), np.zeros((3, 1))], axis=1))[
-        None
-    ].float()
-    where = F.affine_grid(theta, [1, 1, size, size, size], align_corners=False)
-    sources = (np.pad(block, [(0, 0), *pad]), np.pad(case.truth[box], pad)[None].astype(np.float32))
-    linear, nearest = (
-        F.grid_sample(torch.from_numpy(s)[None], where, mode=mode, align_corners=False)[0].numpy()
-        for s, mode in zip(sources, ("bilinear", "nearest"), strict=True)
-    )
-    count = len(case.images)
-    return linear[:count], linear[count:], nearest[0].astype(np.uint8)
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """What is shown and what is wanted, and what the network may know of it."""
+
+    shown: np.ndarray
+    """(V, V, V) uint8."""
+    wanted: np.ndarray
+    """(V, V, V) uint8."""
+    free: bool
+    """As `Sample.free`."""
+    named: bool
+    """As `Sample.named`."""
 
 
 def _softened(shown: np.ndarray, labels: LabelSet, rng: np.random.Generator) -> np.ndarray:
@@ -266,6 +302,15 @@ def _earlier(shown: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) ->
     for n in range(int(rng.integers(1, EARLIER + 1)) if len(right) else 0):
         voxel = right[rng.integers(len(right))]
         found[n] = (*voxel, wanted[tuple(voxel)])
+    return found
+
+
+def _before(view: Cutout, prompts: Sequence[Pointed]) -> np.ndarray:
+    """(EARLIER, 4): the latest prompts of before that lie in a view, each by the middle one of its voxels."""
+    found = np.full((EARLIER, 4), -1, dtype=np.int64)
+    there = [(view.place(one.voxels[len(one.voxels) // 2][None]), one.value) for one in prompts]
+    for n, (place, value) in enumerate([one for one in there if len(one[0])][-EARLIER:]):
+        found[n] = (*place[0], value)
     return found
 
 

@@ -43,6 +43,10 @@ class EditorSettings:
     """Chance of 1, 2, ... clicks in a session; those before the last are answered by the network itself."""
     painted: float = 0.15
     """Share of first prompts that are strokes or filled outlines, not clicks."""
+    replayed: float = 0.0
+    """Share of views that show what a real reader saw before one of their prompts, in cases whose corrections
+    are known.
+    """
     unknown: float = 0.18
     """Share of views without automatic probabilities."""
     hidden: float = 0.25
@@ -73,6 +77,8 @@ class EditorSettings:
             raise BadSetting(f"steps, batch, rate and save_every must be positive, view 16 or more: {self}")
         if set(self.kinds) != set(KINDS) or abs(sum(self.kinds.values()) - 1) > 1e-6:
             raise BadSetting(f"kinds needs a share for each of {', '.join(KINDS)}, together 1: {self.kinds}")
+        if not 0 <= self.replayed < 1:
+            raise BadSetting(f"replayed is a share, from 0 to less than 1: {self}")
         if abs(sum(self.clicks) - 1) > 1e-6 or not 0 < self.scale[0] <= self.scale[1]:
             raise BadSetting(f"clicks must add up to 1, scale must rise from above 0: {self}")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from slem_app.errors import NotFound
+from slem_app.finetune.editing.sessions import Session
 from slem_app.labels import LabelSet
 from slem_app.regions import PostProcess, decide
 from slem_app.volumes.prepare import Prepared
@@ -44,6 +46,8 @@ class StartCase:
     """(n, 3) voxels of the organ."""
     errors: tuple[np.ndarray, ...]
     """For each of the V, (n, 3) voxels in which it errs; n may be 0."""
+    session: Session | None
+    """What a reader corrected in it; None: not known."""
 
 
 class Starts:
@@ -64,6 +68,19 @@ class Starts:
             raise NotFound(f"no case in {self.folder}: make some first")
         return json.loads((self.folder / first / "case.json").read_text())
 
+    def has(self, case: str, key: str = "") -> bool:
+        """Whether a case is there and was made from what `key` stands for; `add` notes it as 'key'."""
+        try:
+            note = json.loads((self.folder / case / "case.json").read_text())
+        except (OSError, ValueError):  # not there, or spoilt by a power failure: to be made again
+            return False
+        return note.get("key", "") == key
+
+    def keep(self, cases: Collection[str]) -> None:
+        """Take away all cases but these."""
+        for case in set(self.ids()) - set(cases):
+            shutil.rmtree(self.folder / case, ignore_errors=True)
+
     def add(
         self,
         case: str,
@@ -72,8 +89,9 @@ class Starts:
         probabilities: np.ndarray,
         note: dict,
         labels: LabelSet,
+        session: Session | None = None,
     ) -> None:
-        """Write a case.
+        """Write a case, in place of an older one.
 
         Args:
             case: its name.
@@ -82,6 +100,7 @@ class Starts:
             probabilities: (V, R, I, J, K) uint8.
             note: for the record.
             labels: the model's.
+            session: what a reader corrected in it.
         """
         rng = np.random.default_rng(0)
         part = self.folder / f".{case}.{os.getpid()}"
@@ -98,6 +117,8 @@ class Starts:
         here = (images.images[images.present] != 0).any(axis=0)
         anchors |= {"inside": _some(truth > 0, rng), "around": _some(here, rng)}
         np.savez(part / "anchors.npz", allow_pickle=False, **anchors)
+        if session is not None:
+            session.save(part)
         (part / "case.json").write_text(json.dumps(note))
         shutil.rmtree(self.folder / case, ignore_errors=True)
         part.rename(self.folder / case)
@@ -108,19 +129,23 @@ class Starts:
         Raises:
             NotFound: it is not there.
         """
-        return _load(self.folder / case)
+        try:
+            made = (self.folder / case / "case.json").stat().st_mtime_ns
+        except OSError as error:
+            raise NotFound(f"no case {case!r} in {self.folder}: make it first") from error
+        return _load(self.folder / case, made)
 
 
 @lru_cache(maxsize=256)
-def _load(folder: Path) -> StartCase:
-    if not (folder / "case.json").is_file():
-        raise NotFound(f"no case {folder.name!r} in {folder.parent}: make it first")
+def _load(folder: Path, made: int) -> StartCase:
+    """The case in a folder; `made` tells it from one that lay there before."""
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "truth", "probabilities")]
     with np.load(folder / "anchors.npz") as anchors:
         errors = tuple(anchors[f"error{v}"] for v in range(len(arrays[2])))
         inside, around = anchors["inside"], anchors["around"]
     present = np.load(folder / "present.npy")
-    return StartCase(folder.name, arrays[0], present, arrays[1], arrays[2], inside, around, errors)
+    session = Session.load(folder)
+    return StartCase(folder.name, arrays[0], present, arrays[1], arrays[2], inside, around, errors, session)
 
 
 def _some(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
