@@ -15,6 +15,7 @@ import numpy as np
 
 from slem_app.errors import BadGrid, NotFound
 from slem_app.grouping import group
+from slem_app.prompts import CORRECTIONS_FILE, Corrections
 from slem_app.rounds.job import Job, Labelled
 from slem_app.studies import Series, Study, StudySource, open_source
 from slem_app.studies.places import is_address
@@ -65,6 +66,24 @@ class LabelledStudies(StudySource):
             listed = _pacs(self.job).of(one.case for one in self.job.cases)
             return _decided(listed, self.job)
         return open_studies(self.job)
+
+    @cached_property
+    def labels(self) -> Mapping[str, Path]:
+        """Case -> its reader's label."""
+        return {one.case: Path(one.label) for one in self.job.cases}
+
+    def corrections_file(self, case: str) -> Path:
+        """Where that lies which the reader did before they saved the label of a case, if it is known."""
+        return self.labels[case].with_name(CORRECTIONS_FILE)
+
+    def corrections(self, case: str) -> Corrections | None:
+        """What the reader did before they saved the label of a case; None where it is not known.
+
+        Raises:
+            BadVolume: the file is damaged.
+        """
+        path = self.corrections_file(case)
+        return Corrections.read(path) if path.is_file() else None
 
     def _list(self) -> Mapping[str, Labelled]:
         return {one.case: one for one in self.job.cases}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Any
@@ -20,43 +20,30 @@ import torch
 
 from slem_app.errors import BadStudy, NoMemory, SlemError, StorageFailed
 from slem_app.finetune.cases import CachingReport, cache_cases
+from slem_app.finetune.editing.settings import EditorSettings
+from slem_app.finetune.editing.starts import Starts
 from slem_app.finetune.loop import TrainingFailed, train
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.network import Segmenter, build
-from slem_app.prompts import channel_count
+from slem_app.rounds.clicks import ClickScores
+from slem_app.rounds.editor import editor_learnt, with_corrections
 from slem_app.rounds.epochs import Epochs
-from slem_app.rounds.holdout import HoldOut, split
-from slem_app.rounds.job import DONE, FAILED, Job, RoundFolder
-from slem_app.rounds.labelled import LabelledStudies, Mixture, mix
+from slem_app.rounds.holdout import HoldOut
+from slem_app.rounds.job import DONE, FAILED, RoundFolder
+from slem_app.rounds.labelled import LabelledStudies
+from slem_app.rounds.material import Material, divided
+from slem_app.rounds.plan import plan
 from slem_app.rounds.second_look import learnt_again
 from slem_app.rounds.validate import HoldOutScores
 from slem_app.training import first_process, first_process_first, ranks
 from slem_app.volumes.cache import CaseCache, fingerprint
-from slem_app.weights import Card, Model, load_model
-from slem_app.weights.fields import from_table, merge, to_table
+from slem_app.weights import EditorModel, Model, load_model
+from slem_app.weights.fields import to_table
 from slem_app.weights.version import Decision
 
-__all__ = ["Round", "plan"]
+__all__ = ["Round"]
 
 log = logging.getLogger(__name__)
-
-MOST_WITHOUT = 8  # cases that were trained on are measured where none is held out; so many
-RATE = 5e-4  # peak learning rate: a quarter of what training from nothing takes
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a round works with."""
-
-    mixture: Mixture
-    """Cases to train on."""
-    hold_out: HoldOut
-    """Which cases are held out."""
-    measured: tuple[str, ...]
-    """Cases to measure on: those held out, else some that are trained on."""
-    seed: int
-    """Of all draws: the same when the round is done again after a kill, another after it has come to its end.
-    """
 
 
 class Round:
@@ -112,7 +99,7 @@ class Round:
                     f"there is no labelled case to train on "
                     f"({_skipped(report.skipped) or 'none was labelled'}): label some, then train again"
                 )
-            material = self._material(report)
+            material = divided(self.job, self.card.sha256, report.ready)
         copies = self.folder.path / "hold-out"
         scores = HoldOutScores(
             self.studies,
@@ -156,35 +143,6 @@ class Round:
                 log.warning("left out %s: %s", case, why)
             self.folder.change(skipped=dict(report.skipped))
         return report
-
-    def _material(self, report: CachingReport) -> Material:
-        """Divide the cases, the same in every process."""
-        weight = self.job.confirmed_weight
-        ready = [case for case in report.ready if weight > 0 or case not in self.confirmed]
-        if not ready:
-            raise BadStudy(
-                "all labels are a model's own results which a reader confirmed without a change, and "
-                "confirmed_weight is 0: correct some, then train again"
-            )
-        hold_out = split(ready, self.job.hold_out_file, self.job.hold_out_share)
-        if not hold_out.train:
-            raise BadStudy(hold_out.note)
-        refused = self.published.refused()
-        seed = int(fingerprint(self.card.sha256, refused[-1].folder.name if refused else "")[:7], 16)
-        before = self.published.learnt(self.published.number_of(self.job.served))
-        known = [case for case in hold_out.train if before.get(case) == self.versions[case]]
-        mixture = mix(
-            hold_out.train,
-            known,
-            self.job.new_share,
-            self.job.most_cases,
-            seed,
-            sorted(self.confirmed),
-            weight or 1.0,
-        )
-        # those that every epoch is measured on come first: in an order that stays when cases are added
-        held = tuple(sorted(hold_out.validate, key=fingerprint))
-        return Material(mixture, hold_out, held or (*mixture.new, *mixture.old)[:MOST_WITHOUT], seed)
 
     def _tell(self, material: Material, report: CachingReport, scores: HoldOutScores) -> None:
         mixture, hold_out = material.mixture, material.hold_out
@@ -252,8 +210,9 @@ class Round:
             shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
             raise
         finer = self._second_look(settings, turns, work, epochs)
+        editor = self._editor(settings, material, work, epochs)
         if first_process():
-            self._publish(epochs, material, used, settings, finer)
+            self._publish(epochs, material, used, settings, finer, editor)
             shutil.rmtree(work, ignore_errors=True)
 
     def _second_look(
@@ -273,6 +232,30 @@ class Round:
         own = replace(settings, steps=steps)
         return learnt_again(self.parent.detail, self.studies, cache, turns, own, work / "detail", self.device)
 
+    def _editor(
+        self, settings: FinetuneSettings, material: Material, work: Path, epochs: Epochs
+    ) -> EditorModel | None:
+        """The editor after as many steps; None where the model has none, no reader has corrected anything, or
+        it could not be told whether it is better.
+        """
+        turns = material.mixture.turns
+        if self.parent.editor is None or not with_corrections(self.studies, turns):
+            return None
+        if not material.hold_out.validate:
+            self._note("the editor does not learn: no case is held out on which clicks could be measured")
+            return None
+        if first_process():
+            self.folder.change(stage="training the editor")
+        steps = epochs.kept().epoch * self.job.epoch_steps
+        every = self.job.epoch_steps
+        own = EditorSettings(steps=steps, batch=settings.batch, seed=settings.seed, save_every=every)
+        starts = Starts(self.root / "cache-editor")
+        try:
+            return editor_learnt(self.parent, self.studies, starts, turns, own, work, self.device)
+        except TrainingFailed as error:
+            self._note(f"the editor could not be trained, the one of before stays: {error}")
+            return None
+
     def _labels(self, cases: tuple[str, ...]) -> dict[str, str]:
         """Case -> version of its label."""
         return {case: self.versions[case] for case in sorted(cases)}
@@ -284,6 +267,7 @@ class Round:
         used: Mapping[str, str],
         settings: FinetuneSettings,
         finer: Segmenter | None,
+        editor: EditorModel | None,
     ) -> None:
         """Measure the best epoch's model as it is stored, and hand it over."""
         best = load_model(epochs.model)
@@ -295,7 +279,8 @@ class Round:
             if finer is not None:
                 both = epochs.scores(best.network, again=True, finer=finer)
                 figures, finer = (both, finer) if both["mean"] >= figures["mean"] else (figures, None)
-        told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
+        editor, clicked = self._better(editor, best, finer, epochs)
+        told = {f"hold-out dice {name}": round(value, 4) for name, value in (figures | clicked).items()}
         training = (
             f"round {self.folder.id} ({self.job.name}): {len(used)} cases, epoch {epochs.best.epoch} "
             f"of {self.job.epoch_steps} steps"
@@ -313,6 +298,7 @@ class Round:
             figures,
             before,
             detail=self._detail(finer, training),
+            editor=editor or self.parent.own_editor,
             parent=self.published.number_of(self.job.served),
             labels=used,
             held_out=self._labels(held),
@@ -329,15 +315,34 @@ class Round:
         )
         self._ended(decision)
 
+    def _better(
+        self, editor: EditorModel | None, best: Model, finer: Segmenter | None, epochs: Epochs
+    ) -> tuple[EditorModel | None, dict[str, float]]:
+        """The new editor and what clicks bring with it, if that is not less than with the one of before on
+        the results of the round's own networks; else None and nothing.
+        """
+        before = self.parent.editor
+        if editor is None or before is None:
+            return None, {}
+        self.folder.change(stage="measuring the editor")
+        detail = self.parent.detail
+        if detail is not None and finer is not None:
+            detail = replace(detail, network=finer)
+        old, new = ClickScores(epochs.scores)(replace(best, detail=detail), (before, editor))
+        counts = [name for name in new if name != "mean"]
+        told = " and ".join(f"{new[name]:.4f} {name} (before {old[name]:.4f})" for name in counts)
+        better = new["mean"] >= old["mean"]
+        verdict = "the new editor goes with the new model" if better else "the editor of before stays"
+        self._note(f"mean Dice {told} on the hold-out: {verdict}")
+        return (editor, {name: new[name] for name in counts}) if better else (None, {})
+
     def _detail(self, finer: Segmenter | None, training: str) -> Model | None:
         """What is to look again from now on: the new network, or the one that the parent has of its own; None
         where it is the one that the card names.
         """
         detail = self.parent.detail
-        if detail is None or (finer is None and detail.folder != self.parent.folder):
-            return None
-        if finer is None:
-            return detail
+        if detail is None or finer is None:
+            return self.parent.own_detail
         card = replace(detail.card, training=training, parent=f"{detail.card.name} {detail.card.version}")
         return replace(detail, card=card, network=finer)
 
@@ -364,35 +369,6 @@ class Round:
         log.error(reason)
         if first_process():
             self.folder.change(status=FAILED, stage="failed", reason=reason, ended=time(), seconds_left=0.0)
-
-
-def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = ()) -> FinetuneSettings:
-    """Settings of the training that a job asks for, its patches and views no larger than the cases, which are
-    of these `shapes`.
-
-    Raises:
-        BadCard: a setting that there is not.
-        BadSetting: a value out of range.
-    """
-    interact = {"share": 0.5} if card.network.prompts == channel_count(card.labels) else {}
-    own = {
-        "rate": RATE,
-        "batch": max(2, job.processes),
-        "interact": interact,
-        "save_every": job.epoch_steps,
-        "steps": job.max_epochs * job.epoch_steps,
-    }
-    table = merge(to_table(FinetuneSettings()), {**own, "seed": seed, **job.settings}, "a round's settings")
-    settings, multiple = from_table(FinetuneSettings, table, "a round's settings"), card.network.multiple
-    if not shapes or "patch" in job.settings:
-        return settings
-    i, j, k = (
-        min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple)
-        for axis, n in enumerate(settings.patch)
-    )
-    patch = (i, j, k) if max(i, j, k) > multiple else (2 * multiple, j, k)  # the least that a network takes
-    views = tuple(v for v in settings.interact.views if v <= min(patch)) or (min(patch),)
-    return replace(settings, patch=patch, interact=replace(settings.interact, views=views))
 
 
 def _skipped(skipped: Mapping[str, str]) -> str:

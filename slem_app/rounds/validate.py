@@ -101,12 +101,20 @@ class HoldOutScores:
 
     def _score(self, predictor: Predictor, case: str) -> Mapping[str, float]:
         array, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
-        found = predictor.predict(self._prepared(predictor, case, grid)).array
+        prepared = self.prepared(predictor, case, grid, detailed=predictor.finer is not None)
+        found = predictor.predict(prepared).array
         return region_scores(found, array.astype(np.uint8), grid, predictor.card.labels, surface=False)
 
-    def _prepared(self, predictor: Predictor, case: str, grid: Grid) -> Prepared:
-        """A case on the grid of its label: of the cache, with its images where they are to be seen again."""
-        if predictor.finer is not None:
+    def prepared(self, predictor: Predictor, case: str, grid: Grid, detailed: bool) -> Prepared:
+        """A case on the grid of its label.
+
+        Args:
+            predictor: of the model that is to see it.
+            case: one of `copies`.
+            grid: of its label.
+            detailed: with its images at their own detail, which takes longer; else as the cache has it.
+        """
+        if detailed:
             grouping = group(self.studies.study(case))
             volumes, fixed, _ = predictor.read_case(grouping)
             card = predictor.card

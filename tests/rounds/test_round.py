@@ -27,7 +27,8 @@ from slem_app.rounds import round as rounds_module
 from slem_app.rounds.job import DONE, FAILED, RUNNING, Job, Labelled, RoundFolder, latest_round
 from slem_app.rounds.labelled import mix
 from slem_app.rounds.lock import Busy, Lock
-from slem_app.rounds.round import Round, plan
+from slem_app.rounds.plan import plan
+from slem_app.rounds.round import Round
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, load_model, save_model
 from slem_app.weights import published as published_module
 from tests.finetune.conftest import COARSE, TINY

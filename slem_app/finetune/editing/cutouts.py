@@ -1,5 +1,5 @@
-"""Views of a case for the editor's training: turned, mirrored and scaled cubes, and where the case's voxels lie
-in them.
+"""Views of a case for the editor's training: turned, mirrored and scaled cubes, and where the case's voxels
+lie in them.
 """
 
 from __future__ import annotations
