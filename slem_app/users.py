@@ -12,7 +12,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from slem_app.errors import BadSetting, NotFound, StorageFailed
-from slem_app.files import atomic_file
+from slem_app.files import atomic_file, exclusive
 
 __all__ = ["ROLES", "User", "UserFile", "default_place"]
 
@@ -134,15 +135,14 @@ class UserFile:
             BadSetting: a name that is taken or cannot be one, an unknown role, a password that is too short.
             StorageFailed: the disk refused.
         """
-        users = dict(self.users())
-        if name in users:
-            raise BadSetting(
-                f"there is a user {name} already, a {users[name].role}: remove it first, or give "
-                f"it another "
-                f"password"
-            )
-        users[name] = User(name, role, self._hash(name, password))
-        self._write(users)
+        made = User(name, role, self._hash(name, password))
+        with self._changing() as users:
+            if name in users:
+                raise BadSetting(
+                    f"there is a user {name} already, a {users[name].role}: remove it first, or give it "
+                    f"another password or role"
+                )
+            users[name] = made
 
     def change_password(self, name: str, password: str) -> None:
         """Give a user another password.
@@ -152,9 +152,21 @@ class UserFile:
             BadSetting: a password that is too short.
             StorageFailed: the disk refused.
         """
-        users = dict(self.users())
-        users[name] = User(name, self._known(users, name).role, self._hash(name, password))
-        self._write(users)
+        self._known(self.users(), name)
+        hashed = self._hash(name, password)
+        with self._changing() as users:
+            users[name] = User(name, self._known(users, name).role, hashed)
+
+    def change_role(self, name: str, role: str) -> None:
+        """Give a user another role; they keep their password, and log in anew.
+
+        Raises:
+            NotFound: no such user.
+            BadSetting: an unknown role.
+            StorageFailed: the disk refused.
+        """
+        with self._changing() as users:
+            users[name] = User(name, role, self._known(users, name).hash)
 
     def remove(self, name: str) -> None:
         """Take a user out; what they have saved stays.
@@ -163,10 +175,9 @@ class UserFile:
             NotFound: no such user.
             StorageFailed: the disk refused.
         """
-        users = dict(self.users())
-        self._known(users, name)
-        del users[name]
-        self._write(users)
+        with self._changing() as users:
+            self._known(users, name)
+            del users[name]
 
     def check(self, name: str, password: str) -> User | None:
         """The user of that name and password, or None. Takes a tenth of a second of a core, whether there is
@@ -205,12 +216,26 @@ class UserFile:
             ) from error
         return {user.name: user for user in users}
 
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, User]]:
+        """The users, to be changed; they are written when the block ends without an error. One process and
+        thread at a time, so that no change is lost.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with exclusive(folder):
+                users = dict(self.users())
+                yield users
+                self._write(users)
+        except OSError as error:
+            raise StorageFailed(f"{self.path} cannot be changed: {error.strerror or error}") from error
+
     def _write(self, users: Mapping[str, User]) -> None:
         rows = [{"name": user.name, "role": user.role, "hash": user.hash} for user in users.values()]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StorageFailed(f"cannot make {self.path.parent}: {error.strerror or error}") from error
         before = os.umask(0o077)
         try:
             with atomic_file(self.path) as file:

@@ -3,6 +3,7 @@
 import json
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,21 @@ def test_a_long_password_is_looked_at_in_a_moment(users: UserFile) -> None:
     begin = time.process_time()
     users.add("ben", "correct horse battery staple " * 30, "reader")
     assert time.process_time() - begin < 10
+
+
+def test_a_role_is_changed_and_the_password_stays(users: UserFile) -> None:
+    users.change_role("ann", "reviewer")
+    assert users.check("ann", "a long secret").role == "reviewer"
+    with pytest.raises(BadSetting, match="no role 'king'"):
+        users.change_role("ann", "king")
+    with pytest.raises(NotFound, match="no user 'ben'"):
+        users.change_role("ben", "reader")
+    assert users.users()["ann"].role == "reviewer"
+
+
+def test_changes_at_once_lose_none(users: UserFile) -> None:
+    hashed = users.users()["ann"].hash
+    users._hash = lambda name, password: hashed  # a tenth of a second each, and not what this is about
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: users.add(f"user{n}", "", "reader"), range(24)))
+    assert len(UserFile(users.path).users()) == 25

@@ -18,19 +18,19 @@ __all__ = ["Users"]
 
 @dataclass(frozen=True)
 class Users:
-    """Add, list and remove those who may log in to the server, and change their passwords.
+    """Add, list and remove those who may log in to the server, and change their passwords and roles.
 
     The password is asked for, or read from standard input where that is no terminal. A running server takes
     changes over at once.
     """
 
-    action: Annotated[Literal["add", "list", "remove", "password"], tyro.conf.Positional]
+    action: Annotated[Literal["add", "list", "remove", "password", "role"], tyro.conf.Positional]
     """What to do."""
     name: Annotated[str, tyro.conf.Positional] = ""
     """The user's name."""
-    role: Literal["reader", "trainer", "admin"] = "reader"
-    """Of a new user. reader: segment and save; trainer: also train, publish and work through many cases;
-    admin: also delete and read logs.
+    role: Literal["reader", "reviewer", "trainer", "admin"] = "reader"
+    """Of a new user, or the other one that a user gets. reader: segment and save; reviewer: also approve and
+    reject; trainer: also train, publish and work through many cases; admin: also delete and read logs.
     """
     file: Path | None = None
     """The user file. Default: ~/.config/slem-label/users.json, where `slem serve` looks too."""
@@ -51,6 +51,9 @@ class Users:
         elif self.action == "password":
             users.change_password(self.name, _password())
             print(f"{self.name} has another password, and is logged out where the old one was used")
+        elif self.action == "role":
+            users.change_role(self.name, self.role)
+            print(f"{self.name} is a {self.role} now, and logs in anew")
         else:
             users.remove(self.name)
             print(f"{self.name} can log in no more, and is logged out; saved labels stay")

@@ -31,6 +31,8 @@ def test_users_are_added_listed_changed_and_removed(run, tmp_path: Path) -> None
     assert run("list") == (0, f"ann\ttrainer\n1 in {file}\n")
     assert run("password", "ann", says="another secret\n")[0] == 0
     assert UserFile(file).check("ann", "another secret").role == "trainer"
+    assert run("role", "ann", "--role", "reviewer") == (0, "ann is a reviewer now, and logs in anew\n")
+    assert UserFile(file).check("ann", "another secret").role == "reviewer"
     assert run("remove", "ann")[0] == 0
     assert run("list")[1] == f"0 in {file}\n"
 

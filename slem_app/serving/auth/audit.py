@@ -46,7 +46,7 @@ QUIET = re.compile(
     re.DOTALL,
 )
 ROUTE = re.compile(
-    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth|case|next|nninteractive)(?=/|$)"
+    r"/(infer|model|activelearning|train|session|scoring|batch/infer|slem/[a-z_]+|datastore(/(image|label)(/info)?|/dataset)?|proxy/dicom|dicom-web|logs|auth|case|next|nninteractive|learning|users(/(add|role|password|remove))?|audit)(?=/|$)"
 )
 STUDY = re.compile(r"/studies/([0-9.]{1,64})(?=/|$)")
 BEAT = re.compile(r"/nninteractive/(.*/)?heartbeat")  # a client says twice a minute that it is still there
@@ -190,6 +190,8 @@ class AuditMiddleware:
             return
         route = ROUTE.match(path)
         name = route[0] if route else "another"
+        if whom := scope.get("slem.whom"):
+            name = f"{name} {whom}"
         user = getattr(scope.get("slem.login"), "user", None)
         try:
             self.log.note(

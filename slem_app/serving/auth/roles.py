@@ -23,7 +23,7 @@ works.
 
 READ = "GET|HEAD|OPTIONS"
 ROWS = (
-    ("admin", ".*", r"/logs/.*|/metrics|/operations|/reload"),
+    ("admin", ".*", r"/logs/.*|/metrics|/operations|/reload|/users(/.*)?|/audit"),
     ("admin", "PUT|DELETE", r"/model/.*"),
     ("admin", "DELETE", r"/datastore/.*"),
     ("trainer", READ, r"/model/[^/]*|/datastore/dataset"),  # weights, and all cases at once

@@ -58,6 +58,7 @@ class Logins:
         self.users, self.hours, self.idle, self.clock = users, hours, idle_minutes * 60, clock
         self.open: OrderedDict[str, Login] = OrderedDict()
         self.failures: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
+        self.used: OrderedDict[str, float] = OrderedDict()  # by name, when a log-in of theirs was used last
         self.guard = threading.Lock()
 
     def log_in(self, name: str, password: str, place: str) -> str:
@@ -121,7 +122,19 @@ class Logins:
                 raise NotLoggedIn("the log-in has ended: log in again")
             if key in self.open:
                 self.open[key] = login = replace(login, used=now)
+                self._note_use(login.user.name, now)
         return login
+
+    def last_seen(self) -> dict[str, float]:
+        """Name -> when a log-in of theirs was used last, seconds since 1970; since the server's start."""
+        with self.guard:
+            return dict(self.used)
+
+    def _note_use(self, name: str, now: float) -> None:
+        self.used[name] = now
+        self.used.move_to_end(name)
+        while len(self.used) > REMEMBERED:
+            self.used.popitem(last=False)
 
     def log_out(self, token: str) -> None:
         """End a log-in; nothing happens where there is none."""

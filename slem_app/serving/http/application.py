@@ -62,6 +62,7 @@ from slem_app.serving.http.viewer_case import viewer_case_router
 from slem_app.serving.http.worklist_routes import worklist_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
 from slem_app.serving.nninteractive.routes import nninteractive_router
+from slem_app.serving.pages.admin_routes import admin_router
 from slem_app.serving.pages.routes import pages_router
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.pages.worklist import Worklist
@@ -140,6 +141,8 @@ def build(
     app.include_router(health_router(readiness, metrics))
     worklist = Worklist(serving, Thumbnails(serving.cases, serving.datastore))
     app.include_router(pages_router(serving, worklist, metrics.registry, readiness.now))
+    log_book = AuditLog(serving.datastore.root / "audit")
+    app.include_router(admin_router(access, log_book, provider is not None))
     app.include_router(worklist_router(serving, worklist))
     app.include_router(result_router(serving))
     app.include_router(infer_router(serving, queue))
@@ -175,7 +178,7 @@ def build(
         paths=("/dicom-web/",) if serving.cases.pacs is not None else dicomweb.PREFIXES,
         most=READING,
     )
-    _guard(app, access, provider is not None, AuditLog(serving.datastore.root / "audit"))
+    _guard(app, access, provider is not None, log_book)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     describe(app, access.required)
     return app

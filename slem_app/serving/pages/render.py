@@ -25,7 +25,14 @@ POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
 )
-MENU = (("/", "Worklist"), ("/models", "Models"), ("/learning", "Learning"), ("/operations", "Operations"))
+MENU = (
+    ("/", "Worklist"),
+    ("/models", "Models"),
+    ("/learning", "Learning"),
+    ("/operations", "Operations"),
+    ("/users", "Users"),
+    ("/audit", "Audit"),
+)
 
 
 def _clock(seconds: float) -> str:
