@@ -1,5 +1,7 @@
 """Rigid registration finds a known motion, near and far, and tells when it has failed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,14 @@ def seen(case, name: str, move: np.ndarray | None = None, cut: int | None = None
     return coarse(volume, Levels.of(volume.array, name), name, head=True)
 
 
+def shaded(case, slopes: tuple[float, float, float]):
+    """The case as a coil sees it that is nearer to some side: logarithm of the brightness, middle to end."""
+    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in case.grid.shape]
+    rows = np.meshgrid(*axes, indexing="ij", sparse=True)
+    field = np.exp(sum(slope * row for slope, row in zip(slopes, rows, strict=True)))
+    return replace(case, images={name: image * field for name, image in case.images.items()})
+
+
 @pytest.mark.parametrize(
     ("degrees", "shift", "cut"),
     [((3, -4, 5), (6, -4, 5), None), ((3, -4, 5), (6, -4, 5), 30), ((8, -6, 20), (-24, 20, 30), None)],
@@ -65,3 +75,12 @@ def test_the_same_registration_gives_the_same_matrix(case):
 def test_nothing_that_does_not_meet_agrees(case):
     fixed, far = seen(case, "t1c"), seen(case, "t2w", motion((0, 0, 0), (900, 0, 0)))
     assert brains_agree(fixed, far, np.eye(4)) == 0.0
+
+
+@pytest.mark.parametrize("other", ["t1n", "t2w"])
+def test_what_two_coils_make_brighter_does_not_draw_them_beside_their_place(case, other):
+    true = motion((3, -4, 5), (6, -4, 5))
+    fixed = seen(shaded(case, (0.0, 0.5, 0.8)), "t1c")
+    moving = seen(shaded(case, (0.0, -0.5, 0.8)), other, true)
+    left = rigid(fixed, moving) @ np.linalg.inv(true)
+    assert np.linalg.norm(POINTS @ left[:3, :3].T + left[:3, 3] - POINTS, axis=1).max() < 1.5
