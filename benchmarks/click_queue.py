@@ -3,7 +3,7 @@ automatic segmentations one after the other.
 
 The same load is put on one or several source trees in turn (`--trees before=DIR after=DIR`), again and again
 in one run, so that what else the machine does meets all of them. Each clicking reader has a case of their
-own; the first click, which includes the automatic segmentation, is told apart.
+own; first clicks, until one is answered, which includes the automatic segmentation, are told apart.
 
     git worktree add /tmp/before COMMIT
     python benchmarks/click_queue.py --trees before=/tmp/before after=.
@@ -169,7 +169,7 @@ Seconds as the client sees them; the trees in turn, {self.rounds} times.
 
 def click(seen: Seen, number: int, think: float, shape: tuple[int, int, int]) -> None:
     """One reader: click after click in a case of their own."""
-    chance, points = random.Random(number), []
+    chance, points, begun = random.Random(number), [], False
     params = {"client_id": f"clicker{number}", "result_extension": ".nrrd", "result_dtype": "uint8"}
     with requests.Session() as web:
         while time.monotonic() < seen.end:
@@ -179,9 +179,9 @@ def click(seen: Seen, number: int, think: float, shape: tuple[int, int, int]) ->
             ]
             others = {"necrosis": [], "enhancing tumor": [], "background": []}
             fields = json.dumps({**params, "label": "edema", "edema": points, **others})
-            what = "click" if len(points) > 1 else "first click"
+            what = "click" if begun else "first click"
             where = f"/infer/slem_brain_clicks?image=case{number}"
-            seen.ask(web, what, "POST", where, data={"params": fields})
+            begun = seen.ask(web, what, "POST", where, data={"params": fields}) is not None or begun
             time.sleep(think)
 
 

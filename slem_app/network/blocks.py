@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from slem_app.preemption import yield_point
 from slem_app.types import triple
 
 N = TypeVar("N", bound=nn.Module)
@@ -59,6 +60,11 @@ class ConvNorm(nn.Sequential):
             InstanceNorm(outputs, zero),
         ]
         super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if act else []))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, I, J, K) -> (N, C', I, J, K)."""
+        yield_point()
+        return cast(torch.Tensor, super().forward(x))
 
 
 class ResidualBlock(nn.Module):

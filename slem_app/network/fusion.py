@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from slem_app.network.blocks import ConvNorm, InstanceNorm, SpaceToChannels
+from slem_app.preemption import yield_point
 
 __all__ = ["SequenceFusion", "SequenceStem", "with_differences", "with_presence"]
 
@@ -60,6 +61,7 @@ class SequenceFusion(nn.Module):
         Returns:
             (N, C', I, J, K).
         """
+        yield_point()
         n, m, c = features.shape[:3]
         here = present.reshape(n, m, 1, 1, 1, 1)
         stacked = torch.where(here, features, torch.zeros((), dtype=features.dtype, device=features.device))

@@ -25,6 +25,7 @@ from slem_app.predict.check_here import trust_of
 from slem_app.predict.closer_look import Likely, look_again
 from slem_app.predict.doubts import doubts
 from slem_app.predict.recalibrate import recalibrated
+from slem_app.preemption import yield_point
 from slem_app.regions import restore
 from slem_app.result_warning import ResultWarning
 from slem_app.trust import NOTHING, Trust
@@ -361,7 +362,8 @@ def best_precision(device: torch.device) -> str:
 
 @contextmanager
 def clock(timings: dict[str, float], step: str) -> Iterator[None]:
-    """Add the seconds that the block takes to `timings[step]`."""
+    """Add the seconds that the block takes to `timings[step]`; a yield point comes before it."""
+    yield_point()
     start = time.perf_counter()
     yield
     timings[step] = timings.get(step, 0.0) + time.perf_counter() - start

@@ -21,6 +21,7 @@ from slem_app.devices import read_device
 from slem_app.errors import BadSetting, NotFound
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
+from slem_app.preemption import uninterrupted
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
@@ -308,12 +309,12 @@ class Serving:
             return answer
         said = LabelSubmission({"client_id": request.client_id or None, "model": request.model})
         image, tag = f"{case.id}/{case.image}", request.label_tag
-        saved = self.datastore.save_result(image, answer.file, tag, said, answer.facts.to_json())
+        with uninterrupted():  # it holds the store
+            saved = self.datastore.save_result(image, answer.file, tag, said, answer.facts.to_json())
         return replace(answer, saved=saved.case, tag=tag)
 
     def case_of(self, request: InferRequest) -> Case:
-        """The case that a request is about; a volume without a telling name is taken for the model's first
-        sequence.
+        """The case that a request is about; a volume without a telling name is the model's first sequence.
 
         Raises:
             BadSetting: the request names no image.

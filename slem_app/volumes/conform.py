@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slem_app.errors import BadVolume
+from slem_app.preemption import yielding_map
 from slem_app.types import Grid
 from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.brainmask.find import one_piece
@@ -67,11 +68,12 @@ def conform(
     heads = frozenset(name for name, level in levels.items() if strip and level.head is not None)
     wanted = [name for name in volumes if name != fixed and (name in displaced or heads & {name, fixed})]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        made = pool.map(lambda name: coarse(volumes[name], levels[name], f"sequence {name}", strip), volumes)
-        seen = dict(zip(volumes, made, strict=True))
-        places = dict(
-            zip(wanted, pool.map(lambda name: _place(seen[fixed], seen[name]), wanted), strict=True)
+        made = yielding_map(
+            pool, lambda name: coarse(volumes[name], levels[name], f"sequence {name}", strip), volumes
         )
+        seen = dict(zip(volumes, made, strict=True))
+        placed = yielding_map(pool, lambda name: _place(seen[fixed], seen[name]), wanted)
+        places = dict(zip(wanted, placed, strict=True))
     left_out = {name: place for name, place in places.items() if isinstance(place, str)}
     moves = {name: place for name, place in places.items() if isinstance(place, np.ndarray)}
     used = {

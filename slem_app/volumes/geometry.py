@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.errors import BadGrid
+from slem_app.preemption import yield_point
 from slem_app.types import Grid, triple
 
 __all__ = ["bounding_box", "check_grid", "cropped", "lattice", "overlap", "resample"]
@@ -67,6 +68,7 @@ def resample(array: np.ndarray, source: Grid, target: Grid, order: int, fill: fl
     Returns:
         (I', J', K') on `target`, of the input's type for order 0, else float32.
     """
+    yield_point()
     array = np.asarray(array) if order == 0 else np.asarray(array, dtype=np.float32)
     matrix = source.inverse @ target.affine  # target index -> source index
     sources = _shared_axes(matrix, target.shape)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from slem_app.errors import BadVolume
+from slem_app.preemption import yielding_map
 from slem_app.studies import Series
 from slem_app.studies.nifti_header import NiftiHeader
 from slem_app.types import Grid
@@ -47,7 +48,7 @@ def read_all(series: Mapping[str, Series]) -> dict[str, Volume]:
         BadVolume, BadGrid, NotFound: as `read`, for the first of them that cannot be read.
     """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(series, pool.map(read, series.values()), strict=True))
+        return dict(zip(series, yielding_map(pool, read, series.values()), strict=True))
 
 
 def read_labels(series: Series) -> tuple[np.ndarray, Grid]:

@@ -147,7 +147,7 @@ class InferenceCall:
         label: UploadFile | None,
         output: Output | None,
     ) -> None:
-        self.serving, self.asked, self.session_id = serving, asked, session_id
+        self.serving, self.asked, self.session_id = serving, replace(asked, session=session_id), session_id
         self.file, self.label, self.output = file, label, output
         self.lost = False
 
@@ -162,8 +162,9 @@ class InferenceCall:
 
     def _kind(self) -> Kind:
         """How urgent this is: nobody waits in front of a screen for a result that is to be saved at once."""
-        if isinstance(self.serving.tasks.get(self.asked.model), InteractiveTask):
-            return Kind.CLICK
+        task = self.serving.tasks.get(self.asked.model)
+        if isinstance(task, InteractiveTask):
+            return Kind.CLICK if task.begun(self.asked) else Kind.FIRST_CLICK
         return Kind.BACKGROUND if self.asked.save_label else Kind.AUTOMATIC
 
     def _work(self) -> Response:

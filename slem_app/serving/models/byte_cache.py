@@ -34,6 +34,11 @@ class ByteCache(Generic[T]):
         with self.guard:
             return sum(self.size(value) for _, value in self.values.values())
 
+    def __contains__(self, key: Hashable) -> bool:
+        """True when there is a value, in whatever state it was made."""
+        with self.guard:
+            return key in self.values
+
     def get(self, key: Hashable, state: Hashable) -> T | None:
         """The value if it is there and was made from `state`."""
         with self.guard:

@@ -195,7 +195,8 @@ class EditHistory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.works: OrderedDict[Hashable, tuple[Hashable, Work]] = OrderedDict()
-        self.locks = tuple(threading.Lock() for _ in range(STRIPES))
+        # a thread that holds one answers clicks of other readers in between, whose keys may share it
+        self.locks = tuple(threading.RLock() for _ in range(STRIPES))
         self.guard = threading.Lock()
 
     @contextmanager

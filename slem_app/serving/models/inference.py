@@ -56,6 +56,8 @@ class InferRequest:
     """Any id of a case; empty where a volume came."""
     volume: Path | None = None
     """A volume that the client has sent, with the request or in a session: a file, or a folder."""
+    session: str = ""
+    """The session whose volume it is; empty where there is none."""
     client_id: str = ""
     """The reader, as the client names them; empty where it names nobody."""
     sequence: str | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import numpy as np
 
 from slem_app.labels import LabelSet, Region
 from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
+from slem_app.preemption import yield_point
 from slem_app.prompts import Corrections, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
@@ -46,6 +48,7 @@ __all__ = ["InteractiveTask", "Start"]
 logger = logging.getLogger(__name__)
 
 BACKGROUND = "background"
+NAMES = 4096  # of begun cases, as clients ask about them
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,7 @@ class InteractiveTask:
         self.memory = memory
         self.starts = starts
         self.stale_points = StalePoints()
+        self.begun_as: OrderedDict[str, Hashable] = OrderedDict()
         self.lock = automatic.lock
 
     @property
@@ -136,6 +140,7 @@ class InteractiveTask:
         with self.memory.locked(key):
             with self.lock, _timed(timings, "automatic"):
                 prepared, start = self._start(case, refiner, image, timings)
+            self._note_begun(request, _start_key(refiner.card, image))
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(
@@ -177,6 +182,12 @@ class InteractiveTask:
             latencies=latencies,
         )
         return InferAnswer(shown, facts, path)
+
+    def begun(self, request: InferRequest) -> bool:
+        """True when the automatic segmentation of what is asked about is in memory, so that the answer takes
+        as long as a click does.
+        """
+        return self.begun_as.get(request.image or request.session) in self.starts
 
     def edited(self, case: Case, array: np.ndarray, client_id: str) -> None:
         """The reader of this request submitted a label: from now on it is what his prompts change.
@@ -249,8 +260,7 @@ class InteractiveTask:
         prepared, spent = self.automatic.prepared(case, refiner.predictor)
         _add(timings, spent)
         prepared = prepared.shown_on(case.image, case.series.grid)
-        card = refiner.card
-        key = (card.name, card.sha256, *image)
+        key = _start_key(refiner.card, image)
         start = self.starts.get(key, case.state)
         if start is None:
             # another image of the same case may have been displayed
@@ -267,6 +277,15 @@ class InteractiveTask:
             start = Start(features, result, detail)
             self.starts.put(key, case.state, start)
         return prepared, start
+
+    def _note_begun(self, request: InferRequest, key: Hashable) -> None:
+        """Under which name a client asks about a case that is begun."""
+        name = request.image or request.session
+        if name:
+            self.begun_as[name] = key
+            self.begun_as.move_to_end(name)
+            while len(self.begun_as) > NAMES:
+                self.begun_as.popitem(last=False)
 
     @staticmethod
     def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
@@ -317,6 +336,11 @@ def _version(card: Card) -> tuple[str, str, str]:
     return (card.name, card.version, card.sha256)
 
 
+def _start_key(card: Card, image: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """Under which a start is kept."""
+    return (card.name, card.sha256, *image)
+
+
 def _image(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
     """What the work of one reader with one model belongs to: two sequences on one grid are one image, unless
     one of them was moved.
@@ -340,6 +364,7 @@ def _add(timings: dict[str, float], more: Mapping[str, float]) -> None:
 
 @contextmanager
 def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    yield_point()
     begin = time.perf_counter()
     yield
     timings[step] = timings.get(step, 0.0) + time.perf_counter() - begin

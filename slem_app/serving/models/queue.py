@@ -1,15 +1,17 @@
-"""Whose turn it is at the network: clicks before automatic requests before background ones; among those of
-one kind readers one after the other, each with the first of their own requests.
+"""Whose turn it is at the network: clicks before the first click of a case before automatic requests
+before background ones; among those of one kind readers one after the other, each with the first of their own.
 
-A reader waits in front of the screen after a click, so nothing that can wait is done before it. That others
-get on too, every fourth turn is that of the request which has waited longest, once it has waited for
-three quarters of its patience.
+A reader waits in front of the screen after a click, so nothing that can wait is done before it, and what is
+under way stops for it: at the yield points of longer work (`slem_app.preemption`) a few clicks of other
+readers are done in between. A first click of a case is no click in this sense, since it begins with an
+automatic segmentation. That others get on too, every fourth turn is that of the request which has waited
+longest, once it has waited for three quarters of its patience.
 
-Concurrency: everything here happens in the event loop, so nothing needs a lock; only the work itself is done
-in a thread. A request waits at most `patience` seconds, the queue holds at most `most` of one kind and more
-urgent ones and at most half as many of one reader, and one whose client has gone is dropped when its turn has
-not come yet. Work that has begun runs to its end, whatever its client does: a network cannot be stopped
-half-way.
+Concurrency: requests come from the event loop, the thread that works takes the next one itself; what both
+see is changed under a lock. A request waits at most `patience` seconds, the queue holds at most `most` of one
+kind and more urgent ones and at most half as many of one reader, and one whose client has gone is dropped
+when its turn has not come yet. Work that has begun runs to its end, whatever its client does: a network
+cannot be stopped half-way.
 
 All work is done by one and the same thread: PyTorch and the C library keep memory for every thread that has
 ever computed (20 cases in 12 threads took 2.6 GiB, in one 0.65 GiB), and never give it back while the thread
@@ -19,16 +21,21 @@ lives.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Any, TypeVar
 
+import torch
+
 from slem_app.errors import Gone, TookTooLong, TooMany
+from slem_app.preemption import preemptible
 from slem_app.serving.auth.identity import ASGIApp, Receive, Scope, Send
 
 __all__ = ["ConcurrencyMiddleware", "Kind", "RequestQueue"]
@@ -37,16 +44,19 @@ T = TypeVar("T")
 
 OTHERS = 4  # every so-manieth turn may be that of a request that is not the most urgent
 LONG = 0.75  # share of the patience after which a request may have such a turn
+PASSING = 3  # clicks that are done at one yield point of longer work
 
 
 class Kind(IntEnum):
     """What a request is, the most urgent first."""
 
     CLICK = 0
-    """A click, a scribble, undo: a reader waits for it."""
-    AUTOMATIC = 1
+    """A click, a scribble, undo: a reader waits for it, and it is short."""
+    FIRST_CLICK = 1
+    """The same on a case that was not begun: a reader waits for it, and it is as long as the next."""
+    AUTOMATIC = 2
     """A segmentation that a reader has asked for."""
-    BACKGROUND = 2
+    BACKGROUND = 3
     """What a program does for later."""
 
 
@@ -58,10 +68,39 @@ class Waiting:
     """Who asks."""
     kind: Kind
     """What it is."""
-    turn: asyncio.Future[None]
+    work: Callable[[], Any]
+    """What to do."""
+    loop: asyncio.AbstractEventLoop
+    """Of whoever waits for the answer."""
+    begun: asyncio.Future[None]
     """Done when its turn has come."""
-    since: float
+    context: Context = field(default_factory=copy_context)
+    """In which it is done."""
+    answer: Future[Any] = field(default_factory=Future)
+    """What came of it."""
+    since: float = field(default_factory=time.monotonic)
     """Seconds of the monotonic clock."""
+
+    def do(self, between: Callable[[], None] | None = None) -> None:
+        """Do the work; what may come in `between` is done at its yield points."""
+        try:
+            self.loop.call_soon_threadsafe(self._tell)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            return
+        try:
+            self.answer.set_result(self.context.run(self._done, between))
+        except BaseException as error:  # noqa: BLE001  # whatever it is, whoever waits is told
+            self.answer.set_exception(error)
+
+    def _done(self, between: Callable[[], None] | None) -> Any:
+        if between is None:
+            return self.work()
+        with preemptible(between):
+            return self.work()
+
+    def _tell(self) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
 
 
 Readers = OrderedDict[str, deque[Waiting]]
@@ -79,8 +118,9 @@ class RequestQueue:
     def __init__(self, most: int = 64, patience: float = 120.0, longest: float = 600.0) -> None:
         self.most, self.patience, self.longest = most, patience, longest
         self.waiting: dict[Kind, Readers] = {kind: OrderedDict() for kind in Kind}
+        self.guard = threading.Lock()
         self.busy = False
-        self.urgent = 0  # queue in a row that went by urgency
+        self.urgent = 0  # turns in a row that went by urgency
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
 
     @property
@@ -90,7 +130,7 @@ class RequestQueue:
 
     def count(self, kind: Kind) -> int:
         """How many of a kind wait."""
-        return sum(len(own) for own in self.waiting[kind].values())
+        return sum(len(own) for own in list(self.waiting[kind].values()))
 
     async def run(
         self,
@@ -114,62 +154,89 @@ class RequestQueue:
         """
         leaving = asyncio.ensure_future(gone) if gone is not None else None
         try:
-            await self._wait(reader, kind, leaving)
+            request = self._enter(reader, kind, work)
+            await self._turn(request, leaving)
         finally:
             if leaving is not None:
                 leaving.cancel()
-        # a task of its own: the turn is given back when the work is done, not when its client stops waiting
-        task = asyncio.get_running_loop().run_in_executor(self.thread, copy_context().run, work)
-        task.add_done_callback(self._end)
-        done, _ = await asyncio.wait({task}, timeout=self.longest)
+        answer = asyncio.wrap_future(request.answer)
+        answer.add_done_callback(_looked_at)
+        done, _ = await asyncio.wait({answer}, timeout=self.longest)
         if not done:
             raise TookTooLong(
                 f"this took more than {self.longest:g} s and is still not done: try again later; the "
                 f"setting `infer_seconds` allows more"
             )
-        return task.result()
+        return answer.result()
 
-    async def _wait(self, reader: str, kind: Kind, leaving: asyncio.Future | None) -> None:
-        """Until it is this reader's turn."""
-        mine = sum(len(self.waiting[one].get(reader, ())) for one in Kind)
-        ahead = sum(self.count(one) for one in Kind if one <= kind)
-        if ahead >= self.most or mine >= max(1, self.most // 2):
-            raise TooMany(
-                f"{self.length} requests wait for the network already, {mine} of them yours: try again "
-                f"in a minute"
-            )
-        request = Waiting(reader, kind, asyncio.get_running_loop().create_future(), time.monotonic())
-        self.waiting[kind].setdefault(reader, deque()).append(request)
-        self._next()
+    def _enter(self, reader: str, kind: Kind, work: Callable[[], Any]) -> Waiting:
+        """A place in the queue."""
+        loop = asyncio.get_running_loop()
+        with self.guard:
+            mine = sum(len(self.waiting[one].get(reader, ())) for one in Kind)
+            ahead = sum(self.count(one) for one in Kind if one <= kind)
+            if ahead >= self.most or mine >= max(1, self.most // 2):
+                raise TooMany(
+                    f"{self.length} requests wait for the network already, {mine} of them yours: try again "
+                    f"in a minute"
+                )
+            request = Waiting(reader, kind, work, loop, loop.create_future())
+            self.waiting[kind].setdefault(reader, deque()).append(request)
+            if self.busy:
+                return request
+            self.busy = True
+            first = self._taken(self._chosen())
+        self.thread.submit(self._work, first)
+        return request
+
+    async def _turn(self, request: Waiting, leaving: asyncio.Future | None) -> None:
+        """Until the work has begun."""
         try:
             await asyncio.wait(
-                {request.turn, leaving} if leaving else {request.turn},
+                {request.begun, leaving} if leaving else {request.begun},
                 timeout=self.patience,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except asyncio.CancelledError:
-            self._give_up(request)
+            self._withdrawn(request)
             raise
-        if leaving is not None and leaving.done():
-            self._give_up(request)
-            raise Gone("the client went before its turn came")
-        if not request.turn.done():
-            self._give_up(request)
-            raise TooMany(
-                f"no turn came within {self.patience:g} s, {self.length} requests still wait for the "
-                f"network: try again in a minute"
-            )
-
-    def _next(self) -> None:
-        if self.busy or not self.length:
+        if request.begun.done() or not self._withdrawn(request):
             return
-        request = self._chosen()
-        readers = self.waiting[request.kind]
-        self._remove(request)
-        if request.reader in readers:
-            readers.move_to_end(request.reader)
-        self.busy = True
-        request.turn.set_result(None)
+        if leaving is not None and leaving.done():
+            raise Gone("the client went before its turn came")
+        raise TooMany(
+            f"no turn came within {self.patience:g} s, {self.length} requests still wait for the "
+            f"network: try again in a minute"
+        )
+
+    def _withdrawn(self, request: Waiting) -> bool:
+        """Take a request back; False where its turn has come."""
+        with self.guard:
+            if request not in self.waiting[request.kind].get(request.reader, ()):
+                return False
+            self._remove(request)
+            return True
+
+    def _work(self, request: Waiting | None) -> None:
+        """Do a request, and those after it until none is left. In the network's thread."""
+        while request is not None:
+            request.do(None if request.kind is Kind.CLICK else partial(self._let_pass, request.reader))
+            with self.guard:
+                self.busy = self.length > 0
+                request = self._taken(self._chosen()) if self.busy else None
+
+    def _let_pass(self, reader: str) -> None:
+        """Do a few clicks of others than `reader`, whose work is under way."""
+        for _ in range(PASSING):
+            if not self.waiting[Kind.CLICK]:
+                return
+            with self.guard:
+                others = [own for name, own in self.waiting[Kind.CLICK].items() if name != reader]
+                if not others:
+                    return
+                click = self._taken(others[0][0])
+            with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+                click.do()
 
     def _chosen(self) -> Waiting:
         """The request whose turn it is."""
@@ -183,28 +250,29 @@ class RequestQueue:
         self.urgent += 1
         return first[0]
 
+    def _taken(self, request: Waiting) -> Waiting:
+        """A request out of the queue; its reader is the last of its kind now."""
+        readers = self.waiting[request.kind]
+        self._remove(request)
+        if request.reader in readers:
+            readers.move_to_end(request.reader)
+        return request
+
     def _remove(self, request: Waiting) -> None:
         own = self.waiting[request.kind][request.reader]
         own.remove(request)
         if not own:
             del self.waiting[request.kind][request.reader]
 
-    def _give_up(self, request: Waiting) -> None:
-        if request.turn.done():  # it has come just now
-            self.busy = False
-            self._next()
-            return
-        self._remove(request)
-
-    def _end(self, task: asyncio.Future) -> None:
-        if not task.cancelled():
-            task.exception()  # asyncio wants it looked at, also where the client no longer waits
-        self.busy = False
-        self._next()
-
 
 def _since(request: Waiting) -> float:
     return request.since
+
+
+def _looked_at(answer: asyncio.Future) -> None:
+    """An error is looked at, as asyncio wants it, also where the client no longer waits."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 class ConcurrencyMiddleware:

@@ -79,8 +79,9 @@ class SegmentationTask:
         self.results = results
         self.register = register
         self.last_results = last_results
-        # of the networks: each serves one call at a time, and they share a device
-        self.lock = threading.Lock()
+        # of the networks: each serves one thread at a time, and they share a device; a thread that holds it
+        # answers clicks between two layers
+        self.lock = threading.RLock()
 
     @property
     def predictor(self) -> Predictor:

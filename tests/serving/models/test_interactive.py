@@ -10,11 +10,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from slem_app.errors import BadPrompt
+from slem_app.preemption import preemptible
 from slem_app.serving.auth.identity import WHERE
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.models.history import EditHistory
+from slem_app.serving.models.inference import InferRequest
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.monai.adapters import InferAdapter
@@ -482,3 +485,41 @@ def test_each_of_the_15_sets_of_sequences_is_corrected(
         assert (after[place], after[other]) == (NAMES.index(wrong) + 1, 0)
         assert desk.said["missing"] == [name for name in BRAIN_SEQUENCES if name not in kept]
         assert sorted(desk.said["used"]) == sorted(kept)
+
+
+# whose turn it is
+
+
+def test_a_case_is_begun_once_its_first_answer_is_in_memory(task: InteractiveTask, sit: Callable) -> None:
+    asked, other_image = InferRequest("slem_brain", "A"), InferRequest("slem_brain", "A/t2w")
+    assert not task.begun(asked)
+    sit("A", image="A").plays(look())
+    assert task.begun(asked)
+    assert not task.begun(other_image), "nobody has asked for it under this name"
+    assert not task.begun(InferRequest("slem_brain"))
+    task.starts.values.clear()
+    assert not task.begun(asked)
+
+
+def test_clicks_of_one_reader_in_the_middle_of_another_s_first_click_change_nothing_of_either(
+    make_task: Callable, sit: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slem_app.serving.models.history.STRIPES", 1)  # their works share a lock
+    deeds = (positive("edema", A), positive("necrosis", B), negative(C))
+    alone = make_task()
+    wanted = sit("A", alone, client_id="ann").plays(look(), *deeds), sit("B", alone).plays(deeds[0])
+    task = make_task()
+    ann, bob = sit("A", task, client_id="ann"), sit("B", task, client_id="bob")
+    ann.plays(look())
+    left = list(deeds)
+
+    def between() -> None:
+        if left:
+            with torch.inference_mode(False):
+                ann.plays(left.pop(0))
+
+    with preemptible(between):
+        bob.plays(deeds[0])
+    assert not left
+    np.testing.assert_array_equal(ann.shown, wanted[0])
+    np.testing.assert_array_equal(bob.shown, wanted[1])

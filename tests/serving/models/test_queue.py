@@ -9,8 +9,10 @@ from contextvars import ContextVar
 from functools import partial
 
 import pytest
+import torch
 
 from slem_app.errors import BadGrid, Gone, TookTooLong, TooMany
+from slem_app.preemption import yield_point
 from slem_app.serving.models.queue import ConcurrencyMiddleware, Kind, RequestQueue
 
 
@@ -206,6 +208,119 @@ def test_clicks_go_before_automatic_requests_and_these_before_the_background() -
             *("ann/runs", "eva/click 1", "fay/click", "eva/click 2"),
             *("cas/auto", "dan/auto", "bob/later", "bob/later too"),
         ]
+
+    run(test)
+
+
+class LongWork(Bench):
+    """A queue in which work of one reader goes through yield points, one after each `step`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go.set()
+        self.step = threading.Semaphore(0)
+
+    def long(self, name: str, points: int) -> str:
+        for number in range(points):
+            self.step.acquire(timeout=10)
+            yield_point()
+            self.done.append(f"{name} {number}")
+        return name
+
+    async def begin(self, reader: str, kind: Kind, points: int = 3) -> None:
+        work = partial(self.long, f"{reader} goes on", points)
+        self.tasks.append(asyncio.create_task(self.queue.run(reader, work, kind=kind)))
+        await asyncio.sleep(0)
+
+    async def end(self, points: int = 3) -> list:
+        for _ in range(points):
+            self.step.release()
+        return await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", [Kind.FIRST_CLICK, Kind.AUTOMATIC, Kind.BACKGROUND])
+def test_longer_work_that_has_begun_stops_for_a_few_clicks_of_others(kind: Kind) -> None:
+    async def test() -> None:
+        bench = LongWork()
+        await bench.begin("ann", kind)
+        await bench.ask("dan/auto")
+        await bench.ask("eva/first", kind=Kind.FIRST_CLICK)
+        await bench.ask(*(f"bob{number}/click" for number in range(4)), kind=Kind.CLICK)
+        assert len(await bench.end()) == 7
+        clicks = [f"bob{number}/click" for number in range(4)]
+        others = ["eva/first", "dan/auto"]
+        assert bench.done == [
+            *clicks[:3],
+            "ann goes on 0",
+            clicks[3],
+            "ann goes on 1",
+            "ann goes on 2",
+            *others,
+        ]
+
+    run(test)
+
+
+def test_a_click_waits_for_the_same_reader_s_own_work_and_no_click_stops_another() -> None:
+    async def test() -> None:
+        bench = LongWork()
+        await bench.begin("ann", Kind.FIRST_CLICK, points=1)
+        await bench.ask("ann/second click", kind=Kind.CLICK)
+        await bench.begin("bob", Kind.CLICK, points=2)
+        await bench.ask("cas/click", kind=Kind.CLICK)
+        await bench.end()
+        assert bench.done == [
+            "bob goes on 0",
+            "bob goes on 1",
+            "cas/click",
+            "ann goes on 0",
+            "ann/second click",
+        ]
+
+    run(test)
+
+
+def test_a_click_in_between_has_its_own_context_error_and_state_of_torch() -> None:
+    who, seen = ContextVar("who", default=""), []
+
+    def click() -> None:
+        seen.append((who.get(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")))
+        raise BadGrid("zero axes")
+
+    def long(go: threading.Event) -> tuple[bool, str]:
+        go.wait(10)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            yield_point()
+            return torch.is_inference_mode_enabled(), who.get()
+
+    async def ask(queue: RequestQueue, name: str, work: Callable, kind: Kind) -> object:
+        who.set(name)
+        return await queue.run(name, work, kind=kind)
+
+    async def test() -> None:
+        queue, go = RequestQueue(), threading.Event()
+        automatic = asyncio.create_task(ask(queue, "ann", partial(long, go), Kind.AUTOMATIC))
+        await asyncio.sleep(0)
+        clicked = asyncio.create_task(ask(queue, "bob", click, Kind.CLICK))
+        await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(BadGrid, match="zero axes"):
+            await clicked
+        assert await automatic == (True, "ann")
+        assert seen == [("bob", False, False)]
+
+    run(test)
+
+
+def test_a_first_click_goes_before_automatic_requests() -> None:
+    async def test() -> None:
+        bench = Bench()
+        await bench.ask("ann/runs")
+        await bench.ask("bob/auto")
+        await bench.ask("cas/first click", kind=Kind.FIRST_CLICK)
+        await bench.ask("dan/click", kind=Kind.CLICK)
+        await bench.end()
+        assert bench.done == ["ann/runs", "dan/click", "cas/first click", "bob/auto"]
 
     run(test)
 
