@@ -50,6 +50,7 @@ PATIENCE = 10
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 QUICK = 0.02  # seconds; a listing that takes less may be waited for by a status poll
 LARGEST = 1024 * 2**20  # bytes of an uploaded volume in memory
+READERS = 16  # requests that may wait for the headers of one case
 CLOCK = 2.0  # seconds by which times of files may be coarse
 
 
@@ -89,7 +90,7 @@ class Cases:
         self.views = DicomViews(OPENED)
         self.virtual: tuple[tuple[str, ...], dict[str, str]] = ((), {})
         self.guard = threading.RLock()  # of the listing, which threads of several requests may find old
-        self.reading = LockByName()  # of cases, each held while its headers are read
+        self.reading = LockByName(READERS, "case")  # each held while its headers are read
         self.asking = threading.Lock()  # held by the thread that lists for status polls
         self._list(anew=self.pacs is None or not self.pacs.listed_before)
 

@@ -26,6 +26,7 @@ from slem_app.volumes.read import read_stored
 
 __all__ = ["FileSeries", "HeaderCache", "ImageSeries", "ServedInstance", "ServedSeries", "VoxelCache"]
 
+READERS = 16  # requests that may wait for the voxels of one series
 HEADERS = 256 * 2**20  # bytes of headers, as JSON
 VOXELS = 256 * 2**20  # bytes of images in 16 bits: some three cases of four sequences of 1 mm
 
@@ -142,7 +143,7 @@ class VoxelCache:
     def __init__(self) -> None:
         self.voxels: ByteCache[SixteenBits] = ByteCache(VOXELS, lambda held: held.nbytes)
         self.metadata: ByteCache[tuple[str, ...]] = ByteCache(HEADERS, lambda held: sum(map(len, held)))
-        self.reading = LockByName()
+        self.reading = LockByName(READERS, "series")
 
     def read(self, virtual: VirtualSeries) -> SixteenBits:
         """(slices, rows, columns) of an image.

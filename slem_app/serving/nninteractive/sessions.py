@@ -68,9 +68,15 @@ class ObjectSessions:
             begin: makes the work of a place.
 
         Raises:
-            TooMany: no place is free.
+            TooMany: no place is free, or this user has half of them.
         """
         self.sweep()
+        mine, share = sum(session.user == user for session in self.open.values()), max(1, self.most // 2)
+        if user and mine >= share:
+            raise TooMany(
+                f"{user} has {mine} sessions, half of those of this server: close one, or try again when one "
+                f"is over"
+            )
         taken = {session.place for session in self.open.values()}
         free = next((place for place in range(1, self.most + 1) if place not in taken), None)
         if free is None:

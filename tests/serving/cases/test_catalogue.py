@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slem_app.errors import BadSetting, BadStudy, NotFound
+from slem_app.errors import BadSetting, BadStudy, NotFound, TooMany
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.cases.lock_by_name import LockByName
 from slem_app.serving.cases.upload_grouping import group_upload
@@ -170,8 +170,33 @@ def test_no_lock_is_left_of_a_case_that_was_read(cases: Cases) -> None:
     assert not cases.reading.locks
 
 
+def test_few_wait_for_one_name_so_that_threads_are_left_for_others() -> None:
+    locks = LockByName(2, "case")
+    free = threading.Event()
+
+    def wait() -> None:
+        with locks.hold("ann"):
+            free.wait(10)
+
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while locks.locks.get("ann", (None, 0))[1] < 2:
+        time.sleep(0.01)
+    with pytest.raises(TooMany, match="2 requests wait for case ann already"), locks.hold("ann"):
+        pass
+    with locks.hold("ben"):
+        pass
+    free.set()
+    for thread in threads:
+        thread.join()
+    with locks.hold("ann"):
+        pass
+    assert not locks.locks
+
+
 def test_a_name_is_held_by_one_at_a_time_and_others_are_not_in_its_way() -> None:
-    locks, order = LockByName(), []
+    locks, order = LockByName(8, "case"), []
 
     def work(name: str, number: int) -> None:
         with locks.hold(name):

@@ -49,6 +49,17 @@ def test_places_are_few_and_reused(sessions: ObjectSessions) -> None:
     assert claimed(sessions)[2] == 1
 
 
+def test_one_user_holds_half_of_the_places(clock: Clock) -> None:
+    sessions = ObjectSessions(4, 600.0, clock)
+    first, _, _ = claimed(sessions, "ann")
+    claimed(sessions, "ann")
+    with pytest.raises(TooMany, match="ann has 2 sessions"):
+        claimed(sessions, "ann")
+    claimed(sessions, "ben")
+    sessions.release(first, "ann")
+    claimed(sessions, "ann")
+
+
 def test_a_client_that_is_silent_loses_its_session(sessions: ObjectSessions, clock: Clock) -> None:
     token, work, _ = claimed(sessions)
     clock.now = LIVENESS - 1
