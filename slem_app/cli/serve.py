@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,8 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from slem_app.errors import BadSetting, NotFound, SlemError
 from slem_app.files import import_path
@@ -94,6 +97,8 @@ class Serve:
         log_file().parent.mkdir(parents=True, exist_ok=True)
         with log_file().open("w", encoding="utf-8") as log:
             output = None if self.verbose else log
+            for number in (signal.SIGTERM, signal.SIGHUP):  # else the server would be left behind
+                signal.signal(number, _leave)
             with subprocess.Popen(
                 self.command(studies), env=environment(), cwd=log_file().parent, stdout=output, stderr=output
             ) as server:
@@ -250,6 +255,11 @@ def _check_free(host: str, port: int) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise BadSetting(f"cannot listen at {host}:{port}: {reason}; choose another with --port") from error
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """End as Ctrl+C does, with the status that shells give a process that a signal ended."""
+    raise SystemExit(128 + number)
 
 
 def _stop(server: subprocess.Popen) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -170,6 +171,40 @@ def test_waits_until_the_server_answers(port: int) -> None:
             assert wait_until_ready(server, f"http://127.0.0.1:{port}", patience=30) == {"path": "/info/"}
         finally:
             server.kill()
+
+
+SERVES = """
+import os, sys
+from dataclasses import dataclass
+from pathlib import Path
+from slem_app.cli import serve
+serve.log_file = lambda: Path("serve.log").resolve()
+@dataclass(frozen=True)
+class Here(serve.Serve):
+    def command(self, studies):
+        return [sys.executable, "-c", os.environ["ANSWERS"], str(self.port)]
+    def advice(self, studies, info):
+        return "ready"
+Here(studies=Path("."), port=int(sys.argv[1])).run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_server_ends_with_the_command(number: signal.Signals, port: int, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    command, env = [sys.executable, "-c", SERVES, str(port)], {**environment(), "ANSWERS": ANSWERS}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as slem:
+        try:
+            while b"ready" not in slem.stdout.readline():
+                assert slem.poll() is None
+            slem.send_signal(number)
+            slem.wait(20)
+        finally:
+            slem.kill()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 5):
+        pass
 
 
 def test_a_server_that_ends_is_told_with_its_reason(port: int, tmp_path: Path) -> None:
