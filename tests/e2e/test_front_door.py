@@ -18,7 +18,7 @@ from tests.e2e import ohif
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), ohif.NEEDED]
 
 AXE = Path(__file__).parents[2] / ".axe/axe.min.js"
-PAGES = ("/", "/case/ann", "/models", "/models/slem_brain", "/learning", "/operations")
+PAGES = ("/", "/case/ann", "/models", "/models/slem_brain", "/learning", "/operations", "/users", "/audit")
 SERIOUS = """async () => (await axe.run()).violations
     .filter(one => ['serious', 'critical'].includes(one.impact))
     .map(one => [one.id, ...one.nodes.map(node => node.html)].join(' '))"""
@@ -81,6 +81,18 @@ def test_the_next_case_is_given_by_keyboard_alone(page: Any, url: str) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/case/*")
     assert "In hand: you" in page.inner_text("main")
+
+
+def test_a_series_is_chosen_by_hand_and_given_back(page: Any, url: str) -> None:
+    page.goto(f"{url}/case/cat")
+    page.get_by_text("Correct the choice by hand").click()
+    page.get_by_label("t1c", exact=True).select_option(label="AX T2 FLAIR")
+    page.get_by_role("button", name="Use these series").click()
+    page.wait_for_url("**/case/cat#series")
+    assert "t1c is AX T2 FLAIR" in page.inner_text(".notice")
+    page.get_by_text("Correct the choice by hand").click()
+    page.get_by_role("button", name="Back to the automatic choice").click()
+    page.wait_for_function("() => !document.querySelector('.notice')")
 
 
 def test_pictures_are_there(page: Any, url: str) -> None:

@@ -174,12 +174,14 @@ class CasePages:
             _case_notes(grouping, models),
             visits_of(serving, case),
             self._trust(store.shown(case, serving.datastore.experts), grouping),
-            series_form(grouping, self._known(), serving.cases.choices.history(case)),
+            self._form(case, grouping, models),
         )
 
-    def _known(self) -> frozenset[str]:
-        """The sequences that the served models know."""
-        return frozenset(name for card in self.serving.cards.values() for name in card.sequences)
+    def _form(self, case: str, grouping: Grouping, models: tuple[str, ...]) -> SeriesForm:
+        cards = self.serving.cards
+        known = frozenset(name for card in cards.values() for name in card.sequences)
+        usual = frozenset(name for model in models for name in cards[model].sequences)
+        return series_form(grouping, known, usual, self.serving.cases.choices.history(case))
 
     def _trust(self, version: LabelVersion | None, grouping: Grouping) -> Trust:
         if version is not None and version.record.chosen_by_hand != grouping.by_hand:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slem_app.errors import BadSetting
@@ -25,6 +26,8 @@ class SeriesField:
     """(value, text)."""
     value: str
     """The one that counts now."""
+    other: bool
+    """No model that fits the case knows the sequence."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,42 @@ class SeriesForm:
     """What was chosen so far, the newest first."""
     by_hand: bool
     """Something is chosen by hand now."""
+    names: Mapping[str, str]
+    """Series id -> what a reader calls the series: its description, with the id where several have it."""
 
 
-def series_form(grouping: Grouping, known: frozenset[str], history: tuple[SeriesChoice, ...]) -> SeriesForm:
+def series_form(
+    grouping: Grouping,
+    known: frozenset[str],
+    usual: frozenset[str],
+    history: tuple[SeriesChoice, ...],
+) -> SeriesForm:
     """The form of a case.
 
     Args:
         grouping: the case.
         known: sequences that a served model knows.
+        usual: those that one which fits the case knows; empty: none fits.
         history: of its choices, oldest first.
     """
-    names = {one.id: one.name for one in grouping.study.series}
-    texts = [(f"{ID}{id}", name if name == id else f"{name} ({id})") for id, name in names.items()]
+    names = _names(grouping)
+    texts = [(f"{ID}{id}", name) for id, name in names.items()]
     fields = []
     for slot in slots(grouping, known):
         now = "" if slot.by_hand else f": {names.get(slot.series, 'none')}"
         options = ((RULES, f"automatic{now}"), (NONE, "none of them"), *texts)
         by_hand = f"{ID}{slot.series}" if slot.series else NONE
-        fields.append(SeriesField(slot.sequence, options, by_hand if slot.by_hand else RULES))
-    return SeriesForm(tuple(fields), history[::-1], bool(grouping.by_hand))
+        value = by_hand if slot.by_hand else RULES
+        other = bool(usual) and slot.sequence not in usual and not (slot.series or slot.by_hand)
+        fields.append(SeriesField(slot.sequence, options, value, other))
+    return SeriesForm(tuple(fields), history[::-1], bool(grouping.by_hand), names)
+
+
+def _names(grouping: Grouping) -> dict[str, str]:
+    """Series id -> its name for people."""
+    series = grouping.study.series
+    counts = Counter(one.name for one in series)
+    return {one.id: one.name if counts[one.name] == 1 else f"{one.name} ({one.id})" for one in series}
 
 
 def chosen_series(sequences: Sequence[str], values: Sequence[str]) -> dict[str, str]:
