@@ -215,6 +215,8 @@ class Corrector:
             )
             wants = moved(cropped.logits, cropped.grid, part, order=1, fill=NEVER) > needed
         held = _held(before, entry, part)
+        if isinstance(entry, Scribble):
+            held |= entry.beside(part)
         if limits is not None and limits.limits(entry.label):
             held |= ~limits.inside(part)
         same, start = array[box] == value, np.array([s.start for s in box])

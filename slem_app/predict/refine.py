@@ -389,6 +389,8 @@ class Refiner:
             self._round(follows, odds > -settings.refused, part, entry, before)
         if prompts.box is not None and prompts.box.limits(entry.label):
             follows &= prompts.box.inside(part)
+        if isinstance(entry, Scribble):
+            follows &= ~entry.beside(part)
         seeds = tuple((voxels - [s.start for s in box]).T)
         follows[seeds] = True
         pieces, count = ndimage.label(follows)

@@ -57,6 +57,7 @@ class Corrections:
         """Write them as one compressed file, some tens of KB; raises what the disk raises."""
         grid = self.start.grid
         voxels = [entry.voxels(grid) for entry in self.entries]
+        within = [_within(entry) for entry in self.entries]
         np.savez_compressed(
             path,
             allow_pickle=False,
@@ -66,6 +67,8 @@ class Corrections:
             clicks=np.array([isinstance(entry, Click) for entry in self.entries]),
             sizes=np.array([len(one) for one in voxels], dtype=np.int32),
             voxels=np.concatenate(voxels).astype(np.int32),
+            outlined=np.array([len(one) for one in within], dtype=np.int32),
+            within=grid.to_index(np.concatenate(within)).round().astype(np.int32),
         )
 
     @classmethod
@@ -79,9 +82,9 @@ class Corrections:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 start, affine = kept["start"].astype(np.uint8), kept["affine"].astype(float)
                 grid = Grid(start.shape, affine)
-                ends = np.cumsum(kept["sizes"])[:-1]
-                each = np.split(kept["voxels"].astype(int), ends)
-                told = zip(kept["labels"].tolist(), kept["clicks"].tolist(), each, strict=True)
+                each = np.split(kept["voxels"].astype(int), np.cumsum(kept["sizes"])[:-1])
+                within = np.split(kept["within"].astype(int), np.cumsum(kept["outlined"])[:-1])
+                told = zip(kept["labels"].tolist(), kept["clicks"].tolist(), each, within, strict=True)
                 return cls(Mask(start, grid), tuple(_entry(grid, *one) for one in told))
         except (OSError, EOFError, ValueError, IndexError, KeyError, zipfile.BadZipFile, BadPrompt) as error:
             raise BadVolume(
@@ -89,10 +92,18 @@ class Corrections:
             ) from error
 
 
-def _entry(grid: Grid, label: str, click: bool, voxels: np.ndarray) -> Click | Scribble:
+def _within(entry: Click | Scribble) -> np.ndarray:
+    """(n, 3) RAS mm of what a lasso encloses; nothing of any other prompt."""
+    if isinstance(entry, Click) or entry.within is None:
+        return np.zeros((0, 3))
+    return entry.grid.to_world(np.argwhere(entry.within))
+
+
+def _entry(grid: Grid, label: str, click: bool, voxels: np.ndarray, within: np.ndarray) -> Click | Scribble:
     """A prompt from its voxels on the image."""
     if click:
         return Click.on(grid, voxels[0].tolist(), label)
-    painted = np.zeros(grid.shape, dtype=bool)
+    painted, inside = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=bool)
     painted[tuple(voxels.T)] = True
-    return Scribble.of(label, painted, grid)
+    inside[tuple(within.T)] = True
+    return Scribble.of(label, painted, grid, inside if len(within) else None)

@@ -85,18 +85,30 @@ class Click:
 
 @dataclass(frozen=True, eq=False)
 class Scribble:
-    """Painted voxels of one label. Two scribbles are equal if they paint the same voxels of the same grid."""
+    """Painted voxels of one label. Two scribbles are equal if they say the same of the same voxels of one
+    grid.
+    """
 
     label: str
     """Name of a label, or BACKGROUND."""
     painted: np.ndarray
-    """(I, J, K) bool, the smallest box around what is painted."""
+    """(I, J, K) bool, the smallest box around what it says."""
     grid: Grid
     """Where it lies."""
+    within: np.ndarray | None = None
+    """(I, J, K) bool, the inside of the outline that a lasso has drawn in one slice: there its label spreads
+    no farther. None: it is no lasso.
+    """
 
     @classmethod
-    def of(cls, label: str, painted: np.ndarray, grid: Grid) -> Scribble:
-        """A scribble from a mask on a whole image; only the painted box is kept.
+    def of(cls, label: str, painted: np.ndarray, grid: Grid, within: np.ndarray | None = None) -> Scribble:
+        """A scribble from a mask on a whole image; only the box around it is kept.
+
+        Args:
+            label: name, or BACKGROUND.
+            painted: (I, J, K) bool.
+            grid: of the image.
+            within: (I, J, K) bool, what a lasso encloses; it holds all that is painted.
 
         Raises:
             BadPrompt: nothing is painted, or the mask is of another size than the grid.
@@ -106,14 +118,15 @@ class Scribble:
                 f"the scribble of {label or 'background'!r} has {painted.shape} voxels, the image "
                 f"{size_of(grid)}: paint it on this image"
             )
-        box = bounding_box(painted)
+        box = bounding_box(painted if within is None else painted | within)
         part = np.ascontiguousarray(painted[box], dtype=bool)
-        if not part.size:
+        if not part.any():
             raise BadPrompt(
                 f"the scribble of {label or 'background'!r} paints no voxel: paint some, or leave it out"
             )
         part.setflags(write=False)
-        return cls(label, part, grid.crop(triple(s.start for s in box), triple(part.shape)))
+        around = None if within is None else np.ascontiguousarray(within[box], dtype=bool)
+        return cls(label, part, grid.crop(triple(s.start for s in box), triple(part.shape)), around)
 
     @cached_property
     def digest(self) -> str:
@@ -123,6 +136,7 @@ class Scribble:
             repr(self.painted.shape).encode(),
             np.packbits(self.painted).tobytes(),
             self.grid.affine.tobytes(),
+            b"" if self.within is None else np.packbits(self.within).tobytes(),
         )
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
@@ -144,7 +158,25 @@ class Scribble:
         The second half keeps a fine scribble on a coarse grid, the first one a coarse scribble whole on a
         fine grid.
         """
-        coarse = np.floor(grid.to_index(self.world) + 0.5).astype(int)  # n 3
+        return self._voxels(self.painted, self.world, grid)
+
+    def beside(self, grid: Grid) -> np.ndarray:
+        """(I, J, K) bool, voxels of `grid` in the slice of a lasso and outside of its outline; none for a
+        scribble, nor for a lasso that lies across the slices of its image.
+        """
+        flat = [axis for axis, n in enumerate(self.painted.shape) if n == 1]
+        if self.within is None or len(flat) != 1:
+            return np.zeros(grid.shape, dtype=bool)
+        row = (self.grid.inverse @ grid.affine)[flat[0]]  # index of grid -> place across the slice
+        i, j, k = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
+        slab: np.ndarray = np.abs(row[0] * i + row[1] * j + row[2] * k + row[3]) <= 0.5
+        inside = self._voxels(self.within, self.grid.to_world(np.argwhere(self.within)), grid)
+        slab[tuple(inside.T)] = False
+        return slab
+
+    def _voxels(self, mask: np.ndarray, world: np.ndarray, grid: Grid) -> np.ndarray:
+        """(n, 3) voxels of `grid` in (I, J, K) `mask` of its own, the centres of which lie at `world`."""
+        coarse = np.floor(grid.to_index(world) + 0.5).astype(int)  # n 3
         corners = (
             np.array(list(product((-0.5, 0.5), repeat=3))) * self.painted.shape
             + (np.array(self.painted.shape) - 1) / 2
@@ -158,7 +190,7 @@ class Scribble:
             ).reshape(-1, 3)
             own = np.floor(self.grid.to_index(grid.to_world(near)) + 0.5).astype(int)
             held = np.asarray(((own >= 0) & (own < self.painted.shape)).all(axis=1))
-            held[held] = self.painted[tuple(own[held].T)]
+            held[held] = mask[tuple(own[held].T)]
             coarse = np.concatenate([coarse, near[held]])
         coarse = coarse[((coarse >= 0) & (coarse < grid.shape)).all(axis=1)]
         return np.unique(coarse, axis=0)

@@ -121,7 +121,8 @@ def read_strokes(value: object, labels: LabelSet, grid: Grid) -> tuple[Scribble,
 
     Args:
         value: [{"label": name, "runs": [[i, j, k, n], ...]}, ...]: n voxels along I from (i, j, k) on; the
-            label may be 'background'.
+            label may be 'background'. With "outline": true these are all voxels inside an outline that was
+            drawn in a slice: outside of it the label does not spread in that slice.
         labels: the model's.
         grid: of the displayed image.
 
@@ -140,13 +141,18 @@ def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribbl
         raise BadPrompt(
             f"stroke {number} is {str(value)[:80]!r}: a label and runs [[i, j, k, n], ...] are needed"
         )
+    assert isinstance(value, Mapping)
+    outline = value.get("outline", False)
+    if not isinstance(outline, bool):
+        raise BadPrompt(f"outline of stroke {number} is {str(outline)[:80]!r}: true or false is needed")
     if name != "background":
         check_label(name, labels, f"stroke {number}")
     painted = np.zeros(grid.shape, bool)
     for run in runs:
         i, j, k, count = _run(run, number, grid)
         painted[i : i + count, j, k] = True
-    return Scribble.of(BACKGROUND if name == "background" else name, painted, grid)
+    meant = BACKGROUND if name == "background" else name
+    return Scribble.of(meant, painted, grid, painted if outline else None)
 
 
 def _run(value: object, number: int, grid: Grid) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slem_app.predict.correct import Answer, Corrector
-from slem_app.prompts import Click
+from slem_app.prompts import Click, Scribble
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 from tests.untrained import noisy_editor
@@ -53,3 +53,16 @@ def test_an_earlier_prompt_of_the_same_label_or_of_one_that_is_not_shown_holds_n
     for label in ("necrosis", "enhancing tumor"):
         array = followed(corrector, little, [click((10, 10, 10), label)])
         assert np.count_nonzero(array != NECROSIS) <= 1
+
+
+def test_a_lasso_spreads_to_other_slices_and_not_over_its_outline_in_its_own(corrector: Corrector) -> None:
+    inside = np.zeros(GRID.shape, dtype=bool)
+    inside[10:20, 5:12, 10] = True
+    answer = Answer(np.full(GRID.shape, 9.0, dtype=np.float32), GRID)
+    for within, spreads in ((None, True), (inside, False)):
+        array = np.full(GRID.shape, EDEMA, dtype=np.uint8)
+        drawn = Scribble.of("necrosis", inside, GRID, within)
+        corrector.follow(array, GRID, answer, drawn, [], None)
+        assert (array[inside] == NECROSIS).all()
+        assert (array[:, :, 10][~inside[:, :, 10]] == NECROSIS).any() == spreads
+        assert (array[12:18, 7:10, 9:12] == NECROSIS).all()

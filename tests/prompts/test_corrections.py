@@ -13,16 +13,18 @@ TILTED = np.array([[-0.9, 0.1, 0.0, 40.0], [0.1, 0.9, 0.2, -7.0], [0.0, -0.2, 2.
 GRID = Grid((12, 14, 6), TILTED)
 
 
-def stroke(label: str) -> Scribble:
-    painted = np.zeros(GRID.shape, bool)
+def stroke(label: str, lasso: bool = False) -> Scribble:
+    painted, within = np.zeros(GRID.shape, bool), np.zeros(GRID.shape, bool)
     painted[3:9, 5, 2] = painted[8, 5:11, 2] = True
-    return Scribble.of(label, painted, GRID)
+    within[2:10, 4:12, 2] = True
+    return Scribble.of(label, painted, GRID, within if lasso else None)
 
 
 def corrections() -> Corrections:
     start = np.asfortranarray(np.random.default_rng(0).integers(0, 4, GRID.shape).astype(np.uint8))
     clicks = Click.on(GRID, (11, 0, 5), "edema"), Click.on(GRID, (2, 3, 4), BACKGROUND)
-    return Corrections(Mask(start, GRID), (clicks[0], stroke("necrosis"), clicks[1]))
+    entries = clicks[0], stroke("necrosis"), clicks[1], stroke("enhancing tumor", lasso=True)
+    return Corrections(Mask(start, GRID), entries)
 
 
 def test_start_and_prompts_come_back_in_their_order(tmp_path: Path) -> None:
@@ -32,7 +34,8 @@ def test_start_and_prompts_come_back_in_their_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.start.array, kept.start.array)
     assert again.start.grid.same_as(GRID)
     assert again.entries == kept.entries
-    assert again.labels == ("edema", "necrosis", BACKGROUND)
+    assert again.labels == ("edema", "necrosis", BACKGROUND, "enhancing tumor")
+    np.testing.assert_array_equal(again.entries[3].beside(GRID), kept.entries[3].beside(GRID))
 
 
 def test_a_large_image_with_a_small_tumor_takes_little_space(tmp_path: Path) -> None:

@@ -223,3 +223,33 @@ def test_a_click_against_the_box_is_refused_unless_it_is_background(image: Grid)
         Prompts(box=box).with_click(Click.on(image, (9, 9, 9), "edema"))
     with pytest.raises(BadPrompt, match="a click of 'edema' lies outside the box"):
         Prompts().with_click(Click.on(image, (9, 9, 9), "edema")).with_box(box)
+
+
+def test_beside_a_lasso_is_the_rest_of_its_slice(image: Grid) -> None:
+    painted, within = np.zeros(image.shape, bool), np.zeros(image.shape, bool)
+    within[4:9, 6:12, 5], painted[5:8, 7:11, 5] = True, True
+    lasso = Scribble.of("edema", painted, image, within)
+    expected = np.zeros(image.shape, bool)
+    expected[:, :, 5] = ~within[:, :, 5]
+    np.testing.assert_array_equal(lasso.beside(image), expected)
+    assert len(lasso.voxels(image)) == painted.sum()
+    part = image.crop((2, 3, 4), (10, 12, 6))  # as a correction looks at it
+    np.testing.assert_array_equal(lasso.beside(part), expected[2:12, 3:15, 4:10])
+    assert not Scribble.of("edema", painted, image).beside(image).any()
+
+
+def test_a_lasso_across_the_slices_of_its_image_has_no_slice_of_its_own(image: Grid) -> None:
+    painted = np.zeros(image.shape, bool)
+    painted[4:8, 5, 5] = painted[4:8, 6, 6] = painted[4:8, 7, 7] = True
+    assert not Scribble.of("edema", painted, image, painted).beside(image).any()
+
+
+def test_a_lasso_of_another_image_limits_the_same_slice(grids: dict[str, Grid], case: Phantom) -> None:
+    image, turned = case.grid, grids["PIL"]
+    painted = np.zeros(image.shape, bool)
+    painted[20:30, 25:35, 20] = True
+    lasso = Scribble.of("edema", painted, image, painted)
+    here, there = lasso.beside(image), lasso.beside(turned)
+    assert here.sum() == there.sum()
+    world = turned.to_world(np.argwhere(there))
+    assert here[tuple(np.floor(image.to_index(world) + 0.5).astype(int).T)].all()

@@ -132,10 +132,23 @@ def test_strokes_are_runs_along_i_of_one_label_each(image: Grid) -> None:
     assert len(read_strokes([strokes[0], strokes[0]], BRAIN_LABELS, image)) == 1
 
 
+def test_a_stroke_may_be_all_that_an_outline_encloses(image: Grid) -> None:
+    runs = [[1, 2, 3, 4], [1, 3, 3, 2]]
+    stroke, lasso = read_strokes(
+        [{"label": "edema", "runs": runs}, {"label": "edema", "runs": runs, "outline": True}],
+        BRAIN_LABELS,
+        image,
+    )
+    assert stroke.within is None
+    np.testing.assert_array_equal(lasso.within, lasso.painted)
+    assert stroke != lasso
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         ("edema", "a list of strokes is needed"),
+        ([{"label": "edema", "runs": [[1, 1, 1, 2]], "outline": 1}], "outline of stroke 1 is '1'"),
         ([{"label": "edema"}], "stroke 1 is .*: a label and runs"),
         ([{"label": "tumour", "runs": [[1, 1, 1, 1]]}], "stroke 1 names the unknown label 'tumour'"),
         ([{"label": "edema", "runs": [[1, 1, 1]]}], "stroke 1 has the run"),

@@ -24,6 +24,7 @@ from slem_app.volumes.geometry import bounding_box
 __all__ = ["Entry", "SegmentedObject", "object_names"]
 
 Entry = Click | Scribble
+LOOSE = 0.35  # share of the way to the middle that lies between an outline and what it was drawn around
 
 
 def object_names(labels: LabelSet) -> tuple[str, ...]:
@@ -83,7 +84,12 @@ class SegmentedObject:
         return (Click(self._meant(int(shown[voxel]), positive), click.world),)
 
     def scribble(
-        self, painted: np.ndarray, positive: bool, shown: np.ndarray, image: Grid
+        self,
+        painted: np.ndarray,
+        positive: bool,
+        shown: np.ndarray,
+        image: Grid,
+        within: np.ndarray | None = None,
     ) -> tuple[Entry, ...]:
         """What painted voxels say: those that correct the object first.
 
@@ -92,6 +98,7 @@ class SegmentedObject:
             positive: they belong to the object.
             shown: (I, J, K) the label map.
             image: their grid.
+            within: (I, J, K) bool, the inside of the lasso that drew them.
         """
         says: dict[str, np.ndarray] = {}
         wrong = painted & (self.mask(shown) != positive)
@@ -99,7 +106,7 @@ class SegmentedObject:
             name = self._meant(int(value), positive)
             where = painted & (shown == value)
             says[name] = says[name] | where if name in says else where
-        return tuple(Scribble.of(name, where, image) for name, where in says.items())
+        return tuple(Scribble.of(name, where, image, within) for name, where in says.items())
 
     def outline(
         self, inside: np.ndarray, positive: bool, shown: np.ndarray, image: Grid
@@ -108,7 +115,8 @@ class SegmentedObject:
 
         Negative: none of the object is inside. Positive: some of it is; and where the outline lies in one
         plane, the object does not cross it there: each piece of the plane that does is cut at the outline,
-        pieces elsewhere are left alone.
+        pieces elsewhere are left alone. Where nothing of the object is inside, what lies well inside is
+        painted, and the object does not spread over the outline in that plane.
 
         Args:
             inside: (I, J, K) bool, what is enclosed.
@@ -120,10 +128,12 @@ class SegmentedObject:
         if not positive:
             wrong = found & inside
             return self.scribble(wrong, False, shown, image) if wrong.any() else ()
-        if not (found & inside).any():
-            return self.point(_deepest(inside, image), True, shown, image)
         box = bounding_box(inside)
         thin = [axis for axis, part in enumerate(box) if part.stop - part.start == 1]
+        if not (found & inside).any():
+            if len(thin) != 1:
+                return self.point(_deepest(inside, image), True, shown, image)
+            return self.scribble(_well_inside(inside, image), True, shown, image, inside)
         if not thin:
             return ()
         plane = [slice(None)] * 3
@@ -163,17 +173,29 @@ def _own(region: Region, labels: LabelSet, without: Collection[str] = ()) -> str
 
 def _deepest(inside: np.ndarray, image: Grid) -> tuple[int, int, int]:
     """The voxel that is farthest from the rim, in the plane of a flat mask."""
+    box, depth = _depth(inside, image)
+    where = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return triple(int(side.start + at) for side, at in zip(box, where, strict=True))
+
+
+def _well_inside(inside: np.ndarray, image: Grid) -> np.ndarray:
+    """(I, J, K) bool: a flat mask less its rim, for an outline is drawn loosely around something."""
+    box, depth = _depth(inside, image)
+    found = np.zeros_like(inside)
+    found[box] = depth >= LOOSE * depth.max()
+    return found
+
+
+def _depth(inside: np.ndarray, image: Grid) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box of a mask, and in it mm to the rim, in the plane of a flat mask; above 0 inside."""
     box = bounding_box(inside)
     part = np.ascontiguousarray(inside[box])
     axes = [axis for axis in range(3) if part.shape[axis] > 1]
-    flat = np.pad(part.squeeze(), 1) if axes else part.reshape(-1)
-    spacing = image.spacing[axes] if axes else 1.0
-    depth = ndimage.distance_transform_edt(flat, sampling=spacing)
-    where = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    index = [part.start for part in box]
-    for axis, at in zip(axes, where, strict=False):
-        index[axis] += int(at) - 1
-    return triple(index)
+    if not axes:
+        return box, part.astype(float)
+    flat = np.pad(part.reshape([part.shape[axis] for axis in axes]), 1)
+    depth = ndimage.distance_transform_edt(flat, sampling=image.spacing[axes])
+    return box, depth[(slice(1, -1),) * len(axes)].reshape(part.shape)
 
 
 def _crossing(found: np.ndarray, inside: np.ndarray) -> np.ndarray:

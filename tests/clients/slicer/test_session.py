@@ -78,6 +78,9 @@ def test_every_request_carries_all_prompts_and_what_is_shown(session: Session, s
     assert fields["scribbles"] == [{"label": "background", "runs": [[0, 0, 0, 2]]}]
     assert fields["label_info"] == [{"name": "core"}, {"name": "edema"}]
     np.testing.assert_array_equal(label, shown)
+    lasso = Drawn("edema", runs=((1, 1, 1, 3),), outline=True)
+    goes(session, session.ask(shown, lasso), shown, 3)
+    assert server.got[-1][2]["scribbles"][1] == {"label": "edema", "runs": [[1, 1, 1, 3]], "outline": True}
 
 
 def test_what_is_edited_while_a_request_is_on_its_way_is_kept(session: Session, server: Server) -> None:

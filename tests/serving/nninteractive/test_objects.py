@@ -82,10 +82,22 @@ def test_a_flat_outline_cuts_the_piece_that_crosses_it_in_its_plane_alone(shown:
     assert set(voxels[:, 0]) == {6, 7}
 
 
-def test_an_outline_around_nothing_is_a_point_in_its_middle(shown: np.ndarray) -> None:
+def test_a_flat_outline_around_nothing_paints_what_is_well_inside_and_limits_it(shown: np.ndarray) -> None:
     inside = np.zeros(GRID.shape, dtype=bool)
-    inside[0:3, 3:6, 7] = True
-    assert WT.outline(inside, True, shown, GRID) == (Click.on(GRID, (1, 4, 7), "edema"),)
+    inside[0:6, 0:6, 7] = True
+    (entry,) = WT.outline(inside, True, shown, GRID)
+    assert entry.label == "edema"
+    painted = {tuple(voxel) for voxel in entry.voxels(GRID)}
+    assert painted == {(i, j, 7) for i in range(1, 5) for j in range(1, 5)}
+    beside = entry.beside(GRID)
+    np.testing.assert_array_equal(beside[:, :, 7], ~inside[:, :, 7])
+    assert not beside[:, :, :7].any()
+
+
+def test_an_outline_of_several_slices_around_nothing_is_a_point_in_its_middle(shown: np.ndarray) -> None:
+    inside = np.zeros(GRID.shape, dtype=bool)
+    inside[9:12, 5:8, 5:8] = True
+    assert WT.outline(inside, True, shown, GRID) == (Click.on(GRID, (10, 6, 5), "edema"),)
 
 
 def test_an_outline_around_the_whole_object_says_nothing_more(shown: np.ndarray) -> None:

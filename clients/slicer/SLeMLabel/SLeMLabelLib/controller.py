@@ -187,7 +187,8 @@ class Controller:
             more = () if tool == LASSO else (BRUSH,)
             voxels = shape(points, *more, scene.matrix, size)
             if len(voxels):
-                return Drawn(self.label, runs=tuple(tuple(run) for run in strokes.runs(voxels)))
+                runs = tuple(tuple(run) for run in strokes.runs(voxels))
+                return Drawn(self.label, runs=runs, outline=tool == LASSO)
         case = self.session.case
         raise SceneError(f"The {tool} holds no voxel of {case.image}: draw inside that image.")
 

@@ -92,6 +92,8 @@ class Drawn:
     """The voxel of a click; empty for a stroke."""
     runs: tuple[tuple[int, int, int, int], ...] = ()
     """The voxels of a stroke, runs along I."""
+    outline: bool = False
+    """The stroke is all that a lasso encloses."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,11 @@ class Prompts:
         points: dict[str, list] = {name: [] for name in (*labels, BACKGROUND)}
         for one in self.drawn:
             points[one.label] += [list(voxel) for voxel in one.voxels]
-        strokes = [{"label": one.label, "runs": [*map(list, one.runs)]} for one in self.drawn if one.runs]
+        strokes = [
+            {"label": one.label, "runs": [*map(list, one.runs)]} | ({"outline": True} if one.outline else {})
+            for one in self.drawn
+            if one.runs
+        ]
         box = {} if self.box is None else {"roi": list(self.box)}
         return {**points, "scribbles": strokes, **box}
 
