@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 RATE = 4e-4  # peak learning rate: a quarter of what training from nothing takes
 REPLAYED = 0.5  # share of the views that show a reader's own session, where there is one
-MOST_CASES = 24  # cases that a round's editor learns from; each is prepared once, in up to a minute of a core
+MOST_CASES = 24  # cases that a round's editor learns from; each is prepared once, in some 15 s of a core
 STARTS = StartSettings(tries=2, kept=2)
 
 

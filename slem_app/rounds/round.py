@@ -298,7 +298,7 @@ class Round:
             figures,
             before,
             detail=self._detail(finer, training),
-            editor=editor or self.parent.own_editor,
+            editor=self._new_editor(editor, training),
             parent=self.published.number_of(self.job.served),
             labels=used,
             held_out=self._labels(held),
@@ -345,6 +345,14 @@ class Round:
             return self.parent.own_detail
         card = replace(detail.card, training=training, parent=f"{detail.card.name} {detail.card.version}")
         return replace(detail, card=card, network=finer)
+
+    def _new_editor(self, editor: EditorModel | None, training: str) -> EditorModel | None:
+        """What is to answer prompts from now on, likewise."""
+        before = self.parent.editor
+        if editor is None or before is None:
+            return self.parent.own_editor
+        told = f"{before.card.name} {before.card.version}, then {training}"
+        return replace(editor, card=replace(editor.card, training=told))
 
     def _only(self, work: Path) -> None:
         """Take away what rounds of other settings have left."""

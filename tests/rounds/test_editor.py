@@ -112,6 +112,7 @@ def test_the_editor_learns_from_corrections_and_the_version_keeps_it(order, edit
     assert version.editor.folder == version.folder
     assert not torch.equal(weights(version), weights(first))
     assert version.editor.card.version == "1+1"
+    assert version.editor.card.training.startswith("small_editor 1, then round ")
     assert "2 cases" in version.editor.card.training
     assert version.card.figures["hold-out dice after 5 clicks"] == 0.6
     assert torch.equal(weights(load_model(edited)), weights(first))
