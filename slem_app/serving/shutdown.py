@@ -11,9 +11,15 @@ import signal
 import threading
 from types import FrameType
 
-__all__ = ["SECONDS", "end_by_signal"]
+__all__ = ["SECONDS", "end_by_signal", "is_ending"]
 
 SECONDS = 8.0  # for requests to be answered; whoever started the server kills it after ten
+TOLD: set[int] = set()  # signals that have told this process to end
+
+
+def is_ending() -> bool:
+    """Whether this process was told to end: what would go on for long must stop."""
+    return bool(TOLD)
 
 
 def end_by_signal(seconds: float = SECONDS) -> None:
@@ -27,6 +33,7 @@ def end_by_signal(seconds: float = SECONDS) -> None:
         before = signal.getsignal(number)
 
         def end(number: int, frame: FrameType | None, before: signal.Handlers | object = before) -> None:
+            TOLD.add(number)
             faulthandler.dump_traceback_later(seconds, exit=True)
             if callable(before):
                 before(number, frame)

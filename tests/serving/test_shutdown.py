@@ -53,3 +53,37 @@ def test_a_signal_ends_a_server_whose_thread_never_ends(work: str, number: signa
         assert server.returncode != 0
         assert time.monotonic() - begin < 30  # 1 s, and the machine's own pace
         assert "in busy" in log
+
+
+STREAMING = """
+import asyncio
+from starlette.responses import StreamingResponse
+from slem_app.serving import shutdown
+
+async def pieces():
+    while not shutdown.is_ending():
+        yield b"x"
+        await asyncio.sleep(0.05)
+
+def busy(request):
+    return StreamingResponse(pieces())
+"""
+
+
+def test_a_stream_that_looks_ends_at_once_with_its_server() -> None:
+    before, after = SERVER.split("def busy(request):")
+    code = (
+        before
+        + STREAMING
+        + after.partition("{work}\n")[2].replace("end_by_signal(1.0)", "end_by_signal(50.0)")
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as server:
+        port = int(server.stdout.readline())
+        assert server.stdout.readline() == "ready\n"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30.0) as stream:
+            assert stream.read(1) == b"x"
+            begin = time.monotonic()
+            server.send_signal(signal.SIGTERM)
+            stream.read()  # to its end
+            assert server.wait(timeout=40) is not None
+            assert time.monotonic() - begin < 10

@@ -42,7 +42,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 SPARE = 2**20  # bytes that the disk must have left before anything is changed
 # when they are read
 QUIET = re.compile(
-    r"/|/info/|/healthz|/readyz|/metrics|/pages/.*|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/|/models(/.*)?|/learning|/operations",
+    r"/|/info/|/healthz|/readyz|/metrics|/pages/.*|/auth/|/docs|/openapi\.json|/favicon\.ico|/static/.*|/ohif(/.*)?|/train/|/models(/.*)?|/learning(/events)?|/operations",
     re.DOTALL,
 )
 ROUTE = re.compile(

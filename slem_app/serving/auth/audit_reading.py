@@ -20,6 +20,7 @@ PAGE = 50  # lines
 MOST = 32 * 2**20  # bytes that one look reads
 PIECE = 2**18
 LONGEST = 64 * 2**10  # bytes of a line that is read
+KEYS = ("time", "user", "role", "from", "do", "case")
 MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 CURSOR = re.compile(r"([0-9]{4}-[0-9]{2}):([0-9]{1,15})")
 
@@ -153,7 +154,7 @@ def _line(raw: bytes) -> AuditLine | None:
     """A line; None where a crash has torn it."""
     try:
         table = json.loads(raw)
-        texts = [str(table[name]) for name in ("time", "user", "role", "from", "do", "case")]
-        return AuditLine(*texts, int(table["status"]))
+        time, user, role, place, do, case = (str(table[name]) for name in KEYS)
+        return AuditLine(time, user, role, place, do, case, int(table["status"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -306,8 +306,8 @@ class Segmenting:
             one.model,
             one.volume.image_id,
             one.volume.file,
-            self.client_id,
-            one.volume.sequence,
+            client_id=self.client_id,
+            sequence=one.volume.sequence,
             reply=None,
             prompts=prompts,
         )

@@ -1,5 +1,5 @@
-"""Templates to answers. A page loads its style and its pictures from this server, runs no script, and every
-text that comes from data is escaped.
+"""Templates to answers. A page loads its style and its pictures from this server, and every text that comes
+from data is escaped. None runs a script but that of learning, while a round runs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from slem_app.errors import SlemError
 from slem_app.serving.auth.roles import role_of
 from slem_app.serving.error_replies import told
 
-__all__ = ["POLICY", "STYLE", "PageRoute", "colour", "page"]
+__all__ = ["FOLLOWING", "FOLLOWS", "POLICY", "STYLE", "PageRoute", "colour", "page"]
 
 STYLE = Path(__file__).parent / "assets" / "pages.css"
+FOLLOWING = Path(__file__).parent / "assets" / "learning.js"
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
 )
+FOLLOWS = f"{POLICY}; script-src 'self'; connect-src 'self'"
+"""Of the one page that runs a script, and only while there is something to follow."""
 MENU = (
     ("/", "Worklist"),
     ("/models", "Models"),
@@ -74,13 +77,16 @@ TEMPLATES = Environment(
 TEMPLATES.filters |= {"clock": _clock, "date": _date, "size": _size, "colour": colour}
 
 
-def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+def page(
+    request: Request, template: str, status: int = 200, policy: str = POLICY, **values: Any
+) -> HTMLResponse:
     """A page of this server.
 
     Args:
         request: what it answers.
         template: its file's name without the ending.
         status: of the answer.
+        policy: what it may load.
         values: what the template shows.
     """
     login = request.scope.get("slem.login")
@@ -88,7 +94,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
     text = TEMPLATES.get_template(f"{template}.html").render(
         menu=menu, here=request.url.path, user=login.user if login else None, **values
     )
-    return HTMLResponse(text, status_code=status, headers={"Content-Security-Policy": POLICY})
+    return HTMLResponse(text, status_code=status, headers={"Content-Security-Policy": policy})
 
 
 class PageRoute(APIRoute):

@@ -7,6 +7,7 @@
 - POST /case/CASE/decide           a reviewer approves or rejects a version of its label; leads back
 - GET  /models, /models/NAME       cards and versions
 - GET  /learning, /operations      rounds; how the server does
+- GET  /learning/events            the rounds whenever they change, while one runs (server-sent events)
 - POST /learning/start             a round of a model; leads back
 """
 
@@ -25,6 +26,7 @@ from pydantic import Field
 from slem_app.errors import NotFound
 from slem_app.selection import DEFAULT, STRATEGIES
 from slem_app.serving.auth.audit import about
+from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.auth.roles import REVIEWER, role_of
 from slem_app.serving.cases.series_by_hand import choose_series
 from slem_app.serving.few_at_once import FewAtOnce
@@ -32,8 +34,9 @@ from slem_app.serving.labels.reviewing import Verdict
 from slem_app.serving.learning.request_types import NextCaseRequest, TrainRequest
 from slem_app.serving.pages import status
 from slem_app.serving.pages.case import CasePages
+from slem_app.serving.pages.learning_feed import LearningFeed
 from slem_app.serving.pages.places import PlacePictures
-from slem_app.serving.pages.render import STYLE, PageRoute, page
+from slem_app.serving.pages.render import FOLLOWING, FOLLOWS, POLICY, STYLE, PageRoute, page
 from slem_app.serving.pages.series_form import chosen_series
 from slem_app.serving.pages.thumbnails import Thumbnails
 from slem_app.serving.pages.worklist import SORTS, STATES, Worklist, WorklistQuery
@@ -69,6 +72,7 @@ def pages_router(
     _case_routes(router, CasePages(serving), worklist.thumbnails, PlacePictures(serving.datastore))
     _review_routes(router, serving)
     _series_routes(router, serving)
+    _learning_routes(router, serving)
 
     @router.get("/pages/pages.css")
     def style() -> FileResponse:
@@ -81,20 +85,6 @@ def pages_router(
     @router.get("/models/{name}")
     def model(request: Request, name: str) -> Response:
         return page(request, "model", model=status.model(serving, name))
-
-    @router.get("/learning")
-    def learning(request: Request) -> Response:
-        login = request.scope.get("slem.login")
-        trains = login is None or login.user.may(role_of("POST", "/learning/start"))
-        shown = status.learning(serving)
-        return page(request, "learning", learning=shown, curve=status.CURVE, trains=trains)
-
-    @router.post("/learning/start")
-    def start(model: Annotated[str, Form(max_length=100)]) -> Response:
-        if model not in serving.trainers:
-            raise NotFound(f"no model {model!r} can learn here")
-        serving.trainers[model].start(TrainRequest())
-        return RedirectResponse("/learning", status_code=303)
 
     @router.get("/operations")
     def operations(request: Request) -> Response:
@@ -151,6 +141,33 @@ def _review_routes(router: APIRouter, serving: Serving) -> None:
         about(case)
         serving.datastore.decide(case, tag, version, Verdict(state, why))
         return RedirectResponse(f"/case/{quote(case, safe='')}#labels", status_code=303)
+
+
+def _learning_routes(router: APIRouter, serving: Serving) -> None:
+    feed = LearningFeed(serving)
+
+    @router.get("/learning")
+    def learning(request: Request) -> Response:
+        login = request.scope.get("slem.login")
+        trains = login is None or login.user.may(role_of("POST", "/learning/start"))
+        shown = status.learning(serving)
+        policy = FOLLOWS if shown.running else POLICY
+        return page(request, "learning", policy=policy, learning=shown, curve=status.CURVE, trains=trains)
+
+    @router.get("/learning/events")
+    async def events() -> Response:
+        return feed.stream(reader_of(""))
+
+    @router.get("/pages/learning.js")
+    def following() -> FileResponse:
+        return FileResponse(FOLLOWING, media_type="text/javascript")
+
+    @router.post("/learning/start")
+    def start(model: Annotated[str, Form(max_length=100)]) -> Response:
+        if model not in serving.trainers:
+            raise NotFound(f"no model {model!r} can learn here")
+        serving.trainers[model].start(TrainRequest())
+        return RedirectResponse("/learning", status_code=303)
 
 
 def _series_routes(router: APIRouter, serving: Serving) -> None:

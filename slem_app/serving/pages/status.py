@@ -35,6 +35,7 @@ ROUNDS = 20  # that the page of learning lists
 CURVE = (320, 80)  # pixels of a curve
 QUEUES: Mapping[Kind, str] = {
     Kind.CLICK: "Clicks",
+    Kind.FIRST_CLICK: "First clicks",
     Kind.AUTOMATIC: "Segmentations",
     Kind.BACKGROUND: "Background work",
 }
