@@ -26,7 +26,7 @@ from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Model, load_editor, load_model, save_editor, save_model
 from slem_app.weights.editor import EDITOR_FILE
 from tests.finetune.conftest import TINY
-from tests.rounds.test_round import job, labelled, run, served  # noqa: F401
+from tests.rounds.test_round import assert_no_harm, content, job, killed, labelled, run, served  # noqa: F401
 from tests.untrained import noisy_editor
 
 SPACING = 4.0
@@ -241,3 +241,16 @@ def test_clicks_are_measured_on_the_hold_out_by_a_simulated_reader(
         assert one["mean"] == pytest.approx((one["after 3 clicks"] + one["after 5 clicks"]) / 2)
     nothing = HoldOutScores(studies, (), cache, model, tmp_path / "none", "cpu")
     assert ClickScores(nothing)(model, (still,)) == [{}]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", ["training the editor", "measuring the editor"])
+def test_killed_while_the_editor_learns_it_leaves_no_harm_and_the_next_round_goes_on(
+    order, edited: Path, stage: str
+) -> None:
+    model, editor = content(edited), content(edited.parent / "small_editor")
+    assert killed(order(), lambda folder: folder.status().stage == stage)
+    assert_no_harm(order(), model)
+    assert content(edited.parent / "small_editor") == editor
+    assert order().published.served_number() == 1
