@@ -303,9 +303,9 @@ class Segmenting:
         one = self._open()
         self.opener.used(one.volume)
         request = InferRequest(
-            one.model,
-            one.volume.image_id,
-            one.volume.file,
+            model=one.model,
+            image=one.volume.image_id,
+            volume=one.volume.file,
             client_id=self.client_id,
             sequence=one.volume.sequence,
             reply=None,
