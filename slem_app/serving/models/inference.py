@@ -6,7 +6,7 @@ A request is built once, where it comes in (`serving.http.infer_request`), and i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 
 from slem_app.errors import BadSetting
@@ -54,6 +54,7 @@ class InferRequest:
     """Under which clients know the model."""
     image: str = ""
     """Any id of a case; empty where a volume came."""
+    _: KW_ONLY
     volume: Path | None = None
     """A volume that the client has sent, with the request or in a session: a file, or a folder."""
     session: str = ""
