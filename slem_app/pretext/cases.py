@@ -71,7 +71,8 @@ def _cache_case(
     preparation: Preparation,
     least: int,
 ) -> None:
-    chosen = {one: series for one, series in group(study).sequences.items() if one in sequences}
+    grouping = group(study)
+    chosen = {one: series for one, series in grouping.sequences.items() if one in sequences}
     if len(chosen) < least:
         raise BadStudy(
             f"{study.id}: has {len(chosen)} of the sequences {', '.join(sequences)}, this pretext needs "
@@ -82,6 +83,7 @@ def _cache_case(
         CONFORMED,
         sequences,
         preparation,
+        *sorted(grouping.by_hand.items()),  # the same files in other roles
         files=[path for series in chosen.values() for path in series.paths],
     )
     if not cache.has(name, key):

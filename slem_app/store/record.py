@@ -15,7 +15,7 @@ from slem_app.errors import BadLabel, BadSetting
 from slem_app.result_warning import ResultWarning, read_warnings
 from slem_app.trust import NOTHING, Trust
 
-__all__ = ["DRAFT", "FINAL", "NOTES", "RECORD", "LabelRecord", "check_meta"]
+__all__ = ["DRAFT", "FINAL", "NOBODY", "NOTES", "RECORD", "LabelRecord", "check_meta"]
 
 FINAL, DRAFT = "final", "original"
 RECORD = "record"

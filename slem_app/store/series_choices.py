@@ -40,7 +40,7 @@ class SeriesChoice:
     sequences: Mapping[str, str] = field(default_factory=dict)
     """Sequence -> series id; empty id: no series is that sequence. What is not named the rules decide."""
     by: str = ""
-    """Who: the user who was logged in, else the reader as the server knows them."""
+    """Who, for people: the user who was logged in, else the reader as their client names them, else where."""
     ts: float = 0.0
     """When, seconds since 1970."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from slem_app.errors import BadSetting, NotFound, SlemError
 from slem_app.grouping import Grouping, load_rules
 from slem_app.serving.auth.identity import reader_of, user_of
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.store.record import NOBODY
 from slem_app.store.series_choices import SeriesChoice
 from slem_app.studies import Study
 from slem_app.volumes.geometry import check_grid
 
 __all__ = ["SequenceSlot", "choose_series", "slots"]
+
+BROWSER = re.compile(r"[0-9a-f]{32}")  # what stands for a browser that nobody has logged in with
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,22 @@ def choose_series(cases: Cases, case: str, wanted: Mapping[str, str], client_id:
     before = cases.grouping(case)
     for sequence, id in wanted.items():
         _check(before.study, sequence, id)
-    choice = SeriesChoice(dict(wanted), user_of() or reader_of(client_id), time.time())
+    choice = SeriesChoice(dict(wanted), _who(client_id), time.time())
     if dict(wanted) != dict(cases.choices.of(case)):
         cases.choices.choose(case, choice)
     return cases.grouping(case)
+
+
+def _who(client_id: str) -> str:
+    """Whoever sends this request, for people: the user who is logged in, else the reader as the client says,
+    else where they are.
+    """
+    if user := user_of():
+        return user
+    name, _, place = reader_of(client_id).rpartition("@")
+    if name not in NOBODY:
+        return name
+    return "a browser" if BROWSER.fullmatch(place) else place
 
 
 def _check(study: Study, sequence: str, id: str) -> None:
