@@ -12,6 +12,7 @@ own; first clicks, until one is answered, which includes the automatic segmentat
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -24,7 +25,9 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -50,6 +53,8 @@ class ClickQueue:
     """Readers that click."""
     askers: int = 20
     """Readers that ask for automatic segmentations."""
+    others: int = 30
+    """Cases that they ask about, one after the other, so that what is in memory does not answer them."""
     think: float = 3.0
     """Seconds between two clicks."""
     shape: tuple[int, int, int] = (160, 192, 96)
@@ -66,7 +71,7 @@ class ClickQueue:
         load: list[float] = []
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            for number in range(self.clickers):
+            for number in range(self.clickers + self.others):
                 shape, spacing = self.size()
                 made = phantom.make(seed=number + 1, shape=shape, spacing=spacing)
                 phantom.write_nifti(made, folder / "studies", f"case{number}", labels=False)
@@ -114,8 +119,9 @@ class ClickQueue:
             threading.Thread(target=click, args=(seen, number, self.think, self.size()[0]), daemon=True)
             for number in range(self.clickers)
         ]
+        ask = partial(self.ask, itertools.count())
         threads += [
-            threading.Thread(target=repeat, args=(self.ask, seen, number), daemon=True)
+            threading.Thread(target=repeat, args=(ask, seen, number), daemon=True)
             for number in range(self.askers)
         ]
         for thread in threads:
@@ -123,10 +129,10 @@ class ClickQueue:
         for thread in threads:
             thread.join(60 * self.minutes + 300)
 
-    def ask(self, seen: Seen, chance: random.Random) -> None:
-        """One automatic segmentation."""
+    def ask(self, numbers: Iterator[int], seen: Seen, chance: random.Random) -> None:
+        """One automatic segmentation, of the next case."""
         params = json.dumps({"client_id": f"asker{chance.random()}", "result_extension": ".nrrd"})
-        case = f"case{chance.randrange(self.clickers)}"
+        case = f"case{self.clickers + next(numbers) % self.others}"
         with requests.Session() as web:
             seen.ask(web, "automatic", "POST", f"/infer/slem_brain?image={case}", data={"params": params})
 
@@ -146,6 +152,7 @@ class ClickQueue:
         machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         how = f"--trees {' '.join(self.trees)} --minutes {self.minutes:g} --rounds {self.rounds}"
         how += " --tiny" if self.tiny else ""
+        size = "x".join(map(str, self.size()[0]))
         mean_load = f"{statistics.median(load):.1f}"
         text = f"""# What a click waits under the load of thirty readers
 
@@ -153,7 +160,7 @@ class ClickQueue:
 - date: {datetime.datetime.now(tz=datetime.timezone.utc):%Y-%m-%d}, commit {commit()}
 - machine: {machine}, shared with other work: load average {mean_load}
 - {self.clickers} readers click, {self.askers} ask for automatic segmentations as fast as they get answers
-- {self.clickers} phantoms of four series, {"x".join(map(str, self.size()[0]))} voxels
+- phantoms of four series, {size} voxels: {self.clickers} for those who click, {self.others} for the others
 
 Seconds as the client sees them; the trees in turn, {self.rounds} times.
 

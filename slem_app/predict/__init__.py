@@ -1,6 +1,6 @@
 """Case + model -> label map on the reference grid."""
 
-from slem_app.predict.assessable import answer, assessed, lost, misleading
+from slem_app.predict.assessable import answer, assessed, given, lost, misleading
 from slem_app.predict.correct import Detail, EditSettings
 from slem_app.predict.predictor import PRECISIONS, Prediction, Predictor, best_precision
 from slem_app.predict.refine import Features, Refiner, RefineSettings, Result
@@ -18,6 +18,7 @@ __all__ = [
     "answer",
     "assessed",
     "best_precision",
+    "given",
     "lost",
     "misleading",
 ]

@@ -111,7 +111,15 @@ def answer(prediction: Prediction) -> Prediction:
     Raises:
         BadStudy: the sequences show too little for any answer.
     """
-    told = assessed(prediction)
+    return given(assessed(prediction))
+
+
+def given(told: Prediction) -> Prediction:
+    """The same of what `assessed` has made.
+
+    Raises:
+        BadStudy: the sequences show too little for any answer.
+    """
     for refusal in (T1_ALONE, ONE_IMAGE):
         if refusal in told.warnings:
             raise BadStudy(refusal.text)

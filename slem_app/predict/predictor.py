@@ -160,14 +160,26 @@ class Predictor:
 
     def predict(self, prepared: Prepared) -> Prediction:
         """Segment a prepared study; the result lies on `prepared.reference`."""
+        return self.segment(prepared)[0]
+
+    def segment(self, prepared: Prepared, plain: torch.Tensor | None = None) -> tuple[Prediction, np.ndarray]:
+        """As `predict`, with the probabilities of the regions, (R, I, J, K) float32 on the network's grid.
+
+        Args:
+            prepared: the case.
+            plain: as for `probabilities`.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
         timings: dict[str, float] = {}
         with clock(timings, "network"):
-            probabilities = self.probabilities(prepared)
+            probabilities = self.probabilities(prepared, plain)
         likely = self.likely(prepared, probabilities, timings)
         with clock(timings, "restore"):
             array = self.restored(likely, prepared)
             known = likely.onto(probabilities, prepared.grid)
-        return Prediction(
+        prediction = Prediction(
             array,
             prepared.reference,
             self.card.labels,
@@ -185,6 +197,7 @@ class Predictor:
                 self.card.confidence,
             ),
         )
+        return prediction, known
 
     def look_again(self, prepared: Prepared, probabilities: np.ndarray, timings: dict[str, float]) -> Likely:
         """What a finer network makes of the place that was found, in a weighted mean; `probabilities` as

@@ -28,15 +28,12 @@ from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
-from slem_app.predict.check_here import trust_of
 from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
-from slem_app.predict.closer_look import Likely
 from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched
 from slem_app.predict.predictor import Prediction, Predictor, clock
 from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
 from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
 from slem_app.result_warning import lasting
-from slem_app.trust import NOTHING
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared
@@ -148,6 +145,11 @@ class Refiner:
             else replace(views, smallest=2 * self.settings.claim.reach, largest=2 * self.settings.claim.reach)
         )
 
+    @property
+    def edits(self) -> bool:
+        """True when the model has an editor, which needs no features to correct a result."""
+        return self.corrector is not None
+
     def features(self, prepared: Prepared) -> Features | None:
         """What can be kept between corrections of one case; None for a volume that is too large to be seen at
         once.
@@ -169,36 +171,24 @@ class Refiner:
             features: from `features`; spares that work.
             mask: an existing segmentation that takes the place of the automatic one.
         """
+        plain = None if features is None else self._plain(features)
+        if mask is None:
+            return Result(*self.predictor.segment(prepared, plain))
         timings: dict[str, float] = {}
         with clock(timings, "network"):
-            probabilities = self.predictor.probabilities(
-                prepared, None if features is None else self._plain(features)
-            )
-        card, likely, trust = self.card, Likely(probabilities, prepared), NOTHING
-        if mask is None:
-            likely = self.predictor.likely(prepared, probabilities, timings)
+            probabilities = self.predictor.probabilities(prepared, plain)
         with clock(timings, "restore"):
-            if mask is None:
-                array = self.predictor.restored(likely, prepared)
-                probabilities = likely.onto(probabilities, prepared.grid)
-                warnings = self.predictor.doubts(array, probabilities, prepared)
-                trust = trust_of(probabilities, prepared.grid, card.labels, card.postprocess, card.confidence)
-            else:
-                warnings = ()  # the mask is somebody's own
-                array = np.asfortranarray(
-                    moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8)
-                )
+            array = moved(mask.array, mask.grid, prepared.reference, order=0).astype(np.uint8)
         prediction = Prediction(
-            array,
+            np.asfortranarray(array),
             prepared.reference,
-            card.labels,
+            self.card.labels,
             prepared.used,
             prepared.missing,
             timings,
             prepared.notes,
-            (*prepared.warnings, *warnings),
+            prepared.warnings,  # none of the result's own: the mask is somebody's
             prepared.report,
-            trust=trust,
         )
         return Result(prediction, probabilities, Prompts(mask=mask))
 

@@ -20,7 +20,7 @@ import torch
 from slem_app.devices import read_device
 from slem_app.errors import BadSetting, NotFound
 from slem_app.grouping import Grouping
-from slem_app.predict import Predictor
+from slem_app.predict import Predictor, Result
 from slem_app.preemption import uninterrupted
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
@@ -129,11 +129,10 @@ class Serving:
         self.device = read_device(self.settings.device)
         if self.settings.threads:
             torch.set_num_threads(self.settings.threads)
-        self.cache: ByteCache[Prepared] = ByteCache(
-            self.settings.cache_mb * 2**20, lambda prepared: prepared.nbytes
-        )
+        self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda one: one.nbytes)
         self.memory = EditHistory(self.settings.memory_mb * 2**20)
         self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
+        self.segmented: ByteCache[Result] = ByteCache(self.settings.memory_mb * 2**18, lambda one: one.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = sessions
@@ -220,8 +219,9 @@ class Serving:
         self.watchers[name] = VersionWatcher(
             published, self.device, lambda: self.scores.wake(), self.assignments / f"{name}.json"
         )
+        served, register = self.watchers[name].served, self.settings.register
         self.automatic[name] = SegmentationTask(
-            self.watchers[name].served, self.cache, self.folder, self.settings.register, self.last_results
+            served, self.cache, self.folder, register, self.last_results, self.segmented
         )
         return self.automatic[name]
 

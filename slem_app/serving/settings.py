@@ -45,8 +45,8 @@ class Settings:
     cache_mb: int = 512
     """Memory for prepared volumes, MiB."""
     memory_mb: int = 1024
-    """Memory for readers' corrections with the way back, and as much again for what their first click made of
-    a case, MiB.
+    """Memory for readers' corrections with the way back, as much again for what their first click made of a
+    case, and a quarter of it for automatic results that may be asked for again, MiB.
     """
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""

@@ -164,6 +164,7 @@ class _State:
             ("volumes", serving.cache),
             ("corrections", serving.memory),
             ("starts", serving.starts),
+            ("automatic", serving.segmented),
             ("results", serving.last_results.shown),
         ):
             told.add_metric([name], cache.used)

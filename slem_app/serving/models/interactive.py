@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from slem_app.labels import LabelSet, Region
-from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result, assessed
+from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result
 from slem_app.preemption import yield_point
 from slem_app.prompts import Corrections, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
@@ -35,7 +35,7 @@ from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.serving.models.moments import heard, wanted, with_mask
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
-from slem_app.serving.models.segment import SegmentationTask, origin
+from slem_app.serving.models.segment import SegmentationTask, image_key, origin
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
@@ -133,7 +133,7 @@ class InteractiveTask:
         reader = reader_of(request.client_id)
         with self.lock:
             prepared, timings = self.automatic.prepared(case, self.served.begun_with(reader, case.id))
-        image = _image(case, prepared.moves)
+        image = image_key(case, prepared.moves)
         ask, label, notes = self._prompts(case, reader, request, image)
         refiner = Refiner(self.served.interactive(reader, case.id))
         key = (reader, *_version(refiner.card), *image)
@@ -234,7 +234,7 @@ class InteractiveTask:
         """The key of the reader's work on an image; None where nothing was shown of it."""
         predictor = self.served.begun_with(reader, case.id)
         moves = self.automatic.known_moves(case, predictor)
-        return None if moves is None else (reader, *_version(predictor.card), *_image(case, moves))
+        return None if moves is None else (reader, *_version(predictor.card), *image_key(case, moves))
 
     def _prompts(
         self, case: Case, reader: str, request: InferRequest, identity: tuple[Hashable, ...]
@@ -265,13 +265,12 @@ class InteractiveTask:
         if start is None:
             # another image of the same case may have been displayed
             known = self.starts.find(
-                lambda other: isinstance(other, tuple) and other[:3] == key[:3], case.state
+                lambda other: isinstance(other, tuple) and other[:4] == key[:4], case.state
             )
             with _timed(timings, "network"):
-                features = refiner.features(prepared) if known is None else known.features
-            begun = refiner.start(prepared, features)
-            result = replace(begun, prediction=assessed(begun.prediction))
-            _add(timings, result.prediction.timings)
+                features = self._features(case, refiner, prepared) if known is None else known.features
+            result, spent = self.automatic.result(case, refiner, prepared, features)
+            _add(timings, spent)
             with _timed(timings, "prepare"):
                 detail = self._detail(refiner, prepared, known)
             start = Start(features, result, detail)
@@ -286,6 +285,12 @@ class InteractiveTask:
             self.begun_as.move_to_end(name)
             while len(self.begun_as) > NAMES:
                 self.begun_as.popitem(last=False)
+
+    def _features(self, case: Case, refiner: Refiner, prepared: Prepared) -> Features | None:
+        """None also where nothing needs them: an editor looks at the images themselves."""
+        if refiner.edits and self.automatic.known_result(case, refiner.card, prepared) is not None:
+            return None
+        return refiner.features(prepared)
 
     @staticmethod
     def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
@@ -338,15 +343,7 @@ def _version(card: Card) -> tuple[str, str, str]:
 
 def _start_key(card: Card, image: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
     """Under which a start is kept."""
-    return (card.name, card.sha256, *image)
-
-
-def _image(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
-    """What the work of one reader with one model belongs to: two sequences on one grid are one image, unless
-    one of them was moved.
-    """
-    grid, move = case.series.grid, moves.get(case.image, np.eye(4))
-    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
+    return (*_version(card), *image)
 
 
 def _only(prediction: Prediction, name: str) -> Prediction:

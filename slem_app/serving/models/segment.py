@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
-from slem_app.predict import Prediction, Predictor, answer
+from slem_app.predict import Features, Prediction, Predictor, Refiner, Result, assessed, given
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -39,7 +39,7 @@ from slem_app.volumes.geometry import cropped, resample
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["SegmentationTask", "origin", "results_folder"]
+__all__ = ["SegmentationTask", "image_key", "origin", "results_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class SegmentationTask:
         results: folder for result files, which MONAI Label removes once they are sent.
         register: move the sequences of a case onto the requested one first.
         last_results: told what each reader gets.
+        kept: automatic results, so that a case that is asked for again, or clicked into, is not segmented
+            again; None: none are kept.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SegmentationTask:
         results: Path,
         register: bool = False,
         last_results: LastResults | None = None,
+        kept: ByteCache[Result] | None = None,
     ) -> None:
         card = served.now.card
         self.kind = TaskKind.SEGMENTATION
@@ -79,6 +82,7 @@ class SegmentationTask:
         self.results = results
         self.register = register
         self.last_results = last_results
+        self.kept = kept or ByteCache(0, lambda result: result.nbytes)
         # of the networks: each serves one thread at a time, and they share a device; a thread that holds it
         # answers clicks between two layers
         self.lock = threading.RLock()
@@ -105,7 +109,8 @@ class SegmentationTask:
         predictor = self.served.automatic(reader, case.id)
         with self.lock:
             prepared, timings = self.prepared(case, predictor)
-            prediction = answer(predictor.predict(prepared.shown_on(case.image, case.series.grid)))
+            result, spent = self.result(case, Refiner(predictor), prepared, keep=not request.save_label)
+        prediction = replace(given(result.prediction), timings=spent)
         begin = time.perf_counter()
         path = self.write(prediction, case.displayed, request.reply)
         prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
@@ -142,6 +147,40 @@ class SegmentationTask:
         self.cache.put(key, state, prepared)
         self.moved.put(key, state, prepared.moves)
         return prepared, timings
+
+    def result(
+        self,
+        case: Case,
+        refiner: Refiner,
+        prepared: Prepared,
+        features: Features | None = None,
+        keep: bool = True,
+    ) -> tuple[Result, Mapping[str, float]]:
+        """The automatic segmentation on the displayed image's grid, as `assessed`, and the seconds spent for
+        it; from memory if the case's files are as they were.
+
+        Args:
+            case: the case.
+            refiner: of the version that is asked.
+            prepared: the case as that version's network sees it.
+            features: of the case, where they are known.
+            keep: it may be asked for again.
+
+        Raises:
+            NoMemory: the GPU's memory is too small for this case.
+        """
+        kept = self.known_result(case, refiner.card, prepared)
+        if kept is not None:
+            return kept, dict.fromkeys(kept.prediction.timings, 0.0)
+        begun = refiner.start(prepared.shown_on(case.image, case.series.grid), features)
+        result = replace(begun, prediction=assessed(begun.prediction))
+        if keep:
+            self.kept.put(_result_key(case, refiner.card, prepared), case.state, result)
+        return result, result.prediction.timings
+
+    def known_result(self, case: Case, card: Card, prepared: Prepared) -> Result | None:
+        """The same, where it is in memory; else None."""
+        return self.kept.get(_result_key(case, card, prepared), case.state)
 
     def moves(self, case: Case) -> Mapping[str, np.ndarray]:
         """How the case's sequences were moved, see `Prepared.moves`.
@@ -204,6 +243,19 @@ def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:
     done = prediction.report.table() if prediction.report else {}
     trust = prediction.trust if kind == AUTOMATIC else Trust()
     return ResultOrigin(kind, card.name, card.version, done, prediction.warnings, trust)
+
+
+def image_key(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
+    """What results on a displayed image belong to: two sequences on one grid are one image, unless one of
+    them was moved.
+    """
+    grid, move = case.series.grid, moves.get(case.image, np.eye(4))
+    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
+
+
+def _result_key(case: Case, card: Card, prepared: Prepared) -> tuple[Hashable, ...]:
+    """What an automatic result depends on, beside the state of the case's files."""
+    return (card.name, card.version, card.sha256, *image_key(case, prepared.moves))
 
 
 def _study(case: Case, card: Card) -> tuple:

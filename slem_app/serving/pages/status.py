@@ -43,6 +43,7 @@ CACHES: Mapping[str, str] = {
     "volumes": "Prepared images",
     "corrections": "Readers' corrections",
     "starts": "Starts of corrections",
+    "automatic": "Automatic segmentations",
     "results": "Last results",
 }
 
@@ -230,6 +231,7 @@ def operations(
         "volumes": serving.cache.limit,
         "corrections": serving.memory.limit,
         "starts": serving.starts.limit,
+        "automatic": serving.segmented.limit,
         "results": serving.last_results.shown.limit,
     }
     root = serving.datastore.root

@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from slem_app.errors import BadPrompt
+from slem_app.predict import Predictor
 from slem_app.preemption import preemptible
 from slem_app.serving.auth.identity import WHERE
 from slem_app.serving.cases.catalogue import Cases
+from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferRequest
 from slem_app.serving.models.interactive import InteractiveTask
@@ -499,6 +501,19 @@ def test_a_case_is_begun_once_its_first_answer_is_in_memory(task: InteractiveTas
     assert not task.begun(InferRequest("slem_brain"))
     task.starts.values.clear()
     assert not task.begun(asked)
+
+
+def test_the_first_click_after_an_automatic_segmentation_goes_on_from_it(
+    task: InteractiveTask, sit: Callable, cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.automatic.kept = ByteCache(2**26, lambda result: result.nbytes)
+    wanted = sit("A").plays(positive("edema", A))
+    task.starts.values.clear()
+    task.memory.works.clear()
+    task.automatic.kept.values.clear()
+    Desk(task.automatic, {"case": cases.find("A")}).plays(look())
+    monkeypatch.setattr(Predictor, "probabilities", None)  # nothing is segmented from now on
+    np.testing.assert_array_equal(sit("A").plays(positive("edema", A)), wanted)
 
 
 def test_clicks_of_one_reader_in_the_middle_of_another_s_first_click_change_nothing_of_either(

@@ -90,6 +90,50 @@ def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
     assert array.any()
 
 
+@pytest.fixture
+def keeping(task: SegmentationTask, monkeypatch: pytest.MonkeyPatch) -> tuple[SegmentationTask, list[int]]:
+    """A task that keeps results, and how many passes its network has done."""
+    task.kept = ByteCache(2**26, lambda result: result.nbytes)
+    passes: list[int] = []
+    run = Predictor.probabilities
+
+    def counted(self: Predictor, *args: object) -> np.ndarray:
+        passes.append(1)
+        return run(self, *args)
+
+    monkeypatch.setattr(Predictor, "probabilities", counted)
+    return task, passes
+
+
+def test_what_is_asked_for_again_is_not_segmented_again(
+    keeping: tuple[SegmentationTask, list[int]], cases: Cases
+) -> None:
+    task, passes = keeping
+    first, told = ask(task, {"case": cases.find("A")})
+    again, said = ask(task, {"case": cases.find("A"), "client_id": "ben"})
+    np.testing.assert_array_equal(read_label_file(Path(first))[0], read_label_file(Path(again))[0])
+    assert len(passes) == 1
+    assert said["latencies"]["network"] == 0
+    for key in ("volumes_ml", "warnings", "trust", "used"):
+        assert said.get(key) == told.get(key)
+    ask(task, {"case": cases.find("B")})
+    assert len(passes) == 2
+
+
+def test_what_changed_or_is_only_saved_is_segmented_each_time(
+    keeping: tuple[SegmentationTask, list[int]], cases: Cases
+) -> None:
+    task, passes = keeping
+    for _ in range(2):
+        ask(task, {"case": cases.find("A"), "save_label": True})
+    assert len(passes) == 2
+    ask(task, {"case": cases.find("A")})
+    path = cases.find("A").series.paths[0]
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**9))
+    ask(task, {"case": cases.find("A")})
+    assert len(passes) == 4
+
+
 def test_a_changed_file_is_read_again(task: SegmentationTask, cases: Cases, studies: Path) -> None:
     ask(task, {"case": cases.find("A")})
     path = studies / "A/A-t1c.nii.gz"
