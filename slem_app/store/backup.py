@@ -35,7 +35,8 @@ __all__ = ["OMITTED", "Kept", "backup", "restore"]
 
 OMITTED = (
     *("images", "pacs", "scores", "export", "batch", "thumbnails", "index"),
-    *("training/cache", "training/work", "training/lock"),
+    *("training/cache", "training/cache-detail", "training/cache-editor", "training/archive"),
+    *("training/work", "training/lock"),
 )
 """Below the store: what is made or fetched again."""
 LOCKS = ("server.lock", ".lock", "writable")

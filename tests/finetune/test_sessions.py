@@ -100,11 +100,13 @@ def test_a_start_is_made_anew_when_what_it_was_made_from_is_another(starts: Star
 
 def test_only_the_cases_of_a_round_are_kept(tmp_path: Path) -> None:
     starts = Starts(tmp_path)
-    for case in ("one", "two"):
+    for case in ("one", "sub-1%2Fses-2"):
         (tmp_path / case).mkdir()
         (tmp_path / case / "case.json").write_text("{}")
-    starts.keep(["two", "three"])
-    assert starts.ids() == ("two",)
+    assert starts.ids() == ("one", "sub-1/ses-2")
+    starts.keep(["sub-1/ses-2", "three"])
+    assert starts.ids() == ("sub-1/ses-2",)
+    assert starts.has("sub-1/ses-2")
 
 
 def test_a_sample_shows_what_the_reader_saw_and_asks_for_what_they_wanted(starts: Starts) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -59,19 +60,20 @@ class Starts:
 
     def ids(self) -> tuple[str, ...]:
         """Names of the cases."""
-        return tuple(sorted(path.parent.name for path in self.folder.glob("*/case.json")))
+        found = (path.parent.name for path in self.folder.glob("*/case.json"))
+        return tuple(sorted(unquote(name) for name in found if not name.startswith(".")))
 
     def note(self) -> dict[str, Any]:
         """What `add` noted of the model: 'model', 'labels', 'sequences'."""
         first = next(iter(self.ids()), None)
         if first is None:
             raise NotFound(f"no case in {self.folder}: make some first")
-        return json.loads((self.folder / first / "case.json").read_text())
+        return json.loads((self._place(first) / "case.json").read_text())
 
     def has(self, case: str, key: str = "") -> bool:
         """Whether a case is there and was made from what `key` stands for; `add` notes it as 'key'."""
         try:
-            note = json.loads((self.folder / case / "case.json").read_text())
+            note = json.loads((self._place(case) / "case.json").read_text())
         except (OSError, ValueError):  # not there, or spoilt by a power failure: to be made again
             return False
         return note.get("key", "") == key
@@ -79,7 +81,7 @@ class Starts:
     def keep(self, cases: Collection[str]) -> None:
         """Take away all cases but these."""
         for case in set(self.ids()) - set(cases):
-            shutil.rmtree(self.folder / case, ignore_errors=True)
+            shutil.rmtree(self._place(case), ignore_errors=True)
 
     def add(
         self,
@@ -103,7 +105,7 @@ class Starts:
             session: what a reader corrected in it.
         """
         rng = np.random.default_rng(0)
-        part = self.folder / f".{case}.{os.getpid()}"
+        part = self.folder / f".{self._place(case).name}.{os.getpid()}"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         np.save(part / "images.npy", images.images.astype(np.float16))
@@ -120,8 +122,8 @@ class Starts:
         if session is not None:
             session.save(part)
         (part / "case.json").write_text(json.dumps(note))
-        shutil.rmtree(self.folder / case, ignore_errors=True)
-        part.rename(self.folder / case)
+        shutil.rmtree(self._place(case), ignore_errors=True)
+        part.rename(self._place(case))
 
     def load(self, case: str) -> StartCase:
         """A case by its name.
@@ -130,14 +132,18 @@ class Starts:
             NotFound: it is not there.
         """
         try:
-            made = (self.folder / case / "case.json").stat().st_mtime_ns
+            made = (self._place(case) / "case.json").stat().st_mtime_ns
         except OSError as error:
             raise NotFound(f"no case {case!r} in {self.folder}: make it first") from error
-        return _load(self.folder / case, made)
+        return _load(case, self._place(case), made)
+
+    def _place(self, case: str) -> Path:
+        """The folder of a case, whatever its name holds."""
+        return self.folder / quote(case, safe=" ()+,=@")
 
 
 @lru_cache(maxsize=256)
-def _load(folder: Path, made: int) -> StartCase:
+def _load(case: str, folder: Path, made: int) -> StartCase:
     """The case in a folder; `made` tells it from one that lay there before."""
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "truth", "probabilities")]
     with np.load(folder / "anchors.npz") as anchors:
@@ -145,7 +151,7 @@ def _load(folder: Path, made: int) -> StartCase:
         inside, around = anchors["inside"], anchors["around"]
     present = np.load(folder / "present.npy")
     session = Session.load(folder)
-    return StartCase(folder.name, arrays[0], present, arrays[1], arrays[2], inside, around, errors, session)
+    return StartCase(case, arrays[0], present, arrays[1], arrays[2], inside, around, errors, session)
 
 
 def _some(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
