@@ -269,8 +269,8 @@ class InteractiveTask:
             )
             with _timed(timings, "network"):
                 features = self._features(case, refiner, prepared) if known is None else known.features
-            result, spent = self.automatic.result(case, refiner, prepared, features)
-            _add(timings, spent)
+            result, seconds = self.automatic.result(case, refiner, prepared, features)
+            _add(timings, seconds)
             with _timed(timings, "prepare"):
                 detail = self._detail(refiner, prepared, known)
             start = Start(features, result, detail)
