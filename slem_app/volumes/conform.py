@@ -1,5 +1,6 @@
 """What turns a study as a scanner gives it into what a network of stripped brains was trained on: sequences
-that do not lie on each other are moved, and all but the brain is cut away.
+that do not lie on each other are moved, all but the brain is cut away, and what the coil did to the brain's
+brightness is taken out.
 
 A study whose sequences are stripped and in register comes out as it came in.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from slem_app.volumes.brainmask.weights import load_mask_network
 from slem_app.volumes.coarse import FINE, Coarse, coarse
 from slem_app.volumes.geometry import lattice, resample
 from slem_app.volumes.levels import Levels, Volume
+from slem_app.volumes.receive_field import ReceiveField, receive_field
 from slem_app.volumes.register import brains_agree, distance_moved, rigid
 from slem_app.volumes.report import Report
+from slem_app.volumes.tissue import check_tissue
 
 __all__ = ["Conformed", "conform"]
 
@@ -63,7 +66,7 @@ def conform(
         strip: cut all but the brain away.
 
     Raises:
-        BadVolume: no brain is found in a whole head.
+        BadVolume: no brain is found in a whole head, or one of an even substance.
     """
     heads = frozenset(name for name, level in levels.items() if strip and level.head is not None)
     wanted = [name for name in volumes if name != fixed and (name in displaced or heads & {name, fixed})]
@@ -82,13 +85,20 @@ def conform(
         if name not in left_out
     }
     distances = {name: distance_moved(seen[fixed], matrix) for name, matrix in moves.items()}
-    method, ml, brain = "", 0.0, None
+    method, ml, brain, uneven = "", 0.0, None, {}
     if heads & set(used):
         brain = _common_brain({name: seen[name] for name in used}, moves, heads)
         method, ml = load_mask_network()[0].name, brain.ml
         _check_size(ml, sorted(heads & set(used)))
-        used |= {name: brain.cut_out(used[name]) for name in heads & set(used)}
-    return Conformed(used, moves, Report(distances, fixed if places else "", left_out, method, ml), brain)
+        whole = [name for name in used if name in heads]
+        check_tissue((_shown(seen[name], moves.get(name), brain) for name in whole), (FINE,) * 3)
+        fields = _fields({name: seen[name] for name in whole}, moves, brain)
+        for name in whole:
+            even = fields[name].taken_from(used[name]) if name in fields else used[name]
+            used[name] = brain.cut_out(even)
+        uneven = {name: field.spread for name, field in fields.items()}
+    report = Report(distances, fixed if places else "", left_out, method, ml, uneven=uneven)
+    return Conformed(used, moves, report, brain)
 
 
 def _place(fixed: Coarse, moving: Coarse) -> np.ndarray | str | None:
@@ -123,6 +133,21 @@ def _common_brain(
         total += known * resample(seen[name].brain, place, grid, order=1)
         count += known
     return BrainMask(one_piece(total > 0.5 * np.maximum(count, 1)), grid)
+
+
+def _shown(seen: Coarse, move: np.ndarray | None, brain: BrainMask) -> tuple[np.ndarray, np.ndarray]:
+    """A whole head and where in it the brain is."""
+    return seen.image, brain.on(_back(move, seen.grid))
+
+
+def _fields(
+    seen: Mapping[str, Coarse], moves: Mapping[str, np.ndarray], brain: BrainMask
+) -> dict[str, ReceiveField]:
+    """What coils did to the brightness of each whole head, in the common world."""
+    places = {name: replace(one, grid=_back(moves.get(name), one.grid)) for name, one in seen.items()}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = pool.map(lambda one: receive_field(one, brain), places.values())
+        return {name: field for name, field in zip(places, found, strict=True) if field is not None}
 
 
 def _check_size(ml: float, heads: list[str]) -> None:

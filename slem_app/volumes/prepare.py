@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 CONFORMED = (
-    1  # number of the way in which studies are conformed; another one means: prepare cached cases again
+    2  # number of the way in which studies are conformed; another one means: prepare cached cases again
 )
 LEAST_OVERLAP = 0.05  # share of a sequence's field of view that must lie in the reference's
 

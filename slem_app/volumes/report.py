@@ -27,6 +27,8 @@ class Report:
     """Millilitres of the brain mask."""
     by_hand: Mapping[str, str] = field(default_factory=dict)
     """Sequence -> id of the series that a person chose to be it; empty id: none was to be."""
+    uneven: Mapping[str, float] = field(default_factory=dict)
+    """Sequence -> by what factor its coil made one part of the brain brighter than another; taken out."""
 
     def __bool__(self) -> bool:
         return bool(self.moved or self.left_out or self.mask or self.by_hand)
@@ -42,6 +44,7 @@ class Report:
             str(mask.get("method") or ""),
             float(mask.get("ml") or 0.0),
             dict(table.get("chosen_by_hand") or {}),
+            dict(table.get("receive_field") or {}),
         )
 
     @property
@@ -59,6 +62,9 @@ class Report:
             f"{name} is series {id}, as chosen by hand" if id else f"no series is {name}, as chosen by hand"
             for name, id in self.by_hand.items()
         ]
+        if self.uneven:
+            factors = ", ".join(f"{name} {factor:.1f}" for name, factor in self.uneven.items())
+            said.append(f"the coil's uneven brightness was taken out (brightest over darkest: {factors})")
         return tuple(said)
 
     def warnings(self) -> tuple[ResultWarning, ...]:
@@ -70,10 +76,12 @@ class Report:
 
     def table(self) -> dict[str, object]:
         """Of plain JSON types."""
+        uneven = {name: round(factor, 2) for name, factor in self.uneven.items()}
         return {
             "moved_mm": {name: round(mm, 1) for name, mm in self.moved.items()},
             "onto": self.onto,
             "left_out": dict(self.left_out),
             "brain_mask": {"method": self.mask, "ml": round(self.mask_ml)} if self.mask else None,
+            **({"receive_field": uneven} if uneven else {}),
             **({"chosen_by_hand": dict(self.by_hand)} if self.by_hand else {}),
         }

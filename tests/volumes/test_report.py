@@ -11,6 +11,12 @@ def test_a_table_says_all_that_the_report_says() -> None:
     assert not Report.of_table({})
 
 
+def test_what_the_coil_did_is_told_and_kept() -> None:
+    report = Report(mask="slem_brainmask", mask_ml=1401.0, uneven={"t1c": 1.62})
+    assert Report.of_table(report.table()) == report
+    assert report.notes()[-1].endswith("was taken out (brightest over darkest: t1c 1.6)")
+
+
 def test_it_is_told_in_sentences_and_in_two_words() -> None:
     assert DONE.notes() == (
         "t2f was moved by 8.1 mm onto t1c",
