@@ -20,7 +20,7 @@ RIM = 8.0  # mm below the surface that are not looked at
 INNER = (5, 95)  # percentiles between which most of the inside lies
 SOME = (slice(None, None, 2),) * 3  # voxels that are looked at, once the grain is smoothed
 LEAST_INSIDE = 500  # of them
-LEAST_CONTRAST = 0.13  # bottles of water have 0.06 to 0.1, the least of real sequences 0.18
+LEAST_CONTRAST = 0.13  # bottles of water have 0.06 to 0.1, the least of real sequences 0.16
 
 
 def contrast(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> float:
