@@ -175,15 +175,12 @@ Seconds as the client sees them; the trees in turn, {self.rounds} times.
 
 
 def click(seen: Seen, number: int, think: float, shape: tuple[int, int, int]) -> None:
-    """One reader: click after click in a case of their own."""
+    """One reader: click after click in a case of their own, each sent with those before it, as viewers do."""
     chance, points, begun = random.Random(number), [], False
     params = {"client_id": f"clicker{number}", "result_extension": ".nrrd", "result_dtype": "uint8"}
     with requests.Session() as web:
         while time.monotonic() < seen.end:
-            points = [
-                *points[-4:],
-                [chance.randint(n // 4, 3 * n // 4) for n in shape],
-            ]
+            points = [*points, [chance.randint(n // 4, 3 * n // 4) for n in shape]]
             others = {"necrosis": [], "enhancing tumor": [], "background": []}
             fields = json.dumps({**params, "label": "edema", "edema": points, **others})
             what = "click" if begun else "first click"

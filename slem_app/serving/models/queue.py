@@ -3,9 +3,9 @@ before background ones; among those of one kind readers one after the other, eac
 
 A reader waits in front of the screen after a click, so nothing that can wait is done before it, and what is
 under way stops for it: at the yield points of longer work (`slem_app.preemption`) a few clicks of other
-readers are done in between. A first click of a case is no click in this sense, since it begins with an
-automatic segmentation. That others get on too, every fourth turn is that of the request which has waited
-longest, once it has waited for three quarters of its patience.
+readers are done in between, for five sixths of the time at most. A first click of a case is no click in this
+sense, since it begins with an automatic segmentation. That others get on too, every fourth turn is that of
+the request which has waited longest, once it has waited for three quarters of its patience.
 
 Concurrency: requests come from the event loop, the thread that works takes the next one itself; what both
 see is changed under a lock. A request waits at most `patience` seconds, the queue holds at most `most` of one
@@ -29,7 +29,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -45,6 +44,7 @@ T = TypeVar("T")
 OTHERS = 4  # every so-manieth turn may be that of a request that is not the most urgent
 LONG = 0.75  # share of the patience after which a request may have such a turn
 PASSING = 3  # clicks that are done at one yield point of longer work
+SHARE = 0.2  # seconds that such work goes on, at least, for each second that clicks took it
 
 
 class Kind(IntEnum):
@@ -220,23 +220,18 @@ class RequestQueue:
     def _work(self, request: Waiting | None) -> None:
         """Do a request, and those after it until none is left. In the network's thread."""
         while request is not None:
-            request.do(None if request.kind is Kind.CLICK else partial(self._let_pass, request.reader))
+            request.do(None if request.kind is Kind.CLICK else Passing(self, request.reader))
             with self.guard:
                 self.busy = self.length > 0
                 request = self._taken(self._chosen()) if self.busy else None
 
-    def _let_pass(self, reader: str) -> None:
-        """Do a few clicks of others than `reader`, whose work is under way."""
-        for _ in range(PASSING):
-            if not self.waiting[Kind.CLICK]:
-                return
-            with self.guard:
-                others = [own for name, own in self.waiting[Kind.CLICK].items() if name != reader]
-                if not others:
-                    return
-                click = self._taken(others[0][0])
-            with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-                click.do()
+    def click_of_another(self, reader: str) -> Waiting | None:
+        """The next click of anybody but `reader`, out of the queue; None where none waits."""
+        if not self.waiting[Kind.CLICK]:
+            return None
+        with self.guard:
+            others = [own for name, own in self.waiting[Kind.CLICK].items() if name != reader]
+            return self._taken(others[0][0]) if others else None
 
     def _chosen(self) -> Waiting:
         """The request whose turn it is."""
@@ -263,6 +258,33 @@ class RequestQueue:
         own.remove(request)
         if not own:
             del self.waiting[request.kind][request.reader]
+
+
+class Passing:
+    """What may come in between longer work: a few clicks of other readers, which take a share of the time at
+    most, so that the work gets to its end.
+
+    Args:
+        queue: where clicks wait.
+        reader: whose work it is.
+    """
+
+    def __init__(self, queue: RequestQueue, reader: str) -> None:
+        self.queue, self.reader, self.from_then = queue, reader, 0.0
+
+    def __call__(self) -> None:
+        """Do them, in the network's thread."""
+        begin = time.monotonic()
+        if begin < self.from_then:
+            return
+        for _ in range(PASSING):
+            click = self.queue.click_of_another(self.reader)
+            if click is None:
+                break
+            with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+                click.do()
+        now = time.monotonic()
+        self.from_then = now + SHARE * (now - begin)
 
 
 def _since(request: Waiting) -> float:

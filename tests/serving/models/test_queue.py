@@ -4,6 +4,8 @@ whose client has gone.
 
 import asyncio
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from functools import partial
@@ -239,7 +241,11 @@ class LongWork(Bench):
 
 
 @pytest.mark.parametrize("kind", [Kind.FIRST_CLICK, Kind.AUTOMATIC, Kind.BACKGROUND])
-def test_longer_work_that_has_begun_stops_for_a_few_clicks_of_others(kind: Kind) -> None:
+def test_longer_work_that_has_begun_stops_for_a_few_clicks_of_others(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slem_app.serving.models.queue.SHARE", 0.0)
+
     async def test() -> None:
         bench = LongWork()
         await bench.begin("ann", kind)
@@ -257,6 +263,39 @@ def test_longer_work_that_has_begun_stops_for_a_few_clicks_of_others(kind: Kind)
             "ann goes on 2",
             *others,
         ]
+
+    run(test)
+
+
+def test_clicks_take_a_share_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slem_app.serving.models.queue.SHARE", 1.0)
+    spent = defaultdict(float)
+
+    def work(what: str, seconds: float) -> None:
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds:
+            time.sleep(0.001)
+        spent[what] += seconds
+
+    def long() -> float:
+        for _ in range(100):
+            work("long", 0.005)
+            yield_point()
+        return spent["click"]
+
+    async def clicks(queue: RequestQueue, reader: str, end: asyncio.Event) -> None:
+        while not end.is_set():
+            await queue.run(reader, partial(work, "click", 0.03), kind=Kind.CLICK)
+
+    async def test() -> None:
+        queue, end = RequestQueue(), asyncio.Event()
+        automatic = asyncio.create_task(queue.run("ann", long))
+        await asyncio.sleep(0)
+        readers = [asyncio.create_task(clicks(queue, f"bob{number}", end)) for number in range(6)]
+        between = await automatic
+        end.set()
+        await asyncio.gather(*readers)
+        assert 0.2 < between < 0.65  # beside 0.5 s of the long work, and the last clicks
 
     run(test)
 
