@@ -56,7 +56,7 @@ class Start:
     """What is made once for an image, before anybody says anything."""
 
     features: Features | None
-    """Of the network, shared by the images of a case."""
+    """Of the network, shared by the images of a case; None with an editor, or for a case that is too large."""
     result: Result
     """The automatic segmentation."""
     detail: Detail | None = None
@@ -268,7 +268,7 @@ class InteractiveTask:
                 lambda other: isinstance(other, tuple) and other[:4] == key[:4], case.state
             )
             with _timed(timings, "network"):
-                features = self._features(case, refiner, prepared) if known is None else known.features
+                features = self._features(refiner, prepared, known)
             result, seconds = self.automatic.result(case, refiner, prepared, features)
             _add(timings, seconds)
             with _timed(timings, "prepare"):
@@ -286,11 +286,12 @@ class InteractiveTask:
             while len(self.begun_as) > NAMES:
                 self.begun_as.popitem(last=False)
 
-    def _features(self, case: Case, refiner: Refiner, prepared: Prepared) -> Features | None:
-        """None also where nothing needs them: an editor looks at the images themselves."""
-        if refiner.edits and self.automatic.known_result(case, refiner.card, prepared) is not None:
+    @staticmethod
+    def _features(refiner: Refiner, prepared: Prepared, known: Start | None) -> Features | None:
+        """None where nothing needs them: an editor looks at the images themselves."""
+        if refiner.edits:
             return None
-        return refiner.features(prepared)
+        return refiner.features(prepared) if known is None else known.features
 
     @staticmethod
     def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
