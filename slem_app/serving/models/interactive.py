@@ -56,7 +56,7 @@ class Start:
     """What is made once for an image, before anybody says anything."""
 
     features: Features | None
-    """Of the network, shared by the images of a case; None with an editor, or for a case that is too large."""
+    """Of the network, shared by the images of a case; None with an editor, or where the case is too large."""
     result: Result
     """The automatic segmentation."""
     detail: Detail | None = None
