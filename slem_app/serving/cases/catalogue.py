@@ -144,7 +144,9 @@ class Cases:
         Raises:
             NotFound, BadStudy: as `find`; also where that image is not there any more.
         """
-        return self.find(f"{case}/{drawn_on(self.grouping(case), version)}", (version.sequence,))
+        likely = (version.sequence,)
+        grouping, _ = self._grouping(case, likely)
+        return self.find(f"{case}/{drawn_on(grouping, version)}", likely)
 
     def has(self, case: str) -> bool:
         """True when there is a case of exactly this id."""
