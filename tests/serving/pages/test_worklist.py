@@ -36,6 +36,9 @@ def test_only_the_cases_of_the_page_are_opened(serving: Serving, monkeypatch: py
 
     monkeypatch.setattr(serving.cases, "grouping", note)
     monkeypatch.setattr(worklist, "PATIENCE", 60.0)
+    monkeypatch.setattr(
+        "slem_app.serving.cases.catalogue.QUICK", 60.0
+    )  # the list is waited for on a busy machine
     shown = Worklist(serving, Pictures()).page(WorklistQuery(page=2))
     assert shown.pages == 3
     assert shown.matched == shown.counts["all"] == 2 * PAGE + 3
