@@ -25,7 +25,7 @@ REAL = {
     "tag": ["final"],
     "strategy": ["first"],
 }
-WORK = ("/train", "/batch", "/scoring")  # they start processes for every request that is right
+WORK = ("/train", "/batch", "/scoring", "/slem/adapt")  # they start processes for every request that is right
 CAUSES = {501, 503, 504, 507}  # not offered, too busy, took too long, disk full: told by their own text
 SLOW = 60.0  # seconds
 
