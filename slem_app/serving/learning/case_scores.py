@@ -26,6 +26,7 @@ from slem_app.errors import SlemError
 from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
+from slem_app.preemption import preemptible
 from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.background import outlive
 from slem_app.serving.cases.models_for_case import fitting
@@ -230,8 +231,9 @@ class Scores:
             if self._done(case, digest, state):
                 return False
             own = self._copy(predictor)
-            prepared, _ = own.prepare_case(found.grouping, found.sequence, self.register)
-            measures, segmentation = measure(own, prepared, self._before(case, own, state), self._wait)
+            with preemptible(self._wait):  # between two layers, too; it ends when the server does
+                prepared, _ = own.prepare_case(found.grouping, found.sequence, self.register)
+                measures, segmentation = measure(own, prepared, self._before(case, own, state), self._wait)
         except SlemError as error:
             if not self._done(case, digest, state):
                 logger.warning("case %s cannot be measured: %s", case, error)
@@ -258,11 +260,6 @@ class Scores:
         name = predictor.card.name
         if name not in self.copies or self.copies[name].card.sha256 != predictor.card.sha256:
             network = copy.deepcopy(predictor.model.network)
-            for module in network.modules():
-                if not any(
-                    module.children()
-                ):  # between two layers it waits for requests, and ends when the server does
-                    module.register_forward_pre_hook(lambda *_: self._wait())
             self.copies[name] = Predictor(
                 Model(predictor.card, network, predictor.model.folder),
                 predictor.device,

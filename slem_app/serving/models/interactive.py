@@ -35,7 +35,7 @@ from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.serving.models.moments import heard, wanted, with_mask
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
-from slem_app.serving.models.segment import SegmentationTask, image_key, origin
+from slem_app.serving.models.segment import SegmentationTask, image_key, origin, result_key
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
@@ -136,11 +136,11 @@ class InteractiveTask:
         image = image_key(case, prepared.moves)
         ask, label, notes = self._prompts(case, reader, request, image)
         refiner = Refiner(self.served.interactive(reader, case.id))
-        key = (reader, *_version(refiner.card), *image)
+        key = (reader, *result_key(refiner.card, image))
         with self.memory.locked(key):
             with self.lock, _timed(timings, "automatic"):
                 prepared, start = self._start(case, refiner, image, timings)
-            self._note_begun(request, _start_key(refiner.card, image))
+            self._note_begun(request, result_key(refiner.card, image))
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(
@@ -234,7 +234,7 @@ class InteractiveTask:
         """The key of the reader's work on an image; None where nothing was shown of it."""
         predictor = self.served.begun_with(reader, case.id)
         moves = self.automatic.known_moves(case, predictor)
-        return None if moves is None else (reader, *_version(predictor.card), *image_key(case, moves))
+        return None if moves is None else (reader, *result_key(predictor.card, image_key(case, moves)))
 
     def _prompts(
         self, case: Case, reader: str, request: InferRequest, identity: tuple[Hashable, ...]
@@ -260,7 +260,7 @@ class InteractiveTask:
         prepared, spent = self.automatic.prepared(case, refiner.predictor)
         _add(timings, spent)
         prepared = prepared.shown_on(case.image, case.series.grid)
-        key = _start_key(refiner.card, image)
+        key = result_key(refiner.card, image)
         start = self.starts.get(key, case.state)
         if start is None:
             # another image of the same case may have been displayed
@@ -340,11 +340,6 @@ class InteractiveTask:
 def _version(card: Card) -> tuple[str, str, str]:
     """What tells a model from others and from its other versions."""
     return (card.name, card.version, card.sha256)
-
-
-def _start_key(card: Card, image: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    """Under which a start is kept."""
-    return (*_version(card), *image)
 
 
 def _only(prediction: Prediction, name: str) -> Prediction:

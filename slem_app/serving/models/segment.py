@@ -39,7 +39,7 @@ from slem_app.volumes.geometry import cropped, resample
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["SegmentationTask", "image_key", "origin", "results_folder"]
+__all__ = ["SegmentationTask", "image_key", "origin", "result_key", "results_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -169,18 +169,15 @@ class SegmentationTask:
         Raises:
             NoMemory: the GPU's memory is too small for this case.
         """
-        kept = self.known_result(case, refiner.card, prepared)
+        key = result_key(refiner.card, image_key(case, prepared.moves))
+        kept = self.kept.get(key, case.state)
         if kept is not None:
             return kept, dict.fromkeys(kept.prediction.timings, 0.0)
         begun = refiner.start(prepared.shown_on(case.image, case.series.grid), features)
         result = replace(begun, prediction=assessed(begun.prediction))
         if keep:
-            self.kept.put(_result_key(case, refiner.card, prepared), case.state, result)
+            self.kept.put(key, case.state, result)
         return result, result.prediction.timings
-
-    def known_result(self, case: Case, card: Card, prepared: Prepared) -> Result | None:
-        """The same, where it is in memory; else None."""
-        return self.kept.get(_result_key(case, card, prepared), case.state)
 
     def moves(self, case: Case) -> Mapping[str, np.ndarray]:
         """How the case's sequences were moved, see `Prepared.moves`.
@@ -253,9 +250,9 @@ def image_key(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ..
     return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
 
 
-def _result_key(case: Case, card: Card, prepared: Prepared) -> tuple[Hashable, ...]:
-    """What an automatic result depends on, beside the state of the case's files."""
-    return (card.name, card.version, card.sha256, *image_key(case, prepared.moves))
+def result_key(card: Card, image: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """What a version's results on an image, as `image_key` has it, are kept under."""
+    return (card.name, card.version, card.sha256, *image)
 
 
 def _study(case: Case, card: Card) -> tuple:
