@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from slem_app.evaluate.scores import bootstrap
+from slem_app.evaluate.scores import bootstrap, region_scores
+from slem_app.finetune.cases import truth
+from slem_app.grouping import group
+from slem_app.predict import Predictor
+from slem_app.studies import Study
+from slem_app.types import Grid
+from slem_app.volumes.prepare import Prepared
 
-__all__ = ["Row", "gain"]
+__all__ = ["Row", "asked", "gain", "scored"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,32 @@ class Row:
     """ml of the last region."""
     there: float
     """ml of it in the truth."""
+
+
+def asked(study: Study, predictor: Predictor) -> tuple[Prepared, np.ndarray, Grid]:
+    """A case as the predictor sees it, its truth in the model's values, and the grid of both."""
+    expected, grid = truth(study, predictor.card.labels)
+    return replace(predictor.prepare_case(group(study))[0], reference=grid), expected, grid
+
+
+def scored(
+    case: str, predictor: Predictor, arm: str, prepared: Prepared, expected: np.ndarray, grid: Grid
+) -> Row:
+    """One case, segmented as the server does and compared with the truth.
+
+    Args:
+        case: its id.
+        predictor: of the arm.
+        arm: its name.
+        prepared: from `asked`, or with sequences taken away.
+        expected: label map on `grid`.
+        grid: of the truth.
+    """
+    labels = predictor.card.labels
+    array = predictor.predict(prepared).array
+    scores = region_scores(array, expected, grid, labels, surface=False)
+    found, there = (grid.millilitres(labels.region_masks(one)[-1]) for one in (array, expected))
+    return Row(case, arm, tuple(float(value) for value in scores.values()), found, there)
 
 
 def gain(rows: Sequence[Row], arm: str, than: str) -> list[str]:

@@ -24,7 +24,9 @@ def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = 
         BadCard: a setting that there is not.
         BadSetting: a value out of range.
     """
-    interact = {"share": 0.5} if card.network.prompts == channel_count(card.labels) else {}
+    # with an editor nobody asks the network's own prompt layer
+    listens = card.network.prompts == channel_count(card.labels) and not card.editor
+    interact = {"share": 0.5} if listens else {}
     own = {
         "rate": RATE,
         "batch": max(2, job.processes),
