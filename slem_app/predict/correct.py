@@ -48,6 +48,8 @@ class EditSettings:
     """Weight of a coarser view beside the finer one, where both see."""
     rim: int = 3
     """Voxels at a view's faces that count no more, where a wider view sees them."""
+    reach: float = 3.0
+    """Logits by which a prompt's reach of 1 lowers the threshold, and one of -1 raises it."""
     across: bool = True
     """An answer may also change what shows another label than the one at the prompt: a background click takes
     a false lesion with its core.
@@ -205,14 +207,13 @@ class Corrector:
             limits: the box in which labels may be.
         """
         value, seeds = map_value(entry.label, self.labels), entry.voxels(reference)
-        cropped = answer.cropped(self.settings.threshold)
+        threshold = self.settings.threshold - self.settings.reach * entry.reach
+        cropped = answer.cropped(threshold)
         box = _grown(covering(cropped.grid, reference) if cropped else None, seeds, reference)
         part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
         wants, square = np.zeros(part.shape, dtype=bool), _squared(entry, part)
         if cropped is not None:
-            needed = self.settings.threshold + self.settings.keep * self._kept(
-                array[box], square, entry, before, part
-            )
+            needed = threshold + self.settings.keep * self._kept(array[box], square, entry, before, part)
             wants = moved(cropped.logits, cropped.grid, part, order=1, fill=NEVER) > needed
         held = _held(before, entry, part)
         if isinstance(entry, Scribble):

@@ -211,7 +211,8 @@ class Refiner:
                 takes its time.
 
         Raises:
-            BadPrompt: a label that the model does not have, or prompts of `result` that are gone.
+            BadPrompt: a label that the model does not have, prompts of `result` that are gone, or a reach
+                where there is no editor.
         """
         prompts.check(self.card.labels)
         new = prompts.since(result.prompts)
@@ -232,6 +233,11 @@ class Refiner:
                 boxes.append(touched.box)
                 warnings += touched.warnings
         else:
+            if any(entry.reach for entry in new):
+                raise BadPrompt(
+                    f"{self.card.name} has no editor, so the reach of a prompt cannot be changed: "
+                    f"leave it out"
+                )
             for members in groups(new, self.view.largest / 2):
                 sight = self._look(prepared, features, result, prompts, array, members, timings)
                 with clock(timings, "merge"):

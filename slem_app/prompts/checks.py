@@ -13,7 +13,7 @@ from slem_app.errors import BadPrompt
 from slem_app.labels import LabelSet
 from slem_app.types import Grid, triple
 
-__all__ = ["check_label", "map_value", "size_of", "whole_index"]
+__all__ = ["check_label", "check_reach", "map_value", "size_of", "whole_index"]
 
 
 def map_value(label: str, labels: LabelSet) -> int:
@@ -33,6 +33,19 @@ def check_label(label: str, labels: LabelSet, what: str) -> None:
     """
     if label not in labels.names:
         raise BadPrompt(f"{what} names the unknown label {label!r}: this model has {', '.join(labels.names)}")
+
+
+def check_reach(value: object, what: str) -> float:
+    """How far the answer to a prompt goes, from -1 (what the editor is surest of) over 0 (as it comes) to 1.
+
+    Raises:
+        BadPrompt: no number, or another one.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and -1 <= value <= 1:
+        return float(value)
+    raise BadPrompt(
+        f"the reach of {what} is {str(value)[:80]!r}: a number from -1 (less) to 1 (more) is needed"
+    )
 
 
 def whole_index(index: object, what: str, grid: Grid) -> tuple[int, int, int]:

@@ -5,13 +5,15 @@ order. One small file keeps it beside the label that came of it; a learning roun
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from slem_app.errors import BadPrompt, BadVolume
-from slem_app.prompts.prompts import Click, Mask, Scribble
+from slem_app.prompts.checks import check_reach
+from slem_app.prompts.prompts import Click, Mask
+from slem_app.prompts.scribble import Scribble
 from slem_app.types import Grid
 
 __all__ = ["CORRECTIONS_FILE", "Corrections"]
@@ -67,6 +69,7 @@ class Corrections:
             clicks=np.array([isinstance(entry, Click) for entry in self.entries]),
             sizes=np.array([len(one) for one in voxels], dtype=np.int32),
             voxels=np.concatenate(voxels).astype(np.int32),
+            reaches=np.array([entry.reach for entry in self.entries]),
             outlined=np.array([len(one) for one in within], dtype=np.int32),
             within=grid.to_index(np.concatenate(within)).round().astype(np.int32),
         )
@@ -84,8 +87,14 @@ class Corrections:
                 grid = Grid(start.shape, affine)
                 each = np.split(kept["voxels"].astype(int), np.cumsum(kept["sizes"])[:-1])
                 within = np.split(kept["within"].astype(int), np.cumsum(kept["outlined"])[:-1])
+                reaches = kept.get("reaches", np.zeros(len(each))).tolist()  # older files have none
                 told = zip(kept["labels"].tolist(), kept["clicks"].tolist(), each, within, strict=True)
-                return cls(Mask(start, grid), tuple(_entry(grid, *one) for one in told))
+                entries = (_entry(grid, *one) for one in told)
+                reached = tuple(
+                    replace(entry, reach=check_reach(reach, "a prompt"))
+                    for entry, reach in zip(entries, reaches, strict=True)
+                )
+                return cls(Mask(start, grid), reached)
         except (OSError, EOFError, ValueError, IndexError, KeyError, zipfile.BadZipFile, BadPrompt) as error:
             raise BadVolume(
                 f"the corrections in {path} cannot be read ({error}): the label beside them is not affected"

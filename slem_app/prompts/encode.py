@@ -13,7 +13,8 @@ from itertools import product
 import numpy as np
 
 from slem_app.labels import LabelSet
-from slem_app.prompts.prompts import Click, Prompts, Scribble
+from slem_app.prompts.prompts import Click, Prompts
+from slem_app.prompts.scribble import Scribble
 from slem_app.types import Grid
 
 __all__ = ["channel_count", "encode"]

@@ -9,17 +9,19 @@ clicks silently.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from slem_app.errors import BadLabel, BadPrompt
 from slem_app.labels import LabelSet
-from slem_app.prompts.checks import check_label, size_of, whole_index
-from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask, Scribble
+from slem_app.prompts.checks import check_label, check_reach, size_of, whole_index
+from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask
+from slem_app.prompts.scribble import Scribble
 from slem_app.types import Grid
 
-__all__ = ["read_box", "read_clicks", "read_scribbles", "read_strokes"]
+__all__ = ["read_box", "read_clicks", "read_reaches", "read_scribbles", "read_strokes"]
 
 # Slicer's names for what is painted; other segments are the existing result
 PAINTED = ("foreground_scribbles", "background_scribbles")
@@ -54,6 +56,36 @@ def read_clicks(params: Mapping[str, Any], labels: LabelSet, grid: Grid) -> tupl
             )
         clicks += _points(params["foreground"], label, labels, grid)
     return (*clicks, *_points(params.get("background"), BACKGROUND, labels, grid))
+
+
+def read_reaches(value: object, clicks: Sequence[Click], labels: LabelSet, grid: Grid) -> tuple[Click, ...]:
+    """The clicks of a request with how far the answer to each goes.
+
+    Args:
+        value: [{"label": name, "voxel": [i, j, k], "reach": number from -1 to 1}, ...], of clicks that the
+            request lists; the label may be 'background'. None: no click has another reach than 0.
+        clicks: of the request.
+        labels: the model's.
+        grid: of the displayed image.
+
+    Raises:
+        BadPrompt: another shape, a reach that cannot be, a click that is not listed.
+    """
+    if value is None:
+        return tuple(clicks)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise BadPrompt(f"reaches is {str(value)[:80]!r}: a list of label, voxel and reach is needed")
+    reaches: dict[Click, float] = {}
+    for number, one in enumerate(value, 1):
+        if not isinstance(one, Mapping) or not isinstance(one.get("label"), str):
+            raise BadPrompt(f"reach {number} is {str(one)[:80]!r}: label, voxel and reach are needed")
+        name, what = one["label"], f"click {number} under reaches"
+        meant = BACKGROUND if name == "background" else name
+        click = Click.on(grid, one.get("voxel", ()), meant, labels, what)
+        if click not in clicks:
+            raise BadPrompt(f"{what}, of {name!r} at {one['voxel']}, is not among the clicks of the request")
+        reaches[click] = check_reach(one.get("reach"), what)
+    return tuple(replace(click, reach=reaches.get(click, 0.0)) for click in clicks)
 
 
 def read_box(params: Mapping[str, Any], grid: Grid) -> Box | None:
@@ -122,12 +154,13 @@ def read_strokes(value: object, labels: LabelSet, grid: Grid) -> tuple[Scribble,
     Args:
         value: [{"label": name, "runs": [[i, j, k, n], ...]}, ...]: n voxels along I from (i, j, k) on; the
             label may be 'background'. With "outline": true these are all voxels inside an outline that was
-            drawn in a slice: outside of it the label does not spread in that slice.
+            drawn in a slice: outside of it the label does not spread in that slice. "reach", from -1 to 1:
+            how far the answer goes.
         labels: the model's.
         grid: of the displayed image.
 
     Raises:
-        BadPrompt: another shape, an unknown label, a voxel outside the image.
+        BadPrompt: another shape, an unknown label, a voxel outside the image, a reach that cannot be.
     """
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise BadPrompt(f"scribbles is {str(value)[:80]!r}: a list of strokes is needed")
@@ -152,7 +185,8 @@ def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribbl
         i, j, k, count = _run(run, number, grid)
         painted[i : i + count, j, k] = True
     meant = BACKGROUND if name == "background" else name
-    return Scribble.of(meant, painted, grid, painted if outline else None)
+    drawn = Scribble.of(meant, painted, grid, painted if outline else None)
+    return replace(drawn, reach=check_reach(value.get("reach", 0), f"stroke {number}"))
 
 
 def _run(value: object, number: int, grid: Grid) -> tuple[int, int, int, int]:

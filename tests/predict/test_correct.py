@@ -1,5 +1,8 @@
 """What of the editor's answer becomes a change, when earlier prompts have said something else."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +69,25 @@ def test_a_lasso_spreads_to_other_slices_and_not_over_its_outline_in_its_own(cor
         assert (array[inside] == NECROSIS).all()
         assert (array[:, :, 10][~inside[:, :, 10]] == NECROSIS).any() == spreads
         assert (array[12:18, 7:10, 9:12] == NECROSIS).all()
+
+
+def reached(corrector: Corrector, reach: float, before: list[Click]) -> np.ndarray:
+    """Edema everywhere, after a click of necrosis with a reach, less and less wanted the farther it is."""
+    array = np.full(GRID.shape, EDEMA, dtype=np.uint8)
+    away = np.abs(np.arange(GRID.shape[0]) - 30.0)[:, None, None]
+    logits = np.broadcast_to(8 - away, GRID.shape).astype(np.float32)
+    entry = replace(click((30, 10, 10), "necrosis"), reach=reach)
+    corrector.follow(array, GRID, Answer(logits, GRID), entry, before, None)
+    return array == NECROSIS
+
+
+def test_more_reach_takes_in_what_less_does_and_the_prompts_hold(corrector: Corrector) -> None:
+    earlier = [click((24, 10, 10), "edema")]
+    for before in ([], earlier):
+        changed = [reached(corrector, reach, before) for reach in (-1.0, -0.5, 0.0, 0.5, 1.0)]
+        for less, more in pairwise(changed):
+            assert (less <= more).all()
+            assert np.count_nonzero(less) < np.count_nonzero(more)
+        assert all(one[30, 10, 10] for one in changed), "the prompt's voxel has its label"
+        assert not any(one[24, 10, 10] for one in changed) or not before, "an earlier prompt holds"
+    np.testing.assert_array_equal(reached(corrector, 0.0, []), reached(corrector, -0.0, []))

@@ -1,5 +1,6 @@
 """What a reader did to a segmentation, as it is kept beside a label."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def stroke(label: str, lasso: bool = False) -> Scribble:
 def corrections() -> Corrections:
     start = np.asfortranarray(np.random.default_rng(0).integers(0, 4, GRID.shape).astype(np.uint8))
     clicks = Click.on(GRID, (11, 0, 5), "edema"), Click.on(GRID, (2, 3, 4), BACKGROUND)
-    entries = clicks[0], stroke("necrosis"), clicks[1], stroke("enhancing tumor", lasso=True)
+    farther = replace(stroke("necrosis"), reach=0.75)
+    entries = clicks[0], farther, replace(clicks[1], reach=-1.0), stroke("enhancing tumor", lasso=True)
     return Corrections(Mask(start, GRID), entries)
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadLabel, BadPrompt
-from slem_app.prompts import BACKGROUND, Box, read_box, read_clicks, read_scribbles, read_strokes
+from slem_app.prompts import (
+    BACKGROUND,
+    Box,
+    read_box,
+    read_clicks,
+    read_reaches,
+    read_scribbles,
+    read_strokes,
+)
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
 
@@ -161,3 +169,43 @@ def test_a_stroke_may_be_all_that_an_outline_encloses(image: Grid) -> None:
 def test_strokes_of_another_shape_are_refused(image: Grid, value: object, text: str) -> None:
     with pytest.raises(BadPrompt, match=text):
         read_strokes(value, BRAIN_LABELS, image)
+
+
+def test_a_reach_belongs_to_a_click_or_a_stroke_of_the_request(image: Grid) -> None:
+    clicks = read_clicks({"edema": [[1, 2, 3], [4, 5, 6]], "background": [[7, 8, 9]]}, BRAIN_LABELS, image)
+    told = [
+        {"label": "edema", "voxel": [4, 5, 6], "reach": 0.25},
+        {"label": "background", "voxel": [7, 8, 9], "reach": -1},
+    ]
+    reached = read_reaches(told, clicks, BRAIN_LABELS, image)
+    assert [one.reach for one in reached] == [0, 0.25, -1]
+    assert [one.plain for one in reached] == list(clicks)
+    assert read_reaches(None, clicks, BRAIN_LABELS, image) == clicks
+    stroke = {"label": "edema", "runs": [[1, 2, 3, 4]]}
+    (plain,), (more,) = (read_strokes([one], BRAIN_LABELS, image) for one in (stroke, {**stroke, "reach": 1}))
+    assert (more.reach, more.plain) == (1, plain)
+    assert more != plain
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ("edema", "a list of label, voxel and reach is needed"),
+        ([[1, 2, 3]], "label, voxel and reach are needed"),
+        ([{"label": "edema", "reach": 1}], "three whole numbers are needed"),
+        ([{"label": "edema", "voxel": [1, 2, 4], "reach": 1}], "is not among the clicks"),
+        ([{"label": "oedema", "voxel": [1, 2, 3], "reach": 1}], "unknown label 'oedema'"),
+        ([{"label": "edema", "voxel": [1, 2, 3]}], "a number from -1"),
+        ([{"label": "edema", "voxel": [1, 2, 3], "reach": 1.5}], "a number from -1"),
+        ([{"label": "edema", "voxel": [1, 2, 3], "reach": True}], "a number from -1"),
+    ],
+)
+def test_a_reach_that_cannot_be_is_refused(told: object, sentence: str, image: Grid) -> None:
+    clicks = read_clicks({"edema": [[1, 2, 3]]}, BRAIN_LABELS, image)
+    with pytest.raises(BadPrompt, match=sentence):
+        read_reaches(told, clicks, BRAIN_LABELS, image)
+
+
+def test_a_stroke_s_reach_that_cannot_be_is_refused(image: Grid) -> None:
+    with pytest.raises(BadPrompt, match="the reach of stroke 1 is 'far'"):
+        read_strokes([{"label": "edema", "runs": [[1, 2, 3, 4]], "reach": "far"}], BRAIN_LABELS, image)

@@ -14,7 +14,9 @@ from slem_app.store.record import DRAFT
 
 __all__ = ["parse_infer", "parse_reply"]
 
-KNOWN = frozenset({"model", "image", "client_id", "sequence", "label", "label_info", "roi", "scribbles"})
+KNOWN = frozenset(
+    {"model", "image", "client_id", "sequence", "label", "label_info", "roi", "scribbles", "reaches"}
+)
 
 
 def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tuple[str, ...]) -> InferRequest:
@@ -46,6 +48,7 @@ def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tup
         segments=segment_names(fields.get("label_info")),
         painted_label=_text("selected_label_name", fields.get("selected_label_name")),
         scribbles=fields.get("scribbles"),
+        reaches=fields.get("reaches"),
         undo=_flag("undo", fields),
         redo=_flag("redo", fields),
         start_over=_flag("start_over", fields),

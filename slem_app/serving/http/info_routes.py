@@ -82,6 +82,7 @@ def _model(task: SegmentationTask | InteractiveTask) -> dict[str, Any]:
         "description": task.description,
         "config": options(task.kind, task.sequences),
         "version": task.predictor.card.version,
+        "reaches": isinstance(task, InteractiveTask) and task.reaches,
     }
 
 

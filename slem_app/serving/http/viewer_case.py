@@ -14,6 +14,7 @@ from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.dicom_view import DicomView
 from slem_app.serving.cases.models_for_case import fitting
+from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.pages.worklist import holder_name
 from slem_app.serving.server import Serving
@@ -96,6 +97,7 @@ def _model(serving: Serving, name: str) -> dict[str, Any]:
         "name": name,
         "version": card.version,
         "clicks": clicks if getattr(task, "kind", None) == TaskKind.CLICKS else "",
+        "reaches": isinstance(task, InteractiveTask) and task.reaches,
         "labels": labels,
     }
 

@@ -33,6 +33,7 @@ __all__ = ["EditHistory", "Moment", "Work", "less"]
 
 Entry = Click | Scribble
 Box3 = tuple[slice, slice, slice]
+NOWHERE = (slice(0, 0),) * 3
 STRIPES = 64  # locks; two keys that share one only wait for each other
 
 
@@ -93,7 +94,8 @@ class Work:
         not those that the client lists no more.
         """
         clicks = [click for listed in self.now.clicks.values() for click in listed]
-        return len({*clicks, *self.now.scribbles, *self.now.prompts.entries, *self.now.settled})
+        every = (*clicks, *self.now.scribbles, *self.now.prompts.entries, *self.now.settled)
+        return len({one.plain for one in every})
 
     @property
     def busiest(self) -> Moment:
@@ -114,18 +116,22 @@ class Work:
         return (*self.past, *self.future)
 
     def ahead(self, moment: Moment, array: np.ndarray, changed: Box3 | None = None) -> Work:
-        """One step further.
+        """One step further; where nothing but the reach of the step's own prompts is another, the step with
+        that in its place.
 
         Args:
             moment: where that is.
             array: what the reader sees then.
             changed: box outside which nothing differs; None: anything may.
         """
+        if self._reaches_otherwise(moment):
+            before = _patched(self.array, self.past[-1])
+            where = _difference(before, array, None) or NOWHERE
+            return Work(moment, array, (*self.past[:-1], _step(self.past[-1].moment, where, before)))
         box = _difference(self.array, array, changed)
         if box is None and moment.prompts == self.now.prompts and moment.start is self.now.start:
             return replace(self, now=moment)
-        box = box or (slice(0, 0),) * 3
-        return Work(moment, array, (*self.past, self._here(box)))
+        return Work(moment, array, (*self.past, self._here(box or NOWHERE)))
 
     def back(self) -> Work:
         """One step back; what the client listed meanwhile stays known, without effect.
@@ -157,7 +163,16 @@ class Work:
 
     def _here(self, box: Box3) -> Step:
         """How to come back to where the work stands, from a label map that differs in a box."""
-        return Step(self.now, box, np.ascontiguousarray(self.array[box]))
+        return _step(self.now, box, self.array)
+
+    def _reaches_otherwise(self, moment: Moment) -> bool:
+        """Whether a moment is the present one but for the reach of prompts that came with the last step."""
+        other = moment.prompts.other_reach(self.now.prompts)
+        if not other or not self.past or moment.start is not self.now.start:
+            return False
+        known = self.past[-1].moment
+        older = {one.plain for one in known.prompts.entries} if known.start is moment.start else set()
+        return not any(one.plain in older for one in other)
 
     def nearest(self, prompts: Prompts, start: Result) -> tuple[Result, bool]:
         """The latest result from which `prompts` are reached by adding only, and whether that is the present
@@ -249,14 +264,19 @@ class EditHistory:
 
 
 def less(entries: Sequence[Entry], others: Sequence[Entry]) -> tuple[Entry, ...]:
-    """`entries` without `others`, each of those counting once."""
-    left, rest = Counter(others), []
+    """`entries` without `others` of whatever reach, each of those counting once."""
+    left, rest = Counter(other.plain for other in others), []
     for entry in entries:
-        if left[entry] > 0:
-            left[entry] -= 1
+        if left[entry.plain] > 0:
+            left[entry.plain] -= 1
         else:
             rest.append(entry)
     return tuple(rest)
+
+
+def _step(moment: Moment, box: Box3, array: np.ndarray) -> Step:
+    """How to come to a moment with this label map, from one that differs in a box."""
+    return Step(moment, box, np.ascontiguousarray(array[box]))
 
 
 def _result(moment: Moment, array: np.ndarray) -> Result:

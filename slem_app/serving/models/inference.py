@@ -87,6 +87,10 @@ class InferRequest:
     """[{"label": name, "runs": [[i, j, k, n], ...]}, ...]: painted voxels of the displayed image, n of them
     along I from (i, j, k) on; None: the client lists none.
     """
+    reaches: object = None
+    """[{"label": name, "voxel": [i, j, k], "reach": r}, ...]: how far the answers to clicks among the points
+    go, -1 less to 1 more; None: as they come.
+    """
     prompts: Prompts | None = None
     """All prompts that count, in order, on the displayed image; None: the fields above and below say them."""
     undo: bool = False

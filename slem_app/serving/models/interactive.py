@@ -118,6 +118,11 @@ class InteractiveTask:
         return self.predictor.card
 
     @property
+    def reaches(self) -> bool:
+        """True when the reach of a prompt can be changed: clicks are listed, and an editor answers them."""
+        return self.kind == TaskKind.CLICKS and self.predictor.model.editor is not None
+
+    @property
     def weights(self) -> Path:
         """The weight file of that version."""
         return self.automatic.weights

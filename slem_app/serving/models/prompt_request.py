@@ -23,6 +23,7 @@ from slem_app.prompts import (
     Scribble,
     read_box,
     read_clicks,
+    read_reaches,
     read_scribbles,
     read_strokes,
 )
@@ -77,7 +78,7 @@ def parse_clicks(
         BadGrid, BadLabel, BadVolume, TooLarge: a segmentation that cannot be used.
     """
     displayed = displayed or image
-    clicks = read_clicks({**request.points, "label": request.label}, labels, displayed)
+    clicks = tuple(dict.fromkeys(read_clicks({**request.points, "label": request.label}, labels, displayed)))
     mask = request.start
     if request.label_file is not None:
         array, grid, names = read_label_file(request.label_file, image)
@@ -86,7 +87,7 @@ def parse_clicks(
     one_label = request.points.get("foreground") is not None and request.label in labels.names
     strokes = None if request.scribbles is None else read_strokes(request.scribbles, labels, displayed)
     return PromptRequest(
-        tuple(dict.fromkeys(clicks)),
+        read_reaches(request.reaches, clicks, labels, displayed),
         request.label if one_label else None,
         strokes,
         read_box({"roi": request.box}, displayed),

@@ -1,6 +1,7 @@
 """The way back, step by step, and how much of it is kept."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,3 +160,32 @@ def test_placed_prompts_are_counted_though_they_were_undone_or_went_into_a_mask(
     memory.put(("eva", "A"), 0, work)
     memory.put(("tom", "A"), 0, work)
     assert memory.find(lambda key: key[0] == "eva") == (work,)
+
+
+def test_another_reach_of_the_step_s_prompt_takes_its_place(walk: Callable, start: Result) -> None:
+    work, seen = walk(3)
+    last = replace(CLICKS[2], reach=0.5)
+    array = seen[2].copy(order="K")
+    array[10:18, 2:18, 10:14] = 1
+    further = work.ahead(Moment(start, Prompts((*CLICKS[:2], last))), array)
+    assert len(further.past) == 3
+    np.testing.assert_array_equal(further.array, array)
+    np.testing.assert_array_equal(further.back().array, seen[2])
+    np.testing.assert_array_equal(further.back().forward().array, array)
+    assert further.back().forward().now.prompts.entries[-1].reach == 0.5
+    again = further.ahead(Moment(start, Prompts(tuple(CLICKS[:3]))), seen[3])
+    np.testing.assert_array_equal(again.back().array, seen[2])
+    assert len(again.past) == 3
+
+
+def test_another_reach_of_an_older_prompt_is_a_step(walk: Callable, start: Result) -> None:
+    work, seen = walk(3)
+    older = replace(CLICKS[0], reach=-0.5)
+    stepped = work.ahead(Moment(start, Prompts((older, *CLICKS[1:3]))), seen[1])
+    assert len(stepped.past) == 4
+    np.testing.assert_array_equal(stepped.back().array, seen[3])
+
+
+def test_an_undone_prompt_stays_undone_whatever_its_reach() -> None:
+    first, second = CLICKS[:2]
+    assert less((replace(first, reach=1.0), second), (first,)) == (second,)
