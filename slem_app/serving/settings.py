@@ -28,114 +28,113 @@ class Settings:
     """How one server behaves; every field is a key of `--conf`."""
 
     models: tuple[str, ...] = ()
-    """Served models, separated by commas; empty: all that the app configures and whose weights are there,
-    those that know most sequences first.
+    """Served models, separated by commas; empty: all models that the app configures and whose weights are
+    present, those with the most sequences first.
     """
     models_dir: Path | None = None
-    """Folder in which models are looked for before the bundled ones."""
+    """Folder that is searched for models before the bundled ones."""
     store: Path | None = None
-    """Where labels, uploads and what is known of the images are kept; default: `.slem` in the studies folder.
-    """
+    """Where labels, uploads and the index of images are kept; default: `.slem` in the studies folder."""
     coding: str | None = None
-    """Label coding of the studies, where it cannot be decided."""
+    """Label coding of the studies, if it cannot be determined."""
     device: str = "auto"
-    """'cpu', 'cuda', 'cuda:1' ...; 'auto' takes a GPU if there is one."""
+    """'cpu', 'cuda', 'cuda:1' ...; 'auto' uses a GPU if there is one."""
     threads: int = 0
-    """CPU threads of the network; 0: as many as PyTorch chooses."""
+    """CPU threads of the network; 0: PyTorch's default."""
     cache_mb: int = 512
     """Memory for prepared volumes, MiB."""
     memory_mb: int = 1024
-    """Memory for readers' corrections with the way back, as much again for what their first click made of a
-    case, and a quarter of it for automatic results that may be asked for again, MiB.
+    """Memory for readers' corrections and their undo steps, MiB. The server may use as much again for what
+    the first click on a case prepared, and a quarter of it for automatic results that may be requested again.
     """
     register: bool = False
     """Register the sequences of a case rigidly to each other before use."""
     hold_out_share: float = 0.2
-    """Share of the labelled cases that a training does not learn but is measured on."""
+    """Share of the labelled cases that are not used for training but for validation."""
     publish: str = "better"
-    """Which newly trained models are served by themselves: 'better', those that are not worse on the
-    hold-out; 'always', all; 'never'.
+    """Which newly trained models are served automatically: 'better', those that are not worse on the
+    hold-out; 'always', all; 'never', none.
     """
     publish_tolerance: float = 0.0
-    """With 'better': how much worse in mean Dice one may be."""
+    """With 'better': by how much the mean Dice may be worse."""
     learn: str = "submitted"
-    """Which labels a training learns: 'submitted', all final ones that no reviewer has rejected; 'approved',
-    only
-    those that one has approved.
+    """Which labels training uses: 'submitted', all final labels that no reviewer has rejected; 'approved',
+    only those that a reviewer has approved.
     """
     confirmed_weight: float = 0.5
-    """How often a training sees a label that is a model's result which a reader only confirmed, beside one
-    that
-    they drew or corrected; 0: never, nor is anything measured on it.
+    """How often training uses a label that a reader only confirmed, relative to one that they drew or
+    corrected; 0: never, and it is not used for validation either.
     """
     score_load: float = 0.5
-    """Share of the time for which cases are measured in the background, for the choice of the next one: 0
-    (never) to 1.
+    """Share of the time in which cases are scored in the background for the choice of the next one: 0 (never)
+    to 1.
     """
     pacs_query: str = "ModalitiesInStudy=MR"
-    """Which studies of a PACS are listed, as QIDO-RS asks for them, e.g.
+    """Which studies of a PACS are listed, as a QIDO-RS query, e.g.
     `ModalitiesInStudy=MR&StudyDate=20250101-`; empty: all.
     """
     pacs_cache_mb: int = 20_000
-    """Disk space for images of a PACS, MiB; those not used for longest are given up first."""
+    """Disk space for images of a PACS, MiB; the least recently used are removed first."""
     pacs_timeout: float = 30.0
     """Seconds without a byte after which a request to the PACS has failed."""
     lease_minutes: float = 30.0
-    """How long a case that was given to a reader is offered to no other, from that reader's last request on.
-    """
+    """How long after a reader's last request their case is not offered to anybody else."""
     experts: tuple[str, ...] = ()
-    """Readers (client ids, separated by commas) whose final label counts before all others', the first one's
-    first; empty: the newest counts.
+    """Readers (client ids, separated by commas) whose final labels take precedence over all others', in this
+    order; empty: the newest label counts.
     """
     queue: int = 64
-    """Requests that may wait for the network, half of them of one reader; more are told to come again."""
+    """Requests that may wait for the network, at most half of them from one reader; further ones are asked to
+    come again.
+    """
     queue_seconds: float = 120.0
     """How long a request may wait for its turn."""
     infer_seconds: float = 600.0
-    """How long the network may take for a request before its client is told that it failed."""
+    """How long the network may take for a request before it counts as failed."""
     upload_mb: int = 2048
     """The largest file that a client may send, MiB."""
     volume_mb: int = 1024
-    """What one image that a client sends may take in memory once it is unpacked, MiB."""
+    """Memory that one image from a client may take after unpacking, MiB."""
     upload_quota_mb: int = 20_480
     """Disk space for the images that one user uploads, MiB; 0: no limit."""
     nninteractive_sessions: int = 8
     """Clients of nnInteractive's protocol that may be connected at once; 0: none."""
     nninteractive_minutes: float = 10.0
-    """How long such a client may be idle before its session is over."""
+    """How long such a client may be idle before its session ends."""
     nninteractive_axes: str = "SPL"
-    """To which side each axis of a volume runs that such a client sends and that is no case of this server:
-    three of the letters L or R, P or A, I or S.
+    """Direction of each axis of a volume from such a client that is not a case of this server: three of the
+    letters L or R, P or A, I or S.
     """
     connections: int = 100
     """Connections that may be open from one address."""
     proxies: tuple[str, ...] = ()
-    """Addresses of reverse proxies, separated by commas: what they say of where a request comes from
-    (`X-Forwarded-For`, `X-Forwarded-Proto`) is believed, and nobody else.
+    """Addresses of reverse proxies, separated by commas. Only these are believed when they say where a
+    request comes from (`X-Forwarded-For`, `X-Forwarded-Proto`).
     """
     log: str = "text"
     """Lines of the log: 'text' or 'json'."""
     login: str = "auto"
-    """Must readers log in? 'auto': where other machines reach the server; 'required': everywhere; 'off':
-    nowhere.
+    """Whether readers must log in: 'auto', if other machines can reach the server; 'required', always; 'off',
+    never.
     """
     users: Path | None = None
     """The user file; default: where `slem users` keeps it."""
     login_hours: float = 10.0
     """How long a log-in lasts."""
     idle_minutes: float = 60.0
-    """How long it lasts without a request."""
+    """How long a log-in lasts without a request."""
     oidc_issuer: str = ""
-    """Address of an OpenID Connect service that says who somebody is; empty: none."""
+    """Address of an OpenID Connect identity provider; empty: none."""
     oidc_client_id: str = "slem-label"
-    """As which this server is known to it; the secret is read from the environment variable SLEM_OIDC_SECRET.
+    """The id of this server at the identity provider. The secret is read from the environment variable
+    SLEM_OIDC_SECRET.
     """
     oidc_claim: str = "roles"
-    """The claim with the roles slem-reader, slem-reviewer, slem-trainer, slem-admin; parts of its path
-    separated by dots.
+    """The claim with the roles slem-reader, slem-reviewer, slem-trainer, slem-admin; separate the parts of
+    its path by dots.
     """
     oidc_passwords: bool = False
-    """Ask that service for names and passwords that 3D Slicer's dialog sends (the password grant)."""
+    """Accept names and passwords of the identity provider in 3D Slicer's dialog (the password grant)."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
