@@ -1,7 +1,7 @@
 // The mode's panel: an element of our own, which shows a session and calls it.
 
 import { session } from './opened.js';
-import { isSilent } from './prompts.js';
+import { REACH_STEP, isSilent } from './prompts.js';
 import { fetchLearning } from './server.js';
 import { BOX, BRUSH, CLICK, ERASER, SCRIBBLE, WINDOW, setBrushRadius } from './tools.js';
 
@@ -17,6 +17,7 @@ const BY_HAND = [
   [ERASER, 'Eraser', 'Take labels away. What you erase goes along with the next click.'],
   [WINDOW, 'Window', 'Drag to change brightness and contrast.'],
 ];
+const KEYS = { '-': one => one.changeReach(-REACH_STEP), '+': one => one.changeReach(REACH_STEP) };
 const LEARNING = 20_000; // ms between looks how learning stands
 const RADIUS = [1, 40, 6]; // mm: least, most, at first
 
@@ -97,16 +98,16 @@ class LabelPanel extends HTMLElement {
     this.draw();
   }
 
-  /** Ctrl+Z, Ctrl+Y and Ctrl+Shift+Z, but where somebody types. */
+  /** Ctrl+Z, Ctrl+Y and Ctrl+Shift+Z, - and +, but where somebody types. */
   keys(event) {
     const typing = event.composedPath()[0].matches?.('input:not([type=range]),textarea,select');
-    if (!this.session || typing || !(event.ctrlKey || event.metaKey)) return;
-    const key = event.key.toLowerCase(), redo = key === 'y' || (key === 'z' && event.shiftKey);
-    if (key !== 'z' && key !== 'y') return;
+    if (!this.session || typing || event.altKey) return;
+    const one = this.session, key = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
+    const acts = command ? { z: () => (event.shiftKey ? one.redo() : one.undo()), y: () => one.redo() } : KEYS;
+    if (!Object.hasOwn(acts, key) || (!command && !one.model?.reaches)) return;
     event.preventDefault();
     event.stopPropagation();
-    if (redo) this.session.redo();
-    else this.session.undo();
+    if (command || !event.repeat) acts[key](one);
   }
 
   stay(event) {
@@ -187,7 +188,19 @@ class LabelPanel extends HTMLElement {
     return element('section', { class: 'row' },
       this.button(one, 'Undo', () => one.undo(), { title: 'Ctrl+Z', disabled: one.busy || steps.done.length < 2 }),
       this.button(one, 'Redo', () => one.redo(), { title: 'Ctrl+Y', disabled: one.busy || !steps.undone.length }),
-      this.button(one, 'Start over', () => one.startOver(), { disabled: one.busy || steps.done.length < 2 }));
+      this.button(one, 'Start over', () => one.startOver(), { disabled: one.busy || steps.done.length < 2 }),
+      ...(one.model.reaches ? this.reach(one) : []));
+  }
+
+  /** Less and more of the last click or scribble. */
+  reach(one) {
+    const now = one.reach, at = now === null ? '' : `${now > 0 ? '+' : ''}${now / REACH_STEP}`;
+    const button = (name, key, by, end) => this.button(one, name, () => one.changeReach(by), {
+      title: `The last click or scribble reaches ${end} (${key})`,
+      disabled: Boolean(one.busy) || now === null || now === Math.sign(by),
+    });
+    return [button('Less', '-', -REACH_STEP, 'less far'), button('More', '+', REACH_STEP, 'farther'),
+      element('span', { class: 'quiet', 'data-key': 'reach' }, at)];
   }
 
   checks(one) {

@@ -4,16 +4,33 @@
 import { otherHand, toIndex, toWorld } from './labelmap.js';
 
 export const BACKGROUND = 'background';
-export const NOTHING_SAID = { clicks: [], strokes: [], box: null };
+export const NOTHING_SAID = { clicks: [], strokes: [], box: null, last: null };
+export const REACH_STEP = 0.25;
 
 /** Whether nothing was said. */
 export const isSilent = ({ clicks, strokes, box }) => !clicks.length && !strokes.length && !box;
 
+/** The prompt that was placed last; null where something else was done after it. */
+const lastOf = said => (said.last ? said[said.last].at(-1) : null);
+
+/** How far the answer to the last prompt goes, -1 less to 1 more; null: there is none. */
+export const reachOf = said => (lastOf(said) ? (lastOf(said).reach ?? 0) : null);
+
+/** The same, and the answer to the last prompt goes less far or farther. */
+export function withReach(said, by) {
+  const reach = Math.max(-1, Math.min(1, reachOf(said) + by));
+  return { ...said, [said.last]: [...said[said.last].slice(0, -1), { ...lastOf(said), reach }] };
+}
+
+/** The last prompt alone. */
+export const onlyLast = said => ({ ...NOTHING_SAID, [said.last]: [lastOf(said)], last: said.last });
+
 /** Fields of a request. */
 export function fieldsOf({ clicks, strokes, box }, labels) {
-  const fields = { [BACKGROUND]: [], scribbles: strokes };
+  const fields = { [BACKGROUND]: [], scribbles: strokes }, reached = clicks.filter(({ reach }) => reach);
   for (const { name } of labels) fields[name] = [];
   for (const { name, voxel } of clicks) fields[name].push(voxel);
+  if (reached.length) fields.reaches = reached.map(({ name: label, voxel, reach }) => ({ label, voxel, reach }));
   return box ? { ...fields, roi: box } : fields;
 }
 

@@ -5,10 +5,11 @@
 // came from the server, from a brush or from an undo.
 
 import { EMPTY, equal } from './crop.js';
+import { hear } from './hearing.js';
 import { Labelmap, SEGMENTATION, otherHand, volumeOf } from './labelmap.js';
 import { readLabel } from './nifti.js';
-import { listen } from './pointer.js';
 import { BACKGROUND, NOTHING_SAID, boxOver, cornersOf, fieldsOf, runsAlong } from './prompts.js';
+import { onlyLast, reachOf, withReach } from './prompts.js';
 import * as server from './server.js';
 import { Steps, unpack } from './steps.js';
 import { notePainted } from './timing.js';
@@ -19,8 +20,6 @@ const AUTOMATIC = 'automatic segmentation';
 const CORRECTING = 'Correcting';
 const POLL = 100; // ms between looks whether the images are there
 const SETTLED = 250; // ms after the last change by a brush until it counts as a step
-
-const DRAWN = { [SCRIBBLE]: true, [BOX]: true }; // tools that draw a line
 
 export class Session extends EventTarget {
   constructor(services) {
@@ -99,34 +98,9 @@ export class Session extends EventTarget {
       for (const { id } of this.views.all()) await this.map.showIn(id);
       this.views.begin();
       this.choose(CLICK);
-      this.stopListening = this.hear();
+      this.stopListening = hear(this);
       if (this.info.label) await this.loadLabel(this.info.label);
     });
-  }
-
-  /** Listen to mouse, camera and brush; what stops it. */
-  hear() {
-    const { Events } = window.cornerstone.Enums, { Events: Tools } = window.cornerstoneTools.Enums;
-    const { eventTarget } = window.cornerstone, draw = () => this.views.draw(), edited = event => this.heardEdit(event);
-    const stopMouse = listen(this.views, {
-      point: (view, world) => {
-        this.views.pointer = { view, world };
-        if (!this.pressed) this.views.activate(view);
-        draw();
-      },
-      press: pressed => (this.pressed = pressed), // a stroke of the brush is one step, however long it takes
-      click: (world, erase, view) => this.heardClick(world, erase, view),
-      drawn: (view, path) => this.tool in DRAWN && this.views.drawing({ kind: this.tool, view, path }),
-      ended: (view, path, erase) => this.heardLine(view, path, erase),
-    });
-    const elements = this.views.all().map(({ element }) => element);
-    for (const element of elements) element.addEventListener(Events.CAMERA_MODIFIED, draw);
-    eventTarget.addEventListener(Tools.SEGMENTATION_DATA_MODIFIED, edited);
-    return () => {
-      stopMouse();
-      for (const element of elements) element.removeEventListener(Events.CAMERA_MODIFIED, draw);
-      eventTarget.removeEventListener(Tools.SEGMENTATION_DATA_MODIFIED, edited);
-    };
   }
 
   async loadLabel(version) {
@@ -193,7 +167,8 @@ export class Session extends EventTarget {
     if (!voxel) return null;
     const name = this.painting(erase), click = { name, voxel };
     const what = erase ? 'erased by a click' : `${name} by a click`;
-    return this.correct(said => ({ ...said, clicks: [...said.clicks, click] }), what, { kind: 'working', world }, view);
+    const more = said => ({ ...said, clicks: [...said.clicks, click], last: 'clicks' });
+    return this.correct(more, what, { kind: 'working', world }, view);
   }
 
   /** Correct by a line that was drawn over a viewport: a scribble, or the corners of a box. */
@@ -203,16 +178,30 @@ export class Session extends EventTarget {
       const runs = runsAlong(this.info.grid, path), label = this.painting(erase);
       if (!runs.length) return null;
       const what = erase ? 'erased by a scribble' : `${label} by a scribble`, mark = { kind: 'scribble', path };
-      return this.correct(said => ({ ...said, strokes: [...said.strokes, { label, runs }] }), what, mark, view);
+      const more = said => ({ ...said, strokes: [...said.strokes, { label, runs }], last: 'strokes' });
+      return this.correct(more, what, mark, view);
     }
     if (this.tool !== BOX) return null;
     const box = boxOver(this.info.grid, [path[0], path.at(-1)], view.getCamera().viewPlaneNormal);
-    return box && this.correct(said => ({ ...said, box }), 'kept inside a box', null, view);
+    return box && this.correct(said => ({ ...said, box, last: null }), 'kept inside a box', null, view);
   }
 
   /** Take the box away. */
   clearBox() {
-    return this.correct(said => ({ ...said, box: null }), 'no box', null, this.views.all()[0]);
+    return this.correct(said => ({ ...said, box: null, last: null }), 'no box', null, this.views.all()[0]);
+  }
+
+  /** How far the answer to the prompt behind what is on the screen goes; null where that cannot be changed. */
+  get reach() {
+    const known = this.steps.now?.known;
+    if (!this.model?.reaches || this.brushed || !known) return null;
+    return known.start === this.sentStart || this.steps.before ? reachOf(known.prompts) : null;
+  }
+
+  /** Let that answer go less far or farther: another outcome of the same step. */
+  changeReach(by) {
+    if (this.reach === null && this.busy !== CORRECTING) return null;
+    return this.correct(said => withReach(said, by), '', null, this.views.all()[0], true);
   }
 
   /** The box that holds now; null: none. */
@@ -231,18 +220,19 @@ export class Session extends EventTarget {
    * @param {string} what in words
    * @param {object|null} mark drawn meanwhile
    * @param {object} view on which the reader looks
+   * @param {boolean} [again] of the last prompt, whose answer it takes the place of
    */
-  async correct(more, what, mark, view) {
+  async correct(more, what, mark, view, again) {
     if (!this.model.clicks) return;
     if (this.busy === CORRECTING) {
-      this.waiting.push([more, what, mark, view]);
+      this.waiting.push([more, what, mark, view, again]);
       return;
     }
     const begin = performance.now(), spent = {};
     this.views.mark([...this.places(), ...(mark ? [mark] : [])]);
     await this.work(CORRECTING, async () => {
       try {
-        await this.corrected(more, what, view, spent, begin);
+        await this.corrected(more, what, view, spent, begin, again);
       } finally {
         this.markPlaces();
       }
@@ -252,13 +242,16 @@ export class Session extends EventTarget {
     if (next) await this.correct(...next);
   }
 
-  async corrected(more, what, view, spent, begin) {
+  async corrected(more, what, view, spent, begin, again) {
     this.settleEdit();
-    const { labels, clicks } = this.model, screen = this.shown, before = this.steps.now?.known;
+    if (again && this.reach === null) return;
+    const { labels, clicks } = this.model, screen = this.shown, step = this.steps.now, before = step?.known;
     const follows = before && before.start === this.sentStart;
-    const prompts = more(follows ? before.prompts : NOTHING_SAID), fields = fieldsOf(prompts, labels);
+    const unknown = again ? onlyLast(before.prompts) : NOTHING_SAID; // to a server that goes on from the screen
+    const prompts = more(follows ? before.prompts : unknown), fields = fieldsOf(prompts, labels);
     const names = labels.map(({ name, value }) => ({ name, idx: value }));
-    const sent = follows ? [fields] : [{ ...fields, start_over: true, label_info: names }, this.map.label(screen)];
+    const from = again && !follows ? unpack(this.steps.before.packed) : screen;
+    const sent = follows ? [fields] : [{ ...fields, start_over: true, label_info: names }, this.map.label(from)];
     spent.sent = performance.now() - begin;
     const { facts, file } = await server.infer(clicks, this.image, ...sent);
     spent.answered = performance.now() - begin;
@@ -268,7 +261,9 @@ export class Session extends EventTarget {
     const start = follows ? before.start : this.begun(), changed = !equal(now, screen);
     const done = () => this.times.push(spent);
     if (changed) notePainted(this.views.from(view), spent, begin, done);
-    this.show(now, { start, prompts, facts }, what, view);
+    if (again) this.steps.replace(now, { start, prompts, facts }, step.what);
+    else this.steps.add(now, { start, prompts, facts }, what);
+    this.put(now, view);
     spent.written = performance.now() - begin;
     if (!changed) done();
     this.said = changed ? '' : 'This changed nothing.';
@@ -297,7 +292,8 @@ export class Session extends EventTarget {
     if (this.busy || !this.steps.now) return;
     this.settleEdit();
     const from = this.steps.done.findLast(({ what }) => what === AUTOMATIC) ?? this.steps.done[0];
-    this.steps.add(unpack(from.packed), from.known, `${from.what}, started over`);
+    const known = from.known && { ...from.known, prompts: { ...from.known.prompts, last: null } };
+    this.steps.add(unpack(from.packed), known, `${from.what}, started over`);
     this.put(unpack(from.packed));
     this.said = 'Started over.';
     this.changed();

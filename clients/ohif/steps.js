@@ -30,6 +30,11 @@ export class Steps {
     this.undone = [];
   }
 
+  /** What was on the screen before; undefined: nothing. */
+  get before() {
+    return this.done.at(-2);
+  }
+
   /** What is on the screen; undefined: nothing yet. */
   get now() {
     return this.done.at(-1);
@@ -45,6 +50,12 @@ export class Steps {
     this.done.push({ packed: pack(crop), known, what, facts: known?.facts ?? this.now?.facts ?? null });
     if (this.done.length > MOST) this.done.shift();
     this.undone = [];
+  }
+
+  /** Another outcome of the last step; what was before it stays. */
+  replace(crop, known, what) {
+    this.done.pop();
+    this.add(crop, known, what);
   }
 
   back() {

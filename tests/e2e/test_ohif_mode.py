@@ -172,3 +172,33 @@ def test_what_is_done_while_an_answer_is_on_its_way_follows_after_it(mode: Label
     mode.page.wait_for_function("() => slem.steps.done.length > 2 && !slem.busy")
     values, _ = mode.screen()
     assert [int(values[tuple(centre + step)]) for step in 6 * ALONG] == [2, 2]
+
+
+def test_less_and_more_change_the_answer_to_the_last_click(mode: LabelMode, url: str) -> None:
+    mode.open(told(url, "axial")["study"])
+    mode.press("Segment")
+    automatic, grid = mode.screen()
+    assert mode.page.get_by_role("button", name="More", exact=True).is_disabled()
+    mode.choose("edema")
+    head = np.linalg.norm(np.indices(grid.shape).T - np.array(grid.shape) / 2, axis=-1).T < 12
+    world = point(np.where(head & (automatic == 0), 9, 0), grid.affine, 9, 0)
+    mode.click("t1n", world)
+    clicked, _ = mode.screen()
+    mode.press("More")
+    mode.press("More")
+    assert mode.problem == ""
+    more, _ = mode.screen()
+    mode.page.keyboard.press("-")
+    mode.wait()
+    mode.press("Less")
+    np.testing.assert_array_equal(mode.screen()[0], clicked)
+    mode.press("Less")
+    less, _ = mode.screen()
+    sizes = [int((one != automatic).sum()) for one in (less, clicked, more)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+    assert {int(one[tuple(np.round(grid.to_index(world)).astype(int))]) for one in (less, more)} == {2}
+    mode.press("Undo")
+    np.testing.assert_array_equal(mode.screen()[0], automatic)
+    mode.press("Redo")
+    np.testing.assert_array_equal(mode.screen()[0], less)

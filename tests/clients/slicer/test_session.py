@@ -108,6 +108,42 @@ def test_undo_and_redo_take_the_prompts_along(session: Session, server: Server) 
     assert sent == [[], [[1, 1, 1]]]  # the server is told first that the undone click is gone
 
 
+def test_less_and_more_change_the_reach_of_the_last_prompt(session: Session, server: Server) -> None:
+    shown = goes(session, session.ask(None), None, 0)
+    with pytest.raises(ServerError, match="no click or stroke whose reach"):
+        session.ask_reach(shown, 0.25)
+    goes(session, session.ask(shown, click("core", 0, 0, 0)), shown, 1)
+    goes(session, session.ask_reach(shown, 0.25), shown, 1)
+    assert server.got[-1][2]["core"] == [[0, 0, 0]]
+    assert server.got[-1][2]["reaches"] == [{"label": "core", "voxel": [0, 0, 0], "reach": 0.25}]
+    stroke = Drawn("edema", runs=((0, 1, 0, 2),))
+    goes(session, session.ask(shown, stroke), shown, 2)
+    goes(session, session.ask_reach(shown, -0.5), shown, 2)
+    assert server.got[-1][2]["scribbles"] == [{"label": "edema", "runs": [[0, 1, 0, 2]], "reach": -0.5}]
+    assert len(server.got[-1][2]["reaches"]) == 1
+    goes(session, session.ask_step("undo", shown), shown, 1)
+    assert [(one.label, one.reach) for one in session.prompts.drawn] == [("core", 0.25)]
+    goes(session, session.ask_reach(shown, 0.9), shown, 1)
+    assert session.prompts.drawn[-1].reach == 1
+    with pytest.raises(ServerError, match="reaches more at most"):
+        session.ask_reach(shown, 0.25)
+    goes(session, session.ask(shown, stroke), shown, 2)
+    assert [one[2]["scribbles"] for one in server.got[-2:]] == [
+        [],
+        [{"label": "edema", "runs": [[0, 1, 0, 2]]}],
+    ]
+    edited = shown.copy()
+    edited[1, 1, 1] = 1
+    with pytest.raises(ServerError, match="edited the segmentation since"):
+        session.ask_reach(edited, 0.25)
+
+
+def test_a_case_knows_whether_reaches_can_be_changed() -> None:
+    assert not Case.of("ann", FACTS, INFO).reaches
+    tool = {**INFO["models"]["brain_clicks"], "reaches": True}
+    assert Case.of("ann", FACTS, {"models": {**INFO["models"], "brain_clicks": tool}}).reaches
+
+
 def test_start_over_forgets_prompts_and_undo_brings_them_back(session: Session) -> None:
     shown = goes(session, session.ask(None), None, 0)
     goes(session, session.ask(shown, click("core", 0, 0, 0)), shown, 1)

@@ -25,6 +25,7 @@ from .worker import Job, Worker
 __all__ = ["Controller"]
 
 BRUSH = 3.0  # mm, width of a scribble
+REACH = 0.25  # by which the buttons change the reach of the last prompt
 LOG_IN = "logging in"
 
 
@@ -156,6 +157,14 @@ class Controller:
     def redo(self) -> None:
         """The step that was taken back, again."""
         self._ask("redo", lambda session, shown: self._back(session.redo_edit(shown), session, "redo", shown))
+
+    def less(self) -> None:
+        """The last click or stroke reaches less far; no step of its own."""
+        self._ask("less", lambda session, shown: session.ask_reach(shown, -REACH))
+
+    def more(self) -> None:
+        """The last click or stroke reaches farther."""
+        self._ask("more", lambda session, shown: session.ask_reach(shown, REACH))
 
     def start_over(self) -> None:
         """The model's own segmentation; undo brings the work back."""

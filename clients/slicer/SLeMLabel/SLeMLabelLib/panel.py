@@ -86,7 +86,8 @@ class SlicerPanel:
         self.controller.close()
 
     def _keys(self) -> dict[str, Callable[[], None]]:
-        return {"Ctrl+Z": self.controller.undo, "Ctrl+Y": self.controller.redo}
+        undo, redo, less, more = (getattr(self.controller, name) for name in ("undo", "redo", "less", "more"))
+        return {"Ctrl+Z": undo, "Ctrl+Y": redo, "Ctrl+Down": less, "Ctrl+Up": more}
 
     # building
 
@@ -133,13 +134,16 @@ class SlicerPanel:
         self.box = _button("Box", self._choose_box, checkable=True)
         self.undo = _button("Undo", self.controller.undo)
         self.redo = _button("Redo", self.controller.redo)
+        self.reach = (_button("Less", self.controller.less), _button("More", self.controller.more))
         self.plane = qt.QComboBox()
         self.plane.addItems(list(views.PLANES))
         self.plane.connect("currentTextChanged(QString)", self._turn)
         form.addRow(self.title)
         form.addRow(self.labels)
         form.addRow(_row(*self.tools.values(), self.box))
-        form.addRow(_row(self.undo, self.redo, _button("Start over", self.controller.start_over)))
+        form.addRow(
+            _row(self.undo, self.redo, *self.reach, _button("Start over", self.controller.start_over))
+        )
         form.addRow("Plane", self.plane)
 
     def _check(self, form: qt.QFormLayout) -> None:
@@ -208,6 +212,8 @@ class SlicerPanel:
         self._choose_tool("")
         for widget in (*self.tools.values(), self.box):
             widget.setEnabled(case is not None and case.follows)
+        for widget in self.reach:
+            widget.setEnabled(case is not None and case.reaches)
         self.box.setChecked(False)
         scene = self.controller.scene
         self.editor.setSegmentationNode(None if scene is None or case is None else scene.segmentation)

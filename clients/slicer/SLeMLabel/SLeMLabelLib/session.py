@@ -44,6 +44,8 @@ class Case:
     """By label, sRGB 0 to 255."""
     warnings: tuple[str, ...] = ()
     """What is wrong with its images."""
+    reaches: bool = False
+    """Whether the answer to a prompt can be changed by its reach."""
 
     @property
     def image(self) -> str:
@@ -79,6 +81,7 @@ class Case:
             labels=labels,
             colors={label: tuple(colors.get(label, (255, 0, 0))) for label in labels},
             warnings=tuple(str(one["text"]) for one in facts.get("warnings", ())),
+            reaches=bool(info["models"].get(tool, {}).get("reaches")),
         )
 
 
@@ -94,6 +97,8 @@ class Drawn:
     """The voxels of a stroke, runs along I."""
     outline: bool = False
     """The stroke is all that a lasso encloses."""
+    reach: float = field(default=0.0, compare=False)
+    """How far the answer goes, -1 less to 1 more; prompts are told apart without it, as the server does."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +135,20 @@ class Prompts:
         for one in self.drawn:
             points[one.label] += [list(voxel) for voxel in one.voxels]
         strokes = [
-            {"label": one.label, "runs": [*map(list, one.runs)]} | ({"outline": True} if one.outline else {})
+            {"label": one.label, "runs": [*map(list, one.runs)]}
+            | ({"outline": True} if one.outline else {})
+            | ({"reach": one.reach} if one.reach else {})
             for one in self.drawn
             if one.runs
         ]
+        reaches = [
+            {"label": one.label, "voxel": list(voxel), "reach": one.reach}
+            for one in self.drawn
+            for voxel in one.voxels
+            if one.reach
+        ]
         box = {} if self.box is None else {"roi": list(self.box)}
-        return {**points, "scribbles": strokes, **box}
+        return {**points, "scribbles": strokes, **({"reaches": reaches} if reaches else {}), **box}
 
 
 @dataclass(frozen=True)
@@ -203,6 +216,24 @@ class Session:
     def ask_box(self, shown: np.ndarray | None, box: tuple[int, ...] | None) -> Request:
         """A request with another box, or none."""
         return Request(replace(self.prompts, box=box), shown)
+
+    def ask_reach(self, shown: np.ndarray, by: float) -> Request:
+        """A request in which the last click or stroke reaches farther, or less far where `by` is negative.
+
+        Raises:
+            ServerError: there is none, the reader has edited since, or it can go no further.
+        """
+        *before, last = self.prompts.drawn or (None,)
+        if last is None:
+            raise ServerError("there is no click or stroke whose reach could be changed")
+        if self.answered is None or not np.array_equal(shown, self.answered):
+            raise ServerError("you have edited the segmentation since the last click: undo the edit first")
+        reach = min(1.0, max(-1.0, last.reach + by))
+        if reach == last.reach:
+            raise ServerError(
+                f"the last click or stroke reaches {'more' if by > 0 else 'less'} at most like this"
+            )
+        return Request(replace(self.prompts, drawn=(*before, replace(last, reach=reach))), shown)
 
     def ask_step(self, what: str, shown: np.ndarray) -> Request:
         """A request for 'undo', 'redo' or 'start_over'."""
