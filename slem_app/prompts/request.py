@@ -17,6 +17,7 @@ import numpy as np
 from slem_app.errors import BadLabel, BadPrompt
 from slem_app.labels import LabelSet
 from slem_app.prompts.checks import check_label, check_reach, size_of, whole_index
+from slem_app.prompts.closed import enclosed
 from slem_app.prompts.prompts import BACKGROUND, Box, Click, Mask
 from slem_app.prompts.scribble import Scribble
 from slem_app.types import Grid
@@ -154,8 +155,9 @@ def read_strokes(value: object, labels: LabelSet, grid: Grid) -> tuple[Scribble,
     Args:
         value: [{"label": name, "runs": [[i, j, k, n], ...]}, ...]: n voxels along I from (i, j, k) on; the
             label may be 'background'. With "outline": true these are all voxels inside an outline that was
-            drawn in a slice: outside of it the label does not spread in that slice. "reach", from -1 to 1:
-            how far the answer goes.
+            drawn in a slice: outside of it the label does not spread in that slice. With false they are what
+            they are; without it, a closed line in one slice is such an outline (`enclosed`). "reach", from
+            -1 to 1: how far the answer goes.
         labels: the model's.
         grid: of the displayed image.
 
@@ -175,8 +177,8 @@ def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribbl
             f"stroke {number} is {str(value)[:80]!r}: a label and runs [[i, j, k, n], ...] are needed"
         )
     assert isinstance(value, Mapping)
-    outline = value.get("outline", False)
-    if not isinstance(outline, bool):
+    outline = value.get("outline")
+    if outline is not None and not isinstance(outline, bool):
         raise BadPrompt(f"outline of stroke {number} is {str(outline)[:80]!r}: true or false is needed")
     if name != "background":
         check_label(name, labels, f"stroke {number}")
@@ -185,7 +187,8 @@ def _stroke(value: object, number: int, labels: LabelSet, grid: Grid) -> Scribbl
         i, j, k, count = _run(run, number, grid)
         painted[i : i + count, j, k] = True
     meant = BACKGROUND if name == "background" else name
-    drawn = Scribble.of(meant, painted, grid, painted if outline else None)
+    inside = enclosed(painted, grid) if outline is None else painted if outline else None
+    drawn = Scribble.of(meant, painted if inside is None else inside, grid, inside)
     return replace(drawn, reach=check_reach(value.get("reach", 0), f"stroke {number}"))
 
 

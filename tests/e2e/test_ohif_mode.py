@@ -202,3 +202,22 @@ def test_less_and_more_change_the_answer_to_the_last_click(mode: LabelMode, url:
     np.testing.assert_array_equal(mode.screen()[0], automatic)
     mode.press("Redo")
     np.testing.assert_array_equal(mode.screen()[0], less)
+
+
+def test_a_scribble_around_something_means_what_it_encloses(mode: LabelMode, url: str) -> None:
+    mode.open(told(url, "axial")["study"])
+    mode.press("Segment")
+    grid = mode.screen()[1]
+    centre, radius = np.array(grid.shape) // 2, 6.0
+    turns = np.linspace(0, 2 * np.pi * 0.98, 40)
+    circle = [centre + radius * np.array([np.cos(turn), np.sin(turn), 0]) for turn in turns]
+    mode.press("Scribble")
+    mode.choose("necrosis")
+    steps = mode.page.evaluate("() => slem.steps.done.length")
+    places = [mode.place("t1c", grid.to_world(spot)) for spot in circle]
+    mode.drag(places)
+    mode.page.wait_for_function("steps => slem.steps.done.length > steps || slem.problem", arg=steps)
+    mode.wait()
+    assert mode.problem == ""
+    away = np.linalg.norm(np.indices(grid.shape[:2]).T - centre[:2], axis=-1).T
+    assert (mode.screen()[0][:, :, centre[2]][away < radius - 1] == 1).all()

@@ -75,7 +75,7 @@ def test_every_request_carries_all_prompts_and_what_is_shown(session: Session, s
     model, image, fields, label = server.got[-1]
     assert (model, image) == ("brain_clicks", "ann/t1c")
     assert fields["edema"] == [[1, 2, 3]]
-    assert fields["scribbles"] == [{"label": "background", "runs": [[0, 0, 0, 2]]}]
+    assert fields["scribbles"] == [{"label": "background", "runs": [[0, 0, 0, 2]], "outline": False}]
     assert fields["label_info"] == [{"name": "core"}, {"name": "edema"}]
     np.testing.assert_array_equal(label, shown)
     lasso = Drawn("edema", runs=((1, 1, 1, 3),), outline=True)
@@ -119,7 +119,9 @@ def test_less_and_more_change_the_reach_of_the_last_prompt(session: Session, ser
     stroke = Drawn("edema", runs=((0, 1, 0, 2),))
     goes(session, session.ask(shown, stroke), shown, 2)
     goes(session, session.ask_reach(shown, -0.5), shown, 2)
-    assert server.got[-1][2]["scribbles"] == [{"label": "edema", "runs": [[0, 1, 0, 2]], "reach": -0.5}]
+    assert server.got[-1][2]["scribbles"] == [
+        {"label": "edema", "runs": [[0, 1, 0, 2]], "outline": False, "reach": -0.5}
+    ]
     assert len(server.got[-1][2]["reaches"]) == 1
     goes(session, session.ask_step("undo", shown), shown, 1)
     assert [(one.label, one.reach) for one in session.prompts.drawn] == [("core", 0.25)]
@@ -130,7 +132,7 @@ def test_less_and_more_change_the_reach_of_the_last_prompt(session: Session, ser
     goes(session, session.ask(shown, stroke), shown, 2)
     assert [one[2]["scribbles"] for one in server.got[-2:]] == [
         [],
-        [{"label": "edema", "runs": [[0, 1, 0, 2]]}],
+        [{"label": "edema", "runs": [[0, 1, 0, 2]], "outline": False}],
     ]
     edited = shown.copy()
     edited[1, 1, 1] = 1

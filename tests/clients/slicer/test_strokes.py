@@ -75,3 +75,18 @@ def test_runs_hold_every_voxel_once() -> None:
         told[i : i + count, j, k] += 1
     np.testing.assert_array_equal(told, mask)
     assert strokes.runs(np.zeros((0, 3), int)) == []
+
+
+def arc(gap_mm: float, radius: float = 12.0) -> np.ndarray:
+    """A circle, mm, that ends a gap before it began."""
+    turn = np.linspace(0, 2 * np.pi - gap_mm / radius, 60)
+    return np.stack([radius * np.cos(turn), np.full(60, 3.0), radius * np.sin(turn)], axis=1)
+
+
+def test_a_scribble_is_closed_where_its_ends_meet_around_something() -> None:
+    for points in (arc(0.0), arc(3.9), arc(2.0, radius=3.0), arc(1.0) * (1, 1, 0.25)):
+        assert strokes.closed(points)
+    there_and_back = np.array([[0.0, 0, 0], [30, 1, 0], [0, 2, 0]])
+    hatched = np.array([[20.0 * (n % 2), 2.0 * n, 0] for n in range(9)] + [[0.0, 0, 0]])
+    for points in (arc(4.5), arc(3.0, radius=1.0), there_and_back, hatched, arc(0.0)[:2]):
+        assert not strokes.closed(points)

@@ -158,6 +158,29 @@ def test_more_and_less_replace_the_last_prompt_s_answer(editing: Callable) -> No
         np.testing.assert_array_equal(segmented(url, **two, reaches=told)[0], at_once)
 
 
+def test_a_closed_stroke_means_what_it_encloses(editing: Callable) -> None:
+    low, high, k = 18, 26, 18
+    ring = [[low, low, k, high - low + 1], [low, high, k, high - low + 1]]
+    ring += [[i, j, k, 1] for i in (low, high) for j in range(low + 1, high)]
+    inside = (slice(low, high + 1), slice(low, high + 1), k)
+    with editing("first") as url:
+        runs = {"closed": ring, "line": ring, "open": [run for run in ring if run[1] != low]}
+        shown = {}
+        for name, told in runs.items():
+            more = {"outline": False} if name == "line" else {}
+            shown[name], _ = segmented(
+                url, start_over=True, scribbles=[{"label": "necrosis", "runs": told, **more}]
+            )
+        automatic, _ = segmented(url, start_over=True, scribbles=[])
+    assert (shown["closed"][inside] == 1).all()
+    same = shown["closed"][:, :, k] == automatic[:, :, k]
+    same[low : high + 1, low : high + 1] = True
+    assert same.all(), "in its slice the label goes no farther"
+    for name in ("line", "open"):
+        assert all((shown[name][i : i + n, j, k] == 1).all() for i, j, k, n in runs[name])
+        assert (shown[name] != shown["closed"]).any()
+
+
 def test_a_reach_without_an_editor_or_of_no_click_is_refused(server: tuple[str, Path]) -> None:
     url, _ = server
     for told, sentence in (

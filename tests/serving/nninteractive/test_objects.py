@@ -123,3 +123,12 @@ def test_a_segmentation_keeps_what_is_known_inside_and_around(shown: np.ndarray)
     array = ET.label_map(mask, shown)
     assert np.array_equal(ET.mask(array), mask)
     assert (array[5, 5, 3], array[2, 2, 2], array[4, 4, 3], array[7, 7, 5]) == (1, 3, 1, 2)
+
+
+def test_a_closed_scribble_says_nothing_of_what_it_encloses(shown: np.ndarray) -> None:
+    ring = np.zeros(GRID.shape, dtype=bool)
+    ring[2:6, 2:8, 3] = True
+    ring[3:5, 3:7, 3] = False
+    entries = WT.scribble(ring, True, shown, GRID)
+    assert sum(len(entry.voxels(GRID)) for entry in entries) == ring.sum()
+    assert all(entry.within is None for entry in entries)

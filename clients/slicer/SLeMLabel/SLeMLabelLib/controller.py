@@ -192,12 +192,14 @@ class Controller:
             if found is not None:
                 return Drawn(self.label, (found,))
         else:
-            shape = strokes.inside if tool == LASSO else strokes.line
-            more = () if tool == LASSO else (BRUSH,)
-            voxels = shape(points, *more, scene.matrix, size)
+            around = tool == LASSO or strokes.closed(points)
+            voxels = strokes.inside(points, scene.matrix, size) if around else ()
+            outline = len(voxels) > 0
+            if tool != LASSO and not outline:
+                voxels = strokes.line(points, BRUSH, scene.matrix, size)
             if len(voxels):
                 runs = tuple(tuple(run) for run in strokes.runs(voxels))
-                return Drawn(self.label, runs=runs, outline=tool == LASSO)
+                return Drawn(self.label, runs=runs, outline=outline)
         case = self.session.case
         raise SceneError(f"The {tool} holds no voxel of {case.image}: draw inside that image.")
 

@@ -96,7 +96,7 @@ class Drawn:
     runs: tuple[tuple[int, int, int, int], ...] = ()
     """The voxels of a stroke, runs along I."""
     outline: bool = False
-    """The stroke is all that a lasso encloses."""
+    """The stroke is all that a lasso, or a closed scribble, encloses."""
     reach: float = field(default=0.0, compare=False)
     """How far the answer goes, -1 less to 1 more; prompts are told apart without it, as the server does."""
 
@@ -135,8 +135,7 @@ class Prompts:
         for one in self.drawn:
             points[one.label] += [list(voxel) for voxel in one.voxels]
         strokes = [
-            {"label": one.label, "runs": [*map(list, one.runs)]}
-            | ({"outline": True} if one.outline else {})
+            {"label": one.label, "runs": [*map(list, one.runs)], "outline": one.outline}
             | ({"reach": one.reach} if one.reach else {})
             for one in self.drawn
             if one.runs

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["inside", "line", "runs", "voxel"]
+__all__ = ["closed", "inside", "line", "runs", "voxel"]
+
+GAP = 4.0  # mm between the ends of a scribble that still meet
+ROUND = 0.2  # least share of a circle's area with the same way around: a line there and back encloses little
 
 
 def voxel(point: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
@@ -40,6 +43,18 @@ def line(points: np.ndarray, width: float, matrix: np.ndarray, shape: tuple[int,
     through = np.floor(_indices(path, matrix) + 0.5).astype(int)
     near = _near(path, 0.5 * width, matrix)
     return _within(np.unique(np.concatenate([through, near]), axis=0), shape)
+
+
+def closed(points: np.ndarray) -> bool:
+    """Whether a scribble goes around something: its ends meet, and it is no line there and back."""
+    points = np.asarray(points, float)
+    if len(points) < 3:
+        return False
+    gap = np.linalg.norm(points[-1] - points[0])
+    way = np.linalg.norm(np.diff(points, axis=0), axis=1).sum()
+    spokes = points - points[0]
+    area = 0.5 * np.linalg.norm(np.cross(spokes[:-1], spokes[1:]).sum(axis=0))
+    return bool(gap <= min(GAP, way / 4) and area >= ROUND * (way + gap) ** 2 / (4 * np.pi))
 
 
 def inside(points: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
