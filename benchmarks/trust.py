@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage, optimize, stats
+from scipy import ndimage, stats
 from scipy.special import expit
 
+from slem_app.evaluate.confidence import line_of_dice, line_of_logits
 from slem_app.evaluate.scores import bootstrap
 from slem_app.predict.check_here import LIKELY, calibrated, doubtful, expected_dice, unlikely
 from slem_app.regions import decide
@@ -110,20 +111,6 @@ def samples(case: Case, of: str = "known", seed: int = 0) -> dict[str, tuple[np.
         clipped = np.clip(p.ravel()[chosen], 1e-6, 1 - 1e-6)
         found[name] = (np.log(clipped / (1 - clipped)), right.ravel()[chosen])
     return found
-
-
-def line_of_logits(parts: Sequence[tuple[np.ndarray, np.ndarray]], shifted: bool) -> tuple[float, float]:
-    """Slope and shift of logits by which the cases' mean likelihood is greatest; each case weighs the same.
-    Without a shift it is a temperature of 1 / slope.
-    """
-
-    def loss(line: np.ndarray) -> float:
-        shift = line[1] if shifted else 0.0
-        moved = [(line[0] * x + shift, y) for x, y in parts]
-        return float(np.mean([np.mean(np.logaddexp(0, x) - y * x) for x, y in moved]))
-
-    found = optimize.minimize(loss, np.array([0.5, 0.0][: 1 + shifted]), method="Nelder-Mead").x
-    return float(found[0]), float(found[1]) if shifted else 0.0
 
 
 def fitted(cases: Sequence[Case], card: Card, shifted: Sequence[str]) -> Fits:
@@ -286,12 +273,6 @@ def places(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
     return [head, "|" + "---|" * (5 + len(names)), means, of_most, *lines]
 
 
-def line_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope of a robust line (Theil-Sen), with a slope from 0 to 2."""
-    slope = float(np.clip(stats.theilslopes(y, x)[0], 0, 2))
-    return float(np.median(y - slope * x)), slope
-
-
 def quality(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
     """The Dice that is expected of each case by the other patients, beside what it was."""
     facts: dict[str, list[tuple[str, str, float, float]]] = {}
@@ -313,12 +294,12 @@ def quality(cases: Sequence[Case], card: Card, fits: Fits) -> list[str]:
         x, y = (np.array([row[i] for row in rows]) for i in (2, 3))
         guess, plain = np.zeros(len(y)), np.zeros(len(y))
         for one in sorted(set(who)):
-            a, b = line_of(x[who != one], y[who != one])
+            a, b = line_of_dice(x[who != one], y[who != one])
             guess[who == one] = np.clip(a + b * x[who == one], 0, 1)
             plain[who == one] = np.median(y[who != one])
         error = np.abs(guess - y)
         low, high = interval(error)
-        a, b = line_of(x, y)
+        a, b = line_of_dice(x, y)
         width = float(np.quantile(np.maximum(guess - y, 0), 0.9))
         told[name] = guess
         lines.append(

@@ -15,6 +15,7 @@ import numpy as np
 from slem_app.adapt.run import AdaptReport, adapt
 from slem_app.adapt.settings import AdaptSettings
 from slem_app.errors import BadStudy
+from slem_app.evaluate.confidence import Observed, fitted_confidence
 from slem_app.pretext.cases import Gathered, gather
 from slem_app.rounds.labelled import open_studies
 from slem_app.rounds.round import Round
@@ -88,14 +89,19 @@ class ArchiveRound(Round):
         self.folder.change(stage="measuring the new model", notes=_told(report))
         copies = self.folder.path / "hold-out"
         scores = HoldOutScores(self.studies, measured, self.cache, self.parent, copies, self.device)
-        figures = scores(report.network, again=True)
+        cases: list[Observed] = []
+        figures = scores(report.network, again=True, into=cases)
         before = scores(self.parent.network, again=True)
         shutil.rmtree(copies, ignore_errors=True)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in figures.items()}
         told |= {f"agreement, {name}": round(value, 4) for name, value in report.after.items()}
         self.folder.change(stage="publishing", metrics={n: round(v, 4) for n, v in figures.items()})
         decision = self.published.publish(
-            replace(report.card, figures=told),
+            replace(
+                report.card,
+                figures=told,
+                confidence=fitted_confidence(cases, report.card.labels, report.card.confidence),
+            ),
             report.network,
             figures,
             before,

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from slem_app.errors import BadStudy, NoMemory, SlemError, StorageFailed
+from slem_app.evaluate.confidence import Observed, fitted_confidence
 from slem_app.finetune.cases import CachingReport, cache_cases
 from slem_app.finetune.editing.settings import EditorSettings
 from slem_app.finetune.editing.starts import Starts
@@ -272,13 +273,18 @@ class Round:
         """Measure the best epoch's model as it is stored, and hand it over."""
         best = load_model(epochs.model)
         held, figures, before = material.hold_out.validate, {}, {}
+        cases: list[Observed] = []
         if held:
             self.folder.change(stage="measuring the new model")
-            figures = epochs.scores(best.network, again=True)
+            figures = epochs.scores(best.network, again=True, into=cases)
             before = epochs.scores(self.parent.network, again=True)
             if finer is not None:
-                both = epochs.scores(best.network, again=True, finer=finer)
-                figures, finer = (both, finer) if both["mean"] >= figures["mean"] else (figures, None)
+                anew: list[Observed] = []
+                both = epochs.scores(best.network, again=True, finer=finer, into=anew)
+                if both["mean"] >= figures["mean"]:
+                    figures, cases = both, anew
+                else:
+                    finer = None
         editor, clicked = self._better(editor, best, finer, epochs)
         told = {f"hold-out dice {name}": round(value, 4) for name, value in (figures | clicked).items()}
         training = (
@@ -287,12 +293,11 @@ class Round:
         )
         self.folder.change(stage="publishing")
         decision = self.published.publish(
-            # what its parent's probabilities were worth is not known of its own
             replace(
                 best.card,
                 training=training,
                 figures=told,
-                confidence=replace(best.card.confidence, logits={}, dice={}),
+                confidence=fitted_confidence(cases, best.card.labels, best.card.confidence),
             ),
             best.network,
             figures,

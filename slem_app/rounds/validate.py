@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from slem_app.errors import NotFound, SlemError
+from slem_app.evaluate.confidence import Observed, observed
 from slem_app.evaluate.scores import region_scores
 from slem_app.grouping import group
 from slem_app.network import Segmenter
@@ -74,6 +75,7 @@ class HoldOutScores:
         most: int | None = None,
         again: bool = False,
         finer: Segmenter | None = None,
+        into: list[Observed] | None = None,
     ) -> dict[str, float]:
         """{'WT': mean Dice over the cases, ..., 'mean': over regions}; {} without a case.
 
@@ -83,12 +85,13 @@ class HoldOutScores:
             again: with the second look of a model that has one, as served. That takes the images, not the
                 cache, and several times as long; without it the networks' first answers are compared.
             finer: the network that looks again, where it is another one than the model's.
+            into: gets what the probabilities said of each case beside its truth.
         """
         detail = self.model.detail if again else None
         if detail is not None and finer is not None:
             detail = replace(detail, network=finer)
         predictor = Predictor(replace(self.model, network=network, detail=detail), self.device)
-        scores = [self._score(predictor, case) for case in list(self.copies)[:most]]
+        scores = [self._score(predictor, case, into) for case in list(self.copies)[:most]]
         each = (
             {
                 region.name: float(np.mean([one[region.name] for one in scores]))
@@ -99,11 +102,17 @@ class HoldOutScores:
         )
         return each | ({"mean": float(np.mean(list(each.values())))} if each else {})
 
-    def _score(self, predictor: Predictor, case: str) -> Mapping[str, float]:
-        array, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
+    def _score(
+        self, predictor: Predictor, case: str, into: list[Observed] | None = None
+    ) -> Mapping[str, float]:
+        truth, grid = read_labels(self.copies[case])  # its values were checked when the case was prepared
+        truth = truth.astype(np.uint8)
         prepared = self.prepared(predictor, case, grid, detailed=predictor.finer is not None)
-        found = predictor.predict(prepared).array
-        return region_scores(found, array.astype(np.uint8), grid, predictor.card.labels, surface=False)
+        found, probabilities = predictor.segment(prepared)
+        if into is None:
+            return region_scores(found.array, truth, grid, predictor.card.labels, surface=False)
+        into.append(observed(found, probabilities, prepared.grid, truth))
+        return into[-1].dice
 
     def prepared(self, predictor: Predictor, case: str, grid: Grid, detailed: bool) -> Prepared:
         """A case on the grid of its label.

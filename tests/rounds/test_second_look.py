@@ -34,7 +34,7 @@ def worth(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the Dice with a new second look; all others are 0.5."""
 
     def set_to(value: float) -> None:
-        def told(self, network, most=None, again=False, finer=None) -> dict[str, float]:
+        def told(self, network, most=None, again=False, finer=None, into=None) -> dict[str, float]:
             return {"WT": 0.5, "mean": 0.5 if finer is None else value}
 
         monkeypatch.setattr(HoldOutScores, "__call__", told)
