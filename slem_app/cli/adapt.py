@@ -65,7 +65,7 @@ class Adapt:
         from slem_app.weights import load_model, save_model
 
         if not self.data:
-            raise BadSetting("DATA names no folder of studies")
+            raise BadSetting("DATA is empty: give at least one folder of studies")
         model = load_model(self.model)
         changes = {"batch": self.batch, "seed": self.seed}
         settings = plan(self.steps, min(50, self.steps), changes)
@@ -141,7 +141,7 @@ class Adapt:
             found = [evaluate(predictor, source, [case]) for source, case in labelled[: self.measured]]
             lines.append(f"Dice {name}: {means(found, one.card)}")
         return [
-            f"{min(len(labelled), self.measured)} labelled studies, of which no label was learnt:",
+            f"{min(len(labelled), self.measured)} labelled studies, whose labels were not used for training:",
             *lines,
         ]
 

@@ -63,7 +63,7 @@ class Cache:
             if self.clear and place.is_dir():
                 _remove(place)
         if self.clear:
-            print("All of it is gone.")
+            print("All of it was removed.")
         return 0
 
 
@@ -79,5 +79,5 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
     except OSError as error:
         raise StorageFailed(
-            f"{folder} cannot be taken away: {error.strerror or error}; stop the server and try again"
+            f"{folder} cannot be removed: {error.strerror or error}; stop the server and try again"
         ) from error

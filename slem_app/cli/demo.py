@@ -53,7 +53,7 @@ class Demo:
                 f"{given}"
             )
         if self.dicom and self.body != "head":
-            raise BadSetting(f"--dicom is for heads, got --body {self.body}: leave one of them out")
+            raise BadSetting(f"--dicom works only for heads, got --body {self.body}: omit one of them")
         for number in tqdm(range(1, self.cases + 1), desc="demo studies", unit="case"):
             name = str(number) if self.body == "abdomen" else f"demo-{number}"
             place = self.out / "MR" / name if self.body == "abdomen" else self.out / name

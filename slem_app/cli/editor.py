@@ -87,7 +87,7 @@ class Editor:
                         seen=lambda _: bar.update(),
                     )
         if unknown := sorted(set(self.held_out) - set(starts.ids())):
-            raise BadSetting(f"--held-out names cases that are not there: {', '.join(unknown)}")
+            raise BadSetting(f"--held-out names cases that do not exist: {', '.join(unknown)}")
         ids = [case for case in starts.ids() if case not in self.held_out]
         parent = load_editor(self.parent) if self.parent else None
         labels = model.card.labels

@@ -70,7 +70,7 @@ class Finetune:
 
         device = device_of_this_process(self.device)
         if not self.data:
-            raise BadSetting("--data names no folder of studies")
+            raise BadSetting("--data is empty: give at least one folder of studies")
         join_processes(device)
         changes = {
             name: getattr(self, name)

@@ -238,7 +238,7 @@ class Import(_Store):
         ]
         if not fits:
             raise BadGrid(
-                f"{case}: its segmentation lies on {grid}, none of its images does: resample it "
+                f"{case}: its segmentation lies on {grid}, but none of its images does: resample it "
                 f"to one of "
                 f"them first"
             )

@@ -86,7 +86,7 @@ def published_in(folder: Path, model: str = "", models_dir: Path | None = None) 
     root = _store(folder)
     names = [model] if model else sorted(path.name for path in (root / "models").glob("*") if path.is_dir())
     if not names:
-        raise NotFound(f"nothing was published in {root}: each model is served as it is bundled")
+        raise NotFound(f"no model was published in {root}: the bundled models are served")
     own = {
         name: models_dir / name for name in names if models_dir and (models_dir / name / CARD_FILE).is_file()
     }
@@ -184,7 +184,7 @@ def _store(folder: Path) -> Path:
 def _single(every: list[Published], folder: Path) -> Published:
     if len(every) > 1:
         raise BadSetting(
-            f"several models have learnt in {folder}: say which with --model, one of "
+            f"several models were trained in {folder}: choose one with --model: "
             f"{', '.join(one.name for one in every)}"
         )
     return every[0]

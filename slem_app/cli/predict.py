@@ -169,7 +169,7 @@ class Predict:
         if picture is not None:
             print(f"  preview    {picture}")
         if before is not None:
-            print(f"  note       what lay there before, of this case or of another one, is {before.name}")
+            print(f"  note       the earlier file, of this case or of another one, is now {before.name}")
 
     def picture(self, grouping: Grouping, result: Prediction, path: Path) -> Path:
         """The picture beside a file."""
@@ -222,8 +222,8 @@ class Predict:
         worst = "" if self.hold_back == "nothing" else self.hold_back
         if worst and not model.card.confidence.dice:
             raise BadSetting(
-                f"--hold-back: the card of {model.card.name} does not say how to tell how good its results "
-                "are (confidence.dice): leave it out"
+                f"--hold-back: the card of {model.card.name} has no lines for the expected quality "
+                "(confidence.dice): omit this option"
             )
         archive = Archive(
             drafts, model, self.device, self.precision, self.register, self.report, self.table, worst
@@ -320,7 +320,7 @@ class Predict:
         if self.out.name.endswith((".nii", ".nii.gz", ".dcm")):
             if self.out.name.endswith(".dcm") == (self.kind == "nifti"):
                 raise BadSetting(
-                    f"--out {self.out} does not end as a file of --format {self.kind} does "
+                    f"--out {self.out} does not end like a file of --format {self.kind} "
                     f"(.nii, .nii.gz; "
                     f".dcm for seg and rtstruct)"
                 )

@@ -69,7 +69,7 @@ class Pretrain:
         device = device_of_this_process(self.device)
         join_processes(device)
         if not self.data:
-            raise BadSetting("--data names no folder of studies")
+            raise BadSetting("--data is empty: give at least one folder of studies")
         if not 0 <= self.held_out < 1:
             raise BadSetting(f"--held-out is a share from 0 to below 1, got {self.held_out:g}")
         recipe = load_recipe(
@@ -141,7 +141,7 @@ class Pretrain:
         """The recipe's card with what `about` says."""
         if unknown := set(self.about) - {"data", "terms", "training", "version"}:
             raise BadSetting(
-                f"--about knows data, terms, training and version, not {', '.join(sorted(unknown))}"
+                f"--about accepts data, terms, training and version, not {', '.join(sorted(unknown))}"
             )
         about: dict[str, Any] = dict(self.about)
         return replace(recipe.card(), **about)

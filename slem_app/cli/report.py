@@ -52,9 +52,7 @@ class Report:
         from slem_app.studies.places import default_store, is_address
 
         if self.send and not is_address(self.studies):
-            raise BadSetting(
-                "--send stores in a PACS: give its address in place of a folder, or leave it out"
-            )
+            raise BadSetting("--send stores in a PACS: give its address instead of a folder, or omit --send")
         try:
             from slem_app.report.compose import compose
             from slem_app.report.page import write_pdf

@@ -93,7 +93,7 @@ class Serve:
             )
         if not is_address(studies) and not any(Path(studies).iterdir()):
             print(f"{studies} is empty: studies appear in the worklist once they are put there", flush=True)
-        print(f"Starting the server on {studies} (some seconds)", flush=True)
+        print(f"Starting the server on {studies} (a few seconds)", flush=True)
         log_file().parent.mkdir(parents=True, exist_ok=True)
         with log_file().open("w", encoding="utf-8") as log:
             output = None if self.verbose else log
@@ -188,7 +188,7 @@ def demo_studies() -> Path:
         ),
     }
     if missing := [name for name in studies if not (folder / name).is_dir()]:
-        print(f"Making {', '.join(missing)} in {folder} (some seconds)", flush=True)
+        print(f"Making {', '.join(missing)} in {folder} (a few seconds)", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".demo-", dir=folder.parent) as new:
             for name in missing:

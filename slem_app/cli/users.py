@@ -44,19 +44,19 @@ class Users:
             print(f"{len(users.users())} in {users.path}", file=sys.stderr)
             return 0
         if not self.name:
-            raise BadSetting(f"whom? slem users {self.action} NAME")
+            raise BadSetting(f"the name is missing: slem users {self.action} NAME")
         if self.action == "add":
             users.add(self.name, _password(), self.role)
             print(f"{self.name} may log in as {self.role} ({users.path})")
         elif self.action == "password":
             users.change_password(self.name, _password())
-            print(f"{self.name} has another password, and is logged out where the old one was used")
+            print(f"{self.name} has a new password; log-ins with the old one have ended")
         elif self.action == "role":
             users.change_role(self.name, self.role)
-            print(f"{self.name} is a {self.role} now, and logs in anew")
+            print(f"{self.name} is now a {self.role} and must log in again")
         else:
             users.remove(self.name)
-            print(f"{self.name} can log in no more, and is logged out; saved labels stay")
+            print(f"{self.name} can no longer log in and is logged out; saved labels stay")
         return 0
 
 

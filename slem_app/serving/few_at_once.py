@@ -39,7 +39,7 @@ class FewAtOnce:
             TooMany: too many requests wait already.
         """
         if self.count >= self.most:
-            raise TooMany(f"{self.count} requests for {self.what} wait already: try again in a minute")
+            raise TooMany(f"{self.count} requests for {self.what} are already waiting: try again in a minute")
         self.count += 1
         try:
             return await to_thread.run_sync(work, limiter=self.limiter)

@@ -123,8 +123,8 @@ class LabelSaving:
         shown = self.last_results.last(reader_of(client_id), case.id)
         if shown is None:
             raise NotFound(
-                "there is nothing to save: this server has given you no segmentation of this study (since it "
-                "was started); run one first"
+                "there is nothing to save: this server has not sent you a segmentation of this study (since "
+                "it was started); run one first"
             )
         if shown.by_hand != case.grouping.by_hand:
             raise BadGrid(

@@ -145,7 +145,7 @@ class Settings:
         if not 0 < self.pacs_timeout < float("inf"):
             raise BadSetting(f"pacs_timeout must be a number of seconds above 0, got {self.pacs_timeout}")
         if self.login not in ("auto", "required", "off"):
-            raise BadSetting(f"login cannot be {self.login!r}: auto, required or off")
+            raise BadSetting(f"login cannot be {self.login!r}: expected auto, required or off")
         self._check_connections()
         if not (self.login_hours > 0 and self.idle_minutes > 0):
             raise BadSetting("login_hours and idle_minutes must be positive")
@@ -178,7 +178,7 @@ class Settings:
 
     def _check_connections(self) -> None:
         if self.log not in ("text", "json"):
-            raise BadSetting(f"log cannot be {self.log!r}: text or json")
+            raise BadSetting(f"log cannot be {self.log!r}: expected text or json")
         if self.connections < 1 or self.upload_quota_mb < 0:
             raise BadSetting(
                 f"connections must be positive and upload_quota_mb not negative, got {self.connections} and "

@@ -106,11 +106,11 @@ def parse_result(content: bytes | BinaryIO) -> Dataset:
         clock = Clock("what came")
         dataset.walk(lambda *_: clock.check())  # what cannot be read is an error now, not when it is shown
     except BROKEN as error:
-        raise BadVolume(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
+        raise BadVolume(f"this is not a readable DICOM file ({reason(error)}): send it again") from error
     if kind not in (SEGMENTATION, LABEL_MAP) or "PixelData" not in dataset:
         raise BadVolume(
-            f"only segmentations (modality SEG) are stored here, this is of SOP class {kind[:64] or 'none'}: "
-            f"send images to the folder or the PACS"
+            f"only segmentations (modality SEG) are stored here, but this has the SOP class "
+            f"{kind[:64] or 'none'}: send images to the folder or the PACS"
         )
     return dataset
 

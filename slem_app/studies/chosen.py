@@ -35,6 +35,6 @@ def chosen(path: Path, ids: Sequence[str] = ()) -> tuple[StudySource, tuple[str,
     if not ids and len(known) != 1:
         raise BadStudy(
             f"{path} holds {len(known)} cases ({', '.join(known[:3])}{', ...' if len(known) > 3 else ''}): "
-            f"name those that are meant, or `all`"
+            f"name the cases that you want, or `all`"
         )
     return source, tuple(ids) or known

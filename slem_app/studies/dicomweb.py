@@ -104,7 +104,7 @@ class PacsSeries:
                 one.result()
         except NotFound as error:
             raise NotFound(
-                f"series {self.uid} has lost images since it was listed ({error}): see in the "
+                f"series {self.uid} has lost images since it was listed ({error}): check in the "
                 f"PACS whether "
                 f"it is still being sent"
             ) from error
@@ -292,5 +292,5 @@ class DicomWebSource(StudySource):
                 for part in json_slices(one, origins[uid].folder / f"{text(one, '00080018')}.dcm")
             ]
         if not slices:
-            raise PacsFailed(f"the PACS lists series of study {id} but hands out no header: see its log")
+            raise PacsFailed(f"the PACS lists series of study {id} but returns no header: see its log")
         return replace(bare, series=assemble(slices, origins)), origins

@@ -67,9 +67,7 @@ class FileCache:
                 file.write(content)
         except OSError as error:
             raise StorageFailed(
-                f"cannot keep what came from the PACS in {self.root}: {error.strerror or error}; "
-                f"free some "
-                f"space"
+                f"cannot store images of the PACS in {self.root}: {error.strerror or error}; free some space"
             ) from error
 
     def shrink(self) -> None:

@@ -131,8 +131,8 @@ class NiftiHeader:
         if extra and channel is None:
             raise BadVolume(
                 f"{self.path} is 4D, shape {self.shape}, where one 3D image is needed: split it into one "
-                "file a sequence, or put a dataset.json with the names of its channels beside it (Medical "
-                "Segmentation Decathlon)"
+                "file for each sequence, or put a dataset.json with the names of its channels beside it "
+                "(Medical Segmentation Decathlon)"
             )
         if channel is not None and channel >= (extra[0] if extra else 1):
             raise BadVolume(
@@ -216,7 +216,7 @@ def sidecar(path: Path) -> Mapping[str, Any]:
         fields = json.loads(beside.read_text())
     except ValueError as error:
         raise BadVolume(
-            f"{beside}, beside the image of that name, is not JSON: {error}. Mend or remove it"
+            f"{beside}, beside the image of that name, is not JSON: {error}. Correct or remove it"
         ) from error
     if not isinstance(fields, dict):
         return {}

@@ -134,10 +134,10 @@ def _open_file(path: Path, coding: str | None) -> StudySource:
     """The one case that a NIfTI file is, or belongs to in a data set with dataset.json."""
     if not is_nifti(path.name):
         raise BadStudy(
-            f"{path} is a file that is not named like NIfTI (.nii, .nii.gz): give the folder of the case"
+            f"{path} is a file without the ending of NIfTI (.nii, .nii.gz): give the folder of the case"
         )
     source = open_source(path.parent, coding)
     holding = [study.id for study in source if any(path in series.paths for series in study.series)]
     if not holding:
-        raise BadStudy(f"{path} is a label map or no image of a case: give the folder of the case")
+        raise BadStudy(f"{path} is a label map, or not an image of a case: give the folder of the case")
     return source.only(holding[0])

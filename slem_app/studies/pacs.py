@@ -113,7 +113,7 @@ class Pacs:
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if self.query and not parse_qsl(self.query, strict_parsing=False):
             raise BadSetting(
-                f"pacs_query {self.query!r} is no query: use KEYWORD=VALUE&KEYWORD=VALUE, e.g. "
+                f"pacs_query {self.query!r} is not a query: use KEYWORD=VALUE&KEYWORD=VALUE, e.g. "
                 f"ModalitiesInStudy=MR&StudyDate=20250101-"
             )
 
@@ -301,7 +301,7 @@ class Pacs:
             answer = self.client.store_instances([dataset], study_instance_uid=study)
             for failed in answer.get("FailedSOPSequence") or ():
                 raise PacsFailed(
-                    f"the PACS at {self.url} did not take {instance}: reason "
+                    f"the PACS at {self.url} did not accept {instance}: reason "
                     f"{int(failed.get('FailureReason', 0)):#06x} of DICOM PS3.18 I.2.2"
                 )
 
@@ -324,14 +324,13 @@ class Pacs:
             hint = (
                 "check the user in MONAI_LABEL_DICOMWEB_USERNAME and its password"
                 if status in (401, 403)
-                else "see its log, and try again"
+                else "check its log, and try again"
             )
             raise PacsFailed(f"the PACS at {self.url} answers {status} to {what}: {hint}") from error
         except UNUSABLE as error:
             raise PacsFailed(
                 f"the PACS at {self.url} gives no usable answer to {what} ({_reason(error)}): "
-                f"see that it "
-                f"runs, and try again"
+                f"check that it runs, and try again"
             ) from error
 
 

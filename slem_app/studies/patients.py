@@ -79,7 +79,7 @@ class Patient:
         for one in self.visits:
             if one.case == case:
                 return one
-        raise NotFound(f"{case} is no visit of this patient")
+        raise NotFound(f"{case} is not a visit of this patient")
 
     def earlier(self, case: str) -> tuple[Visit, ...]:
         """Those that were certainly taken before a case, in order of time."""
@@ -142,7 +142,7 @@ def check_rule(pattern: str, where: str) -> str:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise BadSetting(f"{where}: patients is no regular expression: {error}") from error
+        raise BadSetting(f"{where}: patients is not a regular expression: {error}") from error
     if "patient" not in groups or set(groups) - {"patient", "visit", "date"}:
         raise BadSetting(
             f"{where}: patients must have the group (?P<patient>...), and may have (?P<visit>...) and "

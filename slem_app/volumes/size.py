@@ -46,6 +46,6 @@ def check_sizes(paths: Iterable[Path], most: int) -> None:
 def _check(what: str, voxels: str, size: int, most: int) -> None:
     if size > most:
         raise TooLarge(
-            f"{what}: {voxels} take {megabytes(size)} once they are unpacked, {megabytes(most)} may come "
-            f"(setting `volume_mb`): send a smaller image"
+            f"{what}: {voxels} take {megabytes(size)} once they are unpacked, the limit is "
+            f"{megabytes(most)} (setting `volume_mb`): send a smaller image"
         )

@@ -51,7 +51,7 @@ def test_says_what_it_learnt_from_and_whether_it_became_better(
     assert adapted(studies, served) == 0
     printed = capsys.readouterr().out
     assert "slem_brain: adapted to 2 studies" in printed
-    assert "1 labelled studies, of which no label was learnt" in printed
+    assert "1 labelled studies, whose labels were not used for training" in printed
     assert "Dice before: WT " in printed
     assert "Dice after: WT " in printed
     model = load_model(studies.parent / "run" / "model")

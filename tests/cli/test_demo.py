@@ -58,7 +58,7 @@ def test_heads_as_dicom_are_series_of_a_scanner_which_are_recognised_and_segment
     before, after = (read(grouping.sequences[name]).array for name in ("t1n", "t1c"))
     assert after.max() / np.median(after[after > 0]) > 1.1 * before.max() / np.median(before[before > 0])
     assert main(["demo", str(tmp_path / "p"), "--dicom", "--body", "prostate"]) == 2
-    assert "--dicom is for heads" in capsys.readouterr().err
+    assert "--dicom works only for heads" in capsys.readouterr().err
 
 
 def test_abdomens_lie_in_the_folders_of_chaos_and_prostates_as_nifti(tmp_path: Path) -> None:

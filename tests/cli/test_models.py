@@ -129,10 +129,10 @@ def test_says_where_nothing_was_published(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["models", str(tmp_path / "empty")]) == 2
-    assert "nothing was published in" in capsys.readouterr().err
+    assert "no model was published in" in capsys.readouterr().err
     assert main(["models", str(tmp_path / "nowhere")]) == 2
     (published.path.parent / "second").mkdir()
     save_model(tmp_path / "shelf" / "second", dataclasses.replace(CARD, name="second"), build(CARD.network))
     assert main(["models", str(tmp_path / "studies"), "--back"]) == 2
-    assert "say which with --model, one of second, small" in capsys.readouterr().err
+    assert "choose one with --model: second, small" in capsys.readouterr().err
     assert main(["models", str(tmp_path / "studies"), "--model", "small", "--back"]) == 0

@@ -108,7 +108,7 @@ def test_a_result_of_another_case_of_that_name_is_kept(
     capsys.readouterr()
     assert main(["predict", str(other), "-o", str(out), "--model", "small"]) == 0
     assert (out / "case-1.before1.nii.gz").read_bytes() == first != (out / "case-1.nii.gz").read_bytes()
-    assert "is case-1.before1.nii.gz" in capsys.readouterr().out
+    assert "is now case-1.before1.nii.gz" in capsys.readouterr().out
 
 
 def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_dicom_results_refer_to_the_series_of_the_reference(
         ),
         (
             ["{studies}/case-1", "-o", "{studies}/a.nii", "--format", "seg"],
-            "a.nii does not end as a file of --format seg does",
+            "a.nii does not end like a file of --format seg",
         ),
-        (["{studies}"], "holds 2 cases (case-1, case-2): name those that are meant, or `all`"),
+        (["{studies}"], "holds 2 cases (case-1, case-2): name the cases that you want, or `all`"),
         (["{studies}", "case-3"], "case-3"),
         (["{studies}", "../case-1"], "../case-1"),
         (

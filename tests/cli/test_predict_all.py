@@ -292,7 +292,7 @@ def test_results_that_the_model_says_not_to_use_are_held_back(
 ) -> None:
     call = ["predict", str(studies), "case-3", "--all", "--model", "small", "--hold-back", "do not use"]
     assert main(call) == 2  # this card tells no quality
-    assert "--hold-back: the card of small does not say" in capsys.readouterr().err
+    assert "--hold-back: the card of small has no lines" in capsys.readouterr().err
     card = small_card(7.0, version="2", network=replace(SMALL, prior=0.5))
     poor = Confidence(dice={region.name: (0.41, 0.0, 0.1) for region in card.labels.regions})
     save_model(tmp_path / "models" / "small", replace(card, confidence=poor), build(card.network))

@@ -31,7 +31,7 @@ def test_users_are_added_listed_changed_and_removed(run, tmp_path: Path) -> None
     assert run("list") == (0, f"ann\ttrainer\n1 in {file}\n")
     assert run("password", "ann", says="another secret\n")[0] == 0
     assert UserFile(file).check("ann", "another secret").role == "trainer"
-    assert run("role", "ann", "--role", "reviewer") == (0, "ann is a reviewer now, and logs in anew\n")
+    assert run("role", "ann", "--role", "reviewer") == (0, "ann is now a reviewer and must log in again\n")
     assert UserFile(file).check("ann", "another secret").role == "reviewer"
     assert run("remove", "ann")[0] == 0
     assert run("list")[1] == f"0 in {file}\n"
@@ -42,5 +42,5 @@ def test_mistakes_are_told_in_a_line(run) -> None:
         2,
         "slem users: a password needs 10 characters or more (at most 1024); this one has 5\n",
     )
-    assert run("add") == (2, "slem users: whom? slem users add NAME\n")
+    assert run("add") == (2, "slem users: the name is missing: slem users add NAME\n")
     assert run("remove", "ben")[0] == 2

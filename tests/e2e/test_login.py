@@ -85,7 +85,7 @@ def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(
     plugin = Plugin(library, server.url, tmp_path)
     with pytest.raises(library.MONAILabelClientException) as refused:
         plugin.client("wrong password")
-    assert b"no such user, or another password" in refused.value.response
+    assert b"unknown user or wrong password" in refused.value.response
     assert "slem_brain" in plugin.client().info()["models"]
     sample = plugin.client().next_sample("first", {})
     file, params = plugin.client().infer(
@@ -98,7 +98,7 @@ def test_slicer_logs_in_works_and_logs_in_again_when_the_log_in_has_ended(
     assert plugin.dialogs == 2
     with pytest.raises(library.MONAILabelClientException) as refused:
         plugin.client().train_start("slem_brain", {})
-    assert "is for the role trainer; rea is a reader" in refused.value.msg
+    assert "requires the role trainer; rea is a reader" in refused.value.msg
     users.change_password("rea", SECRET)  # which ends all log-ins, as time does
     assert plugin.client().info()["name"] == "SLeM Label"
     assert plugin.dialogs == 3

@@ -28,12 +28,12 @@ pytestmark = [
         ("GET", "/datastore/label?label=case one&tag=never", 404, "has no label with tag 'never'"),
         ("GET", "/datastore/label?label=case one&tag=../final", 400, "tag '../final' cannot be used"),
         ("POST", "/infer/slem_brain?image=nobody", 404, "no case 'nobody'"),
-        ("POST", "/infer/slem_brain?image=/etc/passwd", 404, "paths of the server are no ids"),
+        ("POST", "/infer/slem_brain?image=/etc/passwd", 404, "paths on the server are not ids"),
         ("POST", "/infer/slem_brain?image=case one/../../x", 404, "x"),
         ("POST", "/infer/slem_brain?image=without-contrast/t1c", 404, "t1c"),
         ("POST", "/infer/other?image=case one", 404, "no model 'other'; this server has slem_brain"),
         ("POST", "/infer/slem_brain?image=&session_id=gone", 404, "no session 'gone'"),
-        ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is no session id"),
+        ("POST", "/infer/slem_brain?image=x&session_id=../../etc", 404, "is not a session id"),
         (
             "POST",
             "/activelearning/oracle",
@@ -60,7 +60,7 @@ def test_a_bad_request_gets_a_plain_answer(
         ('{"result_extension": ".exe"}', 400, "result_extension '.exe' is unknown"),
         ('{"result_dtype": "float64"}', 400, "label maps are uint8"),
         ("{not json", 400, "must be JSON"),
-        ('{"image": "/etc/passwd"}', 404, "paths of the server are no ids"),
+        ('{"image": "/etc/passwd"}', 404, "paths on the server are not ids"),
     ],
 )
 def test_bad_fields_get_a_plain_answer(world: World, fields: str, status: int, text: str) -> None:

@@ -138,8 +138,8 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "an image that unpacks to 4 GiB": (
         lambda folder: nifti(folder / "a.nii.gz", (1024, 1024, 2048), np.int16, bytes(MIB)),
         "check_sizes([path], 64 << 20)",
-        "TooLarge: a.nii.gz: 1024 x 1024 x 2048 voxels take 8,192.0 MiB once they are unpacked, 64.0 MiB may "
-        "come (setting `volume_mb`)",
+        "TooLarge: a.nii.gz: 1024 x 1024 x 2048 voxels take 8,192.0 MiB once they are unpacked, the limit is "
+        "64.0 MiB (setting `volume_mb`)",
     ),
 }
 

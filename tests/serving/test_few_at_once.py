@@ -62,7 +62,7 @@ def test_more_than_may_wait_are_refused_and_places_come_free_again() -> None:
         few = FewAtOnce(1, 3, "reports")
         tasks = [asyncio.create_task(few.run(work)) for _ in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(TooMany, match="3 requests for reports wait already"):
+        with pytest.raises(TooMany, match="3 requests for reports are already waiting"):
             await few.run(work)
         tasks[2].cancel()  # its client has gone
         await asyncio.sleep(0.01)

@@ -115,11 +115,11 @@ def test_batch_inference_labels_what_is_left(app: MONAILabelApp) -> None:
 @pytest.mark.parametrize(
     ("request_", "text"),
     [
-        ({"model": "slem_brain", "image": "/etc/passwd"}, "paths of the server are no ids"),
+        ({"model": "slem_brain", "image": "/etc/passwd"}, "paths on the server are not ids"),
         ({"model": "slem_brain", "image": "../../etc/passwd"}, "no case '../../etc/passwd'"),
         (
             {"model": "slem_brain", "image": "/etc/passwd", "session": {"image": "/etc/passwd"}},
-            "paths of the server are no ids",
+            "paths on the server are not ids",
         ),
         ({"model": "other", "image": "A"}, "no model 'other'; this server has slem_brain"),
         ({"image": "A"}, "no model ''; this server has slem_brain"),
@@ -131,7 +131,7 @@ def test_what_is_no_case_or_model_is_not_found(app: MONAILabelApp, request_: dic
 
 
 def test_a_studies_file_is_no_id_even_with_its_full_path(app: MONAILabelApp, studies: Path) -> None:
-    with pytest.raises(NotFound, match="paths of the server are no ids"):
+    with pytest.raises(NotFound, match="paths on the server are not ids"):
         app.infer({"model": "slem_brain", "image": str(studies / "A/A-t1c.nii.gz")})
 
 

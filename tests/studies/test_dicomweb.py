@@ -140,10 +140,10 @@ def test_what_passes_is_tried_again(
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (status(500), "answers 500 to image [0-9.]+ of series [0-9.]+: see its log"),
+        (status(500), "answers 500 to image [0-9.]+ of series [0-9.]+: check its log"),
         (status(403), "answers 403 .*: check the user"),
         (cut(0.5), "gives no usable answer .*the connection was cut|no connection, or one that was cut"),
-        (cut(0.9, announced=False), "gives no usable answer to image .*: see that it runs"),
+        (cut(0.9, announced=False), "gives no usable answer to image .*: check that it runs"),
         (late(3.0), "it takes too long|no connection"),
     ],
     ids=["500", "403", "cut", "short", "slow"],

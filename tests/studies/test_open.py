@@ -260,7 +260,7 @@ def test_refuses_what_is_not_there_or_no_image(files: Files) -> None:
     root = files("notes.txt")
     with pytest.raises(NotFound, match="no folder .*none: give the folder that holds the studies"):
         open_source(root / "none")
-    with pytest.raises(BadStudy, match="not named like NIfTI"):
+    with pytest.raises(BadStudy, match="without the ending of NIfTI"):
         open_source(root / "notes.txt")
 
 

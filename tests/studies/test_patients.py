@@ -138,7 +138,7 @@ def test_folders_are_patients_where_slem_yaml_says_so_and_only_there(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"), [("(", "no regular expression"), ("(?P<who>.*)", "must have the group")]
+    ("rule", "said"), [("(", "not a regular expression"), ("(?P<who>.*)", "must have the group")]
 )
 def test_a_rule_that_tells_no_patient_is_refused(tmp_path: Path, rule: str, said: str) -> None:
     nifti(tmp_path, "A/t1c.nii.gz", "A/t2f.nii.gz")

@@ -85,7 +85,7 @@ class Access:
         role = role_of(method, path)
         if not login.user.may(role):
             raise NotAllowed(
-                f"{method} {path} is for the role {role}; {login.user.name} is a {login.user.role}"
+                f"{method} {path} requires the role {role}; {login.user.name} is a {login.user.role}"
             )
         return login
 
@@ -102,8 +102,8 @@ class Access:
             return
         if method not in SAFE or EXPORTS.fullmatch(path):
             raise NotAllowed(
-                f"a page of another site asked for a {'change' if method not in SAFE else 'download'}: only "
-                f"pages of this server may; open the address itself instead"
+                f"a page of another site requested a {'change' if method not in SAFE else 'download'}: only "
+                f"pages of this server may do so; open the address directly instead"
             )
 
     def _check_origin(self, headers: Headers, needed: bool) -> None:
@@ -115,7 +115,8 @@ class Access:
             return
         if origin is None or urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             raise NotAllowed(
-                f"a page of {origin or 'an unknown site'} asked for a change: only pages of this server may"
+                f"a page of {origin or 'an unknown site'} requested a change: "
+                "only pages of this server may do so"
             )
 
 
@@ -194,7 +195,7 @@ def open_access(
         raise BadSetting(
             f"{why}, and nobody can log in: there is no user in {logins.users.path}. Add one (`slem users "
             f"add NAME --role admin`), "
-            "or listen at 127.0.0.1, or say `--conf login off` where something else keeps strangers away"
+            "or listen at 127.0.0.1, or set `--conf login off` if something else controls the access"
         )
     return Access(
         logins, required, local and login == "auto", tuple(origins), os.environ.get(METRICS_TOKEN, "")
@@ -208,7 +209,7 @@ def _check_local(scope: Scope, headers: Headers) -> None:
     server = (scope.get("server") or ("127.0.0.1",))[0]
     if not on_this_machine(server):
         raise NotAllowed(
-            f"this server was started for its own machine and is reached at {server}: start it with "
+            f"this server was started for this machine alone, but is reached at {server}: start it with "
             f"--host, so that it asks for a log-in"
         )
     host = (

@@ -44,7 +44,9 @@ class AuditQuery:
 
     def __post_init__(self) -> None:
         if self.before and not CURSOR.fullmatch(self.before):
-            raise BadSetting(f"{self.before[:40]!r} is no place in the audit log: begin at the newest line")
+            raise BadSetting(
+                f"{self.before[:40]!r} is not a position in the audit log: begin at the newest line"
+            )
 
     def fits(self, line: AuditLine) -> bool:
         """Whether a line is wanted."""

@@ -63,9 +63,9 @@ class Provider:
             return await self.client.authorize_redirect(request, str(request.base_url) + "auth/oidc/end")
         except (HTTPError, OAuthError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
                 f"again, or "
-                f"tell its keepers"
+                f"tell its administrators"
             ) from error
 
     async def end(self, request: Request) -> tuple[User, str]:
@@ -85,9 +85,9 @@ class Provider:
             ) from error
         except (HTTPError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
                 f"again, or "
-                f"tell its keepers"
+                f"tell its administrators"
             ) from error
         return self._user(token.get("userinfo")), str(request.session.pop(NEXT, "/"))
 
@@ -105,12 +105,12 @@ class Provider:
             )
             claims = await self.client.parse_id_token(token, nonce=None)
         except (OAuthError, JoseError) as error:
-            raise NotLoggedIn("no such user, or another password") from error
+            raise NotLoggedIn("unknown user or wrong password") from error
         except (HTTPError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be asked ({type(error).__name__}): try "
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
                 f"again, or "
-                f"tell its keepers"
+                f"tell its administrators"
             ) from error
         return self._user(claims)
 
@@ -143,10 +143,10 @@ def _check_address(issuer: str) -> None:
         parts = urlsplit(issuer)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise BadSetting(f"oidc_issuer {issuer!r} is no address: {error}") from error
+        raise BadSetting(f"oidc_issuer {issuer!r} is not an address: {error}") from error
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
         raise BadSetting(
-            f"oidc_issuer {issuer!r} is no address of a log-in service: https://HOST/PATH is needed, "
+            f"oidc_issuer {issuer!r} is not the address of a log-in service: https://HOST/PATH is needed, "
             "without user, query or fragment"
         )
     if parts.scheme == "http" and not on_this_machine(host):

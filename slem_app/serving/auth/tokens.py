@@ -71,7 +71,7 @@ class Logins:
 
         Raises:
             TooOften: too many failed attempts; the password is not even looked at.
-            NotLoggedIn: no such user, or another password.
+            NotLoggedIn: unknown user or wrong password.
             BadSetting: the user file cannot be used.
         """
         keys = (("name", place, name[:100]), ("place", place))
@@ -89,7 +89,7 @@ class Logins:
                 self._failed(key)
         user = self.users.check(name, password)
         if user is None:
-            raise NotLoggedIn("no such user, or another password")
+            raise NotLoggedIn("unknown user or wrong password")
         with self.guard:
             for key in keys:
                 self.failures.pop(key, None)
@@ -114,7 +114,7 @@ class Logins:
         with self.guard:
             login = self.open.get(key)
         if login is None:
-            raise NotLoggedIn("log in: this server is for its users")
+            raise NotLoggedIn("log in: this server requires a log-in")
         known = not login.user.hash or self.users.users().get(login.user.name) == login.user
         with self.guard:
             if not known or now >= login.until or now - login.used >= self.idle:

@@ -36,7 +36,7 @@ class LockByName:
             lock, wanted = self.locks.get(name, (threading.Lock(), 0))
             if wanted >= self.most:
                 raise TooMany(
-                    f"{wanted} requests wait for {self.what} {name} already, which is being read: try again "
+                    f"{wanted} requests already wait for {self.what} {name}, which is being read: try again "
                     f"in a minute"
                 )
             self.locks[name] = (lock, wanted + 1)

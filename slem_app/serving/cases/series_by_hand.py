@@ -98,7 +98,7 @@ def _check(study: Study, sequence: str, id: str) -> None:
     series = study.find(id)
     if series is None:
         there = ", ".join(one.id for one in study.series)
-        raise NotFound(f"case {study.id!r} has no series {id[:200]!r} to be {sequence}: it has {there}")
+        raise NotFound(f"case {study.id!r} has no series {id[:200]!r} for {sequence}: it has {there}")
     try:
         check_grid(series.grid, f"series {series.id}")
     except SlemError as error:

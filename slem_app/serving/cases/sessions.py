@@ -96,10 +96,10 @@ class UploadSessions:
             update_ts: note that it was asked for.
 
         Raises:
-            NotFound: text that is no session id.
+            NotFound: text that is not a session id.
         """
         if not re.fullmatch(r"[0-9a-zA-Z-]{1,64}", session_id):
-            raise NotFound(f"{session_id!r} is no session id")
+            raise NotFound(f"{session_id!r} is not a session id")
         try:
             fields = json.loads((self.folder / session_id / META).read_text(encoding="utf-8"))
             session = UploadSession(**fields)
@@ -120,10 +120,10 @@ class UploadSessions:
         """Take a session away, if it is there.
 
         Raises:
-            NotFound: text that is no session id.
+            NotFound: text that is not a session id.
         """
         if not re.fullmatch(r"[0-9a-zA-Z-]{1,64}", session_id):
-            raise NotFound(f"{session_id!r} is no session id")
+            raise NotFound(f"{session_id!r} is not a session id")
         shutil.rmtree(self.folder / session_id, ignore_errors=True)
 
     def remove_expired(self) -> int:

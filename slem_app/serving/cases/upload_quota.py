@@ -55,7 +55,7 @@ class UploadQuota:
             if self.limit and taken + size > self.limit:
                 raise TooLarge(
                     f"your uploads take {taken / 2**20:.0f} MiB of {self.limit / 2**20:.0f}, and this image "
-                    f"has {size / 2**20:.1f} MiB: let an admin remove some, or set `upload_quota_mb`"
+                    f"has {size / 2**20:.1f} MiB: ask an admin to remove some, or to raise `upload_quota_mb`"
                 )
             self.coming[user] = self.coming.get(user, 0) + size
         try:

@@ -125,7 +125,7 @@ class PacsConnection:
         """
         if not dicomweb_path(path):
             raise NotFound(
-                f"{path[:100]!r} is no path of DICOMweb: it begins with {', '.join(FIRST)} and "
+                f"{path[:100]!r} is not a DICOMweb path: such a path begins with {', '.join(FIRST)} and "
                 f"is made of "
                 f"UIDs"
             )
@@ -141,15 +141,16 @@ class PacsConnection:
             ) from error
         except httpx2.HTTPError as error:
             raise PacsFailed(
-                f"the PACS cannot be reached ({type(error).__name__}): is it running, is its address right?"
+                f"the PACS cannot be reached ({type(error).__name__}): is it running, and is "
+                "its address correct?"
             ) from error
         if answer.status_code in (401, 403) or (
             300 <= answer.status_code < 400 and answer.status_code != 304
         ):
             await answer.aclose()
             raise PacsFailed(
-                f"the PACS answered with {answer.status_code}: it refuses this server, or sends it "
-                f"elsewhere, where it does not go"
+                f"the PACS answered with {answer.status_code}: it refuses this server, or redirects it, "
+                f"which the server does not follow"
             )
         kept = {name: answer.headers[name] for name in DOWN if name in answer.headers}
         if search and request.method == "GET" and answer.status_code == 200:
@@ -193,11 +194,11 @@ class PacsConnection:
             async for piece in answer.aiter_bytes():
                 body += piece
                 if len(body) > LISTING:
-                    raise PacsFailed("the PACS lists too much at once: search for less, or use `limit`")
+                    raise PacsFailed("the PACS returns too much at once: narrow the search, or use `limit`")
             found = await run_in_threadpool(json.loads, bytes(body) or b"[]")
             mine = await run_in_threadpool(self.served.listed, found, study)
         except (httpx2.HTTPError, ValueError, TypeError, AttributeError) as error:
-            raise PacsFailed("the PACS gives no usable answer to a search: see its log") from error
+            raise PacsFailed("the PACS gives no usable answer to a search: check its log") from error
         finally:
             await answer.aclose()
         changed = Addresses(self.url, f"{str(request.base_url).rstrip('/')}{PREFIX}/wado").change(
@@ -228,7 +229,7 @@ def _asked(path: str) -> tuple[str, bool]:
         return (parts[1] if len(parts) > 1 else ""), parts[-1] in LEVELS
     if parts[0] in LEVELS and len(parts) == 1:
         return "", True
-    raise NotFound(f"{path[:100]!r} does not say of which study it is: ask below studies/UID")
+    raise NotFound(f"{path[:100]!r} does not name a study: use a path below studies/UID")
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:
@@ -251,4 +252,4 @@ async def _pieces(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield piece
     except httpx2.HTTPError as error:
         logger.warning("the PACS broke off an answer: %s", type(error).__name__)
-        raise PacsFailed("the PACS broke off its answer") from error
+        raise PacsFailed("the PACS interrupted its answer") from error

@@ -175,7 +175,7 @@ def install(
 
 async def _refuse(path: str) -> Response:
     raise NotOffered(
-        f"{path}: not offered; the studies folder is served to be read: QIDO-RS, and WADO-RS "
+        f"{path}: not offered; the studies folder is read-only: QIDO-RS, and WADO-RS "
         f"metadata, instances and frames"
     )
 

@@ -23,8 +23,8 @@ def check_source(case: Case) -> None:
     if not case.lasting or case.view.sources(case.series) is None:
         why = "; ".join(case.view.refused) or "it is not kept here, or not in this server's PACS"
         raise BadSetting(
-            f"output=dicom_seg is for images that a DICOM viewer finds at this server, and image {case.id!r} "
-            f"is none ({why}): ask for output=image"
+            f"output=dicom_seg needs an image that DICOM viewers find at this server; image {case.id!r} "
+            f"is not one ({why}): use output=image"
         )
 
 

@@ -76,14 +76,14 @@ class ServedStudies:
             patient = (str(dataset.get("PatientID") or ""), _plain(str(dataset.get("PatientName") or "")))
             frames = _frames(dataset)
         except BROKEN as error:
-            raise BadStudy(f"what came is no readable DICOM file ({reason(error)}): send it again") from error
+            raise BadStudy(f"this is not a readable DICOM file ({reason(error)}): send it again") from error
         if kind not in RESULTS:
             raise BadStudy(
-                f"only results can be stored here ({', '.join(RESULTS.values())}), this is of SOP class "
-                f"{kind[:64] or 'none'}: send images to the PACS itself"
+                f"only results can be stored here ({', '.join(RESULTS.values())}), but this has the SOP "
+                f"class {kind[:64] or 'none'}: send images to the PACS itself"
             )
         if study not in ("", own):
-            raise BadStudy("the instance is of another study than that of the address")
+            raise BadStudy("the instance belongs to another study than the one in the address")
         self.check(own)
         there = self.pacs.patient(own)
         if patient != (there[0], _plain(there[1])):

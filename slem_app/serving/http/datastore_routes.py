@@ -77,7 +77,7 @@ def _images(router: APIRouter, datastore: CaseDatastore) -> None:
                 )
             if digits.lower() != digest(Path(path), algorithm):
                 raise NotFound(
-                    f"image {image!r} has another {algorithm} than {digits!r}: it is not the same file"
+                    f"the {algorithm} of image {image!r} is not {digits!r}: it is not the same file"
                 )
         return {}
 

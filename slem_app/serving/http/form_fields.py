@@ -33,7 +33,7 @@ def _check_reviewer(request: Request) -> Callable[[], None]:
     def check() -> None:
         if login is not None and not login.user.may(REVIEWER):
             raise NotAllowed(
-                f"approving and rejecting is for the role {REVIEWER}; {login.user.name} is a "
+                f"approving and rejecting requires the role {REVIEWER}; {login.user.name} is a "
                 f"{login.user.role}"
             )
 
@@ -80,4 +80,4 @@ def check_id(what: str, value: object) -> None:
         NotFound: a path, or no text.
     """
     if not isinstance(value, str) or Path(value).is_absolute():
-        raise NotFound(f"no {what} {str(value)[:80]!r}: paths of the server are no ids")
+        raise NotFound(f"no {what} {str(value)[:80]!r}: paths on the server are not ids")

@@ -93,7 +93,7 @@ def keep_all(uploads: Sequence[UploadFile], endings: Sequence[str], folder: Path
         _ending(name, endings)
         path = folder / (name or f"image{number}.nii.gz")
         if path.exists():
-            raise BadVolume(f"two files are called {path.name}: send them under names of their own")
+            raise BadVolume(f"two files are called {path.name}: give them different names")
         with path.open("xb") as file:
             shutil.copyfileobj(upload.file, file)
         kept.append(path)
@@ -130,7 +130,7 @@ def _check_directory(file: BinaryIO) -> None:
     size = 0 if end is None else end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
     if size > DIRECTORY:
         raise TooLarge(
-            f"the archive's list of files has {megabytes(size)}, {megabytes(DIRECTORY)} may come: send "
+            f"the archive's list of files has {megabytes(size)}, the limit is {megabytes(DIRECTORY)}: send "
             f"fewer files"
         )
 

@@ -183,7 +183,7 @@ class CaseDatastore:
         case, _ = self.cases.split(image_id)
         text = json.dumps({**self.image_notes(case), **info}, indent=1)
         if len(text) > NOTES_SIZE:
-            raise TooLarge(f"the notes on an image may have {NOTES_SIZE // 1024} KiB: say less")
+            raise TooLarge(f"the notes on an image may have {NOTES_SIZE // 1024} KiB: shorten them")
         replace_file(self._notes(case), text)
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, object]) -> str:
@@ -396,7 +396,7 @@ class CaseDatastore:
         if not found:
             raise NotFound(
                 f"case {case!r} has no version {number} of a label with tag {tag!r}: GET "
-                f"/slem/labels?image={label_id} lists those that there are"
+                f"/slem/labels?image={label_id} lists the existing ones"
             )
         return found[0]
 

@@ -90,7 +90,7 @@ class Priors:
         reader = reader_of(request.client_id)
         wanted = request.start_from == PRIOR
         if wanted and not isinstance(task, InteractiveTask):
-            raise BadSetting("start_from=prior is for a model that follows clicks: ask NAME_clicks")
+            raise BadSetting("start_from=prior needs a model that follows clicks: use NAME_clicks")
         untouched = wanted and isinstance(task, InteractiveTask) and not task.placed(reader, case.id)
         begins = wanted and (request.start_over or (untouched and not (request.undo or request.redo)))
         if not begins or request.label_file is not None:
@@ -125,13 +125,13 @@ class Priors:
             array = labels.remap(array, dict(enumerate(earlier.names, 1)))
         except BadLabel as error:
             raise BadLabel(
-                f"the label of the earlier visit {visit.case} is of another kind than this model's: {error}"
+                f"the label of the earlier visit {visit.case} does not fit this model: {error}"
             ) from error
         move = self._move(case, earlier)
         if move.doubt:
             raise BadStudy(
                 f"the label of {visit.case} cannot be carried over: {move.doubt}. Is it the same patient, "
-                f"and is the examination whole?"
+                f"and is the examination complete?"
             )
         carried = carry(array, grid, move.matrix, case.series.grid)
         version = earlier.version
@@ -142,12 +142,12 @@ class Priors:
         """The last visit before a case's that has a final label which counts."""
         source = self.cases.source
         if source is None or case.id not in source.ids():
-            raise NotFound(f"{case.id} is an upload: whose it is, and what was before, is not known")
+            raise NotFound(f"{case.id} is an upload: its patient and earlier visits are not known")
         patient = patient_of(source, case.id)
         if patient.mixed:
             raise BadStudy(
                 f"{patient.doubts[0]} No label is carried over; slem.yaml may say by its key `patients` "
-                "which studies are of one patient"
+                "which studies belong to one patient"
             )
         datastore = self.datastore
         labels = CaseLabels(str(self.cases.studies), datastore.root, experts=datastore.experts, source=source)

@@ -119,7 +119,7 @@ class Trainings:
         with self.turn:
             self._job(watcher, request)  # says at once what is wrong with the request
             if len(self.waiting) >= MOST_WAITING:
-                raise Busy(f"{MOST_WAITING} trainings wait already: wait for the end of the one that runs")
+                raise Busy(f"{MOST_WAITING} trainings are already waiting: wait until the running one ends")
             self.waiting.append((watcher, request))
             if self.waiter is None or not self.waiter.is_alive():
                 self.waiter = threading.Thread(

@@ -164,7 +164,7 @@ class RequestQueue:
         done, _ = await asyncio.wait({answer}, timeout=self.longest)
         if not done:
             raise TookTooLong(
-                f"this took more than {self.longest:g} s and is still not done: try again later; the "
+                f"this took more than {self.longest:g} s and has not finished: try again later; the "
                 f"setting `infer_seconds` allows more"
             )
         return answer.result()
@@ -177,7 +177,7 @@ class RequestQueue:
             ahead = sum(self.count(one) for one in Kind if one <= kind)
             if ahead >= self.most or mine >= max(1, self.most // 2):
                 raise TooMany(
-                    f"{self.length} requests wait for the network already, {mine} of them yours: try again "
+                    f"{self.length} requests already wait for the network, {mine} of them yours: try again "
                     f"in a minute"
                 )
             request = Waiting(reader, kind, work, loop, loop.create_future())
@@ -203,9 +203,9 @@ class RequestQueue:
         if request.begun.done() or not self._withdrawn(request):
             return
         if leaving is not None and leaving.done():
-            raise Gone("the client went before its turn came")
+            raise Gone("the client disconnected before its turn came")
         raise TooMany(
-            f"no turn came within {self.patience:g} s, {self.length} requests still wait for the "
+            f"the request did not start within {self.patience:g} s, {self.length} still wait for the "
             f"network: try again in a minute"
         )
 

@@ -29,7 +29,7 @@ def infer(serving: Serving, request: Mapping[str, Any]) -> dict[str, Any]:
     parsed = infer_request(request, task.predictor.card.labels.names)
     volume = parsed.volume
     if volume is not None and not (serving.sessions.folder_of(str(volume)) or is_sent(volume)):
-        raise NotFound(f"no case {str(volume)!r}: paths of the server are no ids")
+        raise NotFound(f"no case {str(volume)!r}: paths on the server are not ids")
     return infer_result(serving.infer(parsed))
 
 
@@ -49,12 +49,13 @@ def infer_request(request: Mapping[str, Any], names: tuple[str, ...]) -> InferRe
     parsed = parse_infer(str(request.get("model") or ""), "", request, names)
     if image.is_absolute():
         if not image.exists():
-            raise NotFound(f"no case {str(image)!r}: paths of the server are no ids")
+            raise NotFound(f"no case {str(image)!r}: paths on the server are not ids")
         parsed = replace(parsed, image="", volume=image)
     if label.is_absolute():
         if not is_sent(label) or not label.is_file():
             raise NotFound(
-                f"no label file {str(label)!r}: send it with the request, paths of the server are none"
+                f"no label file {str(label)!r}: send it with the request; paths on the server "
+                "are not accepted"
             )
         parsed = replace(parsed, label=None, label_file=label)
     return parsed

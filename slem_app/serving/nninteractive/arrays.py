@@ -64,7 +64,7 @@ def unpack(body: bytes | bytearray, most: int, what: str) -> np.ndarray:
         if size * max(dtype.itemsize, IN_MEMORY) > most:
             raise TooLarge(
                 f"{what}: {times(shape)} voxels take {megabytes(size * max(dtype.itemsize, IN_MEMORY))} once "
-                f"they are unpacked, {megabytes(most)} may come (setting `volume_mb`)"
+                f"they are unpacked, the limit is {megabytes(most)} (setting `volume_mb`)"
             )
         return _voxels(blosc2, body, offset, size, dtype, what).reshape(shape)
     except (struct.error, UnicodeDecodeError) as error:
@@ -131,7 +131,7 @@ def _voxels(
         try:
             promised, frame, _ = blosc2.get_cbuffer_sizes(piece)
             if promised != unpacked or frame != packed:
-                raise ValueError("its frame has another size than it says")
+                raise ValueError("its frame does not have the size that it declares")
             blosc2.decompress2(piece, dst=place)
         except (ValueError, RuntimeError, TypeError) as error:
             raise BadVolume(f"{what} is damaged: {error}; send it again") from error

@@ -91,7 +91,7 @@ class VolumeOpener:
             StorageFailed: the disk refused.
         """
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BadVolume("the image holds NaN or infinite values: replace them by the background value")
+            raise BadVolume("the image holds NaN or infinite values: replace them with the background value")
         if array.min() == array.max():
             raise BadVolume(f"the image is empty: every voxel has the value {array.flat[0]:g}")
         found = self.known.find(array)

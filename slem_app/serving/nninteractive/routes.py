@@ -371,7 +371,7 @@ async def _body(request: Request, most: int, what: str) -> bytearray:
                 break
         size = len(body)
     if size > most:
-        raise TooLarge(f"{what} comes with {megabytes(size)} or more, {megabytes(most)} may come")
+        raise TooLarge(f"{what} has {megabytes(size)} or more, the limit is {megabytes(most)}")
     return body
 
 

@@ -102,7 +102,7 @@ class ObjectSessions:
         self.sweep()
         session = self.open.get(token or "")
         if session is None or session.user != user:
-            raise LeaseOver("this session is over, or the server was started anew: connect again")
+            raise LeaseOver("this session has ended, or the server was restarted: connect again")
         session.seen = self.clock()
         if acts:
             session.acted = session.seen

@@ -50,7 +50,7 @@ class LearningFeed:
             TooMany: this reader, or all together, have as many as they may.
         """
         if self.open[reader] >= READERS or self.open.total() >= ALL:
-            raise TooMany("too many pages follow the learning already: load the page again instead")
+            raise TooMany("too many pages already follow the learning: load the page again instead")
         self.open[reader] += 1
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         place = _Place(partial(self._left, reader))

@@ -165,7 +165,7 @@ def _learning_routes(router: APIRouter, serving: Serving) -> None:
     @router.post("/learning/start")
     def start(model: Annotated[str, Form(max_length=100)]) -> Response:
         if model not in serving.trainers:
-            raise NotFound(f"no model {model!r} can learn here")
+            raise NotFound(f"no model {model!r} can be trained here")
         serving.trainers[model].start(TrainRequest())
         return RedirectResponse("/learning", status_code=303)
 

@@ -77,7 +77,7 @@ def test_a_program_asks_whether_there_is_a_log_in_as_slicer_does(url: str, token
     refused = ask("POST", f"{url}/auth/token", data={"username": "rea", "password": "wrong"})
     assert (refused.status_code, refused.json()) == (
         401,
-        {"error": "NotLoggedIn", "detail": "no such user, or another password"},
+        {"error": "NotLoggedIn", "detail": "unknown user or wrong password"},
     )
 
 
@@ -134,7 +134,7 @@ def test_each_route_is_for_a_role(url: str, tokens: dict, method: str, path: str
         answer = ask(method, url + path, tokens[name])
         if order.index(role) < order.index(who):
             assert answer.status_code == 403
-            assert answer.json()["detail"].endswith(f"is for the role {who}; {name} is a {role}")
+            assert answer.json()["detail"].endswith(f"requires the role {who}; {name} is a {role}")
         else:
             assert answer.status_code not in (401, 403), answer.text
 
@@ -154,7 +154,7 @@ def test_a_browser_is_sent_to_the_log_in_page_and_back(url: str) -> None:
         form = {"username": "rea", "password": "wrong", "next": "/ohif/monai-label?StudyInstanceUIDs=1.2"}
         again = browser.post(f"{url}/auth/login", data=form, headers={"Origin": url}, timeout=60)
         assert again.status_code == 401
-        assert "no such user, or another password" in again.text
+        assert "unknown user or wrong password" in again.text
         there = browser.post(
             f"{url}/auth/login",
             data=form | {"password": SECRET},
@@ -244,7 +244,7 @@ def test_no_other_sites_page_makes_a_browser_download_labels_or_weights(
 ) -> None:
     answer = ask("GET", url + path, headers={"Sec-Fetch-Site": site}, cookies={COOKIE: tokens["adm"]})
     assert answer.status_code == 403
-    assert answer.json()["detail"].startswith("a page of another site asked for a download")
+    assert answer.json()["detail"].startswith("a page of another site requested a download")
     for asked in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}):
         answer = ask("GET", url + path, headers=asked, cookies={COOKIE: tokens["adm"]})
         assert answer.status_code != 403, answer.text
@@ -289,7 +289,7 @@ def test_only_reviewers_decide_of_labels(url: str, tokens: dict) -> None:
     place = f"{url}/datastore/updatelabelinfo?label=A&tag=final"
     answer = ask("PUT", place, tokens["rea"], data=fields)
     assert answer.status_code == 403
-    assert "approving and rejecting is for the role reviewer; rea is a reader" in answer.json()["detail"]
+    assert "approving and rejecting requires the role reviewer; rea is a reader" in answer.json()["detail"]
     # notes are anybody's
     assert ask("PUT", place, tokens["rea"], data={"params": '{"remark": "x"}'}).status_code != 403
     assert ask("PUT", place, tokens["tra"], data=fields).status_code != 403
@@ -353,15 +353,15 @@ def test_a_server_of_this_machine_is_not_used_from_others_nor_by_other_sites(tmp
     local = access(tmp_path, "auto", "127.0.0.1")
     assert local.check(scope("127.0.0.1", "localhost:8000")) is None
     assert local.check(scope("::1", "[::1]:8000")) is None
-    with pytest.raises(NotAllowed, match="was started for its own machine and is reached at 10.0.0.5"):
+    with pytest.raises(NotAllowed, match="was started for this machine alone, but is reached at 10.0.0.5"):
         local.check(scope("10.0.0.5", "localhost:8000"))
     with pytest.raises(NotAllowed, match="not called 'evil.example'"):
         local.check(scope("127.0.0.1", "evil.example:8000"))
-    with pytest.raises(NotAllowed, match="a page of http://evil.example asked for a change"):
+    with pytest.raises(NotAllowed, match="a page of http://evil.example requested a change"):
         local.check(scope("127.0.0.1", "localhost:8000", "POST", origin="http://evil.example"))
     assert local.check(scope("127.0.0.1", "localhost:8000", "POST", origin="http://localhost:8000")) is None
     for site in ("cross-site", "same-site"):  # by a form, whose origin some browsers leave out
-        with pytest.raises(NotAllowed, match="a page of another site asked for a change"):
+        with pytest.raises(NotAllowed, match="a page of another site requested a change"):
             local.check(scope("127.0.0.1", "localhost:8000", "POST", sec_fetch_site=site))
     assert local.check(scope("127.0.0.1", "localhost:8000", "POST", sec_fetch_site="same-origin")) is None
     named = open_access(Logins(UserFile(tmp_path / "none")), "auto", "127.0.0.1", ["http://viewer.example"])

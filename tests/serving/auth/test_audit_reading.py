@@ -79,5 +79,5 @@ def test_a_line_without_end_costs_no_memory(folder: Path, monkeypatch: pytest.Mo
 def test_what_is_not_there_is_an_empty_page_and_a_wrong_place_is_refused(tmp_path: Path) -> None:
     assert read_audit(tmp_path / "audit", AuditQuery()).lines == ()
     for before in ("x", "2026-11", "../../x:3", "2026-11:-1"):
-        with pytest.raises(BadSetting, match="is no place in the audit log"):
+        with pytest.raises(BadSetting, match="is not a position in the audit log"):
             AuditQuery(before=before)

@@ -234,7 +234,7 @@ def test_a_service_that_does_not_answer_is_told(serve: Callable, tmp_path) -> No
             ),
         ):
             assert answer.status_code == 502
-            assert "http://127.0.0.1:9/realm cannot be asked" in answer.json()["detail"]
+            assert "http://127.0.0.1:9/realm cannot be reached" in answer.json()["detail"]
 
 
 def test_a_service_in_the_clear_is_refused() -> None:

@@ -28,7 +28,7 @@ def test_a_token_is_its_users_and_no_other_text_is_one(logins: Logins) -> None:
     assert logins.log_in("ann", "a long secret", "10.0.0.1") != token
     assert token not in repr(logins.open)
     for other in ("", "x", token + "x", token[:-1]):
-        with pytest.raises(NotLoggedIn, match="log in: this server is for its users"):
+        with pytest.raises(NotLoggedIn, match="log in: this server requires a log-in"):
             logins.of(other)
 
 
@@ -79,7 +79,7 @@ def test_a_user_of_another_service_needs_no_user_file(logins: Logins) -> None:
 
 def test_guessing_a_password_is_stopped_for_that_name_and_place(logins: Logins, clock: Clock) -> None:
     for _ in range(5):
-        with pytest.raises(NotLoggedIn, match="no such user, or another password"):
+        with pytest.raises(NotLoggedIn, match="unknown user or wrong password"):
             logins.log_in("ann", "guess", "10.0.0.1")
     with pytest.raises(TooOften, match="too many failed log-ins: try again in 5 min"):
         logins.log_in("ann", "a long secret", "10.0.0.1")

@@ -127,7 +127,7 @@ def test_several_uploads_need_telling_names(studies: Path) -> None:
     files = [studies / "A/A-t1c.nii.gz", studies / "A/A-t2f.nii.gz"]
     grouping, _ = group_upload("up", files)
     assert list(grouping.sequences) == ["t1c", "t2f"]
-    with pytest.raises(BadStudy, match="is for a single volume, 2 came"):
+    with pytest.raises(BadStudy, match="is for a single volume, but 2 came"):
         group_upload("up", files, "t1c")
 
 
@@ -183,7 +183,7 @@ def test_few_wait_for_one_name_so_that_threads_are_left_for_others() -> None:
         thread.start()
     while locks.locks.get("ann", (None, 0))[1] < 2:
         time.sleep(0.01)
-    with pytest.raises(TooMany, match="2 requests wait for case ann already"), locks.hold("ann"):
+    with pytest.raises(TooMany, match="2 requests already wait for case ann"), locks.hold("ann"):
         pass
     with locks.hold("ben"):
         pass

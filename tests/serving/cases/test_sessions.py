@@ -29,7 +29,7 @@ def test_a_session_can_be_found_and_removed(sessions: UploadSessions, tmp_path: 
 
 @pytest.mark.parametrize("key", ["..", "../../etc", "", "a/b", "x" * 65])
 def test_text_that_is_no_session_id_is_refused(sessions: UploadSessions, key: str) -> None:
-    with pytest.raises(NotFound, match="is no session id"):
+    with pytest.raises(NotFound, match="is not a session id"):
         sessions.get_session(key)
 
 

@@ -19,7 +19,7 @@ def keep(quota: UploadQuota, user: str, case: str, size: int) -> None:
 def test_a_user_has_so_much_room_and_others_have_theirs(tmp_path: Path) -> None:
     quota = UploadQuota(tmp_path / "uploads", 100_000)
     keep(quota, "ann", "A", 60_000)
-    with pytest.raises(TooLarge, match="this image has 0.1 MiB: let an admin remove some"):
+    with pytest.raises(TooLarge, match="this image has 0.1 MiB: ask an admin to remove some"):
         keep(quota, "ann", "B", 60_000)
     assert not (tmp_path / "uploads/B").exists()
     keep(quota, "ben", "B", 60_000)

@@ -318,7 +318,7 @@ def test_only_dicom_is_stored(url: str, pacs: Seen, path: str, kind: str) -> Non
     ("what", "text"),
     [
         ("late", "did not answer in time"),
-        ("elsewhere", "answered with 307: it refuses this server, or sends it elsewhere"),
+        ("elsewhere", "answered with 307: it refuses this server, or redirects it, which the server"),
         ("locked", "answered with 401"),
     ],
 )

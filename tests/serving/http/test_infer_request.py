@@ -66,5 +66,5 @@ def test_a_wrong_field_is_refused_in_words(fields: dict, error: type[SlemError],
 @pytest.mark.parametrize("name", ["image", "label", "session"])
 @pytest.mark.parametrize("value", ['"/etc/passwd"', "7", "[]"])
 def test_a_path_is_no_id(name: str, value: str) -> None:
-    with pytest.raises(NotFound, match=f"no {name} .*: paths of the server are no ids"):
+    with pytest.raises(NotFound, match=f"no {name} .*: paths on the server are not ids"):
         parse_fields(f'{{"{name}": {value}}}')

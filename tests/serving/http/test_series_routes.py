@@ -94,7 +94,7 @@ def test_none_of_the_series_can_be_chosen(url: str) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ({"chosen": {"t1c": "x"}}, 404, "has no series 'x' to be t1c: it has t1c, t1n, t2f, t2w"),
+        ({"chosen": {"t1c": "x"}}, 404, "has no series 'x' for t1c: it has t1c, t1n, t2f, t2w"),
         ({"chosen": {"t9": "t1c"}}, 400, "unknown sequence 't9'"),
         ({"chosen": {"t1c": "t2f", "t2w": "t2f"}}, 400, "an image is one sequence"),
         ({"chosen": {"t1c": 3}}, 422, "chosen"),

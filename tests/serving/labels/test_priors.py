@@ -137,8 +137,8 @@ def test_the_prior_can_be_had_as_a_file_of_its_own(url: str, moved: np.ndarray) 
     [
         (LONELY, "slem_brain_clicks", 404, "no earlier visit of the patient"),
         (FIRST, "slem_brain_clicks", 404, "no earlier visit of the patient"),
-        (OTHER, "slem_brain_clicks", 422, "is of another kind than this model's"),
-        (SECOND, "slem_brain", 400, "is for a model that follows clicks"),
+        (OTHER, "slem_brain_clicks", 422, "does not fit this model"),
+        (SECOND, "slem_brain", 400, "needs a model that follows clicks"),
     ],
 )
 def test_where_there_is_no_prior_it_is_said(url: str, case: str, model: str, status: int, said: str) -> None:

@@ -185,7 +185,8 @@ def test_rounds_that_wait_hold_no_thread_and_are_few(
         told = [answer.json() for answer in answers if answer.status_code == 200]
         assert [one["status"] for one in told] == ["PENDING"] * 4
         assert {answer.status_code for answer in answers} == {200, 429}
-        assert "4 trainings wait already" in next(a for a in answers if a.status_code == 429).json()["detail"]
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert "4 trainings are already waiting" in refused.json()["detail"]
         assert ask("POST", "/train/slem_brain?enqueue=true", json={"max_epochs": -1}).status_code == 400
     trainer.trainings.waiting.clear()
     began.set()

@@ -85,7 +85,7 @@ def test_a_mask_on_another_grid_or_of_unknown_values_is_refused(
 
 def test_paths_of_the_server_are_no_masks(sit: Callable, tmp_path: Path) -> None:
     desk = sit()
-    with unchanged(desk), pytest.raises(NotFound, match="paths of the server are none"):
+    with unchanged(desk), pytest.raises(NotFound, match="paths on the server are not accepted"):
         desk.send(label="/etc/passwd")
 
 

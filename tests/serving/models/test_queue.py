@@ -64,7 +64,7 @@ def test_a_full_queue_refuses_and_one_reader_cannot_fill_it() -> None:
         await bench.ask("ann/0", "ann/1", "ann/2", "ann/3", "ben/1", "ben/2", "cas/1")
         answers = await bench.end()
         assert [type(answer) for answer in answers] == [str, str, str, TooMany, str, str, TooMany]
-        assert "2 requests wait for the network already, 2 of them yours" in str(answers[3])
+        assert "2 requests already wait for the network, 2 of them yours" in str(answers[3])
         assert answers[6].status == 503
 
     run(test)
@@ -92,7 +92,7 @@ def test_waiting_has_an_end() -> None:
         bench = Bench(patience=0.1)
         await bench.ask("ann/1", "ben/1")
         await asyncio.wait([bench.tasks[1]])
-        with pytest.raises(TooMany, match="no turn came within 0.1 s, 0 requests still wait"):
+        with pytest.raises(TooMany, match="the request did not start within 0.1 s, 0 still wait"):
             bench.tasks[1].result()
         await bench.ask("ben/2")
         assert (await bench.end())[2] == "ben/2"

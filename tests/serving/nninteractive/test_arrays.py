@@ -34,7 +34,7 @@ def test_the_unmodified_client_reads_and_writes_the_same() -> None:
 def test_zeros_that_promise_too_much_are_refused_with_both_sizes() -> None:
     packed = pack(np.zeros((64, 64, 128), dtype=np.uint8))
     assert len(packed) < 1000
-    with pytest.raises(TooLarge, match=r"64 x 64 x 128 voxels take 2\.0 MiB once .*, 1\.0 MiB may come"):
+    with pytest.raises(TooLarge, match=r"64 x 64 x 128 voxels take 2\.0 MiB once .*, the limit is 1\.0 MiB"):
         unpack(packed, MOST, "the image")
 
 

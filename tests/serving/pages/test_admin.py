@@ -165,7 +165,7 @@ def test_the_log_is_shown_newest_first_filtered_and_never_as_markup(
     none = ask("GET", f"{url}/audit?case=nothing-like-this", admin).text
     assert "No line fits" in none
     wrong = ask("GET", f"{url}/audit?before=x", admin)
-    assert (wrong.status_code, "no place in the audit log" in wrong.text) == (400, True)
+    assert (wrong.status_code, "not a position in the audit log" in wrong.text) == (400, True)
 
 
 def test_where_nobody_logs_in_the_pages_say_so(app: MONAILabelApp, serve: Callable, file: UserFile) -> None:

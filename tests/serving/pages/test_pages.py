@@ -236,7 +236,7 @@ def test_a_round_is_started_from_the_page_of_learning(
     form["data"] = {"model": "nothing"}
     answer = requests.post(f"{url}/learning/start", **form)
     assert answer.status_code == 404
-    assert "can learn here" in answer.text
+    assert "can be trained here" in answer.text
 
 
 def test_operations_show_what_the_server_does(url: str) -> None:
