@@ -163,7 +163,7 @@ def test_the_log_is_shown_newest_first_filtered_and_never_as_markup(
     assert "/users/remove" not in shown
     assert '"><b' not in ask("GET", f"{url}/audit", admin, params={"user": '"><b>'}).text
     none = ask("GET", f"{url}/audit?case=nothing-like-this", admin).text
-    assert "No line fits" in none
+    assert "No line matches" in none
     wrong = ask("GET", f"{url}/audit?before=x", admin)
     assert (wrong.status_code, "not a position in the audit log" in wrong.text) == (400, True)
 
