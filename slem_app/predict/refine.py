@@ -24,15 +24,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
-from slem_app.predict.appearance import AppearanceSettings, Maps, evidence
-from slem_app.predict.claim import ClaimSettings, claim, layer, margins, squared_distance
+from slem_app.predict.appearance import AppearanceSettings, Maps
+from slem_app.predict.claim import ClaimSettings
 from slem_app.predict.correct import Automatic, Corrector, Detail, EditSettings, Touched
 from slem_app.predict.predictor import Prediction, Predictor, clock
-from slem_app.predict.view import Box3, View, ViewSettings, covering, groups, moved, view
-from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode, map_value
+from slem_app.predict.spread import Sight, Spread, check_inside
+from slem_app.predict.view import Box3, ViewSettings, groups, moved, view
+from slem_app.prompts import Box, Click, Mask, Prompts, Scribble, channel_count, encode
 from slem_app.result_warning import lasting
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
@@ -96,20 +96,6 @@ class Result:
         return self.prediction.array.nbytes + known
 
 
-@dataclass(frozen=True, eq=False)
-class _Sight:
-    """What the network sees around some prompts."""
-
-    view: View
-    """Where."""
-    logits: np.ndarray
-    """(R, I, J, K) of the view."""
-    maps: Maps | None = None
-    """Of a pass without prompts, where a click's looks want them; None for a network that does not listen,
-    which is not asked again.
-    """
-
-
 class Refiner:
     """Makes and corrects results with one model.
 
@@ -132,6 +118,7 @@ class Refiner:
                 f"{len(self.card.labels.labels)} labels need {wanted}, or 0 for none"
             )
         self.listens = has > 0
+        self.spread = Spread(self.card, self.settings.claim, self.settings.appearance)
         editor = predictor.model.editor
         self.corrector = (
             None
@@ -242,7 +229,7 @@ class Refiner:
                 sight = self._look(prepared, features, result, prompts, array, members, timings)
                 with clock(timings, "merge"):
                     for entry in members:
-                        boxes.append(self._follow(array, prepared, sight, entry, prompts))
+                        boxes.append(self.spread.follow(array, prepared, sight, entry, prompts))
         if prompts.box is not None and prompts.box != result.prompts.box:
             boxes.append(self._keep_inside(array, prompts.box, prepared.reference))
         prediction = replace(result.prediction, array=array, timings=timings, warnings=warnings)
@@ -281,7 +268,7 @@ class Refiner:
     ) -> Touched:
         """Let `array` (changed in place) follow one prompt as the editor says."""
         reference = prepared.reference
-        _check_inside(entry, reference)
+        check_inside(entry, reference)
         before = prompts.entries[: prompts.entries.index(entry)]
         automatic = None if result.probabilities is None else Automatic(result.probabilities, prepared.grid)
         with clock(timings, "network"):
@@ -320,7 +307,7 @@ class Refiner:
         array: np.ndarray,
         members: Sequence[Click | Scribble],
         timings: dict[str, float],
-    ) -> _Sight:
+    ) -> Sight:
         config = self.card.network
         with clock(timings, "view"):
             where = view(
@@ -337,7 +324,7 @@ class Refiner:
             if not self.listens:
                 assert result.probabilities is not None, "made by `start` without an editor"
                 known = np.clip(result.probabilities[(slice(None), *where.box)], 1e-6, 1 - 1e-6)
-                return _Sight(where, np.log(known / (1 - known)))
+                return Sight(where, np.log(known / (1 - known)))
             last = max(prompts.entries.index(entry) for entry in members)
             told = replace(prompts, entries=prompts.entries[: last + 1])
             channels = encode(
@@ -353,7 +340,7 @@ class Refiner:
                 s = config.stem_stride
                 box = (slice(None), slice(None), *(slice(b.start // s, b.stop // s) for b in where.box))
                 fused, decoded = features.fused[box], features.decoded[box] if looked else None
-            return _Sight(
+            return Sight(
                 where,
                 self._logits(fused, channels)[0].cpu().numpy(),
                 None if decoded is None else self._maps(decoded),
@@ -366,199 +353,12 @@ class Refiner:
             ((values - mean) / (spread + 1e-3)).contiguous().cpu().numpy(), self.card.network.stem_stride
         )
 
-    def _follow(
-        self, array: np.ndarray, prepared: Prepared, sight: _Sight, entry: Click | Scribble, prompts: Prompts
-    ) -> Box3:
-        """Let `array` (changed in place) follow one prompt; returns the box that may have changed."""
-        reference, settings = prepared.reference, self.settings.claim
-        voxels = _check_inside(entry, reference)
-        before = prompts.entries[: prompts.entries.index(entry)]
-        near, field = self._field(sight, prepared, entry, before, array)
-        box = _grown(covering(near.grid, reference), voxels, settings.ball, reference)
-        part = reference.crop(tuple(s.start for s in box), tuple(s.stop - s.start for s in box))
-        odds = moved(field, near.grid, part, order=1, fill=-1.0)
-        follows = odds > 0
-        value, corrected = map_value(entry.label, self.card.labels), np.unique(array[tuple(voxels.T)])
-        if (corrected != value).any():
-            follows &= np.isin(array[box], (*corrected, value))
-        if isinstance(entry, Click):
-            self._round(follows, odds > -settings.refused, part, entry, before)
-        if prompts.box is not None and prompts.box.limits(entry.label):
-            follows &= prompts.box.inside(part)
-        if isinstance(entry, Scribble):
-            follows &= ~entry.beside(part)
-        seeds = tuple((voxels - [s.start for s in box]).T)
-        follows[seeds] = True
-        pieces, count = ndimage.label(follows)
-        chosen = np.zeros(count + 1, dtype=bool)
-        chosen[pieces[seeds]] = True  # never piece 0, since the seeds follow
-        array[box][chosen[pieces]] = value
-        for other in (*before, entry):
-            held = other.voxels(reference)
-            held = held[_inside(held, box)]
-            array[tuple(held.T)] = map_value(other.label, self.card.labels)
-        return box
-
-    def _round(
-        self,
-        follows: np.ndarray,
-        likely: np.ndarray,
-        part: Grid,
-        click: Click,
-        before: Sequence[Click | Scribble],
-    ) -> None:
-        """Add what is likely in the ball around a click, less what lies nearer to an earlier click of another
-        label (`follows` is changed in place).
-        """
-        core, mm = self.settings.claim.core, self.settings.claim.ball
-        box = _ball(part, click, mm)
-        away = _away(part, box, click)
-        follows[box] |= (away <= core**2) | ((away <= mm**2) & likely[box])
-        for other in before:
-            if isinstance(other, Click) and other.label != click.label and other.voxel(part) is not None:
-                box = _ball(part, other, mm)
-                apart = _away(part, box, other)
-                follows[box] &= ~((apart <= mm**2) & (apart < _away(part, box, click)))
-
-    def _field(
-        self,
-        sight: _Sight,
-        prepared: Prepared,
-        entry: Click | Scribble,
-        before: Sequence[Click | Scribble],
-        array: np.ndarray,
-    ) -> tuple[View, np.ndarray]:
-        """The part of a view that a prompt may change, and (I, J, K) on it: positive where the prompt's label
-        is to be shown.
-
-        `array` is what is shown so far, on the reference grid.
-        """
-        settings, threshold = self.settings.claim, self.card.postprocess.threshold
-        near = sight.view.around(np.atleast_2d(np.array(entry.world)), settings.reach)
-        images = prepared.images[(slice(None), *near.box)][prepared.present]
-        mine = claim(entry, near.grid, images, settings)
-        if mine is None:
-            return near, np.full(near.grid.shape, -1.0, dtype=np.float32)
-        shown = margins(
-            sight.logits[(slice(None), *near.within(sight.view))], self.card.labels, entry.label, threshold
-        )
-        np.clip(shown, -settings.most, settings.most, out=shown)
-        at = _mean_at(shown, entry, near.grid)
-        lacking = np.full_like(at, max(0.0, settings.surplus - at.min()))
-        free, held = self._others(
-            [other for other in before if other.label != entry.label], near.grid, images, shown, mine
-        )
-        field = (shown - held + lacking[:, None, None, None] * free).min(axis=0)
-        value = map_value(entry.label, self.card.labels)
-        showing = moved(array, prepared.reference, near.grid, order=0)
-        looks = None
-        if isinstance(entry, Click):
-            maps = sight.maps and replace(sight.maps, start=tuple(s.start for s in near.within(sight.view)))
-            looks = evidence(
-                entry, value, near.grid, images, showing, shown.min(axis=0), self.settings.appearance, maps
-            )
-        if looks is not None:  # what other prompts hold gets no support
-            field += np.where(looks > 0, looks * free / np.maximum(mine, 1e-6), looks)
-        field[mine < settings.least] = -1.0
-        may, must = layer(entry, near.grid, showing == value, settings)
-        field[~may] = -1.0
-        np.maximum(field, 1.0, out=field, where=must & (free > 0))
-        matters = field > 0
-        if isinstance(entry, Click):
-            matters[_ball(near.grid, entry, settings.ball)] = True
-        return _cropped(near, field, matters)
-
-    def _others(
-        self,
-        others: Sequence[Click | Scribble],
-        grid: Grid,
-        images: np.ndarray,
-        shown: np.ndarray,
-        mine: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What earlier prompts of other labels leave of a claim `mine`, (I, J, K), and what they hold of each
-        decision, (decisions, I, J, K).
-        """
-        free, held = mine.copy(), np.zeros_like(shown)
-        for other in others:
-            if (theirs := claim(other, grid, images, self.settings.claim)) is not None:
-                there = _mean_at(shown, other, grid)
-                # the other prompt's place stays as it is by the decision that is nearest to it already
-                decision = there.argmin()
-                held[decision] = np.maximum(
-                    held[decision], max(0.0, there[decision] + self.settings.claim.surplus) * theirs
-                )
-                free = np.maximum(free - theirs, 0)
-        return free, held
-
     def _keep_inside(self, array: np.ndarray, box: Box, reference: Grid) -> Box3:
         """Take away what lies outside the box (`array` is changed in place)."""
         limited = [label.value for label in self.card.labels.labels if box.limits(label.name)]
         outside = np.isin(array, limited) & ~box.inside(reference)
         array[outside] = 0
         return bounding_box(outside)
-
-
-def _ball(grid: Grid, click: Click, mm: float) -> Box3:
-    """A box of `grid` that holds all within `mm` of a click on it."""
-    more = np.ceil(mm / grid.spacing).astype(int) + 1
-    voxel = np.floor(grid.to_index(np.array(click.world)) + 0.5).astype(int)
-    return triple(slice(max(0, int(v - m)), int(v + m) + 1) for v, m in zip(voxel, more))
-
-
-def _away(grid: Grid, box: Box3, click: Click) -> np.ndarray:
-    """mm2 from the voxels of a box to a click."""
-    stops = (min(s.stop, n) for s, n in zip(box, grid.shape))
-    return squared_distance(
-        grid.crop(tuple(s.start for s in box), tuple(b - s.start for s, b in zip(box, stops))),
-        np.array(click.world),
-    )
-
-
-def _mean_at(values: np.ndarray, entry: Click | Scribble, grid: Grid) -> np.ndarray:
-    """(C,) mean of (C, I, J, K) over the voxels of a prompt."""
-    return values[(slice(None), *entry.voxels(grid).T)].mean(axis=1)
-
-
-def _cropped(near: View, field: np.ndarray, matters: np.ndarray) -> tuple[View, np.ndarray]:
-    """The part of a field that matters, and one voxel around it."""
-    box = bounding_box(matters)
-    if not field[box].size:
-        return near, field
-    low = np.array([max(0, s.start - 1) for s in box])
-    high = np.array([min(n, s.stop + 1) for s, n in zip(box, field.shape)])
-    return near.part(low, high), field[tuple(slice(a, b) for a, b in zip(low, high))]
-
-
-def _check_inside(entry: Click | Scribble, reference: Grid) -> np.ndarray:
-    """(n, 3) voxels of the reader's image that a prompt lies on.
-
-    Raises:
-        BadPrompt: none.
-    """
-    voxels = entry.voxels(reference)
-    if not len(voxels):
-        raise BadPrompt(
-            f"a {type(entry).__name__.lower()} of {entry.label or 'background'!r} at "
-            f"{np.round(np.atleast_2d(entry.world)[0], 1).tolist()} mm lies outside "
-            f"the image {reference}: was it made on another image?"
-        )
-    return voxels
-
-
-def _inside(voxels: np.ndarray, box: Box3) -> np.ndarray:
-    inside = (voxels >= [s.start for s in box]) & (voxels < [s.stop for s in box])
-    return np.asarray(inside.all(axis=1))
-
-
-def _grown(box: Box3 | None, voxels: np.ndarray, ball: float, grid: Grid) -> Box3:
-    """`box` grown so that it holds `voxels` and the ball around them."""
-    more = np.ceil(ball / grid.spacing).astype(int)
-    low, high = voxels.min(axis=0) - more, voxels.max(axis=0) + 1 + more
-    if box is not None:
-        low, high = np.minimum(low, [s.start for s in box]), np.maximum(high, [s.stop for s in box])
-    low, high = np.maximum(low, 0), np.minimum(high, grid.shape)
-    return triple(slice(int(a), int(b)) for a, b in zip(low, high))
 
 
 def _union(boxes: Sequence[Box3]) -> Box3:

@@ -205,8 +205,13 @@ def test_the_next_case_is_kept_for_the_reader_who_asked(url: str, app: MONAILabe
 def test_a_model_page_tells_for_whom_it_is(url: str) -> None:
     assert 'href="/models/slem_brain"' in get(f"{url}/models").text
     text = get(f"{url}/models/slem_brain").text
-    parts = ("Suitable for", "Not suitable for", "without a T1 after contrast", "Research use only", "SHA-256")
-    for part in parts:
+    for part in (
+        "Suitable for",
+        "Not suitable for",
+        "without a T1 after contrast",
+        "Research use",
+        "SHA-256",
+    ):
         assert part in text
 
 
