@@ -14,7 +14,8 @@ from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.dicom.export import ResultExchange
 from slem_app.serving.dicom.seg_status import SegStatus
-from slem_app.serving.labels.datastore import FINAL, CaseDatastore, SavedLabel
+from slem_app.serving.labels.datastore import FINAL, CaseDatastore
+from slem_app.serving.labels.label_writer import SavedLabel
 from slem_app.serving.labels.records import Records
 from slem_app.serving.labels.submission import LabelSubmission
 from slem_app.serving.learning.next_case import Chooser
@@ -145,7 +146,7 @@ class LabelSaving:
             trust=shown.making.trust,
         )
         info = {**said.said, **record.to_meta()}
-        label = SavedLabel(case.id, self.datastore.keep(lying, FINAL, shown.array, labels, info))
+        label = SavedLabel(case.id, self.datastore.writer.keep(lying, FINAL, shown.array, labels, info))
         return SavedResult(label, self.saved(label))
 
     def _before(self, label: SavedLabel) -> ResultOrigin | None:

@@ -273,7 +273,7 @@ class ResultExchange:
         )
         status = SegStatus(how.kind, True, time.time(), instance, series, how.description, "")
         info = {DICOM: status.to_json(), **record.to_meta()}
-        self.datastore.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, info)
+        self.datastore.writer.keep(case, DRAFT if how.kind == AUTOMATIC else FINAL, array, labels, info)
 
     def _read(
         self, seg: Any, sources: Sequence[Series], view: DicomView

@@ -6,61 +6,42 @@ index: cases are listed from the studies folder, labels from the label store, ea
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slem_app.errors import BadSetting, NotFound, NotOffered, SlemError, StorageFailed, TooLarge
-from slem_app.formats import read_label_file, write_nifti
+from slem_app.errors import BadSetting, NotFound, NotOffered, SlemError, StorageFailed
 from slem_app.grouping import Grouping
 from slem_app.labels import LabelSet
-from slem_app.prompts import CORRECTIONS_FILE, Corrections
-from slem_app.result_warning import ResultWarning, read_warnings
+from slem_app.prompts import Corrections
 from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.cases.images import image_file, image_name, keep_upload
-from slem_app.serving.cases.label_names import value_names
-from slem_app.serving.labels.placement import label_on, largest_grid, placed
+from slem_app.serving.labels.image_notes import ImageNotes
+from slem_app.serving.labels.label_writer import LabelWriter, SavedLabel, unrecorded, without_corrections
+from slem_app.serving.labels.placement import label_on
 from slem_app.serving.labels.reviewing import (
     REVIEWER_FIELD,
     Verdict,
     decided_in_slicer,
     review_fields,
     version_fields,
-    without_verdict,
 )
 from slem_app.serving.labels.submission import LabelSubmission
-from slem_app.serving.labels.unchanged import is_a_draft
 from slem_app.store.case_labels import drawn_on
-from slem_app.store.labels import LabelStore, LabelVersion, file_name, replace_file
+from slem_app.store.labels import LabelStore, LabelVersion, file_name
 from slem_app.store.overview import LabelOverview
-from slem_app.store.record import FINAL, NOTES, LabelRecord
-from slem_app.strict_json import parse_object
-from slem_app.trust import Trust
+from slem_app.store.record import FINAL, LabelRecord
 
 __all__ = ["CaseDatastore", "SavedLabel"]
 
 logger = logging.getLogger(__name__)
-
-NOTES_SIZE = 64 * 2**10  # bytes of the notes on an image
-
-
-@dataclass(frozen=True)
-class SavedLabel:
-    """A label that has just become a version."""
-
-    case: str
-    """Case id."""
-    version: LabelVersion
-    """The version."""
 
 
 class CaseDatastore:
@@ -103,14 +84,21 @@ class CaseDatastore:
         self.root = root
         self.labels = dict(labels)
         self.store = LabelStore(root)
+        self.notes = ImageNotes(root)
         self.overview = LabelOverview(self.store, experts)
-        self.record = record or _record
         self.experts = tuple(experts)
-        self.orders = dict(orders or {})
         self.moves: Callable[[Case, str], Mapping[str, np.ndarray]] = moves or (lambda case, model: {})
         self.offered = offered or (lambda grouping: tuple(self.labels))
-        self.given: Callable[[Case, np.ndarray, str], bool] = given or (lambda case, array, client_id: False)
-        self.corrections = corrections or _unknown
+        self.writer = LabelWriter(
+            cases,
+            self.store,
+            self.labels,
+            self.offered,
+            dict(orders or {}),
+            record or unrecorded,
+            given or (lambda case, array, client_id: False),
+            corrections or without_corrections,
+        )
         self.title, self.about = cases.name, "Cases of several sequences"
 
     def name(self) -> str:
@@ -165,12 +153,7 @@ class CaseDatastore:
 
     def image_notes(self, case: str) -> dict[str, Any]:
         """What clients and strategies have noted about a case, without opening it."""
-        path = self._notes(case)
-        try:
-            return parse_object(path.read_bytes(), path.name, 2 * NOTES_SIZE) if path.is_file() else {}
-        except SlemError as error:
-            logger.error("the notes in %s are set aside, they cannot be read: %s", path, error)
-            return {}
+        return self.notes.read(case)
 
     def update_image_info(self, image_id: str, info: Mapping[str, object]) -> None:
         """Add notes to an image.
@@ -181,10 +164,7 @@ class CaseDatastore:
             StorageFailed: the disk refused.
         """
         case, _ = self.cases.split(image_id)
-        text = json.dumps({**self.image_notes(case), **info}, indent=1)
-        if len(text) > NOTES_SIZE:
-            raise TooLarge(f"the notes on an image may have {NOTES_SIZE // 1024} KiB: shorten them")
-        replace_file(self._notes(case), text)
+        self.notes.update(case, info)
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, object]) -> str:
         keep_upload(self.cases, image_id, Path(image_filename))
@@ -209,9 +189,6 @@ class CaseDatastore:
             ) from error
         self.cases.refresh()
 
-    def _notes(self, case: str) -> Path:
-        return self.root / "notes" / f"{file_name(case)}.json"
-
     # labels
 
     def save_label(
@@ -222,114 +199,14 @@ class CaseDatastore:
         return self.submit(image_id, Path(label_filename), label_tag or FINAL, said).case
 
     def submit(self, image_id: str, path: Path, tag: str, said: LabelSubmission) -> SavedLabel:
-        """Keep a label as a new version, in the model's values.
-
-        Args:
-            image_id: any id of the case.
-            path: NIfTI or NRRD on the grid of one of the case's sequences.
-            tag: e.g. 'final'.
-            said: what the client says of it.
-
-        Raises:
-            NotFound: no such case or model.
-            BadVolume: not a readable label file.
-            BadGrid: a label on none of the grids of this case.
-            BadLabel: names that the model does not have.
-            TooLarge: more voxels than any image of this case can have.
-            StorageFailed: the disk refused; earlier versions are as they were.
-        """
-        return self._save(image_id, path, tag, said)
+        """As `LabelWriter.submit`."""
+        return self.writer.submit(image_id, path, tag, said)
 
     def save_result(
         self, image_id: str, path: Path, tag: str, said: LabelSubmission, params: Mapping[str, object]
     ) -> SavedLabel:
-        """Keep what a model has made, as a draft.
-
-        Args:
-            image_id: any id of the case.
-            path: the label map.
-            tag: any but 'final'.
-            said: who asked for it, and which model.
-            params: the reply that it came with.
-
-        Raises:
-            BadSetting: the tag 'final'.
-            NotFound, BadVolume, BadGrid, BadLabel, StorageFailed: as `submit`.
-        """
-        if tag == FINAL:
-            raise BadSetting(
-                "a model's result is kept as a draft, never as final: look at it and save it with PUT "
-                "/datastore/label, or give another label_tag"
-            )
-        said = replace(said, notes={**said.notes, "params": dict(params)})
-        return self._save(image_id, path, tag, said, params)
-
-    def _save(
-        self,
-        image_id: str,
-        path: Path,
-        tag: str,
-        said: LabelSubmission,
-        result: Mapping[str, object] | None = None,
-    ) -> SavedLabel:
-        case = self.cases.find(image_id, self.orders.get(said.model, ()))
-        labels = self._label_set(said.model, case.grouping)
-        array, grid, names = read_label_file(path, largest_grid(case))
-        image, array = placed(case, array, grid)
-        array = labels.remap(array, value_names(said.segments, names, labels))
-        automatic = result is not None and not result.get("prompts")
-        given = result or {}
-        warnings = read_warnings(given.get("warnings", ()))
-        record = self.record(case.id, said, automatic, given.get("preparation"), warnings)
-        if automatic:
-            record = replace(record, trust=Trust.of_table(given.get("trust")))
-        elif record.reader and self._as_made(image, array, said.client_id):
-            record = replace(record, automatic=True)
-        info = {**said.said, NOTES: without_verdict(said.notes), **record.to_meta()}
-        corrections = None if automatic else self.corrections(image, labels, said.client_id)
-        return SavedLabel(case.id, self.keep(image, tag, array, labels, info, corrections))
-
-    def _as_made(self, image: Case, array: np.ndarray, client_id: str) -> bool:
-        """Whether a label map is a model's result as it is: what this reader was given, or a draft."""
-        grid = image.series.grid
-        return self.given(image, array, client_id) or is_a_draft(self.store, image.id, array, grid)
-
-    def keep(
-        self,
-        case: Case,
-        tag: str,
-        array: np.ndarray,
-        labels: LabelSet,
-        info: Mapping[str, object],
-        corrections: Corrections | None = None,
-    ) -> LabelVersion:
-        """Keep a label map as a new version.
-
-        Args:
-            case: the image on whose grid it lies.
-            tag: e.g. 'final'.
-            array: (I, J, K) values of `labels`.
-            labels: what they mean.
-            info: what is kept with it.
-            corrections: the prompts behind it, as far as they are known.
-
-        Raises:
-            StorageFailed: the disk refused; earlier versions are as they were.
-        """
-        about = {
-            "sequence": case.image,
-            "series": case.series.id,
-            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
-            "present": [labels.names[value - 1] for value in np.unique(array) if value],
-            "ts": int(time.time()),
-        }
-
-        def write(path: Path) -> None:
-            write_nifti(array, case.series.grid, labels, path)
-            if corrections is not None:
-                corrections.save(path.with_name(CORRECTIONS_FILE))
-
-        return self.store.save(case.id, tag, write, {**info, **about})
+        """As `LabelWriter.save_result`."""
+        return self.writer.save_result(image_id, path, tag, said, params)
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         case, _ = self.cases.split(image_id)
@@ -427,11 +304,6 @@ class CaseDatastore:
             return self.store.counting(case, self.experts)
         return self.store.latest(case, tag)
 
-    def _label_set(self, model: str, grouping: Grouping) -> LabelSet:
-        if model and model not in self.labels:
-            raise NotFound(f"no model {model!r}; this server has {', '.join(self.labels)}")
-        return self.labels[model or next(iter(self.offered(grouping)), next(iter(self.labels)))]
-
     # what is done and what is not
 
     def get_labeled_images(
@@ -497,19 +369,3 @@ class CaseDatastore:
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """MONAI Label's way, which leaves a file behind: `archive` makes it."""
         raise NotOffered("the archive of all cases is streamed: GET /datastore/dataset")
-
-
-def _unknown(case: Case, labels: LabelSet, client_id: str) -> Corrections | None:
-    """Nothing is known of prompts where no server hears them."""
-    return None
-
-
-def _record(
-    case: str,
-    said: LabelSubmission,
-    automatic: bool,
-    preparation: object,
-    warnings: tuple[ResultWarning, ...],
-) -> LabelRecord:
-    """What is known of a label where no server keeps count."""
-    return LabelRecord(time.time(), said.client_id, model=said.model)

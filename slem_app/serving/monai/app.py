@@ -8,7 +8,7 @@ from typing import Any
 
 from slem_app.errors import NotFound
 from slem_app.serving.http.application import Everything, build
-from slem_app.serving.labels.datastore import SavedLabel
+from slem_app.serving.labels.label_writer import SavedLabel
 from slem_app.serving.server import Serving
 from slem_app.serving.settings import read_environment
 

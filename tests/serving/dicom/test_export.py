@@ -100,7 +100,7 @@ def drawn(case: Case, seed: int = 0) -> np.ndarray:
 
 
 def keep(results: ResultExchange, case: Case, array: np.ndarray) -> LabelVersion:
-    return results.datastore.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
+    return results.datastore.writer.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
 
 
 def uid(case: Case) -> str:

@@ -101,7 +101,7 @@ def test_a_draft_that_is_saved_as_it_is_counts_as_confirmed_only(
 ) -> None:
     array, path = heads["A"].labels.astype(np.uint8), tmp_path / "label.nii.gz"
     nibabel.save(nibabel.Nifti1Image(array, heads["A"].grid.affine), path)
-    datastore.record = lambda *args: _record(*args)
+    datastore.writer.record = lambda *args: _record(*args)
     datastore.save_result("A", path, "original", LabelSubmission({"client_id": "ann"}), {})
     said = LabelSubmission({"client_id": "ann"})
     assert datastore.submit("A", path, "final", said).version.record.confirmed
