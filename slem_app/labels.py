@@ -277,6 +277,6 @@ def decide_coding(
     if fits and all([c.values[v] for v in values] == [fits[0].values[v] for v in values] for c in fits):
         return fits[0]
     raise BadLabel(
-        f"the label coding cannot be decided: values {values} in a study of layout {layout!r} fit "
+        f"the label coding cannot be determined: values {values} in a study of layout {layout!r} fit "
         f"{[c.name for c in fits] or 'no known coding of that layout'}: {how}"
     )

@@ -81,13 +81,13 @@ def _no_constant(name: str) -> float:
 
 def _whole(digits: str) -> int:
     if len(digits) > WHOLE_DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} characters, at most {WHOLE_DIGITS} are read")
+        raise ValueError(f"a whole number of {len(digits)} characters; the limit is {WHOLE_DIGITS}")
     return int(digits)
 
 
 def _real(digits: str) -> float:
     if len(digits) > REAL_DIGITS:
-        raise ValueError(f"a number of {len(digits)} characters, at most {REAL_DIGITS} are read")
+        raise ValueError(f"a number of {len(digits)} characters; the limit is {REAL_DIGITS}")
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits} is too large for a number")
     return value

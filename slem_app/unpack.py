@@ -75,7 +75,7 @@ def inflate(content: bytes, limit: int, clock: Clock) -> bytes:
         found += piece
         if len(found) > limit:
             raise TooLarge(
-                f"{clock.what}: it unpacks to more than {megabytes(limit)}, the most that is taken: "
+                f"{clock.what}: it unpacks to more than {megabytes(limit)}, which is the limit: "
                 f"export it uncompressed"
             )
     return bytes(found)

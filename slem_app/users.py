@@ -139,7 +139,7 @@ class UserFile:
         with self._changing() as users:
             if name in users:
                 raise BadSetting(
-                    f"there is a user {name} already, a {users[name].role}: remove it first, or give it "
+                    f"the user {name} already exists, as {users[name].role}: remove it first, or give it "
                     f"another password or role"
                 )
             users[name] = made
@@ -210,7 +210,7 @@ class UserFile:
             users = [User(str(row["name"]), str(row["role"]), str(row["hash"])) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
             raise BadSetting(
-                f"{self.path} is no user file ({type(error).__name__}: {error}): mend it, or "
+                f"{self.path} is not a user file ({type(error).__name__}: {error}): correct it, or "
                 f"remove it and "
                 f"add the users again"
             ) from error

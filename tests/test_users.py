@@ -62,7 +62,7 @@ def test_a_damaged_file_is_told(users: UserFile, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "password", "role", "text"),
     [
-        ("ann", "a long secret", "reader", "there is a user ann already, a reader"),
+        ("ann", "a long secret", "reader", "the user ann already exists, as reader"),
         ("ben", "short", "reader", "10 characters or more"),
         ("ben", "a long secret", "king", "no role 'king'; there are reader, reviewer, trainer, admin"),
         ("../ben", "a long secret", "reader", "cannot be a user's name"),

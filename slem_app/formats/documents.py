@@ -99,7 +99,8 @@ def make_capture(picture: np.ndarray, sources: Sources, provenance: Provenance) 
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise BadStudy(
-            f"no capture can be made for these images ({reason(error)}): mend their headers, or use the PDF"
+            f"no capture can be made for these images ({reason(error)}): correct their headers, "
+            "or use the PDF"
         ) from error
     capture.BurnedInAnnotation = "YES"
     capture.Laterality = ""  # type 2C where nothing says which part of the body it is

@@ -197,7 +197,7 @@ def frame_plane(image: Dataset, frame: int = 0) -> Plane:
     name = Path(str(getattr(image, "filename", None) or "the image")).name
     raise BadVolume(
         f"{name}, frame {frame + 1}: no readable {', '.join(GEOMETRY)}, Rows and Columns ({why}): "
-        f"it is no slice of a volume"
+        f"it is not a slice of a volume"
     )
 
 

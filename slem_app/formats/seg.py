@@ -119,7 +119,7 @@ def make_seg(
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise BadStudy(
-            f"the source series cannot be referred to by a segmentation ({reason(error)}): mend its "
+            f"the source series cannot be referred to by a segmentation ({reason(error)}): correct its "
             f"headers, or write NIfTI instead"
         ) from error
     seg.update(about)

@@ -79,7 +79,8 @@ def _check_kind(dataset: Dataset, frame_of_reference: str, what: str) -> None:
     kind = str(dataset.get("SOPClassUID", "none"))
     if kind not in (SEGMENTATION, LABEL_MAP):
         raise BadVolume(
-            f"{what} is no DICOM segmentation (SOP class {kind[:UID_LENGTH]}): choose a file of modality SEG"
+            f"{what} is not a DICOM segmentation (SOP class {kind[:UID_LENGTH]}): choose a file "
+            "of modality SEG"
         )
     own = str(dataset.get("FrameOfReferenceUID") or "")
     if frame_of_reference and own and own != frame_of_reference:
@@ -188,7 +189,7 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
         )
         known = ", ".join(labels.names)
         raise BadLabel(
-            f"{what}: segment {segment.SegmentNumber}, {name!r}, {meaning}, is none of the labels "
+            f"{what}: segment {segment.SegmentNumber}, {name!r}, {meaning}, is not one of the labels "
             f"{known}: rename it and save again"
         )
     return (named or coded)[0]

@@ -114,7 +114,7 @@ def make_sr(
         )
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise BadStudy(
-            f"no report can refer to this segmentation and its images ({reason(error)}): mend their "
+            f"no report can refer to this segmentation and its images ({reason(error)}): correct their "
             f"headers, or write JSON instead"
         ) from error
     for keyword in ("FrameOfReferenceUID", "PositionReferenceIndicator", "BodyPartExamined"):

@@ -57,7 +57,7 @@ def picked(study: Study, rules: Rules, wanted: Mapping[str, str]) -> list[Sequen
         series = _named(study, sequence, text)
         if series.id in choices:
             raise BadSetting(
-                f"series {series.id!r} of case {study.id!r} is chosen to be both "
+                f"series {series.id!r} of case {study.id!r} is chosen for both "
                 f"{choices[series.id].sequence} and {sequence}: an image is one sequence; choose another "
                 f"series for one of the two, or none"
             )
@@ -80,10 +80,10 @@ def _named(study: Study, sequence: str, text: str) -> Series:
         return same[0]
     if same:
         raise NotFound(
-            f"case {study.id!r} has {len(same)} series {text!r} to be {sequence}: say which by its id: "
+            f"case {study.id!r} has {len(same)} series {text!r} for {sequence}: choose one by its id: "
             f"{', '.join(one.id for one in same)}"
         )
     raise NotFound(
-        f"case {study.id!r} has no series {text!r} to be {sequence}: it has "
+        f"case {study.id!r} has no series {text!r} for {sequence}: it has "
         f"{', '.join(one.id for one in study.series)}"
     )

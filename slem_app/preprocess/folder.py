@@ -127,7 +127,7 @@ def preprocess_all(
 def _locked(out: Path) -> Iterator[None]:
     """The folder, which is made if need be, for this process alone."""
     if out.exists() and not (out / SETTINGS).exists() and any(one.name != LOCK for one in out.iterdir()):
-        raise BadSetting(f"{out} holds something already: give another folder, or empty it")
+        raise BadSetting(f"{out} is not empty: give another folder, or empty it")
     handle = take_lock(made(out / LOCK))
     if handle is None:
         raise BadSetting(
@@ -169,7 +169,7 @@ def _one(source: StudySource, id: str, layout: PreprocessedLayout, wanted: Wante
     start = time.perf_counter()
     grouping = group(source.study(id), chosen=dict(wanted.chosen) or None)
     if layout.demands_all and (lacks := [s for s in wanted.sequences if s not in grouping.sequences]):
-        raise BadStudy(f"{id}: the layout demands {', '.join(lacks)}, which this case does not have")
+        raise BadStudy(f"{id}: the layout requires {', '.join(lacks)}, which this case does not have")
     done = preprocess(grouping, wanted.sequences, wanted.order, wanted.preparation, wanted.settings)
     if layout.demands_all and done.report.left_out:
         raise BadStudy(f"{id}: " + "; ".join(f"{name}: {why}" for name, why in done.report.left_out.items()))

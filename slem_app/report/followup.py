@@ -227,7 +227,7 @@ def _findings(visit: Visit, label: LabelledCase, card: Card) -> VisitFindings:
     try:
         array = card.labels.remap(array, dict(enumerate(label.names, 1)))
     except BadLabel as error:
-        raise BadLabel(f"its label is of another kind than {card.name}'s: {error}") from error
+        raise BadLabel(f"its label does not fit {card.name}: {error}") from error
     without = not_shown(card, tuple(label.images), array)
     found = measure(array, grid, card.labels, misleading(card.labels, without))
     followed = _followed(card.labels)

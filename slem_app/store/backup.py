@@ -72,12 +72,12 @@ def backup(store: Path, file: Path) -> Kept:
         StorageFailed: a disk refused.
     """
     if not (store / "labels").is_dir() and not (store / "models").is_dir() and not (store / "audit").is_dir():
-        raise NotFound(f"{store} is no store of a server: give the folder with `labels` in it")
+        raise NotFound(f"{store} is not the store of a server: give the folder with `labels` in it")
     try:
         with _staged(store) as stage, atomic_file(file) as out:
             return _write(stage, out)
     except OSError as error:
-        raise StorageFailed(f"{store} cannot be kept in {file}: {error.strerror or error}") from error
+        raise StorageFailed(f"{store} cannot be saved in {file}: {error.strerror or error}") from error
 
 
 def restore(file: Path, store: Path) -> Kept:
@@ -104,7 +104,7 @@ def restore(file: Path, store: Path) -> Kept:
     except FileNotFoundError as error:
         raise NotFound(f"there is no archive {file}") from error
     except (tarfile.TarError, EOFError) as error:
-        raise BadVolume(f"{file} is no archive of a store: {error}") from error
+        raise BadVolume(f"{file} is not the archive of a store: {error}") from error
     except OSError as error:
         raise StorageFailed(f"{store} cannot be made: {error.strerror or error}") from error
     finally:
@@ -208,7 +208,8 @@ def _read(file: Path, new: Path) -> Kept:
             content = archive.extractfile(member) if member.isreg() else None
             if content is None or not _plain(member.name):
                 raise BadVolume(
-                    f"{file} holds {member.name[:80]!r}, which no store has: nothing was restored"
+                    f"{file} holds {member.name[:80]!r}, which does not belong to a store: "
+                    "nothing was restored"
                 )
             if member.name == MANIFEST:
                 manifest = content.read()
@@ -225,9 +226,9 @@ def _read(file: Path, new: Path) -> Kept:
         told = json.loads(manifest or b"")
         whole = told["format"] == FORMAT and told["files"] == found
     except (ValueError, KeyError, TypeError) as error:
-        raise BadVolume(f"{file} has lost its end: nothing was restored") from error
+        raise BadVolume(f"{file} is truncated: nothing was restored") from error
     if not whole:
-        raise BadVolume(f"{file} is damaged: its files are not those that were kept; nothing was restored")
+        raise BadVolume(f"{file} is damaged: its files are not those that were saved; nothing was restored")
     return _kept(found)
 
 
@@ -263,7 +264,7 @@ def _check_free(store: Path) -> None:
     there = [path for path in store.iterdir() if path.name != "server.lock"] if store.is_dir() else []
     if there or (store.exists() and not store.is_dir()):
         raise BadSetting(
-            f"{store} is there already: nothing is written over it. Move it away, or restore to another place"
+            f"{store} already exists: nothing is overwritten. Move it away, or restore to another place"
         )
     if store.is_dir():
         (store / "server.lock").unlink(missing_ok=True)

@@ -120,7 +120,7 @@ class CaseLabels:
         from slem_app.studies.dicomweb import DicomWebSource  # folders need no DICOMweb client
 
         if not isinstance(self.source, DicomWebSource):
-            raise BadSetting(f"{self.studies} is no PACS: nothing can be sent there")
+            raise BadSetting(f"{self.studies} is not a PACS: nothing can be sent there")
         self.source.pacs.store(instance)
 
     def ids(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class DicomResults:
             str(dataset.get(key, "")) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
         ]
         if not all(_uid(name) for name in names):
-            raise BadSetting("a result whose UIDs are missing or are none cannot be stored: export it again")
+            raise BadSetting("a result without valid UIDs cannot be stored: export it again")
         study, series, instance = names
         path = self.root / study / series / f"{instance}.dcm"
         try:

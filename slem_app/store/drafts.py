@@ -64,7 +64,7 @@ class Drafts:
     def __post_init__(self) -> None:
         if self.tag == FINAL:
             raise BadSetting(
-                "what a model makes is a draft and is never kept as a final label: leave the tag out, or "
+                "a model's result is a draft and is never kept as a final label: omit the tag, or "
                 "name another"
             )
         if self.which not in WHICH:

@@ -78,9 +78,9 @@ class Decision:
         if self.level not in LEVELS:
             raise BadSetting(f"level must be one of {', '.join(LEVELS[1:])}, got {self.level[:40]!r}")
         if self.state == REJECTED and not self.why.strip():
-            raise BadSetting("say why the label is rejected: whoever mends it has to know")
+            raise BadSetting("say why the label is rejected: whoever corrects it has to know")
         if len(self.why) > LONGEST_WHY:
-            raise BadSetting(f"the reason may have {LONGEST_WHY} characters, got {len(self.why)}: say less")
+            raise BadSetting(f"the reason may have {LONGEST_WHY} characters, got {len(self.why)}: shorten it")
         if self.number < 1 or not math.isfinite(self.ts):
             raise BadSetting(f"a decision names a version from 1 on and a time, got {self.number}, {self.ts}")
 
@@ -140,7 +140,8 @@ def decide(folder: Path, decision: Decision) -> None:
                 file.write(json.dumps(table, indent=1).encode("utf-8"))
     except OSError as error:
         raise StorageFailed(
-            f"the decision cannot be kept in {path}: {error.strerror or error}; free some space, decide again"
+            f"the decision cannot be saved in {path}: {error.strerror or error}; free some space, "
+            "decide again"
         ) from error
 
 

@@ -52,7 +52,7 @@ class SeriesChoice:
         if twice := sorted({id for id in used if used.count(id) > 1}):
             names = " and ".join(name for name, id in self.sequences.items() if id == twice[0])
             raise BadSetting(
-                f"series {twice[0]!r} is chosen to be {names}: an image is one sequence; choose another "
+                f"series {twice[0]!r} is chosen for {names}: an image is one sequence; choose another "
                 f"series for one of them, or none"
             )
         if not math.isfinite(self.ts):
@@ -125,8 +125,8 @@ class SeriesChoices:
                     file.write(json.dumps({"choices": rows}, indent=1).encode("utf-8"))
         except OSError as error:
             raise StorageFailed(
-                f"the choice of series cannot be kept in {path}: {error.strerror or error}; free some space, "
-                f"choose again"
+                f"the choice of series cannot be saved in {path}: {error.strerror or error}; free some "
+                f"space, choose again"
             ) from error
 
     def _file(self, case: str) -> Path:

@@ -95,7 +95,7 @@ def test_export(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "Dataset007_Heads/labelsTr/A.nii.gz").is_file()
     (studies / "A/A-t2w.nii.gz").unlink()
     assert main(["labels", "export", str(studies), "-o", str(tmp_path / "brats")]) == 1
-    assert "left out A: A: the layout demands t2w" in capsys.readouterr().out
+    assert "left out A: A: the layout requires t2w" in capsys.readouterr().out
 
 
 def test_agreement(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,11 +88,11 @@ def damaged(case: Path) -> None:
     [
         (
             lambda case: relabel(case, lambda a: np.where(a == 4, 3, a)),
-            r"coding cannot be decided: values \[1, 2, 3\].*--coding NAME",
+            r"coding cannot be determined: values \[1, 2, 3\].*--coding NAME",
         ),
         (
             lambda case: relabel(case, lambda a: np.where(a == 4, 9, a)),
-            r"coding cannot be decided: values \[1, 2, 9\]",
+            r"coding cannot be determined: values \[1, 2, 9\]",
         ),
         (lambda case: relabel(case, lambda a: a.astype(np.float32) / 2), "label map holds whole numbers"),
         (lambda case: next(case.glob("*seg.nii.gz")).unlink(), "no segmentation"),

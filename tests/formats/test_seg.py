@@ -393,7 +393,7 @@ def test_an_unknown_segment_is_refused_by_name_but_not_where_it_is_empty(
     with pytest.raises(
         BadLabel,
         match=(
-            "segment 2, 'cyst', coded 441457006 'Edema', is none of the labels necrosis, edema, "
+            "segment 2, 'cyst', coded 441457006 'Edema', is not one of the labels necrosis, edema, "
             "enhancing tumor"
         ),
     ):
@@ -471,7 +471,7 @@ def test_what_is_no_segmentation_is_refused(
 ) -> None:
     with pytest.raises(NotFound, match="gone.dcm"):
         read_seg(tmp_path / "gone.dcm", one.grid, labels)
-    with pytest.raises(BadVolume, match="is no DICOM segmentation"):
+    with pytest.raises(BadVolume, match="is not a DICOM segmentation"):
         read_seg(one.files[0], one.grid, labels)
     content = write_seg(one.array, one.grid, labels, one.series, AUTOMATIC, tmp_path / "a.dcm").read_bytes()
     (tmp_path / "cut.dcm").write_bytes(content[: len(content) * 3 // 4])
@@ -516,5 +516,5 @@ def test_a_side_is_coded_and_read_again_whatever_the_segment_is_called(one: Case
     for item in seg.SegmentSequence:
         del item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
         item.SegmentLabel = "kidney"
-    with pytest.raises(BadLabel, match="is none of the labels right kidney, left kidney"):
+    with pytest.raises(BadLabel, match="is not one of the labels right kidney, left kidney"):
         read_seg(seg, one.grid, SIDES)

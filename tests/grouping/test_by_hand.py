@@ -58,7 +58,7 @@ def test_a_chosen_series_that_is_gone_is_told_and_the_rules_decide() -> None:
 
 
 def test_one_series_is_not_two_sequences_but_channels_of_a_file_are_series_of_their_own() -> None:
-    with pytest.raises(BadSetting, match="'t1' of case 'case' is chosen to be both t1c and t2w"):
+    with pytest.raises(BadSetting, match="'t1' of case 'case' is chosen for both t1c and t2w"):
         group(named("t1", "t2"), chosen={"t1c": "t1", "t2w": "t1"})
     channels = tuple(Series(f"000{n}", (Path("4d.nii.gz"),), "nifti", f"c{n}", n) for n in range(2))
     study = replace(named(), series=channels, by_hand={"t1c": "0001", "t2w": "0000"})

@@ -112,7 +112,7 @@ def test_a_series_is_chosen_by_its_description_or_number() -> None:
     study = Study("case", "dicom", Path(), numbered)
     grouping = group(study, chosen={"t1c": "ax t1 se post gd", "t2f": "7"})
     assert {name: one.id for name, one in grouping.sequences.items()} == {"t1c": "1.2.4", "t2f": "1.2.7"}
-    with pytest.raises(NotFound, match="has 2 series 'twice' to be t1c: say which by its id: 1.2.8, 1.2.9"):
+    with pytest.raises(NotFound, match="has 2 series 'twice' for t1c: choose one by its id: 1.2.8, 1.2.9"):
         group(study, chosen={"t1c": "twice"})
 
 
@@ -183,7 +183,7 @@ def test_rules_of_before_need_not_say_what_is_unclear(tmp_path: Path) -> None:
 
 
 def test_refuses_a_choice_of_what_is_not_there() -> None:
-    with pytest.raises(NotFound, match="no series 'x' to be t1n: it has t1"):
+    with pytest.raises(NotFound, match="no series 'x' for t1n: it has t1"):
         group(named("t1"), chosen={"t1n": "x"})
     with pytest.raises(BadSetting, match="unknown sequence 't9' .* known are t1n, t1c, t2w, t2f"):
         group(named("t1"), chosen={"t9": "t1"})

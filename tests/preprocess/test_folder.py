@@ -50,7 +50,9 @@ def test_brats_folders_are_read_as_brats(stripped, tmp_path, wanted):
 def test_nnunet_demands_all_sequences(stripped, tmp_path, wanted):
     (stripped / "case-2/case-2-t2w.nii.gz").unlink()
     outcome = run(stripped, tmp_path / "out", wanted("nnunet"))
-    assert dict(outcome.failed) == {"case-2": "case-2: the layout demands t2w, which this case does not have"}
+    assert dict(outcome.failed) == {
+        "case-2": "case-2: the layout requires t2w, which this case does not have"
+    }
     folder = tmp_path / "out/Dataset001_Prepared"
     assert sorted(path.name for path in (folder / "imagesTr").iterdir()) == [
         f"case-1_000{n}.nii.gz" for n in range(4)
@@ -121,7 +123,7 @@ def test_a_folder_of_other_settings_or_in_use_is_refused(stripped, tmp_path, wan
     run(stripped, tmp_path / "out", wanted())
     with pytest.raises(BadSetting, match=r"was made with spacing 0.0: give the same options"):
         run(stripped, tmp_path / "out", wanted(spacing=2.0))
-    with pytest.raises(BadSetting, match="holds something already"):
+    with pytest.raises(BadSetting, match="is not empty"):
         run(stripped, stripped, wanted())
     handle = take_lock(tmp_path / "out/.lock")
     assert handle is not None

@@ -140,7 +140,7 @@ def test_visits_that_cannot_be_compared_are_left_out_with_the_reason(tmp_path: P
         "BraTS-GLI-00001-101 (101)",
         "BraTS-GLI-00001-102 (102)",
     ]
-    assert "of another kind than slem_brain's" in found.doubts[1]
+    assert "does not fit slem_brain" in found.doubts[1]
 
 
 def test_the_command_writes_page_and_table_for_case_and_patient(

@@ -169,7 +169,7 @@ def rewrite(path: Path, harm: str) -> None:
 
 def test_what_is_there_is_never_written_over_and_a_server_is_not_robbed(store: Path, tmp_path: Path) -> None:
     backup(store, tmp_path / "kept.tar")
-    with pytest.raises(BadSetting, match="nothing is written over it"):
+    with pytest.raises(BadSetting, match="nothing is overwritten"):
         restore(tmp_path / "kept.tar", store)
     lock = StoreLock(tmp_path / "served")
     lock.take()
@@ -179,7 +179,7 @@ def test_what_is_there_is_never_written_over_and_a_server_is_not_robbed(store: P
     assert restore(tmp_path / "kept.tar", tmp_path / "served").versions == 3
     with pytest.raises(NotFound, match="no archive"):
         restore(tmp_path / "nothing.tar", tmp_path / "another")
-    with pytest.raises(NotFound, match="no store of a server"):
+    with pytest.raises(NotFound, match="not the store of a server"):
         backup(tmp_path / "another", tmp_path / "x.tar")
 
 

@@ -34,7 +34,7 @@ def test_an_empty_choice_gives_the_case_back_to_the_rules(tmp_path: Path) -> Non
 
 
 def test_one_series_is_never_two_sequences() -> None:
-    with pytest.raises(BadSetting, match=r"series 'x' is chosen to be t1c and t2w: an image is one sequence"):
+    with pytest.raises(BadSetting, match=r"series 'x' is chosen for t1c and t2w: an image is one sequence"):
         SeriesChoice({"t1c": "x", "t2w": "x", "t2f": ""})
     SeriesChoice({"t1c": "", "t2w": ""})  # none of them, twice
 
@@ -68,5 +68,5 @@ def test_a_damaged_file_stops_the_case_instead_of_using_another_series(tmp_path:
 
 def test_a_disk_that_refuses_leaves_the_choice_of_before(tmp_path: Path) -> None:
     (tmp_path / "series").write_text("no folder")
-    with pytest.raises(StorageFailed, match="choice of series cannot be kept"):
+    with pytest.raises(StorageFailed, match="choice of series cannot be saved"):
         SeriesChoices(tmp_path).choose("A", SeriesChoice({"t1c": "x"}, "ann", 5.0))

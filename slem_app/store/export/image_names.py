@@ -52,7 +52,7 @@ class BratsNames(ImageNames):
         super().__init__(folder, ids)
         self.coding = coding or "brats2023"
         if self.coding not in BRATS:
-            raise BadSetting(f"coding {coding!r} is none of BraTS: use {' or '.join(BRATS)}")
+            raise BadSetting(f"coding {coding!r} is not one of BraTS: use {' or '.join(BRATS)}")
         self.separator, self.words = BRATS[self.coding]
 
     def file(self, case: str, word: str) -> Path:
@@ -81,7 +81,7 @@ class NnUnetNames(ImageNames):
     def __init__(self, folder: Path, ids: Sequence[str], sequences: Sequence[str]) -> None:
         if not self.FOLDER.fullmatch(folder.name):
             raise BadSetting(
-                f"nnU-Net wants a folder called like Dataset042_Glioma, got {folder.name!r}: name it so "
+                f"nnU-Net needs a folder name like Dataset042_Glioma, got {folder.name!r}: choose one "
                 f"with --out"
             )
         super().__init__(folder, ids)

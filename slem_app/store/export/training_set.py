@@ -74,9 +74,7 @@ def export(
             "there is no final label to export: submit one first (`slem labels list` shows what there is)"
         )
     if folder.exists() and any(folder.iterdir()):
-        raise BadSetting(
-            f"{folder} holds something already: give another folder, or empty it; nothing was written"
-        )
+        raise BadSetting(f"{folder} is not empty: give another folder, or empty it; nothing was written")
     target = LAYOUTS[layout](folder, cases, coding)
     values = target.values()
     written, skipped, resampled = [], {}, {}
@@ -104,7 +102,7 @@ def export(
 def _write(case: LabelledCase, layout: Layout, values: Mapping[str, int]) -> tuple[str, ...]:
     """One case; returns the sequences that were resampled."""
     if missing := [name for name in layout.sequences if name not in case.images]:
-        raise BadStudy(f"{case.id}: the layout demands {', '.join(missing)}, which this case does not have")
+        raise BadStudy(f"{case.id}: the layout requires {', '.join(missing)}, which this case does not have")
     if case.names != layout.labels:
         raise BadLabel(
             f"{case.id}: its labels are {', '.join(case.names)}, most cases' are {', '.join(layout.labels)}"

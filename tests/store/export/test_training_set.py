@@ -171,7 +171,7 @@ def test_a_case_that_cannot_be_exported_is_left_out_whole_with_its_reason(
     report = export(cases(labels), "brats", tmp_path / "out")
     assert (report.written, dict(report.skipped)) == (
         ("A_1",),
-        {"A-1": "A-1: the layout demands t2f, which this case does not have"},
+        {"A-1": "A-1: the layout requires t2f, which this case does not have"},
     )
     assert not list((tmp_path / "out").glob("A-1/*"))
     report = export(cases(labels), "nnunet", tmp_path / "Dataset001_X")  # three channels are there in both
@@ -197,10 +197,10 @@ def test_what_cannot_be_exported_at_all_is_refused_before_anything_is_written(
     (tmp_path / "full").mkdir()
     (tmp_path / "full/note").touch()
     for layout, folder, coding, error, text in (
-        ("brats", tmp_path / "full", "", BadSetting, "holds something already"),
+        ("brats", tmp_path / "full", "", BadSetting, "is not empty"),
         ("msd", tmp_path / "out", "", BadSetting, "unknown layout 'msd'"),
-        ("nnunet", tmp_path / "out", "", BadSetting, "called like Dataset042_Glioma, got 'out'"),
-        ("brats", tmp_path / "out", "msd", BadSetting, "'msd' is none of BraTS"),
+        ("nnunet", tmp_path / "out", "", BadSetting, "name like Dataset042_Glioma, got 'out'"),
+        ("brats", tmp_path / "out", "msd", BadSetting, "'msd' is not one of BraTS"),
     ):
         with pytest.raises(error, match=text):
             export(cases(labels), layout, folder, coding)
