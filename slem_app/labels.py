@@ -147,8 +147,7 @@ class LabelSet:
                 ):
                     raise BadCard(
                         f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one "
-                        f"must lie inside the other, "
-                        "or they must share no label"
+                        "must lie inside the other, or they must share no label"
                     )
 
     @property
@@ -268,8 +267,7 @@ def decide_coding(
             raise BadLabel(f"unknown label coding {declared!r}: {how}")
         if extra := [v for v in values if v not in known[declared].values]:
             raise BadLabel(
-                f"label values {extra} do not exist in coding {declared!r} "
-                f"({known[declared].description}): "
+                f"label values {extra} do not exist in coding {declared!r} ({known[declared].description}): "
                 f"{how}"
             )
         return known[declared]

@@ -153,8 +153,7 @@ def _check(probabilities: np.ndarray, labels: LabelSet) -> None:
     if probabilities.ndim != 4 or len(probabilities) != len(labels.regions):
         raise BadWeights(
             f"probabilities for the regions {[r.name for r in labels.regions]} must have the shape "
-            f"({len(labels.regions)}, I, J, K), "
-            f"got {probabilities.shape}: the weights do not fit the card"
+            f"({len(labels.regions)}, I, J, K), got {probabilities.shape}: the weights do not fit the card"
         )
     if not np.isfinite(
         np.add.reduce(probabilities, axis=None, dtype=np.float64)

@@ -57,9 +57,8 @@ class User:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise BadSetting(
-                f"{self.name[:80]!r} cannot be a user's name: at most 64 letters, digits and . _ "
-                f"@ -, the "
-                f"first a letter or digit"
+                f"{self.name[:80]!r} cannot be a user's name: at most 64 letters, digits and . _ @ -, the "
+                "first a letter or digit"
             )
         if self.role not in ROLES:
             raise BadSetting(f"user {self.name}: no role {self.role!r}; there are {', '.join(ROLES)}")
@@ -210,9 +209,8 @@ class UserFile:
             users = [User(str(row["name"]), str(row["role"]), str(row["hash"])) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
             raise BadSetting(
-                f"{self.path} is not a user file ({type(error).__name__}: {error}): correct it, or "
-                f"remove it and "
-                f"add the users again"
+                f"{self.path} is not a user file ({type(error).__name__}: {error}): correct it, or remove it "
+                "and add the users again"
             ) from error
         return {user.name: user for user in users}
 

@@ -48,8 +48,7 @@ class Demo:
         if self.cases < 1 or min(self.shape) < 24 or not 1 <= self.coarse <= 8:
             given = f"{self.cases}, {self.shape} and {self.coarse:g}"
             raise BadSetting(
-                f"--cases must be at least 1, --shape at least 24 along each axis and --coarse 1 "
-                f"to 8, got "
+                "--cases must be at least 1, --shape at least 24 along each axis and --coarse 1 to 8, got "
                 f"{given}"
             )
         if self.dicom and self.body != "head":

@@ -169,9 +169,8 @@ def _held_out(patients: Sequence[str], share: float) -> frozenset[str]:
     count = min(len(patients) - 1, max(1, round(share * len(patients)))) if share else 0
     if share and count < 1:
         raise BadSetting(
-            f"--held-out {share:g} of {len(patients)} patient leaves none to train on: give more "
-            f"studies, "
-            f"or 0"
+            f"--held-out {share:g} of {len(patients)} patient leaves none to train on: give more studies, or "
+            "0"
         )
     return frozenset(patients[int((n + 0.5) * len(patients) / count)] for n in range(count))
 
@@ -183,8 +182,7 @@ def _check_names(sources: Sequence[StudySource]) -> None:
         for case in source.ids():
             if case in seen:
                 raise BadStudy(
-                    f"case {case!r} is in {seen[case]} and in {source.root}: rename one of them, "
-                    f"or leave "
-                    f"one folder out"
+                    f"case {case!r} is in {seen[case]} and in {source.root}: rename one of them, or leave "
+                    "one folder out"
                 )
             seen[case] = source.root

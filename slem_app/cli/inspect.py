@@ -58,8 +58,7 @@ class Inspect:
                 print(dumps(one))
             return 0 if any(one["sequences"] for one in found) else 1
         print(
-            f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, "
-            f"label coding "
+            f"{source.root}: {len(ids)} case{'s' * (len(ids) != 1)}, layout {source.layout}, label coding "
             f"{source.coding or 'not declared'}"
         )
         print(row("CASE", "SEQUENCE", "SERIES", "GRID", "WHY"))

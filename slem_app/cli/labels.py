@@ -238,9 +238,8 @@ class Import(_Store):
         ]
         if not fits:
             raise BadGrid(
-                f"{case}: its segmentation lies on {grid}, but none of its images does: resample it "
-                f"to one of "
-                f"them first"
+                f"{case}: its segmentation lies on {grid}, but none of its images does: resample it to one "
+                "of them first"
             )
         mine = [
             version for version in labels.store.versions(case, FINAL) if version.record.who == self.reader

@@ -320,9 +320,8 @@ class Predict:
         if self.out.name.endswith((".nii", ".nii.gz", ".dcm")):
             if self.out.name.endswith(".dcm") == (self.kind == "nifti"):
                 raise BadSetting(
-                    f"--out {self.out} does not end like a file of --format {self.kind} "
-                    f"(.nii, .nii.gz; "
-                    f".dcm for seg and rtstruct)"
+                    f"--out {self.out} does not end like a file of --format {self.kind} (.nii, .nii.gz; .dcm "
+                    "for seg and rtstruct)"
                 )
             if count > 1:
                 raise BadSetting(

@@ -72,14 +72,12 @@ class InteractiveLosses(nn.Module):
         views, config = settings.interact.views, network.config
         if config.prompts != channel_count(labels):
             raise BadSetting(
-                f"training for interaction: the card's network.prompts must be "
-                f"{channel_count(labels)} for "
+                f"training for interaction: the card's network.prompts must be {channel_count(labels)} for "
                 f"these labels, it is {config.prompts}"
             )
         if any(v % config.multiple or v > min(settings.patch) for v in views):
             raise BadSetting(
-                f"interact.views {views}: each must be a multiple of {config.multiple} voxels "
-                f"and fit the "
+                f"interact.views {views}: each must be a multiple of {config.multiple} voxels and fit the "
                 f"patch {settings.patch}"
             )
         self.reader = SimulatedReader(

@@ -133,9 +133,8 @@ def _check(settings: FinetuneSettings, network: Segmenter, world: int) -> None:
         )
     if len(settings.deep_weights) <= len(network.deep_heads):
         raise BadSetting(
-            f"deep_weights {settings.deep_weights}: this network has "
-            f"{1 + len(network.deep_heads)} heads, "
-            f"each needs a weight"
+            f"deep_weights {settings.deep_weights}: this network has {1 + len(network.deep_heads)} heads, "
+            "each needs a weight"
         )
 
 

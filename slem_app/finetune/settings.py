@@ -169,8 +169,7 @@ class InteractSettings:
             or min(self.reach, self.rate) <= 0
         ):
             raise BadSetting(
-                f"interact: shares lie in 0..1, clicks, looks, views, rate and reach are "
-                f"positive, near is "
+                "interact: shares lie in 0..1, clicks, looks, views, rate and reach are positive, near is "
                 f"not negative: {self}"
             )
 
@@ -254,7 +253,6 @@ class FinetuneSettings:
             )
         if not 0 <= self.frozen <= 1 or self.encoder_rate < 0 or not 0 < self.layer_decay <= 1:
             raise BadSetting(
-                f"frozen must lie between 0 and 1, encoder_rate must not be negative, "
-                f"layer_decay above 0 "
+                "frozen must lie between 0 and 1, encoder_rate must not be negative, layer_decay above 0 "
                 f"and at most 1: {self}"
             )

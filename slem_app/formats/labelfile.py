@@ -322,8 +322,7 @@ def _names(header: Mapping[str, Any], what: str) -> dict[int, str] | None:
             )
         if int(value) in names:
             raise BadLabel(
-                f"{what}: the segments {names[int(value)]!r} and "
-                f"{header[f'Segment{number}_Name']!r} share "
+                f"{what}: the segments {names[int(value)]!r} and {header[f'Segment{number}_Name']!r} share "
                 f"the label value {int(value)}"
             )
         names[int(value)] = str(header[f"Segment{number}_Name"])

@@ -141,9 +141,8 @@ def planes_of(sources: Sources) -> tuple[Plane, ...]:
     if isinstance(sources, Series):
         if sources.format != "dicom":
             raise BadStudy(
-                f"{sources} is a {sources.format} file: a DICOM result refers to the DICOM "
-                f"series that it "
-                f"was made from; write NIfTI instead"
+                f"{sources} is a {sources.format} file: a DICOM result refers to the DICOM series that it "
+                "was made from; write NIfTI instead"
             )
         with sources.files():
             images = {path: open_dicom(path) for path in dict.fromkeys(path for path, _ in sources.frames)}
@@ -224,17 +223,15 @@ def ordered(planes: Sequence[Plane], grid: Grid) -> list[Plane]:
         if where is None or not _covers(plane, where, far):
             raise BadGrid(
                 f"the label map lies on {grid}, which is not the grid of the source series: its slice "
-                f"{n + 1} of {len(planes)} has "
-                f"{plane.shape[0]}x{plane.shape[1]} pixels from {np.round(plane.origin, 1).tolist()} mm RAS "
-                f"on. Give the label map on the series' own grid"
+                f"{n + 1} of {len(planes)} has {plane.shape[0]}x{plane.shape[1]} pixels from "
+                f"{np.round(plane.origin, 1).tolist()} mm RAS on. Give the label map on the series' own grid"
             )
         across = int(np.flatnonzero(~where[1].any(axis=1))[0])
         place = (across, int(where[0][across]))
         if place in places:
             raise BadStudy(
-                f"the source series has two slices in one place (slice {n + 1} of "
-                f"{len(planes)}): give the "
-                f"images of one volume (echo, phase, time)"
+                f"the source series has two slices in one place (slice {n + 1} of {len(planes)}): give the "
+                "images of one volume (echo, phase, time)"
             )
         places[place] = plane
     if len(places) != grid.shape[across] or len({axis for axis, _ in places}) > 1:

@@ -94,8 +94,7 @@ class Provenance:
             raise BadSetting(f"unknown kind of segmentation {self.kind!r}: use {', '.join(KINDS)}")
         if self.kind != "MANUAL" and not (self.algorithm and self.version):
             raise BadSetting(
-                f"a segmentation that is {self.kind} needs the name and the version of its "
-                f"algorithm, got "
+                f"a segmentation that is {self.kind} needs the name and the version of its algorithm, got "
                 f"{self.algorithm!r} {self.version!r}"
             )
         if self.series_number < 1 or self.instance_number < 1:

@@ -82,9 +82,8 @@ def make_rtstruct(
     for label in labels.labels:
         if len(label.name) > LONGEST or "\\" in label.name:
             raise BadLabel(
-                f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} "
-                f"characters and no "
-                f"backslash"
+                f"label name {label.name!r} cannot be written to DICOM: at most {LONGEST} characters and no "
+                "backslash"
             )
         roi, drawn, meaning = _roi(label, rois.FrameOfReferenceUID, provenance)
         contours = [

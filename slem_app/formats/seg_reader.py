@@ -152,9 +152,8 @@ def _voxels(plane: Plane, mask: np.ndarray, grid: Grid, what: str) -> tuple[np.n
     index = start[:, None] + steps @ np.stack([columns, rows])
     if outside := int(((index < 0) | (index >= np.array(grid.shape)[:, None])).any(axis=0).sum()):
         raise BadGrid(
-            f"{what}: {outside} labelled voxels of a slice lie outside the image ({grid}): it is "
-            f"probably "
-            f"the label of another image"
+            f"{what}: {outside} labelled voxels of a slice lie outside the image ({grid}): it is probably "
+            "the label of another image"
         )
     return tuple(index)
 
@@ -178,8 +177,7 @@ def label_of(segment: Dataset, labels: LabelSet, what: str) -> int:
     if named and coded and named != coded:
         raise BadLabel(
             f"{what}: segment {segment.SegmentNumber} is called {name!r} but its type is coded as that of "
-            f"{labels.names[coded[0] - 1]!r}: "
-            "correct its name or its terminology and save again"
+            f"{labels.names[coded[0] - 1]!r}: correct its name or its terminology and save again"
         )
     if not named and not coded:
         meaning = (

@@ -57,9 +57,8 @@ def picked(study: Study, rules: Rules, wanted: Mapping[str, str]) -> list[Sequen
         series = _named(study, sequence, text)
         if series.id in choices:
             raise BadSetting(
-                f"series {series.id!r} of case {study.id!r} is chosen for both "
-                f"{choices[series.id].sequence} and {sequence}: an image is one sequence; choose another "
-                f"series for one of the two, or none"
+                f"series {series.id!r} of case {study.id!r} is chosen for both {choices[series.id].sequence} "
+                f"and {sequence}: an image is one sequence; choose another series for one of the two, or none"
             )
         choices[series.id] = SequenceChoice(sequence, series, "chosen by hand", by_hand=True)
     return list(choices.values())

@@ -204,8 +204,7 @@ class Segmenter(nn.Module):
         ):
             raise ValueError(
                 f"images of shape {tuple(images.shape)}: (N, {m}, I, J, K) is needed, with sizes that are "
-                f"multiples of {multiple}, "
-                f"one of them at least {2 * multiple}"
+                f"multiples of {multiple}, one of them at least {2 * multiple}"
             )
         if present.shape != images.shape[:2] or present.dtype != torch.bool:
             raise ValueError(
@@ -214,9 +213,8 @@ class Segmenter(nn.Module):
             )
         if prompts is not None and prompts.shape != (len(images), self.config.prompts, *sizes):
             raise ValueError(
-                f"prompts of shape {tuple(prompts.shape)}: "
-                f"{(len(images), self.config.prompts, *sizes)} is "
-                f"needed, one channel a kind of prompt"
+                f"prompts of shape {tuple(prompts.shape)}: {(len(images), self.config.prompts, *sizes)} is "
+                "needed, one channel a kind of prompt"
             )
 
 

@@ -153,9 +153,8 @@ class Predictor:
             torch.cuda.empty_cache()
             size = "x".join(map(str, prepared.grid.shape))
             raise NoMemory(
-                f"the memory of {self.device} is too small for {size} voxels of "
-                f"{self.card.name}: use the "
-                f"device cpu for this case"
+                f"the memory of {self.device} is too small for {size} voxels of {self.card.name}: use the "
+                "device cpu for this case"
             ) from error
 
     def predict(self, prepared: Prepared) -> Prediction:
@@ -303,8 +302,7 @@ class Predictor:
         if not series:
             there = ", ".join(grouping.sequences) or "none"
             raise BadStudy(
-                f"case {grouping.study.id} has none of the sequences "
-                f"{', '.join(self.card.sequences)} that "
+                f"case {grouping.study.id} has none of the sequences {', '.join(self.card.sequences)} that "
                 f"{self.card.name} needs; it has {there}"
             )
         with clock(timings, "read"):

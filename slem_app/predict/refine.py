@@ -205,8 +205,7 @@ class Refiner:
         new = prompts.since(result.prompts)
         if new is None:
             raise BadPrompt(
-                "earlier prompts are gone: a correction cannot take them back; go back to the "
-                "result before "
+                "earlier prompts are gone: a correction cannot take them back; go back to the result before "
                 "them, or replay the others"
             )
         timings = {"view": 0.0, "network": 0.0, "merge": 0.0}

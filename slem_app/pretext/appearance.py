@@ -66,8 +66,7 @@ class AppearanceSettings:
             or not 0 <= self.coarse <= 1
         ):
             raise BadSetting(
-                f"knots and evenness must be positive, noise and bias not negative, blur and "
-                f"coarse between "
+                "knots and evenness must be positive, noise and bias not negative, blur and coarse between "
                 f"0 and 1: {self}"
             )
 

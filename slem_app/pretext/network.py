@@ -33,9 +33,8 @@ class PretextNetwork(nn.Module):
         super().__init__()
         if config.prompts:
             raise BadSetting(
-                "prompts have no part in a pretext: set the recipe's network.prompts to 0, they "
-                "are added "
-                "in fine-tuning"
+                "prompts have no part in a pretext: set the recipe's network.prompts to 0, they are added in "
+                "fine-tuning"
             )
         slots = task.slots(config.sequences)
         derived = config.differences if slots == config.sequences else ()  # one image has no difference

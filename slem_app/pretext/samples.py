@@ -135,9 +135,8 @@ def usable(
     if not seen.all():
         absent = ", ".join(name for name, there in zip(sequences, seen, strict=True) if not there)
         raise BadStudy(
-            f"no usable case has {absent}: classes that hold it would have no example; take it "
-            f"out of the "
-            f"recipe's sequences, or add such cases"
+            f"no usable case has {absent}: classes that hold it would have no example; take it out of the "
+            "recipe's sequences, or add such cases"
         )
     return tuple(good), skipped
 

@@ -46,8 +46,7 @@ class ViewSettings:
             or not 0 < self.scale[0] <= self.scale[1]
         ):
             raise BadSetting(
-                f"a view needs three sizes of at least 8 voxels, probabilities between 0 and 1 "
-                f"and a scale "
+                "a view needs three sizes of at least 8 voxels, probabilities between 0 and 1 and a scale "
                 f"that rises: {self}"
             )
 

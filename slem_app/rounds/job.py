@@ -163,8 +163,7 @@ class Job:
         ):
             raise BadSetting(
                 f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie "
-                f"between 0 and 1, "
-                f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
+                f"between 0 and 1, got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
             raise BadSetting(f"name {self.name!r} cannot be used: letters, digits and _ . - only, at most 64")

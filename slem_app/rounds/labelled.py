@@ -108,9 +108,8 @@ class LabelledStudies(StudySource):
             )
         if not label.grid.same_as(image.grid):
             raise BadGrid(
-                f"{id}: its label lies on {label.grid}, the image {entry.sequence} on "
-                f"{image.grid}: label "
-                f"it again"
+                f"{id}: its label lies on {label.grid}, the image {entry.sequence} on {image.grid}: label it "
+                "again"
             )
         return study
 

@@ -54,9 +54,8 @@ class Lock:
             ) from error
         if handle is None:
             raise Busy(
-                f"{self.what} is running already (process {self.holder() or 'unknown'}): wait "
-                f"for its end, "
-                f"or stop it"
+                f"{self.what} is running already (process {self.holder() or 'unknown'}): wait for its end, "
+                "or stop it"
             )
         return handle
 

@@ -80,9 +80,8 @@ class Round:
             raise
         except torch.cuda.OutOfMemoryError as error:
             self._failed(
-                f"the GPU ran out of memory even with one patch a step "
-                f"({str(error).splitlines()[0]}): free "
-                f"it, or train with device cpu"
+                f"the GPU ran out of memory even with one patch a step ({str(error).splitlines()[0]}): free "
+                "it, or train with device cpu"
             )
             raise
         except OSError as error:

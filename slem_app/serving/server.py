@@ -343,9 +343,8 @@ class Serving:
                 tasks[name] = task
             elif name in self.settings.models:
                 raise BadSetting(
-                    f"model {name} cannot be served: its weights were never trained with "
-                    f"prompts; leave it "
-                    f"out of `models`"
+                    f"model {name} cannot be served: its weights were never trained with prompts; leave it "
+                    "out of `models`"
                 )
         if self.settings.models:
             return tasks

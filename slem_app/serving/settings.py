@@ -162,8 +162,7 @@ class Settings:
         ):
             raise BadSetting(
                 f"publish must be one of {', '.join(POLICIES)}, hold_out_share and publish_tolerance lie "
-                f"between 0 and 1, "
-                f"got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
+                f"between 0 and 1, got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
             )
         if self.learn not in (SUBMITTED, APPROVED) or not 0 <= self.confirmed_weight <= 1:
             raise BadSetting(

@@ -104,9 +104,8 @@ class Drafts:
             handle = os.open(folder, os.O_RDONLY)
         except OSError as error:
             raise StorageFailed(
-                f"{folder} cannot be made: {error.strerror or error}: free some space, then call "
-                f"again to "
-                f"go on"
+                f"{folder} cannot be made: {error.strerror or error}: free some space, then call again to go "
+                "on"
             ) from error
         try:
             yield _locked(handle) and self.needs(case)

@@ -270,9 +270,8 @@ class LabelStore:
     def _place(self, case: str, tag: str) -> Path:
         if not TAG.fullmatch(tag):
             raise BadSetting(
-                f"tag {tag!r} cannot be used: letters, digits and _ . - only, at most 64, "
-                f"beginning with a "
-                f"letter or digit"
+                f"tag {tag!r} cannot be used: letters, digits and _ . - only, at most 64, beginning with a "
+                "letter or digit"
             )
         return self.root / "labels" / file_name(case) / tag
 

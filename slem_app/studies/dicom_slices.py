@@ -123,8 +123,7 @@ def _step(slices: Sequence[Header], what: str) -> np.ndarray:
     if (odd := np.abs(gaps - usual) > max(0.1 * usual, 0.02)).any():
         k = int(np.flatnonzero(odd)[0])
         raise BadVolume(
-            f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of "
-            f"{len(slices)} where "
+            f"{what} misses slices: {gaps[k]:.2f} mm from slice {k + 1} to {k + 2} of {len(slices)} where "
             f"{usual:.2f} mm is usual. Export it again"
         )
     return (origins[-1] - origins[0]) / (len(slices) - 1)

@@ -104,9 +104,8 @@ class PacsSeries:
                 one.result()
         except NotFound as error:
             raise NotFound(
-                f"series {self.uid} has lost images since it was listed ({error}): check in the "
-                f"PACS whether "
-                f"it is still being sent"
+                f"series {self.uid} has lost images since it was listed ({error}): check in the PACS whether "
+                "it is still being sent"
             ) from error
         finally:
             for one in running:

@@ -92,9 +92,8 @@ def _declared(root: Path) -> dict[str, str]:
         raise BadSetting(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict) or (unknown := set(content) - {"coding", "layout", "rules", "patients"}):
         raise BadSetting(
-            f"{path}: unknown keys "
-            f"{sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; known are coding, "
-            f"layout, rules, patients"
+            f"{path}: unknown keys {sorted(map(str, unknown)) if isinstance(content, dict) else content!r}; "
+            "known are coding, layout, rules, patients"
         )
     if content.get("layout", "nifti") not in LAYOUTS:
         raise BadSetting(f"{path}: unknown layout {content['layout']!r}; known are {', '.join(LAYOUTS)}")

@@ -105,10 +105,9 @@ class Pacs:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
             raise BadSetting(
-                "the address of the PACS must be http://HOST:PORT/PATH or https://, without a query, user "
-                "or password in it: "
-                "filter with `--conf pacs_query`, and give the user in MONAI_LABEL_DICOMWEB_USERNAME and "
-                "MONAI_LABEL_DICOMWEB_PASSWORD"
+                "the address of the PACS must be http://HOST:PORT/PATH or https://, without a query, user or "
+                "password in it: filter with `--conf pacs_query`, and give the user in "
+                "MONAI_LABEL_DICOMWEB_USERNAME and MONAI_LABEL_DICOMWEB_PASSWORD"
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if self.query and not parse_qsl(self.query, strict_parsing=False):

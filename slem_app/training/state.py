@@ -93,9 +93,8 @@ class State:
         if there != self.settings:
             changed = dict(sorted(_differences(there, self.settings).items()))
             raise BadSetting(
-                f"{run} holds a run with other settings (there, here): {changed}: choose another "
-                f"folder, or "
-                f"the same settings"
+                f"{run} holds a run with other settings (there, here): {changed}: choose another folder, or "
+                "the same settings"
             )
         try:
             network.load_state_dict(saved["network"])
@@ -128,9 +127,8 @@ class State:
                 torch.save({**state, "settings": self.settings}, file)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             raise StorageFailed(
-                f"the checkpoint at step {step} could not be written ({error}): free space on "
-                f"the disk; the "
-                f"one before it is kept"
+                f"the checkpoint at step {step} could not be written ({error}): free space on the disk; the "
+                "one before it is kept"
             ) from error
 
 

@@ -95,9 +95,8 @@ class CaseCache:
         except OSError as error:
             reason = error.strerror or error
             raise StorageFailed(
-                f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: "
-                f"free space on "
-                f"the disk"
+                f"case {case_id!r} could not be written to the cache {self.folder}: {reason}: free space on "
+                "the disk"
             ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
@@ -171,9 +170,8 @@ class CaseCache:
             ) from error
         except (ValueError, EOFError) as error:
             raise BadVolume(
-                f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete "
-                f"its folder, "
-                f"and it is prepared again"
+                f"case {case_id!r} in the cache {self.folder.name} is damaged ({error}): delete its folder, "
+                "and it is prepared again"
             ) from error
         return CachedCase(
             id=case_id,

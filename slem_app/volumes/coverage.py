@@ -71,9 +71,8 @@ def compare(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
         if shared < LEAST_SHARED * min(sizes):
             raise BadGrid(
                 f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of "
-                f"the smaller foreground): "
-                "they are of different positions or patients; take them out, or register them first "
-                "(--register)"
+                "the smaller foreground): they are of different positions or patients; take them out, or "
+                "register them first (--register)"
             )
         dice = 2 * shared / sum(sizes)
         if dice < LEAST_AGREEMENT:

@@ -60,9 +60,8 @@ def read_frames(path: Path, name: str, decoder: Decoder) -> np.ndarray:
         dataset, _ = read_file(path)
         if dataset.get("SamplesPerPixel", 1) != 1:
             raise BadVolume(
-                f"series {name!r}: {path.name} is a colour image; a sequence has one value a "
-                f"voxel: choose "
-                f"another series"
+                f"series {name!r}: {path.name} is a colour image; a sequence has one value a voxel: choose "
+                "another series"
             )
         pixels = decoder.pixels(dataset, path.name)
         pixels = pixels.reshape(-1, *pixels.shape[-2:])

@@ -49,9 +49,8 @@ def check_grid(grid: Grid, what: str) -> None:
     if cosine > SHEAR_LIMIT:
         raise BadGrid(
             f"{what}: its axes are sheared (largest cosine between two axes {cosine:.3f}, at most "
-            f"{SHEAR_LIMIT} is read): "
-            "resample it to a rectangular grid first (gantry tilt, or an affine registration written "
-            "into the header)"
+            f"{SHEAR_LIMIT} is read): resample it to a rectangular grid first (gantry tilt, or an affine "
+            "registration written into the header)"
         )
 
 

@@ -63,9 +63,8 @@ class Levels:
         low, high = float(array.min()), float(array.max())
         if not np.isfinite([low, high]).all():
             raise BadVolume(
-                f"{what}: some voxels are NaN or infinite: export the image again, or replace "
-                f"them by the "
-                f"background value"
+                f"{what}: some voxels are NaN or infinite: export the image again, or replace them by the "
+                "background value"
             )
         if low == high:
             raise BadVolume(f"{what}: every voxel has the value {low:g}: the image is empty or constant")
@@ -118,9 +117,8 @@ def foreground(image: np.ndarray, levels: Levels, what: str) -> np.ndarray:
         mask = ndimage.binary_fill_holes(mask, IN_PLANE)
     if mask.sum() < 64:
         raise BadVolume(
-            f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): "
-            f"is it an "
-            f"empty or constant image?"
+            f"{what}: no foreground found ({int(mask.sum())} voxels differ from the background): is it an "
+            "empty or constant image?"
         )
     return mask
 

@@ -44,9 +44,8 @@ def read_png(series: Series) -> tuple[np.ndarray, Grid]:
         if plane.shape != (grid.shape[1], grid.shape[0]):
             raise BadLabel(
                 f"{series.id}: {path.name} has {plane.shape[1]}x{plane.shape[0]} pixels, but the slices of "
-                f"{series.on.name} have "
-                f"{grid.shape[0]}x{grid.shape[1]}: was it drawn on another series, or exported with another "
-                f"size?"
+                f"{series.on.name} have {grid.shape[0]}x{grid.shape[1]}: was it drawn on another series, or "
+                "exported with another size?"
             )
         array[:, :, k] = plane.T
     return array, grid

@@ -63,8 +63,7 @@ def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= 255) or not np.array_equal(labels := array.astype(np.int16), array):
         raise BadVolume(
-            f"{series.id}: a label map holds whole numbers from 0 to 255, this file has values "
-            f"{low:g} to "
+            f"{series.id}: a label map holds whole numbers from 0 to 255, this file has values {low:g} to "
             f"{high:g}, or fractions, or NaN"
         )
     return labels, grid

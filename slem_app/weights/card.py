@@ -246,9 +246,8 @@ class Card:
         m, r = len(self.sequences), len(self.labels.regions)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             raise BadCard(
-                f"model name {self.name!r} may hold letters, digits and _ . - only, and must "
-                f"begin with a "
-                f"letter or digit"
+                f"model name {self.name!r} may hold letters, digits and _ . - only, and must begin with a "
+                "letter or digit"
             )
         if self.editor and Path(self.editor).name != self.editor:
             raise BadCard(f"editor must be a bare name of a folder beside the models, got {self.editor!r}")
@@ -294,9 +293,8 @@ class Card:
         if self.labels.sided and 0 in self.mirrors:
             sides = ", ".join(label.name for label in self.labels.labels if label.laterality)
             raise BadCard(
-                f"mirrors must not hold axis 0 (R-L): it would turn right into left, and the "
-                f"labels {sides} "
-                f"have a side"
+                f"mirrors must not hold axis 0 (R-L): it would turn right into left, and the labels {sides} "
+                "have a side"
             )
         if not set(self.inference.mirror) <= set(self.mirrors):
             raise BadCard(

@@ -331,9 +331,8 @@ class Published:
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise StorageFailed(
-                f"cannot keep {card.name} in {self.path}: {error.strerror or error}; what was "
-                f"served still "
-                f"is: free space"
+                f"cannot keep {card.name} in {self.path}: {error.strerror or error}; what was served still "
+                "is: free space"
             ) from error
         finally:
             shutil.rmtree(making, ignore_errors=True)

@@ -111,9 +111,8 @@ class EncoderCard:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
             raise BadCard(
-                f"encoder name {self.name!r} may hold letters, digits and _ . - only, and must "
-                f"begin with a "
-                f"letter or digit"
+                f"encoder name {self.name!r} may hold letters, digits and _ . - only, and must begin with a "
+                "letter or digit"
             )
         if self.slots not in (1, len(self.sequences)) or self.network.sequences != len(self.sequences):
             raise BadCard(

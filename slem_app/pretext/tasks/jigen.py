@@ -64,8 +64,7 @@ class Jigen(Task):
             or not 0 <= self.ordered <= 1
         ):
             raise BadSetting(
-                f"grid needs three numbers with at least two tiles, orders at least 1, ordered "
-                f"and varied "
+                "grid needs three numbers with at least two tiles, orders at least 1, ordered and varied "
                 f"between 0 and 1: {self}"
             )
 

@@ -88,9 +88,8 @@ class Slem(Task):
             raise BadSetting(f"grid {self.grid} must hold three numbers of blocks, 2 to 64 blocks together")
         if self.labels not in KINDS or self.head_kind not in ("factorised", "mlp"):
             raise BadSetting(
-                f"labels {self.labels!r} must be one of {', '.join(KINDS)} and head_kind "
-                f"{self.head_kind!r} "
-                f"factorised or mlp"
+                f"labels {self.labels!r} must be one of {', '.join(KINDS)} and head_kind {self.head_kind!r} "
+                "factorised or mlp"
             )
         if (
             not 0 <= self.jitter < 0.25

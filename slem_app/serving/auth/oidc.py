@@ -63,9 +63,8 @@ class Provider:
             return await self.client.authorize_redirect(request, str(request.base_url) + "auth/oidc/end")
         except (HTTPError, OAuthError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
-                f"again, or "
-                f"tell its administrators"
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try again, or "
+                "tell its administrators"
             ) from error
 
     async def end(self, request: Request) -> tuple[User, str]:
@@ -85,9 +84,8 @@ class Provider:
             ) from error
         except (HTTPError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
-                f"again, or "
-                f"tell its administrators"
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try again, or "
+                "tell its administrators"
             ) from error
         return self._user(token.get("userinfo")), str(request.session.pop(NEXT, "/"))
 
@@ -108,9 +106,8 @@ class Provider:
             raise NotLoggedIn("unknown user or wrong password") from error
         except (HTTPError, RuntimeError, ValueError) as error:
             raise ProviderFailed(
-                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try "
-                f"again, or "
-                f"tell its administrators"
+                f"the log-in service {self.issuer} cannot be reached ({type(error).__name__}): try again, or "
+                "tell its administrators"
             ) from error
         return self._user(claims)
 

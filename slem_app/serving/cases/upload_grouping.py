@@ -44,9 +44,8 @@ def group_upload(
     lone = len(study.series) == 1
     if sequence is not None and not lone:
         raise BadStudy(
-            f"{case}: the option 'sequence' is for a single volume, but {len(study.series)} came: "
-            f"their names "
-            f"must say which is which"
+            f"{case}: the option 'sequence' is for a single volume, but {len(study.series)} came: their "
+            "names must say which is which"
         )
     if sequence is not None:
         return group(study, chosen={sequence: study.series[0].id}), ()

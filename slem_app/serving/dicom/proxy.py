@@ -125,9 +125,8 @@ class PacsConnection:
         """
         if not dicomweb_path(path):
             raise NotFound(
-                f"{path[:100]!r} is not a DICOMweb path: such a path begins with {', '.join(FIRST)} and "
-                f"is made of "
-                f"UIDs"
+                f"{path[:100]!r} is not a DICOMweb path: such a path begins with {', '.join(FIRST)} and is "
+                "made of UIDs"
             )
         study, search = _asked(path)
         if study:

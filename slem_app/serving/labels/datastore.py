@@ -175,9 +175,8 @@ class CaseDatastore:
         case, _ = self.cases.split(image_id)
         if case in self.cases.own:
             raise BadSetting(
-                f"case {case!r} lies in the studies folder, where this server removes nothing: "
-                f"remove its "
-                f"files there"
+                f"case {case!r} lies in the studies folder, where this server removes nothing: remove its "
+                "files there"
             )
         grave = self.root / "removed" / f"{file_name(case)}-image-{uuid.uuid4().hex[:8]}"
         try:

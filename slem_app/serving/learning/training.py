@@ -356,9 +356,8 @@ class ModelTrainer:
 
     def __init__(self, trainings: Trainings, watcher: VersionWatcher) -> None:
         self.description = (
-            f"Goes on training {watcher.published.name} with all final labels; old ones are "
-            f"learnt again "
-            f"beside new ones"
+            f"Goes on training {watcher.published.name} with all final labels; old ones are learnt again "
+            "beside new ones"
         )
         self.trainings, self.watcher = trainings, watcher
 

@@ -59,8 +59,7 @@ class Layout(ABC):
         names = [name for name in cases[0].images if all(name in case.images for case in cases)]
         if not names:
             raise BadStudy(
-                "the labelled cases have no sequence in common, but this layout demands the same "
-                "for all: "
+                "the labelled cases have no sequence in common, but this layout demands the same for all: "
                 "name fewer cases, or use bids"
             )
         return tuple(names)
