@@ -22,7 +22,7 @@ __all__ = ["Adapt"]
 
 @dataclass(frozen=True)
 class Adapt:
-    """Go on training a model on an archive's own studies, labelled or not; continues where it was stopped.
+    """Continue training a model on an archive's own studies, labelled or not; resumes an interrupted run.
 
     It learns to name exchanged sequences on your scanners' images (SLeM), and to say of incomplete studies
     what it says of complete ones. No label is learnt; labelled studies there show whether it became better.
@@ -30,25 +30,25 @@ class Adapt:
     """
 
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of studies; a study needs two of the model's sequences."""
+    """Folders of studies; a study needs at least two of the model's sequences."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run; the model is written to OUT/model, for `slem publish OUT/model --store STORE`."""
     model: str = "slem_brain"
     """Name of a model, or its folder."""
     steps: int = 400
-    """Steps."""
+    """Number of steps."""
     batch: int = 2
-    """Views a step over all processes."""
+    """Views in each step, over all processes."""
     seed: int = 0
-    """Of all that is random."""
+    """Seed for all random numbers."""
     measured: int = 12
-    """Labelled studies, at most, on which the model is measured before and after; 0: none."""
+    """Maximum number of labelled studies on which the model is evaluated before and after; 0: none."""
     cache: Path | None = None
     """Folder for prepared cases. Default: OUT/cache."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
-    """Loader processes."""
+    """Number of loader processes."""
 
     def run(self) -> None:
         """Prepare the studies, train, measure, save."""

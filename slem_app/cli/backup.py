@@ -15,7 +15,7 @@ __all__ = ["Backup"]
 
 @dataclass(frozen=True)
 class Backup:
-    """Keep a server's store in one file; the server may go on.
+    """Save a server's store in one file; the server may keep running.
 
     All that cannot be made again is in it: labels of all readers and versions, uploads, models, notes, the
     audit log. Copies of images and caches are not, nor the images of the studies themselves.
@@ -24,7 +24,7 @@ class Backup:
     store: Annotated[Path, tyro.conf.Positional]
     """The store: `.slem` in the studies folder, or what `--store` named."""
     file: Annotated[Path, tyro.conf.Positional]
-    """The archive (.tar) to make; one that is there is replaced once the new one is whole."""
+    """The archive (.tar) to make; an existing file is replaced once the new one is complete."""
 
     def run(self) -> int:
         """Write the archive and say what is in it."""

@@ -28,7 +28,7 @@ SESSIONS = "volumes that readers have sent up to be segmented"
 
 @dataclass(frozen=True)
 class Cache:
-    """Show what a server keeps of images, and take it away.
+    """Show what a server keeps of images, and remove it.
 
     Labels, uploaded cases, notes, versions of models and the audit log are no cache and stay. What is taken
     away is made or fetched again when it is needed; do it while the server is stopped, else a request that is
@@ -38,9 +38,9 @@ class Cache:
     studies: Annotated[str, tyro.conf.Positional]
     """The studies folder, or the address of the PACS."""
     store: Path | None = None
-    """The server's store, where it is not the default."""
+    """The server's store, if it is not the default."""
     clear: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take it away."""
+    """Remove it."""
 
     def run(self) -> int:
         """Print each cache with its size; the exit code."""

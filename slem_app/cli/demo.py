@@ -21,23 +21,23 @@ class Demo:
     """
 
     out: tyro.conf.Positional[Path]
-    """Folder of the studies; those that are there already are kept."""
+    """Folder for the studies; existing ones are kept."""
     cases: int = 6
-    """How many."""
+    """Number of studies."""
     body: Literal["head", "abdomen", "prostate"] = "head"
     """head: four sequences as NIfTI; abdomen: OUT/MR/1/T1DUAL/... as DICOM and PNG; prostate: T2, ADC and
     diffusion as NIfTI.
     """
     dicom: bool = False
-    """Heads as a scanner sends them: DICOM, each sequence a series, oblique, on a grid of its own, with a
-    localizer and an ADC map; without their segmentations, which no scanner knows.
+    """Heads in DICOM, as a scanner would send them: each sequence a series, oblique, on its own grid, with a
+    localizer and an ADC map; without segmentations, because a scanner has none.
     """
     shape: tuple[int, int, int] = (160, 192, 144)
-    """Of a head: voxels along right-left, front-back and up-down, 1 mm each. The head fills it, so less is a
-    smaller head.
+    """For a head: voxels along right-left, front-back and up-down, 1 mm each. The head fills the image, so
+    fewer voxels make a smaller head.
     """
     coarse: float = 1.0
-    """Of a trunk: how many times larger its voxels are than usual (3 x 3 x 6 mm in an abdomen, 1 x 1 x 3 mm
+    """For a trunk: how many times larger its voxels are than usual (3 x 3 x 6 mm in an abdomen, 1 x 1 x 3 mm
     in a pelvis).
     """
 

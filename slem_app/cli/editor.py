@@ -15,7 +15,7 @@ __all__ = ["Editor"]
 
 @dataclass(frozen=True)
 class Editor:
-    """Train the network behind a model's clicks on labelled studies; continues where it was stopped.
+    """Train the network behind a model's clicks on labelled studies; resumes an interrupted run.
 
     On several cores or GPUs: torchrun --nproc-per-node N -m slem_app.cli editor ...
     """
@@ -23,29 +23,29 @@ class Editor:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run; the editor is written to OUT/editor."""
     data: Path | None = None
-    """Folder of studies with segmentations. Default: train on what OUT/starts, or --starts, holds."""
+    """Folder of studies with segmentations. Default: train on the cases in OUT/starts, or --starts."""
     model: str = "slem_brain"
     """Model whose results are corrected (name or folder)."""
     recipe: str = "brain_editor"
     """Name of a bundled recipe, or a .yaml file."""
     parent: str = ""
-    """Editor (name or folder) from whose weights training starts. Default: from nothing."""
+    """Editor (name or folder) whose weights training starts from. Default: random weights."""
     starts: Path | None = None
-    """Folder for prepared cases with automatic results of many kinds. Default: OUT/starts."""
+    """Folder for prepared cases with automatic results of varied quality. Default: OUT/starts."""
     held_out: tuple[str, ...] = ()
-    """Cases that are not trained on."""
+    """Cases that are not used for training."""
     steps: int | None = None
-    """Steps. Default: the recipe's."""
+    """Number of steps. Default: the recipe's."""
     batch: int | None = None
-    """Views a step over all processes. Default: the recipe's."""
+    """Views in each step, over all processes. Default: the recipe's."""
     rate: float | None = None
     """Peak learning rate. Default: the recipe's."""
     seed: int | None = None
-    """Of weights and samples. Default: the recipe's."""
+    """Seed for weights and samples. Default: the recipe's."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
-    """Loader processes."""
+    """Number of loader processes."""
 
     def run(self) -> None:
         """Prepare the cases, train, save."""

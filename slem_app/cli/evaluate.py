@@ -18,7 +18,7 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare a model with the truth of labelled studies: Dice, RAVD, ASSD and MSSD of each region.
+    """Compare a model with the ground truth of labelled studies: Dice, RAVD, ASSD and MSSD of each region.
 
     Only cases that the model was not trained on tell how good it is.
     """
@@ -28,11 +28,11 @@ class Evaluate:
     model: str
     """Name of a model, or its folder."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """CSV file for a row a case and region."""
+    """CSV file with a row for each case and region."""
     cases: tuple[str, ...] = ()
-    """Those to look at. Default: all."""
+    """Cases to evaluate. Default: all."""
     coding: str = ""
-    """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
+    """Label coding of the segmentations, if it cannot be determined (see `slem inspect`)."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
 

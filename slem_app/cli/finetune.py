@@ -22,7 +22,7 @@ __all__ = ["Finetune"]
 
 @dataclass(frozen=True)
 class Finetune:
-    """Train a segmenter on labelled studies; continues where it was stopped.
+    """Train a segmenter on labelled studies; resumes an interrupted run.
 
     On several GPUs: torchrun --nproc-per-node N -m slem_app.cli finetune ...
     """
@@ -34,25 +34,25 @@ class Finetune:
     recipe: str = "brain"
     """Name of a bundled recipe, or a .yaml file."""
     parent: str = ""
-    """Model or pre-trained encoder to start from (name or folder). Default: from nothing."""
+    """Model or pre-trained encoder to start from (name or folder). Default: random weights."""
     coding: str = ""
-    """How the segmentations are coded, where it cannot be told (see `slem inspect`)."""
+    """Label coding of the segmentations, if it cannot be determined (see `slem inspect`)."""
     cache: Path | None = None
     """Folder for prepared cases. Default: OUT/cache."""
     steps: int | None = None
-    """Steps. Default: the recipe's."""
+    """Number of steps. Default: the recipe's."""
     batch: int | None = None
-    """Patches a step over all processes. Default: the recipe's."""
+    """Patches in each step, over all processes. Default: the recipe's."""
     seed: int | None = None
-    """Of weights and patches. Default: the recipe's."""
+    """Seed for weights and patches. Default: the recipe's."""
     held_out: float = 0.0
-    """Share of the patients that are not trained on but evaluated on at the end: Dice, RAVD, ASSD and MSSD,
-    each row in OUT/held_out.csv.
+    """Share of the patients that are not used for training. They are evaluated at the end: Dice, RAVD, ASSD
+    and MSSD, with each row in OUT/held_out.csv.
     """
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
-    """Loader processes."""
+    """Number of loader processes."""
 
     def run(self) -> None:
         """Prepare the cases, train, save."""

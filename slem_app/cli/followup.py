@@ -19,8 +19,7 @@ __all__ = ["Followup"]
 
 @dataclass(frozen=True)
 class Followup:
-    """Compare a patient's visits: volumes, lesions that grew, came or went, the category of RANO 2.0; PDF and
-    JSON.
+    """Compare a patient's visits: volumes, changes of lesions, the category of RANO 2.0; PDF and JSON.
 
     Which studies are of one patient is told by PatientID, by names of folders, or by the key `patients` in
     slem.yaml. The label of a visit is its final one that counts, else its newest draft.
@@ -29,7 +28,7 @@ class Followup:
     studies: Annotated[str, tyro.conf.Positional]
     """The studies folder (or the address of a PACS), as the server was given it."""
     patient: Annotated[str, tyro.conf.Positional]
-    """A case id: what changed until then; or a patient: until the last visit that has a label."""
+    """A case id: what changed up to that case; or a patient: up to the last visit that has a label."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
     """Folder for CASE.followup.pdf and CASE.followup.json."""
     store: Path | None = None
@@ -37,9 +36,9 @@ class Followup:
     experts: tuple[str, ...] = ()
     """Readers whose final label counts before the newest one, as in the server's setting."""
     coding: str | None = None
-    """Label coding of the studies, where it cannot be decided."""
+    """Label coding of the studies, if it cannot be determined."""
     model: str = "slem_brain"
-    """The model whose labels these are where they do not say."""
+    """The model whose labels these are, if they do not say."""
 
     def run(self) -> None:
         """Compare, write, print."""

@@ -24,7 +24,7 @@ COLUMNS = (28, 9, 30, 42)  # case, sequence, series, grid; the reason takes what
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show every case of a folder: its sequences, their grids, and why each series is what it is.
+    """Show every case of a folder: its sequences, their grids, and the reason for each series.
 
     Reads headers only, one case after the other. Ends with 1 if no case can be segmented.
     """
@@ -32,17 +32,17 @@ class Inspect:
     path: Annotated[Path, tyro.conf.Positional]
     """A folder of cases in any layout, or one case."""
     coding: str | None = None
-    """How label values are coded, e.g. brats2023; default: as slem.yaml in the folder declares, else decided
+    """Label coding, e.g. brats2023. Default: the one in the folder's slem.yaml; otherwise it is determined
     from the values later.
     """
     rules: Path | None = None
-    """Your own rules file; begin it with `base: default` to add to the package's rules. Default: that of
-    slem.yaml in the folder.
+    """Your own rules file; start it with `base: default` to add to the package's rules. Default: the one in
+    the folder's slem.yaml.
     """
     limit: int = 0
-    """Show only the first so many cases; 0: all."""
+    """Show only this many cases; 0: all."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one line of JSON for each case in place of the table."""
+    """Print one line of JSON for each case instead of the table."""
 
     def run(self) -> int:
         """Print the table; 0 if at least one case can be used."""

@@ -45,7 +45,7 @@ class _Store:
     experts: tuple[str, ...] = ()
     """Readers whose final label counts before the newest one, as in the server's setting."""
     coding: str | None = None
-    """Label coding of the studies, where it cannot be decided."""
+    """Label coding of the studies, if it cannot be determined."""
 
     @property
     def labels(self) -> CaseLabels:
@@ -100,7 +100,7 @@ class Export(_Store):
     derivatives.
     """
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("labels")
-    """Folder to be made; for nnunet it must be called like Dataset042_Glioma."""
+    """Folder to make; for nnunet it needs a name like Dataset042_Glioma."""
     values: str = ""
     """How labels are numbered, for brats: brats2023 (default; names t1n, t1c, t2w, t2f) or brats2018
     (enhancing tumor is 4; names t1, t1ce, t2, flair).
@@ -142,7 +142,7 @@ class AgreementOf(_Store):
     model: str = "slem_brain"
     """Whose regions are compared, beside the labels."""
     drafts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Compare with the model's newest drafts too, as with one more reader."""
+    """Also compare with the model's newest drafts, as with another reader."""
     csv: Path | None = None
     """Write every comparison into this file."""
 

@@ -25,7 +25,8 @@ WIDTHS = (22, 6, 19, 4, 6, 8, 9, 7)  # the reason takes what is left
 
 @dataclass(frozen=True)
 class Models:
-    """List the versions of the models that learn on a server; serve another one, or take the last one back.
+    """List the versions of the models that are trained on a server; serve another one, or go back to the
+    previous one.
 
     A running server takes up another version within a second or two, without a restart.
     """
@@ -33,17 +34,17 @@ class Models:
     folder: Annotated[Path, tyro.conf.Positional]
     """The server's store, or the studies folder whose `.slem` it is."""
     model: str = ""
-    """Only this model. Needed for `--serve`, `--back` and `--compare` where several have learnt."""
+    """Only this model. Needed for `--serve`, `--back` and `--compare` if several were trained."""
     serve: int | None = None
     """Serve this version; 0 is the bundled model."""
     back: bool = False
     """Serve the version that was served before."""
     compare: tuple[int, int] | None = None
-    """Show where two versions differ: figures, labels, settings."""
+    """Show the differences between two versions: figures, labels, settings."""
     check: bool = False
-    """Read all weights, to see whether they are whole."""
+    """Read all weights to check that they are complete."""
     models_dir: Path | None = None
-    """As the server's setting: where version 0 is looked for first."""
+    """As the server's setting: the folder that is searched for version 0 first."""
 
     def run(self) -> int:
         """Do it; 1 if a version cannot be used."""

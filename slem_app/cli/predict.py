@@ -40,34 +40,35 @@ class Predict:
     """
 
     case: Annotated[Path, tyro.conf.Positional]
-    """A case folder, or a folder of cases (then name IDS), or FOLDER/ID where a case is no folder of its own.
+    """A case folder, or a folder of cases (then name IDS), or FOLDER/ID if a case has no folder of its own.
     """
     ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Cases of that folder; `all` for every one."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
-    """Folder for ID.nii.gz, or for a single case a file name that ends in .nii, .nii.gz or .dcm (a DICOM SEG,
-    if `format` says nothing else). Another result of that name in the folder is kept as ID.before1.nii.gz.
+    """Folder for ID.nii.gz; or, for a single case, a file name that ends in .nii, .nii.gz or .dcm (a DICOM
+    SEG, unless `format` says otherwise). Another result of that name in the folder is kept as
+    ID.before1.nii.gz.
     """
     format: Literal["", "nifti", "seg", "rtstruct"] = ""
-    """nifti; or of a case in DICOM, seg or rtstruct, which refer to the series of the reference: ID.seg.dcm,
-    ID.rtstruct.dcm.
+    """nifti; or, for a case in DICOM, seg or rtstruct, which refer to the series of the reference:
+    ID.seg.dcm, ID.rtstruct.dcm.
     """
     model: str = "slem_brain"
-    """Name of a model, or its folder. With --all a name means the version that the server serves."""
+    """Name of a model, or its folder. With --all, a name means the version that the server serves."""
     reference: str = ""
     """Sequence on whose grid the result lies, e.g. t2f. Default: the first of the model's order that the case
     has.
     """
     series: dict[str, str] = field(default_factory=dict)
-    """Your own choice of series, where the names do not tell, by id, description or number, e.g.
-    `t1c "Ax T1 SE POST GD" t2f 7`.
+    """Your own choice of series, if the names are not enough, by id, description or number, e.g. `t1c "Ax T1
+    SE POST GD" t2f 7`.
     """
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Move every sequence onto the first of the model's order (rigid). Without it only those of whole heads
-    are, and those that fit clearly better elsewhere.
+    """Register every sequence to the first of the model's order (rigid). Without it, only sequences of whole
+    heads are registered, and those that clearly fit better elsewhere.
     """
     as_is: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take the images as they are: nothing is moved, and nothing around the brain is cut away."""
+    """Use the images as they are: nothing is registered, and the brain is not extracted."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Average over mirror images along the axes that the card allows: up to eight times slower, slightly
     better.
@@ -79,34 +80,34 @@ class Predict:
     preview: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write ID.png beside each file: the slice with most of the label in every sequence, outlined."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print one line of JSON for each case in place of the report."""
+    """Print one line of JSON for each case instead of the report."""
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Make drafts for the server's readers, of every case (or of IDS) that has neither a final label nor a
+    """Make drafts for the server's readers, for every case (or for IDS) that has neither a final label nor a
     draft by this model. CASE is the studies folder.
     """
     store: Path | None = None
     """With --all: the server's setting `store`. Default: .slem in the studies folder."""
     tag: str = DRAFT
-    """With --all: under which the drafts are kept; never `final`."""
+    """With --all: the tag under which the drafts are kept; never `final`."""
     images: Literal["unlabeled", "labeled", "all"] = "unlabeled"
     """With --all: cases without a final label, those with one, or both."""
     coding: str = ""
-    """With --all: label coding of the studies, where it cannot be decided."""
+    """With --all: label coding of the studies, if it cannot be determined."""
     processes: int = 0
-    """With --all: processes that share the cases. Default: one a GPU. One that is lost is started again."""
+    """With --all: processes that share the cases. Default: one for each GPU. A lost process is started again.
+    """
     limit: int = 0
-    """With --all: cases at most; 0: all."""
+    """With --all: maximum number of cases; 0: all."""
     report: Path | None = None
-    """With --all: file for the progress and for the cases that were left out, JSON."""
+    """With --all: JSON file for the progress and the cases that were left out."""
     table: Path | None = None
     """With --all: file for a table of all results, .csv or .parquet: volumes, warnings, what was left out."""
     hold_back: Literal["nothing", "do not use", "look closer"] = "nothing"
-    """With --all: results that become no draft, by the quality that the model expects of them: those it says
-    not to use, or also those it says to look closer at. What is held back is told with its reason, and the
-    next call makes it anew.
+    """With --all: make no draft of results with this expected quality: those that the model says not to use,
+    or also those to look closer at. They are listed with the reason, and the next call makes them again.
     """
     worker_of: str = ""
-    """With --all: for processes that another one starts: the run, begun by that one, whose cases are made."""
+    """With --all: set by the process that starts this one: the run whose cases are made."""
 
     def run(self) -> int | None:
         """Segment, write and report."""

@@ -16,7 +16,7 @@ __all__ = ["Prepare"]
 
 @dataclass(frozen=True)
 class Prepare:
-    """Register the sequences of studies, cut them to the brain and write them on one grid.
+    """Register the sequences of studies, extract the brain and write them on one grid.
 
     It is what is done before a model sees a study. Writes images, brain masks, transforms, a picture a case
     and a report. Call it again to go on after an interruption; a case that cannot be prepared is
@@ -24,7 +24,7 @@ class Prepare:
     """
 
     case: Annotated[Path, tyro.conf.Positional]
-    """A case folder, or a folder of cases (then name IDS, or give --all), or FOLDER/ID where a case is no
+    """A case folder, or a folder of cases (then name IDS, or give --all), or FOLDER/ID if a case has no
     folder of its own.
     """
     ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -32,29 +32,29 @@ class Prepare:
     all: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Every case of the folder."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("prepared")
-    """The folder that is written."""
+    """The folder to write."""
     layout: Literal["brats", "bids", "nnunet"] = "brats"
-    """brats: CASE/CASE-t1n.nii.gz; bids: derivatives with a JSON file an image; nnunet: imagesTr, a channel a
-    sequence, for which every case must have all sequences.
+    """brats: CASE/CASE-t1n.nii.gz; bids: derivatives with a JSON file for each image; nnunet: imagesTr, one
+    channel for each sequence, which requires all sequences in every case.
     """
     spacing: float = 0.0
     """mm of the grid, e.g. 1, over the reference's field of view. Default: the reference's own grid."""
     deface: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Keep whole heads and take the face away, as far as it lies 5 mm and more from the brain. Ears stay, and
-    a part of the eyes may: look at the pictures.
+    """Keep whole heads and remove the face, as far as it lies 5 mm and more from the brain. The ears stay,
+    and part of the eyes may: look at the pictures.
     """
     register: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Register every sequence. Without it only those of whole heads are, and those that fit clearly better
-    elsewhere.
+    """Register every sequence. Without it, only sequences of whole heads are registered, and those that
+    clearly fit better elsewhere.
     """
     reference: str = ""
-    """Sequence that stays where it is. Default: the first of the model's order that the case has."""
+    """Sequence that stays in place. Default: the first of the model's order that the case has."""
     sequences: tuple[str, ...] = ()
-    """Sequences that are wanted, e.g. t1c t2f. Default: all of the model."""
+    """Sequences to write, e.g. t1c t2f. Default: all of the model."""
     series: dict[str, str] = field(default_factory=dict)
-    """Your own choice of series, where the names do not tell, by id, description or number."""
+    """Your own choice of series, if the names are not enough, by id, description or number."""
     model: str = "slem_brain"
-    """The model whose sequences and order are taken, a name or a folder."""
+    """The model whose sequences and order are used, a name or a folder."""
 
     def run(self) -> int:
         """Prepare and report; 1 if a case was left out."""

@@ -21,13 +21,13 @@ __all__ = ["Pretrain"]
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train the encoder on studies without labels; continues where it was stopped.
+    """Train the encoder on studies without labels; resumes an interrupted run.
 
     On several processes or machines: torchrun --nproc-per-node N -m slem_app.cli pretrain ...
     """
 
     data: tuple[Path, ...]
-    """Folders of studies, labelled or not, with sequences missing or not; a study needs two."""
+    """Folders of studies, labelled or not. Sequences may be missing, but a study needs at least two."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder of the run; the encoder is written to OUT/model, for `slem finetune --parent OUT/model`."""
     recipe: str = "slem"
@@ -39,17 +39,19 @@ class Pretrain:
     cache: Path | None = None
     """Folder for prepared cases. Default: OUT/cache."""
     held_out: float = 0.1
-    """Share of the cases that are measured on instead of trained on (none of fewer than five cases)."""
+    """Share of the cases that are used for evaluation instead of training (none if there are fewer than five
+    cases).
+    """
     steps: int | None = None
-    """Steps. Default: the recipe's."""
+    """Number of steps. Default: the recipe's."""
     batch: int | None = None
-    """Samples a step over all processes. Default: the recipe's."""
+    """Samples in each step, over all processes. Default: the recipe's."""
     seed: int | None = None
-    """Of weights and samples. Default: the recipe's."""
+    """Seed for weights and samples. Default: the recipe's."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ... or auto."""
     workers: int = 0
-    """Loader processes."""
+    """Number of loader processes."""
     about: dict[str, str] = field(default_factory=dict)
     """For the card: data, terms, training, e.g. `data '16 cases of ...' terms 'CC-BY'`."""
 

@@ -19,7 +19,7 @@ __all__ = ["Publish"]
 
 @dataclass(frozen=True)
 class Publish:
-    """Serve a model as the next version: a refused candidate, or what `slem finetune` has made.
+    """Serve a model as the next version: a refused candidate, or a result of `slem finetune`.
 
     It is not compared with anything: that is your decision. `slem models FOLDER --back` takes it back.
     """
@@ -29,7 +29,7 @@ class Publish:
     store: Path
     """The server's store, or the studies folder whose `.slem` it is."""
     models_dir: Path | None = None
-    """As the server's setting: where version 0 is looked for first."""
+    """As the server's setting: the folder that is searched for version 0 first."""
 
     def run(self) -> int:
         """Publish it and say so."""

@@ -19,7 +19,7 @@ __all__ = ["Report"]
 
 @dataclass(frozen=True)
 class Report:
-    """Measure a case's label and write a report: PDF, JSON, and of a study in DICOM a segmentation and a
+    """Measure a case's label and write a report: PDF, JSON, and for a DICOM study a segmentation and a
     structured report (TID 1500) that refers to it.
 
     The label is the final one that counts, else the newest draft, else what the model makes now. What no
@@ -37,14 +37,14 @@ class Report:
     experts: tuple[str, ...] = ()
     """Readers whose final label counts before the newest one, as in the server's setting."""
     coding: str | None = None
-    """Label coding of the studies, where it cannot be decided."""
+    """Label coding of the studies, if it cannot be determined."""
     model: str = "slem_brain"
-    """The model whose labels these are, and which segments a case that has no label."""
+    """The model whose labels these are; it also segments a case that has no label."""
     device: str = "auto"
-    """cpu, cuda, cuda:1 ... or auto; where a case must be segmented."""
+    """cpu, cuda, cuda:1 ... or auto; if a case must be segmented."""
     send: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Store the DICOM files in the PACS, too, whose address the studies are: segmentation, structured report,
-    the page as encapsulated PDF and as secondary capture. A draft is sent as one: it says so on each page.
+    """Also store the DICOM files in the PACS that STUDIES names: segmentation, structured report, the page as
+    encapsulated PDF and as secondary capture. A draft says that it is one on each page.
     """
 
     def run(self) -> None:

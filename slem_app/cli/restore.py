@@ -15,7 +15,7 @@ __all__ = ["Restore"]
 
 @dataclass(frozen=True)
 class Restore:
-    """Make a store from an archive that `slem backup` has written.
+    """Make a store from an archive of `slem backup`.
 
     The archive is checked whole first; nothing that is there is written over.
     """
@@ -23,8 +23,7 @@ class Restore:
     file: Annotated[Path, tyro.conf.Positional]
     """The archive."""
     store: Annotated[Path, tyro.conf.Positional]
-    """The folder to make, which must not be there yet: `.slem` in the studies folder, or another for
-    `--store`.
+    """The folder to make, which must not exist yet: `.slem` in the studies folder, or another for `--store`.
     """
 
     def run(self) -> int:

@@ -66,19 +66,18 @@ class Serve:
     port: int = 8000
     """TCP port."""
     host: str = "127.0.0.1"
-    """Address to listen at. At another than this machine's own readers must log in: add them with `slem
-    users`.
+    """Address to listen on. If other machines can reach it, readers must log in: add them with `slem users`.
     """
     store: Path | None = None
     """Folder for labels and uploads. Default: `.slem` in the studies folder."""
     ssl_certfile: Path | None = None
-    """Certificate, with those that signed it, for encrypted connections (https); goes to uvicorn."""
+    """Certificate and its chain, for encrypted connections (https); passed to uvicorn."""
     ssl_keyfile: Path | None = None
     """Its private key."""
     conf: dict[str, str] = field(default_factory=dict)
     """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
     verbose: bool = False
-    """Show the server's whole log here instead of writing it to a file of the cache folder."""
+    """Show the server's whole log here instead of writing it to a file in the cache folder."""
 
     def run(self) -> int:
         """Start the server, say when it answers, and wait for its end."""

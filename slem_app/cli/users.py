@@ -29,11 +29,11 @@ class Users:
     name: Annotated[str, tyro.conf.Positional] = ""
     """The user's name."""
     role: Literal["reader", "reviewer", "trainer", "admin"] = "reader"
-    """Of a new user, or the other one that a user gets. reader: segment and save; reviewer: also approve and
-    reject; trainer: also train, publish and work through many cases; admin: also delete and read logs.
+    """The role of a new user, or a user's new role. reader: segment and save; reviewer: also approve and
+    reject; trainer: also train, publish and run batches; admin: also delete and read logs.
     """
     file: Path | None = None
-    """The user file. Default: ~/.config/slem-label/users.json, where `slem serve` looks too."""
+    """The user file. Default: ~/.config/slem-label/users.json, which `slem serve` also uses."""
 
     def run(self) -> int:
         """Do it, and say what was done."""
