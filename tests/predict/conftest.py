@@ -1,11 +1,15 @@
 """Models for the predictor: a fresh small one, and one that finds the phantom's tumour by its intensities."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from slem_app.network import build
+from slem_app.phantom import Phantom, make
 from slem_app.weights import Card, Inference, Model
-from tests.untrained import noisy, small_card
+from tests.untrained import noisy, noisy_editor, small_card
 
 
 class Thresholds(nn.Module):
@@ -35,3 +39,34 @@ def fresh(card: Card, tmp_path) -> Model:
 @pytest.fixture
 def thresholds(card: Card, tmp_path) -> Model:
     return Model(card, Thresholds(), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def case() -> Phantom:
+    return make(seed=3, shape=(64, 72, 56), spacing=(2.0, 2.0, 2.0))
+
+
+@pytest.fixture
+def listening(card: Card, tmp_path) -> Model:
+    """A network with prompt channels that answers anything at all to them."""
+    card = replace(card, network=replace(card.network, prompts=8))
+    torch.manual_seed(1)
+    network = build(card.network)
+    with torch.no_grad():
+        network.head.weight.normal_(std=0.5)
+        network.encoder.prompt[1].weight.normal_(std=0.5)
+    return Model(card, network.eval(), tmp_path)
+
+
+@pytest.fixture
+def edited(thresholds: Model) -> Model:
+    """One that is nearly right, with an editor that answers anything at all."""
+    return replace(thresholds, editor=noisy_editor(spacing=2.0))
+
+
+@pytest.fixture(params=["thresholds", "fresh", "listening", "edited"])
+def model(request: pytest.FixtureRequest) -> Model:
+    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense, one with an
+    editor.
+    """
+    return request.getfixturevalue(request.param)

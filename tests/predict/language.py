@@ -4,10 +4,11 @@ negative((i, j, k)), undo() and looks at the result.
 
 import numpy as np
 
-from slem_app.predict import Refiner, Result
+from slem_app.phantom import Phantom
+from slem_app.predict import Predictor, Refiner, Result
 from slem_app.prompts import BACKGROUND, Box, Click, Mask, Prompts, Scribble
-from slem_app.volumes.prepare import Prepared
-from slem_app.weights import BRAIN_LABELS
+from slem_app.volumes.prepare import Prepared, Volume, prepare
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
 
 Voxel = tuple[int, int, int]
 
@@ -56,3 +57,24 @@ class Reader:
 
     def undo(self) -> None:
         self.history.pop()
+
+
+def prepared(case: Phantom, card: Card, reference: str = "t1c") -> Prepared:
+    volumes = {name: Volume(image, case.grids[name]) for name, image in case.images.items()}
+    return prepare(volumes, BRAIN_SEQUENCES, card.preparation, case.grids[reference])
+
+
+def refiner(model: Model) -> Refiner:
+    return Refiner(Predictor(model, precision="float32"))
+
+
+def reader(model: Model, case: Phantom, reference: str = "t1c", mask: Mask | None = None) -> Reader:
+    return Reader(
+        refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse")
+    )
+
+
+def middle(case: Phantom, value: int) -> Voxel:
+    """The labelled voxel nearest to the middle of its label."""
+    index = np.argwhere(case.labels == value)
+    return tuple(int(v) for v in index[((index - np.median(index, axis=0)) ** 2).sum(axis=1).argmin()])

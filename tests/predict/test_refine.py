@@ -5,76 +5,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
-from scipy import ndimage
 
 from slem_app.errors import BadCard, BadPrompt
 from slem_app.network import build
 from slem_app.phantom import Phantom, make, reorient_phantom
 from slem_app.predict import Features, Predictor, Refiner
-from slem_app.predict.appearance import AppearanceSettings
-from slem_app.predict.claim import ClaimSettings, squared_distance
-from slem_app.predict.refine import RefineSettings
 from slem_app.predict.view import moved
 from slem_app.prompts import BACKGROUND, Click, Mask, Prompts, SimulatedReader
-from slem_app.volumes.prepare import Prepared, Volume, prepare
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, Model
-from tests.predict.language import Reader, Voxel
-from tests.untrained import noisy_editor
+from slem_app.weights import BRAIN_LABELS, Card, Model
+from tests.predict.language import Reader, Voxel, middle, prepared, reader, refiner
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 3
-
-
-@pytest.fixture(scope="module")
-def case() -> Phantom:
-    return make(seed=3, shape=(64, 72, 56), spacing=(2.0, 2.0, 2.0))
-
-
-def prepared(case: Phantom, card: Card, reference: str = "t1c") -> Prepared:
-    volumes = {name: Volume(image, case.grids[name]) for name, image in case.images.items()}
-    return prepare(volumes, BRAIN_SEQUENCES, card.preparation, case.grids[reference])
-
-
-@pytest.fixture
-def listening(card: Card, tmp_path) -> Model:
-    """A network with prompt channels that answers anything at all to them."""
-    card = replace(card, network=replace(card.network, prompts=8))
-    torch.manual_seed(1)
-    network = build(card.network)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
-        network.encoder.prompt[1].weight.normal_(std=0.5)
-    return Model(card, network.eval(), tmp_path)
-
-
-@pytest.fixture
-def edited(thresholds: Model) -> Model:
-    """One that is nearly right, with an editor that answers anything at all."""
-    return replace(thresholds, editor=noisy_editor(spacing=2.0))
-
-
-@pytest.fixture(params=["thresholds", "fresh", "listening", "edited"])
-def model(request: pytest.FixtureRequest) -> Model:
-    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense, one with an
-    editor.
-    """
-    return request.getfixturevalue(request.param)
-
-
-def refiner(model: Model) -> Refiner:
-    return Refiner(Predictor(model, precision="float32"))
-
-
-def reader(model: Model, case: Phantom, reference: str = "t1c", mask: Mask | None = None) -> Reader:
-    return Reader(
-        refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse")
-    )
-
-
-def middle(case: Phantom, value: int) -> Voxel:
-    """The labelled voxel nearest to the middle of its label."""
-    index = np.argwhere(case.labels == value)
-    return tuple(int(v) for v in index[((index - np.median(index, axis=0)) ** 2).sum(axis=1).argmin()])
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -149,68 +90,6 @@ def test_a_click_only_ever_spreads_its_own_label_in_one_piece(model: Model, case
     changed = who.shown != who.before
     assert changed.any()
     assert set(np.unique(who.shown[changed])) == {NECROSIS}
-
-
-@pytest.mark.parametrize("model", ["thresholds", "fresh", "listening"], indirect=True)
-def test_what_shows_another_label_than_the_one_that_is_corrected_stays(model: Model, case: Phantom) -> None:
-    who, voxel = reader(model, case), middle(case, EDEMA)
-    corrected = who.shown[voxel]
-    who.positive("necrosis", voxel)
-    changed = np.argwhere(who.shown != who.before)
-    assert len(changed)
-    far = changed[np.linalg.norm((changed - voxel) * 2.0, axis=1) > who.refiner.settings.claim.ball]
-    assert set(who.before[tuple(far.T)]) <= {corrected}
-
-
-def test_in_the_ball_around_a_click_only_its_core_follows_against_all_odds(
-    thresholds: Model, case: Phantom
-) -> None:
-    voxel, taken = middle(case, EDEMA), []
-    for refused in (np.inf, 0.0):
-        claim = ClaimSettings(core=2.5, ball=9.0, refused=refused)
-        who = Reader(
-            Refiner(Predictor(thresholds, precision="float32"), RefineSettings(claim=claim)),
-            prepared(case, thresholds.card),
-            keep=False,
-        )
-        who.negative(voxel)
-        taken.append(who.shown == 0)
-    grid = who.prepared.reference
-    away = np.sqrt(squared_distance(grid, grid.to_world(np.array(voxel))))
-    assert taken[0][away <= claim.ball].all()
-    assert taken[1][away <= claim.core].all()
-    assert not taken[1][away <= claim.ball].all()
-    assert not (taken[1] & ~taken[0]).any()
-
-
-def test_a_stroke_over_two_labels_corrects_both(thresholds: Model, case: Phantom) -> None:
-    who, painted = reader(thresholds, case), np.zeros(case.labels.shape, bool)
-    painted[tuple(np.array([middle(case, NECROSIS), middle(case, EDEMA)]).T)] = True
-    painted = ndimage.binary_dilation(painted, iterations=2)
-    corrected = set(np.unique(who.shown[painted]))
-    assert {NECROSIS, EDEMA} <= corrected
-    who.paint("enhancing tumor", painted)
-    changed = (who.shown != who.before) & ~painted
-    assert {NECROSIS, EDEMA} & set(who.before[changed])
-    assert set(who.before[changed]) <= corrected
-
-
-@pytest.mark.parametrize("model", ["thresholds", "fresh", "listening"], indirect=True)
-def test_looks_that_count_nothing_change_nothing_and_others_do(model: Model, case: Phantom) -> None:
-    """Looks hold what is unlike the click back, and never touch what an earlier click holds."""
-    shown = []
-    for settings in (AppearanceSettings(against=0, support=0), AppearanceSettings(against=8, support=8)):
-        who = Reader(
-            Refiner(Predictor(model, precision="float32"), RefineSettings(appearance=settings)),
-            prepared(case, model.card),
-            keep=hasattr(model.network, "fuse"),
-        )
-        first, second = middle(case, EDEMA), middle(case, NECROSIS)
-        who.positive("necrosis", first)
-        who.positive("enhancing tumor", second)
-        assert (who.shown[first], who.shown[second]) == (NECROSIS, ENHANCING)
-        shown.append(who.shown)
-    assert (shown[0] != shown[1]).any()
 
 
 def test_the_result_before_is_left_as_it_was(model: Model, case: Phantom) -> None:
@@ -405,27 +284,6 @@ def test_features_that_were_kept_give_what_fresh_ones_give(listening: Model, cas
     )
     small = replace(maker.predictor.inference, one_pass=10)
     assert Refiner(Predictor(listening, inference=small)).features(study) is None
-
-
-def test_a_network_that_listens_changes_more_than_the_ball(listening: Model, case: Phantom) -> None:
-    who = reader(listening, case)
-    who.positive("edema", (30, 30, 30))
-    assert (who.shown != who.before).sum() > 33  # voxels of a ball of 2 mm
-
-
-def test_what_the_network_sees_counts_in_the_looks(listening: Model, case: Phantom) -> None:
-    shown = []
-    for deep in (0.0, 4.0):
-        who = Reader(
-            Refiner(
-                Predictor(listening, precision="float32"),
-                RefineSettings(appearance=AppearanceSettings(deep=deep)),
-            ),
-            prepared(case, listening.card),
-        )
-        who.positive("necrosis", middle(case, EDEMA))
-        shown.append(who.shown)
-    assert (shown[0] != shown[1]).any()
 
 
 def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
