@@ -21,6 +21,7 @@ from slem_app.cli.predict_all import processes_for
 from slem_app.errors import BadSetting
 from slem_app.formats import read_label_file, write_nifti
 from slem_app.network import build
+from slem_app.predict import best_precision
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.labels import LabelStore
@@ -163,7 +164,7 @@ def test_every_draft_says_what_it_was_made_from_and_a_table_tells_of_all(
     used = studies / "case-3/case-3-t1c.nii.gz"
     assert made["inputs"]["t1c"] == {"series": "t1c", "sha256": sha256(used.read_bytes()).hexdigest()}
     assert set(made["inputs"]) == {"t1n", "t1c", "t2w", "t2f"}
-    assert made["settings"]["precision"] == "float32"
+    assert made["settings"]["precision"] == best_precision(torch.device("cpu"))
     with table.open(newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert sorted(rows) == CASES
