@@ -47,6 +47,8 @@ class Comparison:
     """
     sets: bool = True
     """All 15 sets of sequences too."""
+    precision: str = "float32"
+    """Of the networks: float32, the same on every machine, or bfloat16."""
     threads: int = 1
     """torch threads."""
     note: str = ""
@@ -61,7 +63,10 @@ class Comparison:
         torch.set_num_threads(self.threads)
         named = dict(one.split("=", 1) if "=" in one else (one, one) for one in self.models)
         like = load_card(_folder(self.like)) if self.like else None
-        predictors = {name: Predictor(_alike(load_model(where), like)) for name, where in named.items()}
+        predictors = {
+            name: Predictor(_alike(load_model(where), like), precision=self.precision)
+            for name, where in named.items()
+        }
         source, rows = open_source(self.data), {}
         for case in self.cases or source.ids():
             for name, predictor in predictors.items():
