@@ -18,7 +18,7 @@ On a machine that has python 3.12 and torch but neither the scans nor their read
     python benchmarks/recipes.py into   --setting large --runs runs/recipes --out OUT                # here
 
 `--beside` trains all units at once, a process each, under MPS where there is a GPU. The fold `all` leaves
-nothing out: the model to be bundled.
+nothing out: the model to be bundled. The fold `apart` leaves out the six cases that most tables are of.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from recipes_arms import ARMS, SETTINGS
-from recipes_bench import EVERY_CASE, KEY, REGIONS, Bench, Unit
+from recipes_bench import APART, EVERY_CASE, KEY, REGIONS, Bench, Unit
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (*KEY, "steps", *REGIONS, *(f"{r}{kind}" for r in REGIONS for kind in ("_ml", "_true_ml")))
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, help="default: old new")
-    parser.add_argument("--folds", nargs="+", help=f"numbers, or {EVERY_CASE}; default: all numbers")
+    parser.add_argument("--folds", nargs="+", help=f"numbers, {APART} or {EVERY_CASE}; default: all numbers")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
     parser.add_argument("--steps", type=int, default=0, help="default: the setting's")
     parser.add_argument("--parent", default="", help="encoder or model to start from; {fold} is put in")

@@ -109,6 +109,7 @@ ACQUISITION = {
     "inverted": 0.1,
     "border": 0.1,
 }
+VARIED = {"pairs": PAIRS, "augment": {"keep_sequence": 1.0, "paste": 0.15, **ACQUISITION}}
 ENHANCEMENT = {"differences": [[1, 0]]}  # t1c - t1n
 
 ARMS = {
@@ -134,6 +135,10 @@ ARMS = {
         "`paired` and `acquisition`, from a served model (--parent) at a third of the rate",
         {"rate": 7e-4, "pairs": PAIRS, "augment": {"keep_sequence": 1.0, **ACQUISITION}},
         {"prompts": 8},
+    ),
+    "varied": Arm("`paired` and `acquisition` with some tumours of other training cases", VARIED),
+    "varied_further": Arm(
+        "`varied` from a model (--parent) at a third of the rate", {"rate": 7e-4, **VARIED}, {"prompts": 8}
     ),
     "all": Arm(
         "`new`, `paste` and `soup` together",

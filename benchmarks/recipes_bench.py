@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from cases import split
+from cases import SIX_APART, split
 from missing import subsets
 from recipes_arms import ARMS, SETTINGS, Setting
 
@@ -32,11 +32,12 @@ from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model, load_parent
 from slem_app.weights.fields import from_table, merge, to_table
 
-__all__ = ["EVERY_CASE", "KEY", "REGIONS", "Bench", "Unit"]
+__all__ = ["APART", "EVERY_CASE", "KEY", "REGIONS", "Bench", "Unit"]
 
 REGIONS = ("WT", "TC", "ET")
 KEY = ("setting", "arm", "seed", "fold", "case", "subset")
 EVERY_CASE = "all"  # the fold that leaves nothing out: the model to be bundled
+APART = "apart"  # the fold that leaves out the six cases of most tables
 LEVELS = 31  # steps of a predicted probability on its way; 0.5 lies between two of them
 SHADES = 32  # steps a sd in a pack: noise of 1/110 sd, and a third of the size
 
@@ -48,7 +49,7 @@ class Unit:
     arm: str
     seed: int
     fold: str
-    """Number of the test fold, or 'all'."""
+    """Number of the test fold, 'apart' or 'all'."""
 
     @property
     def name(self) -> str:
@@ -112,6 +113,8 @@ class Bench:
         """The cases that a fold leaves out."""
         if fold == EVERY_CASE:
             return ()
+        if fold == APART:
+            return tuple(case for case in self.cache.ids() if case in SIX_APART)
         return split(self.cache, "six", self.shared.folds)[int(fold)]
 
     def place(self, unit: Unit) -> Path:
