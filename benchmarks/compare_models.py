@@ -83,9 +83,9 @@ class Comparison:
         prepared, expected, grid = asked(study, predictor)
         for subset, flags in subsets(predictor.card.sequences):
             here = prepared.present & np.array(flags)
-            full = bool((here == prepared.present).all()) and all(flags)
-            if not full and (not self.sets or not here.any()):
-                continue
+            full = all(flags)
+            if not full and (not self.sets or (here != flags).any() or (here == prepared.present).all()):
+                continue  # sets of what the case has, each once
             part = replace(
                 prepared, images=prepared.images * here[:, None, None, None].astype(np.float32), present=here
             )

@@ -24,6 +24,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "apps/slem/README.md",
     "benchmarks/*.md",
+    "benchmarks/folds/*.md",
     "benchmarks/results/*.md",
     "pretrained/README.md",
 )

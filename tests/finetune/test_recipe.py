@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from slem_app.errors import BadCard, BadSetting, NotFound
@@ -105,7 +106,11 @@ def test_wrong_cards_are_refused(written):
 
 def test_the_bundled_encoder_fits_the_brain_recipe():
     card = load_recipe("brain").card
-    told = transfer(load_pretrained("slem_brain_ssl"), build(card.network), card.sequences)
-    assert {name.split(".")[1] for name in told.taken} == {"stem", "levels", "down", "context", "fusion"}
-    assert {name.split(".")[0] for name in told.new} == {"decoder", "head", "deep_heads", "encoder"}
-    assert all(name.startswith("encoder.fusion") for name in told.new if name.startswith("encoder"))
+    parent = load_pretrained("slem_brain_ssl")
+    network = build(card.network)
+    told = transfer(parent, network, card.sequences)
+    assert {name.split(".")[0] for name in told.taken} == {"encoder", "decoder"}
+    assert {name.split(".")[0] for name in told.new} == {"head", "deep_heads"}
+    projection = network.encoder.fusion.project.data  # a slot for each sequence, as SLeM has learnt them
+    torch.testing.assert_close(projection, parent.state["encoder.fusion.project"])
+    assert len({tuple(slot.flatten().tolist()) for slot in projection}) == len(card.sequences)
