@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from slem_app.errors import BadSetting
+from slem_app.finetune import pairs as pairs_module
 from slem_app.finetune.loop import train
 from slem_app.finetune.losses import deep_loss
 from slem_app.finetune.pairs import PairedLosses, divergence, draw_subset, proper_subsets
@@ -70,7 +71,8 @@ def test_the_complete_set_learns_nothing_from_the_divergence():
     assert complete.grad is None
 
 
-def test_the_loss_is_that_of_both_passes_by_themselves(cache, settings):
+def test_the_loss_is_that_of_both_passes_by_themselves(cache, settings, monkeypatch):
+    monkeypatch.setattr(pairs_module, "best_precision", lambda device: "float32")  # on every processor
     both = losses(settings, consistency=0.5, ramp=0.0)
     batch = varied(Patches(cache, cache.ids(), both.settings), 0, 1)
     images, present, regions, numbers = batch

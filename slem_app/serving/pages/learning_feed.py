@@ -65,7 +65,7 @@ class LearningFeed:
         begun = spoken = time.monotonic()
         sent = ""
         while not is_ending() and time.monotonic() - begun < LASTS:
-            text, runs = await self._now()
+            text, runs = await self._now(begun)
             now = time.monotonic()
             if text != sent:
                 yield _event("rounds", text)
@@ -78,12 +78,17 @@ class LearningFeed:
                 return
             await asyncio.sleep(EVERY)
 
-    async def _now(self) -> tuple[str, bool]:
-        """The rounds as HTML, and whether one runs."""
+    async def _now(self, begun: float) -> tuple[str, bool]:
+        """The rounds as HTML, and whether one runs.
+
+        Args:
+            begun: when the stream began; what was seen before may lack the round that it is to follow.
+        """
         async with self.turn:
-            if time.monotonic() - self.looked >= EVERY:
+            if self.looked < begun or time.monotonic() - self.looked >= EVERY:
+                now = time.monotonic()
                 self.shown = await to_thread.run_sync(self._look, limiter=self.limiter)
-                self.looked = time.monotonic()
+                self.looked = now
             return self.shown
 
     def _look(self) -> tuple[str, bool]:

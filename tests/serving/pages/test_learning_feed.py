@@ -12,7 +12,7 @@ import pytest
 import requests
 from monailabel.interfaces.app import MONAILabelApp
 
-from slem_app.rounds.job import DONE, RoundFolder
+from slem_app.rounds.job import DONE, RUNNING, RoundFolder
 from slem_app.serving.http.application import build
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.pages import learning_feed
@@ -98,6 +98,19 @@ def test_the_page_runs_its_script_only_while_a_round_runs(url: str, running: Rou
     page = requests.get(f"{url}/learning", timeout=60)
     assert "<script" not in page.text
     assert "script-src" not in page.headers["content-security-policy"]
+
+
+def test_a_round_that_began_just_after_a_look_is_followed(
+    url: str, running: RoundFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning_feed, "EVERY", 60.0)
+    running.change(status=DONE)
+    with closing(follow(url)) as stream:
+        assert "event: over" in stream.text
+    running.change(status=RUNNING)
+    with closing(follow(url)) as stream:
+        _, text = event(stream.iter_lines(decode_unicode=True))
+        assert "A round is running" in text
 
 
 def test_streams_are_few_and_a_closed_one_makes_room(url: str, running: RoundFolder) -> None:
