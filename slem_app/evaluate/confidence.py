@@ -102,8 +102,12 @@ def fitted_confidence(cases: Sequence[Observed], labels: LabelSet, before: Confi
         told = {name: _told([(case.expected[name], case.dice[name]) for case in cases]) for name in names}
     return replace(
         before,
-        logits={name: _rounded(line) for name, line in lines.items() if line[0] > 0},
-        dice={name: _rounded(line) for name, line in told.items() if line is not None},
+        logits={name: (round(a, 3), round(b, 3)) for name, (a, b) in lines.items() if round(a, 3) > 0},
+        dice={
+            name: (round(line[0], 3), round(line[1], 3), round(line[2], 3))
+            for name, line in told.items()
+            if line is not None
+        },
     )
 
 
@@ -165,6 +169,3 @@ def _logit(p: np.ndarray) -> np.ndarray:
     clipped = np.clip(p.astype(np.float64), SURE, 1 - SURE)
     return np.log(clipped / (1 - clipped))
 
-
-def _rounded(line: Sequence[float]) -> tuple[float, ...]:
-    return tuple(round(value, 3) for value in line)
