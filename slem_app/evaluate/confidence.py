@@ -168,4 +168,3 @@ def _on(line: tuple[float, float], expected: float) -> float:
 def _logit(p: np.ndarray) -> np.ndarray:
     clipped = np.clip(p.astype(np.float64), SURE, 1 - SURE)
     return np.log(clipped / (1 - clipped))
-
