@@ -29,6 +29,7 @@ from slem_app.network import Segmenter, build
 from slem_app.rounds.clicks import ClickScores
 from slem_app.rounds.editor import editor_learnt, with_corrections
 from slem_app.rounds.epochs import Epochs
+from slem_app.rounds.gentler import gentler
 from slem_app.rounds.holdout import HoldOut
 from slem_app.rounds.job import DONE, FAILED, RoundFolder
 from slem_app.rounds.labelled import LabelledStudies
@@ -276,6 +277,9 @@ class Round:
         if held:
             self.folder.change(stage="measuring the new model")
             figures = epochs.scores(best.network, again=True, into=cases)
+            best, figures, cases, note = gentler(self.parent, best, figures, cases, epochs.scores)
+            if note:
+                self._note(note)
             before = epochs.scores(self.parent.network, again=True)
             if finer is not None:
                 anew: list[Observed] = []

@@ -1,0 +1,50 @@
+"""How much of what a round has learnt is served: all of it, or a share.
+
+A round on few labels forgets what the served model knew, and is worse on other cases of its own site too
+(`benchmarks/results/forgetting.md`). What lies between both models, before + KEPT (trained - before), keeps
+most of it (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). The hold-out decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from slem_app.evaluate.confidence import Observed
+from slem_app.finetune.run import keep
+from slem_app.network import build
+from slem_app.rounds.validate import HoldOutScores
+from slem_app.weights import Model
+
+__all__ = ["KEPT", "gentler"]
+
+KEPT = 0.3
+"""Share of a round's change that is tried beside the whole of it."""
+
+
+def gentler(
+    served: Model, best: Model, figures: dict[str, float], cases: list[Observed], scores: HoldOutScores
+) -> tuple[Model, dict[str, float], list[Observed], str]:
+    """A round's model, or the one between it and the served one where that is better on the hold-out.
+
+    Args:
+        served: from which the round started.
+        best: the round's.
+        figures: mean Dice of `best` by region and in the mean.
+        cases: what was observed of `best` on the hold-out.
+        scores: measures a network there.
+
+    Returns:
+        The model, its figures, what was observed of it, and a sentence where a share is kept, else empty.
+    """
+    mixed = build(best.card.network)
+    mixed.load_state_dict(best.network.state_dict())
+    keep(served, mixed, KEPT)
+    seen: list[Observed] = []
+    found = scores(mixed.eval(), again=True, into=seen)
+    if found["mean"] <= figures["mean"]:
+        return best, figures, cases, ""
+    note = (
+        f"{KEPT:g} of what the round has learnt is kept: mean Dice {found['mean']:.4f} on the hold-out, "
+        f"{figures['mean']:.4f} with all of it"
+    )
+    return replace(best, network=mixed), found, seen, note
