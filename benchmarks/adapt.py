@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 import tyro
-from gains import Row, gain
+from gains import Row, gain, row_of
 from page import table, where, write_page
 
 from slem_app.adapt import AdaptReport, adapt
 from slem_app.adapt.round import fitting_view, plan
-from slem_app.evaluate.scores import region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
 from slem_app.predict import Predictor
@@ -105,10 +104,7 @@ def scored(study: Study, model: Model, arm: str, used: tuple[str, ...]) -> Row:
     series = {name: one for name, one in group(study).sequences.items() if name in used}
     prepared = prepare(read_all(series), card.sequences, card.preparation, grid, detailed=True)
     found = Predictor(model).predict(prepared).array
-    scores = region_scores(found, expected, grid, card.labels, surface=False)
-    names = [region.name for region in card.labels.regions]
-    ml = [grid.millilitres(card.labels.region_masks(array)[-1]) for array in (found, expected)]
-    return Row(study.id, arm, tuple(float(scores[name]) for name in names), *ml)
+    return row_of(study.id, arm, found, expected, grid, card.labels)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from page import table, where, write_page
 
 from slem_app.predict import Predictor
 from slem_app.studies import Study, open_source
-from slem_app.weights import Card, Model, load_card, load_model
+from slem_app.weights import Card, Model, load_model
 
 RESULTS = Path(__file__).parent / "results"
 FULL = "all sequences"
@@ -62,7 +62,7 @@ class Comparison:
         """Predict, score, write the page."""
         torch.set_num_threads(self.threads)
         named = dict(one.split("=", 1) if "=" in one else (one, one) for one in self.models)
-        like = load_card(_folder(self.like)) if self.like else None
+        like = load_model(self.like).card if self.like else None
         predictors = {
             name: Predictor(_alike(load_model(where), like), precision=self.precision)
             for name, where in named.items()
@@ -86,11 +86,11 @@ class Comparison:
             full = all(flags)
             if not full and (not self.sets or (here != flags).any() or (here == prepared.present).all()):
                 continue  # sets of what the case has, each once
-            part = replace(
-                prepared, images=prepared.images * here[:, None, None, None].astype(np.float32), present=here
-            )
-            seen = prepared if full else part
-            row = scored(study.id, predictor, name, seen, expected, grid)
+            shown = prepared
+            if not full:
+                images = prepared.images * here[:, None, None, None].astype(np.float32)
+                shown = replace(prepared, images=images, present=here)
+            row = scored(study.id, predictor, name, shown, expected, grid)
             yield row, FULL if full else subset
 
     def _page(self, rows: Mapping[str, list[Row]], names: Sequence[str], regions: Sequence[str]) -> str:
@@ -168,12 +168,6 @@ def _meant(rows: Mapping[str, list[Row]]) -> list[Row]:
         replace(some[0], dice=tuple(np.mean([row.dice for row in some], axis=0).tolist()))
         for some in by.values()
     ]
-
-
-def _folder(name: str) -> Path:
-    from slem_app.weights import find
-
-    return Path(name) if Path(name).is_dir() else find(name)
 
 
 def _alike(model: Model, like: Card | None) -> Model:

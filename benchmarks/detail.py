@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from gains import Row, gain
+from gains import Row, gain, row_of
 from page import table, where, write_page
 
-from slem_app.evaluate.scores import region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
 from slem_app.predict import Predictor
@@ -143,10 +142,7 @@ def _case(model: Model, study: Study) -> Iterator[TimedRow]:
             arms["finer, mirrored"] = (_alone(predictor, prepared, both), whole)
         for arm, (likely, seconds) in arms.items():
             array = predictor.restored(likely, prepared)
-            scores = region_scores(array, expected, grid, labels, surface=False)
-            last = labels.region_masks(array)[-1], labels.region_masks(expected)[-1]
-            found, there = (grid.millilitres(mask) for mask in last)
-            yield TimedRow(study.id, arm, tuple(scores.values()), found, there, seconds)
+            yield TimedRow(**vars(row_of(study.id, arm, array, expected, grid, labels)), seconds=seconds)
 
 
 def _alone(predictor: Predictor, prepared: Prepared, both: Likely) -> Likely:

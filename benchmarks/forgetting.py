@@ -22,9 +22,9 @@ from page import table, where, write_page
 
 from slem_app.finetune.cases import cache_cases
 from slem_app.finetune.loop import train
-from slem_app.finetune.run import keep
-from slem_app.network import build
+from slem_app.network import Segmenter, build
 from slem_app.predict import Predictor
+from slem_app.rounds.gentler import between
 from slem_app.rounds.job import Job
 from slem_app.rounds.plan import plan
 from slem_app.studies import open_source
@@ -70,26 +70,23 @@ class Forgetting:
         cache, card = CaseCache(self.run / "cache"), model.card
         cache_cases(source, cache, card.sequences, card.preparation, card.labels)
         rows: dict[str, list[Row]] = {"site": [], "elsewhere": []}
+        away = [(case, asked(others.study(case), Predictor(model))) for case in others.ids()]
         for part in range(self.parts):
             test = self.cases[part :: self.parts]
             trained = self._round(model, cache, part, [case for case in self.cases if case not in test])
             for kept in self.kept:
-                mixed = build(card.network)
-                mixed.load_state_dict(trained.state_dict())
-                keep(model, mixed, kept)
-                predictor = Predictor(replace(model, network=mixed.eval()))
-                for place, studies in (
-                    ("site", [source.study(case) for case in test]),
-                    ("elsewhere", [others.study(case) for case in others.ids()]),
+                predictor = Predictor(replace(model, network=between(model, trained, kept)))
+                site = [("site", case, asked(source.study(case), predictor)) for case in test]
+                for place, case, seen in (
+                    *site,
+                    *(("elsewhere", f"{id}, round {part}", e) for id, e in away),
                 ):
-                    for study in studies:
-                        case = study.id if place == "site" else f"{study.id}, round {part}"
-                        row = scored(case, predictor, f"{kept:g}", *asked(study, predictor))
-                        rows[place].append(row)
-                        print(place, row, flush=True)
+                    row = scored(case, predictor, f"{kept:g}", *seen)
+                    rows[place].append(row)
+                    print(place, row, flush=True)
         write_page(RESULTS / f"{self.name}.md", self._page(rows, model))
 
-    def _round(self, model: Model, cache: CaseCache, part: int, ids: list[str]) -> torch.nn.Module:
+    def _round(self, model: Model, cache: CaseCache, part: int, ids: list[str]) -> Segmenter:
         """The network after a round's training."""
         job = Job("site", "", "", "", "", "", (), max_epochs=self.steps // 50, epoch_steps=50)
         settings = plan(job, replace(model.card, editor="slem_brain_editor"), part)

@@ -10,12 +10,13 @@ import numpy as np
 from slem_app.evaluate.scores import bootstrap, region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
+from slem_app.labels import LabelSet
 from slem_app.predict import Predictor
 from slem_app.studies import Study
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
 
-__all__ = ["Row", "asked", "gain", "scored"]
+__all__ = ["Row", "asked", "gain", "row_of", "scored"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,20 @@ def scored(
         expected: label map on `grid`.
         grid: of the truth.
     """
-    labels = predictor.card.labels
-    array = predictor.predict(prepared).array
+    return row_of(case, arm, predictor.predict(prepared).array, expected, grid, predictor.card.labels)
+
+
+def row_of(case: str, arm: str, array: np.ndarray, expected: np.ndarray, grid: Grid, labels: LabelSet) -> Row:
+    """A result beside the truth.
+
+    Args:
+        case: its id.
+        arm: whose result.
+        array: label map on `grid`.
+        expected: the truth, likewise.
+        grid: of both.
+        labels: the model's.
+    """
     scores = region_scores(array, expected, grid, labels, surface=False)
     found, there = (grid.millilitres(labels.region_masks(one)[-1]) for one in (array, expected))
     return Row(case, arm, tuple(float(value) for value in scores.values()), found, there)

@@ -30,19 +30,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import requests
+from cases import SIX_APART
 from nnInteractive.inference.remote import nnInteractiveRemoteInferenceSession
 from scipy import ndimage
 
 from slem_app.evaluate.scores import bootstrap
 
-LEARNT = (
-    "BraTS2021_01476",
-    "Brats18_2013_11_1",
-    "Brats18_2013_2_1",
-    "Brats18_CBICA_AVG_1",
-    "Brats18_TCIA05_396_1",
-    "Brats18_TCIA10_637_1",
-)
+LEARNT = SIX_APART
 """Of 24 labelled cases; the bundled model has learnt them."""
 UNSEEN = ("brats_2013_pat0001_1", "brats_2013_pat0003_1", "brats_2013_pat0005_1")
 """Two sequences each; no version of the model has seen them."""

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from gains import Row, gain
+from gains import Row, gain, row_of
 from page import table, where, write_page
 from scipy.optimize import minimize
 
-from slem_app.evaluate.scores import region_scores
 from slem_app.finetune.cases import truth
 from slem_app.grouping import group
 from slem_app.predict import Predictor
@@ -149,10 +148,7 @@ def _scored(predictor: Predictor, case: Case, arm: str, rules: Mapping[str, Reca
     labels = predictor.card.labels
     likely = recalibrated(case.likely, case.prepared, case.first, labels, rules)
     array = predictor.restored(likely, case.prepared)
-    scores = region_scores(array, case.expected, case.grid, labels, surface=False)
-    last = labels.region_masks(array)[-1], labels.region_masks(case.expected)[-1]
-    found, there = (case.grid.millilitres(mask) for mask in last)
-    return Row(case.id, arm, tuple(scores.values()), found, there)
+    return row_of(case.id, arm, array, case.expected, case.grid, labels)
 
 
 def _samples(

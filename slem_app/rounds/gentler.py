@@ -11,14 +11,22 @@ from dataclasses import replace
 
 from slem_app.evaluate.confidence import Observed
 from slem_app.finetune.run import keep
-from slem_app.network import build
+from slem_app.network import Segmenter, build
 from slem_app.rounds.validate import HoldOutScores
 from slem_app.weights import Model
 
-__all__ = ["KEPT", "gentler"]
+__all__ = ["KEPT", "between", "gentler"]
 
 KEPT = 0.3
 """Share of a round's change that is tried beside the whole of it."""
+
+
+def between(served: Model, trained: Segmenter, share: float) -> Segmenter:
+    """A new network: the served weights and a share, 0 to 1, of what training has changed in them."""
+    mixed = build(served.card.network)
+    mixed.load_state_dict(trained.state_dict())
+    keep(served, mixed, share)
+    return mixed.eval()
 
 
 def gentler(
@@ -36,11 +44,9 @@ def gentler(
     Returns:
         The model, its figures, what was observed of it, and a sentence where a share is kept, else empty.
     """
-    mixed = build(best.card.network)
-    mixed.load_state_dict(best.network.state_dict())
-    keep(served, mixed, KEPT)
+    mixed = between(served, best.network, KEPT)
     seen: list[Observed] = []
-    found = scores(mixed.eval(), again=True, into=seen)
+    found = scores(mixed, again=True, into=seen)
     if found["mean"] <= figures["mean"]:
         return best, figures, cases, ""
     note = (
