@@ -1,9 +1,9 @@
 // What a session hears from its viewports: the mouse, the camera and brushes.
 
 import { listen } from './pointer.js';
-import { BOX, SCRIBBLE } from './tools.js';
+import { BOX, LASSO, SCRIBBLE } from './tools.js';
 
-const DRAWN = { [SCRIBBLE]: true, [BOX]: true }; // tools that draw a line
+const DRAWN = { [SCRIBBLE]: true, [LASSO]: true, [BOX]: true }; // tools that draw a line
 
 /** Listen to mouse, camera and brush; what stops it. */
 export function hear(session) {

@@ -3,13 +3,14 @@
 import { session } from './opened.js';
 import { REACH_STEP, isSilent } from './prompts.js';
 import { fetchLearning } from './server.js';
-import { BOX, BRUSH, CLICK, ERASER, SCRIBBLE, WINDOW, setBrushRadius } from './tools.js';
+import { BOX, BRUSH, CLICK, ERASER, LASSO, SCRIBBLE, WINDOW, setBrushRadius } from './tools.js';
 
 export const PANEL = 'slem-label-panel';
 
 const ASKING = [
   [CLICK, 'Click', 'Click where the chosen label should be. With Shift: nothing is there.'],
   [SCRIBBLE, 'Scribble', 'Draw over what should be the chosen label. With Shift: nothing is there.'],
+  [LASSO, 'Lasso', 'Draw around the chosen label: all that is inside. With Shift: nothing is there.'],
   [BOX, 'Box', 'Drag a rectangle: labels are kept inside it, on every slice.'],
 ];
 const BY_HAND = [
@@ -192,11 +193,11 @@ class LabelPanel extends HTMLElement {
       ...(one.model.reaches ? this.reach(one) : []));
   }
 
-  /** Less and more of the last click or scribble. */
+  /** Less and more of the last click, scribble or lasso. */
   reach(one) {
     const now = one.reach, at = now === null ? '' : `${now > 0 ? '+' : ''}${now / REACH_STEP}`;
     const button = (name, key, by, end) => this.button(one, name, () => one.changeReach(by), {
-      title: `The last click or scribble reaches ${end} (${key})`,
+      title: `The last click, scribble or lasso reaches ${end} (${key})`,
       disabled: Boolean(one.busy) || now === null || now === Math.sign(by),
     });
     return [button('Less', '-', -REACH_STEP, 'less far'), button('More', '+', REACH_STEP, 'farther'),

@@ -1,5 +1,5 @@
-// What a reader has told the model since it began: clicks, scribbles and a box, and how the server wants them.
-// Every request has all of them, so that a step back is a shorter list.
+// What a reader has told the model since it began: clicks, scribbles, lassos and a box, and how the server wants
+// them. Every request has all of them, so that a step back is a shorter list.
 
 import { otherHand, toIndex, toWorld } from './labelmap.js';
 
@@ -49,13 +49,63 @@ export function runsAlong(grid, path) {
       if (voxel.every((one, axis) => one >= 0 && one < grid.shape[axis])) voxels.set(voxel.join(), voxel);
     }
   });
-  const sorted = [...voxels.values()].sort((a, b) => a[2] - b[2] || a[1] - b[1] || a[0] - b[0]), runs = [];
+  return asRuns([...voxels.values()]);
+}
+
+/**
+ * The voxels that a line encloses in the slice in which it was drawn, as runs: those whose centres lie inside it
+ * by the even-odd rule. Its ends are joined.
+ * @param {object} grid of the reference
+ * @param {number[][]} path points, LPS mm
+ * @param {number[]} normal of that slice, LPS
+ */
+export function runsInside(grid, path, normal) {
+  const places = path.map(world => toIndex(grid.affine, otherHand(world))), steps = stepsOf(grid, normal);
+  const depth = depthOf(grid, steps), [across, down] = [0, 1, 2].filter(axis => axis !== depth);
+  const plane = steps.reduce((sum, step, axis) => sum + step * places[0][axis], 0), voxels = [];
+  const ends = axis => places.reduce(([low, high], place) =>
+    [Math.min(low, place[axis]), Math.max(high, place[axis])], [Infinity, -Infinity]);
+  const range = axis => {
+    const [low, high] = ends(axis);
+    return [Math.max(0, Math.ceil(low)), Math.min(grid.shape[axis] - 1, Math.floor(high))];
+  };
+  const [left, right] = range(across), [top, bottom] = range(down);
+  for (let y = top; y <= bottom; y++) {
+    const crossings = places.flatMap((to, at) => {
+      const from = places.at(at - 1); // the last one is joined with the first
+      if (from[down] > y === to[down] > y) return [];
+      return [from[across] + ((y - from[down]) / (to[down] - from[down])) * (to[across] - from[across])];
+    });
+    for (let x = left; x <= right; x++) {
+      if (crossings.filter(one => one < x).length % 2 === 0) continue;
+      const voxel = [0, 0, 0];
+      [voxel[across], voxel[down]] = [x, y];
+      voxel[depth] = Math.round((plane - steps[across] * x - steps[down] * y) / steps[depth]);
+      if (voxel[depth] >= 0 && voxel[depth] < grid.shape[depth]) voxels.push(voxel);
+    }
+  }
+  return asRuns(voxels);
+}
+
+/** Voxels, each once, as runs [i, j, k, n] along the first axis. */
+function asRuns(voxels) {
+  const sorted = voxels.sort((a, b) => a[2] - b[2] || a[1] - b[1] || a[0] - b[0]), runs = [];
   for (const [i, j, k] of sorted) {
     const last = runs.at(-1);
     if (last && last[1] === j && last[2] === k && last[0] + last[3] === i) last[3]++;
     else runs.push([i, j, k, 1]);
   }
   return runs;
+}
+
+/** How far a step of one voxel along each axis goes along a direction (LPS), mm. */
+const stepsOf = (grid, direction) =>
+  [0, 1, 2].map(axis => otherHand(direction).reduce((sum, part, row) => sum + part * grid.affine[row][axis], 0));
+
+/** The axis that goes through the slices, of which the steps along their normal are given. */
+function depthOf(grid, steps) {
+  const along = steps.map((step, axis) => Math.abs(step) / Math.hypot(...grid.affine.map(row => row[axis])));
+  return along.indexOf(Math.max(...along));
 }
 
 /**
@@ -65,9 +115,7 @@ export function runsAlong(grid, path) {
  * @param {number[]} normal of the slice on which they lie, LPS
  */
 export function boxOver(grid, corners, normal) {
-  const along = axis => Math.abs(otherHand(normal).reduce((sum, part, row) => sum + part * grid.affine[row][axis], 0) /
-    Math.hypot(...grid.affine.map(row => row[axis])));
-  const axes = [0, 1, 2].map(along), depth = axes.indexOf(Math.max(...axes));
+  const depth = depthOf(grid, stepsOf(grid, normal));
   const [one, other] = corners.map(world => toIndex(grid.affine, otherHand(world)));
   const box = grid.shape.flatMap((count, axis) => {
     if (axis === depth) return [0, count - 1];

@@ -8,12 +8,12 @@ import { EMPTY, equal } from './crop.js';
 import { hear } from './hearing.js';
 import { Labelmap, SEGMENTATION, otherHand, volumeOf } from './labelmap.js';
 import { readLabel } from './nifti.js';
-import { BACKGROUND, NOTHING_SAID, boxOver, cornersOf, fieldsOf, runsAlong } from './prompts.js';
+import { BACKGROUND, NOTHING_SAID, boxOver, cornersOf, fieldsOf, runsAlong, runsInside } from './prompts.js';
 import { onlyLast, reachOf, withReach } from './prompts.js';
 import * as server from './server.js';
 import { Steps, unpack } from './steps.js';
 import { notePainted } from './timing.js';
-import { BOX, CLICK, SCRIBBLE, chooseTool } from './tools.js';
+import { BOX, CLICK, LASSO, SCRIBBLE, chooseTool } from './tools.js';
 import { Views } from './views.js';
 
 const AUTOMATIC = 'automatic segmentation';
@@ -171,19 +171,29 @@ export class Session extends EventTarget {
     return this.correct(more, what, { kind: 'working', world }, view);
   }
 
-  /** Correct by a line that was drawn over a viewport: a scribble, or the corners of a box. */
+  /** Correct by a line that was drawn over a viewport: a scribble, a lasso, or the corners of a box. */
   heardLine(view, path, erase) {
     this.views.drawing(null);
-    if (this.tool === SCRIBBLE) {
-      const runs = runsAlong(this.info.grid, path), label = this.painting(erase);
-      if (!runs.length) return null;
-      const what = erase ? 'erased by a scribble' : `${label} by a scribble`, mark = { kind: 'scribble', path };
-      const more = said => ({ ...said, strokes: [...said.strokes, { label, runs }], last: 'strokes' });
-      return this.correct(more, what, mark, view);
+    const { grid } = this.info, normal = view.getCamera().viewPlaneNormal;
+    if (this.tool === SCRIBBLE) return this.drawn('scribble', { runs: runsAlong(grid, path) }, path, erase, view);
+    if (this.tool === LASSO) {
+      const inside = { runs: runsInside(grid, path, normal), outline: true };
+      return this.drawn('lasso', inside, [...path, path[0]], erase, view);
     }
     if (this.tool !== BOX) return null;
-    const box = boxOver(this.info.grid, [path[0], path.at(-1)], view.getCamera().viewPlaneNormal);
+    const box = boxOver(grid, [path[0], path.at(-1)], normal);
     return box && this.correct(said => ({ ...said, box, last: null }), 'kept inside a box', null, view);
+  }
+
+  /** Correct by painted voxels: a scribble, or what a lasso encloses. */
+  drawn(kind, painted, path, erase, view) {
+    if (!painted.runs.length) {
+      if (kind === 'lasso') this.said = 'The lasso encloses no voxel: draw a larger one, on the image.';
+      return this.changed();
+    }
+    const label = this.painting(erase), mark = { kind: 'scribble', path };
+    const more = said => ({ ...said, strokes: [...said.strokes, { label, ...painted }], last: 'strokes' });
+    return this.correct(more, erase ? `erased by a ${kind}` : `${label} by a ${kind}`, mark, view);
   }
 
   /** Take the box away. */

@@ -1,10 +1,11 @@
-// The mouse: what each button and the wheel do. One tool has the left button; clicks, scribbles and boxes are no
-// tools of cornerstone's, which wait 400 ms for a second click: the mode listens to the mouse itself (`pointer.js`).
+// The mouse: what each button and the wheel do. One tool has the left button; clicks, scribbles, lassos and
+// boxes are no tools of cornerstone's, which wait 400 ms for a second click: the mode listens to the mouse itself (`pointer.js`).
 
 import { TOOLS } from './layout.js';
 
 export const CLICK = 'click';
 export const SCRIBBLE = 'scribble';
+export const LASSO = 'lasso';
 export const BOX = 'box';
 export const BRUSH = 'SlemBrush';
 export const ERASER = 'SlemEraser';
@@ -30,7 +31,7 @@ export function addTools({ toolGroupService }) {
     group.addToolInstance(name, window.cornerstoneTools.BrushTool.toolName, { activeStrategy });
 }
 
-/** Give the left mouse button to a tool; clicks, scribbles and boxes leave it to the mode. */
+/** Give the left mouse button to a tool; clicks, scribbles, lassos and boxes leave it to the mode. */
 export function chooseTool(tool) {
   const group = window.cornerstoneTools.ToolGroupManager.getToolGroup(TOOLS);
   const { MouseBindings } = window.cornerstoneTools.Enums;

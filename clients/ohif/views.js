@@ -2,7 +2,7 @@
 
 import { volumeOf } from './labelmap.js';
 import { MOST, viewportId } from './layout.js';
-import { BOX } from './tools.js';
+import { BOX, LASSO } from './tools.js';
 import { rangeOf } from './window.js';
 
 const NEAR = 4; // mm from the slice that is shown, within which a mark is drawn
@@ -127,7 +127,10 @@ export class Views {
       const [from, to] = [this.line.path[0], this.line.path.at(-1)].map(world => view.worldToCanvas(world));
       layer.append(shape('polygon', { class: 'box',
         points: [from, [from[0], to[1]], to, [to[0], from[1]]].map(corner => [...corner].join()).join(' ') }));
-    } else if (this.line) layer.append(shape('polyline', { points: points(this.line.path), class: 'scribble' }));
+    } else if (this.line) {
+      const [name, kind] = this.line.kind === LASSO ? ['polygon', 'lasso'] : ['polyline', 'scribble'];
+      layer.append(shape(name, { points: points(this.line.path), class: kind }));
+    }
     for (const { world, kind, path } of this.marks) {
       if (kind === 'scribble') {
         if (depth(path[0]) <= NEAR) layer.append(shape('polyline', { points: points(path), class: 'scribble working' }));
@@ -149,6 +152,7 @@ function isLoaded(volume) {
 const STYLE = `.cross{stroke:#ffe14d;stroke-width:1.5}
 .place{fill:none;stroke:#ffe14d;stroke-width:1.5;stroke-dasharray:4 3}
 .scribble,.box{fill:none;stroke:#fff;stroke-width:2}
+.lasso{fill:#fff3;stroke:#fff;stroke-width:2}
 .box{stroke:#ffe14d;stroke-dasharray:7 4}
 .working{fill:none;stroke:#fff;stroke-width:2;stroke-dasharray:11 4;animation:turn .8s linear infinite}
 @keyframes turn{to{stroke-dashoffset:-15}}`;

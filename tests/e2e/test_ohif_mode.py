@@ -221,3 +221,46 @@ def test_a_scribble_around_something_means_what_it_encloses(mode: LabelMode, url
     assert mode.problem == ""
     away = np.linalg.norm(np.indices(grid.shape[:2]).T - centre[:2], axis=-1).T
     assert (mode.screen()[0][:, :, centre[2]][away < radius - 1] == 1).all()
+
+
+@pytest.mark.parametrize("case", ["axial", "oblique", "sagittal"])
+def test_a_lasso_means_what_it_encloses_and_goes_no_farther_in_its_slice(
+    mode: LabelMode, url: str, case: str
+) -> None:
+    mode.open(told(url, case)["study"])
+    mode.press("Segment")
+    automatic, grid = mode.screen()
+    world = grid.to_world(np.argwhere(automatic > 0).mean(0))
+    normal, across, down = looked_along(mode)
+    mode.press("Lasso")
+    mode.choose("necrosis")
+    steps = mode.page.evaluate("() => slem.steps.done.length")
+    radius, turns = 20.0, np.linspace(0, 1.5 * np.pi, 40)  # mm; the last quarter is not drawn
+    circle = [world + radius * (np.cos(t) * across + np.sin(t) * down) for t in turns]
+    mode.drag([mode.place("t1c", spot) for spot in circle])
+    mode.page.wait_for_function("steps => slem.steps.done.length > steps || slem.problem", arg=steps)
+    mode.wait()
+    assert mode.problem == ""
+    drawn, _ = mode.screen()
+    from_centre = grid.to_world(np.indices(grid.shape).reshape(3, -1).T) - world
+    in_slice = (np.abs(from_centre @ normal) < 0.4 * grid.spacing.min()).reshape(grid.shape)
+    right, below = (from_centre @ across).reshape(grid.shape), (from_centre @ down).reshape(grid.shape)
+    away, margin = np.hypot(right, below), 1.5 * grid.spacing.max()
+    inside = in_slice & (away < radius - margin) & (right - below < radius - margin)
+    assert inside.sum() > 20
+    assert (drawn[inside] == 1).all()
+    outside = in_slice & ((away > radius + margin) | (right - below > radius + margin))
+    assert (automatic[outside] == drawn[outside]).all()
+    assert mode.page.evaluate("() => slem.steps.now.what") == "necrosis by a lasso"
+    mode.press("Undo")
+    np.testing.assert_array_equal(mode.screen()[0], automatic)
+
+
+def looked_along(mode: LabelMode) -> list[np.ndarray]:
+    """Normal of the slices that the viewports show, and two directions in them, each (3,), RAS."""
+    camera = mode.page.evaluate(
+        "() => { const {viewPlaneNormal, viewUp} = slem.views.all()[0].getCamera();"
+        " return [[...viewPlaneNormal], [...viewUp]]; }"
+    )
+    normal, up = (np.array(one) * (-1, -1, 1) for one in camera)
+    return [normal, np.cross(normal, up), up]
