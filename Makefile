@@ -13,6 +13,7 @@ RUN := $(VENV)/bin/python
 SERVE := $(VENV)/.installed-requirements
 TEST := $(VENV)/.installed-requirements-test
 TRAIN := $(VENV)/.installed-requirements-train
+MONAI_LABEL := $(VENV)/.installed-requirements-monailabel
 UV ?= uv
 SLICER := .venv-slicer
 SLICER_STAMP := $(SLICER)/.installed
@@ -28,7 +29,7 @@ AXE_SUM := tests/e2e/axe.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train serve test e2e check audit docs lock
+.PHONY: help install train monailabel serve test e2e check audit docs lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,8 @@ help: ## this list
 install: $(SERVE) ## make .venv and install what serving needs into it (requirements.txt)
 
 train: $(TRAIN) ## the same with what pre-training and fine-tuning on another machine need (requirements-train.txt)
+
+monailabel: $(MONAI_LABEL) ## the same with what MONAI Label's own command line needs (requirements-monailabel.txt)
 
 serve: $(SERVE) ## serve STUDIES=folder (demo studies without it) on PORT=8000 HOST=127.0.0.1
 	@$(RUN) -m slem_app.cli serve $(if $(STUDIES),--studies "$(STUDIES)") --port "$(PORT)" --host "$(HOST)"
@@ -55,7 +58,7 @@ check: $(TEST) docs audit ## style, types, the documents as a site, and known vu
 audit: | $(VENV)/bin/python ## known vulnerabilities of the pinned packages, where api.osv.dev can be reached
 	@if $(RUN) -c 'import socket; socket.create_connection(("api.osv.dev", 443), 5)' 2>/dev/null; then \
 	  { [ -x $(AUDIT)/bin/pip-audit ] || { $(RUN) -m venv $(AUDIT) && $(AUDIT)/bin/pip install $(QUIETLY) pip-audit==2.10.1; }; } && \
-	  for file in requirements.txt requirements-train.txt requirements-test.txt; do \
+	  for file in requirements.txt requirements-train.txt requirements-monailabel.txt requirements-test.txt; do \
 	    $(AUDIT)/bin/pip-audit --vulnerability-service osv --no-deps --disable-pip --progress-spinner off -r $$file || exit 1; done; \
 	else echo "make: no audit of known vulnerabilities: api.osv.dev cannot be reached from here"; fi
 
@@ -64,10 +67,11 @@ docs: $(DOCS_STAMP) ## the documents as a site: build/site/index.html
 
 lock: ## write the requirements files anew from pyproject.toml; UV=path/to/uv, UPGRADE=1 for newer versions
 	$(call lock,requirements.txt,$(SERVING))
-	$(call lock,requirements-test.txt,$(SERVING) --extra pretrain --extra test -c requirements.txt)
+	$(call lock,requirements-monailabel.txt,$(SERVING) --extra monailabel -c requirements.txt)
+	$(call lock,requirements-test.txt,$(SERVING) --extra monailabel --extra pretrain --extra test -c requirements-monailabel.txt)
 	$(call lock,requirements-train.txt,--extra compressed --extra pretrain -c requirements.txt)
 
-SERVING := --extra compressed --extra nninteractive --extra report --extra seg --extra serve --extra monailabel
+SERVING := --extra compressed --extra nninteractive --extra report --extra seg --extra serve --extra viewer
 
 # torch's own GPU libraries are left out: torch pins each, and its build for the CPU has none. What is true of every
 # supported environment (Linux, Python below 3.15) is not said in each line.

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 LOCKS = {  # file to the extras that it is for
-    "requirements.txt": ("compressed", "monailabel", "seg", "serve"),
+    "requirements.txt": ("compressed", "seg", "serve", "viewer"),
+    "requirements-monailabel.txt": ("compressed", "monailabel", "seg", "serve"),
     "requirements-test.txt": ("compressed", "monailabel", "pretrain", "seg", "serve", "test"),
     "requirements-train.txt": ("compressed", "pretrain"),
 }
@@ -102,6 +103,16 @@ def test_the_locks_agree(python: str) -> None:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_nothing_is_installed_that_only_the_wheel_of_monai_label_asks_for(lock: str) -> None:
     assert not UNWANTED & {canonicalize_name(pin.name) for pin in pins(lock)}
+
+
+def test_what_monai_label_imports_is_installed_only_for_its_own_command_line() -> None:
+    needs = {
+        canonicalize_name(Requirement(one).name) for one in PROJECT["optional-dependencies"]["monailabel"]
+    }
+    serving = pinned("requirements.txt", "3.13")
+    assert "monailabel" in serving
+    assert {"itk-core", "girder-client", "passlib"} <= needs - set(serving)
+    assert needs <= set(pinned("requirements-monailabel.txt", "3.13"))
 
 
 def test_a_training_machine_gets_nothing_of_the_server() -> None:

@@ -88,7 +88,7 @@ def test_monai_label_imports_nothing_that_is_not_listed_for_it(imported: tuple[s
     owners = packages_distributions()
     third_party = imported[0] & set(owners) - {"lib", "monailabel", "slem_app"}
     missing = {name for name in third_party if not listed & {canonicalize_name(one) for one in owners[name]}}
-    assert not missing, "add these to [[tool.uv.dependency-metadata]] of monailabel"
+    assert not missing, "add these to the extra `monailabel`"
 
 
 def test_nothing_heavy_of_its_tree_is_loaded(imported: tuple[set[str], set[str]]) -> None:
@@ -97,6 +97,6 @@ def test_nothing_heavy_of_its_tree_is_loaded(imported: tuple[set[str], set[str]]
 
 
 def _listed() -> set[str]:
-    tool = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]
-    (needs,) = [one for one in tool["dependency-metadata"] if one["name"] == "monailabel"]
-    return {canonicalize_name(Requirement(text).name) for text in needs["requires-dist"]}
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needs = project["optional-dependencies"]["monailabel"]
+    return {canonicalize_name(Requirement(text).name) for text in needs}
