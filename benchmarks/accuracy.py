@@ -27,7 +27,7 @@ from page import commit, write_page
 from slem_app.cli.finetune import Finetune
 from slem_app.evaluate.scores import bootstrap, region_scores
 from slem_app.finetune.cases import truth
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
@@ -108,7 +108,7 @@ class Accuracy:
             rows = [row for k, test in enumerate(tests) for row in self.score(k, test)]
             self.write(recipe, rows)
 
-    def prepare(self, cache: CaseCache, recipe: Recipe) -> None:
+    def prepare(self, cache: CaseCache, recipe: FinetuneRecipe) -> None:
         """Fill the cache."""
         Finetune((self.data,), self.runs, self.recipe).prepare(cache, recipe.card)
 
@@ -149,7 +149,7 @@ class Accuracy:
                 }
         return table
 
-    def write(self, recipe: Recipe, rows: list[dict[str, object]]) -> None:
+    def write(self, recipe: FinetuneRecipe, rows: list[dict[str, object]]) -> None:
         """results/NAME.csv and results/NAME.md."""
         rows = sorted(rows, key=lambda row: str(row["case"]))
         with (RESULTS / f"{self.name}.csv").open("w", newline="") as file:

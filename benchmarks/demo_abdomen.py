@@ -21,7 +21,7 @@ import torch
 from slem_app import phantom
 from slem_app.evaluate.evaluate import METRICS, Evaluation, evaluate
 from slem_app.finetune.cases import cache_cases
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
@@ -49,7 +49,7 @@ def studies(folder: Path, seeds: range, coarse: float) -> Path:
     return folder
 
 
-def described(recipe: Recipe) -> Recipe:
+def described(recipe: FinetuneRecipe) -> FinetuneRecipe:
     """The recipe with a card that says what it will be."""
     about = {
         "data": "Phantoms (`slem_app/phantom/abdomen.py`), none real.",

@@ -24,7 +24,7 @@ from slem_app.finetune.cases import cache_cases
 from slem_app.finetune.loop import train
 from slem_app.network import Segmenter, build
 from slem_app.predict import Predictor
-from slem_app.rounds.gentler import between
+from slem_app.rounds.interpolate import interpolated
 from slem_app.rounds.job import Job
 from slem_app.rounds.plan import plan
 from slem_app.studies import open_source
@@ -75,7 +75,7 @@ class Forgetting:
             test = self.cases[part :: self.parts]
             trained = self._round(model, cache, part, [case for case in self.cases if case not in test])
             for kept in self.kept:
-                predictor = Predictor(replace(model, network=between(model, trained, kept)))
+                predictor = Predictor(replace(model, network=interpolated(model, trained, kept)))
                 site = [("site", case, asked(source.study(case), predictor)) for case in test]
                 for place, case, seen in (
                     *site,

@@ -40,7 +40,7 @@ from slem_app.studies import Series, open_source
 from slem_app.studies.dicom_header import probe, read_slices
 from slem_app.studies.dicom_json import read_frames, read_instance
 from slem_app.types import Grid
-from slem_app.volumes.decoder import Decoder
+from slem_app.volumes.decoder import PixelDecoder
 from slem_app.volumes.dicom import read_frames as read_pixels
 from slem_app.volumes.read import read
 from slem_app.volumes.size import check_sizes
@@ -165,7 +165,7 @@ class Dicom(Parser):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.decoder = Decoder(DECODING)
+        self.decoder = PixelDecoder(DECODING)
 
     def seeds(self) -> list[bytes]:
         """An image in every transfer syntax, one of several frames, a segmentation, contours."""

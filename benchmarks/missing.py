@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.predict import Predictor
 from slem_app.predict.view import covering
@@ -133,7 +133,7 @@ class Bench:
     def cache(self) -> CaseCache:
         return CaseCache(self.runs / self.setting / "cache")
 
-    def recipe(self, training: str) -> Recipe:
+    def recipe(self, training: str) -> FinetuneRecipe:
         """The brain recipe with the setting's differences."""
         recipe, shared = load_recipe("brain"), SETTINGS[self.setting]
         settings = replace(recipe.settings, **shared.finetune, seed=self.seed)
@@ -143,7 +143,7 @@ class Bench:
             preparation=replace(recipe.card.preparation, **shared.preparation),
             inference=replace(recipe.card.inference, mirror=()),
         )
-        return Recipe(
+        return FinetuneRecipe(
             card, replace(settings, augment=replace(settings.augment, keep_sequence=KEEP[training]))
         )
 

@@ -17,7 +17,7 @@ from cases import SIX_APART, split
 from missing import subsets
 from recipes_arms import ARMS, SETTINGS, Setting
 
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.finetune.settings import FinetuneSettings
 from slem_app.labels import LabelSet
@@ -91,7 +91,7 @@ class Bench:
     def labels(self) -> LabelSet:
         return load_recipe("brain").card.labels
 
-    def recipe(self, arm: str, seed: int) -> Recipe:
+    def recipe(self, arm: str, seed: int) -> FinetuneRecipe:
         """The brain recipe with the setting's and the arm's differences; all arms have as many passes."""
         recipe, shared, this = load_recipe("brain"), self.shared, ARMS[arm]
         table = merge(to_table(recipe.settings), shared.finetune, self.setting)
@@ -107,7 +107,7 @@ class Bench:
             preparation=replace(recipe.card.preparation, **shared.preparation),
             inference=replace(recipe.card.inference, mirror=shared.mirror),
         )
-        return Recipe(card, from_table(FinetuneSettings, table, arm))
+        return FinetuneRecipe(card, from_table(FinetuneSettings, table, arm))
 
     def test(self, fold: str) -> tuple[str, ...]:
         """The cases that a fold leaves out."""

@@ -35,10 +35,10 @@ def write(folder: Path) -> None:
 def measure(folder: Path) -> dict[str, float]:
     """Processor seconds of each step of opening the one study, and MiB that it adds to the process."""
     from slem_app.serving.cases.catalogue import Cases
-    from slem_app.serving.dicom.qido_wado import Archive
+    from slem_app.serving.dicom.qido_wado import DicomArchive
     from slem_app.studies.dicom_query import Query
 
-    archive = Archive(Cases(folder, folder.parent / "uploads"))
+    archive = DicomArchive(Cases(folder, folder.parent / "uploads"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found: dict[str, float] = {}
 

@@ -18,22 +18,22 @@ WARNINGS: Mapping[str, str] = {
     "edema-not-assessable": "there is neither FLAIR nor T2: nothing is called edema",
     "t1-alone": "there is a T1 before contrast and nothing else: nothing is segmented automatically",
     "sequence-left-out": "a sequence could not be registered and was not used",
-    "sequence-displaced": "a sequence seems to lie elsewhere than another",
-    "sequence-cut": "a sequence does not show all of what the others show",
-    "sequence-twice": "two sequences are one and the same image",
+    "sequence-displaced": "a sequence seems displaced against another",
+    "sequence-cut": "a sequence does not cover all of what the others show",
+    "sequence-twice": "two sequences are the same image",
     "orientation-doubtful": (
-        "by its shape the brain lies upside down or back to front against what the header says; exchanged "
-        "sides alone cannot be seen so"
+        "by its shape, the brain lies upside down or back to front, unlike what the header says; swapped "
+        "sides alone cannot be detected in this way"
     ),
-    "chosen-series-gone": "a series that a person chose for a sequence is no longer there: the rules decided",
-    "sequence-assumed": "nothing tells which sequence an image is: one was assumed",
-    "not-stripped": "skull and skin were shown to a model that knows brains alone",
+    "chosen-series-gone": "a series that a person chose for a sequence is gone, so the rules decided",
+    "sequence-assumed": "the sequence of an image is not known: one was assumed",
+    "not-stripped": "a model that was trained on skull-stripped brains was shown skull and skin",
     "nothing-found": "the result is empty",
     "small-result": "the result is smaller than what the model was trained on",
     "large-result": "the result is larger than what the model was trained on",
     "near-surface": "most of the result lies close to the border of the brain mask",
     "unsure-result": "the network's own probabilities are low",
-    "far-change": "a prompt changed much that lies far from it",
+    "far-change": "a prompt changed much that is far away from it",
 }
 """Code -> when it is given."""
 OF_ONE_RESULT = frozenset(

@@ -2,7 +2,7 @@
 
 import torch
 
-from slem_app.network import Editor, EditorConfig, Segmenter, SegmenterConfig, build
+from slem_app.network import EditorConfig, EditorNetwork, Segmenter, SegmenterConfig, build
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, EditorCard, EditorModel
@@ -59,7 +59,7 @@ def editor_card(spacing: float = 1.0, **changes: object) -> EditorCard:
 def noisy_editor(spacing: float = 1.0, bias: float = 0.0, seed: int = 0, **changes: object) -> EditorModel:
     """An editor whose answers depend on all that it sees; `bias` in log-odds: how ready it is to change."""
     torch.manual_seed(seed)
-    network = Editor(SMALL_EDITOR)
+    network = EditorNetwork(SMALL_EDITOR)
     with torch.no_grad():
         network.head.weight.normal_(std=0.5)
         network.bias.fill_(bias)

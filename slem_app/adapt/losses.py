@@ -22,7 +22,7 @@ from slem_app.adapt.settings import AdaptSettings
 from slem_app.network import Segmenter
 from slem_app.predict import best_precision
 from slem_app.pretext.heads import BlockHead
-from slem_app.pretext.task import Features
+from slem_app.pretext.task import NetworkMaps
 
 __all__ = ["AdaptLosses", "Adapted", "Batch", "divergence"]
 
@@ -80,7 +80,7 @@ class AdaptLosses(nn.Module):
             fused = network.fuse_each(batch.images, (batch.present, batch.subset))
             both = network.deep_fused(torch.cat(fused))[0]
             maps = network.encoder(batch.inputs["images"], batch.inputs["present"])
-            named = self.student.head(Features(maps, None), batch.inputs)
+            named = self.student.head(NetworkMaps(maps, None), batch.inputs)
         complete, part = both.chunk(2)
         slem = settings.task.losses(named, batch.targets) / settings.task.slem.blocks
         return divergence(part, said) + settings.keep * divergence(complete, said) + settings.naming * slem

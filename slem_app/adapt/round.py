@@ -18,9 +18,10 @@ from slem_app.errors import BadStudy
 from slem_app.evaluate.confidence import Observed, fitted_confidence
 from slem_app.pretext.cases import Gathered, gather
 from slem_app.rounds.labelled import open_studies
+from slem_app.rounds.plan import no_larger
 from slem_app.rounds.round import Round
 from slem_app.rounds.validate import HoldOutScores
-from slem_app.training import first_process, first_process_first
+from slem_app.training import TrainingFailed, first_process, first_process_first
 from slem_app.volumes.cache import CaseCache, fingerprint
 from slem_app.weights.fields import from_table, merge, to_table
 
@@ -43,7 +44,7 @@ class ArchiveRound(Round):
             measured = self._prepare().ready if self.job.cases else ()
         if not found.ready:
             reasons = "; ".join(f"{case}: {why}" for case, why in list(found.skipped.items())[:3])
-            raise BadStudy(f"no study of this archive can be learnt from ({reasons or 'it is empty'})")
+            raise BadStudy(f"no study of this archive can be used for training ({reasons or 'it is empty'})")
         if first_process():
             archive.evict(set(found.ready), int(self.job.cache_gb * 2**30))
         ids, held_out = share_out(found.ready)
@@ -53,16 +54,14 @@ class ArchiveRound(Round):
         if first_process():
             self._only(work)
             self.folder.change(stage="training", trusted=len(measured) >= TRUSTED)
-        report = adapt(
-            self.parent,
-            archive,
-            ids,
-            settings,
-            work,
-            held_out,
-            self.device,
-            on_checkpoint=_Progress(self, settings),
-        )
+        told = _Progress(self, settings)
+        try:
+            report = adapt(
+                self.parent, archive, ids, settings, work, held_out, self.device, on_checkpoint=told
+            )
+        except TrainingFailed:
+            shutil.rmtree(work, ignore_errors=True)  # going on from there would fail the same way
+            raise
         if first_process():
             self._hand_over(report, measured, settings)
             shutil.rmtree(work, ignore_errors=True)
@@ -79,7 +78,7 @@ class ArchiveRound(Round):
         least = AdaptSettings().task.least
         studies = (source.study(case) for case in ids)
         found = gather(studies, archive, self.card.sequences, self.card.preparation, least)
-        log.info("%d studies to learn from, %d left out", len(found.ready), len(found.skipped))
+        log.info("%d studies to train on, %d left out", len(found.ready), len(found.skipped))
         if first_process():
             self.folder.change(skipped=dict(list(found.skipped.items())[:MOST_TOLD]))
         return found
@@ -150,8 +149,7 @@ def fitting_view(
 ) -> AdaptSettings:
     """The same with a view no larger than the largest case."""
     shapes = [cache.load(case).images.shape[1:] for case in ids]
-    most = [-(-max(shape[axis] for shape in shapes) // multiple) * multiple for axis in range(3)]
-    i, j, k = (max(2 * multiple, min(n, m)) for n, m in zip(settings.view.shape, most, strict=True))
+    i, j, k = (max(2 * multiple, n) for n in no_larger(settings.view.shape, shapes, multiple))
     return replace(settings, view=replace(settings.view, shape=(i, j, k)))
 
 

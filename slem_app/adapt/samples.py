@@ -33,7 +33,7 @@ class Views(Dataset):
 
     def __init__(self, cache: CaseCache, ids: Sequence[str], settings: AdaptSettings, stride: int) -> None:
         if not ids:
-            raise BadStudy("there is no study of two or more sequences to learn from")
+            raise BadStudy("there is no study with two or more sequences to train on")
         self.cache, self.ids, self.settings, self.stride = cache, tuple(ids), settings, stride
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from slem_app.errors import BadSetting
 from slem_app.pretext.tasks.slem_slots import SlemSlots
-from slem_app.pretext.views import ViewSettings
+from slem_app.pretext.views import HeadViewSettings
 
 __all__ = ["AdaptSettings"]
 
@@ -45,7 +45,7 @@ class AdaptSettings:
     """Share of the steps in which the new head of SLeM learns alone, so that its first gradients, which mean
     nothing yet, spoil nothing.
     """
-    view: ViewSettings = field(default_factory=ViewSettings)
+    view: HeadViewSettings = field(default_factory=HeadViewSettings)
     """How heads are looked at."""
     task: SlemSlots = field(default_factory=SlemSlots)
     """How blocks are cut and exchanged."""
@@ -54,6 +54,4 @@ class AdaptSettings:
         if min(self.steps, self.batch, self.save_every) < 1 or self.rate <= 0:
             raise BadSetting(f"steps, batch, save_every and rate must be positive: {self}")
         if self.naming < 0 or self.keep < 0 or not 0 <= self.head_first < 1:
-            raise BadSetting(
-                f"naming and keep are weights from 0, head_first a share from 0 to below 1: {self}"
-            )
+            raise BadSetting(f"naming and keep must be at least 0, head_first at least 0 and below 1: {self}")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from slem_app.errors import BadSetting, BadStudy
+from slem_app.cli.gather_studies import gather_studies
+from slem_app.errors import BadSetting
 
 if TYPE_CHECKING:
     from slem_app.adapt import AdaptReport
     from slem_app.evaluate.evaluate import Evaluation
     from slem_app.studies import StudySource
-    from slem_app.volumes.cache import CaseCache
     from slem_app.weights import Card, Model
 
 __all__ = ["Adapt"]
@@ -54,6 +54,7 @@ class Adapt:
         """Prepare the studies, train, measure, save."""
         from slem_app.adapt.round import fitting_view, plan, share_out
         from slem_app.adapt.run import adapt
+        from slem_app.adapt.settings import AdaptSettings
         from slem_app.training import (
             device_of_this_process,
             first_process,
@@ -73,7 +74,8 @@ class Adapt:
         join_processes(device)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
-            ready = self.prepare(cache, model.card)
+            least = AdaptSettings().task.least
+            ready = gather_studies(self.data, cache, model.card.sequences, model.card.preparation, least)
         ids, held_out = share_out(ready)
         settings = fitting_view(settings, cache, ids, model.card.network.multiple)
         report = adapt(model, cache, ids, settings, self.out, held_out, device, self.workers)
@@ -87,37 +89,6 @@ class Adapt:
             print(
                 f"to serve it: slem publish {self.out / 'model'} STORE (slem models STORE --back undoes it)"
             )
-
-    def prepare(self, cache: CaseCache, card: Card) -> tuple[str, ...]:
-        """Bring the studies into the cache; says how many were left out and why.
-
-        Raises:
-            BadStudy: none is left.
-        """
-        from tqdm import tqdm
-
-        from slem_app.adapt.settings import AdaptSettings
-        from slem_app.pretext.cases import gather
-        from slem_app.training import first_process
-
-        ready: list[str] = []
-        skipped: dict[str, str] = {}
-        least = AdaptSettings().task.least
-        for source in self.sources():
-            about = f"preparing {source.root.name}"
-            with tqdm(total=len(source), desc=about, unit="case", disable=not first_process()) as bar:
-                sequences = card.sequences
-                found = gather(
-                    source, cache, sequences, card.preparation, least, ready, lambda _: bar.update()
-                )
-            ready += found.ready
-            skipped |= found.skipped
-        if first_process():
-            for case, reason in list(skipped.items())[:10]:
-                print(f"left out {case}: {reason}")
-        if not ready:
-            raise BadStudy(f"no usable study in {', '.join(map(str, self.data))}: {len(skipped)} left out")
-        return tuple(ready)
 
     def sources(self) -> list[StudySource]:
         """The folders, opened."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from slem_app.errors import BadSetting, BadStudy
+from slem_app.cli.gather_studies import gather_studies
+from slem_app.errors import BadSetting
 
 if TYPE_CHECKING:
-    from slem_app.pretext.recipe import Recipe
+    from slem_app.pretext.recipe import PretextRecipe
     from slem_app.pretext.run import PretrainReport
-    from slem_app.volumes.cache import CaseCache
     from slem_app.weights import EncoderCard
 
 __all__ = ["Pretrain"]
@@ -85,7 +85,8 @@ class Pretrain:
         card = self.card(recipe)
         cache = CaseCache(self.cache or self.out / "cache")
         with first_process_first():
-            ready = self.prepare(cache, recipe)
+            least = recipe.task.least
+            ready = gather_studies(self.data, cache, recipe.sequences, recipe.preparation, least)
         if self.preview:
             from slem_app.pretext.preview import preview
 
@@ -102,44 +103,7 @@ class Pretrain:
         if first:
             print(summary(report, recipe, self.out))
 
-    def prepare(self, cache: CaseCache, recipe: Recipe) -> tuple[str, ...]:
-        """Bring the studies into the cache; says how many were left out and why."""
-        from tqdm import tqdm
-
-        from slem_app.pretext.cases import gather
-        from slem_app.studies import open_source
-        from slem_app.training import first_process
-
-        ready: list[str] = []
-        skipped: dict[str, str] = {}
-        for folder in self.data:
-            source = open_source(folder)
-            with tqdm(
-                total=len(source),
-                desc=f"preparing {source.root.name}",
-                unit="case",
-                disable=not first_process(),
-            ) as bar:
-                found = gather(
-                    source,
-                    cache,
-                    recipe.sequences,
-                    recipe.preparation,
-                    recipe.task.least,
-                    ready,
-                    lambda _: bar.update(),
-                )
-            ready += found.ready
-            skipped |= found.skipped
-        if skipped and first_process():
-            print(f"left out {len(skipped)} of {len(skipped) + len(ready)} studies")
-            for case, reason in list(skipped.items())[:10]:
-                print(f"  {case}: {reason}")
-        if not ready:
-            raise BadStudy(f"no usable study in {', '.join(map(str, self.data))}: {len(skipped)} left out")
-        return tuple(ready)
-
-    def card(self, recipe: Recipe) -> EncoderCard:
+    def card(self, recipe: PretextRecipe) -> EncoderCard:
         """The recipe's card with what `about` says."""
         if unknown := set(self.about) - {"data", "terms", "training", "version"}:
             raise BadSetting(
@@ -159,7 +123,7 @@ def split(ids: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[st
     return tuple(i for i in ids if i not in held_out), tuple(sorted(held_out))
 
 
-def summary(report: PretrainReport, recipe: Recipe, out: Path) -> str:
+def summary(report: PretrainReport, recipe: PretextRecipe, out: Path) -> str:
     """What is printed at the end."""
     lines = [
         (

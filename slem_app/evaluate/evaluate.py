@@ -19,7 +19,7 @@ from slem_app.predict import Predictor
 from slem_app.studies import Study, StudySource
 from slem_app.volumes.geometry import overlap
 
-__all__ = ["METRICS", "Evaluation", "Row", "evaluate"]
+__all__ = ["METRICS", "Evaluation", "RegionScores", "evaluate"]
 
 METRICS: Mapping[str, str] = {"dice": "Dice", "ravd": "RAVD %", "assd": "ASSD mm", "mssd": "MSSD mm"}
 """Those of the CHAOS challenge (Kavur et al., Medical Image Analysis 69, 2021), field -> what it is called.
@@ -27,7 +27,7 @@ METRICS: Mapping[str, str] = {"dice": "Dice", "ravd": "RAVD %", "assd": "ASSD mm
 
 
 @dataclass(frozen=True)
-class Row:
+class RegionScores:
     """One region of one case."""
 
     case: str
@@ -52,7 +52,7 @@ class Row:
 class Evaluation:
     """All rows, and what was left out."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[RegionScores, ...]
     """Cases in order, regions in the model's order."""
     skipped: Mapping[str, str]
     """Case -> why."""
@@ -115,7 +115,7 @@ def evaluate(
         cases: which of them.
         seen: called with each case's id, for a progress bar.
     """
-    rows: list[Row] = []
+    rows: list[RegionScores] = []
     skipped: dict[str, str] = {}
     for case in cases:
         try:
@@ -132,7 +132,7 @@ def evaluate(
     return Evaluation(tuple(rows), skipped)
 
 
-def _rows(predictor: Predictor, study: Study) -> Iterator[Row]:
+def _rows(predictor: Predictor, study: Study) -> Iterator[RegionScores]:
     labels = predictor.card.labels
     expected, grid = truth(study, labels)
     grouping = group(study)
@@ -148,7 +148,7 @@ def _rows(predictor: Predictor, study: Study) -> Iterator[Row]:
         labels.regions, labels.region_masks(result.array), labels.region_masks(expected), strict=True
     ):
         average, largest = surface_distances(mine, right, grid.spacing)
-        yield Row(
+        yield RegionScores(
             study.id,
             region.name,
             dice(mine, right),

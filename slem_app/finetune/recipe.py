@@ -15,13 +15,13 @@ from slem_app.weights.card import card_of
 from slem_app.weights.fields import from_table, merge, to_table
 from slem_app.yaml_tables import load_yaml
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["FinetuneRecipe", "load_recipe", "recipe_names"]
 
 FOLDER = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FinetuneRecipe:
     """What to train, and how."""
 
     card: Card
@@ -35,7 +35,7 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
-def load_recipe(name: str | Path, **changes: object) -> Recipe:
+def load_recipe(name: str | Path, **changes: object) -> FinetuneRecipe:
     """A bundled recipe by its name, or any by its path.
 
     Args:
@@ -58,7 +58,7 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
         )
     settings = merge(to_table(FinetuneSettings()), table["settings"] or {}, f"{path}: settings")
     settings = merge(settings, changes, "settings")
-    return Recipe(
+    return FinetuneRecipe(
         card_of(table["card"], f"{path}: card"),
         from_table(FinetuneSettings, settings, f"{path}: settings"),
     )

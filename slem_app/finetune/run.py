@@ -12,7 +12,7 @@ import torch
 
 from slem_app.errors import BadWeights
 from slem_app.finetune.loop import train
-from slem_app.finetune.recipe import Recipe
+from slem_app.finetune.recipe import FinetuneRecipe
 from slem_app.network import Segmenter, build, flops, parameters
 from slem_app.training import (
     device_of_this_process,
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def finetune(
-    recipe: Recipe,
+    recipe: FinetuneRecipe,
     cache: CaseCache,
     ids: Sequence[str],
     folder: Path,

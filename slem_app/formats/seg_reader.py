@@ -17,7 +17,7 @@ from slem_app.formats.planes import BROKEN, Plane, frame_plane, open_dicom
 from slem_app.labels import Label, LabelSet
 from slem_app.studies.dicom_header import reason
 from slem_app.types import Grid
-from slem_app.volumes.decoder import Decoder
+from slem_app.volumes.decoder import PixelDecoder
 
 __all__ = ["LABEL_MAP", "SEGMENTATION", "read_seg", "referenced_series"]
 
@@ -115,7 +115,7 @@ def _laid(dataset: Dataset, grid: Grid, labels: LabelSet, what: str) -> np.ndarr
 
 def _masks(dataset: Dataset, what: str) -> Iterator[tuple[int, int, np.ndarray]]:
     """(segment number, frame, (rows, columns) bool) of everything that is not empty."""
-    with Decoder() as decoder:
+    with PixelDecoder() as decoder:
         pixels = decoder.pixels(dataset, what).reshape(-1, dataset.Rows, dataset.Columns)
     if dataset.SOPClassUID == LABEL_MAP:
         for frame, plane in enumerate(pixels):

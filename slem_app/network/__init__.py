@@ -3,13 +3,13 @@
 from slem_app.network.blocks import channels_last
 from slem_app.network.config import SegmenterConfig
 from slem_app.network.cost import flops, parameters
-from slem_app.network.editor import Editor, EditorConfig
+from slem_app.network.editor import EditorConfig, EditorNetwork
 from slem_app.network.segmenter import Decoder, Encoder, Segmenter, build
 
 __all__ = [
     "Decoder",
-    "Editor",
     "EditorConfig",
+    "EditorNetwork",
     "Encoder",
     "Segmenter",
     "SegmenterConfig",

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["CONTEXT", "POINTED", "Editor", "EditorConfig"]
+__all__ = ["CONTEXT", "POINTED", "EditorConfig", "EditorNetwork"]
 
 CONTEXT = (
     "odds of the label",
@@ -90,7 +90,7 @@ class EditorConfig:
         return 2 ** len(self.channels)
 
 
-class Editor(nn.Module):
+class EditorNetwork(nn.Module):
     """(N, C, I, J, K) and (N, T) to (N, I, J, K) logits: does the reader's label belong here?"""
 
     def __init__(self, config: EditorConfig) -> None:

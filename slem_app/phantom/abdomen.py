@@ -5,7 +5,15 @@ T1 in and out of phase come from one breath-hold, fat-suppressed T2 from another
 
 from __future__ import annotations
 
-from slem_app.phantom.body import BodyPhantom, Ellipsoid, Organ, Plan, Protocol, draw_body, image_body
+from slem_app.phantom.body import (
+    BodyPhantom,
+    BodyPlan,
+    Ellipsoid,
+    Organ,
+    SequenceProtocol,
+    draw_body,
+    image_body,
+)
 from slem_app.phantom.head import lps_grid
 from slem_app.types import Grid, triple
 
@@ -148,13 +156,13 @@ TISSUES = {  # water on T1, water on T2, fat on T1, fat on fat-suppressed T2
     "lung": (0.06, 0.05, 0.00, 0.00),
 }
 T1, T2 = _signals(TISSUES, 0), _signals(TISSUES, 1)
-ABDOMEN = Plan(
+ABDOMEN = BodyPlan(
     organs=ORGANS,
     labels=("liver", "right kidney", "left kidney", "spleen"),
     protocols={
-        "t1_in": Protocol(0, T1),
-        "t1_out": Protocol(0, T1, opposed=True),
-        "t2": Protocol(1, T2, resolution=(0.85, 0.85, 1.25)),
+        "t1_in": SequenceProtocol(0, T1),
+        "t1_out": SequenceProtocol(0, T1, opposed=True),
+        "t2": SequenceProtocol(1, T2, resolution=(0.85, 0.85, 1.25)),
     },
     examination="MR ABDOMEN",
     part="ABDOMEN",
@@ -163,7 +171,7 @@ ABDOMEN = Plan(
 )
 
 
-def plan_grids(plan: Plan, spacing: tuple[float, float, float], scale: float) -> dict[str, Grid]:
+def plan_grids(plan: BodyPlan, spacing: tuple[float, float, float], scale: float) -> dict[str, Grid]:
     """One LPS grid a breath-hold over the plan's field of view: sequences of one breath-hold share it, object
     and all.
     """

@@ -17,7 +17,16 @@ from scipy import ndimage
 from slem_app.phantom.head import Waves, rotation, waves
 from slem_app.types import Grid
 
-__all__ = ["Body", "BodyPhantom", "Ellipsoid", "Organ", "Plan", "Protocol", "draw_body", "image_body"]
+__all__ = [
+    "Body",
+    "BodyPhantom",
+    "BodyPlan",
+    "Ellipsoid",
+    "Organ",
+    "SequenceProtocol",
+    "draw_body",
+    "image_body",
+]
 
 # voxels: what a border's voxel sees of both sides, from which the dark rim of the opposed phase comes
 BLUR = 0.55
@@ -56,7 +65,7 @@ class Organ:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class SequenceProtocol:
     """How one sequence is taken."""
 
     breath: int
@@ -70,14 +79,14 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BodyPlan:
     """A region of the body as tables."""
 
     organs: tuple[Organ, ...]
     """In the order of painting, the trunk first."""
     labels: tuple[str, ...]
     """Names of the labels, value 1 first."""
-    protocols: Mapping[str, Protocol]
+    protocols: Mapping[str, SequenceProtocol]
     """By sequence."""
     examination: str
     """StudyDescription."""
@@ -93,7 +102,7 @@ class Plan:
 class Body:
     """Everything that was drawn for one patient."""
 
-    plan: Plan
+    plan: BodyPlan
     """What is in it."""
     seed: int
     """What it was drawn from; also seeds the noise."""
@@ -166,7 +175,7 @@ class BodyPhantom:
 
 
 def draw_body(
-    plan: Plan, seed: int, scale: float = 1.0, breathing: tuple[float, float] = (4.0, 11.0)
+    plan: BodyPlan, seed: int, scale: float = 1.0, breathing: tuple[float, float] = (4.0, 11.0)
 ) -> Body:
     """Draw a patient of relative size `scale`.
 

@@ -5,7 +5,15 @@ around them.
 from __future__ import annotations
 
 from slem_app.phantom.abdomen import plan_grids
-from slem_app.phantom.body import BodyPhantom, Ellipsoid, Organ, Plan, Protocol, draw_body, image_body
+from slem_app.phantom.body import (
+    BodyPhantom,
+    BodyPlan,
+    Ellipsoid,
+    Organ,
+    SequenceProtocol,
+    draw_body,
+    image_body,
+)
 
 __all__ = ["PELVIS", "make_pelvis"]
 
@@ -72,13 +80,13 @@ def _signal(column: int) -> dict[str, tuple[float, float]]:
     return {tissue: (row[column], 0.0) for tissue, row in TISSUES.items()}
 
 
-PELVIS = Plan(
+PELVIS = BodyPlan(
     organs=ORGANS,
     labels=("peripheral zone", "transition zone"),
     protocols={
-        "t2": Protocol(0, _signal(0)),
-        "adc": Protocol(1, _signal(1), resolution=(2.0, 2.0, 1.0)),
-        "dwi": Protocol(1, _signal(2), resolution=(2.0, 2.0, 1.0)),
+        "t2": SequenceProtocol(0, _signal(0)),
+        "adc": SequenceProtocol(1, _signal(1), resolution=(2.0, 2.0, 1.0)),
+        "dwi": SequenceProtocol(1, _signal(2), resolution=(2.0, 2.0, 1.0)),
     },
     examination="MR PROSTATE",
     part="PROSTATE",

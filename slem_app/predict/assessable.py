@@ -46,22 +46,22 @@ NEEDS: Mapping[str, Need] = {
         "enhancement-not-assessable",
         ("t1c",),
         "necrosis",
-        "enhancement cannot be assessed without a T1 after contrast (t1c): tumor core is given as one label, "
+        "enhancement cannot be assessed without a T1 after contrast (t1c): the whole tumor core is labelled "
         "necrosis, whether it enhances or not",
     ),
     "edema": Need(
         "edema-not-assessable",
         ("t2f", "t2w"),
         "",
-        "edema cannot be assessed without FLAIR or T2 (t2f, t2w): none is given, and the whole tumor is not "
-        "measured",
+        "edema cannot be assessed without FLAIR or T2 (t2f, t2w): no edema is segmented, and the whole tumor "
+        "is not measured",
     ),
 }
 """Label -> its need."""
 T1_ALONE = ResultWarning(
     "t1-alone",
-    "a T1 before contrast alone does not show a tumor well enough: nothing is segmented automatically; give "
-    "FLAIR, T2 or a T1 after contrast, too, or draw by hand",
+    "a T1 before contrast alone does not show a tumor well enough: nothing is segmented automatically; add "
+    "FLAIR, T2 or a T1 after contrast, or segment by hand",
 )
 """Dice of the whole tumor by it alone was 0.32 on unseen gliomas (`benchmarks/results/missing_large.md`), and
 52 ml were made of a patient without any tumor.

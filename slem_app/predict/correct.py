@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
 from slem_app.predict.claim import margins, squared_distance
-from slem_app.predict.editing import Pointed, Sight, channels, copied, follow
+from slem_app.predict.editing import Pointed, ShownView, channels, copied, follow
 from slem_app.predict.predictor import best_precision
 from slem_app.predict.view import Box3, covering, moved
 from slem_app.prompts import Box, Click, Scribble, map_value
@@ -252,21 +252,21 @@ class Corrector:
         reach = float(np.sqrt(square[far].max()))
         text = (
             f"the last prompt changed {millilitres:.1f} ml more than {self.settings.far:.0f} mm away, up to "
-            f"{reach:.0f} mm: look there, and undo it if that was not meant"
+            f"{reach:.0f} mm: look there, and undo it if you did not mean that"
         )
         return (ResultWarning("far-change", text),)
 
     def _sight(
         self, array: np.ndarray, reference: Grid, detail: Detail, middle: np.ndarray, scale: int
-    ) -> tuple[Sight, Grid]:
+    ) -> tuple[ShownView, Grid]:
         """A view, and its grid."""
         size = self.card.view
         grid = _view_grid(detail.grid, middle, size, scale)
         images = _strided(detail.images, middle, size, scale)
         shown = moved(array, reference, grid, order=0)
-        return Sight(images, detail.present, shown, self.card.spacing * scale), grid
+        return ShownView(images, detail.present, shown, self.card.spacing * scale), grid
 
-    def _odds(self, automatic: Automatic, grid: Grid, sight: Sight, newest: Pointed) -> np.ndarray:
+    def _odds(self, automatic: Automatic, grid: Grid, sight: ShownView, newest: Pointed) -> np.ndarray:
         seen = np.stack([moved(one, automatic.grid, grid, order=1) for one in automatic.probabilities])
         seen = np.clip(seen, 1e-4, 1 - 1e-4)
         logits, names = np.log(seen / (1 - seen)), ("", *self.labels.names)

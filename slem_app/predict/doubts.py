@@ -41,7 +41,7 @@ def doubts(
         return ()
     ml = float(np.count_nonzero(array) * voxel_volume / 1000)
     if ml == 0:
-        text = "nothing was segmented: there is nothing to find, or the model has missed it"
+        text = "nothing was segmented: either there is nothing to find, or the model missed it"
         return (ResultWarning("nothing-found", text),)
     found = probabilities[0] >= threshold
     return (
@@ -63,15 +63,12 @@ def near_surface(found: np.ndarray, prepared: Prepared) -> float:
 def _size(ml: float, plausible: Plausible) -> tuple[ResultWarning, ...]:
     if ml < plausible.smallest:
         text = (
-            f"only {ml:.1f} ml were segmented, less than in any case that the model was trained on: it may "
-            f"be something else, or a part of more"
+            f"only {ml:.1f} ml were segmented, less than in any training case: this may be something else, "
+            f"or only part of the tumor"
         )
         return (ResultWarning("small-result", text),)
     if plausible.largest and ml > plausible.largest:
-        text = (
-            f"{ml:.0f} ml were segmented, more than in any case that the model was trained on: it may not be "
-            f"one tumor"
-        )
+        text = f"{ml:.0f} ml were segmented, more than in any training case: this may not be a single tumor"
         return (ResultWarning("large-result", text),)
     return ()
 
@@ -81,8 +78,8 @@ def _place(found: np.ndarray, prepared: Prepared, plausible: Plausible) -> tuple
     if share <= plausible.near_surface:
         return ()
     text = (
-        f"{share:.0%} of the result lie within {NEAR:.0f} mm of the border of the brain: it may be skull, "
-        f"meninges or an edge of the image"
+        f"{share:.0%} of the result lies within {NEAR:.0f} mm of the border of the brain: it may be skull, "
+        f"meninges or an image artifact"
     )
     return (ResultWarning("near-surface", text),)
 
@@ -92,7 +89,7 @@ def _sure(found: np.ndarray, probabilities: np.ndarray, plausible: Plausible) ->
     if sure >= plausible.least_sure:
         return ()
     text = (
-        f"the model is not sure of this result (a mean probability of {sure:.0%}; {plausible.least_sure:.0%} "
-        f"and more is usual): the study may show something else than it was trained on"
+        f"the model is not sure of this result (mean probability {sure:.0%}; usual is "
+        f"{plausible.least_sure:.0%} or more): the study may show something that it was not trained on"
     )
     return (ResultWarning("unsure-result", text),)

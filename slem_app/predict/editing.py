@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from slem_app.network import EditorConfig
 
-__all__ = ["Pointed", "Sight", "channels", "copied", "follow", "squared_steps"]
+__all__ = ["Pointed", "ShownView", "channels", "copied", "follow", "squared_steps"]
 
 ALIKE = 0.35  # standard deviations of intensity over which a voxel looks like the place of the prompt
 BALL = 3.0  # voxels around the prompt in which an answer begins
@@ -40,7 +40,7 @@ class Pointed:
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class ShownView:
     """A view before a prompt."""
 
     images: np.ndarray
@@ -68,7 +68,7 @@ def squared_steps(shape: Sequence[int], pointed: Pointed) -> np.ndarray:
 
 def channels(
     config: EditorConfig,
-    sight: Sight,
+    sight: ShownView,
     newest: Pointed,
     older: Sequence[Pointed],
     odds: np.ndarray | None,
@@ -147,7 +147,7 @@ def copied(arrays: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.tensor(np.stack(arrays))
 
 
-def _images(config: EditorConfig, sight: Sight) -> np.ndarray:
+def _images(config: EditorConfig, sight: ShownView) -> np.ndarray:
     """(S, I, J, K): sequences, zero where missing, and their differences."""
     images = np.where(sight.present[:, None, None, None], sight.images, 0)
     more = [
@@ -157,7 +157,7 @@ def _images(config: EditorConfig, sight: Sight) -> np.ndarray:
     return np.concatenate([images, np.stack(more)]) if more else images
 
 
-def _there(config: EditorConfig, sight: Sight, channel: int) -> bool:
+def _there(config: EditorConfig, sight: ShownView, channel: int) -> bool:
     if channel < config.sequences:
         return bool(sight.present[channel])
     return all(sight.present[slot] for slot in config.differences[channel - config.sequences])

@@ -32,7 +32,7 @@ from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.weights import Inference, Model
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Prediction:
     """What was done to the study, in sentences."""
     warnings: tuple[ResultWarning, ...] = ()
     """What a reader must know before they trust it."""
-    report: Report = field(default_factory=Report)
+    report: PreparationReport = field(default_factory=PreparationReport)
     """What was done to the study before the network saw it."""
     not_assessable: tuple[str, ...] = ()
     """Labels that the case's sequences cannot show, see `assessed`."""
@@ -349,7 +349,7 @@ def _told(prepared: Prepared, grouping: Grouping) -> Prepared:
     """A prepared study that tells which series were chosen by hand, and which choice cannot be followed."""
     if not (grouping.by_hand or grouping.warnings):
         return prepared
-    chosen = Report(by_hand=grouping.by_hand)
+    chosen = PreparationReport(by_hand=grouping.by_hand)
     return replace(
         prepared,
         report=replace(prepared.report, by_hand=grouping.by_hand),

@@ -3,12 +3,12 @@ in a public layout.
 """
 
 from slem_app.preprocess.case import PreprocessedCase, PreprocessSettings, preprocess
-from slem_app.preprocess.folder import Outcome, preprocess_all
+from slem_app.preprocess.folder import FolderOutcome, preprocess_all
 from slem_app.preprocess.layouts import PREPROCESSED
 
 __all__ = [
     "PREPROCESSED",
-    "Outcome",
+    "FolderOutcome",
     "PreprocessSettings",
     "PreprocessedCase",
     "preprocess",

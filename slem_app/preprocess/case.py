@@ -17,7 +17,7 @@ from slem_app.volumes.geometry import lattice, resample
 from slem_app.volumes.levels import Levels, Volume, foreground
 from slem_app.volumes.prepare import Preparation, prepare
 from slem_app.volumes.read import read_all
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.volumes.smoothed import resample_smoothed
 
 __all__ = ["PreprocessSettings", "PreprocessedCase", "preprocess"]
@@ -67,7 +67,7 @@ class PreprocessedCase:
     """Sequence -> id of its series."""
     moves: Mapping[str, np.ndarray]
     """Sequence -> (4, 4) RAS mm, from a point of `grid`'s world to that of its own header."""
-    report: Report
+    report: PreparationReport
     """What was done."""
     warnings: tuple[ResultWarning, ...]
     """What must be known before it is used."""

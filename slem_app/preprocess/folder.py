@@ -32,7 +32,7 @@ from slem_app.store.export.layouts import made, write_text
 from slem_app.studies import StudySource
 from slem_app.volumes.prepare import Preparation
 
-__all__ = ["Outcome", "Wanted", "preprocess_all"]
+__all__ = ["FolderOutcome", "Wanted", "preprocess_all"]
 
 SETTINGS, LOCK = "prepare.json", ".lock"
 
@@ -67,7 +67,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FolderOutcome:
     """What became of the cases."""
 
     records: Mapping[str, Mapping[str, Any]]
@@ -84,7 +84,7 @@ def preprocess_all(
     out: Path,
     wanted: Wanted,
     seen: Callable[[str, str], object] = lambda case, said: None,
-) -> Outcome:
+) -> FolderOutcome:
     """Prepare cases; those that are done are left as they are, and a bad one does not stop the others.
 
     Args:
@@ -120,7 +120,7 @@ def preprocess_all(
                 seen(id, f"left out: {error}")
         layout.finish(list(records))
         write_report(out, records, failed)
-        return Outcome(records, tuple(before), failed)
+        return FolderOutcome(records, tuple(before), failed)
 
 
 @contextmanager

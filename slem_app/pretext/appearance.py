@@ -16,11 +16,11 @@ from scipy import ndimage
 
 from slem_app.errors import BadSetting
 
-__all__ = ["AppearanceSettings", "vary"]
+__all__ = ["VariationSettings", "vary"]
 
 
 @dataclass(frozen=True)
-class AppearanceSettings:
+class VariationSettings:
     """How a block is varied; amounts are in standard deviations of its tissue.
 
     Raises:
@@ -76,7 +76,7 @@ def vary(
     tissue: np.ndarray,
     spacing: Sequence[float],
     rng: np.random.Generator,
-    settings: AppearanceSettings,
+    settings: VariationSettings,
 ) -> np.ndarray:
     """A block as another scanner might have shown it.
 
@@ -106,7 +106,7 @@ def vary(
 
 
 def _resolution(
-    image: np.ndarray, spacing: Sequence[float], rng: np.random.Generator, settings: AppearanceSettings
+    image: np.ndarray, spacing: Sequence[float], rng: np.random.Generator, settings: VariationSettings
 ) -> np.ndarray:
     """Native resolutions differ by sequence, so any block may be soft or thick-sliced."""
     if rng.random() < settings.blur:
@@ -141,7 +141,7 @@ def _field(shape: tuple[int, ...], rng: np.random.Generator, most: float) -> np.
     return form * np.float32(most / np.abs(a).sum())
 
 
-def _remap(values: np.ndarray, rng: np.random.Generator, settings: AppearanceSettings) -> np.ndarray:
+def _remap(values: np.ndarray, rng: np.random.Generator, settings: VariationSettings) -> np.ndarray:
     if settings.intensity == "rank":
         order = np.empty(len(values), dtype=np.float32)
         order[np.argsort(values, kind="stable")] = np.arange(len(values), dtype=np.float32)

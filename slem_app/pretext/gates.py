@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from slem_app.pretext.samples import HELD_OUT
 from slem_app.pretext.tasks.slem import Slem, collage
-from slem_app.pretext.views import ViewSettings, make_view
+from slem_app.pretext.views import HeadViewSettings, make_view
 from slem_app.volumes.cache import CaseCache
 
 __all__ = ["HistogramProbe", "histogram_probe"]
@@ -41,7 +41,7 @@ def histogram_probe(
     train: Sequence[str],
     held_out: Sequence[str],
     task: Slem,
-    view: ViewSettings,
+    view: HeadViewSettings,
     samples: int = 320,
     measured: int = 160,
     seed: int = 0,
@@ -83,7 +83,7 @@ def histogram_probe(
 
 
 def _draw(
-    cache: CaseCache, ids: Sequence[str], task: Slem, view: ViewSettings, count: int, seed: int
+    cache: CaseCache, ids: Sequence[str], task: Slem, view: HeadViewSettings, count: int, seed: int
 ) -> tuple[torch.Tensor, ...]:
     """Histograms (n, B, bins), and the words twice: as names of sequences to learn, and as targets with their
     presence.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from slem_app.network.blocks import channels_to_space
-from slem_app.pretext.task import Features
+from slem_app.pretext.task import NetworkMaps
 
 __all__ = ["BlockHead", "RestoreHead", "TileHead", "WordHead", "pool_blocks"]
 
@@ -39,7 +39,7 @@ class BlockHead(nn.Module):
         super().__init__()
         self.project = nn.Linear(channels, sequences)
 
-    def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, features: NetworkMaps, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'blocks': (N, B, M) logits."""
         return {"blocks": self.project(pool_blocks(features.maps[-1], inputs["coverage"]))}
 
@@ -53,7 +53,7 @@ class WordHead(nn.Module):
             nn.Flatten(1), nn.Linear(blocks * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes)
         )
 
-    def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, features: NetworkMaps, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'words': (N, classes) logits."""
         return {"words": self.layers(pool_blocks(features.maps[-1], inputs["coverage"]))}
 
@@ -65,7 +65,7 @@ class TileHead(nn.Module):
         super().__init__()
         self.project = nn.Linear(tiles * channels, outputs)
 
-    def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, features: NetworkMaps, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'tiles': (N, outputs) logits."""
         return {"tiles": self.project(pool_blocks(features.maps[-1], inputs["coverage"]).flatten(1))}
 
@@ -78,6 +78,6 @@ class RestoreHead(nn.Module):
         self.stride = stride
         self.project = nn.Conv3d(channels, sequences * stride**3, 1)
 
-    def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, features: NetworkMaps, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """'restored': (N, M, I, J, K)."""
         return {"restored": channels_to_space(self.project(features.decoded), self.stride)}

@@ -13,7 +13,7 @@ from torch import nn
 from slem_app.errors import BadSetting
 from slem_app.network import Decoder, Encoder, SegmenterConfig
 from slem_app.predict import best_precision
-from slem_app.pretext.task import Features, Task
+from slem_app.pretext.task import NetworkMaps, Task
 
 __all__ = ["PretextLosses", "PretextNetwork", "autocast"]
 
@@ -46,7 +46,7 @@ class PretextNetwork(nn.Module):
         """A batch of `Sample.inputs` -> the head's outputs."""
         maps = self.encoder(inputs["images"], inputs["present"])
         decoded = self.decoder(maps)[0] if self.decoder is not None else None
-        return self.head(Features(maps, decoded), inputs)
+        return self.head(NetworkMaps(maps, decoded), inputs)
 
 
 class PretextLosses(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.samples import Samples, annotate, usable
 from slem_app.pretext.task import Sample
 from slem_app.volumes.cache import CaseCache
@@ -19,7 +19,7 @@ LINE = 13  # pixels of a line of text
 ZOOM = 2
 
 
-def preview(recipe: Recipe, cache: CaseCache, ids: Sequence[str], path: Path, count: int = 8) -> Path:
+def preview(recipe: PretextRecipe, cache: CaseCache, ids: Sequence[str], path: Path, count: int = 8) -> Path:
     """Write a PNG: a row of axial, coronal and sagittal middle slices for each sample, with its case and
     class beside them.
 

@@ -22,14 +22,14 @@ from slem_app.weights import EncoderCard
 from slem_app.weights.fields import from_table, merge, to_table
 from slem_app.yaml_tables import load_yaml
 
-__all__ = ["Recipe", "load_recipe", "recipe_names"]
+__all__ = ["PretextRecipe", "load_recipe", "recipe_names"]
 
 FOLDER = Path(__file__).parent / "recipes"
 KEYS = ("base", "name", "description", "task", "sequences", "network", "preparation", "options", "settings")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretextRecipe:
     """What to pre-train, and how.
 
     Raises:
@@ -100,7 +100,7 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
-def load_recipe(name: str | Path, **changes: object) -> Recipe:
+def load_recipe(name: str | Path, **changes: object) -> PretextRecipe:
     """A bundled recipe by its name, or any by its path.
 
     Args:
@@ -127,7 +127,7 @@ def load_recipe(name: str | Path, **changes: object) -> Recipe:
             what, merge(to_table(default), table.get(key) or {}, f"{name}: {key}"), f"{name}: {key}"
         )
 
-    return Recipe(
+    return PretextRecipe(
         name=table["name"],
         description=table["description"],
         sequences=tuple(table["sequences"]),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.network import PretextLosses, PretextNetwork, autocast
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.samples import Samples, annotate, unfit, usable
 from slem_app.training import Outcome, State, first_process, first_process_first, fit
 from slem_app.training.state import Curve
@@ -57,7 +57,7 @@ class PretrainReport:
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: PretextRecipe,
     cache: CaseCache,
     ids: Sequence[str],
     folder: Path,
@@ -144,7 +144,7 @@ def pretrain(
 
 def measure(
     network: nn.Module,
-    recipe: Recipe,
+    recipe: PretextRecipe,
     cache: CaseCache,
     ids: Sequence[str],
     device: str = "cpu",
@@ -198,7 +198,7 @@ def measure(
     )
 
 
-def load_network(recipe: Recipe, folder: Path, device: str = "cpu") -> PretextNetwork:
+def load_network(recipe: PretextRecipe, folder: Path, device: str = "cpu") -> PretextNetwork:
     """The averaged network of a run's last checkpoint, heads included, for measuring."""
     network = PretextNetwork(recipe.task, recipe.network)
     average = torch.optim.swa_utils.AveragedModel(network)
@@ -212,7 +212,7 @@ class _HeldOut:
     """Measures at every checkpoint and keeps the curve, `measured.csv`."""
 
     def __init__(
-        self, recipe: Recipe, cache: CaseCache, ids: Sequence[str], folder: Path, device: str
+        self, recipe: PretextRecipe, cache: CaseCache, ids: Sequence[str], folder: Path, device: str
     ) -> None:
         self.recipe, self.cache, self.ids, self.device = recipe, cache, ids, device
         self.path = folder / "measured.csv"
@@ -227,7 +227,7 @@ class _HeldOut:
         )
 
 
-def _annotate(cache: CaseCache, ids: Sequence[str], recipe: Recipe, progress: bool) -> None:
+def _annotate(cache: CaseCache, ids: Sequence[str], recipe: PretextRecipe, progress: bool) -> None:
     if recipe.task.annotates:
         with tqdm(
             total=len(ids), desc=f"{recipe.task.name} maps", unit="case", disable=not progress, leave=False

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from slem_app.errors import BadStudy
 from slem_app.files import atomic_file, replacing
 from slem_app.pretext.task import Sample, Task
-from slem_app.pretext.views import ViewSettings, make_view
+from slem_app.pretext.views import HeadViewSettings, make_view
 from slem_app.volumes.cache import CachedCase, CaseCache, fingerprint
 
 __all__ = ["Samples", "annotate", "unfit", "usable"]
@@ -50,7 +50,7 @@ class Samples(Dataset):
         cache: CaseCache,
         ids: Sequence[str],
         task: Task,
-        view: ViewSettings,
+        view: HeadViewSettings,
         stride: int,
         count: int,
         seed: int = 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.views import ViewSettings
+from slem_app.pretext.views import HeadViewSettings
 
 __all__ = ["PretextSettings"]
 
@@ -48,7 +48,7 @@ class PretextSettings:
     to runs with other seeds. 0: every sample is new. Making a sample takes a core longer than a GPU takes to
     learn from it.
     """
-    view: ViewSettings = field(default_factory=ViewSettings)
+    view: HeadViewSettings = field(default_factory=HeadViewSettings)
     """How heads are looked at."""
 
     def __post_init__(self) -> None:

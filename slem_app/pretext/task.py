@@ -20,11 +20,11 @@ from torch import nn
 from slem_app.network import SegmenterConfig
 from slem_app.volumes.cache import CachedCase
 
-__all__ = ["Features", "Sample", "Task", "View"]
+__all__ = ["HeadView", "NetworkMaps", "Sample", "Task"]
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class HeadView:
     """One whole head, cut or padded to a fixed size, before a task does anything to it."""
 
     images: np.ndarray
@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     """What the loss and the metric need."""
 
 
-class Features(NamedTuple):
+class NetworkMaps(NamedTuple):
     """What a head may look at."""
 
     maps: list[torch.Tensor]
@@ -79,7 +79,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         """Make one sample.
 
         Args:

@@ -11,17 +11,17 @@ import torch
 
 from slem_app.errors import BadSetting
 from slem_app.pretext.blocks import middle
-from slem_app.pretext.task import View
+from slem_app.pretext.task import HeadView
 from slem_app.training.affine import draw_affine, warp
 from slem_app.training.window import cut
 from slem_app.types import triple
 from slem_app.volumes.cache import CachedCase
 
-__all__ = ["ViewSettings", "make_view"]
+__all__ = ["HeadViewSettings", "make_view"]
 
 
 @dataclass(frozen=True)
-class ViewSettings:
+class HeadViewSettings:
     """How a head is looked at."""
 
     shape: tuple[int, int, int] = (96, 128, 96)
@@ -55,9 +55,9 @@ def make_view(
     case: CachedCase,
     notes: np.ndarray | None,
     rng: np.random.Generator,
-    settings: ViewSettings,
+    settings: HeadViewSettings,
     plain: bool = False,
-) -> View:
+) -> HeadView:
     """Look at a case.
 
     Args:
@@ -74,7 +74,7 @@ def make_view(
         both.append(cut(notes[None], start, settings.shape).astype(np.float32))
     if not plain:
         both = _moved(both, rng, settings)
-    return View(
+    return HeadView(
         np.ascontiguousarray(both[0]),
         case.present.copy(),
         triple(float(s) for s in case.grid.spacing),
@@ -82,7 +82,7 @@ def make_view(
     )
 
 
-def _moved(both: list[np.ndarray], rng: np.random.Generator, settings: ViewSettings) -> list[np.ndarray]:
+def _moved(both: list[np.ndarray], rng: np.random.Generator, settings: HeadViewSettings) -> list[np.ndarray]:
     """Mirrored and turned; the head's border stays sharp, so that tissue remains what differs from zero."""
     flips = tuple(axis for axis in (1, 2, 3) if rng.random() < settings.flip)
     both = [np.flip(array, flips) for array in both]

@@ -22,14 +22,14 @@ from slem_app.report.pictures import draw, sheet
 from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.record import FINAL, LabelRecord
-from slem_app.store.review import REJECTED, Decision
+from slem_app.store.review import REJECTED, ReviewDecision
 from slem_app.studies import Series
 from slem_app.trust import Trust
 from slem_app.types import Grid
 from slem_app.volumes.atlas import installed_atlas
 from slem_app.volumes.location import locator
 from slem_app.volumes.read import read, read_all
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.weights import Card, load_card, load_model, model_folder
 
 __all__ = ["CaseReport", "bundled_card", "compose", "not_shown"]
@@ -205,7 +205,7 @@ def _stored(
         confirmed=label.version.tag == FINAL and label.version.state != REJECTED,
         hidden=misleading(card.labels, without),
         warnings=(*(need.warning for need in without.values()), *_recorded(record)),
-        notes=Report.of_table(record.preparation).notes(),
+        notes=PreparationReport.of_table(record.preparation).notes(),
         trust=record.trust if record.automatic else Trust(),
         decision=_decided(label.version.decision),
     )
@@ -245,7 +245,7 @@ def _located(made: _Labelled) -> tuple[Where | None, tuple[str, ...]]:
     return found.of, found.limits
 
 
-def _decided(decision: Decision | None) -> str:
+def _decided(decision: ReviewDecision | None) -> str:
     """A reviewer's decision in words."""
     if decision is None:
         return ""
@@ -254,7 +254,7 @@ def _decided(decision: Decision | None) -> str:
 
 def _recorded(record: LabelRecord) -> list[ResultWarning]:
     """What the label's record says beside what its sequences cannot show, which the label itself tells."""
-    told = record.warnings or Report.of_table(record.preparation).warnings()
+    told = record.warnings or PreparationReport.of_table(record.preparation).warnings()
     return [one for one in told if not one.code.endswith("not-assessable")]
 
 
@@ -274,7 +274,7 @@ def _provenance(made: _Labelled, contents: Contents) -> Provenance:
         kind,
         "" if kind == "MANUAL" else record.model,
         "" if kind == "MANUAL" else record.model_version or "unknown",
-        "Report" if made.confirmed else "Report (draft)",
+        "PreparationReport" if made.confirmed else "Report (draft)",
         series_number=1100,
         creator=plain[:LONGEST],
     )

@@ -69,7 +69,7 @@ def split(cases: Sequence[str], file: Path | None, share: float = 0.2) -> HoldOu
         ('b', 'f')
     """
     if not 0 <= share <= 1:
-        raise BadSetting(f"the share of cases that validate must lie between 0 and 1, got {share}")
+        raise BadSetting(f"the share of held-out cases must be between 0 and 1, got {share}")
     ids = sorted(set(cases))
     pinned = _pinned(file) if file else {}
     kept = _decided(file) if file else {}
@@ -117,13 +117,13 @@ def _note(count: int, train: Sequence[str], validate: Sequence[str], moved: Sequ
     notes = []
     if not validate:
         notes.append(
-            "no labelled case is held out, so the metric is of cases that were trained on: it is not to "
-            "be trusted; label more"
+            "no labelled case is held out, so the metric was measured on training cases: do not trust it, "
+            "and label more"
         )
     elif count < FEWEST:
         notes.append(
-            f"the metric is of {len(validate)} of {count} labelled cases: it is not to be trusted yet "
-            f"(from {FEWEST} on)"
+            f"the metric was measured on {len(validate)} of {count} labelled cases: do not trust it below "
+            f"{FEWEST} labelled cases"
         )
     if count and not train:
         notes.append(
@@ -132,7 +132,8 @@ def _note(count: int, train: Sequence[str], validate: Sequence[str], moved: Sequ
         )
     if moved:
         notes.append(
-            f"{', '.join(moved)} validates now but may have been trained on before: the metric flatters"
+            f"cases that are held out now ({', '.join(moved)}) may have been trained on before: the metric "
+            f"may be too high"
         )
     return "; ".join(notes)
 
@@ -156,8 +157,7 @@ def _pinned(file: Path) -> dict[str, str]:
             raise BadSetting(f"{file}: {side} must be a list of case ids, numbers in quotes, got {listed!r}")
         if both := sorted(set(listed) & set(sides)):
             raise BadSetting(
-                f"{file}: {', '.join(both)} cannot be listed under `validate` and under `train`: take it "
-                f"out of one"
+                f"{file}: {', '.join(both)} is listed under both `validate` and `train`: remove it from one"
             )
         sides |= dict.fromkeys(listed, side)
     return sides
@@ -175,12 +175,11 @@ def _decided(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise BadSetting(
-            f"{path} cannot be read: {error}; it is always written whole, so put back a copy"
-        ) from error
+        raise BadSetting(f"{path} cannot be read: {error}; restore it from a backup") from error
     if not isinstance(table, dict) or not set(table.values()) <= set(SIDES):
         raise BadSetting(
-            f"{path}: expected case ids with `validate` or `train`, got something else; put back a copy"
+            f"{path}: expected case ids with `validate` or `train`, got something else; restore it "
+            "from a backup"
         )
     return table
 
@@ -194,6 +193,6 @@ def _keep(file: Path, decided: Mapping[str, str]) -> None:
         )
     except OSError as error:
         raise StorageFailed(
-            f"{path} could not be written: {error.strerror or error}; which cases validate must be kept: "
+            f"{path} could not be written: {error.strerror or error}; it records which cases are held out: "
             f"free space, then train again"
         ) from error

@@ -166,7 +166,7 @@ class Job:
                 f"between 0 and 1, got {self.publish!r}, {self.hold_out_share} and {self.publish_tolerance}"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
-            raise BadSetting(f"name {self.name!r} cannot be used: letters, digits and _ . - only, at most 64")
+            raise BadSetting(f"name {self.name!r} cannot be used: use at most 64 letters, digits, _ . and -")
 
     @property
     def published(self) -> Published:

@@ -104,7 +104,7 @@ class LabelledStudies(StudySource):
         image = study.find(entry.series) or named or study.find(entry.sequence)
         if image is None:
             raise NotFound(
-                f"{id}: its label lies on the sequence {entry.sequence}, which the case no longer has"
+                f"{id}: its label was drawn on the sequence {entry.sequence}, which the case no longer has"
             )
         if not label.grid.same_as(image.grid):
             raise BadGrid(

@@ -49,12 +49,12 @@ class Lock:
                 os.ftruncate(handle, 0)  # the process that held it before is not this one
         except OSError as error:
             raise StorageFailed(
-                f"{self.path} cannot be made: {error.strerror or error}: give the server a store that it "
-                f"may write to"
+                f"{self.path} cannot be created: {error.strerror or error}: give the server a store that it "
+                f"can write to"
             ) from error
         if handle is None:
             raise Busy(
-                f"{self.what} is running already (process {self.holder() or 'unknown'}): wait for its end, "
+                f"{self.what} is already running (process {self.holder() or 'unknown'}): wait until it ends, "
                 "or stop it"
             )
         return handle
@@ -90,8 +90,8 @@ class Lock:
             return
         if process is None:
             raise NotFound(
-                f"{self.what} runs, and {self.path} does not say as which process: it cannot be stopped from "
-                f"here; end it on the server's machine (`fuser {self.path}` names it)"
+                f"{self.what} is running, but {self.path} does not name its process, so it cannot be stopped "
+                f"from here: stop it on the server's machine (`fuser {self.path}` names the process)"
             )
         with suppress(ProcessLookupError):  # it has ended just then
             if os.getpgid(process) == process:

@@ -48,8 +48,8 @@ def divided(job: Job, sha256: str, cases: Sequence[str]) -> Material:
     ready = [case for case in cases if weight > 0 or case not in confirmed]
     if not ready:
         raise BadStudy(
-            "all labels are a model's own results which a reader confirmed without a change, and "
-            "confirmed_weight is 0: correct some, then train again"
+            "all labels are model results that readers confirmed unchanged, and confirmed_weight is 0: "
+            "correct some, then train again"
         )
     hold_out = split(ready, job.hold_out_file, job.hold_out_share)
     if not hold_out.train:

@@ -11,7 +11,7 @@ from slem_app.rounds.job import Job
 from slem_app.weights import Card
 from slem_app.weights.fields import from_table, merge, to_table
 
-__all__ = ["plan"]
+__all__ = ["no_larger", "plan"]
 
 RATE = 5e-4  # peak learning rate: a quarter of what training from nothing takes
 
@@ -38,10 +38,20 @@ def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = 
     settings, multiple = from_table(FinetuneSettings, table, "a round's settings"), card.network.multiple
     if not shapes or "patch" in job.settings:
         return settings
-    i, j, k = (
-        min(n, -(-max(shape[axis] for shape in shapes) // multiple) * multiple)
-        for axis, n in enumerate(settings.patch)
-    )
+    i, j, k = no_larger(settings.patch, shapes, multiple)
     patch = (i, j, k) if max(i, j, k) > multiple else (2 * multiple, j, k)  # the least that a network takes
     views = tuple(v for v in settings.interact.views if v <= min(patch)) or (min(patch),)
     return replace(settings, patch=patch, interact=replace(settings.interact, views=views))
+
+
+def no_larger(wanted: Sequence[int], shapes: Sequence[Sequence[int]], multiple: int) -> tuple[int, int, int]:
+    """The size of a patch or view, but no larger than the largest of these shapes, rounded up.
+
+    Args:
+        wanted: voxels along each axis.
+        shapes: of all cases, at least one.
+        multiple: what the network's sizes must be multiples of.
+    """
+    most = [-(-max(shape[axis] for shape in shapes) // multiple) * multiple for axis in range(3)]
+    i, j, k = (min(n, m) for n, m in zip(wanted, most, strict=True))
+    return i, j, k

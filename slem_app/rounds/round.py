@@ -29,8 +29,8 @@ from slem_app.network import Segmenter, build
 from slem_app.rounds.clicks import ClickScores
 from slem_app.rounds.editor import editor_learnt, with_corrections
 from slem_app.rounds.epochs import Epochs
-from slem_app.rounds.gentler import gentler
 from slem_app.rounds.holdout import HoldOut
+from slem_app.rounds.interpolate import interpolated_if_better
 from slem_app.rounds.job import DONE, FAILED, RoundFolder
 from slem_app.rounds.labelled import LabelledStudies
 from slem_app.rounds.material import Material, divided
@@ -81,13 +81,14 @@ class Round:
             raise
         except torch.cuda.OutOfMemoryError as error:
             self._failed(
-                f"the GPU ran out of memory even with one patch a step ({str(error).splitlines()[0]}): free "
-                "it, or train with device cpu"
+                f"the GPU ran out of memory even with one patch per step ({str(error).splitlines()[0]}): "
+                "free memory, or train with device cpu"
             )
             raise
         except OSError as error:
             reason = (
-                f"a file could not be written or read ({error}): free space, or put it back, then train again"
+                f"a file could not be written or read ({error}): free space, or restore the file, then "
+                "train again"
             )
             self._failed(reason)
             raise StorageFailed(reason) from error
@@ -130,7 +131,7 @@ class Round:
                     raise
                 torch.cuda.empty_cache()
                 settings = replace(settings, batch=settings.batch // 2)
-                self._note(f"the GPU ran out of memory: going on with {settings.batch} patches a step")
+                self._note(f"the GPU ran out of memory: continuing with {settings.batch} patches per step")
 
     def _prepare(self) -> CachingReport:
         """Bring the labelled cases into the cache."""
@@ -165,14 +166,16 @@ class Round:
         if not self.confirmed:
             return ""
         count, weight = len(self.confirmed), self.job.confirmed_weight
-        told = f"{count} of {len(self.versions)} labels are a model's own result that a reader only confirmed"
+        told = f"{count} of {len(self.versions)} labels are model results that readers only confirmed"
         if not weight:
-            return f"{told}: they are neither learnt nor measured on"
+            return f"{told}: they are used neither for training nor for the hold-out"
         held = len(self.confirmed & set(hold_out.validate))
-        flatters = (
-            f"; {held} of {len(hold_out.validate)} held-out labels are: the metric flatters" if held else ""
+        caution = (
+            f"; so are {held} of the {len(hold_out.validate)} held-out labels: the metric may be too high"
+            if held
+            else ""
         )
-        return f"{told}: seen {weight:g} times as often as the others{flatters}"
+        return f"{told}: used {weight:g} times as often as the others{caution}"
 
     def _note(self, text: str) -> None:
         log.warning(text)
@@ -243,7 +246,7 @@ class Round:
         if self.parent.editor is None or not with_corrections(self.studies, turns):
             return None
         if not material.hold_out.validate:
-            self._note("the editor does not learn: no case is held out on which clicks could be measured")
+            self._note("the editor is not trained: no case is held out to measure clicks on")
             return None
         if first_process():
             self.folder.change(stage="training the editor")
@@ -254,7 +257,7 @@ class Round:
         try:
             return editor_learnt(self.parent, self.studies, starts, turns, own, work, self.device)
         except TrainingFailed as error:
-            self._note(f"the editor could not be trained, the one of before stays: {error}")
+            self._note(f"the editor could not be trained, so the previous one is kept: {error}")
             return None
 
     def _labels(self, cases: tuple[str, ...]) -> dict[str, str]:
@@ -277,7 +280,9 @@ class Round:
         if held:
             self.folder.change(stage="measuring the new model")
             figures = epochs.scores(best.network, again=True, into=cases)
-            best, figures, cases, note = gentler(self.parent, best, figures, cases, epochs.scores)
+            best, figures, cases, note = interpolated_if_better(
+                self.parent, best, figures, cases, epochs.scores
+            )
             if note:
                 self._note(note)
             before = epochs.scores(self.parent.network, again=True)
@@ -340,7 +345,7 @@ class Round:
         counts = [name for name in new if name != "mean"]
         told = " and ".join(f"{new[name]:.4f} {name} (before {old[name]:.4f})" for name in counts)
         better = new["mean"] >= old["mean"]
-        verdict = "the new editor goes with the new model" if better else "the editor of before stays"
+        verdict = "the new editor is served with the new model" if better else "the previous editor is kept"
         self._note(f"mean Dice {told} on the hold-out: {verdict}")
         return (editor, {name: new[name] for name in counts}) if better else (None, {})
 

@@ -63,7 +63,7 @@ class HoldOutScores:
             try:
                 label = studies.study(case).label
                 if label is None:
-                    raise NotFound(f"{case} has no label any longer")
+                    raise NotFound(f"{case} no longer has a label")
                 shutil.copyfile(label.paths[0], copy)
                 self.copies[case] = Series(case, (copy,), "nifti", case)
             except (SlemError, FileNotFoundError) as error:

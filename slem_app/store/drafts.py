@@ -30,7 +30,7 @@ from slem_app.store.provenance import PROVENANCE
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 
 __all__ = ["WHICH", "Drafts"]
 
@@ -121,7 +121,7 @@ class Drafts:
         grouping: Grouping,
         sequence: str,
         client: str,
-        report: Report | None = None,
+        report: PreparationReport | None = None,
         warnings: tuple[ResultWarning, ...] = (),
         provenance: Mapping[str, Any] | None = None,
         trust: Trust = NOTHING,

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 from slem_app.errors import BadSetting, NotFound, SlemError, StorageFailed, TooLarge
 from slem_app.files import atomic_file, exclusive, is_leftover, sweep, sync, writer
 from slem_app.store.record import FINAL, NOTES, RECORD, check_meta
-from slem_app.store.review import REJECTED, Decision, decide
+from slem_app.store.review import REJECTED, ReviewDecision, decide
 from slem_app.store.version import LABEL_FILE, META_FILE, LabelVersion
 from slem_app.strict_json import parse_object
 
@@ -162,7 +162,7 @@ class LabelStore:
         """Whether the case has a final label that no reviewer has rejected."""
         return any(version.state != REJECTED for version in self.versions(case, FINAL)[::-1])
 
-    def decide(self, version: LabelVersion, decision: Decision) -> None:
+    def decide(self, version: LabelVersion, decision: ReviewDecision) -> None:
         """Keep what a reviewer decided of a version.
 
         Raises:

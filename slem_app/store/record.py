@@ -52,7 +52,9 @@ class LabelRecord:
     user: str = ""
     """Who was logged in; empty: the server asks nobody to."""
     preparation: Mapping[str, Any] = field(default_factory=dict)
-    """What was done to the study before the model saw it (`Report.table`); empty: nothing, or not known."""
+    """What was done to the study before the model saw it (`PreparationReport.table`); empty: nothing, or not
+    known.
+    """
     warnings: tuple[ResultWarning, ...] = ()
     """What the model's result came with; not those that its corrections have settled."""
     trust: Trust = NOTHING

@@ -32,7 +32,7 @@ __all__ = [
     "REVIEW_FILE",
     "SUBMITTED",
     "UNDECIDED",
-    "Decision",
+    "ReviewDecision",
     "decide",
     "decisions",
     "latest_decision",
@@ -52,7 +52,7 @@ LONGEST_WHY = 2000  # characters
 
 
 @dataclass(frozen=True)
-class Decision:
+class ReviewDecision:
     """What a reviewer decided of one version.
 
     Raises:
@@ -85,7 +85,7 @@ class Decision:
             raise BadSetting(f"a decision names a version from 1 on and a time, got {self.number}, {self.ts}")
 
 
-def decisions(folder: Path) -> tuple[Decision, ...]:
+def decisions(folder: Path) -> tuple[ReviewDecision, ...]:
     """All decisions about the versions of one case and tag, oldest first.
 
     A file that cannot be read is named in the log and counts as none: labels stay as they were saved.
@@ -103,7 +103,7 @@ def decisions(folder: Path) -> tuple[Decision, ...]:
         return ()
 
 
-def latest_decision(folder: Path, number: int) -> Decision | None:
+def latest_decision(folder: Path, number: int) -> ReviewDecision | None:
     """The decision that counts of a version; None: nobody has decided, or it was taken back."""
     about = [one for one in decisions(folder) if one.number == number]
     return about[-1] if about and about[-1].state else None
@@ -117,7 +117,7 @@ def state_of(folder: Path, number: int) -> str:
     return SUBMITTED if folder.name == FINAL else DRAFTED
 
 
-def decide(folder: Path, decision: Decision) -> None:
+def decide(folder: Path, decision: ReviewDecision) -> None:
     """Add a decision.
 
     Args:
@@ -132,7 +132,7 @@ def decide(folder: Path, decision: Decision) -> None:
     try:
         with exclusive(folder):
             try:
-                known: tuple[Decision, ...] = _read(path)
+                known: tuple[ReviewDecision, ...] = _read(path)
             except FileNotFoundError:
                 known = ()
             table = {"decisions": [asdict(one) for one in (*known, decision)]}
@@ -145,13 +145,13 @@ def decide(folder: Path, decision: Decision) -> None:
         ) from error
 
 
-def _read(path: Path) -> tuple[Decision, ...]:
+def _read(path: Path) -> tuple[ReviewDecision, ...]:
     rows: Any = parse_object(path.read_bytes(), path.name, LARGEST).get("decisions")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise BadSetting(f"{path} holds no list of decisions: put back a copy, or remove it")
+        raise BadSetting(f"{path} holds no list of decisions: restore it from a backup, or remove it")
     try:
         return tuple(
-            Decision(
+            ReviewDecision(
                 int(row["number"]),
                 str(row["state"]),
                 str(row["by"]),
@@ -162,4 +162,6 @@ def _read(path: Path) -> tuple[Decision, ...]:
             for row in rows
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadSetting(f"{path} holds a decision that cannot be read ({error}): put back a copy") from error
+        raise BadSetting(
+            f"{path} holds a decision that cannot be read ({error}): restore it from a backup"
+        ) from error

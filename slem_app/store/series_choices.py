@@ -136,8 +136,10 @@ class SeriesChoices:
 def _read(path: Path) -> tuple[SeriesChoice, ...]:
     rows: Any = parse_object(path.read_bytes(), path.name, LARGEST).get("choices")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise BadSetting(f"{path} holds no list of choices: put back a copy, or remove it")
+        raise BadSetting(f"{path} holds no list of choices: restore it from a backup, or remove it")
     try:
         return tuple(SeriesChoice(dict(row["sequences"]), str(row["by"]), float(row["ts"])) for row in rows)
     except (KeyError, TypeError, ValueError) as error:
-        raise BadSetting(f"{path} holds a choice that cannot be read ({error}): put back a copy") from error
+        raise BadSetting(
+            f"{path} holds a choice that cannot be read ({error}): restore it from a backup"
+        ) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slem_app.store.record import NOTES, LabelRecord
-from slem_app.store.review import Decision, latest_decision, state_of
+from slem_app.store.review import ReviewDecision, latest_decision, state_of
 
 __all__ = ["LABEL_FILE", "META_FILE", "LabelVersion"]
 
@@ -80,7 +80,7 @@ class LabelVersion:
         return LabelRecord.of(self.meta)
 
     @property
-    def decision(self) -> Decision | None:
+    def decision(self) -> ReviewDecision | None:
         """What a reviewer decided of it; None: nobody has."""
         return latest_decision(self.folder.parent, self.number)
 

@@ -24,7 +24,7 @@ from slem_app.volumes.geometry import lattice, resample
 from slem_app.volumes.levels import Levels, Volume
 from slem_app.volumes.receive_field import ReceiveField, receive_field
 from slem_app.volumes.register import brains_agree, distance_moved, rigid
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.volumes.tissue import check_tissue
 
 __all__ = ["Conformed", "conform"]
@@ -42,7 +42,7 @@ class Conformed:
     """By sequence name: those that were moved with a new affine, those that were cut with zeros around."""
     moves: Mapping[str, np.ndarray]
     """Sequence -> (4, 4) RAS from the common world to that of its header; only those that were moved."""
-    report: Report
+    report: PreparationReport
     """What was done."""
     brain: BrainMask | None
     """Where the brain was found; None where nothing was cut away."""
@@ -97,7 +97,7 @@ def conform(
             even = fields[name].taken_from(used[name]) if name in fields else used[name]
             used[name] = brain.cut_out(even)
         uneven = {name: field.spread for name, field in fields.items()}
-    report = Report(distances, fixed if places else "", left_out, method, ml, uneven=uneven)
+    report = PreparationReport(distances, fixed if places else "", left_out, method, ml, uneven=uneven)
     return Conformed(used, moves, report, brain)
 
 

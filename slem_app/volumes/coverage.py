@@ -19,8 +19,8 @@ MOST_CUT = 0.15  # share of the brain that a sequence may lack; benchmarks/resul
 
 ONE_IMAGE = ResultWarning(
     "sequence-twice",
-    "all sequences of this study are one and the same image, and at most one of them is named rightly: "
-    "nothing is segmented automatically; say which series is which, or take out those that are named wrongly",
+    "all sequences of this study are the same image, so at most one of them has the right name: nothing is "
+    "segmented automatically; choose the right series, or remove those with a wrong name",
 )
 
 
@@ -29,8 +29,8 @@ def cut(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
     brain = np.logical_or.reduce(list(masks.values()))
     lacking = {name: float((brain & ~mask).sum() / brain.sum()) for name, mask in masks.items()}
     text = (
-        "{} does not show {:.0%} of the brain that other sequences show: a tumor there is seen without it, "
-        "or missed"
+        "{} does not show {:.0%} of the brain that other sequences show: a tumor there is segmented "
+        "without it, or missed"
     )
     return tuple(
         ResultWarning("sequence-cut", text.format(name, share))
@@ -54,7 +54,7 @@ def twins(images: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
             same.append(f"{first} and {second}")
     if len(same) > 1 and len(same) == len(seen) * (len(seen) - 1) // 2:
         return (ONE_IMAGE,)
-    text = f"{', '.join(same)} are the same image: one is named wrongly, and the result is not to be trusted"
+    text = f"{', '.join(same)} are the same image: one has the wrong name, so do not trust the result"
     return (ResultWarning("sequence-twice", text),) if same else ()
 
 
@@ -70,9 +70,9 @@ def compare(masks: Mapping[str, np.ndarray]) -> tuple[ResultWarning, ...]:
         shared, sizes = int((mask & other).sum()), (int(mask.sum()), int(other.sum()))
         if shared < LEAST_SHARED * min(sizes):
             raise BadGrid(
-                f"what the sequences {first} and {name} show does not overlap ({shared / min(sizes):.0%} of "
-                "the smaller foreground): they are of different positions or patients; take them out, or "
-                "register them first (--register)"
+                f"the sequences {first} and {name} hardly overlap ({shared / min(sizes):.0%} of the smaller "
+                "foreground): they show different positions or patients; remove one, or register them "
+                "first (--register)"
             )
         dice = 2 * shared / sum(sizes)
         if dice < LEAST_AGREEMENT:

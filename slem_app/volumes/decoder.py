@@ -31,7 +31,7 @@ from slem_app.files import import_path
 from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.unpack import SECONDS, megabytes, times
 
-__all__ = ["Decoder", "check_announced"]
+__all__ = ["PixelDecoder", "check_announced"]
 
 LARGEST = 4 * 2**30  # bytes that the pixels of one file may take
 ROOM = 8  # times the pixels' size that a decoder may take: GDCM's, pydicom's and NumPy's copies
@@ -51,7 +51,7 @@ FIELDS = (
 UNREADABLE = (*BROKEN, RuntimeError)
 
 
-class Decoder:
+class PixelDecoder:
     """Decodes the pixels of files, one after the other; to be closed, as by a with block.
 
     Args:
@@ -62,7 +62,7 @@ class Decoder:
         self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self) -> PixelDecoder:
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from slem_app.studies import Series
 from slem_app.studies.dicom_file import read_file
 from slem_app.studies.dicom_header import BROKEN, reason
 from slem_app.types import Grid
-from slem_app.volumes.decoder import Decoder
+from slem_app.volumes.decoder import PixelDecoder
 
 __all__ = ["read_dicom", "read_frames"]
 
@@ -36,7 +36,7 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
     array = np.empty(grid.shape, dtype=np.float32)
     opened: Path | None = None
     frames: np.ndarray = np.empty((0, 0, 0))
-    with Decoder() as decoder:
+    with PixelDecoder() as decoder:
         for k, (path, frame) in enumerate(series.frames):
             if opened != path:  # a multi-frame file is decoded once
                 opened, frames = path, read_frames(path, series.name, decoder)
@@ -49,7 +49,7 @@ def read_dicom(series: Series) -> tuple[np.ndarray, Grid]:
     return array, grid
 
 
-def read_frames(path: Path, name: str, decoder: Decoder) -> np.ndarray:
+def read_frames(path: Path, name: str, decoder: PixelDecoder) -> np.ndarray:
     """(frames, rows, columns) of one file, rescaled.
 
     Raises:

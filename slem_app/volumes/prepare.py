@@ -21,7 +21,7 @@ from slem_app.volumes.coverage import compare, cut, twins
 from slem_app.volumes.geometry import bounding_box, check_grid, lattice, overlap
 from slem_app.volumes.levels import Levels, Volume, check_modality, foreground
 from slem_app.volumes.misregistration import displacement
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.volumes.smoothed import resample_smoothed, smoothing
 from slem_app.volumes.sources import Scale, Sources
 from slem_app.volumes.upright import turned
@@ -94,7 +94,7 @@ class Prepared:
     """What was done to the study, in sentences."""
     warnings: tuple[ResultWarning, ...] = ()
     """What a reader must know, e.g. that two sequences look out of register."""
-    report: Report = field(default_factory=Report)
+    report: PreparationReport = field(default_factory=PreparationReport)
     """What was done to the study as it was read: moved, cut to the brain."""
     moves: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Sequence -> (4, 4) RAS from the common world, that of `grid`, to the world of that sequence's header;

@@ -8,11 +8,11 @@ from typing import Any
 
 from slem_app.result_warning import ResultWarning
 
-__all__ = ["Report"]
+__all__ = ["PreparationReport"]
 
 
 @dataclass(frozen=True)
-class Report:
+class PreparationReport:
     """What was done to a study before the network saw it."""
 
     moved: Mapping[str, float] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Report:
         return bool(self.moved or self.left_out or self.mask or self.by_hand)
 
     @classmethod
-    def of_table(cls, table: Mapping[str, Any]) -> Report:
+    def of_table(cls, table: Mapping[str, Any]) -> PreparationReport:
         """From what `table` gave, or nothing."""
         mask = table.get("brain_mask") or {}
         return cls(
@@ -57,14 +57,14 @@ class Report:
         """What was done, for a reader."""
         said = [f"{name} was moved by {mm:.1f} mm onto {self.onto}" for name, mm in self.moved.items()]
         if self.mask:
-            said.append(f"all but the brain was cut away ({self.mask}, {self.mask_ml:.0f} ml)")
+            said.append(f"everything outside the brain was removed ({self.mask}, {self.mask_ml:.0f} ml)")
         said += [
             f"{name} is series {id}, as chosen by hand" if id else f"no series is {name}, as chosen by hand"
             for name, id in self.by_hand.items()
         ]
         if self.uneven:
             factors = ", ".join(f"{name} {factor:.1f}" for name, factor in self.uneven.items())
-            said.append(f"the coil's uneven brightness was taken out (brightest over darkest: {factors})")
+            said.append(f"the coil's uneven brightness was corrected (brightest over darkest: {factors})")
         return tuple(said)
 
     def warnings(self) -> tuple[ResultWarning, ...]:

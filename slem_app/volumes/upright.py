@@ -48,8 +48,8 @@ def turned(brain: np.ndarray, grid: Grid) -> tuple[ResultWarning, ...]:
     if unlikelihood(points) - found[how] <= DOUBTFUL:
         return ()
     text = (
-        f"by its shape the brain lies {how} against what the header says: the image may have been stored or "
-        f"converted wrongly, and left and right may be exchanged; compare it with the pictures of the scanner"
+        f"by its shape, the brain lies {how}, unlike what the header says: the image may have been stored or "
+        f"converted wrongly, and left and right may be swapped; compare it with the images on the scanner"
     )
     return (ResultWarning("orientation-doubtful", text),)
 

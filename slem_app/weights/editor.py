@@ -17,7 +17,7 @@ import yaml
 from safetensors import SafetensorError
 
 from slem_app.errors import BadCard, BadWeights, NotFound, StorageFailed
-from slem_app.network import Editor, EditorConfig, channels_last
+from slem_app.network import EditorConfig, EditorNetwork, channels_last
 from slem_app.weights.fields import from_table, to_table
 from slem_app.weights.files import check_fits, half, read_weights, write_file
 from slem_app.weights.folders import shelves
@@ -86,7 +86,7 @@ class EditorModel:
 
     card: EditorCard
     """What it is."""
-    network: Editor
+    network: EditorNetwork
     """In evaluation mode, on its device, single precision."""
     folder: Path = Path()
     """Where it was read from; the present folder: nowhere."""
@@ -115,7 +115,7 @@ def load_editor(folder_or_name: Path | str, device: str | torch.device = "cpu") 
         state = safetensors.torch.load(read_weights(folder, card))
     except SafetensorError as error:
         raise BadWeights(f"{folder / card.file} is not a safetensors file: {error}") from error
-    network = Editor(card.network)
+    network = EditorNetwork(card.network)
     check_fits(state, network.state_dict(), folder / card.file)
     network.load_state_dict(state)
     return EditorModel(card, channels_last(network, device).eval().requires_grad_(False), folder)

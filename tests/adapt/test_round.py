@@ -1,7 +1,12 @@
 """A round on an archive: what it learns from, and when its model is served."""
 
+import pytest
+import torch
+
+from slem_app.adapt import losses
 from slem_app.adapt.round import ArchiveRound, share_out
-from slem_app.rounds.job import DONE, Job, RoundFolder
+from slem_app.rounds.job import DONE, FAILED, Job, RoundFolder
+from slem_app.training import TrainingFailed
 from slem_app.weights import load_model
 
 VIEW = {"view": {"shape": [32, 32, 32]}, "batch": 2}
@@ -37,6 +42,17 @@ def test_no_more_studies_than_wanted_are_prepared(job) -> None:
     order = job(archive=True, settings=VIEW, cases=(), epoch_steps=1, max_epochs=1, most_cases=2)
     run(order)
     assert order.published.refused()[0].record.settings["studies"] == 2
+
+
+def test_a_round_whose_loss_is_no_number_leaves_no_checkpoint(job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "divergence", lambda *_, **__: torch.tensor(float("nan")))
+    order = job(archive=True, settings=VIEW, cases=(), epoch_steps=1, max_epochs=1)
+    folder = RoundFolder.make(order, {})
+    with pytest.raises(TrainingFailed, match="the loss is nan"):
+        ArchiveRound(folder, "cpu").run()
+    assert folder.status().status == FAILED
+    assert "the loss is nan" in folder.status().reason
+    assert not list((ArchiveRound(folder, "cpu").root / "work").iterdir())
 
 
 def test_a_tenth_of_five_or_more_studies_is_held_out() -> None:

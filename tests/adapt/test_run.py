@@ -13,11 +13,11 @@ from slem_app.adapt.run import agreement
 from slem_app.adapt.samples import Views
 from slem_app.errors import BadSetting, BadStudy
 from slem_app.network import Segmenter
-from slem_app.pretext.views import ViewSettings
+from slem_app.pretext.views import HeadViewSettings
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import Model, load_model
 
-QUICK = AdaptSettings(steps=4, batch=2, save_every=2, rate=5e-3, view=ViewSettings(shape=(32, 32, 32)))
+QUICK = AdaptSettings(steps=4, batch=2, save_every=2, rate=5e-3, view=HeadViewSettings(shape=(32, 32, 32)))
 
 
 @pytest.fixture

@@ -25,6 +25,13 @@ def module():
 
 
 @pytest.fixture(scope="module")
+def arithmetic(module):
+    import active_learning_table
+
+    return active_learning_table
+
+
+@pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for number in range(6):
@@ -96,15 +103,15 @@ def test_it_runs_in_pieces_and_repeats_nothing(
     assert page.read_text().endswith("\n## To know\n\n- On a laptop.\n")
 
 
-def test_the_area_is_that_under_the_curve(module) -> None:
+def test_the_area_is_that_under_the_curve(module, arithmetic) -> None:
     rows = rows_of(module, {"random": [0.0]})
     for row, value in zip(rows, (0.2, 0.4, 0.8), strict=True):
         row.update(dict.fromkeys(("wt", "tc", "et"), str(value)))
-    assert module.areas(rows, 3) == {"random": {("0", "0"): pytest.approx((0.3 + 0.6) / 2)}}
-    assert module.areas(rows, 4) == {}  # an incomplete run does not count
+    assert arithmetic.areas(rows, 3) == {"random": {("0", "0"): pytest.approx((0.3 + 0.6) / 2)}}
+    assert arithmetic.areas(rows, 4) == {}  # an incomplete run does not count
 
 
-def test_differences_are_paired_by_run_and_the_verdict_is_plain(module) -> None:
+def test_differences_are_paired_by_run_and_the_verdict_is_plain(module, arithmetic) -> None:
     base = [0.1, 0.5, 0.9, 0.3]
     rows = rows_of(
         module,
@@ -115,12 +122,12 @@ def test_differences_are_paired_by_run_and_the_verdict_is_plain(module) -> None:
             "diverse": [0.2, 0.4, 0.8, 0.4],
         },
     )
-    found = module.areas(rows, 3)
-    difference = module.against(found, "balanced", "foreground_random")
+    found = arithmetic.areas(rows, 3)
+    difference = arithmetic.against(found, "balanced", "foreground_random")
     assert (difference["mean"], difference["low"], difference["high"]) == pytest.approx((0.05, 0.05, 0.05))
-    text = module.report(rows)
+    text = arithmetic.report(rows)
     assert "| balanced | 50.0 | +5.0 (+5.0 to +5.0) |" in text
     assert "Better than foreground_random: balanced." in text
     assert "1 to 3 labelled cases, 1 seeds x 2 folds: 16 of 12 runs." in text
-    nothing = module.report(rows_of(module, {"foreground_random": base, "diverse": [0.2, 0.4, 0.8, 0.4]}))
+    nothing = arithmetic.report(rows_of(module, {"foreground_random": base, "diverse": [0.2, 0.4, 0.8, 0.4]}))
     assert "No strategy beats foreground_random" in nothing

@@ -25,7 +25,7 @@ window.ask = () => new Promise(done => {
 });
 </script><script src="/ohif-save.js"></script></body>"""
 SAID = {"used": ["t1n"], "missing": ["t1c"], "notes": ["t1n was moved by 8.0 mm onto t2f"], "warnings": []}
-WARNING = {"code": "near-surface", "text": "90% of the result lie within 5 mm of the border of the brain"}
+WARNING = {"code": "near-surface", "text": "90% of the result lies within 5 mm of the border of the brain"}
 
 
 class Answers:

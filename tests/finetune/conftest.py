@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 from slem_app.finetune.patches import Patches, Varied
 from slem_app.finetune.settings import AugmentSettings, FinetuneSettings
-from slem_app.network import SegmenterConfig
+from slem_app.network import Segmenter, SegmenterConfig, build
 from slem_app.phantom import Phantom, make
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.geometry import resample
@@ -30,6 +30,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def fresh(config: SegmenterConfig = TINY) -> Segmenter:
+    """An untrained network, the same at every call."""
+    torch.manual_seed(0)
+    return build(config)
 
 
 def add(cache: CaseCache, name: str, case: Phantom) -> None:

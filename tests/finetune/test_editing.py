@@ -13,12 +13,12 @@ from slem_app.errors import BadSetting
 from slem_app.finetune.editing.distort import distort, region
 from slem_app.finetune.editing.disturb import StartSettings, make_starts
 from slem_app.finetune.editing.errors import aim_at
-from slem_app.finetune.editing.losses import CorrectionLosses, Target, correction_loss
+from slem_app.finetune.editing.losses import CorrectionLosses, PromptTarget, correction_loss
 from slem_app.finetune.editing.run import train_editor
-from slem_app.finetune.editing.samples import Samples
+from slem_app.finetune.editing.samples import EditingSamples
 from slem_app.finetune.editing.settings import EditorRecipe, EditorSettings, load_editor_recipe
 from slem_app.finetune.editing.starts import Starts
-from slem_app.network import Editor
+from slem_app.network import EditorNetwork
 from slem_app.phantom import make, write_nifti
 from slem_app.predict import Predictor
 from slem_app.studies import open_source
@@ -46,8 +46,8 @@ def starts(tmp_path_factory) -> Starts:
 
 
 @pytest.fixture
-def samples(starts) -> Samples:
-    return Samples(starts, starts.ids(), BRAIN_LABELS, 3.0, SETTINGS)
+def samples(starts) -> EditingSamples:
+    return EditingSamples(starts, starts.ids(), BRAIN_LABELS, 3.0, SETTINGS)
 
 
 def test_a_start_holds_images_truth_and_results_on_one_grid(starts):
@@ -109,9 +109,9 @@ def test_a_region_is_one_piece_of_like_intensity():
     assert ndimage.label(found)[1] == 1
 
 
-def target(asked: np.ndarray, harm: np.ndarray) -> Target:
+def target(asked: np.ndarray, harm: np.ndarray) -> PromptTarget:
     one = np.ones(asked.shape)
-    return Target(*(torch.from_numpy(a.astype(np.float32)) for a in (asked, asked, harm, one, one)))
+    return PromptTarget(*(torch.from_numpy(a.astype(np.float32)) for a in (asked, asked, harm, one, one)))
 
 
 def test_the_loss_falls_with_the_mended_share_and_rises_with_harm():
@@ -132,7 +132,7 @@ def test_the_loss_falls_with_the_mended_share_and_rises_with_harm():
 def test_a_session_goes_on_with_the_networks_own_answers(samples):
     torch.manual_seed(0)
     settings = dataclasses.replace(SETTINGS, clicks=(0.0, 0.0, 1.0))
-    losses = CorrectionLosses(Editor(SMALL_EDITOR), BRAIN_LABELS, settings)
+    losses = CorrectionLosses(EditorNetwork(SMALL_EDITOR), BRAIN_LABELS, settings)
     batch = default_collate([samples[0], samples[1]])
     found = losses(batch)
     assert found.shape == (2,)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slem_app.errors import BadWeights
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.pretext.network import PretextNetwork
 from slem_app.pretext.tasks.slem import Slem
@@ -24,8 +24,8 @@ def encoder(tmp_path):
 
 
 @pytest.fixture
-def recipe(settings) -> Recipe:
-    return Recipe(
+def recipe(settings) -> FinetuneRecipe:
+    return FinetuneRecipe(
         replace(load_recipe("brain").card, name="tiny", network=TINY, preparation=COARSE),
         settings(steps=1, rate=1e-9, frozen=1.0),
     )

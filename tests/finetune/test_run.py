@@ -9,7 +9,7 @@ import torch
 
 from slem_app.errors import BadSetting, BadWeights
 from slem_app.finetune.cases import cache_cases
-from slem_app.finetune.recipe import Recipe, load_recipe
+from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import device_of_this_process, finetune
 from slem_app.network import SegmenterConfig
 from slem_app.phantom import write_nifti
@@ -23,9 +23,9 @@ from tests.finetune.conftest import COARSE, TINY, assert_same
 
 
 @pytest.fixture
-def recipe(settings) -> Recipe:
+def recipe(settings) -> FinetuneRecipe:
     card = replace(load_recipe("brain").card, name="tiny", network=TINY, preparation=COARSE)
-    return Recipe(card, settings(steps=2))
+    return FinetuneRecipe(card, settings(steps=2))
 
 
 def test_it_leaves_a_model_that_loads(cache, recipe, tmp_path):

@@ -11,11 +11,11 @@ from torch.utils.data import default_collate
 from slem_app.finetune.editing.cutouts import cut_out
 from slem_app.finetune.editing.disturb import StartSettings, make_start
 from slem_app.finetune.editing.losses import CorrectionLosses
-from slem_app.finetune.editing.samples import Samples
+from slem_app.finetune.editing.samples import EditingSamples
 from slem_app.finetune.editing.sessions import Session, pointed_out
 from slem_app.finetune.editing.settings import EditorSettings
 from slem_app.finetune.editing.starts import Starts
-from slem_app.network import Editor
+from slem_app.network import EditorNetwork
 from slem_app.phantom import Phantom, make, write_nifti
 from slem_app.predict import Predictor
 from slem_app.predict.editing import Pointed
@@ -110,7 +110,9 @@ def test_only_the_cases_of_a_round_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_sample_shows_what_the_reader_saw_and_asks_for_what_they_wanted(starts: Starts) -> None:
-    samples = Samples(starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.999))
+    samples = EditingSamples(
+        starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.999)
+    )
     values = set()
     for number in range(12):
         one = samples[number]
@@ -127,7 +129,9 @@ def test_a_sample_shows_what_the_reader_saw_and_asks_for_what_they_wanted(starts
 
 
 def test_earlier_prompts_lie_where_their_label_is_shown(starts: Starts, session: Session) -> None:
-    samples = Samples(starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.999))
+    samples = EditingSamples(
+        starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.999)
+    )
     drawn = [samples[number] for number in range(40)]
     listed = [(one, row) for one in drawn for row in one.earlier.numpy() if row[3] >= 0]
     for one, (i, j, k, value) in listed:
@@ -150,8 +154,10 @@ def test_a_voxel_of_the_case_is_found_again_in_a_turned_view(starts: Starts) -> 
 
 def test_training_draws_sessions_and_other_errors(starts: Starts) -> None:
     torch.manual_seed(0)
-    samples = Samples(starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.5))
-    losses = CorrectionLosses(Editor(SMALL_EDITOR), BRAIN_LABELS, SETTINGS)
+    samples = EditingSamples(
+        starts, starts.ids(), BRAIN_LABELS, 4.0, dataclasses.replace(SETTINGS, replayed=0.5)
+    )
+    losses = CorrectionLosses(EditorNetwork(SMALL_EDITOR), BRAIN_LABELS, SETTINGS)
     found = losses(default_collate([samples[n] for n in range(4)]))
     assert torch.isfinite(found).all()
 

@@ -6,6 +6,7 @@ import pytest
 from slem_app import phantom
 from slem_app.labels import Code, Label, LabelSet, Region
 from slem_app.types import Grid
+from tests.formats.seg_cases import Case, made
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,8 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, Grid]:
         if request.param == "oblique"
         else phantom.reorient(made.labels, made.grid, request.param)
     )
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return made(tmp_path_factory.mktemp("one"), "axial-oblique")

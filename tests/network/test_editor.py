@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slem_app.network import Editor, EditorConfig
+from slem_app.network import EditorConfig, EditorNetwork
 from slem_app.network.editor import POINTED
 
 CONFIG = EditorConfig(4, ((1, 0),), ("lesion",), (4, 8))
@@ -16,7 +16,7 @@ def pointed(size: int = 16) -> torch.Tensor:
 
 
 def test_a_fresh_editor_gives_the_prompt_its_own_voxel_and_no_other():
-    logits = Editor(CONFIG)(pointed(), torch.zeros(1, CONFIG.told))
+    logits = EditorNetwork(CONFIG)(pointed(), torch.zeros(1, CONFIG.told))
     assert logits.shape == (1, 16, 16, 16)
     assert torch.argwhere(logits > 0).tolist() == [[0, 5, 6, 7]]
 
@@ -31,7 +31,7 @@ def test_answers_lie_where_the_voxels_lie():
 
 def test_the_prompts_are_heard_at_every_level():
     torch.manual_seed(0)
-    network = Editor(CONFIG)
+    network = EditorNetwork(CONFIG)
     with torch.no_grad():
         network.head.weight.normal_()
         for block in [*network.encoder, *network.decoder]:

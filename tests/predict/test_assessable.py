@@ -61,14 +61,14 @@ def test_by_a_single_t1_nothing_is_claimed():
 
 
 def test_an_automatic_segmentation_by_a_single_t1_is_refused_with_what_to_do():
-    with pytest.raises(BadStudy, match="give FLAIR, T2 or a T1 after contrast, too, or draw by hand"):
+    with pytest.raises(BadStudy, match="add FLAIR, T2 or a T1 after contrast, or segment by hand"):
         answer(prediction("t1n"))
     assert answer(prediction("t1n", "t1c")).array.any()
 
 
 def test_one_image_under_all_names_is_refused():
     given = replace(prediction(*ALL), warnings=(ONE_IMAGE,))
-    with pytest.raises(BadStudy, match="all sequences of this study are one and the same image"):
+    with pytest.raises(BadStudy, match="all sequences of this study are the same image"):
         answer(given)
 
 

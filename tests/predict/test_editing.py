@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from slem_app.network import EditorConfig
-from slem_app.predict.editing import Pointed, Sight, channels, follow, squared_steps
+from slem_app.predict.editing import Pointed, ShownView, channels, follow, squared_steps
 
 CONFIG = EditorConfig(2, ((1, 0),), ("lesion",), (4, 8))
 NAMES = ("", "lesion", "other")
 
 
 @pytest.fixture
-def sight() -> Sight:
+def sight() -> ShownView:
     images = np.random.default_rng(0).standard_normal((2, 16, 16, 16)).astype(np.float32)
     shown = np.zeros((16, 16, 16), np.uint8)
     shown[2:5] = 1
     shown[10:] = 2
-    return Sight(images, np.array([True, True]), shown, 1.0)
+    return ShownView(images, np.array([True, True]), shown, 1.0)
 
 
-def seen(sight: Sight, newest: Pointed, older=(), odds=None, names=NAMES):
+def seen(sight: ShownView, newest: Pointed, older=(), odds=None, names=NAMES):
     return channels(CONFIG, sight, newest, older, odds, names)
 
 
@@ -30,15 +30,15 @@ def test_a_missing_sequence_says_nothing_whatever_its_voxels_hold(sight):
     present = np.array([True, False])
     other = sight.images.copy()
     other[1] = 99
-    one = seen(Sight(sight.images, present, sight.shown, 1.0), CLICK)
-    two = seen(Sight(other, present, sight.shown, 1.0), CLICK)
+    one = seen(ShownView(sight.images, present, sight.shown, 1.0), CLICK)
+    two = seen(ShownView(other, present, sight.shown, 1.0), CLICK)
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 def test_labels_are_told_apart_by_what_they_are_to_the_click(sight):
     first, _ = seen(sight, CLICK)
     swapped = np.array([0, 2, 1], np.uint8)[sight.shown]
-    second, _ = seen(Sight(sight.images, sight.present, swapped, 1.0), Pointed(CLICK.voxels, 2))
+    second, _ = seen(ShownView(sight.images, sight.present, swapped, 1.0), Pointed(CLICK.voxels, 2))
     assert np.array_equal(first, second)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from slem_app import phantom
 from slem_app.phantom import Phantom
-from slem_app.pretext.recipe import Recipe, load_recipe
+from slem_app.pretext.recipe import PretextRecipe, load_recipe
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Preparation, Volume, prepare
 from slem_app.weights import BRAIN_SEQUENCES
@@ -46,8 +46,8 @@ def cache(phantoms: list[Phantom], tmp_path: Path) -> CaseCache:
 
 
 @pytest.fixture
-def recipe() -> Callable[..., Recipe]:
-    def make(name: str = "slem", **changes: object) -> Recipe:
+def recipe() -> Callable[..., PretextRecipe]:
+    def make(name: str = "slem", **changes: object) -> PretextRecipe:
         settings = {
             "steps": 4,
             "batch": 2,

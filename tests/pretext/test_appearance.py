@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.appearance import AppearanceSettings, vary
+from slem_app.pretext.appearance import VariationSettings, vary
 
 SHARP = {"intensity": "none", "noise": 0.0, "bias": 0.0}
 
@@ -19,7 +19,7 @@ def test_the_same_blur_and_thickness_leave_coarse_voxels_sharper(
     effect: dict[str, float], rng: np.random.Generator
 ) -> None:
     image = rng.normal(size=(24, 24, 24)).astype(np.float32)
-    settings = AppearanceSettings(**SHARP, **effect)
+    settings = VariationSettings(**SHARP, **effect)
     fine, coarse = (
         np.mean(
             [
@@ -35,4 +35,4 @@ def test_the_same_blur_and_thickness_leave_coarse_voxels_sharper(
 
 def test_refuses_a_range_that_falls() -> None:
     with pytest.raises(BadSetting, match="thickness is a range in mm, lowest first"):
-        AppearanceSettings(thickness=(4.0, 2.0))
+        VariationSettings(thickness=(4.0, 2.0))

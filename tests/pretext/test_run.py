@@ -18,7 +18,7 @@ import torch
 from slem_app.errors import BadSetting, BadStudy
 from slem_app.phantom import Phantom
 from slem_app.pretext.gates import histogram_probe
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.run import load_network, measure, pretrain
 from slem_app.pretext.samples import Samples, annotate, usable
 from slem_app.pretext.tasks import TASKS
@@ -54,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_task_trains_saves_and_is_measured(
-    name: str, cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    name: str, cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     options = {"supervoxel": {"count": 20}, "masked": {"cube": 32.0}}.get(name, {})
     made = recipe(name, steps=2, options=options)
@@ -76,7 +76,7 @@ def test_every_task_trains_saves_and_is_measured(
     assert again.figures == pytest.approx(report.measured.figures, rel=1e-5)  # float32 in another order
 
 
-def test_the_task_is_learned(cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_the_task_is_learned(cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path) -> None:
     """Two sequences that differ in anatomy's look, plain blocks: the loss falls well below that of blind
     guessing.
     """
@@ -90,7 +90,7 @@ def test_the_task_is_learned(cache: CaseCache, recipe: Callable[..., Recipe], tm
 
 
 def test_a_killed_run_continues_as_if_nothing_had_happened(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     recipe_file = write_recipe(tmp_path, recipe("slem", steps=12, save_every=4))
     command = [sys.executable, "-c", RUN, str(recipe_file), str(cache.folder), str(tmp_path / "killed")]
@@ -119,7 +119,7 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(
 
 
 def test_two_processes_draw_the_curve_of_one(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     made = recipe("slem", steps=5, batch=4)
     recipe_file = write_recipe(tmp_path, made)
@@ -148,7 +148,7 @@ def test_two_processes_draw_the_curve_of_one(
 
 
 def test_other_settings_are_refused_and_listed(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     pretrain(recipe("slem", steps=2), cache, cache.ids(), tmp_path / "run", progress=False)
     changed = recipe("slem", steps=2, rate=5e-4, options={"labels": "all"})
@@ -161,7 +161,7 @@ def test_other_settings_are_refused_and_listed(
 
 
 def test_a_run_from_before_a_younger_key_of_the_network_continues(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     pretrain(recipe("slem", steps=2), cache, cache.ids(), tmp_path, progress=False)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -172,7 +172,7 @@ def test_a_run_from_before_a_younger_key_of_the_network_continues(
 
 
 def test_the_table_of_classes_is_kept_with_the_checkpoint(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     pretrain(recipe("slem", steps=1), cache, cache.ids(), tmp_path / "run", progress=False)
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["settings"]
@@ -181,7 +181,7 @@ def test_the_table_of_classes_is_kept_with_the_checkpoint(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_names_the_case_and_keeps_the_checkpoint(
-    cache: CaseCache, recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     made = recipe("masked", steps=8, save_every=1, batch=1)
     samples = Samples(cache, cache.ids(), made.task, made.settings.view, 4, 8, made.settings.seed)
@@ -213,7 +213,7 @@ def test_cases_that_cannot_be_used_are_left_out_with_the_reason(
 
 @pytest.mark.parametrize("name", list(TASKS))
 def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(
-    name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+    name: str, phantoms: list[Phantom], recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     """All 15 sets of the four, but single ones where the task is to tell sequences apart."""
     cache = CaseCache(tmp_path / "cache")
@@ -232,7 +232,7 @@ def test_every_set_of_sequences_that_a_task_can_use_is_trained_on(
 
 
 def test_a_sequence_that_no_case_has_is_an_error(
-    cache: CaseCache, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+    cache: CaseCache, phantoms: list[Phantom], recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     other = CaseCache(tmp_path / "other")
     for n in range(2):
@@ -244,7 +244,7 @@ def test_a_sequence_that_no_case_has_is_an_error(
 
 
 def test_memory_does_not_grow_with_the_number_of_cases(
-    cache: CaseCache, recipe: Callable[..., Recipe]
+    cache: CaseCache, recipe: Callable[..., PretextRecipe]
 ) -> None:
     made = recipe("slem")
 
@@ -261,7 +261,7 @@ def test_memory_does_not_grow_with_the_number_of_cases(
     assert peak(cache.ids()) < 1.3 * peak(cache.ids()[:1])
 
 
-def test_samples_are_the_same_in_any_order(cache: CaseCache, recipe: Callable[..., Recipe]) -> None:
+def test_samples_are_the_same_in_any_order(cache: CaseCache, recipe: Callable[..., PretextRecipe]) -> None:
     made = recipe("slem")
     samples = [Samples(cache, cache.ids(), made.task, made.settings.view, 4, 12) for _ in range(2)]
     later = samples[0][7]
@@ -285,7 +285,7 @@ def test_histograms_of_real_heads_do_not_name_collages(real_data: Path, tmp_path
     assert probe.accuracy < 0.15
 
 
-def write_recipe(folder: Path, made: Recipe) -> Path:
+def write_recipe(folder: Path, made: PretextRecipe) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(json.dumps({"name": made.name, "description": made.description, **made.table()}))
     return path
@@ -297,7 +297,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["slem_slots_restore", "supervoxel"])
 def test_kept_samples_are_shown_again_whatever_the_seed(
-    name: str, phantoms: list[Phantom], recipe: Callable[..., Recipe], tmp_path: Path
+    name: str, phantoms: list[Phantom], recipe: Callable[..., PretextRecipe], tmp_path: Path
 ) -> None:
     cache = CaseCache(tmp_path / "cache")
     for n in range(2):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.views import ViewSettings, make_view
+from slem_app.pretext.views import HeadViewSettings, make_view
 from slem_app.types import Grid
 from slem_app.volumes.cache import CachedCase
 
-AS_IT_IS = ViewSettings(shape=(16, 16, 16), flip=0.0, spatial=0.0)
+AS_IT_IS = HeadViewSettings(shape=(16, 16, 16), flip=0.0, spatial=0.0)
 
 
 def case(shape: tuple[int, int, int] = (10, 24, 16)) -> CachedCase:
@@ -31,7 +31,7 @@ def test_the_head_is_in_the_middle_and_what_does_not_fit_is_cut(rng: np.random.G
 def test_notes_are_cut_mirrored_and_turned_with_the_images(rng: np.random.Generator) -> None:
     one = case()
     notes = (one.images[0] > 0).astype(np.int32) * 7
-    turning = ViewSettings(shape=(24, 24, 24), flip=0.5, spatial=1.0, rotation=30.0)
+    turning = HeadViewSettings(shape=(24, 24, 24), flip=0.5, spatial=1.0, rotation=30.0)
     for _ in range(5):
         seen = make_view(one, notes, rng, turning)
         assert set(np.unique(seen.notes)) == {0, 7}
@@ -39,7 +39,7 @@ def test_notes_are_cut_mirrored_and_turned_with_the_images(rng: np.random.Genera
 
 
 def test_measuring_looks_at_cases_as_they_are() -> None:
-    turning = ViewSettings(shape=(16, 16, 16), flip=1.0, spatial=1.0)
+    turning = HeadViewSettings(shape=(16, 16, 16), flip=1.0, spatial=1.0)
     plain = [
         make_view(case(), None, np.random.default_rng(seed), turning, plain=True).images for seed in (0, 1)
     ]
@@ -51,4 +51,4 @@ def test_measuring_looks_at_cases_as_they_are() -> None:
 
 def test_refuses_impossible_settings() -> None:
     with pytest.raises(BadSetting, match="three sizes of at least 8 voxels"):
-        ViewSettings(shape=(4, 16, 16))
+        HeadViewSettings(shape=(4, 16, 16))

@@ -105,7 +105,7 @@ def test_the_editor_learns_from_corrections_and_the_version_keeps_it(order, edit
     assert (status.status, status.published) == (DONE, 1)
     assert any(
         "0.6000 after 3 clicks (before 0.5000) and 0.6000 after 5 clicks (before 0.5000) on the hold-out: "
-        "the new editor goes with the new model" in note
+        "the new editor is served with the new model" in note
         for note in status.notes
     )
     first, version = load_model(edited), load_model(order().published.served())
@@ -124,7 +124,7 @@ def test_an_editor_with_which_clicks_bring_less_is_not_kept_and_that_is_said(
     worth(0.4)
     status = run(order()).status()
     assert status.published == 1
-    assert any(note.endswith("on the hold-out: the editor of before stays") for note in status.notes)
+    assert any(note.endswith("on the hold-out: the previous editor is kept") for note in status.notes)
     version = load_model(order().published.served())
     assert not (version.folder / EDITOR_FILE).exists()
     assert torch.equal(weights(version), weights(load_model(edited)))
@@ -176,7 +176,7 @@ def test_without_corrections_the_editor_stays_as_it_is(order, labelled, edited: 
 
 def test_without_a_held_out_case_the_editor_stays_as_it_is(order, cases) -> None:
     status = run(order(cases=cases[:1])).status()
-    assert "the editor does not learn: no case is held out on which clicks could be measured" in status.notes
+    assert "the editor is not trained: no case is held out to measure clicks on" in status.notes
     assert load_model(order().published.served()).editor.folder.name == "small_editor"
 
 
@@ -195,7 +195,7 @@ def test_an_editor_whose_loss_is_no_number_leaves_the_round_as_it_is(order, monk
     monkeypatch.setattr(round_module, "editor_learnt", fails)
     status = run(order()).status()
     assert (status.status, status.published) == (DONE, 1)
-    assert "the editor could not be trained, the one of before stays: the loss is nan" in status.notes
+    assert "the editor could not be trained, so the previous one is kept: the loss is nan" in status.notes
 
 
 def test_a_round_that_was_cut_off_while_the_editor_learnt_goes_on(order, worth, monkeypatch) -> None:

@@ -86,7 +86,7 @@ def test_no_case_that_was_trained_on_is_moved_to_validate(file: Path) -> None:
     split(["a", "c"], file)
     found = split(["c"] if "c" in split(["a", "c"], file).train else ["a"], file)
     assert found.validate == ()
-    assert "not to be trusted" in found.note
+    assert "do not trust it" in found.note
 
 
 @pytest.mark.parametrize(("count", "trusted"), [(2, False), (4, False), (5, True), (7, True)])
@@ -96,7 +96,7 @@ def test_fewer_than_five_are_not_trusted(file: Path, count: int, trusted: bool) 
     assert found.note == (
         ""
         if trusted
-        else f"the metric is of 1 of {count} labelled cases: it is not to be trusted yet (from 5 on)"
+        else f"the metric was measured on 1 of {count} labelled cases: do not trust it below 5 labelled cases"
     )
 
 
@@ -109,7 +109,9 @@ def test_the_user_has_the_last_word(file: Path) -> None:
     found = split([*TRAINS, *VALIDATES], file)
     # b was trained on, h is decided by its hash
     assert (found.train, found.validate) == (("b", "c", "d", "h"), ("a", "f", "g"))
-    assert found.note == "a validates now but may have been trained on before: the metric flatters"
+    assert found.note == (
+        "cases that are held out now (a) may have been trained on before: the metric may be too high"
+    )
 
 
 def test_his_lists_may_leave_nothing_to_train_on(file: Path) -> None:
@@ -123,7 +125,7 @@ def test_his_lists_may_leave_nothing_to_train_on(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("validate: [a]\ntrain: [a]", "a cannot be listed under `validate` and under `train`"),
+        ("validate: [a]\ntrain: [a]", "a is listed under both `validate` and `train`"),
         ("test: [a]", "expected lists of cases under `validate` and `train`"),
         ("validate: a", "validate must be a list of case ids"),
         ("train: [12]", "train must be a list of case ids, numbers in quotes"),
@@ -145,7 +147,7 @@ def test_damaged_decisions_are_told_not_made_anew(file: Path) -> None:
     with pytest.raises(BadSetting, match=r"hold_out\.decided\.json cannot be read"):
         split(["a", "b"], file)
     (file.parent / "hold_out.decided.json").write_text('{"a": "other"}')
-    with pytest.raises(BadSetting, match="put back a copy"):
+    with pytest.raises(BadSetting, match="restore it from a backup"):
         split(["a", "b"], file)
 
 

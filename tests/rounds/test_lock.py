@@ -66,7 +66,7 @@ def test_a_holder_that_is_not_named_is_not_killed_and_nobody_else_is(
     try:
         lock.path.write_text(text)
         assert lock.holder() is None
-        with pytest.raises(NotFound, match="does not say as which process"):
+        with pytest.raises(NotFound, match="does not name its process"):
             lock.kill()
     finally:
         os.close(handle)

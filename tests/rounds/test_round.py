@@ -130,7 +130,7 @@ def test_few_labels_are_not_trusted_and_that_is_said(job) -> None:
     status = run(job()).status()
     assert not status.trusted
     assert tuple(status.notes) == (
-        "the metric is of 1 of 3 labelled cases: it is not to be trusted yet (from 5 on)",
+        "the metric was measured on 1 of 3 labelled cases: do not trust it below 5 labelled cases",
     )
 
 
@@ -142,7 +142,7 @@ def test_a_single_label_is_learnt_but_what_it_makes_is_not_served(job, labelled)
         "no labelled case is held out, so it cannot be compared with version 0: label more cases"
         in status.reason
     )
-    assert "no labelled case is held out, so the metric is of cases that were trained on" in status.notes[0]
+    assert "no labelled case is held out, so the metric was measured on training cases" in status.notes[0]
     assert order.published.served_number() == 0
     assert run(job(cases=labelled[1][:1], publish="always")).status().published == 1
 
@@ -254,7 +254,7 @@ def test_a_gpu_without_memory_gets_smaller_batches_then_a_clear_report(job, monk
     with pytest.raises(torch.cuda.OutOfMemoryError):
         Round(folder, "cpu").run()
     assert tried == [4, 2, 1]
-    assert "ran out of memory even with one patch a step" in folder.status().reason
+    assert "ran out of memory even with one patch per step" in folder.status().reason
     assert any("going on with 2 patches" in note for note in folder.status().notes)
 
 

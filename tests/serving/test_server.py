@@ -17,7 +17,7 @@ from slem_app.formats import read_label_file, write_nifti
 from slem_app.predict import Predictor
 from slem_app.prompts import CORRECTIONS_FILE, Corrections
 from slem_app.selection import STRATEGIES
-from slem_app.serving.learning.leases import Lease
+from slem_app.serving.learning.leases import ReaderLease
 from slem_app.weights import BRAIN_LABELS, load_model
 from tests.serving.conftest import SHIFT
 
@@ -290,7 +290,7 @@ def test_a_request_renews_the_lease_and_a_saved_label_ends_it(app: MONAILabelApp
     app.next_sample({"strategy": "first", "client_id": "ann"})
     leases = app.serving.chooser.leases
     until = leases.leases["A"].until
-    leases.leases["A"] = Lease("ann@", 0.0, until - 1000)
+    leases.leases["A"] = ReaderLease("ann@", 0.0, until - 1000)
     app.infer({"model": "slem_brain", "image": "A", "client_id": "ann"})
     assert leases.leases["A"].until >= until
     assert app.next_sample({"strategy": "first", "client_id": "ben"})["id"] == "B"

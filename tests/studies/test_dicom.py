@@ -17,8 +17,7 @@ from slem_app.studies.dicom import _names
 from slem_app.studies.dicom_header import probe
 from slem_app.types import Grid
 from slem_app.volumes.read import read
-
-SEQUENCES = ["t1n", "t1c", "t2w", "t2f"]
+from tests.studies.dicom_files import SEQUENCES, files_of, folder_of
 
 
 def edit(paths: list[Path], change: Callable[[Dataset, int], object]) -> None:
@@ -35,14 +34,6 @@ def corners(grid: Grid) -> np.ndarray:
     """World positions of the corners, sorted."""
     found = grid.corners().round(3) + 0.0
     return found[np.lexsort(found.T)]
-
-
-def folder_of(case: Path, sequence: str) -> Path:
-    return next(case.glob(f"*_{sequence}"))
-
-
-def files_of(case: Path, sequence: str) -> list[Path]:
-    return sorted(folder_of(case, sequence).iterdir())
 
 
 @pytest.fixture
@@ -245,50 +236,6 @@ def test_refuses_slices_that_make_no_volume(
     )
     with pytest.raises(BadVolume, match=message):
         _ = series.grid
-
-
-def planes(folder: Path, sources: list[Path], rows: str, uid: str) -> None:
-    """Copies of slices that lie in another plane, under the UID of a series."""
-    for number, source in enumerate(sources):
-        image = dcmread(source)
-        image.ImageOrientationPatient, image.SeriesInstanceUID = rows.split(), uid
-        image.ImagePositionPatient = [5 * number, -80, 60] if rows.startswith("0") else [-80, 5 * number, 60]
-        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        image.SeriesDescription, image.InstanceNumber = (
-            dcmread(next(folder.iterdir())).SeriesDescription,
-            200 + number,
-        )
-        image.save_as(folder / f"more_{rows[0]}{number:03d}.dcm")
-
-
-@pytest.fixture
-def thick(tmp_path: Path) -> Path:
-    return write_dicom(
-        make(seed=1, shape=(12, 14, 14), spacing=(12.0, 12.0, 10.0)), tmp_path / "thick", "patient1"
-    )
-
-
-def test_a_localiser_inside_a_series_is_left_out(thick: Path) -> None:
-    before = group(open_source(thick).study("patient1")).sequences["t2w"]
-    files = files_of(thick, "t2w")
-    planes(folder_of(thick, "t2w"), files[:3], "0 1 0 0 0 -1", str(before.id))
-    grouping = group(open_source(thick).study("patient1"))
-    assert list(grouping.sequences) == SEQUENCES
-    assert grouping.sequences["t2w"].grid.same_as(before.grid)
-    [stray] = grouping.leftovers
-    assert stray.series.name.endswith("other planes")
-    assert len(stray.series.paths) == 3
-
-
-def test_volumes_of_several_planes_under_one_uid_are_told_apart(thick: Path) -> None:
-    folder = folder_of(thick, "t2w")
-    files, uid = files_of(thick, "t2w"), str(dcmread(files_of(thick, "t2w")[0]).SeriesInstanceUID)
-    planes(folder, files, "1 0 0 0 0 -1", uid)
-    parts = [series for series in open_source(thick).study("patient1").series if "T2 TSE" in series.name]
-    assert sorted(series.name.rsplit(" ", 1)[1] for series in parts) == ["ax", "cor"]
-    assert {series.grid.orientation[2] for series in parts} == {"S", "A"} or {
-        series.grid.orientation[2] for series in parts
-    } == {"S", "P"}
 
 
 def test_a_tilted_gantry_is_refused_with_its_reason(case: Path) -> None:

@@ -14,7 +14,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from slem_app.errors import BadVolume, TookTooLong, TooLarge
 from slem_app.phantom import make, write_dicom
-from slem_app.volumes.decoder import BASE, Decoder
+from slem_app.volumes.decoder import BASE, PixelDecoder
 from tests.volumes.test_compressed import compress
 
 MIB = 2**20
@@ -29,7 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def decoder():
-    with Decoder() as one:
+    with PixelDecoder() as one:
         yield one
 
 
@@ -45,7 +45,7 @@ def with_pixels(path: Path, frame: bytes, syntax: str) -> FileDataset:
 
 
 def test_pixels_that_crash_the_decoder_are_refused_and_the_next_are_decoded(
-    path: Path, tmp_path: Path, decoder: Decoder
+    path: Path, tmp_path: Path, decoder: PixelDecoder
 ) -> None:
     """Of a JPEG without its first marker GDCM ends the process (std::terminate)."""
     whole = packed(path, tmp_path, "JPEGLosslessProcess14_1")
@@ -63,7 +63,7 @@ def test_pixels_that_crash_the_decoder_are_refused_and_the_next_are_decoded(
 
 @pytest.mark.parametrize("side", [3000, 60000])
 def test_a_codestream_larger_than_its_header_is_refused(
-    path: Path, tmp_path: Path, decoder: Decoder, side: int
+    path: Path, tmp_path: Path, decoder: PixelDecoder, side: int
 ) -> None:
     image = packed(path, tmp_path, "JPEG2000Lossless")
     content = bytearray(image.PixelData)
@@ -76,7 +76,7 @@ def test_a_codestream_larger_than_its_header_is_refused(
         decoder.pixels(image, "a.dcm")
 
 
-def test_runs_that_unpack_to_more_than_the_header_are_refused(path: Path, decoder: Decoder) -> None:
+def test_runs_that_unpack_to_more_than_the_header_are_refused(path: Path, decoder: PixelDecoder) -> None:
     runs = b"\x81\x00" * (16 * MIB)  # 128 zeros each: 2 GiB
     head = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
     begin = time.monotonic()
@@ -86,7 +86,7 @@ def test_runs_that_unpack_to_more_than_the_header_are_refused(path: Path, decode
 
 
 def test_the_decoder_may_take_no_more_memory_than_the_header_asks_for(
-    path: Path, tmp_path: Path, decoder: Decoder
+    path: Path, tmp_path: Path, decoder: PixelDecoder
 ) -> None:
     decoder.pixels(packed(path, tmp_path, "RLELossless"), "a.dcm")
     [line] = [
@@ -99,7 +99,7 @@ def test_the_decoder_may_take_no_more_memory_than_the_header_asks_for(
 
 
 def test_more_frames_than_there_are_or_than_can_be_taken_are_refused_before_decoding(
-    path: Path, tmp_path: Path, decoder: Decoder
+    path: Path, tmp_path: Path, decoder: PixelDecoder
 ) -> None:
     image = packed(path, tmp_path, "RLELossless")
     image.NumberOfFrames = 1000
@@ -114,7 +114,7 @@ def test_more_frames_than_there_are_or_than_can_be_taken_are_refused_before_deco
     assert decoder._process is None
 
 
-def test_a_decoder_that_takes_too_long_is_ended(path: Path, tmp_path: Path, decoder: Decoder) -> None:
+def test_a_decoder_that_takes_too_long_is_ended(path: Path, tmp_path: Path, decoder: PixelDecoder) -> None:
     image = packed(path, tmp_path, "RLELossless")
     decoder.pixels(image, "a.dcm")
     os.kill(decoder._process.pid, signal.SIGXCPU)  # as the kernel sends it

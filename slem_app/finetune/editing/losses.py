@@ -18,13 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from slem_app.finetune.editing.errors import aim_at
-from slem_app.finetune.editing.samples import Sample
+from slem_app.finetune.editing.samples import EditingSample
 from slem_app.finetune.editing.settings import EditorSettings
 from slem_app.labels import LabelSet
-from slem_app.network import Editor
+from slem_app.network import EditorNetwork
 from slem_app.predict import best_precision
 from slem_app.predict.claim import margins
-from slem_app.predict.editing import Pointed, Sight, channels, copied, follow, squared_steps
+from slem_app.predict.editing import Pointed, ShownView, channels, copied, follow, squared_steps
 
 __all__ = ["CorrectionLosses", "correction_loss"]
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 class _Turn:
     """One prompt of a session, before it is answered."""
 
-    sight: Sight
+    sight: ShownView
     wanted: np.ndarray
     odds: np.ndarray | None
     """(R, I, J, K) logits."""
@@ -58,12 +58,12 @@ class CorrectionLosses(nn.Module):
         settings: of the run.
     """
 
-    def __init__(self, network: Editor, labels: LabelSet, settings: EditorSettings) -> None:
+    def __init__(self, network: EditorNetwork, labels: LabelSet, settings: EditorSettings) -> None:
         super().__init__()
         self.network, self.labels, self.settings = network, labels, settings
 
-    def forward(self, batch: Sample) -> torch.Tensor:
-        batch = Sample(*batch)
+    def forward(self, batch: EditingSample) -> torch.Tensor:
+        batch = EditingSample(*batch)
         numbers = batch.number.tolist()
         seeds = [self.settings.seed, STREAM, numbers[0] // self.settings.batch]
         rng = np.random.default_rng(seeds)
@@ -91,10 +91,10 @@ class CorrectionLosses(nn.Module):
         with ThreadPoolExecutor(max_workers=THREADS) as pool:
             yield from pool.map(work, *arguments)
 
-    def _first(self, batch: Sample, n: int) -> _Turn:
+    def _first(self, batch: EditingSample, n: int) -> _Turn:
         one = {name: tensor[n].cpu().numpy() for name, tensor in batch._asdict().items()}
         return _Turn(
-            Sight(one["images"], one["present"], one["shown"], float(one["spacing"])),
+            ShownView(one["images"], one["present"], one["shown"], float(one["spacing"])),
             one["wanted"],
             one["logits"] if one["known"] else None,
             ("", *self.labels.names) if one["named"] else (),
@@ -152,7 +152,7 @@ class CorrectionLosses(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class PromptTarget:
     """What a prompt asks for; all (I, J, K) float32."""
 
     asked: torch.Tensor
@@ -167,17 +167,17 @@ class Target:
     """1 at the prompt, falling to 0 within some 15 voxels."""
 
 
-def _target(turn: _Turn, device: torch.device) -> Target:
+def _target(turn: _Turn, device: torch.device) -> PromptTarget:
     shown, value = turn.sight.shown, turn.newest.value
     right, change = turn.wanted == value, shown != value
     unknown = turn.free & (shown != turn.wanted) & ~turn.piece
     counted = np.where(unknown, 0.02, 1.0) * change
     near = np.exp(-squared_steps(shown.shape, turn.newest) / 200)
     arrays = (turn.piece & change, right, change & ~right & (shown == turn.wanted), counted, near)
-    return Target(*(torch.from_numpy(a.astype(np.float32)).to(device) for a in arrays))
+    return PromptTarget(*(torch.from_numpy(a.astype(np.float32)).to(device) for a in arrays))
 
 
-def correction_loss(logits: torch.Tensor, target: Target, overshoot: float) -> torch.Tensor:
+def correction_loss(logits: torch.Tensor, target: PromptTarget, overshoot: float) -> torch.Tensor:
     """() loss of (I, J, K) logits.
 
     The Dice of the requested correction alone, a weighted cross-entropy, and the harm in pieces of the size

@@ -11,11 +11,11 @@ import torch
 
 from slem_app.errors import BadSetting
 from slem_app.finetune.editing.losses import CorrectionLosses
-from slem_app.finetune.editing.samples import Samples
+from slem_app.finetune.editing.samples import EditingSamples
 from slem_app.finetune.editing.settings import EditorRecipe, EditorSettings
 from slem_app.finetune.editing.starts import Starts
 from slem_app.labels import LabelSet
-from slem_app.network import Editor, parameters
+from slem_app.network import EditorNetwork, parameters
 from slem_app.training import State, fit
 from slem_app.weights.editor import EditorCard, EditorModel, save_editor
 
@@ -66,7 +66,7 @@ def train_editor(
     if settings.view % card.network.multiple:
         raise BadSetting(f"view {settings.view}: this network takes multiples of {card.network.multiple}")
     torch.manual_seed(settings.seed)
-    network = Editor(card.network)
+    network = EditorNetwork(card.network)
     begin = {"parent": ""}
     if parent is not None:
         if (parent.card.network, parent.card.sequences) != (card.network, card.sequences):
@@ -76,7 +76,7 @@ def train_editor(
             )
         network.load_state_dict(parent.network.state_dict())
         begin = {"parent": parent.card.sha256}
-    samples = Samples(starts, sorted(ids), labels, card.spacing, settings)
+    samples = EditingSamples(starts, sorted(ids), labels, card.spacing, settings)
     state = State(
         folder,
         {**dataclasses.asdict(settings), "cases": sorted(ids), **begin},

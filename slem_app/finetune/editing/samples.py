@@ -25,7 +25,7 @@ from slem_app.labels import LabelSet
 from slem_app.predict.editing import Pointed
 from slem_app.regions import PostProcess, decide
 
-__all__ = ["Sample", "Samples"]
+__all__ = ["EditingSample", "EditingSamples"]
 
 STREAM = 9001
 EARLIER = 3  # prompts that may lie in the view beforehand
@@ -34,7 +34,7 @@ SOFT = {"distorted": 0.6, "region": 0.6, "swapped": 0.3}
 BESIDE = 10  # voxels by which a view's middle may miss what it was drawn for
 
 
-class Sample(NamedTuple):
+class EditingSample(NamedTuple):
     """One view; V voxels along each axis."""
 
     images: torch.Tensor
@@ -67,7 +67,7 @@ class Sample(NamedTuple):
     """() int64."""
 
 
-class Samples(Dataset):
+class EditingSamples(Dataset):
     """`len` samples of some cases; each case is visited once per round, in an order shuffled by the seed.
 
     Raises:
@@ -91,7 +91,7 @@ class Samples(Dataset):
         turn, place = divmod(number, len(self.ids))
         return self.ids[np.random.default_rng([self.settings.seed, turn]).permutation(len(self.ids))[place]]
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> EditingSample:
         rng = np.random.default_rng([self.settings.seed, STREAM, number])
         case = self.starts.load(self.case(number))
         while True:
@@ -99,7 +99,7 @@ class Samples(Dataset):
             if found is not None:
                 return found
 
-    def _drawn(self, case: StartCase, rng: np.random.Generator, number: int) -> Sample | None:
+    def _drawn(self, case: StartCase, rng: np.random.Generator, number: int) -> EditingSample | None:
         """One try; None where it shows no error that is worth a click."""
         settings = self.settings
         if case.session is not None and settings.replayed and rng.random() < settings.replayed:
@@ -138,7 +138,7 @@ class Samples(Dataset):
 
     def _replayed(
         self, case: StartCase, session: Session, rng: np.random.Generator, number: int
-    ) -> Sample | None:
+    ) -> EditingSample | None:
         """What a reader saw before one of their prompts, and that prompt; None where the view misses it."""
         settings, turn = self.settings, int(rng.choice(session.useful))
         prompt = session.prompts[turn]
@@ -174,11 +174,11 @@ class Samples(Dataset):
         earlier: np.ndarray,
         prompt: tuple[np.ndarray, int, np.ndarray],
         number: int,
-    ) -> Sample:
+    ) -> EditingSample:
         """All of it as tensors; `seen` are images and which are there, `prompt` place, value and error."""
         images, present = seen
         newest, value, piece = prompt
-        return Sample(
+        return EditingSample(
             torch.from_numpy(images),
             torch.from_numpy(present),
             _logits(probabilities, len(self.labels.regions), self.settings.view),
@@ -254,9 +254,9 @@ class _Pair:
     wanted: np.ndarray
     """(V, V, V) uint8."""
     free: bool
-    """As `Sample.free`."""
+    """As `EditingSample.free`."""
     named: bool
-    """As `Sample.named`."""
+    """As `EditingSample.named`."""
 
 
 def _softened(shown: np.ndarray, labels: LabelSet, rng: np.random.Generator) -> np.ndarray:

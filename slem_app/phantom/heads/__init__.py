@@ -2,7 +2,7 @@
 tumour, thick slices and shifts, and the truth.
 """
 
-from slem_app.phantom.heads.acquire import Acquisition, thick
+from slem_app.phantom.heads.acquire import ScanParameters, thick
 from slem_app.phantom.heads.contrast import GROUPS, PARTS, signals
 from slem_app.phantom.heads.heads import HeadSettings, SyntheticHead, make_head, stream, write_head
 from slem_app.phantom.heads.maps import HeadMap, label_maps, read_map
@@ -11,9 +11,9 @@ from slem_app.phantom.heads.tumours import Shape, grown, real_shape
 __all__ = [
     "GROUPS",
     "PARTS",
-    "Acquisition",
     "HeadMap",
     "HeadSettings",
+    "ScanParameters",
     "Shape",
     "SyntheticHead",
     "grown",

@@ -14,11 +14,11 @@ from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Volume
 
-__all__ = ["Acquisition", "acquire", "thick"]
+__all__ = ["ScanParameters", "acquire", "thick"]
 
 
 @dataclass(frozen=True, eq=False)
-class Acquisition:
+class ScanParameters:
     """How one sequence was taken; drawn by `heads`, applied by `acquire`."""
 
     axis: int | None
@@ -59,7 +59,7 @@ def thick(image: np.ndarray, grid: Grid, axis: int, thickness: float) -> Volume:
     return Volume(resample(smooth, grid, target, order=1), target)
 
 
-def acquire(image: np.ndarray, grid: Grid, how: Acquisition, rng: np.random.Generator) -> Volume:
+def acquire(image: np.ndarray, grid: Grid, how: ScanParameters, rng: np.random.Generator) -> Volume:
     """Take a sequence of a head.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.phantom.head import rotation, waves
-from slem_app.phantom.heads.acquire import Acquisition, acquire
+from slem_app.phantom.heads.acquire import ScanParameters, acquire
 from slem_app.phantom.heads.contrast import PARTS, SEQUENCES, signals
 from slem_app.phantom.heads.maps import HeadMap
 from slem_app.phantom.heads.tumours import TRUTH_OF, Shape, grown, place
@@ -179,14 +179,14 @@ def _signal(
     return np.maximum(ndimage.gaussian_filter(image, sigma), 0)
 
 
-def _acquisition(settings: HeadSettings, rng: np.random.Generator, first: bool) -> Acquisition:
+def _acquisition(settings: HeadSettings, rng: np.random.Generator, first: bool) -> ScanParameters:
     axis = int(rng.choice([0, 1, 2, 2, 2])) if rng.random() < settings.thick else None
     move = np.eye(4)
     if not first:
         move[:3, :3] = rotation(rng.normal(0, settings.turn, 3))
         move[:3, 3] = rng.normal(0, settings.shift, 3)
     cut = np.where(rng.random((3, 2)) < settings.cut, rng.uniform(0, settings.most_cut, (3, 2)), 0.0)
-    return Acquisition(
+    return ScanParameters(
         axis=axis,
         thickness=float(rng.uniform(*settings.thickness)),
         move=move,
@@ -199,7 +199,7 @@ def _acquisition(settings: HeadSettings, rng: np.random.Generator, first: bool) 
     )
 
 
-def _clean(volume: Volume, keep: np.ndarray, grid: Grid, how: Acquisition) -> Volume:
+def _clean(volume: Volume, keep: np.ndarray, grid: Grid, how: ScanParameters) -> Volume:
     """A stripped volume: exactly zero outside what was kept."""
     index = np.linalg.inv(grid.affine) @ np.linalg.inv(how.move) @ volume.grid.affine
     near = ndimage.affine_transform(

@@ -14,7 +14,7 @@ import numpy as np
 
 from slem_app.errors import BadGrid, BadStudy
 from slem_app.phantom.head import rotation, waves
-from slem_app.phantom.heads.acquire import Acquisition, acquire, thick
+from slem_app.phantom.heads.acquire import ScanParameters, acquire, thick
 from slem_app.phantom.heads.contrast import GROUPS, SEQUENCES, signals
 from slem_app.phantom.heads.maps import HeadMap
 from slem_app.phantom.raw.around import Surroundings, surroundings
@@ -151,13 +151,13 @@ def _raster(
 
 def _acquisition(
     rng: np.random.Generator, settings: RawSettings, middle: np.ndarray, first: bool, cut: float
-) -> Acquisition:
+) -> ScanParameters:
     move = np.eye(4)
     drawn = rng.normal(0, 1, 6)
     if not first:
         move[:3, :3] = rotation(settings.turn * drawn[:3])
         move[:3, 3] = middle - move[:3, :3] @ middle + settings.shift * drawn[3:]
-    return Acquisition(
+    return ScanParameters(
         axis=2 if settings.thickness else None,
         thickness=settings.thickness,
         move=move,
@@ -170,14 +170,14 @@ def _acquisition(
     )
 
 
-def _alone(seen: Volume, brain: np.ndarray, grid: Grid, how: Acquisition) -> Volume:
+def _alone(seen: Volume, brain: np.ndarray, grid: Grid, how: ScanParameters) -> Volume:
     """A brain with exactly nothing around it."""
     there = Grid(grid.shape, how.move @ grid.affine)
     keep = resample(brain.astype(np.float32), there, seen.grid, order=1) >= 0.5
     return Volume(np.where(keep, np.maximum(seen.array, 1e-3), 0).astype(np.float32), seen.grid)
 
 
-def _truth(labels: np.ndarray, grid: Grid, raster: Grid, how: Acquisition, seen: Grid) -> np.ndarray:
+def _truth(labels: np.ndarray, grid: Grid, raster: Grid, how: ScanParameters, seen: Grid) -> np.ndarray:
     """(I, J, K) uint8 on the grid of an image: the label that fills most of each voxel."""
     result = np.zeros(seen.shape, np.uint8)
     target = Grid(seen.shape, np.linalg.inv(how.move) @ seen.affine)

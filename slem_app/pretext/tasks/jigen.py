@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
-from slem_app.pretext.appearance import AppearanceSettings, vary
+from slem_app.pretext.appearance import VariationSettings, vary
 from slem_app.pretext.blocks import coverage, too_small
 from slem_app.pretext.heads import TileHead
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.pretext.tiles import assemble, far_orders, split, tile_cells
 from slem_app.types import triple
 
@@ -50,7 +50,7 @@ class Jigen(Task):
     """Share of samples that are left in order; the rest are shuffled by one of the P."""
     varied: float = 0.1
     """Probability that a tile is varied in intensity, noise and sharpness."""
-    appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
+    appearance: VariationSettings = field(default_factory=VariationSettings)
     """How a tile is varied."""
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Jigen(Task):
     def classes(self, sequences: int) -> list[list[int]]:
         return far_orders(self.tiles, self.orders).tolist()
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         shape = triple(view.images.shape[1:])
         sequence = rng.choice(np.flatnonzero(view.present))
         table = far_orders(self.tiles, self.orders)

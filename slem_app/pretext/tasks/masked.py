@@ -21,7 +21,7 @@ from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.heads import RestoreHead
 from slem_app.pretext.restore import explained, masked_error
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 
 __all__ = ["Masked", "draw_mask"]
 
@@ -68,7 +68,7 @@ class Masked(Task):
     def slots(self, sequences: int) -> int:
         return sequences
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         m = len(view.present)
         cube = [max(1, round(self.cube / mm)) for mm in view.spacing]
         mask = draw_mask(view.images.shape[1:], m, cube, self.share, rng)

@@ -23,7 +23,7 @@ from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.blocks import coverage, too_small
 from slem_app.pretext.heads import TileHead
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.pretext.tiles import assemble, split, tile_cells
 from slem_app.types import triple
 
@@ -82,7 +82,7 @@ class MultimodalPuzzle(Task):
     def refuse(self, shape: Sequence[int], present: np.ndarray) -> str:
         return too_small(shape, self.grid, "tiles")
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         shape = triple(view.images.shape[1:])
         sources = rng.choice(np.flatnonzero(view.present), size=self.tiles)
         truth = np.stack([split(view.images[s], self.grid)[t] for t, s in enumerate(sources)])  # P*

@@ -17,7 +17,7 @@ from torch import nn
 
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.labelsets import draw_word
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.pretext.tasks.slem import Slem
 
 __all__ = ["Placebo"]
@@ -42,7 +42,7 @@ class Placebo(Task):
     def classes(self, sequences: int) -> list[list[int]]:
         return self.slem.classes(sequences)
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         inputs, targets = self.slem.sample(view, rng, stride)
         word = draw_word(
             self.slem.kind_for(view.present),

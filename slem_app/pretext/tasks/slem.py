@@ -27,11 +27,11 @@ from torch.nn import functional as F
 
 from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
-from slem_app.pretext.appearance import AppearanceSettings, vary
+from slem_app.pretext.appearance import VariationSettings, vary
 from slem_app.pretext.blocks import cell_map, coverage, cuts, slices, too_small
 from slem_app.pretext.heads import BlockHead, WordHead
 from slem_app.pretext.labelsets import KINDS, draw_word, word_count, words
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.volumes.geometry import bounding_box
 
 __all__ = ["TRIES", "Collage", "Slem", "collage", "gapped_cells", "varied_block", "word_scores"]
@@ -78,7 +78,7 @@ class Slem(Task):
     """Share of a block that must show the head in the sequence that fills it; else cuts and word are drawn
     again.
     """
-    appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
+    appearance: VariationSettings = field(default_factory=VariationSettings)
     """How each block is varied."""
 
     def __post_init__(self) -> None:
@@ -120,7 +120,7 @@ class Slem(Task):
             return []
         return words(self.labels, self.blocks, tuple(range(sequences))).tolist()
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         made = collage(view, rng, self)
         inputs = {
             "images": torch.from_numpy(made.image[None]),
@@ -235,7 +235,7 @@ class Slem(Task):
         ]
 
 
-def collage(view: View, rng: np.random.Generator, task: Slem) -> Collage:
+def collage(view: HeadView, rng: np.random.Generator, task: Slem) -> Collage:
     """Draw the cuts and the word, and put the collage together.
 
     Blocks that show less than `task.least_tissue` of the head are drawn again; after some tries the best draw
@@ -279,7 +279,7 @@ def gapped_cells(
 
 
 def varied_block(
-    view: View, sequence: int, block: tuple[slice, slice, slice], rng: np.random.Generator, task: Slem
+    view: HeadView, sequence: int, block: tuple[slice, slice, slice], rng: np.random.Generator, task: Slem
 ) -> np.ndarray:
     """(i, j, k) float32: one block of one sequence, as another scanner might have shown it."""
     place = (sequence, *block)

@@ -20,7 +20,7 @@ from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.heads import RestoreHead
 from slem_app.pretext.restore import explained, masked_error
-from slem_app.pretext.task import Features, Sample, Task, View
+from slem_app.pretext.task import HeadView, NetworkMaps, Sample, Task
 from slem_app.pretext.tasks.slem import Slem
 from slem_app.pretext.tasks.slem_slots import SlemSlots
 
@@ -34,7 +34,7 @@ class _Both(nn.Module):
         super().__init__()
         self.name, self.restore = name, restore
 
-    def forward(self, features: Features, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, features: NetworkMaps, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {**self.name(features, inputs), **self.restore(features, inputs)}
 
 
@@ -68,7 +68,7 @@ class Restoring(Task):
     def classes(self, sequences: int) -> list[list[int]]:
         return self.slem.classes(sequences)
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         inputs, targets = self.slem.sample(view, rng, stride)
         truth = {"truth": torch.from_numpy(view.images), "where": torch.from_numpy(view.tissue)}
         return Sample(inputs, {**targets, **truth})

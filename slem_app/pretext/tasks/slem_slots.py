@@ -28,7 +28,7 @@ from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.blocks import coverage, cuts, slices
 from slem_app.pretext.heads import BlockHead
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.pretext.tasks.slem import TRIES, Slem, gapped_cells, varied_block
 from slem_app.volumes.geometry import bounding_box
 
@@ -75,7 +75,7 @@ class SlemSlots(Task):
     def refuse(self, shape: Sequence[int], present: np.ndarray) -> str:
         return self.slem.refuse(shape, present)
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         made = exchange(view, rng, self)
         keep = view.present & (rng.random(len(view.present)) >= self.drop)
         if not keep.any():
@@ -136,7 +136,7 @@ class SlemSlots(Task):
         return [f"exchanged by {shifts}", "in " + " ".join(kept)]
 
 
-def exchange(view: View, rng: np.random.Generator, task: SlemSlots) -> Exchange:
+def exchange(view: HeadView, rng: np.random.Generator, task: SlemSlots) -> Exchange:
     """Draw the cuts and each block's shift, and put the slots' collages together.
 
     Cuts that leave a sequence less than `least_tissue` of the head in a block are drawn again; after some

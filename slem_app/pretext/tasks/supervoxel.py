@@ -23,7 +23,7 @@ from slem_app.errors import BadSetting
 from slem_app.network import SegmenterConfig
 from slem_app.pretext.heads import RestoreHead
 from slem_app.pretext.restore import explained, masked_error
-from slem_app.pretext.task import Sample, Task, View
+from slem_app.pretext.task import HeadView, Sample, Task
 from slem_app.volumes.cache import CachedCase
 
 __all__ = ["Supervoxel", "supervoxels"]
@@ -104,7 +104,7 @@ class Supervoxel(Task):
         by = [there.index(slot) for slot in self.slic_on if slot in there] or list(range(len(there)))
         return supervoxels(images[by], (images != 0).any(axis=0), self.count, self.compactness)
 
-    def sample(self, view: View, rng: np.random.Generator, stride: int) -> Sample:
+    def sample(self, view: HeadView, rng: np.random.Generator, stride: int) -> Sample:
         assert view.notes is not None, "made by `annotate`"
         numbers = np.unique(view.notes)
         numbers = numbers[numbers > 0]

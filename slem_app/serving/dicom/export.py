@@ -33,7 +33,7 @@ from slem_app.store.labels import LabelVersion
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.studies import Series, Study
 from slem_app.studies.dicomweb import DicomWebSource
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 
 __all__ = ["PacsResults", "ResultExchange", "ResultStore"]
 
@@ -81,7 +81,7 @@ class PacsResults:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class UnsentResult:
     """A version whose SEG is made and not stored."""
 
     case: str
@@ -106,7 +106,7 @@ class ResultExchange:
         self.refused: dict[str, None] = {}  # instances that are no label here, the latest last
         self.taking = threading.Lock()
         self.guard = threading.Lock()
-        self.waiting: dict[Path, Waiting] = {}  # folder of a version -> what is still to be sent
+        self.waiting: dict[Path, UnsentResult] = {}  # folder of a version -> what is still to be sent
         self.searched = False  # the store was looked through for what an earlier server has left
 
     # out
@@ -190,14 +190,14 @@ class ResultExchange:
             }  # the others were taken away by somebody
             return [(one.case, one.version) for one in self.waiting.values()]
 
-    def _left(self) -> dict[Path, Waiting]:
+    def _left(self) -> dict[Path, UnsentResult]:
         """What the store says is made and not stored."""
-        store, found = self.datastore.store, dict[Path, Waiting]()
+        store, found = self.datastore.store, dict[Path, UnsentResult]()
         for case in store.cases():
             for version in store.history(case):
                 status = SegStatus.of(version.meta)
                 if status is not None and status.unsent:
-                    found[version.folder] = Waiting(case, version, status)
+                    found[version.folder] = UnsentResult(case, version, status)
         return found
 
     def _note(self, case: str, version: LabelVersion, status: SegStatus) -> None:
@@ -207,7 +207,7 @@ class ResultExchange:
         with self.guard:
             self.waiting.pop(version.folder, None)
             if status.unsent:
-                self.waiting[version.folder] = Waiting(case, version, status)
+                self.waiting[version.folder] = UnsentResult(case, version, status)
         try:
             self.datastore.store.annotate(version, {DICOM: status.to_json()})
         except StorageFailed as error:
@@ -302,7 +302,7 @@ def _provenance(version: LabelVersion, making: ResultOrigin) -> Provenance:
         else ""
     )
     description = f"Segmentation {version.number}: {name}{WORDS[making.kind]}"
-    report = Report.of_table(making.preparation)
+    report = PreparationReport.of_table(making.preparation)
     longer = f"{description}; {report.brief}"
     if report.brief and len(longer) <= LONGEST:
         description = longer

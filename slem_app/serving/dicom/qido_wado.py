@@ -33,7 +33,7 @@ from slem_app.studies import Series
 from slem_app.studies.dicom_json import Attributes, elements, selected
 from slem_app.studies.dicom_query import LEVELS, Query
 
-__all__ = ["PREFIXES", "Archive", "install"]
+__all__ = ["PREFIXES", "DicomArchive", "install"]
 
 PREFIXES = ("/dicom-web", "/proxy/dicom/qido", "/proxy/dicom/wado")
 """Where it is served; the last two are where MONAI Label's OHIF looks, whichever of them is meant for which
@@ -42,7 +42,7 @@ request.
 JSON = "application/dicom+json"
 
 
-class Archive:
+class DicomArchive:
     """The studies of a server, by their UIDs.
 
     Args:
@@ -158,7 +158,7 @@ def install(
         dicom_results: where segmentations may be stored; None: nowhere.
         stored: told the case of a segmentation that came.
     """
-    archive = Archive(cases, dicom_results)
+    archive = DicomArchive(cases, dicom_results)
     for prefix in PREFIXES:
         if dicom_results is not None:
             app.include_router(
@@ -180,7 +180,7 @@ async def _refuse(path: str) -> Response:
     )
 
 
-def _searches(archive: Archive) -> APIRouter:
+def _searches(archive: DicomArchive) -> APIRouter:
     """QIDO-RS. Handlers are functions, so FastAPI runs them in threads."""
     router = APIRouter()
 
@@ -208,7 +208,7 @@ def _searches(archive: Archive) -> APIRouter:
     return router
 
 
-def _retrievals(archive: Archive) -> APIRouter:
+def _retrievals(archive: DicomArchive) -> APIRouter:
     """WADO-RS."""
     router = APIRouter()
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from slem_app.serving.auth.identity import reader_of
-from slem_app.serving.pages.worklist import Row, Worklist, WorklistQuery, holder_name
+from slem_app.serving.pages.worklist import Worklist, WorklistQuery, WorklistRow, holder_name
 from slem_app.serving.server import Serving
 
 __all__ = ["worklist_router"]
@@ -54,7 +54,7 @@ def worklist_router(serving: Serving, worklist: Worklist) -> APIRouter:
     return router
 
 
-def _told(row: Row) -> dict[str, Any]:
+def _told(row: WorklistRow) -> dict[str, Any]:
     """A row as clients are told of it."""
     told = asdict(row)
     state = told.pop("state")

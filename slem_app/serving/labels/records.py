@@ -21,7 +21,7 @@ from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.last_result import MANUAL, LastResults, ResultOrigin
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.store.record import LabelRecord
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 
 __all__ = ["Records"]
 
@@ -72,7 +72,7 @@ class Records:
             case: case id.
             said: what the client says; its own figures count.
             automatic: it is what a model gave, as it is; the reader's work is not saved by it.
-            preparation: what was done to the study then (`Report.table`); None: nothing.
+            preparation: what was done to the study then (`PreparationReport.table`); None: nothing.
             warnings: what the model's result came with then.
         """
         reader, task = reader_of(said.client_id), self.tasks.get(said.model)
@@ -120,4 +120,4 @@ def _prompts(corrections: Corrections) -> int:
 
 def _some(table: object) -> Mapping[str, Any]:
     """A table of what was done to a study; nothing where nothing was."""
-    return table if isinstance(table, Mapping) and Report.of_table(table) else {}
+    return table if isinstance(table, Mapping) and PreparationReport.of_table(table) else {}

@@ -1,9 +1,8 @@
 """What reviewers decide of labels, in the words of MONAI Label's reviewer module for 3D Slicer.
 
 The module keeps `segmentationMeta` beside a label: `status` ('approved', 'flagged' or empty), `approvedBy`,
-`level`, `comment`, `editTime`. Here it is read into a `Decision` and written from one, so that the module,
-the
-pages and the routes of this server tell the same.
+`level`, `comment`, `editTime`. Here it is read into a `ReviewDecision` and written from one, so that the
+module, the pages and the routes of this server tell the same.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from slem_app.errors import BadSetting
 from slem_app.serving.auth.identity import reader_of, user_of
 from slem_app.store.labels import LabelVersion
-from slem_app.store.review import APPROVED, REJECTED, UNDECIDED, Decision
+from slem_app.store.review import APPROVED, REJECTED, UNDECIDED, ReviewDecision
 
 __all__ = [
     "REVIEWER_FIELD",
@@ -46,14 +45,14 @@ class Verdict:
     named: str = ""
     """What they call themselves, which counts where nobody logs in."""
 
-    def decision(self, version: LabelVersion) -> Decision:
+    def decision(self, version: LabelVersion) -> ReviewDecision:
         """As a decision of whoever sends this request, now.
 
         Raises:
-            BadSetting: as `Decision`.
+            BadSetting: as `ReviewDecision`.
         """
         by = user_of() or self.named.strip()[:200] or reader_of("").strip("@") or "somebody without a name"
-        return Decision(version.number, self.state, by, time.time(), self.why.strip(), self.level)
+        return ReviewDecision(version.number, self.state, by, time.time(), self.why.strip(), self.level)
 
 
 def decided_in_slicer(fields: object) -> Verdict:

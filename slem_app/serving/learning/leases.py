@@ -18,7 +18,7 @@ from pathlib import Path
 from slem_app.errors import StorageFailed
 from slem_app.files import atomic_file
 
-__all__ = ["Lease", "Leases"]
+__all__ = ["Leases", "ReaderLease"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ WORTH = (
 
 
 @dataclass(frozen=True)
-class Lease:
+class ReaderLease:
     """One case in somebody's hands."""
 
     reader: str
@@ -79,13 +79,13 @@ class Leases:
             mine = [case for case in self.leases if self.holder(case) == reader]
             return tuple(sorted(mine, key=lambda case: self.leases[case].since))
 
-    def take(self, case: str, reader: str) -> Lease:
+    def take(self, case: str, reader: str) -> ReaderLease:
         """Give the case to a reader, who may have to give up the one that was left aside longest."""
         with self.guard:
             now = self.clock()
             for gone in [name for name, lease in self.leases.items() if lease.until <= now]:
                 del self.leases[gone]
-            self.leases[case] = Lease(reader, now, now + self.seconds)
+            self.leases[case] = ReaderLease(reader, now, now + self.seconds)
             for aside in self.of(reader)[:-MOST]:
                 del self.leases[aside]
             self._write()
@@ -99,7 +99,7 @@ class Leases:
             lease = self.leases[case]
             until = self.clock() + self.seconds
             if until - lease.until > WORTH * self.seconds:
-                self.leases[case] = Lease(reader, lease.since, until)
+                self.leases[case] = ReaderLease(reader, lease.since, until)
                 self._write()
 
     def release(self, case: str) -> None:
@@ -108,10 +108,10 @@ class Leases:
             if self.leases.pop(case, None):
                 self._write()
 
-    def _read(self) -> dict[str, Lease]:
+    def _read(self) -> dict[str, ReaderLease]:
         try:
             table = json.loads(self.path.read_text(encoding="utf-8"))
-            return {case: Lease(**row) for case, row in table.items()}
+            return {case: ReaderLease(**row) for case, row in table.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -149,8 +149,8 @@ class InteractiveTask:
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(
-                    f"nothing of what was done before is known here: the {len(ask.clicks)} clicks were made "
-                    "again, label by label"
+                    f"the server no longer knows your earlier steps, so the {len(ask.clicks)} clicks were "
+                    "made again, label by label"
                 )
             work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
             with _timed(timings, "memory"):

@@ -45,7 +45,7 @@ class ResultOrigin:
     version: str = ""
     """Its version."""
     preparation: Mapping[str, Any] = field(default_factory=dict)
-    """What was done to the study before the model saw it (`Report.table`); empty: nothing."""
+    """What was done to the study before the model saw it (`PreparationReport.table`); empty: nothing."""
     warnings: tuple[ResultWarning, ...] = ()
     """What the reader was warned of."""
     trust: Trust = NOTHING

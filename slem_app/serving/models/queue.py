@@ -220,7 +220,7 @@ class RequestQueue:
     def _work(self, request: Waiting | None) -> None:
         """Do a request, and those after it until none is left. In the network's thread."""
         while request is not None:
-            request.do(None if request.kind is Kind.CLICK else Passing(self, request.reader))
+            request.do(None if request.kind is Kind.CLICK else YieldPoint(self, request.reader))
             with self.guard:
                 self.busy = self.length > 0
                 request = self._taken(self._chosen()) if self.busy else None
@@ -260,7 +260,7 @@ class RequestQueue:
             del self.waiting[request.kind][request.reader]
 
 
-class Passing:
+class YieldPoint:
     """What may come in between longer work: a few clicks of other readers, which take a share of the time at
     most, so that the work gets to its end.
 

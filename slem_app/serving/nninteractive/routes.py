@@ -1,8 +1,8 @@
 """nnInteractive's HTTP API (release 2.6 of its client and server), spoken by our models.
 
 A client is told one address and adds the names of the routes to it: `/nninteractive`, or
-`/nninteractive/OBJECT` or `/nninteractive/OBJECT/SEQUENCE`, which say what it segments (`Target`). Its API
-key, if it has one, is sent as a bearer token: a token of `/auth/token` is one. Arrays come and go as
+`/nninteractive/OBJECT` or `/nninteractive/OBJECT/SEQUENCE`, which say what it segments (`ConnectionTarget`).
+Its API key, if it has one, is sent as a bearer token: a token of `/auth/token` is one. Arrays come and go as
 `arrays` says, with their options as JSON in the header X-Meta. The client shows its user the text of the
 errors 410 and 503 alone, and of all others the number.
 
@@ -37,7 +37,7 @@ from slem_app.serving.nninteractive.interactions import (
     read_target_shape,
 )
 from slem_app.serving.nninteractive.opening import VolumeOpener
-from slem_app.serving.nninteractive.segmenting import Change, Segmenting, Target
+from slem_app.serving.nninteractive.segmenting import ConnectionTarget, ScreenChange, Segmenting
 from slem_app.serving.nninteractive.sessions import LIVENESS, ObjectSession, ObjectSessions
 from slem_app.serving.server import Serving
 from slem_app.strict_json import LARGEST, parse_object
@@ -311,13 +311,13 @@ class Protocol:
         return await run_in_threadpool(read_mask, body, meta, shape, most)
 
     async def _changed(
-        self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], Change]
+        self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], ScreenChange]
     ) -> Response:
         async with session.lock:
             return await self._change(request, token, session, work)
 
     async def _change(
-        self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], Change]
+        self, request: Request, token: str | None, session: ObjectSession, work: Callable[[], ScreenChange]
     ) -> Response:
         """As `_changed`, for who has the session's lock."""
         change = await self._run(request, token, session, work, Kind.CLICK)
@@ -339,8 +339,8 @@ class Protocol:
             raise
 
 
-def _target(request: Request) -> Target:
-    return Target(request.path_params.get("object", ""), request.path_params.get("sequence", ""))
+def _target(request: Request) -> ConnectionTarget:
+    return ConnectionTarget(request.path_params.get("object", ""), request.path_params.get("sequence", ""))
 
 
 def _user(request: Request) -> str:
@@ -375,7 +375,7 @@ async def _body(request: Request, most: int, what: str) -> bytearray:
     return body
 
 
-def _answer(change: Change) -> Response:
+def _answer(change: ScreenChange) -> Response:
     meta: dict[str, Any] = {"ran_prediction": change.ran, "bbox": change.box}
     if change.warnings:
         meta["warnings"] = [warning.code for warning in change.warnings]

@@ -28,7 +28,7 @@ from slem_app.serving.server import Serving
 from slem_app.types import Grid, triple
 from slem_app.volumes.geometry import bounding_box
 
-__all__ = ["Change", "Segmenting", "Target", "click_models"]
+__all__ = ["ConnectionTarget", "ScreenChange", "Segmenting", "click_models"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ BEYOND = "the session has no image: connect again, and send one"
 
 
 @dataclass(frozen=True)
-class Target:
+class ConnectionTarget:
     """What the address says that a client connects to."""
 
     object: str = ""
@@ -47,7 +47,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class ScreenChange:
     """What changed on the client's screen."""
 
     ran: bool
@@ -110,7 +110,9 @@ class Segmenting:
         NotFound: no model has such an object, or knows such a sequence.
     """
 
-    def __init__(self, serving: Serving, opener: VolumeOpener, target: Target, client_id: str) -> None:
+    def __init__(
+        self, serving: Serving, opener: VolumeOpener, target: ConnectionTarget, client_id: str
+    ) -> None:
         self.serving, self.opener, self.target, self.client_id = serving, opener, target, client_id
         self.reader = reader_of(client_id)
         self.models = _with_target(serving, target)
@@ -178,13 +180,13 @@ class Segmenting:
         axes, shape = self.opened.volume.order.axes, self.opened.image.shape
         return triple(shape[axes.index(axis)] for axis in range(3))
 
-    def point(self, index: Sequence[int], positive: bool, run: bool) -> Change:
+    def point(self, index: Sequence[int], positive: bool, run: bool) -> ScreenChange:
         """A point, in the client's voxels."""
         one = self._open()
         place = one.volume.order.index_to_image(triple(index), one.image.shape)
         return self._add(one.object.point(place, positive, self._map(), one.image), run)
 
-    def scribble(self, painted: np.ndarray, positive: bool, run: bool) -> Change:
+    def scribble(self, painted: np.ndarray, positive: bool, run: bool) -> ScreenChange:
         """Painted voxels; (the client's axes) bool."""
         one = self._open()
         if not painted.any():
@@ -192,7 +194,7 @@ class Segmenting:
         mask = np.asarray(one.volume.order.to_image(painted))
         return self._add(one.object.scribble(mask, positive, self._map(), one.image), run)
 
-    def outline(self, inside: np.ndarray, positive: bool, run: bool) -> Change:
+    def outline(self, inside: np.ndarray, positive: bool, run: bool) -> ScreenChange:
         """What a lasso encloses; (the client's axes) bool."""
         one = self._open()
         if not inside.any():
@@ -200,7 +202,7 @@ class Segmenting:
         mask = np.ascontiguousarray(one.volume.order.to_image(inside))
         return self._add(one.object.outline(mask, positive, self._map(), one.image), run)
 
-    def box(self, low: Sequence[int], high: Sequence[int], positive: bool, run: bool) -> Change:
+    def box(self, low: Sequence[int], high: Sequence[int], positive: bool, run: bool) -> ScreenChange:
         """A box between two of the client's voxels, both included: one of several slices limits the object,
         any other is an outline.
         """
@@ -216,7 +218,7 @@ class Segmenting:
         inside[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))] = True
         return self._add(one.object.outline(inside, positive, self._map(), one.image), run)
 
-    def start_from(self, mask: np.ndarray, run: bool) -> Change:
+    def start_from(self, mask: np.ndarray, run: bool) -> ScreenChange:
         """A segmentation in place of all that was said; (the client's axes) bool. It is shown as it is."""
         one = self._open()
         assert self.automatic is not None
@@ -226,27 +228,27 @@ class Segmenting:
         prompts = Prompts(mask=Mask(object_map, one.image))
         self._note(Said(prompts, prompts, shows=True))
         self.map, self.seen = object_map, mask.astype(np.uint8)
-        return Change(run)
+        return ScreenChange(run)
 
-    def predict(self) -> Change:
+    def predict(self) -> ScreenChange:
         """Let what waits count."""
         self._open()
         if not self.said.waits:
-            return Change(False)
+            return ScreenChange(False)
         prompts = self.said.coming
         answer = self._infer(prompts)
         self.said = Said(prompts, prompts, shows=True)
         return self._shown(answer)
 
-    def undo(self) -> Change:
+    def undo(self) -> ScreenChange:
         """Take the last thing back."""
         self._open()
         if not self.before:
-            return Change(False)
+            return ScreenChange(False)
         earlier, now = self.before[-1], self.said
         if earlier.prompts is now.prompts and earlier.shows == now.shows:
             self.said = self.before.pop()
-            return Change(True)
+            return ScreenChange(True)
         answer = self._infer(earlier.prompts)
         self.said = self.before.pop()
         return self._shown(answer)
@@ -284,7 +286,7 @@ class Segmenting:
         self.before.append(self.said)
         self.said = said
 
-    def _add(self, entries: tuple[Entry, ...], run: bool, box: Box | None = None) -> Change:
+    def _add(self, entries: tuple[Entry, ...], run: bool, box: Box | None = None) -> ScreenChange:
         """Note what was said now, and answer where that is wanted."""
         now = self.said
         prompts = replace(now.coming, entries=(*now.coming.entries, *entries), box=box or now.coming.box)
@@ -294,7 +296,7 @@ class Segmenting:
             )
         if not run:
             self._note(replace(now, coming=prompts, waits=True))
-            return Change(False)
+            return ScreenChange(False)
         answer = self._infer(prompts)
         self._note(Said(prompts, prompts, shows=True))
         return self._shown(answer)
@@ -316,7 +318,7 @@ class Segmenting:
             self.serving.memory.forget(self.reader)
         return answer
 
-    def _shown(self, answer: InferAnswer) -> Change:
+    def _shown(self, answer: InferAnswer) -> ScreenChange:
         """What of the answer is new to the client."""
         one = self._open()
         self.map = answer.prediction.array
@@ -326,12 +328,12 @@ class Segmenting:
         self.seen = now
         box = bounding_box(now != was)
         if any(part.stop <= part.start for part in box):
-            return Change(True, warnings=answer.facts.warnings)
+            return ScreenChange(True, warnings=answer.facts.warnings)
         ends = [[int(part.start), int(part.stop)] for part in box]
-        return Change(True, ends, now[box], answer.facts.warnings)
+        return ScreenChange(True, ends, now[box], answer.facts.warnings)
 
 
-def _with_target(serving: Serving, target: Target) -> dict[str, InteractiveTask]:
+def _with_target(serving: Serving, target: ConnectionTarget) -> dict[str, InteractiveTask]:
     """The click tools that have the target's object and know its sequence."""
     tools = click_models(serving)
     fits = {

@@ -31,14 +31,14 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion
 from slem_app.store.overview import CaseState
 from slem_app.store.record import FINAL
-from slem_app.store.review import Decision
+from slem_app.store.review import ReviewDecision
 from slem_app.studies import Series
 from slem_app.trust import NOTHING, Trust
 from slem_app.volumes.geometry import check_grid
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.weights import Card
 
-__all__ = ["CasePage", "CasePages", "SeriesRow", "VersionRow", "Volume"]
+__all__ = ["CasePage", "CasePages", "LabelVolume", "SeriesRow", "VersionRow"]
 
 OTHERWISE = "The model saw another choice of series than the one that counts now."
 KEPT = 2000  # versions whose volumes are remembered
@@ -63,7 +63,7 @@ class SeriesRow:
 
 
 @dataclass(frozen=True)
-class Volume:
+class LabelVolume:
     """A label's volume in one version."""
 
     name: str
@@ -86,11 +86,11 @@ class VersionRow:
     """It is the final label that is learnt and exported."""
     state: str
     """'draft', 'submitted', 'approved' or 'rejected'."""
-    decision: Decision | None
+    decision: ReviewDecision | None
     """What a reviewer decided of it; None: nothing."""
     sequence: str
     """On whose grid it lies."""
-    volumes: tuple[Volume, ...]
+    volumes: tuple[LabelVolume, ...]
     """Of its labels; empty where its file cannot be read."""
     warnings: tuple[str, ...]
     """What a reader must know of it."""
@@ -144,7 +144,7 @@ class CasePages:
     def __init__(self, serving: Serving) -> None:
         self.serving = serving
         self.guard = threading.Lock()
-        self.measured: OrderedDict[Hashable, tuple[tuple[Volume, ...], tuple[str, ...]]] = OrderedDict()
+        self.measured: OrderedDict[Hashable, tuple[tuple[LabelVolume, ...], tuple[str, ...]]] = OrderedDict()
 
     def page(self, identifier: str) -> CasePage:
         """A case.
@@ -232,7 +232,7 @@ class CasePages:
         for version in history:
             record = version.record
             volumes, warned = self._volumes(version, grouping)
-            report = Report.of_table(record.preparation)
+            report = PreparationReport.of_table(record.preparation)
             told_then = [told(one.text) for one in record.warnings or report.warnings()]
             made_otherwise = [OTHERWISE] if record.model and record.chosen_by_hand != grouping.by_hand else []
             warnings = tuple(dict.fromkeys([*made_otherwise, *warned, *told_then]))
@@ -254,7 +254,7 @@ class CasePages:
 
     def _volumes(
         self, version: LabelVersion, grouping: Grouping
-    ) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
+    ) -> tuple[tuple[LabelVolume, ...], tuple[str, ...]]:
         """The volumes of a version, and what is to be known of them; remembered, for a version does not
         change.
         """
@@ -274,14 +274,14 @@ class CasePages:
 
     def _measure(
         self, version: LabelVersion, grouping: Grouping
-    ) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
+    ) -> tuple[tuple[LabelVolume, ...], tuple[str, ...]]:
         array, grid, _ = read_label_file(version.label)
         names = version.names
         counts = np.bincount(array.ravel(), minlength=len(names) + 1)
         colours = colours_of(version, self.serving.datastore.labels)
         hidden, notes = self._hidden(version, grouping, array)
         volumes = tuple(
-            Volume(
+            LabelVolume(
                 name,
                 colour(colours[value]),
                 None if name in hidden else float(counts[value]) * grid.voxel_volume / 1000,

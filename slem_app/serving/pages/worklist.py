@@ -29,10 +29,10 @@ __all__ = [
     "PAGE",
     "SORTS",
     "STATES",
-    "Row",
     "Worklist",
     "WorklistPage",
     "WorklistQuery",
+    "WorklistRow",
     "header_of",
     "holder_name",
 ]
@@ -75,7 +75,7 @@ class WorklistQuery:
 
 
 @dataclass(frozen=True)
-class Row:
+class WorklistRow:
     """One case as the worklist shows it."""
 
     case: str
@@ -108,7 +108,7 @@ class WorklistPage:
 
     query: WorklistQuery
     """As it was answered; the page is one that there is."""
-    rows: tuple[Row, ...]
+    rows: tuple[WorklistRow, ...]
     """Its cases."""
     matched: int
     """Cases that the filters let through."""
@@ -181,14 +181,14 @@ class Worklist:
 
     def _rows(
         self, cases: Sequence[str], states: Mapping[str, CaseState], holders: Mapping[str, str]
-    ) -> list[Row]:
+    ) -> list[WorklistRow]:
         """The rows of some cases; those that take long are marked."""
         begun = {case: self._open(case) for case in cases}
         wait(begun.values(), PATIENCE)
         rows = []
         for case, opened in begun.items():
             facts: dict[str, Any] = opened.result() if opened.done() else {"pending": True, "pictured": False}
-            rows.append(Row(case, states.get(case, NEW_CASE), holders.get(case, ""), **facts))
+            rows.append(WorklistRow(case, states.get(case, NEW_CASE), holders.get(case, ""), **facts))
         return rows
 
     def _open(self, case: str) -> Future[dict[str, Any]]:

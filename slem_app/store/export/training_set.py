@@ -26,7 +26,7 @@ from slem_app.types import Grid
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.levels import Levels
 from slem_app.volumes.read import read, read_all
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 
 __all__ = ["ExportReport", "export"]
 
@@ -128,7 +128,7 @@ def _places(case: LabelledCase) -> dict[str, np.ndarray]:
     Raises:
         BadStudy: a sequence cannot be registered.
     """
-    done = Report.of_table(case.version.record.preparation)
+    done = PreparationReport.of_table(case.version.record.preparation)
     if not done.moved or done.onto not in case.images:
         return {}
     # takes a second to import, and most label stores hold studies in register

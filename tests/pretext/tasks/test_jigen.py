@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.recipe import Recipe
-from slem_app.pretext.task import View
+from slem_app.pretext.recipe import PretextRecipe
+from slem_app.pretext.task import HeadView
 from slem_app.pretext.tasks.jigen import Jigen
 from slem_app.pretext.tiles import assemble, far_orders, split, tile_cells
 
@@ -55,7 +55,7 @@ def test_orders_are_as_far_from_each_other_as_can_be() -> None:
 def test_a_sample_is_one_sequence_in_the_order_of_its_class(rng: np.random.Generator) -> None:
     images = rng.normal(size=(3, 12, 12, 4)).astype(np.float32)
     images[1] = 0
-    view = View(images, np.array([True, False, True]))
+    view = HeadView(images, np.array([True, False, True]))
     task = Jigen(varied=0.0)
     seen = set()
     for _ in range(60):
@@ -68,7 +68,7 @@ def test_a_sample_is_one_sequence_in_the_order_of_its_class(rng: np.random.Gener
     assert seen == {True, False}
 
 
-def test_loss_and_metric_of_a_hand_worked_example(recipe: Callable[..., Recipe]) -> None:
+def test_loss_and_metric_of_a_hand_worked_example(recipe: Callable[..., PretextRecipe]) -> None:
     task = Jigen(grid=(2, 1, 1), orders=1, ordered=0.5)
     outputs = {"tiles": torch.log(torch.tensor([[0.9, 0.1], [0.7, 0.3]]))}
     targets = {"order": torch.tensor([0, 1])}

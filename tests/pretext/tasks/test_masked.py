@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.task import View
+from slem_app.pretext.task import HeadView
 from slem_app.pretext.tasks.masked import Masked, draw_mask
 
 
@@ -23,7 +23,7 @@ def test_dropped_sequences_are_flags_and_are_restored_too(rng: np.random.Generat
     images = rng.uniform(1, 2, (4, 8, 8, 8)).astype(np.float32)
     images[3] = 0
     view, task, dropped = (
-        View(images, np.array([True, True, True, False])),
+        HeadView(images, np.array([True, True, True, False])),
         Masked(cube=6.0, share=0.5, drop=0.5),
         0,
     )
@@ -55,7 +55,7 @@ def test_refuses_impossible_options() -> None:
 
 def test_cubes_are_measured_in_mm(rng: np.random.Generator) -> None:
     images = np.ones((2, 16, 16, 8), np.float32)
-    coarse = View(images, np.ones(2, bool), (4.0, 4.0, 8.0))
+    coarse = HeadView(images, np.ones(2, bool), (4.0, 4.0, 8.0))
     hidden = Masked(cube=16.0, drop=0.0).sample(coarse, rng, 4).inputs["images"][0] == 0
     cubes = hidden.reshape(4, 4, 4, 4, 4, 2).permute(0, 2, 4, 1, 3, 5).reshape(64, -1)  # 4 x 4 x 2 voxels
     assert (cubes.all(dim=1) | ~cubes.any(dim=1)).all()

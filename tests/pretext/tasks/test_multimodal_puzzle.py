@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.task import View
+from slem_app.pretext.task import HeadView
 from slem_app.pretext.tasks.multimodal_puzzle import MultimodalPuzzle, sinkhorn
 from slem_app.pretext.tiles import split
 
@@ -31,7 +31,7 @@ def test_sinkhorn_sums_to_one_either_way() -> None:
 def test_tiles_come_from_any_sequence_and_the_order_puts_them_right(rng: np.random.Generator) -> None:
     images = rng.normal(size=(3, 12, 12, 4)).astype(np.float32)
     task = MultimodalPuzzle()
-    sample = task.sample(View(images, np.array([True, True, False])), rng, 4)
+    sample = task.sample(HeadView(images, np.array([True, True, False])), rng, 4)
     truth, order = sample.targets["truth"].numpy(), sample.targets["order"].numpy()
     sources = {
         next(s for s in range(3) if np.array_equal(split(images[s], (3, 3, 1))[t], truth[t]))

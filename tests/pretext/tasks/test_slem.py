@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.appearance import AppearanceSettings, vary
+from slem_app.pretext.appearance import VariationSettings, vary
 from slem_app.pretext.blocks import cell_map, coverage, cuts, slices
 from slem_app.pretext.gates import histogram_probe
 from slem_app.pretext.heads import BlockHead, pool_blocks
-from slem_app.pretext.recipe import Recipe
-from slem_app.pretext.task import Features, View
+from slem_app.pretext.recipe import PretextRecipe
+from slem_app.pretext.task import HeadView, NetworkMaps
 from slem_app.pretext.tasks.slem import Slem, collage, word_scores
-from slem_app.pretext.views import ViewSettings
+from slem_app.pretext.views import HeadViewSettings
 from slem_app.volumes.cache import CaseCache
 
-PLAIN = AppearanceSettings(intensity="none", noise=0.0, bias=0.0, blur=0.0, coarse=0.0)
+PLAIN = VariationSettings(intensity="none", noise=0.0, bias=0.0, blur=0.0, coarse=0.0)
 
 
 def view(
     shape: tuple[int, int, int] = (32, 32, 16), present: tuple[bool, ...] = (True,) * 4, seed: int = 0
-) -> View:
+) -> HeadView:
     """A solid box of tissue; sequence s has values around 100 s, so that a voxel tells where it is from."""
     images = np.zeros((len(present), *shape), np.float32)
     inner = (slice(None), slice(2, -2), slice(2, -2), slice(2, -2))
@@ -32,7 +32,7 @@ def view(
         + 100 * np.arange(len(present))[:, None, None, None]
     )
     images[~np.array(present)] = 0
-    return View(images, np.array(present))
+    return HeadView(images, np.array(present))
 
 
 def test_a_collage_shows_in_each_block_the_sequence_of_its_word(
@@ -89,7 +89,7 @@ def test_the_remap_never_swaps_two_intensities(rng: np.random.Generator) -> None
             np.ones_like(image, bool),
             (1.5, 1.5, 1.5),
             rng,
-            AppearanceSettings(intensity=intensity, noise=0.0, bias=0.0, blur=0.0, coarse=0.0),
+            VariationSettings(intensity=intensity, noise=0.0, bias=0.0, blur=0.0, coarse=0.0),
         )
         assert (np.diff(varied.ravel()[np.argsort(image.ravel())]) >= 0).all()
         assert not np.allclose(varied, image, atol=0.1)
@@ -189,7 +189,7 @@ def test_only_a_head_that_keeps_the_place_of_blocks_can_learn() -> None:
         head = BlockHead(4, 4)
         optimizer = torch.optim.Adam(head.parameters(), 0.3)
         for _ in range(25):
-            outputs = head(Features([feature_map], None), {"coverage": shares})
+            outputs = head(NetworkMaps([feature_map], None), {"coverage": shares})
             optimizer.zero_grad()
             task.losses(outputs, targets).mean().backward()
             optimizer.step()
@@ -204,7 +204,7 @@ def test_histograms_tell_plain_blocks_but_not_guarded_ones(cache: CaseCache) -> 
     """Without the guards a linear classifier of histograms is far above the chance of 1/24; with them it is
     near it.
     """
-    ids, look = cache.ids(), ViewSettings(shape=(32, 32, 32), spatial=0.0)
+    ids, look = cache.ids(), HeadViewSettings(shape=(32, 32, 32), spatial=0.0)
     plain = histogram_probe(cache, ids[:4], ids[4:], Slem(appearance=PLAIN), look, samples=48, measured=48)
     guarded = histogram_probe(cache, ids[:4], ids[4:], Slem(), look, samples=48, measured=48)
     assert plain.accuracy > 0.5
@@ -212,10 +212,10 @@ def test_histograms_tell_plain_blocks_but_not_guarded_ones(cache: CaseCache) -> 
     assert guarded.blocks < 0.45
 
 
-def test_the_mlp_head_names_classes(recipe: Callable[..., Recipe], rng: np.random.Generator) -> None:
+def test_the_mlp_head_names_classes(recipe: Callable[..., PretextRecipe], rng: np.random.Generator) -> None:
     made = recipe(options={"head_kind": "mlp"})
     head = made.task.head(made.network)
-    outputs = head(Features([torch.randn(2, 16, 4, 4, 4)], None), {"coverage": torch.rand(2, 4, 4, 4, 4)})
+    outputs = head(NetworkMaps([torch.randn(2, 16, 4, 4, 4)], None), {"coverage": torch.rand(2, 4, 4, 4, 4)})
     assert outputs["words"].shape == (2, 24)
     targets = {
         "word": torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]]),
@@ -253,7 +253,7 @@ def test_refuses_impossible_options() -> None:
     with pytest.raises(BadSetting, match="labels 'some' must be one of permutations, all, even, mds"):
         Slem(labels="some")
     with pytest.raises(BadSetting, match="intensity 'invert': choose remap, rank or none"):
-        AppearanceSettings(intensity="invert")
+        VariationSettings(intensity="invert")
     assert (
         Slem().refuse((32, 12, 32), np.ones(4, bool))
         == "too small for blocks of 8 voxels: 12 voxels for 2 blocks"

@@ -8,7 +8,7 @@ import torch
 
 from slem_app.errors import BadSetting
 from slem_app.pretext.network import PretextNetwork
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.samples import Samples
 from slem_app.pretext.tasks.placebo import Placebo
 from slem_app.pretext.tasks.slem import Slem
@@ -31,7 +31,7 @@ def test_the_loss_is_the_class_and_twice_the_absolute_error() -> None:
 
 
 def test_every_sequence_is_restored_as_it_was_not_as_the_collage_shows_it(
-    cache: CaseCache, recipe: Callable[..., Recipe]
+    cache: CaseCache, recipe: Callable[..., PretextRecipe]
 ) -> None:
     made = recipe("slem_restore")
     inputs, targets = Samples(cache, cache.ids(), made.task, made.settings.view, 4, 1)[0]
@@ -45,7 +45,7 @@ def test_every_sequence_is_restored_as_it_was_not_as_the_collage_shows_it(
 
 
 def test_placebo_shows_the_same_collages_under_other_labels(
-    cache: CaseCache, recipe: Callable[..., Recipe]
+    cache: CaseCache, recipe: Callable[..., PretextRecipe]
 ) -> None:
     real, fake = recipe("slem"), recipe("placebo")
     assert isinstance(fake.task, Placebo)

@@ -8,20 +8,20 @@ import torch
 
 from slem_app.errors import BadSetting
 from slem_app.pretext.network import PretextNetwork
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.samples import Samples
-from slem_app.pretext.task import View
+from slem_app.pretext.task import HeadView
 from slem_app.pretext.tasks.slem_restore import SlemSlotsRestore
 from slem_app.pretext.tasks.slem_slots import SlemSlots, exchange
 from slem_app.volumes.cache import CaseCache
 
 
-def view(present: tuple[bool, ...] = (True,) * 4) -> View:
+def view(present: tuple[bool, ...] = (True,) * 4) -> HeadView:
     """A solid box of tissue; every voxel of sequence s is s + 1, so that a voxel tells where it is from."""
     images = np.zeros((len(present), 32, 32, 16), np.float32)
     images[:, 2:-2, 2:-2, 2:-2] = 1 + np.arange(len(present))[:, None, None, None]
     images[~np.array(present)] = 0
-    return View(images, np.array(present))
+    return HeadView(images, np.array(present))
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_loss_and_figures_of_a_hand_worked_example() -> None:
 
 
 def test_with_restoration_every_sequence_comes_back_as_it_was(
-    cache: CaseCache, recipe: Callable[..., Recipe]
+    cache: CaseCache, recipe: Callable[..., PretextRecipe]
 ) -> None:
     made = recipe("slem_slots_restore")
     assert isinstance(made.task, SlemSlotsRestore)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from slem_app.errors import BadSetting
-from slem_app.pretext.recipe import Recipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.restore import explained, masked_error
 from slem_app.pretext.samples import Samples, annotate
-from slem_app.pretext.task import View
+from slem_app.pretext.task import HeadView
 from slem_app.pretext.tasks.supervoxel import Supervoxel, supervoxels
 from slem_app.volumes.cache import CaseCache
 
@@ -32,7 +32,7 @@ def test_the_hole_is_blank_in_every_sequence_and_only_tissue_counts(rng: np.rand
     images = rng.uniform(1, 2, (3, 8, 8, 8)).astype(np.float32)
     images[0, :2] = 0
     notes = np.repeat(np.arange(1, 9, dtype=np.int32), 64).reshape(8, 8, 8)
-    sample = Supervoxel().sample(View(images, np.ones(3, bool), notes=notes), rng, 4)
+    sample = Supervoxel().sample(HeadView(images, np.ones(3, bool), notes=notes), rng, 4)
     hole = (sample.inputs["images"] == 0) & (sample.targets["truth"] != 0)
     torch.testing.assert_close(hole, sample.targets["where"])
     assert sample.targets["where"][1:].sum() == 2 * 64
@@ -65,7 +65,7 @@ def test_a_uniform_supervoxel_is_scored_by_the_head_it_lies_in() -> None:
 
 
 def test_supervoxels_are_made_once_and_kept_beside_the_case(
-    cache: CaseCache, recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = recipe("supervoxel", options={"count": 30})
     ids = cache.ids()[:2]

@@ -5,7 +5,6 @@ whoever has stored one.
 import errno
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,93 +17,18 @@ from slem_app.errors import BadLabel, NotFound, StorageFailed
 from slem_app.formats.provenance import Provenance
 from slem_app.formats.seg import make_seg
 from slem_app.formats.seg_reader import read_seg
-from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.catalogue import Cases
-from slem_app.serving.cases.open_studies import open_studies
-from slem_app.serving.dicom.export import PacsResults, ResultExchange, ResultStore
+from slem_app.serving.dicom.export import ResultExchange, ResultStore
 from slem_app.serving.dicom.sync import DicomSync
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.last_result import ResultOrigin
-from slem_app.serving.settings import Settings
 from slem_app.store.dicom_results import DicomResults
-from slem_app.store.labels import LabelVersion
-from slem_app.volumes.report import Report
+from slem_app.volumes.report import PreparationReport
 from slem_app.weights import BRAIN_LABELS
-from tests.fake_pacs import FakePacs, cut, running, status
-from tests.waiting import wait_until
+from tests.fake_pacs import FakePacs, cut, status
+from tests.serving.dicom.exchange import drawn, find, keep, uid
 
-SMALL = {"shape": (16, 18, 12), "spacing": (9.0, 9.0, 12.0)}
 EDITED = ResultOrigin("SEMIAUTOMATIC", "slem_brain", "2")
-
-
-@pytest.fixture(scope="module")
-def head() -> phantom.Phantom:
-    return phantom.make(seed=1, **SMALL)
-
-
-@pytest.fixture(scope="module")
-def folder(head: phantom.Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    studies = tmp_path_factory.mktemp("studies")
-    phantom.write_dicom(head, studies, "ann", extras=True)
-    phantom.write_dicom(phantom.make(seed=2, **SMALL), studies, "ben")
-    return studies
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePacs]:
-    with running(FakePacs(folder, tmp_path_factory.mktemp("pacs"))) as pacs:
-        yield pacs
-
-
-@pytest.fixture
-def pacs(server: FakePacs) -> Iterator[FakePacs]:
-    yield server
-    server.mend()
-    shutil.rmtree(server.dicom_results.root, ignore_errors=True)
-
-
-@pytest.fixture
-def away(pacs: FakePacs, tmp_path: Path) -> ResultExchange:
-    """Results of a PACS."""
-    cases = Cases(open_studies(pacs.url, Settings(), tmp_path / "store"), tmp_path / "store/uploads")
-    object.__setattr__(cases.pacs.pacs, "pause", 0.01)
-    return ResultExchange(
-        CaseDatastore(cases, tmp_path / "store", {"slem_brain": BRAIN_LABELS}), PacsResults(cases.pacs)
-    )
-
-
-@pytest.fixture
-def here(folder: Path, tmp_path: Path) -> ResultExchange:
-    """Results of a folder."""
-    datastore = CaseDatastore(
-        Cases(folder, tmp_path / "store/uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
-    )
-    return ResultExchange(datastore, DicomResults(tmp_path / "store/dicom"))
-
-
-@pytest.fixture(params=["away", "here"])
-def results(request: pytest.FixtureRequest) -> ResultExchange:
-    return request.getfixturevalue(request.param)
-
-
-def find(results: ResultExchange, sequence: str = "t1c", patient: str = "ann") -> Case:
-    for name in results.datastore.cases.ids():
-        case = results.datastore.cases.find(f"{name}/{sequence}")
-        if case.series.header["PatientID"] == patient:
-            return case
-    raise AssertionError(patient)
-
-
-def drawn(case: Case, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 4, case.series.grid.shape).astype(np.uint8)
-
-
-def keep(results: ResultExchange, case: Case, array: np.ndarray) -> LabelVersion:
-    return results.datastore.writer.keep(case, "final", array, BRAIN_LABELS, {"client_id": "eva"})
-
-
-def uid(case: Case) -> str:
-    return str(case.series.header["StudyInstanceUID"])
 
 
 @pytest.mark.parametrize("sequence", ["t2f", "adc"])
@@ -139,7 +63,7 @@ def test_a_version_is_stored_as_a_segmentation_of_its_series(results: ResultExch
 
 def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) -> None:
     case = find(here)
-    report = Report({"t2f": 8.1}, "t1c", {"t2w": "\\not\nregistered"}, "slem_brainmask", 1401.0)
+    report = PreparationReport({"t2f": 8.1}, "t1c", {"t2w": "\\not\nregistered"}, "slem_brainmask", 1401.0)
     making = replace(EDITED, preparation=report.table())
     told = here.export(keep(here, case, drawn(case)), case, making)
     assert told.description == "Segmentation 1: slem_brain 2, corrected; registered, brain mask"
@@ -148,14 +72,14 @@ def test_a_segmentation_says_what_was_done_to_its_study(here: ResultExchange) ->
     assert seg.SeriesDescription == told.description
     assert {one.SegmentDescription for one in seg.SegmentSequence} == {
         "WARNING: t2w was left out: not registered; t2f was moved by 8.1 mm onto t1c; "
-        "all but the brain was cut away (slem_brainmask, 1401 ml)"
+        "everything outside the brain was removed (slem_brainmask, 1401 ml)"
     }
 
     longer = replace(making, model="a_model_with_a_rather_long_name")
     told = here.export(keep(here, case, drawn(case)), case, longer)
     assert told.description.endswith("2, corrected"), "what does not fit stays away whole"
 
-    many = Report({f"t{n}": 8.1 for n in range(60)}, "t1c")
+    many = PreparationReport({f"t{n}": 8.1 for n in range(60)}, "t1c")
     told = here.export(keep(here, case, drawn(case)), case, replace(making, preparation=many.table()))
     seg = here.home.get(uid(case), told.series, told.instance)
     assert len(seg.SegmentSequence[0].SegmentDescription) == 1024
@@ -329,30 +253,6 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_the_courier_outlives_a_full_disk_and_a_spoilt_store(
-    away: ResultExchange, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("slem_app.serving.dicom.sync.ROUND", 0.01)
-    monkeypatch.setattr("slem_app.serving.dicom.sync.PATIENCE", 0)
-    faults = [StorageFailed("the disk is full"), OSError("gone"), ValueError("a spoilt file"), KeyError("ts")]
-    rounds = []
-
-    def look() -> None:
-        rounds.append(1)
-        if len(rounds) <= len(faults):
-            raise faults[len(rounds) - 1]
-
-    dicom_sync = DicomSync(away, away.datastore.cases.pacs, lambda case: None)
-    monkeypatch.setattr(dicom_sync, "look", look)
-    dicom_sync.start()
-    try:
-        wait_until(lambda: len(rounds) > len(faults) + 1, 20)
-    finally:
-        dicom_sync.stop()
-    assert "the disk is full" in caplog.text
-    assert "Traceback" in caplog.text  # of those that nobody foresaw
-
-
 def test_a_disk_that_fills_up_while_a_result_is_sent_costs_neither_label_nor_result(
     away: ResultExchange, pacs: FakePacs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,27 +268,6 @@ def test_a_disk_that_fills_up_while_a_result_is_sent_costs_neither_label_nor_res
     assert away.send(version).stored
     assert away.unsent() == []
     assert version.meta["dicom"]["stored"]
-
-
-def test_the_store_is_looked_through_once(
-    head: phantom.Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    phantom.write_nifti(head, tmp_path / "studies", "A")
-    datastore = CaseDatastore(
-        Cases(tmp_path / "studies", tmp_path / "uploads"), tmp_path / "store", {"slem_brain": BRAIN_LABELS}
-    )
-    results = ResultExchange(datastore, DicomResults(tmp_path / "store/dicom"))
-    case = datastore.cases.find("A")
-    keep(results, case, drawn(case))
-    read = []
-    plain = LabelVersion.meta.fget
-    monkeypatch.setattr(LabelVersion, "meta", property(lambda one: read.append(one) or plain(one)))
-    dicom_sync = DicomSync(results, None, lambda case: None)
-    dicom_sync.look()
-    first = len(read)
-    for _ in range(5):
-        dicom_sync.look()
-    assert len(read) == first
 
 
 def test_a_version_that_was_taken_away_is_not_sent(

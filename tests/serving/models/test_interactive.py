@@ -391,7 +391,7 @@ def test_after_a_restart_the_same_prompts_give_the_same_segmentation(
     desk.task = make_task()
     np.testing.assert_array_equal(desk.plays(look()), shown)
     assert (
-        "nothing of what was done before is known here: the 3 clicks were made again, label by label"
+        "the server no longer knows your earlier steps, so the 3 clicks were made again, label by label"
         in desk.said["notes"]
     )
 

@@ -13,7 +13,7 @@ from slem_app.errors import TooLarge
 from slem_app.serving.models.queue import RequestQueue
 from slem_app.serving.nninteractive.arrays import pack
 from slem_app.serving.nninteractive.routes import Protocol
-from slem_app.serving.nninteractive.segmenting import Change
+from slem_app.serving.nninteractive.segmenting import ScreenChange
 from slem_app.serving.settings import Settings
 
 PIECE = bytes(2**16)
@@ -29,9 +29,9 @@ class Work:
 
     def close(self) -> None: ...
 
-    def scribble(self, mask: np.ndarray, *_: bool) -> Change:
+    def scribble(self, mask: np.ndarray, *_: bool) -> ScreenChange:
         self.masks.append(mask)
-        return Change(ran=True)
+        return ScreenChange(ran=True)
 
     outline = start_from = scribble
 

@@ -13,7 +13,6 @@ import requests
 from monailabel.interfaces.app import MONAILabelApp
 
 from slem_app.rounds.job import DONE, RUNNING, RoundFolder
-from slem_app.serving.http.application import build
 from slem_app.serving.learning.request_types import TrainRequest
 from slem_app.serving.pages import learning_feed
 from slem_app.store.record import FINAL
@@ -29,12 +28,6 @@ def app(
         truth = next((folder / "studies/A").glob("*seg.nii.gz"))
         instance.datastore().save_label("A", str(truth), FINAL, {"model": "slem_brain", "client_id": "ann"})
         yield instance
-
-
-@pytest.fixture(scope="module")
-def url(app: MONAILabelApp, serve: Callable) -> Iterator[str]:
-    with serve(build(app.serving)) as address:
-        yield address
 
 
 @pytest.fixture

@@ -65,12 +65,6 @@ def app(open_app: Callable, heads: dict, models: Path, folder: Path) -> Iterator
         yield instance
 
 
-@pytest.fixture(scope="module")
-def url(app: MONAILabelApp, serve: Callable) -> Iterator[str]:
-    with serve(build(app.serving)) as address:
-        yield address
-
-
 def test_the_worklist_shows_cases_with_state_and_sequences(url: str) -> None:
     text = opened(url)
     assert rows(text) == ["%3Cb%3Ex%20%26%20%27y%27", "A", "B"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slem_app.network import Segmenter, build
-from slem_app.rounds.gentler import KEPT, gentler
+from slem_app.rounds.interpolate import SHARE, interpolated_if_better
 from slem_app.weights import Model
 from tests.untrained import noisy, small_card
 
@@ -32,21 +32,28 @@ class Scores:
 def test_all_that_was_learnt_is_kept_where_a_share_is_not_better(value: float) -> None:
     served, best = model(build(small_card().network)), model(noisy())
     figures = {"WT": 0.5, "mean": 0.5}
-    assert gentler(served, best, figures, ["own"], Scores(value)) == (best, figures, ["own"], "")
+    assert interpolated_if_better(served, best, figures, ["own"], Scores(value)) == (
+        best,
+        figures,
+        ["own"],
+        "",
+    )
 
 
 def test_a_share_is_kept_where_it_is_better_and_said() -> None:
     served, best = model(build(small_card().network)), model(noisy())
     before = {name: tensor.clone() for name, tensor in best.network.state_dict().items()}
     scores = Scores(0.6)
-    kept, figures, cases, note = gentler(served, best, {"WT": 0.5, "mean": 0.5}, ["own"], scores)
+    kept, figures, cases, note = interpolated_if_better(
+        served, best, {"WT": 0.5, "mean": 0.5}, ["own"], scores
+    )
     assert (figures["mean"], cases, kept.network) == (0.6, ["seen"], scores.asked[0])
-    assert (
-        note
-        == "0.3 of what the round has learnt is kept: mean Dice 0.6000 on the hold-out, 0.5000 with all of it"
+    assert note == (
+        "only 30% of the round's change to the model is kept: mean Dice 0.6000 on the hold-out, 0.5000 with "
+        "the whole change"
     )
     mixed, old = kept.network.state_dict(), served.network.state_dict()
     for name, tensor in before.items():
-        torch.testing.assert_close(mixed[name], old[name] + KEPT * (tensor - old[name]))
+        torch.testing.assert_close(mixed[name], old[name] + SHARE * (tensor - old[name]))
         torch.testing.assert_close(best.network.state_dict()[name], tensor)  # the round's own is untouched
     assert (kept.card, kept.folder) == (best.card, best.folder)

@@ -1,7 +1,7 @@
-"""How much of what a round has learnt is served: all of it, or a share.
+"""How much of a round's change to the model is served: all of it, or a share.
 
 A round on few labels forgets what the served model knew, and is worse on other cases of its own site too
-(`benchmarks/results/forgetting.md`). What lies between both models, before + KEPT (trained - before), keeps
+(`benchmarks/results/forgetting.md`). What lies between both models, before + SHARE (trained - before), keeps
 most of it (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). The hold-out decides.
 """
 
@@ -15,13 +15,13 @@ from slem_app.network import Segmenter, build
 from slem_app.rounds.validate import HoldOutScores
 from slem_app.weights import Model
 
-__all__ = ["KEPT", "between", "gentler"]
+__all__ = ["SHARE", "interpolated", "interpolated_if_better"]
 
-KEPT = 0.3
+SHARE = 0.3
 """Share of a round's change that is tried beside the whole of it."""
 
 
-def between(served: Model, trained: Segmenter, share: float) -> Segmenter:
+def interpolated(served: Model, trained: Segmenter, share: float) -> Segmenter:
     """A new network: the served weights and a share, 0 to 1, of what training has changed in them."""
     mixed = build(served.card.network)
     mixed.load_state_dict(trained.state_dict())
@@ -29,7 +29,7 @@ def between(served: Model, trained: Segmenter, share: float) -> Segmenter:
     return mixed.eval()
 
 
-def gentler(
+def interpolated_if_better(
     served: Model, best: Model, figures: dict[str, float], cases: list[Observed], scores: HoldOutScores
 ) -> tuple[Model, dict[str, float], list[Observed], str]:
     """A round's model, or the one between it and the served one where that is better on the hold-out.
@@ -44,13 +44,13 @@ def gentler(
     Returns:
         The model, its figures, what was observed of it, and a sentence where a share is kept, else empty.
     """
-    mixed = between(served, best.network, KEPT)
+    mixed = interpolated(served, best.network, SHARE)
     seen: list[Observed] = []
     found = scores(mixed, again=True, into=seen)
     if found["mean"] <= figures["mean"]:
         return best, figures, cases, ""
     note = (
-        f"{KEPT:g} of what the round has learnt is kept: mean Dice {found['mean']:.4f} on the hold-out, "
-        f"{figures['mean']:.4f} with all of it"
+        f"only {SHARE:.0%} of the round's change to the model is kept: mean Dice {found['mean']:.4f} on the "
+        f"hold-out, {figures['mean']:.4f} with the whole change"
     )
     return replace(best, network=mixed), found, seen, note
