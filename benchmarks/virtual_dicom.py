@@ -87,7 +87,8 @@ def main() -> None:
     print("| | DICOM files | NIfTI | ratio |\n|---|---|---|---|")
     for name in (*STEPS, "MiB"):
         files, image = (statistics.median(one[name] for one in rows[kind]) for kind in ("dicom", "nifti"))
-        print(f"| {name} | {files:.3f} | {image:.3f} | {image / files:.2f} |")
+        ratio = f"{image / files:.2f}" if files else "-"  # a process may not grow beyond its beginning
+        print(f"| {name} | {files:.3f} | {image:.3f} | {ratio} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How long the worklist takes with few cases and with many: `python -m benchmarks.worklist`.
 
-Every case is a link to one phantom in NIfTI; a quarter have a label. The rooms are asked without HTTP.
+Every case is a link to one phantom in NIfTI; a quarter have a label. The rooms are asked without HTTP. On a
+busy machine the time of the processor tells more than the clock's.
 """
 
 import tempfile
@@ -23,7 +24,7 @@ QUERIES = {
     "the same again": WorklistQuery(),
     "a page in the middle": WorklistQuery(page=400),
     "find by text": WorklistQuery(text="0199"),
-    "final ones": WorklistQuery(state="final"),
+    "submitted ones": WorklistQuery(state="submitted"),
     "last saved first": WorklistQuery(sort="saved"),
 }
 
@@ -49,16 +50,17 @@ def prepare(folder: Path, count: int) -> Worklist:
 
 def main() -> None:
     """Print a table."""
-    print("| cases | query | ms | shown | of |")
-    print("|---|---|---|---|---|")
+    print("| cases | query | ms | ms of the processor | shown | of |")
+    print("|---|---|---|---|---|---|")
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as folder:
             worklist = prepare(Path(folder), count)
             for name, query in QUERIES.items():
-                begun = time.perf_counter()
+                begun, worked = time.perf_counter(), time.process_time()
                 page = worklist.page(query)
-                took = 1000 * (time.perf_counter() - begun)
-                print(f"| {count} | {name} | {took:.0f} | {len(page.rows) - page.pending} | {page.matched} |")
+                took, work = time.perf_counter() - begun, time.process_time() - worked
+                cells = (f"{1000 * took:.0f}", f"{1000 * work:.0f}", len(page.rows) - page.pending)
+                print(f"| {count} | {name} | {' | '.join(map(str, cells))} | {page.matched} |", flush=True)
 
 
 if __name__ == "__main__":
