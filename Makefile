@@ -22,6 +22,9 @@ DOCS_STAMP := $(DOCS)/.installed
 OHIF := .ohif
 OHIF_STAMP := $(OHIF)/.installed
 OHIF_SUM := tests/e2e/ohif_app.sha512
+VIEWER := .viewer
+VIEWER_STAMP := $(VIEWER)/.installed
+VIEWER_SUM := clients/ohif/viewer.sha512
 AUDIT := .venv-audit
 AXE := .axe
 AXE_STAMP := $(AXE)/.installed
@@ -29,7 +32,7 @@ AXE_SUM := tests/e2e/axe.sha512
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install train monailabel serve test e2e check audit docs lock
+.PHONY: help install train monailabel serve test e2e check audit docs lock viewer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +49,9 @@ serve: $(SERVE) ## serve STUDIES=folder (demo studies without it) on PORT=8000 H
 test: $(TEST) ## the tests, in a process a core, four at most (JOBS=0: in one); PYTEST_ARGS="-k grouping" for some of them
 	$(RUN) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) $(AXE_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and an OHIF (50 MB) once
+viewer: $(VIEWER_STAMP) ## fetch the newest OHIF that is tried (50 MB) into .viewer, for serve --conf ohif .viewer
+
+e2e: $(TEST) $(SLICER_STAMP) $(OHIF_STAMP) $(VIEWER_STAMP) $(AXE_STAMP) ## real clients against a real server; fetches Slicer's core (1 GB) and two OHIFs (100 MB) once
 	$(RUN) -m pytest -m e2e tests/e2e $(PYTEST_ARGS)
 
 check: $(TEST) docs audit ## style, types, the documents as a site, and known vulnerabilities
@@ -129,15 +134,22 @@ $(DOCS_STAMP): requirements-docs.txt | $(DOCS)/bin/python
 	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-# An OHIF as its makers publish it, without MONAI Label: who reads our results independently. npm fetches the built viewer alone, none of what it was
-# built from, and what comes must be what is pinned.
+# OHIF as its makers publish it: an older one, without MONAI Label, which reads our results independently, and the newest, in which our mode is served.
+# npm fetches the built viewer alone, none of what it was built from, and what comes must be what is pinned.
+define fetch_ohif
+@command -v npm >/dev/null || { echo "make: npm is needed to fetch OHIF$(2): sudo apt-get install npm" >&2; exit 1; }
+@echo "Fetching OHIF into $(1) (50 MB)"
+@rm -rf $(1) && mkdir $(1)
+@cd $(1) && npm pack --silent "@ohif/app@$$(sed -n 's/.* ohif-app-\(.*\)\.tgz/\1/p' ../$<)" >/dev/null
+@cd $(1) && sha512sum --check --strict --quiet ../$< && tar -xzf *.tgz --strip-components=2 package/dist && rm *.tgz
+@touch $@
+endef
+
 $(OHIF_STAMP): $(OHIF_SUM)
-	@command -v npm >/dev/null || { echo "make: npm is needed to fetch OHIF for the end-to-end tests: sudo apt-get install npm" >&2; exit 1; }
-	@echo "Fetching OHIF into $(OHIF) (50 MB)"
-	@rm -rf $(OHIF) && mkdir $(OHIF)
-	@cd $(OHIF) && npm pack --silent "@ohif/app@$$(sed -n 's/.* ohif-app-\(.*\)\.tgz/\1/p' ../$<)" >/dev/null
-	@cd $(OHIF) && sha512sum --check --strict --quiet ../$< && tar -xzf *.tgz --strip-components=2 package/dist && rm *.tgz
-	@touch $@
+	$(call fetch_ohif,$(OHIF), for the end-to-end tests)
+
+$(VIEWER_STAMP): $(VIEWER_SUM)
+	$(call fetch_ohif,$(VIEWER))
 
 # axe-core, which looks for what keeps people out of the pages: one file, used by the tests alone.
 $(AXE_STAMP): $(AXE_SUM)

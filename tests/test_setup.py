@@ -203,20 +203,25 @@ def test_make_says_how_to_get_venv(tmp_path: Path) -> None:
     assert "cannot make environments. Install its venv: sudo apt-get install python3.10-venv" in ended.stderr
 
 
-def test_a_viewer_that_is_not_the_pinned_one_is_not_taken(tmp_path: Path) -> None:
-    for name in ("Makefile", "tests/e2e/ohif_app.sha512"):
+@pytest.mark.parametrize(
+    ("folder", "pins"), [(".ohif", "tests/e2e/ohif_app.sha512"), (".viewer", "clients/ohif/viewer.sha512")]
+)
+def test_a_viewer_that_is_not_the_pinned_one_is_not_taken(tmp_path: Path, folder: str, pins: str) -> None:
+    file = (ROOT / pins).read_text(encoding="utf-8").split()[1]
+    version = file.removeprefix("ohif-app-").removesuffix(".tgz")
+    for name in ("Makefile", pins):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text(
-        f"#!{shutil.which('bash')}\n[ \"$*\" = 'pack --silent @ohif/app@3.11.1' ] && echo another "
-        f">ohif-app-3.11.1.tgz\n"
+        f"#!{shutil.which('bash')}\n[ \"$*\" = 'pack --silent @ohif/app@{version}' ] && echo another "
+        f">{file}\n"
     )
     npm.chmod(0o755)
     clean = {**os.environ, "PATH": f"{npm.parent}:{os.environ['PATH']}"}
     ended = subprocess.run(
-        ["make", ".ohif/.installed"],
+        ["make", f"{folder}/.installed"],
         cwd=tmp_path,
         env=clean,
         capture_output=True,
@@ -226,7 +231,7 @@ def test_a_viewer_that_is_not_the_pinned_one_is_not_taken(tmp_path: Path) -> Non
     )
     assert ended.returncode != 0
     assert "checksum did NOT match" in ended.stderr
-    assert not (tmp_path / ".ohif" / ".installed").exists()
+    assert not (tmp_path / folder / ".installed").exists()
 
 
 def test_the_check_script_fails_when_a_step_fails(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 // The mode's panel: an element of our own, which shows a session and calls it.
 
+import { element } from './element.js';
 import { session } from './opened.js';
 import { REACH_STEP, isSilent } from './prompts.js';
+import { SeriesChoice } from './series.js';
 import { fetchLearning } from './server.js';
 import { BOX, BRUSH, CLICK, ERASER, LASSO, SCRIBBLE, WINDOW, setBrushRadius } from './tools.js';
 
@@ -30,7 +32,7 @@ p{margin:0}
 button{font:inherit;color:#fff;background:#16335f;border:1px solid #3a5c94;border-radius:5px;padding:5px 9px;cursor:pointer}
 button:hover:enabled{background:#22498a}
 button:disabled{opacity:.45;cursor:default}
-button:focus-visible,input:focus-visible{outline:2px solid #ffe14d;outline-offset:1px}
+button:focus-visible,input:focus-visible,select:focus-visible,summary:focus-visible{outline:2px solid #ffe14d;outline-offset:1px}
 button.main{background:#1f6feb;border-color:#1f6feb;font-weight:600}
 .row{display:flex;flex-wrap:wrap;gap:6px}
 .labels{display:grid;grid-template-columns:1fr auto auto;gap:4px 6px;align-items:center}
@@ -40,6 +42,10 @@ button.main{background:#1f6feb;border-color:#1f6feb;font-weight:600}
 .ml{font-variant-numeric:tabular-nums;text-align:right}
 .tools{display:grid;grid-template-columns:repeat(3,1fr);gap:6px;margin-bottom:6px}
 .jump{padding:2px 7px}
+summary{cursor:pointer;color:#a9bcdf;font-size:13px;font-weight:600}
+details[open] summary{margin-bottom:6px}
+.series{display:grid;grid-template-columns:auto 1fr;gap:4px 8px;align-items:center;margin:6px 0}
+select{font:inherit;color:#fff;background:#16335f;border:1px solid #3a5c94;border-radius:5px;padding:3px;min-width:0}
 .warning,.problem{color:#ff9c9c;white-space:pre-line}
 .problem{border-left:3px solid #ff5c5c;padding-left:8px}
 .quiet{color:#a9bcdf}
@@ -51,22 +57,12 @@ a{color:#8cc0ff}
 @keyframes turn{to{transform:rotate(1turn)}}
 `;
 
-/** An element with attributes and children; `on...` are listeners. */
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes))
-    if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
-    else if (value === true) made.setAttribute(key, '');
-    else if (value !== false && value !== undefined) made.setAttribute(key, value);
-  made.append(...children.filter(child => child !== null));
-  return made;
-}
-
 class LabelPanel extends HTMLElement {
   constructor() {
     super();
     this.radius = RADIUS[2];
     this.leaving = false;
+    this.series = new SeriesChoice(() => this.draw());
     this.body = element('main');
     this.attachShadow({ mode: 'open' }).append(element('style', {}, STYLE), this.body);
     this.draw = this.draw.bind(this);
@@ -118,9 +114,10 @@ class LabelPanel extends HTMLElement {
   draw() {
     const one = this.session, focused = this.shadowRoot.activeElement?.dataset.key;
     if (!one) return this.body.replaceChildren();
-    const parts = [this.state(one)];
+    const parts = [this.state(one)], series = this.series.draw(one);
     if (one.map) parts.push(this.segments(one), this.tools(one), this.history(one), this.checks(one), this.keeping(one),
       this.learning());
+    if (series) parts.push(series);
     this.body.replaceChildren(...parts.filter(Boolean));
     if (focused) this.body.querySelector(`[data-key="${focused}"]`)?.focus();
   }

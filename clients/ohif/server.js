@@ -26,6 +26,17 @@ export async function fetchLearning() {
   return (await answered(fetch('/slem/learning'))).json();
 }
 
+/** Which series is which sequence, and what there is to choose from (`series_routes.py`). */
+export async function fetchSeries(image) {
+  return (await answered(fetch(address('/slem/series', { image })))).json();
+}
+
+/** Choose series by hand: sequence -> series id, empty: none; what is not named is left to the rules. */
+export async function chooseSeries(image, chosen) {
+  const body = { method: 'POST', body: JSON.stringify({ chosen }), headers: { 'Content-Type': 'application/json' } };
+  await answered(fetch(address('/slem/series', { image }), body));
+}
+
 /** The label map of a version, as the bytes of a file. */
 export async function fetchLabel(image, { tag, version }) {
   return (await answered(fetch(address('/slem/labels/file', { image, tag, version })))).arrayBuffer();

@@ -18,6 +18,7 @@ from slem_app.weights.verdict import POLICIES
 __all__ = ["Environment", "Settings", "parse_settings", "read_environment"]
 
 CORS = "MONAI_LABEL_CORS_ORIGINS"
+VIEWER_FILES = ("index.html", "app-config.js")
 SIDES = {"L": "R", "P": "A", "I": "S"}
 OF_MONAI_LABEL = frozenset({"server_mode"})
 """Keys that MONAI Label itself reads from the same table."""
@@ -107,6 +108,10 @@ class Settings:
     """
     connections: int = 100
     """Connections that may be open from one address."""
+    ohif: Path | None = None
+    """Folder of a built OHIF (`@ohif/app`) to serve at `/ohif/`, such as `make viewer` fetches; default: the
+    viewer in MONAI Label's package.
+    """
     proxies: tuple[str, ...] = ()
     """Addresses of reverse proxies, separated by commas. Only these are believed when they say where a
     request comes from (`X-Forwarded-For`, `X-Forwarded-Proto`).
@@ -147,6 +152,7 @@ class Settings:
         if self.login not in ("auto", "required", "off"):
             raise BadSetting(f"login cannot be {self.login!r}: expected auto, required or off")
         self._check_connections()
+        self._check_viewer()
         if not (self.login_hours > 0 and self.idle_minutes > 0):
             raise BadSetting("login_hours and idle_minutes must be positive")
         if not (
@@ -193,6 +199,14 @@ class Settings:
                     f"such as 10.0.0.0/24"
                 ) from error
 
+    def _check_viewer(self) -> None:
+        missing = [name for name in VIEWER_FILES if self.ohif and not (self.ohif / name).is_file()]
+        if missing:
+            raise BadSetting(
+                f"ohif: {self.ohif} holds no built OHIF, without {' and '.join(missing)}: give the folder "
+                f"that `make viewer` fetches"
+            )
+
     def _check_nninteractive(self) -> None:
         if self.nninteractive_sessions < 0 or not 0 < self.nninteractive_minutes < float("inf"):
             raise BadSetting(
@@ -232,6 +246,7 @@ def _read(key: str, text: str) -> object:
         "experts": _names,
         "models_dir": lambda t: Path(t).expanduser().resolve(),
         "store": lambda t: Path(t).expanduser().resolve(),
+        "ohif": lambda t: Path(t).expanduser().resolve(),
         "threads": int,
         "cache_mb": int,
         "memory_mb": int,

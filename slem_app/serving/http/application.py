@@ -35,7 +35,7 @@ from slem_app.serving.auth.tokens import Logins
 from slem_app.serving.dicom import qido_wado as dicomweb
 from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.dicom.served import ServedStudies
-from slem_app.serving.http import pages, viewer
+from slem_app.serving.http import pages
 from slem_app.serving.http.batch_routes import batch_router
 from slem_app.serving.http.datastore_routes import datastore_router
 from slem_app.serving.http.description import describe
@@ -58,6 +58,7 @@ from slem_app.serving.http.session_routes import session_router
 from slem_app.serving.http.train_routes import adapt_router, train_router
 from slem_app.serving.http.upload_routes import upload_router
 from slem_app.serving.http.version_routes import version_router
+from slem_app.serving.http.viewer import viewer_router
 from slem_app.serving.http.viewer_case import viewer_case_router
 from slem_app.serving.http.worklist_routes import worklist_router
 from slem_app.serving.models.queue import ConcurrencyMiddleware, RequestQueue
@@ -118,7 +119,7 @@ def build(
         log: the file that the server's log goes to.
 
     Raises:
-        BadSetting: readers must log in here, and none can.
+        BadSetting: readers must log in here, and none can; a viewer that is built for another place.
     """
     settings = serving.settings
     provider = _provider(settings)
@@ -167,7 +168,7 @@ def build(
     else:
         dicomweb.install(app, serving.cases, serving.dicom_results, serving.stored)
     app.include_router(info_router(serving, polls))
-    app.include_router(viewer.router)
+    app.include_router(viewer_router(settings.ohif))
     app.include_router(viewer_case_router(serving))
     app.include_router(learning_status_router(serving))
     app.include_router(pages.log_router(log))

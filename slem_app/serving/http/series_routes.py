@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from slem_app.grouping import Grouping
 from slem_app.serving.auth.audit import about
 from slem_app.serving.cases.series_by_hand import choose_series
+from slem_app.serving.pages.series_form import series_form_of
 from slem_app.serving.server import Serving
 
 __all__ = ["ChosenSeries", "series_router"]
@@ -55,12 +56,19 @@ def _told(serving: Serving, case: str, grouping: Grouping) -> dict[str, Any]:
         {"sequence": one.sequence, "series": one.series.id, "by_hand": one.by_hand, "why": one.reason}
         for one in grouping.choices
     ]
+    form = series_form_of(serving, case, grouping)
+    fields = [
+        {"sequence": one.sequence, "options": one.options, "value": one.value}
+        for one in form.fields
+        if not one.other
+    ]
     rest = [{"series": one.series.id, "kind": one.kind, "why": one.reason} for one in grouping.leftovers]
     return {
         "case": case,
         "used": used,
         "unused": rest,
         "chosen": dict(grouping.by_hand),
+        "fields": fields,
         "warnings": [one.table() for one in grouping.warnings],
         "history": [asdict(one) for one in serving.cases.choices.history(case)],
     }

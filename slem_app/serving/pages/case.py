@@ -22,7 +22,7 @@ from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.error_replies import told
 from slem_app.serving.pages.places import trust_of
 from slem_app.serving.pages.render import colour
-from slem_app.serving.pages.series_form import SeriesForm, series_form
+from slem_app.serving.pages.series_form import SeriesForm, series_form_of
 from slem_app.serving.pages.thumbnails import colours_of
 from slem_app.serving.pages.visits import PatientVisits, visits_of
 from slem_app.serving.pages.worklist import header_of, holder_name
@@ -174,14 +174,8 @@ class CasePages:
             _case_notes(grouping, models),
             visits_of(serving, case),
             self._trust(store.shown(case, serving.datastore.experts), grouping),
-            self._form(case, grouping, models),
+            series_form_of(serving, case, grouping),
         )
-
-    def _form(self, case: str, grouping: Grouping, models: tuple[str, ...]) -> SeriesForm:
-        cards = self.serving.cards
-        known = frozenset(name for card in cards.values() for name in card.sequences)
-        usual = frozenset(name for model in models for name in cards[model].sequences)
-        return series_form(grouping, known, usual, self.serving.cases.choices.history(case))
 
     def _trust(self, version: LabelVersion | None, grouping: Grouping) -> Trust:
         if version is not None and version.record.chosen_by_hand != grouping.by_hand:

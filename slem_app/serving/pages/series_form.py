@@ -1,4 +1,4 @@
-"""The form on the page of a case by which a reader chooses which series is which sequence."""
+"""The form by which a reader chooses which series is which sequence: on a case's page, and in OHIF."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from slem_app.errors import BadSetting
 from slem_app.grouping import Grouping
+from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.cases.series_by_hand import slots
+from slem_app.serving.server import Serving
 from slem_app.store.series_choices import SeriesChoice
 
-__all__ = ["SeriesField", "SeriesForm", "chosen_series", "series_form"]
+__all__ = ["SeriesField", "SeriesForm", "chosen_series", "series_form", "series_form_of"]
 
 RULES, NONE, ID = "rules", "none", "id:"
 
@@ -42,6 +44,15 @@ class SeriesForm:
     """Something is chosen by hand now."""
     names: Mapping[str, str]
     """Series id -> what a reader calls the series: its description, with the id where several have it."""
+
+
+def series_form_of(serving: Serving, case: str, grouping: Grouping) -> SeriesForm:
+    """The form of a case of a server; arguments as those of `series_form`."""
+    cards = serving.cards
+    models = [name for name in fitting(grouping, cards) if name in serving.automatic]
+    known = frozenset(name for card in cards.values() for name in card.sequences)
+    usual = frozenset(name for model in models for name in cards[model].sequences)
+    return series_form(grouping, known, usual, serving.cases.choices.history(case))
 
 
 def series_form(

@@ -20,6 +20,7 @@ from slem_app.store.case_labels import CaseLabels
 from slem_app.store.drafts import Drafts
 from slem_app.store.record import FINAL
 
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 SWAP = {"t1c": "t2f", "t2f": "t1c"}
 MODELS = "slem_brain,slem_brain_clicks"
 
@@ -65,6 +66,22 @@ def infer(url: str, image: str = "A", model: str = "slem_brain", **params: Any) 
     reply = ask("POST", f"{url}/infer/{model}?image={image}&output=json", data={"params": json.dumps(params)})
     assert reply.ok, reply.text
     return reply.json()
+
+
+def test_what_there_is_to_choose_from_is_told(url: str) -> None:
+    def fields() -> dict[str, dict[str, Any]]:
+        told = ask("GET", f"{url}/slem/series?image=A").json()["fields"]
+        return {one["sequence"]: one for one in told}
+
+    before = fields()
+    assert set(before) == set(SEQUENCES)  # no sequence of a model that the case is not for
+    first, second, *series = before["t1c"]["options"]
+    assert (first[0], second, before["t1c"]["value"]) == ("rules", ["none", "none of them"], "rules")
+    assert first[1].startswith("automatic: ")
+    assert {value for value, _ in series} == {f"id:{name}" for name in SEQUENCES}
+    assert choose(url, {"t1c": "t2f", "t2f": ""}).ok
+    after = fields()
+    assert [after[name]["value"] for name in ("t1c", "t2f", "t1n")] == ["id:t2f", "none", "rules"]
 
 
 def test_a_choice_counts_for_what_is_shown_and_segmented(url: str, folder: Path) -> None:

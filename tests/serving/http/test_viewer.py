@@ -2,25 +2,41 @@
 of the machine is served.
 """
 
+import json
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
-from fastapi import Request
 
-from slem_app.errors import NotFound
-from slem_app.serving.http.viewer import FOLDER, MODE, mode_script, ohif
+from slem_app.errors import BadSetting, NotFound
+from slem_app.serving.http.viewer import MODE, Viewer, answer, mode_script, static_folder
+from slem_app.serving.settings import parse_settings
+
+FOLDER = static_folder() / "ohif"
+SERVER = "http://reader.example:8765/"
+BUNDLED = Viewer(FOLDER)
+# what a viewer built for the root of a site says of it: its page, a script that loads others, a style sheet
+FILES = {
+    "index.html": '<head><script>window.PUBLIC_URL="/"</script><link href="/app.css"></head>'
+    '<script src="/app.js"></script><a href="//elsewhere.example/"></a>',
+    "app.js": 'a = "/"; __webpack_require__.p = "/"; b = c.p = "/d";',
+    "plain.js": 'a = "/";',
+    "app.css": "a{src:url(/font.woff2)} b{src:url(./near.woff2)} @import url(https://fonts.example/x);",
+    "app-config.js": "window.config = {extensions: [], modes: [], dataSources: ['of somebody else']};",
+}
 
 
-def get(path: str, host: bytes = b"reader.example:8765"):
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": f"/ohif/{path}",
-        "query_string": b"",
-        "headers": [(b"host", host)],
-        "scheme": "http",
-    }
-    return ohif(Request(scope), path)
+def get(path: str, viewer: Viewer = BUNDLED) -> Any:
+    return answer(viewer, path, SERVER)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with a viewer that was built for the root of a site."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
 
 
 def test_a_file_is_itself() -> None:
@@ -102,3 +118,42 @@ def test_other_files_are_not_found(path: str) -> None:
 @pytest.mark.parametrize("path", ["../../../../../../../../etc/passwd", "/etc/passwd"])
 def test_files_outside_are_never_served(path: str) -> None:
     assert b"<title>OHIF Viewer</title>" in get(path).body
+
+
+def test_a_viewer_built_for_the_root_is_served_below_ohif(own: Path) -> None:
+    viewer = Viewer(own, own=True)
+    page = get("", viewer).body.decode()
+    assert 'window.PUBLIC_URL="/ohif/"' in page
+    assert '<link href="/ohif/app.css">' in page
+    assert 'src="/ohif/app.js"' in page
+    assert 'href="//elsewhere.example/"' in page
+    assert page.index("/ohif-save.js") < page.index("</head>")
+    script = get("app.js", viewer)
+    assert script.body.decode() == 'a = "/"; __webpack_require__.p = "/ohif/"; b = c.p = "/d";'
+    assert "frame-ancestors 'none'" in script.headers["content-security-policy"]
+    assert str(get("plain.js", viewer).path) == str(own / "plain.js")
+    assert get("app.css", viewer).body.decode() == "a{src:url(/ohif/font.woff2)} b{src:url(./near.woff2)} "
+
+
+def test_a_viewer_of_the_operators_finds_this_servers_studies_and_our_mode(own: Path) -> None:
+    body = get("app-config.js", Viewer(own, own=True)).body.decode()
+    assert body.startswith(FILES["app-config.js"])
+    ours = json.loads(re.search(r"Object\.assign\(window\.config, (.*)\);", body)[1])
+    assert ours["routerBasename"] == "/ohif/"
+    [studies] = ours["dataSources"]
+    assert studies["sourceName"] == ours["defaultDataSourceName"]
+    assert studies["configuration"]["qidoRoot"] == "/proxy/dicom/qido"
+    assert body.index("Object.assign") < body.index("window.config.modes.push('/ohif-slem/mode.js')")
+
+
+def test_a_viewer_built_for_another_place_is_refused(own: Path) -> None:
+    (own / "index.html").write_text(FILES["index.html"].replace('URL="/"', 'URL="/viewer/"'))
+    with pytest.raises(BadSetting, match="is built for /viewer/: expected one for / or /ohif/"):
+        Viewer(own, own=True)
+
+
+def test_a_folder_without_a_viewer_is_refused_as_a_setting(own: Path) -> None:
+    assert parse_settings({"ohif": str(own)}).ohif == own
+    (own / "app-config.js").unlink()
+    with pytest.raises(BadSetting, match=r"holds no built OHIF, without app-config.js: give the folder"):
+        parse_settings({"ohif": str(own)})
