@@ -2,6 +2,7 @@
 
     python benchmarks/followup.py matching --patients 10
     python benchmarks/followup.py clicks --real ../shared/data/brats2013_two
+    python benchmarks/followup.py clicks --real STUDIES --cases ID ... --model benchmarks/folds/apart
     python benchmarks/followup.py strangers ../shared/data/brats
 
 `matching`: a head with four tumours comes again, moved by up to 12 degrees and 12 mm about each axis, with
@@ -9,11 +10,10 @@ other noise, units and receive field. Of the tumours one grows, one shrinks, one
 and a new one has come. Asked: is each lesion of enhancing tumour matched as it must be, and does the change
 of its volume, from both visits' labels, agree with the change on a grid of half the spacing?
 
-`clicks`: the second visit is segmented by the model, or begins with the first visit's true label moved onto
-it, and a simulated reader corrects it. Counted are the clicks until the mean Dice of the regions reaches
-targets that were named before the run: 0.85, 0.90 and 0.95. Real cases are the BraTS 2013 patients that no
-weights have seen; their second visit is the image and label warped outwards around the tumour's middle, and
-moved.
+`clicks`: a simulated reader corrects the second visit, which begins with the model's result (`without`), with
+the first visit's true label moved onto it (`label`), or with that label brought up to date (`prior`). Counted
+are the clicks until the mean Dice of the regions reaches targets that were named before the run: 0.85, 0.90
+and 0.95. Real cases are patients whom the weights have not seen; `visits.py` makes their second visit.
 
 `strangers`: real T1c against itself at half the resolution, moved, with another gamma, receive field and
 noise, and against the next patient's, made alike: what tells a registration of two patients.
@@ -23,14 +23,15 @@ from __future__ import annotations
 
 import csv
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
 from scipy import ndimage
+from visits import SCALE, Tumour, TwoVisits, changed, draw_visits, imaged, phantom_visits
 
 from slem_app import phantom
 from slem_app.evaluate.scores import region_scores
@@ -39,8 +40,9 @@ from slem_app.followup import match
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.measure import acquired_along, lesions
-from slem_app.phantom.head import AXES, rotation
+from slem_app.phantom.head import rotation
 from slem_app.predict import Predictor, Refiner
+from slem_app.predict.prior import brought_up_to_date
 from slem_app.prompts import Click, Mask, ReaderSettings, SimulatedReader
 from slem_app.studies import open_source
 from slem_app.types import Grid
@@ -50,40 +52,10 @@ from slem_app.volumes.visits import carry, move_between
 from slem_app.weights import load_model
 
 RESULTS = Path(__file__).parent / "results"
-SPOTS = ((30, 24, 14), (-30, -34, 16), (-30, 30, 6), (30, -36, 12), (-26, 0, 30))
-"""Places in the head, mm, at least 40 mm apart: further tumours are drawn near them."""
-SHAPE, SPACING = (64, 74, 56), (2.0, 2.0, 2.0)
-SCALE = float((np.array(SHAPE) * SPACING / (AXES * 2 + 16)).min())
 TARGETS = (0.85, 0.90, 0.95)
 STOP = 0.95  # where the reader stops
 MOST = 12
-Tumour = tuple[np.ndarray, tuple[float, float, float]]
-
-
-def radii(rim: float) -> tuple[float, float, float]:
-    """Of necrosis, rim and edema."""
-    return (max(rim - 5.0, 1.0), rim, rim + 6.0)
-
-
-def draw_visits(rng: np.random.Generator) -> tuple[list[Tumour], list[Tumour], np.ndarray]:
-    """Tumours of both visits and the move between them."""
-    spots = rng.permutation(SPOTS)[:5] + rng.uniform(-3, 3, (5, 3))
-    sizes = rng.uniform(7, 12, 5)
-    first = [(spots[n], radii(sizes[n])) for n in range(4)]
-    grown, shrunk = rng.uniform(1.15, 1.5), rng.uniform(0.6, 0.85)
-    second = [(spots[0], radii(sizes[0] * grown)), (spots[1], radii(sizes[1] * shrunk))]
-    if rng.random() < 0.5:
-        second.append((spots[2], radii(sizes[2])))
-    second += [(spots[3], radii(sizes[3])), (spots[4], radii(sizes[4]))]
-    move = np.eye(4)
-    move[:3, :3], move[:3, 3] = rotation(rng.uniform(-12, 12, 3)), rng.uniform(-12, 12, 3)
-    return first, second, move
-
-
-def imaged(patient: phantom.Head, seed: int, move: np.ndarray, tumours: list[Tumour]) -> phantom.Phantom:
-    """A visit."""
-    head = phantom.at_next_visit(patient, seed, move, tumours)
-    return phantom.make(shape=SHAPE, spacing=SPACING, head=head)
+FACTORS = (1.2, 0.85)  # of the tumour's diameter, in turn
 
 
 def finely(
@@ -212,128 +184,95 @@ class Clicks:
 
     real: Path | None = None
     """Studies with truth that the model has not seen; None: phantoms alone."""
+    cases: tuple[str, ...] = ()
+    """Of these studies; none: all."""
     phantoms: int = 3
     """How many phantom patients beside them."""
+    most: int = MOST
+    """Clicks; 0: only what a session begins with."""
     model: str = "slem_brain"
     """Name or folder."""
     seed: int = 0
-    """Of growth, moves and the reader."""
+    """Of changes, moves and the reader."""
     scratch: Path = Path(tempfile.gettempdir()) / "slem-followup"
-    """Where the second visits are written."""
+    """Where the visits are written."""
+    name: str = "followup_clicks"
+    """Of the table in `results`."""
 
     def run(self) -> None:
         """One row a case, arm and click."""
         refiner, rows = Refiner(Predictor(load_model(self.model))), []
-        source = open_source(self.real) if self.real else ()
-        root = self.scratch
-        for number, study in enumerate(source):
-            rows += self.arms(
-                refiner, study.id, *_grown(study, refiner.card.labels, root, self.seed + number)
-            )
-        for number in range(self.phantoms):
-            rows += self.arms(refiner, f"phantom-{number}", *_phantom(root, self.seed + number))
-        _write("followup_clicks.csv", rows)
+        for visits in self.patients(refiner.card.labels):
+            rows += self.arms(refiner, visits)
+            _write(f"{self.name}.csv", rows)
         for target in TARGETS:
             self.tell(rows, target)
+
+    def patients(self, labels: LabelSet) -> Iterator[TwoVisits]:
+        """Phantoms, then the real cases, grown and shrunk in turn."""
+        for number in range(self.phantoms):
+            yield phantom_visits(self.scratch, self.seed + number)
+        if self.real is not None:
+            source = open_source(self.real)
+            for number, case in enumerate(self.cases or source.ids()):
+                factor = FACTORS[number % len(FACTORS)]
+                yield changed(source.study(case), labels, self.scratch, self.seed + number, factor)
 
     def tell(self, rows: list[dict[str, object]], target: float) -> None:
         """The clicks to one target, each case and in sum."""
         needed = {
-            (case, arm): _needed([row for row in rows if (row["case"], row["arm"]) == (case, arm)], target)
+            (case, arm): self.needed(
+                [row for row in rows if (row["case"], row["arm"]) == (case, arm)], target
+            )
             for case, arm in dict.fromkeys((row["case"], row["arm"]) for row in rows)
         }
         for (case, arm), clicks in needed.items():
-            print(f"{case} {arm}: {clicks} clicks to {target} ({MOST + 1}: not reached)")
-        without, with_prior = (
-            sum(n for (_, a), n in needed.items() if a == arm) for arm in ("without", "prior")
-        )
-        fewer = f"{1 - with_prior / without:.0%} fewer" if without else "none are needed"
-        print(f"to {target} in all {without} without, {with_prior} with: {fewer}")
+            print(f"{case} {arm}: {clicks} clicks to {target} ({self.most + 1}: not reached)")
+        sums = {arm: sum(n for (_, a), n in needed.items() if a == arm) for _, arm in needed}
+        fewer = f"{1 - sums['prior'] / sums['without']:.0%} fewer" if sums["without"] else "none are needed"
+        print(f"to {target} in all {sums}: {fewer}")
 
-    def arms(
-        self, refiner: Refiner, case: str, before: Path, now: Path, sequence: str
-    ) -> list[dict[str, object]]:
-        """Both arms of one patient whose visits lie in two folders."""
-        labels = refiner.card.labels
-        earlier, later = (next(iter(open_source(folder))) for folder in (before, now))
-        array, grid = truth(earlier, labels)
-        expected, shown = truth(later, labels)
-        images = [group(study).sequences[sequence] for study in (later, earlier)]
-        found = move_between(read(images[0]), read(images[1]), sequence)
-        prior = Mask(np.asfortranarray(carry(array, grid, found.matrix, shown)), shown)
+    def needed(self, rows: list[dict[str, object]], target: float) -> int:
+        """Clicks to a target; one more than the most where it was not reached."""
+        reached = [int(row["click"]) for row in rows if float(row["mean"]) >= target]
+        return reached[0] if reached else self.most + 1
+
+    def arms(self, refiner: Refiner, visits: TwoVisits) -> list[dict[str, object]]:
+        """The arms of one patient."""
+        labels, case = refiner.card.labels, visits.name
+        earlier, later = (next(iter(open_source(folder))) for folder in (visits.before, visits.now))
+        (array, grid), (expected, shown) = truth(earlier, labels), truth(later, labels)
+        images = [group(study).sequences[visits.sequence] for study in (later, earlier)]
+        found = move_between(read(images[0]), read(images[1]), visits.sequence)
         print(f"{case}: moved {found.distance:.1f} mm, likeness {found.likeness:.2f}", flush=True)
-        prepared, _ = refiner.predictor.prepare_case(group(later))
-        features, detail = refiner.features(prepared), refiner.detail(prepared)
+        prepared, then = (refiner.predictor.prepare_case(group(study))[0] for study in (later, earlier))
+        prepared = replace(prepared, reference=shown)
+        label = Mask(np.asfortranarray(array), grid)
+        today = brought_up_to_date(refiner.predictor, prepared, then, label, found.matrix)
+        starts = {
+            "without": None,
+            "label": Mask(np.asfortranarray(carry(array, grid, found.matrix, shown)), shown),
+            "prior": Mask(np.asfortranarray(today), shown),
+        }
+        features, detail = refiner.features(prepared), refiner.detail(prepared) if self.most else None
         rows = []
-        for arm, mask in (("without", None), ("prior", prior)):
+        for arm, mask in starts.items():
             result = refiner.start(prepared, features, mask)
             reader = SimulatedReader(labels, ReaderSettings())
             rng = np.random.default_rng([self.seed, 7])
-            for click in range(MOST + 1):
+            for click in range(self.most + 1):
                 scores = region_scores(result.prediction.array, expected, shown, labels, surface=False)
                 mean = float(np.mean(list(scores.values())))
                 rows.append(
                     {"case": case, "arm": arm, "click": click, "mean": round(mean, 4), **_rounded(scores)}
                 )
                 shots = reader.shots(expected, result.prediction.array, shown.spacing, rng)
-                if mean >= STOP or not shots or click == MOST:
+                if mean >= STOP or not shots or click == self.most:
                     break
                 prompt = Click.on(shown, shots[0].index, shots[0].label, labels)
                 result = refiner.refine(prepared, features, result, result.prompts.with_click(prompt), detail)
             print(f"{case} {arm}: {[row['mean'] for row in rows if row['arm'] == arm]}", flush=True)
         return rows
-
-
-def _needed(rows: list[dict[str, object]], target: float) -> int:
-    """Clicks to a target; one more than the most where it was not reached."""
-    reached = [int(row["click"]) for row in rows if float(row["mean"]) >= target]
-    return reached[0] if reached else MOST + 1
-
-
-def _grown(study: object, labels: LabelSet, root: Path, seed: int) -> tuple[Path, Path, str]:
-    """Two visits of a real case: as it is, and warped outwards around its tumour, then moved."""
-    rng = np.random.default_rng([seed, 1])
-    grouping = group(study)
-    array, grid = truth(study, labels)
-    middle = np.array(ndimage.center_of_mass(array > 0))
-    distance = ndimage.distance_transform_edt(array == 0, sampling=grid.spacing)
-    grow = rng.uniform(0.12, 0.22)
-    # where the new image takes its values from: nearer to the middle, less so far from the tumour
-    share = 1 - grow * np.clip(1 - distance / 30, 0, 1)
-    index = np.stack(np.meshgrid(*map(np.arange, array.shape), indexing="ij")).astype(np.float32)
-    source = middle[:, None, None, None] + (index - middle[:, None, None, None]) * share
-    move = np.eye(4)
-    move[:3, :3], move[:3, 3] = rotation(rng.uniform(-8, 8, 3)), rng.uniform(-8, 8, 3)
-    later, images = Grid(grid.shape, move @ grid.affine), {}
-    for name, series in grouping.sequences.items():
-        images[name] = read(series).array
-    folders = root / study.id / "before", root / study.id / "now"
-    _save_case(folders[0], study.id, images, array, grid)
-    warped = {name: ndimage.map_coordinates(one, source, order=1) for name, one in images.items()}
-    scaled = {name: one * rng.uniform(0.8, 1.3) for name, one in warped.items()}
-    _save_case(folders[1], study.id, scaled, ndimage.map_coordinates(array, source, order=0), later)
-    return (*folders, "t1c" if "t1c" in images else next(iter(images)))
-
-
-def _phantom(root: Path, seed: int) -> tuple[Path, Path, str]:
-    """Two visits of a phantom with one tumour that grows and a small one that is new."""
-    rng = np.random.default_rng([seed, 2])
-    first, second, move = draw_visits(rng)
-    patient = phantom.draw(5000 + seed, SCALE)
-    folders = root / f"phantom-{seed}" / "before", root / f"phantom-{seed}" / "now"
-    for folder, place, tumours, number in zip(
-        folders, (np.eye(4), move), (first, second), (1, 2), strict=True
-    ):
-        phantom.write_nifti(imaged(patient, 6000 + 10 * seed + number, place, tumours), folder, "case")
-    return (*folders, "t1c")
-
-
-def _save_case(
-    folder: Path, case: str, images: dict[str, np.ndarray], labels: np.ndarray, grid: Grid
-) -> None:
-    head = phantom.draw(0)
-    made = phantom.Phantom(images, labels.astype(np.uint8), grid, dict.fromkeys(images, grid), head)
-    phantom.write_nifti(made, folder, case)
 
 
 @dataclass(frozen=True)

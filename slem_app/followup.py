@@ -9,13 +9,14 @@ Source of the rules: Wen et al., RANO 2.0 (J Clin Oncol 41:5187, 2023, doi 10.12
 enhancing disease: the product of diameters comes first, volumes are an option, by the thresholds that belong
 to them (-65 % and +40 %). Progression is asked before response and counts from the smallest sum so far,
 response from the baseline. The rule of four weeks for responses is that of RANO 2010 (Wen et al., J Clin
-Oncol 28:1963). How many lesions RANO 2.0 takes as targets was not checked against its full text.
+Oncol 28:1963). How many lesions RANO 2.0 takes as targets was not checked against its full text: all are
+counted, and it is told whether the category would be another with a few of the largest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -31,6 +32,7 @@ SHARED = 0.1  # of the smaller lesion's voxels, from which two lesions are one
 REACH = (
     4.0  # mm between two lesions that share no voxel, up to which they may be one that has shrunk or moved
 )
+TARGETS = (2, 3, 5)  # of the largest lesions, with which the category is asked again
 GROWN, SHRUNK = 0.25, 0.50  # of the sum of products: PD from, PR from
 GROWN_ML, SHRUNK_ML = 0.40, 0.65  # of the volume, likewise
 LIMITS = (
@@ -41,8 +43,9 @@ LIMITS = (
     "later, and in recurrent glioma, it need not be confirmed.",
     "Complete and partial response must hold for four weeks: until a further MRI has shown it, it counts as "
     "stable disease.",
-    "All measurable enhancing lesions are counted, where a reader would choose a few as targets; lesions "
-    "under 10 mm in one of both diameters add nothing to the sum. What does not enhance is not judged.",
+    "All measurable enhancing lesions are counted, where a reader would choose a few as targets; the "
+    "reasons say whether that matters. Lesions under 10 mm in one of both diameters add nothing to the sum. "
+    "What does not enhance is not judged.",
 )
 """What a category here does not know."""
 
@@ -219,12 +222,19 @@ class Burden:
 
     lesions: tuple[Lesion, ...]
     """All of it."""
+    targets: int = 0
+    """How many of the largest measurable lesions are added up; 0: all."""
+
+    @property
+    def products(self) -> tuple[float, ...]:
+        """mm2 of each measurable lesion, the largest first."""
+        pairs = (one.diameters for one in self.lesions)
+        return tuple(sorted((pair.product for pair in pairs if pair.measurable), reverse=True))
 
     @property
     def product(self) -> float:
-        """mm2: the sum over measurable lesions."""
-        pairs = (one.diameters for one in self.lesions)
-        return sum(pair.product for pair in pairs if pair.measurable)
+        """mm2: the sum over the targets."""
+        return sum(self.products[: self.targets or None])
 
     @property
     def volume_ml(self) -> float:
@@ -261,7 +271,8 @@ def respond(visits: Sequence[Burden], changes: Sequence[Change]) -> Response:
 
     Progression is counted from the smallest sum so far, response from the first visit. A new measurable
     lesion is progression, and so is one that has become measurable and larger by a quarter; a new lesion
-    that is too small to be measured rules out a response.
+    that is too small to be measured rules out a response. The reasons say whether the category would be
+    another if only some of the largest lesions of each visit were targets.
 
     Args:
         visits: in order of time, two or more.
@@ -272,6 +283,30 @@ def respond(visits: Sequence[Burden], changes: Sequence[Change]) -> Response:
     """
     if len(visits) < 2:
         raise ValueError("a response needs two visits")
+    response = _respond(visits, changes)
+    most = max(len(visit.products) for visit in visits)
+    fewer = {
+        count: _respond([replace(visit, targets=count) for visit in visits], changes).category
+        for count in TARGETS
+        if count < most
+    }
+    return replace(response, reasons=(*response.reasons, *_by_targets(response.category, fewer)))
+
+
+def _by_targets(category: Category, fewer: Mapping[int, Category]) -> tuple[str, ...]:
+    """What the number of targets changes, in a sentence; nothing where there are no more lesions."""
+    if not fewer:
+        return ()
+    others = {count: one for count, one in fewer.items() if one != category}
+    if not others:
+        counts = " or ".join(map(str, fewer))
+        return (f"All lesions are counted; with the {counts} largest as targets the category is the same.",)
+    told = ", ".join(f"{one.name} with the {count} largest" for count, one in others.items())
+    return (f"All lesions are counted; it depends on the number of targets: {told}.",)
+
+
+def _respond(visits: Sequence[Burden], changes: Sequence[Change]) -> Response:
+    """The same for the targets that each visit has."""
     *earlier, now = visits
     if not any(visit.lesions for visit in visits):
         none = "There is no enhancing tumour at any of the visits: nothing to compare."

@@ -8,7 +8,7 @@ A label's value is 1..N without gaps: 3D Slicer gives value k to the k-th name. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from slem_app.errors import BadCard, BadLabel
 from slem_app.yaml_tables import load_yaml
 
-__all__ = ["Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
+__all__ = ["CHECK_HERE", "Code", "Coding", "Label", "LabelSet", "Region", "codings", "decide_coding"]
 
 # request fields of MONAI Label's clients: a label of that name would be overwritten by them
 RESERVED = frozenset(
@@ -85,6 +85,16 @@ class Label:
         return (SIDES[self.laterality],) if self.laterality else ()
 
 
+CHECK_HERE = Label(
+    "check here",
+    1,
+    Code("check_here", "Place where a segmentation is likely wrong", "99SLEM"),
+    Code("309825002", "Spatial and Relational Concept"),
+    (255, 0, 255),
+)
+"""No finding: where a model says that its result is likely wrong."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A union of labels that the network predicts as one sigmoid channel."""
@@ -149,6 +159,11 @@ class LabelSet:
                         f"the regions {region.name!r} and {other.name!r} overlap in {sorted(shared)}: one "
                         "must lie inside the other, or they must share no label"
                     )
+
+    def with_label(self, label: Label) -> LabelSet:
+        """The same with one more label as its last value, and a region of it alone."""
+        last = replace(label, value=len(self.labels) + 1)
+        return LabelSet((*self.labels, last), (*self.regions, Region(label.name, (label.name,))))
 
     @property
     def sided(self) -> bool:

@@ -43,7 +43,7 @@ class Quality:
     """
 
     dice: Mapping[str, float]
-    """Region -> Dice that is expected, 0 to 1."""
+    """Region -> Dice that is expected, 0 to 1; empty where it cannot be told from these sequences."""
     low: Mapping[str, float]
     """Region -> lower end of the interval that held nine of ten cases where it was measured."""
     step: str
@@ -54,10 +54,16 @@ class Quality:
             raise BadSetting(f"step must be one of {', '.join(STEPS)}, got {self.step!r}")
 
     @property
+    def least(self) -> float:
+        """The lowest Dice, to sort by; 0 where it cannot be told."""
+        return min(self.dice.values(), default=0.0)
+
+    @property
     def text(self) -> str:
         """In words."""
         told = ", ".join(f"{name} {value:.2f}" for name, value in self.dice.items())
-        return f"{self.step} (expected Dice {told})"
+        known = f"expected Dice {told}" if told else "the Dice cannot be told from these sequences"
+        return f"{self.step} ({known})"
 
 
 @dataclass(frozen=True)

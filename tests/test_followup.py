@@ -112,6 +112,19 @@ def test_the_reasons_and_the_limits_are_told() -> None:
     assert grown.table()["category"] == "PD"
 
 
+def test_it_is_told_where_the_number_of_targets_decides_the_category() -> None:
+    first = burden((30, 30), (29, 30), (10, 10), (10, 11))
+    stable = burden((30, 30), (29, 30), (10, 11), (10, 11))
+    found = respond([first, stable], same(first, stable))
+    assert found.category == Category.SD
+    assert found.reasons[-1].endswith("with the 2 or 3 largest as targets the category is the same.")
+    grown = burden((30, 30), (29, 30), (30, 20), (20, 20))  # what was small has grown
+    found = respond([first, grown], same(first, grown))
+    assert found.category == Category.PD  # 2770 mm2 of 1980; of three 2370 of 1880, of two no change
+    assert found.reasons[-1].endswith("it depends on the number of targets: SD with the 2 largest.")
+    assert not any("targets" in text for text in respond([burden((20, 20))] * 2, []).reasons)
+
+
 def test_a_category_needs_two_visits() -> None:
     with pytest.raises(ValueError, match="two visits"):
         respond([burden((20, 20))], [])

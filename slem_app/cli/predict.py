@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from slem_app.cli.predict_doubts import ENDINGS, beside, write_doubts
 from slem_app.cli.predict_report import report, table
 from slem_app.errors import BadSetting, StorageFailed
 from slem_app.files import make_folder
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from slem_app.weights import Card, Model
 
 __all__ = ["Predict"]
-
-ENDINGS = {"nifti": ".nii.gz", "seg": ".seg.dcm", "rtstruct": ".rtstruct.dcm"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,10 @@ class Predict:
     """cpu, cuda, cuda:1 ... or auto."""
     precision: str = "auto"
     """float32, bfloat16 or auto."""
+    check_here: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write a map of where the result is likely wrong beside each file, from 0 (sure) to 1:
+    ID.check_here.nii.gz, or for a DICOM format ID.check_here.dcm, a fractional segmentation.
+    """
     preview: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write ID.png beside each file: the slice with most of the label in every sequence, outlined."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -154,7 +157,13 @@ class Predict:
                 f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
                 f"{self.kind.upper()} can refer: use --format nifti"
             )
-        result = answer(predictor.predict_case(grouping, sequence, self.register))
+        if self.check_here:
+            prepared, read = predictor.prepare_case(grouping, sequence, self.register)
+            made, known = predictor.segment(prepared)
+            result = answer(replace(made, timings=read | dict(made.timings)))
+            write_doubts(prepared, known, card, series, self.kind, path)
+        else:
+            result = answer(predictor.predict_case(grouping, sequence, self.register))
         before = None if path == self.out else copy_of(path)
         start = time.perf_counter()
         self.write(result, series, card, path)
@@ -176,10 +185,8 @@ class Predict:
         """The picture beside a file."""
         from slem_app.report.preview import write_preview
 
-        ending = next(one for one in (*ENDINGS.values(), ".nii", ".dcm") if path.name.endswith(one))
         used = {name: grouping.sequences[name] for name in result.used}
-        beside = path.with_name(f"{path.name.removesuffix(ending)}.png")
-        return write_preview(used, result.array, result.grid, result.labels, beside)
+        return write_preview(used, result.array, result.grid, result.labels, beside(path, ".png"))
 
     def make_drafts(self) -> int:
         """Drafts of all cases that await one; returns the exit code.
@@ -196,11 +203,19 @@ class Predict:
         from slem_app.studies.header_index import INDEX_FILE, INDEX_FOLDER, HeaderIndex
         from slem_app.studies.places import default_store
 
-        files_only = (self.format, self.reference, self.series, self.mirror, self.preview, self.json)
+        files_only = (
+            self.format,
+            self.reference,
+            self.series,
+            self.mirror,
+            self.check_here,
+            self.preview,
+            self.json,
+        )
         if any(files_only) or self.out != Path():
             raise BadSetting(
                 "--all makes drafts in the label store: --out, --format, --reference, --series, --mirror, "
-                "--preview and --json are for files"
+                "--check-here, --preview and --json are for files"
             )
         if self.table is not None:
             check_table(self.table)

@@ -42,7 +42,7 @@ from slem_app.types import Grid
 vars(np).setdefault("float_", np.float64)
 vars(np).setdefault("row_stack", np.vstack)
 
-__all__ = ["make_seg", "write_seg"]
+__all__ = ["cielab", "make_seg", "refer_to_frames", "single_frames", "write_seg"]
 
 ARTIFICIAL_INTELLIGENCE = cast(Any, codes).cid7162.ArtificialIntelligence
 SOURCE_FIELDS = (
@@ -95,7 +95,7 @@ def make_seg(
     array = check_labels(array, grid, labels)
     planes = ordered(planes_of(sources), grid)
     about = study_fields(planes[0].image)  # as text in UTF-8, and what highdicom leaves out
-    images = _images(planes, grid)
+    images = single_frames(planes, grid)
     images[0].update(about)
     pixels = np.stack([plane.pixels(array, grid) for plane in planes])
     empty = not pixels.any()
@@ -123,16 +123,16 @@ def make_seg(
             f"headers, or write NIfTI instead"
         ) from error
     seg.update(about)
-    _refer(seg, {image.SOPInstanceUID: plane for image, plane in zip(images, planes)})
+    refer_to_frames(seg, {image.SOPInstanceUID: plane for image, plane in zip(images, planes)})
     return seg
 
 
-def _images(planes: Sequence[Plane], grid: Grid) -> list[Dataset]:
+def single_frames(planes: Sequence[Plane], grid: Grid) -> list[Dataset]:
     """What highdicom reads of the source images: one single-frame image a slice.
 
     Made anew, since headers lack fields that it demands, and their SpacingBetweenSlices is often not the
     distance of the slices. A frame of a multi-frame file, which may hold other volumes too, goes under a
-    stand-in UID until `_refer`.
+    stand-in UID until `refer_to_frames`.
     """
     across = int(np.flatnonzero(~planes[0].placed(grid)[1].any(axis=1))[0])
     images = []
@@ -151,7 +151,7 @@ def _images(planes: Sequence[Plane], grid: Grid) -> list[Dataset]:
     return images
 
 
-def _refer(seg: Dataset, planes: Mapping[str, Plane]) -> None:
+def refer_to_frames(seg: Dataset, planes: Mapping[str, Plane]) -> None:
     """Let stand-in UIDs become references to the frames of their files."""
     files: dict[str, list[Plane]] = {}
     for plane in planes.values():

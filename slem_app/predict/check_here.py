@@ -10,19 +10,30 @@ any of this. `benchmarks/results/trust.md` tells what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from slem_app.errors import BadSetting
 from slem_app.labels import LabelSet
 from slem_app.regions import PostProcess, decide
 from slem_app.trust import AS_EXPECTED, DO_NOT_USE, LOOK_CLOSER, Place, Quality, Trust
 from slem_app.types import Grid
-from slem_app.volumes.geometry import bounding_box
+from slem_app.volumes.geometry import bounding_box, resample
 from slem_app.weights import Confidence
 
-__all__ = ["LIKELY", "calibrated", "doubtful", "expected_dice", "trust_of", "unlikely"]
+__all__ = [
+    "LIKELY",
+    "Doubts",
+    "calibrated",
+    "doubtful",
+    "doubts_on",
+    "expected_dice",
+    "trust_of",
+    "unlikely",
+]
 
 SHARE = 0.1
 """Of the result's volume that is looked at."""
@@ -43,7 +54,12 @@ SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
 def trust_of(
-    probabilities: np.ndarray, grid: Grid, labels: LabelSet, rules: PostProcess, confidence: Confidence
+    probabilities: np.ndarray,
+    grid: Grid,
+    labels: LabelSet,
+    rules: PostProcess,
+    confidence: Confidence,
+    used: Collection[str] = (),
 ) -> Trust:
     """What a model says of its result.
 
@@ -53,6 +69,7 @@ def trust_of(
         labels: the model's.
         rules: how labels are decided.
         confidence: what its card says of its probabilities.
+        used: the sequences that the network saw.
     """
     if not confidence:
         return Trust()
@@ -63,8 +80,58 @@ def trust_of(
         return Trust()
     part = grid.crop(tuple(side.start for side in box), lined.shape[1:])
     array = decide(plain, labels, rules, part.voxel_volume)
-    places = _places(lined, array, part, labels) if confidence.places else ()
-    return Trust(places, _quality(plain, array, labels, confidence))
+    places = _places(lined, array, part, labels) if confidence.places else []
+    return Trust(tuple(place for place, _ in places), _quality(plain, array, labels, confidence, used))
+
+
+@dataclass(frozen=True, eq=False)
+class Doubts:
+    """The doubt of each voxel of a result."""
+
+    values: np.ndarray
+    """(I, J, K) float32, 0 (sure) to 1: how unlikely the label is that the voxel was given."""
+    places: np.ndarray
+    """(I, J, K) bool: the voxels of the places that `trust_of` names."""
+
+
+def doubts_on(
+    reference: Grid,
+    probabilities: np.ndarray,
+    grid: Grid,
+    labels: LabelSet,
+    rules: PostProcess,
+    confidence: Confidence,
+) -> Doubts:
+    """The doubt of each voxel, as a map.
+
+    Args:
+        reference: the grid of the map.
+        probabilities: (R, I, J, K) on the network's grid.
+        grid: that grid.
+        labels: the model's.
+        rules: how labels are decided.
+        confidence: what its card says of its probabilities.
+
+    Raises:
+        BadSetting: the card does not say that the model tells places.
+    """
+    if not confidence.places:
+        raise BadSetting(
+            "this model does not say where its result is likely wrong: its card lacks confidence.places"
+        )
+    values = np.zeros(grid.shape, np.float32)
+    chosen = np.zeros(grid.shape, bool)
+    box = bounding_box(probabilities.max(axis=0) >= LIKELY)
+    lined = calibrated(probabilities[(slice(None), *box)], labels, confidence.logits)
+    if lined.size:
+        part = grid.crop(tuple(side.start for side in box), lined.shape[1:])
+        array = decide(probabilities[(slice(None), *box)], labels, rules, part.voxel_volume)
+        values[box] = unlikely(lined, array, labels)
+        for _, voxels in _places(lined, array, part, labels):
+            chosen[box][tuple(voxels.T)] = True
+    return Doubts(
+        np.clip(resample(values, grid, reference, order=1), 0, 1), resample(chosen, grid, reference, order=0)
+    )
 
 
 def calibrated(
@@ -111,19 +178,23 @@ def expected_dice(probabilities: np.ndarray, mask: np.ndarray) -> float:
     return 2 * float(probabilities[mask].sum()) / total if total > 0 else 1.0
 
 
-def _places(probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: LabelSet) -> tuple[Place, ...]:
-    """Where most doubt lies together, the most doubtful first; none nearer to another than APART."""
+def _places(
+    probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: LabelSet
+) -> list[tuple[Place, np.ndarray]]:
+    """Where most doubt lies together, the most doubtful first, with their (N, 3) voxels; none nearer to
+    another than APART.
+    """
     doubts = unlikely(probabilities, array, labels)
     chosen = doubtful(doubts, array) & (doubts >= UNSURE)
     if not chosen.any():
-        return ()
+        return []
     sigma = [REACH / 2 / one for one in grid.spacing]
     dense = ndimage.gaussian_filter(np.where(chosen, doubts, 0).astype(np.float32), sigma)
     voxels = np.argwhere(chosen)
     free = np.ones(len(voxels), dtype=bool)
     middle = grid.to_world(np.argwhere(array > 0).mean(axis=0))
     second = _second(probabilities, array, labels)
-    found: list[Place] = []
+    found: list[tuple[Place, np.ndarray]] = []
     while free.any() and len(found) < MOST:
         peak = voxels[free][dense[tuple(voxels[free].T)].argmax()]
         away = np.linalg.norm((voxels - peak) * np.asarray(grid.spacing), axis=1)
@@ -131,8 +202,8 @@ def _places(probabilities: np.ndarray, array: np.ndarray, grid: Grid, labels: La
         free &= away > APART
         ml = len(mine) * grid.voxel_volume / 1000
         if ml >= LEAST:
-            found.append(_place(mine, peak, ml, array, second, grid, labels, middle))
-    return tuple(found)
+            found.append((_place(mine, peak, ml, array, second, grid, labels, middle), mine))
+    return found
 
 
 def _second(probabilities: np.ndarray, array: np.ndarray, labels: LabelSet) -> np.ndarray:
@@ -193,8 +264,14 @@ def _side(offset: Sequence[float] | np.ndarray) -> str:
 
 
 def _quality(
-    probabilities: np.ndarray, array: np.ndarray, labels: LabelSet, confidence: Confidence
+    probabilities: np.ndarray,
+    array: np.ndarray,
+    labels: LabelSet,
+    confidence: Confidence,
+    used: Collection[str],
 ) -> Quality | None:
+    if confidence.dice and not set(confidence.needs) <= set(used):
+        return Quality({}, {}, LOOK_CLOSER)
     masks = dict(zip((one.name for one in labels.regions), labels.region_masks(array), strict=True))
     by = {region.name: one for region, one in zip(labels.regions, probabilities, strict=True)}
     dice, low = {}, {}

@@ -194,6 +194,7 @@ class Predictor:
                 self.card.labels,
                 self.card.postprocess,
                 self.card.confidence,
+                prepared.used,
             ),
         )
         return prediction, known

@@ -109,7 +109,7 @@ class LabelOverview:
             decision.by if decision else "",
             decision.why if decision else "",
             quality.step if quality else "",
-            min(quality.dice.values()) if quality else 1.0,
+            quality.least if quality else 1.0,
         )
 
     def _state(self, folder: str, tags: tuple[str, ...]) -> CaseState:

@@ -122,6 +122,13 @@ class Confidence:
     used.
     """
 
+    segment: bool = field(default=False, metadata={"younger": True})
+    """These places are one more segment of the result, `check here`, without being asked for."""
+    needs: tuple[str, ...] = field(default=(), metadata={"younger": True})
+    """Sequences without which no Dice is told, since it was not told well enough: the result is then one to
+    look closer at.
+    """
+
     def __post_init__(self) -> None:
         good, poor = self.steps
         if not all(slope > 0 for slope, _ in self.logits.values()):

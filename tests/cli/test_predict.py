@@ -18,7 +18,7 @@ from slem_app.formats.seg_reader import read_seg, referenced_series
 from slem_app.network import build
 from slem_app.studies import open_source
 from slem_app.types import Grid
-from slem_app.weights import BRAIN_LABELS, save_model
+from slem_app.weights import BRAIN_LABELS, Confidence, save_model
 from tests.untrained import SMALL, small_card
 
 CASE = phantom.make(seed=4, shape=(40, 48, 36), spacing=(3.0, 3.0, 3.0), own_grids=True)
@@ -109,6 +109,26 @@ def test_a_result_of_another_case_of_that_name_is_kept(
     assert main(["predict", str(other), "-o", str(out), "--model", "small"]) == 0
     assert (out / "case-1.before1.nii.gz").read_bytes() == first != (out / "case-1.nii.gz").read_bytes()
     assert "is now case-1.before1.nii.gz" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["nifti", "seg"])
+def test_a_map_of_where_the_result_is_likely_wrong_lies_beside_the_file(tmp_path: Path, kind: str) -> None:
+    card = small_card(3.0, network=replace(SMALL, prior=0.5), confidence=Confidence(places=True))
+    save_model(tmp_path / "models" / "telling", card, build(card.network))
+    one = replace(CASE, images={"t1c": CASE.images["t1c"]})
+    write = phantom.write_nifti if kind == "nifti" else phantom.write_dicom
+    write(one, tmp_path / "studies", "case-1")
+    out = tmp_path / "out"
+    asked = [str(tmp_path / "studies" / "case-1"), "-o", str(out), "--model", "telling", "--format", kind]
+    assert main(["predict", *asked, "--check-here"]) == 0
+    if kind == "nifti":
+        values = np.asarray(nib.load(out / "case-1.check_here.nii.gz").dataobj)
+        assert values.shape == CASE.grids["t1c"].shape
+    else:
+        seg = dcmread(next(out.glob("*.check_here.dcm")))
+        assert (seg.SegmentationType, seg.SegmentSequence[0].SegmentLabel) == ("FRACTIONAL", "check here")
+        values = seg.pixel_array / seg.MaximumFractionalValue
+    assert 0 <= values.min() < values.max() <= 1
 
 
 def test_the_readers_own_choice_of_series_counts(studies: Path, tmp_path: Path) -> None:

@@ -69,10 +69,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(pacs: Orthanc, store: Path, start_server: Callable[..., Server], click_models: Path) -> Server:
+def server(pacs: Orthanc, store: Path, start_server: Callable[..., Server]) -> Server:
     settings = {
         "store": str(store),
-        "models_dir": str(click_models),
         "models": "slem_brain,slem_brain_clicks",
         "score_load": "0",
     }

@@ -2,11 +2,20 @@
 truth.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from slem_app.errors import BadSetting
-from slem_app.predict.check_here import calibrated, doubtful, expected_dice, trust_of, unlikely
+from slem_app.predict.check_here import (
+    calibrated,
+    doubtful,
+    doubts_on,
+    expected_dice,
+    trust_of,
+    unlikely,
+)
 from slem_app.regions import PostProcess
 from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
@@ -107,3 +116,41 @@ def test_what_is_kept_is_read_back_and_anything_else_refused() -> None:
     assert Trust.of_table(NOTHING.table()) == NOTHING
     with pytest.raises(BadSetting, match="cannot be read"):
         Trust.of_table({"places": [{"text": "x"}], "quality": None})
+
+
+def test_the_map_has_the_doubt_of_each_voxel_and_marks_the_places() -> None:
+    fine = Grid((80, 80, 80), np.diag([0.5, 0.5, 0.5, 1.0]))
+    found = doubts_on(fine, tumor(), GRID, BRAIN_LABELS, PostProcess(), LINES)
+    assert found.values.shape == found.places.shape == fine.shape
+    unsure = (slice(34, 46), slice(54, 58), slice(34, 46))  # inside the block, which has a probability of 0.6
+    assert found.values[unsure] == pytest.approx(0.4, abs=1e-3)
+    assert found.values[24:30, 24:30, 24:30].max() < 0.01  # sure edema
+    assert found.values[:10].max() < 0.01  # sure background
+    assert found.places.any()
+    assert found.values[found.places].min() > 0.05
+    place = trust_of(tumor(), GRID, BRAIN_LABELS, PostProcess(), LINES).places[0]
+    assert found.places[tuple(np.rint(fine.to_index(place.centre)).astype(int))]
+
+
+def test_a_result_without_a_tumor_leaves_nothing_to_check() -> None:
+    empty = np.full((3, *GRID.shape), 0.001, np.float32)
+    found = doubts_on(GRID, empty, GRID, BRAIN_LABELS, PostProcess(), LINES)
+    assert not found.values.any()
+    assert not found.places.any()
+
+
+def test_a_model_that_tells_no_places_has_no_map() -> None:
+    with pytest.raises(BadSetting, match=r"confidence\.places"):
+        doubts_on(GRID, tumor(), GRID, BRAIN_LABELS, PostProcess(), Confidence())
+
+
+def test_no_dice_is_told_of_sequences_from_which_it_cannot_be_told() -> None:
+    needs = replace(LINES, needs=("t1c",))
+    known = trust_of(tumor(0.99), GRID, BRAIN_LABELS, PostProcess(), needs, ("t1c", "t2f")).quality
+    assert (known.step, set(known.dice)) == ("as expected", {"WT"})
+    trust = trust_of(tumor(), GRID, BRAIN_LABELS, PostProcess(), needs, ("t2f",))
+    assert (trust.quality.step, trust.quality.dice) == ("look closer", {})
+    assert trust.quality.text == "look closer (the Dice cannot be told from these sequences)"
+    assert trust.quality.least == 0
+    assert trust.places
+    assert Trust.of_table(trust.table()) == trust

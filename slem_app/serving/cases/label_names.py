@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from slem_app.errors import BadLabel
-from slem_app.labels import LabelSet
+from slem_app.labels import CHECK_HERE, LabelSet
 
 __all__ = ["segment_names", "value_names"]
 
@@ -41,6 +41,14 @@ def value_names(
         segments: the names of the client's segments, value 1 first, or None.
         names: what the file itself says (.seg.nrrd), or None.
         labels: the model's, which hold where neither says anything.
+
+    Raises:
+        BadLabel: a segment that is no finding.
     """
     known = names or dict(enumerate(labels.names if segments is None else segments, 1))
+    if CHECK_HERE.name in known.values() and CHECK_HERE.name not in labels.names:
+        raise BadLabel(
+            f"the segment {CHECK_HERE.name!r} hides the labels beneath it: ask for the result again without "
+            "check_here, or give these voxels their labels, delete that segment, and save again"
+        )
     return {value: "" if name == "background" else name for value, name in known.items()}

@@ -37,6 +37,7 @@ from slem_app.serving.dicom.proxy import proxy_router
 from slem_app.serving.dicom.served import ServedStudies
 from slem_app.serving.http import pages
 from slem_app.serving.http.batch_routes import batch_router
+from slem_app.serving.http.check_here_routes import check_here_router
 from slem_app.serving.http.datastore_routes import datastore_router
 from slem_app.serving.http.description import describe
 from slem_app.serving.http.health import Readiness, checks_of, health_router
@@ -147,6 +148,7 @@ def build(
     app.include_router(worklist_router(serving, worklist))
     app.include_router(result_router(serving))
     app.include_router(infer_router(serving, queue))
+    app.include_router(check_here_router(serving, queue))
     app.include_router(nninteractive_router(serving, queue))
     app.include_router(upload_router(serving))
     app.include_router(datastore_router(serving.datastore))

@@ -41,6 +41,7 @@ def parse_infer(model: str, image: str, fields: Mapping[str, object], names: tup
         sequence=None if sequence in (None, "", "auto") else _text("sequence", sequence),
         reply=parse_reply(fields),
         save_label=boolean("save_label", fields.get("save_label")),
+        check_here=boolean("check_here", fields.get("check_here")),
         label_tag=_text("label_tag", first_of(fields.get("label_tag"))) or DRAFT,
         points=_points(fields, names),
         label=None if label is None else str(label),

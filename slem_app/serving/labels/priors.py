@@ -1,5 +1,5 @@
-"""The label of a patient's earlier visit, laid on the image that a reader works on: what they begin with, if
-they ask for it.
+"""The label of a patient's earlier visit, laid on the image that a reader works on. Brought up to date by
+what the model sees at both visits, it is what a reader begins with, if they ask for it.
 
 Only a final label that counts is carried over, and only where the registration of the two visits is to be
 believed. The visits are registered once; carrying a label over takes no time beside that.
@@ -14,6 +14,7 @@ import numpy as np
 
 from slem_app.errors import BadLabel, BadSetting, BadStudy, NotFound
 from slem_app.labels import LabelSet
+from slem_app.predict.prior import brought_up_to_date
 from slem_app.prompts import Mask
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
@@ -49,6 +50,10 @@ class Prior:
     """How the visits were laid on each other."""
     doubts: tuple[str, ...]
     """What a reader should know, in sentences."""
+    earlier: LabelledCase
+    """The earlier visit."""
+    given: Mask
+    """Its label as it lies there, in the model's values."""
 
     @property
     def text(self) -> str:
@@ -56,7 +61,7 @@ class Prior:
         when = f" of {self.visit.when}" if self.visit.when else ""
         return (
             f"begins with the final label of {self.visit.case}{when}, moved by {self.move.distance:.1f} mm "
-            f"on average: what has changed since is not in it"
+            f"on average and changed where the model sees a change"
         )
 
 
@@ -98,8 +103,9 @@ class Priors:
             if request.start_over and case.lasting:
                 self.last_results.began_with(reader, case.id, "")
             return answer
+        assert isinstance(task, InteractiveTask)  # looked at above
         prior = self.of(case, task.predictor.card.labels)
-        start = Mask(np.asfortranarray(prior.array), case.series.grid)
+        start = Mask(np.asfortranarray(self._today(task, case, prior, reader)), case.series.grid)
         answer = task(case, replace(request, start=start, start_over=True))
         if case.lasting:
             self.last_results.began_with(reader, case.id, prior.label)
@@ -136,7 +142,30 @@ class Priors:
         carried = carry(array, grid, move.matrix, case.series.grid)
         version = earlier.version
         name = f"{visit.case}/{version.tag}/{version.number}"
-        return Prior(visit, name, carried, move, doubts)
+        return Prior(visit, name, carried, move, doubts, earlier, Mask(array, grid))
+
+    def _today(self, task: InteractiveTask, case: Case, prior: Prior, reader: str) -> np.ndarray:
+        """(I, J, K) the prior, changed where the reader's version of the model sees a change."""
+        predictor = task.served.begun_with(reader, case.id)
+        earlier = prior.earlier
+        with task.lock:
+            now, _ = task.automatic.prepared(case, predictor)
+            images = self._labels().images(earlier.id, earlier.version.sequence)
+            then, _ = predictor.prepare_case(images, register=task.automatic.register)
+            return brought_up_to_date(
+                predictor,
+                now.shown_on(case.image, case.series.grid),
+                then.shown_on(earlier.sequence, prior.given.grid),
+                prior.given,
+                prior.move.matrix,
+            )
+
+    def _labels(self) -> CaseLabels:
+        """The labels with the studies that they are of."""
+        datastore = self.datastore
+        return CaseLabels(
+            str(self.cases.studies), datastore.root, experts=datastore.experts, source=self.cases.source
+        )
 
     def _earlier(self, case: Case) -> tuple[Visit, LabelledCase, tuple[str, ...]]:
         """The last visit before a case's that has a final label which counts."""
@@ -149,11 +178,9 @@ class Priors:
                 f"{patient.doubts[0]} No label is carried over; slem.yaml may say by its key `patients` "
                 "which studies belong to one patient"
             )
-        datastore = self.datastore
-        labels = CaseLabels(str(self.cases.studies), datastore.root, experts=datastore.experts, source=source)
         for visit in reversed(patient.earlier(case.id)):
-            if datastore.store.has_final(visit.case):
-                return visit, labels.labelled(visit.case), patient.doubts
+            if self.datastore.store.has_final(visit.case):
+                return visit, self._labels().labelled(visit.case), patient.doubts
         doubts = f" ({' '.join(patient.doubts)})" if patient.doubts else ""
         raise NotFound(f"no earlier visit of the patient of {case.id} has a final label{doubts}")
 

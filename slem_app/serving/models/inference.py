@@ -67,6 +67,10 @@ class InferRequest:
     """The file that is wanted; None: none, the label map itself is used."""
     save_label: bool = False
     """Keep the result as a label of the case."""
+    check_here: bool = False
+    """The file has one more label, `check here`, over the places where the result is likely wrong; never in
+    what is kept.
+    """
     label_tag: str = DRAFT
     """Under which it is kept."""
     points: Mapping[str, object] = field(default_factory=dict)

@@ -25,7 +25,9 @@ import numpy as np
 
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
+from slem_app.labels import CHECK_HERE
 from slem_app.predict import Features, Prediction, Predictor, Refiner, Result, assessed, given
+from slem_app.predict.check_here import Doubts, doubts_on
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
@@ -112,7 +114,10 @@ class SegmentationTask:
             result, spent = self.result(case, Refiner(predictor), prepared, keep=not request.save_label)
         prediction = replace(given(result.prediction), timings=spent)
         begin = time.perf_counter()
-        path = self.write(prediction, case.displayed, request.reply)
+        card = predictor.card
+        marked = not request.save_label and (request.check_here or card.confidence.segment)
+        shown = self._marked(prediction, self._doubts(case, card, prepared, result)) if marked else prediction
+        path = self.write(shown, case.displayed, request.reply)
         prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
         self.note(reader, case, origin(AUTOMATIC, predictor.card, prediction), prediction.array)
         timings |= {**prediction.timings, "write": time.perf_counter() - begin}
@@ -127,8 +132,38 @@ class SegmentationTask:
             ", ".join(prediction.used),
             latencies,
         )
-        facts = replace(self.facts(case, prediction, predictor.card), latencies=latencies)
+        names = {label.name: label.value for label in shown.labels.labels}
+        facts = replace(self.facts(case, prediction, card), label_names=names, latencies=latencies)
         return InferAnswer(prediction, facts, path)
+
+    def doubts(self, case: Case, reader: str) -> tuple[Doubts, Card]:
+        """How doubtful each voxel of the automatic result is, on the displayed image's grid, and whose result
+        it is.
+
+        Raises:
+            BadSetting: the model does not say.
+            SlemError: anything about the case that cannot be used.
+        """
+        predictor = self.served.automatic(reader, case.id)
+        with self.lock:
+            prepared, _ = self.prepared(case, predictor)
+            result, _ = self.result(case, Refiner(predictor), prepared)
+        return self._doubts(case, predictor.card, prepared, result), predictor.card
+
+    @staticmethod
+    def _doubts(case: Case, card: Card, prepared: Prepared, result: Result) -> Doubts:
+        assert result.probabilities is not None, "made by `Refiner.start` without a mask"
+        grid = prepared.shown_on(case.image, case.series.grid).grid
+        return doubts_on(
+            case.series.grid, result.probabilities, grid, card.labels, card.postprocess, card.confidence
+        )
+
+    @staticmethod
+    def _marked(prediction: Prediction, doubts: Doubts) -> Prediction:
+        """The result with one more label over the places where it is likely wrong."""
+        labels = prediction.labels.with_label(CHECK_HERE)
+        array = np.where(doubts.places, np.uint8(len(labels.labels)), prediction.array)
+        return replace(prediction, array=np.asfortranarray(array), labels=labels)
 
     def note(self, reader: str, case: Case, origin: ResultOrigin, array: np.ndarray) -> None:
         """Note what a reader is given of a case."""

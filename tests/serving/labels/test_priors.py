@@ -43,14 +43,12 @@ def moved() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def app(
-    open_app: Callable, click_models: Path, tmp_path_factory: pytest.TempPathFactory, moved: np.ndarray
+    open_app: Callable, tmp_path_factory: pytest.TempPathFactory, moved: np.ndarray
 ) -> Iterator[MONAILabelApp]:
     first, second = visit(105, np.eye(4)), visit(106, moved)
     heads = {FIRST: first, SECOND: second, "BraTS-GLI-00002-100": first, OTHER: second, LONELY: first}
     folder = tmp_path_factory.mktemp("visits")
-    with open_app(
-        heads, folder, models_dir=str(click_models), models="slem_brain,slem_brain_clicks", score_load="0"
-    ) as instance:
+    with open_app(heads, folder, models="slem_brain,slem_brain_clicks", score_load="0") as instance:
         truth = next((folder / "studies" / FIRST).glob("*seg.nii.gz"))
         instance.datastore().save_label(FIRST, str(truth), FINAL, {"model": "slem_brain", "client_id": "ann"})
         names = {"liver": 1, "spleen": 2, "kidney": 3}  # a label of another model

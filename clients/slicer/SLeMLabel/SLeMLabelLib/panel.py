@@ -231,7 +231,9 @@ class SlicerPanel:
         quality = trust.get("quality")
         if quality:
             dice = ", ".join(f"{name} {value:.2f}" for name, value in quality["dice"].items())
-            lines.append(html.escape(f"Expected quality: {quality['step']} (Dice {dice})"))
+            lines.append(
+                html.escape(f"Expected quality: {quality['step']}{f' (Dice {dice})' if dice else ''}")
+            )
         self.warnings.setText("<br>".join(lines))
         self.places = [place["centre"] for place in trust.get("places", ())]
         self.list.clear()
