@@ -111,7 +111,7 @@ def _changed(
         return probabilities
     margin = [int(np.ceil(3 * SOFT / step)) for step in grid.spacing]
     wide = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(box, margin, strict=True))
-    part = grid.crop(tuple(side.start for side in wide), probabilities[(0, *wide)].shape)
+    part = grid.crop(tuple(side.start for side in wide), probabilities[0][wide].shape)
     every = (slice(None), *wide)
     masks = labels.region_masks(label.array)
     soft = np.stack(
