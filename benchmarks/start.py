@@ -104,15 +104,7 @@ def server(tree: Path, studies: Path) -> Iterator[Cost]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="slem-start-"))
-    own, app = tree / "slem_app/serving", ["start_server", "--app", str(tree / "apps/slem")]
-    if (own / "__main__.py").is_file():
-        words = ["slem_app.serving", "--logs", str(folder)]
-    elif (own / "monai").is_dir():  # an older state
-        words = ["slem_app.serving.monai", *app]
-    else:
-        words = ["monailabel.main", *app, "--uvicorn_app", "slem_app.serving.asgi:app"]
-    words += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--conf", "store", str(folder / "store"), "--conf", "device", "cpu"]
+    words = server_words(tree, studies, folder, port)
     start = time.perf_counter()
     with (folder / "out").open("w") as log:
         process = psutil.Popen(
@@ -132,9 +124,22 @@ def server(tree: Path, studies: Path) -> Iterator[Cost]:
         shutil.rmtree(folder)
 
 
-def wait(process: psutil.Popen, url: str) -> None:
-    """Return once the server answers."""
-    end = time.monotonic() + PATIENCE
+def server_words(tree: Path, studies: Path, folder: Path, port: int) -> list[str]:
+    """What follows `python -m` to start a server with the bundled models, whose own files lie in `folder`."""
+    own, app = tree / "slem_app/serving", ["start_server", "--app", str(tree / "apps/slem")]
+    if (own / "__main__.py").is_file():
+        words = ["slem_app.serving", "--logs", str(folder)]
+    elif (own / "monai").is_dir():  # an older state
+        words = ["slem_app.serving.monai", *app]
+    else:
+        words = ["monailabel.main", *app, "--uvicorn_app", "slem_app.serving.asgi:app"]
+    words += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
+    return [*words, "--conf", "store", str(folder / "store"), "--conf", "device", "cpu"]
+
+
+def wait(process: psutil.Popen, url: str, patience: float = PATIENCE) -> None:
+    """Return once the server answers, within so many seconds."""
+    end = time.monotonic() + patience
     while time.monotonic() < end and process.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=PATIENCE).read()

@@ -15,9 +15,10 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -145,12 +146,12 @@ class HeaderIndex:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A change of the file, whole or not at all; without one where the disk refuses."""
-        with self.guard:
+        with self.guard, ExitStack() as stack:
             try:
                 base = self._open()
             except (sqlite3.Error, OSError) as error:
                 self._give_up(error)
-                base = sqlite3.connect(":memory:")
+                base = stack.enter_context(closing(sqlite3.connect(":memory:")))
                 base.executescript(TABLES)
             try:
                 with base:
@@ -163,6 +164,7 @@ class HeaderIndex:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             self.connection = sqlite3.connect(self.path, timeout=WAIT, check_same_thread=False)
+            weakref.finalize(self, self.connection.close)  # where nobody calls `close`
             self.connection.execute("PRAGMA synchronous = NORMAL")
             with self.connection:
                 self.connection.execute("BEGIN IMMEDIATE")  # two processes may come at once
