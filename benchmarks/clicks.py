@@ -8,13 +8,8 @@ model corrects only cases it never saw. The reader clicks into the interior of t
 (`slem_app.prompts.reader`), always with the right label unless --wrong is given. Every click is a row in
 results/NAME.csv, so every figure in results/NAME.md can be recomputed.
 
-What learning to listen costs: `--before` names the fold runs that these were continued from, whose automatic
-results are compared case by case.
-
     python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/automatic --steps 1000
-    python benchmarks/accuracy.py --data ../shared/data/brats --runs runs/clicks \\
-        --recipe brain_clicks --parents runs/automatic
-    python benchmarks/clicks.py --data ../shared/data/brats --runs runs/clicks --before runs/automatic
+    python benchmarks/clicks.py --data ../shared/data/brats --runs runs/automatic --editor slem_brain_editor
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -43,7 +38,7 @@ from slem_app.predict import Predictor, Refiner
 from slem_app.prompts import Click, ReaderSettings, SimulatedReader
 from slem_app.studies import open_source
 from slem_app.volumes.cache import CaseCache
-from slem_app.weights import load_model
+from slem_app.weights import load_editor, load_model
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = (0, 1, 3, 5, 10)  # clicks after which Dice is listed
@@ -59,10 +54,8 @@ class Clicks:
     """Folder of labelled studies."""
     runs: Path
     """Folder of fold runs."""
-    before: Path | None = None
-    """Folder of the fold runs, without prompts, that those of `runs` continue; their automatic results are
-    put beside.
-    """
+    editor: str = ""
+    """Name or folder of the editor that answers the clicks; default: the models'."""
     split: str = "six"
     """Folds that the runs were made with, as `accuracy.py` names them: 'six', or 'four' in older tables."""
     folds: int = 0
@@ -100,30 +93,23 @@ class Clicks:
         source = open_source(self.data)
         tests = split(CaseCache(self.runs / "cache"), self.split, self.folds)
         rows: list[dict[str, object]] = []
-        before: list[dict[str, object]] = []
         for fold in self.only or range(len(tests)):
             self.check_unseen(fold, tests[fold])
-            refiner = Refiner(Predictor(load_model(self.runs / f"fold{fold}" / "model")))
-            deaf = Predictor(load_model(self.before / f"fold{fold}" / "model")) if self.before else None
+            model = load_model(self.runs / f"fold{fold}" / "model")
+            if self.editor:
+                model = replace(model, editor=load_editor(self.editor))
+            refiner = Refiner(Predictor(model))
             for case in tests[fold]:
                 rows += self.case(refiner, source.study(case), fold)
-                if deaf:
-                    before.append(automatic(deaf, source.study(case), fold))
         labels = refiner.card.labels
         RESULTS.mkdir(exist_ok=True)
         with (RESULTS / f"{self.name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        text = self.table(
-            rows, labels, f"{refiner.card.name}, {refiner.card.network.prompts} prompt channels"
-        )
-        if before:
-            with (RESULTS / f"{self.name}_before.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, before[0], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(before)
-            text += compared(before, [row for row in rows if row["click"] == 0], labels)
+        editor = refiner.predictor.model.editor
+        who = f"editor {editor.card.name} {editor.card.version}" if editor else "no editor: the rule"
+        text = self.table(rows, labels, f"{refiner.card.name}, {who}")
         print(write_page(RESULTS / f"{self.name}.md", text))
 
     def case(self, refiner: Refiner, study: object, fold: int) -> list[dict[str, object]]:
@@ -131,8 +117,7 @@ class Clicks:
         labels = refiner.card.labels
         expected, grid = truth(study, labels)
         prepared, _ = refiner.predictor.prepare_case(group(study))
-        features = refiner.features(prepared)
-        result = refiner.start(prepared, features)
+        result, detail = refiner.start(prepared), refiner.detail(prepared)
         reader = SimulatedReader(labels, ReaderSettings(self.measure, self.jitter, self.wrong))
         rng = np.random.default_rng([self.seed, hash_of(study.id)])
         scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
@@ -168,9 +153,9 @@ class Clicks:
             start = time.perf_counter()
             result = refiner.refine(
                 prepared,
-                features,
                 result,
                 result.prompts.with_click(Click.on(grid, shots[0].index, shots[0].label, labels)),
+                detail,
             )
             seconds = time.perf_counter() - start
             scores = region_scores(result.prediction.array, expected, grid, labels, surface=False)
@@ -278,46 +263,6 @@ class Clicks:
                 + " |"
             )
         return "\n".join(lines) + "\n"
-
-
-def automatic(predictor: Predictor, study: object, fold: int) -> dict[str, object]:
-    """Dice of one case's automatic result."""
-    expected, grid = truth(study, predictor.card.labels)
-    found = predictor.predict_case(group(study)).array
-    return {
-        "case": study.id,
-        "fold": fold,
-        **rounded(region_scores(found, expected, grid, predictor.card.labels, surface=False)),
-    }
-
-
-def compared(
-    before: Sequence[Mapping[str, object]], after: Sequence[Mapping[str, object]], labels: LabelSet
-) -> str:
-    """Automatic results before and after learning to listen, paired by case."""
-    of = {row["case"]: row for row in after}
-    lines = [
-        "",
-        "## Automatic results, before and after learning from clicks",
-        "",
-        (
-            "The same folds: before are the models without prompts that these continue (so these had "
-            "more steps as well)."
-        ),
-        "",
-        "| region | before | after | difference (points) | bootstrap 95 % interval |",
-        "|---|---|---|---|---|",
-    ]
-    for name, get in [(r.name, lambda row, n=r.name: float(row[n])) for r in labels.regions] + [
-        ("mean", lambda row: mean(row, labels))
-    ]:
-        old, new = [get(row) for row in before], [get(of[row["case"]]) for row in before]
-        b = bootstrap([n - o for o, n in zip(old, new)])
-        lines.append(
-            f"| {name} | {np.mean(old):.3f} | {np.mean(new):.3f} | {100 * b['mean']:+.1f} | "
-            f"{100 * b['low']:+.1f} to {100 * b['high']:+.1f} |"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def mean(row: Mapping[str, object], labels: LabelSet) -> float:

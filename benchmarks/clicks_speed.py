@@ -5,17 +5,15 @@ Both servers are started and asked as `benchmarks/speed.py` does, on one and the
 cold, then further ones, warm. The clicks lie on a fixed set of places inside the head and are listed in full
 each time, by label, as 3D Slicer lists them. A request's time ends when the client has decoded the label map.
 
-Steps, in seconds: read, prepare, network (the whole volume once, then the part around a click), view (what to
-look at again), restore, merge (into what was there), memory (the way back), write, transfer (all that the
-client waits beyond these: HTTP, sending, decoding). `outside` is everything but the network. A model without
-prompt channels gets them, at zero: what is measured is the time, not what the clicks mend.
+Steps, in seconds: read, prepare, network (the whole volume once, then the editor), restore, merge (into what
+was there), memory (the way back), write, transfer (all that the client waits beyond these: HTTP, sending,
+decoding). `outside` is everything but the network.
 
     python benchmarks/clicks_speed.py --studies DIR
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -38,13 +36,11 @@ from speed import ASKED, PATIENCE, PROJECT, STOCK_MULTIPLE, Server, machine, ser
 
 from slem_app.formats import read_label_file
 from slem_app.grouping import group
-from slem_app.network import build
-from slem_app.prompts import channel_count
 from slem_app.studies import open_source
 from slem_app.types import Grid
-from slem_app.weights import Card, load_model, save_model
+from slem_app.weights import Card, load_model
 
-STEPS = ("read", "prepare", "network", "view", "restore", "merge", "memory", "write", "transfer")
+STEPS = ("read", "prepare", "network", "restore", "merge", "memory", "write", "transfer")
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,10 @@ class ClickSpeed:
         grouping = group(source.study(case))
         with tempfile.TemporaryDirectory(prefix="slem-click-speed-") as folder:
             work = Path(folder)
-            card = with_prompts(self.model, work / "models")
+            card = load_model(self.model).card
             grid = grouping.sequences[grouping.reference(card.reference_order)].grid
             ours = places(grid, card.labels.names, 1 + self.clicks, self.seed)
             conf = {
-                "models_dir": str(work / "models"),
                 "store": str(work / "store"),
                 "device": self.device,
                 "threads": str(self.threads),
@@ -108,17 +103,6 @@ class ClickSpeed:
                     ]
         self.out.parent.mkdir(parents=True, exist_ok=True)
         print(write_page(self.out, report(rows, card, grid, self)))
-
-
-def with_prompts(name: str, folder: Path) -> Card:
-    """Save a copy of a model with prompt channels; those that are new are at zero."""
-    model = load_model(name)
-    config = dataclasses.replace(model.card.network, prompts=channel_count(model.card.labels))
-    network = build(config)
-    network.load_state_dict(model.network.state_dict(), strict=model.card.network.prompts > 0)
-    return save_model(
-        folder / name, dataclasses.replace(model.card, network=config, file="", sha256=""), network
-    )
 
 
 def places(grid: Grid, labels: Sequence[str], count: int, seed: int) -> list[dict[str, list[list[int]]]]:

@@ -1,4 +1,4 @@
-"""What a click mends: the editor and the model's own answer to prompts, side by side, on cases that neither
+"""What a click mends: the editor, and the rule of models without one, side by side, on cases that neither
 has seen.
 
     python benchmarks/editor.py --data ../shared/data/brats --cases A B C --editor runs/editor/editor
@@ -29,7 +29,7 @@ from slem_app.finetune.cases import truth
 from slem_app.finetune.editing.errors import Aim, aim_at
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
-from slem_app.predict import EditSettings, Predictor, Refiner, RefineSettings
+from slem_app.predict import EditSettings, Predictor, Refiner
 from slem_app.prompts import Click, Mask
 from slem_app.studies import open_source
 from slem_app.volumes.geometry import bounding_box
@@ -55,8 +55,8 @@ class Editor:
     """Name or folder."""
     editor: str = ""
     """Name or folder of the editor; default: the model's."""
-    arms: tuple[str, ...] = ("refiner", "editor")
-    """refiner: the model answers prompts itself; editor: its editor does."""
+    arms: tuple[str, ...] = ("rule", "editor")
+    """Who answers prompts."""
     robots: tuple[str, ...] = ("largest",)
     """largest, random, sloppy."""
     start: str = "automatic"
@@ -90,9 +90,7 @@ class Editor:
         for case in self.cases or source.ids():
             for arm in self.arms:
                 predictor = Predictor(replace(model, editor=own if arm == "editor" else None))
-                refiner = Refiner(
-                    predictor, RefineSettings(edit=EditSettings(threshold=self.threshold, keep=self.hold))
-                )
+                refiner = Refiner(predictor, EditSettings(threshold=self.threshold, keep=self.hold))
                 for robot in self.robots:
                     self.keep(self.session(refiner, source.study(case), arm, robot))
 
@@ -114,11 +112,10 @@ class Editor:
         series = {n: s for n, s in grouping.sequences.items() if n in (self.sequences or card.sequences)}
         volumes = read_all(series)
         prepared = prepare(volumes, card.sequences, card.preparation, grid, detailed=True)
-        features, detail = refiner.features(prepared), refiner.detail(prepared)
-        result = refiner.start(prepared, features)
+        result, detail = refiner.start(prepared), refiner.detail(prepared)
         if self.start == "nothing":
-            result = refiner.start(prepared, features, Mask(np.zeros_like(expected), grid))
-            result = replace(result, probabilities=None) if arm == "editor" else result
+            result = refiner.start(prepared, Mask(np.zeros_like(expected), grid))
+            result = replace(result, probabilities=None)
         rng = np.random.default_rng([0, int.from_bytes(study.id.encode()[-6:], "big")])
         named = f"{arm} at {self.threshold:g}, {self.hold:g}" if arm == "editor" else arm
         common = {"case": study.id, "arm": named, "robot": robot, "start": self.start}
@@ -134,7 +131,7 @@ class Editor:
             label = "" if aim.value == 0 else labels.labels[aim.value - 1].name
             click = Click.on(grid, aim.voxel, label, labels)
             begin = time.process_time()
-            result = refiner.refine(prepared, features, result, result.prompts.with_click(click), detail)
+            result = refiner.refine(prepared, result, result.prompts.with_click(click), detail)
             seconds = time.process_time() - begin
             after = result.prediction.array
             was, scores = scores, region_scores(after, expected, grid, labels, surface=False)
@@ -203,7 +200,7 @@ def page(rows: Sequence[dict[str, str]], labels: LabelSet, note: str) -> str:
     head += ["gain after 5 (95 %)", "gain after 10 (95 %)", "aimed error mended"]
     head += ["clicks that raise the mean", "false voxels a click: median, 95 %", "CPU s a click"]
     lines = [
-        "# What a click mends: the editor beside the model's own answer",
+        "# What a click mends: the editor, and the rule of models without one",
         "",
         f"`python {' '.join(sys.argv)}`; {date.today()}, commit {commit()}, 2 cores AMD EPYC, 24 GiB. {note}",
         "Mean Dice of the regions on the images' own grid; both masks empty counts 1, one empty 0.",

@@ -254,10 +254,10 @@ class Clicks:
             "label": Mask(np.asfortranarray(carry(array, grid, found.matrix, shown)), shown),
             "prior": Mask(np.asfortranarray(today), shown),
         }
-        features, detail = refiner.features(prepared), refiner.detail(prepared) if self.most else None
+        detail = refiner.detail(prepared) if self.most else None
         rows = []
         for arm, mask in starts.items():
-            result = refiner.start(prepared, features, mask)
+            result = refiner.start(prepared, mask)
             reader = SimulatedReader(labels, ReaderSettings())
             rng = np.random.default_rng([self.seed, 7])
             for click in range(self.most + 1):
@@ -270,7 +270,7 @@ class Clicks:
                 if mean >= STOP or not shots or click == self.most:
                     break
                 prompt = Click.on(shown, shots[0].index, shots[0].label, labels)
-                result = refiner.refine(prepared, features, result, result.prompts.with_click(prompt), detail)
+                result = refiner.refine(prepared, result, result.prompts.with_click(prompt), detail)
             print(f"{case} {arm}: {[row['mean'] for row in rows if row['arm'] == arm]}", flush=True)
         return rows
 

@@ -35,7 +35,7 @@ import torch
 from slem_app.finetune.recipe import FinetuneRecipe, load_recipe
 from slem_app.finetune.run import finetune
 from slem_app.predict import Predictor
-from slem_app.predict.view import covering
+from slem_app.predict.grids import covering
 from slem_app.volumes.cache import CaseCache
 from slem_app.volumes.prepare import Prepared
 from slem_app.weights import load_model

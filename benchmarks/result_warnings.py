@@ -22,7 +22,7 @@ from slem_app.grouping import group
 from slem_app.phantom import make, make_abdomen
 from slem_app.predict import Prediction, Predictor, answer
 from slem_app.predict.doubts import near_surface
-from slem_app.predict.view import moved
+from slem_app.predict.grids import moved
 from slem_app.studies import open_source
 from slem_app.types import Grid
 from slem_app.volumes.levels import Volume

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from slem_app.network import SegmenterConfig, build
-from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
 from slem_app.volumes.prepare import Preparation
 from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, Card, save_model
@@ -24,13 +23,11 @@ def options(folder: Path) -> list[str]:
     """Write the model `slem_brain`, which follows clicks, into a folder; the server's settings with which it
     is served.
     """
-    untrained(folder / "slem_brain", "slem_brain", 3.0, 8, prompts=channel_count(BRAIN_LABELS))
+    untrained(folder / "slem_brain", "slem_brain", 3.0, 8)
     return ["--conf", "models_dir", str(folder), "--conf", "models", "slem_brain,slem_brain_clicks"]
 
 
-def untrained(
-    folder: Path, name: str, spacing: float, multiple: int, prompts: int = 0, prior: float = 0.02
-) -> None:
+def untrained(folder: Path, name: str, spacing: float, multiple: int, prior: float = 0.02) -> None:
     """Write a small model whose results depend on the voxels, but mean nothing.
 
     Args:
@@ -38,7 +35,6 @@ def untrained(
         name: on its card.
         spacing: mm of its voxels along each axis.
         multiple: of which its grid's sizes are.
-        prompts: its prompt channels.
         prior: the probability around which its results lie, and its threshold.
     """
     config = SegmenterConfig(
@@ -47,7 +43,6 @@ def untrained(
         stem_channels=4,
         context_levels=(1,),
         deep_supervision=0,
-        prompts=prompts,
         prior=prior,
     )
     card = Card(

@@ -18,7 +18,7 @@ from slem_app.labels import LabelSet
 from slem_app.types import Grid, triple
 from slem_app.volumes import geometry
 
-__all__ = ["PostProcess", "decide", "outline", "restore"]
+__all__ = ["PostProcess", "decide", "margins", "outline", "restore"]
 
 # network voxels interpolated around those over the threshold; one suffices, since a mean of voxels never
 # exceeds the largest
@@ -147,6 +147,41 @@ def restore(
 def outline(probabilities: np.ndarray, labels: LabelSet) -> np.ndarray:
     """(I, J, K) largest probability of an outermost region, from (R, I, J, K)."""
     return _Tree.of(labels).outline(probabilities)
+
+
+def margins(logits: np.ndarray, labels: LabelSet, label: str, threshold: float = 0.5) -> np.ndarray:
+    """Log-odds of each decision that leads to `label`; all are positive exactly where thresholding the nested
+    regions gives it.
+
+    The decisions are: into each region around the label, not into the regions inside it, and rather than into
+    a disjoint neighbour.
+
+    Args:
+        logits: (R, I, J, K) in the order of `labels.regions`.
+        labels: the model's.
+        label: a label's name, or '' for the background.
+        threshold: probability from which a voxel belongs to a region.
+
+    Returns:
+        (decisions, I, J, K) float32.
+    """
+    shift = float(np.log(threshold / (1 - threshold)))
+    sets = [frozenset(region.labels) for region in labels.regions]
+    around = [r for r, members in enumerate(sets) if label in members]
+    innermost = min((sets[r] for r in around), key=len, default=frozenset(labels.names))
+    found = [logits[r] - shift for r in around] + [
+        shift - logits[q] for q in _outermost(sets, innermost, label)
+    ]
+    for r in around:
+        parent = min((sets[q] for q in around if sets[r] < sets[q]), key=len, default=frozenset(labels.names))
+        found += [logits[r] - logits[q] for q in _outermost(sets, parent, label) if not sets[q] & sets[r]]
+    return np.stack(found).astype(np.float32, copy=False)
+
+
+def _outermost(sets: list[frozenset[str]], within: frozenset[str], label: str) -> list[int]:
+    """The largest regions inside `within` that do not hold `label`."""
+    inside = [q for q, members in enumerate(sets) if members <= within and label not in members]
+    return [q for q in inside if not any(sets[q] < sets[o] for o in inside)]
 
 
 def _check(probabilities: np.ndarray, labels: LabelSet) -> None:

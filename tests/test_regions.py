@@ -10,9 +10,10 @@ from scipy import ndimage
 from slem_app import phantom
 from slem_app.errors import BadCard, BadGrid, BadWeights
 from slem_app.labels import Code, Label, LabelSet, Region
-from slem_app.regions import PostProcess, decide, restore
+from slem_app.regions import PostProcess, decide, margins, restore
 from slem_app.types import Grid
 from slem_app.volumes import geometry
+from slem_app.weights import BRAIN_LABELS
 
 CODE = Code("108369006", "Neoplasm")
 
@@ -308,3 +309,13 @@ def test_restoring_a_whole_head_takes_a_fraction_of_a_second() -> None:
         restore(probabilities, source, Grid((240, 240, 155), affine), BRAIN, settings)
         times.append(time.process_time() - start)
     assert min(times) < 0.3
+
+
+def test_margins_are_positive_just_where_thresholds_give_the_label() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (3, 12, 12, 12)).astype(np.float32)
+    shown = decide(1 / (1 + np.exp(-logits)), BRAIN_LABELS, PostProcess(threshold=0.3), 1.0)
+    for value, label in enumerate(("", *BRAIN_LABELS.names)):
+        np.testing.assert_array_equal(
+            (margins(logits, BRAIN_LABELS, label, 0.3) > 0).all(axis=0), shown == value
+        )

@@ -41,6 +41,7 @@ button.main{background:#1f6feb;border-color:#1f6feb;font-weight:600}
 .swatch{width:14px;height:14px;border-radius:3px;flex:none}
 .ml{font-variant-numeric:tabular-nums;text-align:right}
 .tools{display:grid;grid-template-columns:repeat(3,1fr);gap:6px;margin-bottom:6px}
+.of4{grid-template-columns:repeat(2,1fr)}
 .jump{padding:2px 7px}
 summary{cursor:pointer;color:#a9bcdf;font-size:13px;font-weight:600}
 details[open] summary{margin-bottom:6px}
@@ -159,7 +160,7 @@ class LabelPanel extends HTMLElement {
 
   tools(one) {
     const groups = one.model.clicks ? [ASKING, BY_HAND] : [BY_HAND];
-    const rows = groups.map(group => element('div', { class: 'tools' }, ...group.map(([tool, name, title]) =>
+    const rows = groups.map(group => element('div', { class: `tools of${group.length}` }, ...group.map(([tool, name, title]) =>
       element('button', { 'data-key': name, title, 'aria-pressed': String(one.tool === tool),
         onclick: () => this.take(tool) }, name))));
     const painting = one.tool === BRUSH || one.tool === ERASER;

@@ -120,12 +120,11 @@ class Predictor:
         self.finer = None if model.detail is None else Predictor(model.detail, self.device, self.precision)
         self.detailed = model.detail is not None or model.editor is not None
 
-    def probabilities(self, prepared: Prepared, plain: torch.Tensor | None = None) -> np.ndarray:
+    def probabilities(self, prepared: Prepared) -> np.ndarray:
         """(R, I, J, K) float32 in 0..1 on the network's grid, mirrored passes averaged in.
 
         Args:
             prepared: the case.
-            plain: (1, R, I, J, K) of the pass that is not mirrored, where it is known.
 
         Raises:
             NoMemory: the GPU's memory is too small for this case.
@@ -135,7 +134,7 @@ class Predictor:
         axes = [axis + 2 for axis in self.inference.mirror]
         passes = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
         with torch.inference_mode(), self.memory(prepared):
-            total = self._run(images, present) if plain is None else plain
+            total = self._run(images, present)
             for flips in passes[1:]:
                 total = total + self._run(images.flip(flips), present).flip(flips)
         return (total / len(passes))[0].cpu().numpy()
@@ -161,19 +160,18 @@ class Predictor:
         """Segment a prepared study; the result lies on `prepared.reference`."""
         return self.segment(prepared)[0]
 
-    def segment(self, prepared: Prepared, plain: torch.Tensor | None = None) -> tuple[Prediction, np.ndarray]:
+    def segment(self, prepared: Prepared) -> tuple[Prediction, np.ndarray]:
         """As `predict`, with the probabilities of the regions, (R, I, J, K) float32 on the network's grid.
 
         Args:
             prepared: the case.
-            plain: as for `probabilities`.
 
         Raises:
             NoMemory: the GPU's memory is too small for this case.
         """
         timings: dict[str, float] = {}
         with clock(timings, "network"):
-            probabilities = self.probabilities(prepared, plain)
+            probabilities = self.probabilities(prepared)
         likely = self.likely(prepared, probabilities, timings)
         with clock(timings, "restore"):
             array = self.restored(likely, prepared)

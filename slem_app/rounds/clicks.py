@@ -35,7 +35,7 @@ class _Case:
     """(I, J, K) uint8 on `grid`."""
     grid: Grid
     start: Result
-    detail: Detail | None
+    detail: Detail
 
 
 class ClickScores:
@@ -81,7 +81,7 @@ class ClickScores:
             shots = reader.shots(case.truth, result.prediction.array, case.grid.spacing, rng)
             for shot in shots:
                 prompts = result.prompts.with_click(Click.on(case.grid, shot.index, shot.label))
-                result = refiner.refine(case.prepared, None, result, prompts, case.detail)
+                result = refiner.refine(case.prepared, result, prompts, case.detail)
             if count in COUNTED:
                 scores = region_scores(result.prediction.array, case.truth, case.grid, labels, surface=False)
                 yield float(np.mean([scores[region.name] for region in labels.regions]))

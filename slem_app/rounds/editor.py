@@ -65,14 +65,15 @@ def editor_learnt(
         device: torch device of this process.
 
     Returns:
-        None without an editor, or where no reader corrected anything in these cases.
+        None without an editor, with one of other sequences than the model's, or where no reader corrected
+        anything in these cases.
 
     Raises:
         TrainingFailed: the loss became NaN.
         StorageFailed: the disk refused a checkpoint.
     """
     corrected = with_corrections(studies, turns)
-    if model.editor is None or not corrected:
+    if model.editor is None or model.editor.card.sequences != model.card.sequences or not corrected:
         return None
     chosen = [*corrected, *(case for case in dict.fromkeys(turns) if case not in corrected)][:MOST_CASES]
     with first_process_first():

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from slem_app.finetune.settings import FinetuneSettings
-from slem_app.prompts import channel_count
 from slem_app.rounds.job import Job
 from slem_app.weights import Card
 from slem_app.weights.fields import from_table, merge, to_table
@@ -24,13 +23,9 @@ def plan(job: Job, card: Card, seed: int = 0, shapes: Sequence[Sequence[int]] = 
         BadCard: a setting that there is not.
         BadSetting: a value out of range.
     """
-    # with an editor nobody asks the network's own prompt layer
-    listens = card.network.prompts == channel_count(card.labels) and not card.editor
-    interact = {"share": 0.5} if listens else {}
     own = {
         "rate": RATE,
         "batch": max(2, job.processes),
-        "interact": interact,
         "save_every": job.epoch_steps,
         "steps": job.max_epochs * job.epoch_steps,
     }

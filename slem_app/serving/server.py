@@ -225,16 +225,9 @@ class Serving:
         )
         return self.automatic[name]
 
-    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask | None:
-        """The model called `name` as a tool of the clients; None where its weights were never trained with
-        prompts.
-        """
-        automatic = self.segmentation(name)
-        return (
-            InteractiveTask(automatic, self.memory, self.starts, kind)
-            if automatic.predictor.card.network.prompts
-            else None
-        )
+    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask:
+        """The model called `name` as a tool of the clients."""
+        return InteractiveTask(self.segmentation(name), self.memory, self.starts, kind)
 
     def training(self, name: str) -> ModelTrainer:
         """The model called `name` as one that learns; asked for by the app's classes in `lib/configs`."""
@@ -336,16 +329,10 @@ class Serving:
             name for name in self.settings.models if name not in configs and not self._is_model(name)
         ]:
             raise BadSetting(f"unknown models {', '.join(unknown)}; this app has {', '.join(configs)}")
-        tasks = {}
-        for name in self.settings.models or [name for name in configs if self._is_model(name)]:
-            task = configs[name](self, name).infer() if name in configs else self._by_card(name)
-            if task is not None:
-                tasks[name] = task
-            elif name in self.settings.models:
-                raise BadSetting(
-                    f"model {name} cannot be served: its weights were never trained with prompts; leave it "
-                    "out of `models`"
-                )
+        tasks = {
+            name: configs[name](self, name).infer() if name in configs else self._by_card(name)
+            for name in self.settings.models or [name for name in configs if self._is_model(name)]
+        }
         if self.settings.models:
             return tasks
         # viewers begin with the first one that they are told of: the model that knows the most sequences

@@ -14,7 +14,7 @@ from slem_app.errors import BadGrid
 from slem_app.preemption import yield_point
 from slem_app.types import Grid, triple
 
-__all__ = ["bounding_box", "check_grid", "cropped", "lattice", "overlap", "resample"]
+__all__ = ["bounding_box", "check_grid", "cropped", "lattice", "overlap", "resample", "squared_distance"]
 
 # cosine between two voxel axes above which a grid counts as sheared (1.1 degrees: rounding of headers stays
 # far below)
@@ -193,3 +193,19 @@ def overlap(a: Grid, b: Grid, samples: int = 16) -> float:
     points = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1)
     index = b.to_index(a.to_world(points))
     return float(((index >= -0.5) & (index <= np.array(b.shape) - 0.5)).all(axis=-1).mean())
+
+
+def squared_distance(grid: Grid, world: np.ndarray) -> np.ndarray:
+    """(I, J, K) mm2 from every voxel of `grid` to the point `world`, without an array of coordinates."""
+    axes, place = grid.affine[:3, :3], grid.to_index(world)
+    steps = [
+        (np.arange(n) - p).reshape([-1 if a == b else 1 for b in range(3)])
+        for a, (n, p) in enumerate(zip(grid.shape, place))
+    ]
+    square = axes.T @ axes
+    if (
+        np.abs(square - np.diag(np.diag(square))).max() <= 1e-6 * square.max()
+    ):  # axes at right angles: each adds its part
+        lines = [(step**2 * square[a, a]).astype(np.float32) for a, step in enumerate(steps)]
+        return lines[0] + lines[1] + lines[2]
+    return sum(sum(axes[w, a] * steps[a] for a in range(3)) ** 2 for w in range(3)).astype(np.float32)

@@ -237,8 +237,8 @@ class Card:
     use: str = NOT_DIAGNOSTIC
     """What it may be used for."""
     editor: str = field(default="", metadata={"younger": True})
-    """Name of the editor that answers prompts in its results, a folder beside the models'; empty: the network
-    itself does.
+    """Name of the editor that answers prompts in its results, a folder beside the models'; empty: a rule
+    does.
     """
     detail: str = field(default="", metadata={"younger": True})
     """Name of the model that looks again at what this one found, at finer voxels, a folder beside the

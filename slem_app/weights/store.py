@@ -40,7 +40,7 @@ class Model:
     folder: Path
     """Where it was read from."""
     editor: EditorModel | None = None
-    """What answers prompts; None: the network itself does."""
+    """What answers prompts; None: a rule does."""
     detail: Model | None = None
     """What looks again at what this one found, at finer voxels; None: nothing does."""
 
@@ -79,14 +79,14 @@ def _load_editor(card: Card, folder: Path, device: str | torch.device) -> Editor
     the one of that name.
 
     Raises:
-        As `load_model`; BadCard too where it sees other sequences.
+        As `load_model`; BadCard too where it does not see all of the model's sequences.
     """
     own = (folder / EDITOR_FILE).is_file()
     editor = load_editor(folder if own else card.editor, device)
-    if editor.card.sequences != card.sequences:
+    if unseen := [name for name in card.sequences if name not in editor.card.sequences]:
         raise BadCard(
             f"{card.name} is corrected by {card.editor}, which sees the sequences "
-            f"{', '.join(editor.card.sequences)}: it must see {', '.join(card.sequences)}"
+            f"{', '.join(editor.card.sequences)}: it must see {', '.join(unseen)}, too"
         )
     return editor
 

@@ -59,6 +59,7 @@ def test_clicks_into_a_phantom_do_what_they_ask_for(bench: ModuleType, shares: C
         assert found[kind] == (2, 1.0)
     assert found["missed lesion"][1] == 1.0
     assert found["missed enhancing part"][1] >= 0.5
+    assert found["label not shown"][1] >= 0.5
     assert found["lasso of a missed part"][1] >= 0.5
 
 
@@ -104,6 +105,7 @@ def test_a_probe_asks_for_what_its_click_points_at(bench: ModuleType) -> None:
         "edema in brain": 3,
         "missed enhancing part": 3,
         "lasso of a missed part": 3,
+        "label not shown": 3,
         "missed lesion": 1,
     }
     for one in found:
@@ -113,6 +115,9 @@ def test_a_probe_asks_for_what_its_click_points_at(bench: ModuleType) -> None:
             assert not wrong.any()
             assert len(np.unique(right[one.asked])) == 1  # the ball lies inside of what it is about
             assert right[one.index] not in one.values
+        elif one.kind == "label not shown":
+            assert not (one.shown == 3).any()
+            assert (right[one.asked] == 3).all()
         else:
             np.testing.assert_array_equal(one.asked, wrong)
 

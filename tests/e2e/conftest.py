@@ -2,7 +2,6 @@
 start it.
 """
 
-import dataclasses
 import os
 import signal
 import socket
@@ -17,8 +16,6 @@ import pytest
 import requests
 
 from slem_app import phantom
-from slem_app.network import build
-from slem_app.prompts import channel_count
 from slem_app.weights import find, load_model, save_model
 from tests.e2e.slicer_client import BUNDLED, World, load_client, untrained
 
@@ -68,16 +65,9 @@ def server_command(studies: Path, port: int, *options: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def click_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundled model, made to take prompts: it segments as before, and follows clicks by
-    what they claim.
-    """
+    """A folder with the bundled model alone."""
     folder, model = tmp_path_factory.mktemp("click_models"), load_model("slem_brain")
-    config = dataclasses.replace(model.card.network, prompts=channel_count(model.card.labels))
-    network = build(config)
-    network.load_state_dict(model.network.state_dict(), strict=model.card.network.prompts > 0)
-    save_model(
-        folder / "slem_brain", dataclasses.replace(model.card, network=config, file="", sha256=""), network
-    )
+    save_model(folder / "slem_brain", model.card, model.network)
     return folder
 
 

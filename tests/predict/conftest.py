@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from slem_app.network import build
 from slem_app.phantom import Phantom, make
 from slem_app.weights import Card, Inference, Model
 from tests.untrained import noisy, noisy_editor, small_card
@@ -47,26 +46,12 @@ def case() -> Phantom:
 
 
 @pytest.fixture
-def listening(card: Card, tmp_path) -> Model:
-    """A network with prompt channels that answers anything at all to them."""
-    card = replace(card, network=replace(card.network, prompts=8))
-    torch.manual_seed(1)
-    network = build(card.network)
-    with torch.no_grad():
-        network.head.weight.normal_(std=0.5)
-        network.encoder.prompt[1].weight.normal_(std=0.5)
-    return Model(card, network.eval(), tmp_path)
-
-
-@pytest.fixture
 def edited(thresholds: Model) -> Model:
     """One that is nearly right, with an editor that answers anything at all."""
     return replace(thresholds, editor=noisy_editor(spacing=2.0))
 
 
-@pytest.fixture(params=["thresholds", "fresh", "listening", "edited"])
+@pytest.fixture(params=["thresholds", "fresh", "edited"])
 def model(request: pytest.FixtureRequest) -> Model:
-    """One that is nearly right, one that is nonsense, one that hears clicks and answers nonsense, one with an
-    editor.
-    """
+    """One that is nearly right, one that is nonsense, one with an editor."""
     return request.getfixturevalue(request.param)

@@ -18,12 +18,9 @@ class Reader:
     image.
     """
 
-    def __init__(
-        self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None, keep: bool = True
-    ) -> None:
-        self.refiner, self.prepared = refiner, prepared
-        self.features = refiner.features(prepared) if keep else None
-        self.history = [refiner.start(prepared, self.features, mask)]
+    def __init__(self, refiner: Refiner, prepared: Prepared, mask: Mask | None = None) -> None:
+        self.refiner, self.prepared, self.detail = refiner, prepared, refiner.detail(prepared)
+        self.history = [refiner.start(prepared, mask)]
 
     @property
     def result(self) -> Result:
@@ -38,7 +35,7 @@ class Reader:
         return self.history[-2].prediction.array
 
     def say(self, prompts: Prompts) -> None:
-        self.history.append(self.refiner.refine(self.prepared, self.features, self.result, prompts))
+        self.history.append(self.refiner.refine(self.prepared, self.result, prompts, self.detail))
 
     def positive(self, label: str, *voxels: Voxel) -> None:
         prompts = self.result.prompts
@@ -69,9 +66,7 @@ def refiner(model: Model) -> Refiner:
 
 
 def reader(model: Model, case: Phantom, reference: str = "t1c", mask: Mask | None = None) -> Reader:
-    return Reader(
-        refiner(model), prepared(case, model.card, reference), mask, keep=hasattr(model.network, "fuse")
-    )
+    return Reader(refiner(model), prepared(case, model.card, reference), mask)
 
 
 def middle(case: Phantom, value: int) -> Voxel:

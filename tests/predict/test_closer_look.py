@@ -106,7 +106,7 @@ def test_the_automatic_result_is_that_from_which_clicks_start(study: Path) -> No
     prepared = prepared_of(predictor, study)
     result = predictor.predict(prepared)
     refiner = Refiner(predictor)
-    start = refiner.start(prepared, refiner.features(prepared))
+    start = refiner.start(prepared)
     assert np.array_equal(result.array, start.prediction.array)
     assert not np.array_equal(result.array, plain.predict(prepared).array)
     assert "detail" in result.timings

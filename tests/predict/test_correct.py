@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from slem_app.predict.correct import Answer, Corrector
+from slem_app.predict.answers import Answer
+from slem_app.predict.correct import Corrector
+from slem_app.predict.editor_answers import EditorAnswers
 from slem_app.prompts import Click, Scribble
 from slem_app.types import Grid
 from slem_app.weights import BRAIN_LABELS
@@ -19,7 +21,7 @@ GRID = Grid((40, 20, 20), np.eye(4))
 
 @pytest.fixture
 def corrector() -> Corrector:
-    return Corrector(noisy_editor(), BRAIN_LABELS, torch.device("cpu"))
+    return Corrector(EditorAnswers(noisy_editor(), BRAIN_LABELS, torch.device("cpu")), BRAIN_LABELS)
 
 
 def click(voxel: tuple[int, int, int], label: str) -> Click:

@@ -10,7 +10,7 @@ import torch
 from slem_app import phantom
 from slem_app.errors import BadSetting, BadStudy, NoMemory, NotFound
 from slem_app.grouping import group
-from slem_app.predict import Prediction, Predictor, Refiner
+from slem_app.predict import Prediction, Predictor
 from slem_app.studies import open_source
 from slem_app.types import Grid
 from slem_app.volumes.prepare import Prepared
@@ -140,9 +140,6 @@ def test_a_gpu_without_memory_is_told_and_the_next_case_is_done(
             NoMemory, match="the memory of cpu is too small for 32x40x24 voxels of small: use the device cpu"
         ):
             predictor.probabilities(prepared())
-        patched.setattr(predictor.network, "decoded", full)
-        with pytest.raises(NoMemory, match="use the device cpu"):
-            Refiner(predictor).features(prepared())
     assert predictor.probabilities(prepared()).shape[1:] == (32, 40, 24)
 
 

@@ -1,18 +1,16 @@
 """Corrections, told in the language of `tests.predict.language`."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from slem_app.errors import BadCard, BadPrompt
-from slem_app.network import build
+from slem_app.errors import BadPrompt
 from slem_app.phantom import Phantom, make, reorient_phantom
-from slem_app.predict import Features, Predictor, Refiner
-from slem_app.predict.view import moved
+from slem_app.predict import Predictor
+from slem_app.predict.grids import moved
 from slem_app.prompts import BACKGROUND, Click, Mask, Prompts, SimulatedReader
-from slem_app.weights import BRAIN_LABELS, Card, Model
+from slem_app.weights import BRAIN_LABELS, Model
 from tests.predict.language import Reader, Voxel, middle, prepared, reader, refiner
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 3
@@ -24,7 +22,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_without_prompts_it_is_the_automatic_result(model: Model, case: Phantom) -> None:
     study = prepared(case, model.card)
-    kept = Reader(refiner(model), study, keep=hasattr(model.network, "fuse"))
+    kept = Reader(refiner(model), study)
     plain = Predictor(model, precision="float32").predict(study)
     np.testing.assert_array_equal(kept.shown, plain.array)
     assert kept.result.prompts == Prompts()
@@ -117,7 +115,7 @@ def test_replay_gives_the_same_as_the_clicks_did(model: Model, case: Phantom) ->
     who.positive("necrosis", middle(case, EDEMA))
     who.negative(middle(case, ENHANCING))
     who.limit((10, 10, 10), (50, 60, 45))
-    again = who.refiner.replay(who.prepared, who.features, start, who.result.prompts)
+    again = who.refiner.replay(who.prepared, start, who.result.prompts)
     np.testing.assert_array_equal(again.prediction.array, who.shown)
     assert again.prompts == who.result.prompts
 
@@ -129,9 +127,7 @@ def test_replay_without_a_click_is_as_if_it_had_never_been(model: Model, case: P
     start = who.history[0]
     who.negative(middle(case, ENHANCING))
     left = who.result.prompts.without(who.result.prompts.clicks[0])
-    np.testing.assert_array_equal(
-        who.refiner.replay(who.prepared, who.features, start, left).prediction.array, other.shown
-    )
+    np.testing.assert_array_equal(who.refiner.replay(who.prepared, start, left).prediction.array, other.shown)
 
 
 def test_refuses_to_forget_a_click_by_itself(thresholds: Model, case: Phantom) -> None:
@@ -156,14 +152,6 @@ def test_refuses_an_unknown_label_and_a_click_of_another_image(thresholds: Model
     ):
         who.say(Prompts((Click("edema", (900.0, 0, 0)),)))
     assert len(who.history) == 1
-
-
-def test_refuses_a_network_whose_prompt_channels_are_not_its_labels(card: Card, tmp_path) -> None:
-    odd = replace(card, network=replace(card.network, prompts=5))
-    with pytest.raises(
-        BadCard, match="the network has 5 prompt channels; its 3 labels need 8, or 0 for none"
-    ):
-        refiner(Model(odd, build(odd.network), tmp_path))
 
 
 def test_a_missed_part_comes_back_with_one_click(thresholds: Model, case: Phantom) -> None:
@@ -274,20 +262,8 @@ def test_a_box_for_one_label_leaves_the_others(thresholds: Model, case: Phantom)
     assert 0 < (who.shown == ENHANCING).sum() < (who.before == ENHANCING).sum()
 
 
-def test_features_that_were_kept_give_what_fresh_ones_give(listening: Model, case: Phantom) -> None:
-    maker, study = refiner(listening), prepared(case, listening.card)
-    kept = maker.features(study)
-    assert isinstance(kept, Features)
-    assert kept.nbytes == kept.fused.nbytes + kept.decoded.nbytes
-    np.testing.assert_array_equal(
-        maker.start(study, kept).probabilities, maker.start(study, None).probabilities
-    )
-    small = replace(maker.predictor.inference, one_pass=10)
-    assert Refiner(Predictor(listening, inference=small)).features(study) is None
-
-
 def test_timings_tell_the_steps(thresholds: Model, case: Phantom) -> None:
     who = reader(thresholds, case)
     assert set(who.result.prediction.timings) == {"network", "restore"}
     who.positive("edema", (30, 30, 30))
-    assert set(who.result.prediction.timings) == {"view", "network", "merge"}
+    assert set(who.result.prediction.timings) == {"network", "merge"}

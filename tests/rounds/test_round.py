@@ -22,7 +22,6 @@ from slem_app.errors import BadSetting, BadStudy, StorageFailed
 from slem_app.finetune.loop import TrainingFailed
 from slem_app.network import build
 from slem_app.phantom import make, write_nifti
-from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
 from slem_app.rounds import round as rounds_module
 from slem_app.rounds.job import DONE, FAILED, RUNNING, Job, Labelled, RoundFolder, latest_round
@@ -302,15 +301,6 @@ def test_settings_follow_the_order(job, served) -> None:
     card = load_model(served).card
     settings = plan(job(max_epochs=3, epoch_steps=7), card)
     assert (settings.steps, settings.save_every, settings.batch, settings.interact.share) == (21, 7, 2, 0.0)
-
-
-@pytest.mark.parametrize(("editor", "share"), [("", 0.5), ("an_editor", 0.0)])
-def test_a_prompt_layer_learns_where_no_editor_answers_prompts(
-    job, served, editor: str, share: float
-) -> None:
-    card = load_model(served).card
-    listens = replace(card.network, prompts=channel_count(card.labels))
-    assert plan(job(), replace(card, network=listens, editor=editor)).interact.share == share
 
 
 def spawn(folder: RoundFolder) -> subprocess.Popen:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
 import uvicorn
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
@@ -20,7 +20,6 @@ from monailabel.utils.others.class_utils import get_class_of_subclass_from_file
 from slem_app import phantom
 from slem_app.network import SegmenterConfig
 from slem_app.predict import Predictor
-from slem_app.prompts import channel_count
 from slem_app.regions import PostProcess
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
@@ -30,7 +29,7 @@ from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
-from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_card, load_model, save_model
+from slem_app.weights import BRAIN_LABELS, BRAIN_SEQUENCES, load_model, save_model
 from tests.serving.language import Desk
 from tests.untrained import noisy, small_card
 
@@ -114,14 +113,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def click_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model with prompt channels, whose layer answers at random."""
+    """The same model in another folder."""
     folder = tmp_path_factory.mktemp("click_models")
-    card = load_card(models / "slem_brain")
-    config = dataclasses.replace(card.network, prompts=channel_count(card.labels))
-    network = noisy(config)
-    with torch.no_grad():
-        network.encoder.prompt[1].weight.normal_(std=0.1)
-    save_model(folder / "slem_brain", dataclasses.replace(card, network=config, file="", sha256=""), network)
+    shutil.copytree(models / "slem_brain", folder / "slem_brain")
     return folder
 
 

@@ -18,8 +18,9 @@ from slem_app.predict import Predictor
 from slem_app.prompts import CORRECTIONS_FILE, Corrections
 from slem_app.selection import STRATEGIES
 from slem_app.serving.learning.leases import ReaderLease
-from slem_app.weights import BRAIN_LABELS, load_model
+from slem_app.weights import BRAIN_LABELS, load_model, save_model
 from tests.serving.conftest import SHIFT
+from tests.untrained import noisy, small_card
 
 MAIN = Path(__file__).parents[2] / "apps/slem/main.py"
 NAMES = ["necrosis", "edema", "enhancing tumor"]
@@ -209,7 +210,7 @@ def serve(
     )
 
 
-def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, click_models: Path) -> None:
+def test_every_model_can_be_a_tool_for_clicks_and_scribbles(serve: Callable, click_models: Path) -> None:
     app = serve(click_models, models="slem_brain,slem_brain_clicks,slem_brain_scribbles")
     info = app.info()
     assert {name: model["type"] for name, model in info["models"].items()} == {
@@ -220,14 +221,6 @@ def test_clicks_are_offered_with_weights_that_take_prompts(serve: Callable, clic
     assert info["labels"] == [*NAMES, "background"]
     tasks = app.serving.tasks.values()
     assert len({id(task.predictor) for task in tasks}) == 1  # one network, once in memory
-
-
-def test_clicks_asked_of_other_weights_are_refused(serve: Callable, models: Path) -> None:
-    with pytest.raises(
-        BadSetting,
-        match="model slem_brain_clicks cannot be served: its weights were never trained with prompts",
-    ):
-        serve(models, models="slem_brain,slem_brain_clicks")
 
 
 def test_what_was_submitted_is_what_the_reader_goes_on_with(
@@ -299,12 +292,14 @@ def test_a_request_renews_the_lease_and_a_saved_label_ends_it(app: MONAILabelApp
     assert app.next_sample({"strategy": "first", "client_id": "ann"}) == {}
 
 
-def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp, click_models: Path) -> None:
+def test_cases_are_measured_with_the_model_that_is_served_now(app: MONAILabelApp, tmp_path: Path) -> None:
+    card = small_card(name="slem_brain", version="other")
+    save_model(tmp_path / "other", card, noisy(seed=1))
     while app.serving.scores.step():
         pass
     assert app.next_sample({})["score"] is not None
     task = app.serving.automatic["slem_brain"]
-    task.served.switch(Predictor(load_model(click_models / "slem_brain")))
+    task.served.switch(Predictor(load_model(tmp_path / "other")))
     while app.serving.scores.step():
         pass
     sample = app.next_sample({"strategy": "balanced", "client_id": "ben"})

@@ -9,7 +9,15 @@ from scipy import ndimage
 from slem_app.errors import BadGrid
 from slem_app.phantom import make, reorient
 from slem_app.types import Grid
-from slem_app.volumes.geometry import bounding_box, check_grid, cropped, lattice, overlap, resample
+from slem_app.volumes.geometry import (
+    bounding_box,
+    check_grid,
+    cropped,
+    lattice,
+    overlap,
+    resample,
+    squared_distance,
+)
 
 RNG = np.random.default_rng(0)
 CODES = [
@@ -212,3 +220,16 @@ def test_a_cropped_label_map_lies_where_its_labels_lay() -> None:
     empty, there = cropped(np.zeros_like(labels), grid)
     assert (empty.shape, int(empty[0, 0, 0])) == ((1, 1, 1), 0)
     np.testing.assert_allclose(there.affine, grid.affine)
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.02])
+def test_distances_are_those_of_the_voxels_centres_on_turned_and_sheared_grids(shear: float) -> None:
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    turn[:, 0] += shear * turn[:, 1]
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * [1.0, 1.5, 4.0], (3, -5, 8)
+    grid, world = Grid((6, 5, 4), affine), np.array([1.0, 2.0, 3.0])
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    np.testing.assert_allclose(
+        squared_distance(grid, world), ((grid.to_world(index) - world) ** 2).sum(axis=-1), rtol=1e-5
+    )

@@ -21,8 +21,10 @@ from slem_app.finetune.editing.starts import Starts
 from slem_app.grouping import group
 from slem_app.labels import LabelSet
 from slem_app.predict import Predictor
+from slem_app.predict.answers import Automatic, Detail
 from slem_app.predict.closer_look import Likely
-from slem_app.predict.correct import Automatic, Corrector, Detail
+from slem_app.predict.correct import Corrector
+from slem_app.predict.editor_answers import EditorAnswers
 from slem_app.predict.recalibrate import recalibrated
 from slem_app.prompts import Corrections
 from slem_app.regions import PostProcess, decide
@@ -161,7 +163,7 @@ def _session(
     if editor is None:
         return None
     detail = Detail(fine.images.astype(np.float16), fine.present, fine.grid)
-    corrector = Corrector(editor, labels, predictor.device)
+    corrector = Corrector(EditorAnswers(editor, labels, predictor.device), labels)
     return replayed(corrections, corrector, detail, Automatic(shown, fine.grid), labels, right)
 
 

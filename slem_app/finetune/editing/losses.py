@@ -23,8 +23,8 @@ from slem_app.finetune.editing.settings import EditorSettings
 from slem_app.labels import LabelSet
 from slem_app.network import EditorNetwork
 from slem_app.predict import best_precision
-from slem_app.predict.claim import margins
 from slem_app.predict.editing import Pointed, ShownView, channels, copied, follow, squared_steps
+from slem_app.regions import margins
 
 __all__ = ["CorrectionLosses", "correction_loss"]
 

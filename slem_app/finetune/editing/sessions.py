@@ -14,9 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from slem_app.labels import LabelSet
-from slem_app.predict.correct import Automatic, Corrector, Detail
+from slem_app.predict.answers import Automatic, Detail
+from slem_app.predict.correct import Corrector
 from slem_app.predict.editing import Pointed
-from slem_app.predict.view import moved
+from slem_app.predict.grids import moved
 from slem_app.prompts import Corrections, map_value
 
 __all__ = ["Session", "pointed_out", "replayed"]
@@ -103,7 +104,7 @@ def replayed(
         if pointed_out(now, truth, prompt).any():
             useful.append(number)
         before = now.copy()
-        answer = corrector.answer(now, grid, detail, automatic, entry, entries[:number])
+        answer = corrector.answers.answer(now, grid, detail, automatic, entry, entries[:number])
         corrector.follow(now, grid, answer, entry, entries[:number], None)
         prompts.append(prompt)
         changed.append(np.flatnonzero(now != before))

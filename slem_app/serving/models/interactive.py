@@ -1,8 +1,8 @@
 """A model that readers correct: clicks, a box or scribbles in, the corrected label map of the whole image
 out.
 
-What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are view (what
-is looked at again), merge (into what was there), memory (the way back). Reading, preparing and the pass over
+What a click costs is in the reply's `latencies`: beside the steps of the automatic task these are merge (into
+what was there) and memory (the way back). Reading, preparing and the pass over
 the whole volume are done once a case and kept.
 
 A case stays with the version of the model that its reader has begun it with (`served`).
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from slem_app.labels import LabelSet, Region
-from slem_app.predict import Detail, Features, Prediction, Predictor, Refiner, Result
+from slem_app.predict import Detail, Prediction, Predictor, Refiner, Result
 from slem_app.preemption import yield_point
 from slem_app.prompts import Corrections, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
@@ -55,17 +55,15 @@ NAMES = 4096  # of begun cases, as clients ask about them
 class Start:
     """What is made once for an image, before anybody says anything."""
 
-    features: Features | None
-    """Of the network, shared by the images of a case; None with an editor, or where the case is too large."""
     result: Result
     """The automatic segmentation."""
-    detail: Detail | None = None
-    """The case as the model's editor sees it, shared likewise."""
+    detail: Detail
+    """The case as prompts are answered from it, shared by its images."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all."""
-        return self.result.nbytes + sum(part.nbytes for part in (self.features, self.detail) if part)
+        return self.result.nbytes + self.detail.nbytes
 
 
 class InteractiveTask:
@@ -119,8 +117,8 @@ class InteractiveTask:
 
     @property
     def reaches(self) -> bool:
-        """True when the reach of a prompt can be changed: clicks are listed, and an editor answers them."""
-        return self.kind == TaskKind.CLICKS and self.predictor.model.editor is not None
+        """True when the reach of a prompt can be changed: clicks are listed."""
+        return self.kind == TaskKind.CLICKS
 
     @property
     def weights(self) -> Path:
@@ -271,13 +269,11 @@ class InteractiveTask:
             known = self.starts.find(
                 lambda other: isinstance(other, tuple) and other[:4] == key[:4], case.state
             )
-            with _timed(timings, "network"):
-                features = self._features(refiner, prepared, known)
-            result, seconds = self.automatic.result(case, refiner, prepared, features)
+            result, seconds = self.automatic.result(case, refiner, prepared)
             _add(timings, seconds)
             with _timed(timings, "prepare"):
                 detail = self._detail(refiner, prepared, known)
-            start = Start(features, result, detail)
+            start = Start(result, detail)
             self.starts.put(key, case.state, start)
         return prepared, start
 
@@ -291,14 +287,7 @@ class InteractiveTask:
                 self.begun_as.popitem(last=False)
 
     @staticmethod
-    def _features(refiner: Refiner, prepared: Prepared, known: Start | None) -> Features | None:
-        """None where nothing needs them: an editor looks at the images themselves."""
-        if refiner.edits:
-            return None
-        return refiner.features(prepared) if known is None else known.features
-
-    @staticmethod
-    def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail | None:
+    def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail:
         """What another displayed image of the case has shown is the same, unless a sequence was moved."""
         if known is not None and not prepared.report:
             return known.detail
@@ -330,7 +319,6 @@ class InteractiveTask:
             with self.lock:
                 result = refiner.refine(
                     prepared,
-                    start.features,
                     result,
                     replace(moment.prompts, entries=moment.prompts.entries[:count]),
                     start.detail,

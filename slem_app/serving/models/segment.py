@@ -26,7 +26,7 @@ import numpy as np
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.labels import CHECK_HERE
-from slem_app.predict import Features, Prediction, Predictor, Refiner, Result, assessed, given
+from slem_app.predict import Prediction, Predictor, Refiner, Result, assessed, given
 from slem_app.predict.check_here import Doubts, doubts_on
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
@@ -188,7 +188,6 @@ class SegmentationTask:
         case: Case,
         refiner: Refiner,
         prepared: Prepared,
-        features: Features | None = None,
         keep: bool = True,
     ) -> tuple[Result, Mapping[str, float]]:
         """The automatic segmentation on the displayed image's grid, as `assessed`, and the seconds spent for
@@ -198,7 +197,6 @@ class SegmentationTask:
             case: the case.
             refiner: of the version that is asked.
             prepared: the case as that version's network sees it.
-            features: of the case, where they are known.
             keep: it may be asked for again.
 
         Raises:
@@ -208,7 +206,7 @@ class SegmentationTask:
         kept = self.kept.get(key, case.state)
         if kept is not None:
             return kept, dict.fromkeys(kept.prediction.timings, 0.0)
-        begun = refiner.start(prepared.shown_on(case.image, case.series.grid), features)
+        begun = refiner.start(prepared.shown_on(case.image, case.series.grid))
         result = replace(begun, prediction=assessed(begun.prediction))
         if keep:
             self.kept.put(key, case.state, result)

@@ -1,6 +1,4 @@
-"""The model `slem_abdomen`, corrected by the reader's clicks; offered where its weights were trained with
-prompts.
-"""
+"""The model `slem_abdomen`, corrected by the reader's clicks."""
 
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.server import ModelConfig
