@@ -69,6 +69,8 @@ class Editor:
     """Logit from which a voxel follows the editor."""
     hold: float = EditSettings().keep
     """More of it where an earlier prompt of the label that is shown is nearer."""
+    sure: float = EditSettings().sure
+    """`EditSettings.sure`."""
     part: str = ""
     """Name of this process's part of the rows."""
     table: bool = False
@@ -90,7 +92,9 @@ class Editor:
         for case in self.cases or source.ids():
             for arm in self.arms:
                 predictor = Predictor(replace(model, editor=own if arm == "editor" else None))
-                refiner = Refiner(predictor, EditSettings(threshold=self.threshold, keep=self.hold))
+                refiner = Refiner(
+                    predictor, EditSettings(threshold=self.threshold, keep=self.hold, sure=self.sure)
+                )
                 for robot in self.robots:
                     self.keep(self.session(refiner, source.study(case), arm, robot))
 

@@ -40,6 +40,13 @@ class EditSettings:
     """Logits more that a voxel must reach where it shows the label of an earlier prompt that is nearer than
     the new one: else two prompts into a border that the images do not show take turns in undoing each other.
     """
+    sure: float = 1.0
+    """Of an editor's answer to a prompt of background: logits more that a voxel must reach for each log-odd
+    above `sure_from` by which the automatic result is sure of the label that is shown at the prompt. A model
+    that is sure that a voxel is edema is mostly right; where it is sure of background, it misses things.
+    """
+    sure_from: float = 2.0
+    """Log-odds."""
     far: float = 25.0
     """mm from the prompt beyond which a change is far."""
     much: float = 5.0

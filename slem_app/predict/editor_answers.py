@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from slem_app.labels import LabelSet
 from slem_app.network import channels_last
 from slem_app.predict.answers import NEVER, Answer, Automatic, Detail
+from slem_app.predict.correct import EditSettings
 from slem_app.predict.editing import Pointed, ShownView, channels, copied
 from slem_app.predict.grids import moved
 from slem_app.predict.predictor import best_precision
@@ -38,12 +39,20 @@ class EditorAnswers:
         editor: its card and network.
         labels: of the model that is corrected.
         device: where the network runs; it is moved there.
+        settings: where an answer must be surer.
     """
 
     across = True
 
-    def __init__(self, editor: EditorModel, labels: LabelSet, device: torch.device) -> None:
+    def __init__(
+        self,
+        editor: EditorModel,
+        labels: LabelSet,
+        device: torch.device,
+        settings: EditSettings | None = None,
+    ) -> None:
         self.card, self.labels, self.device = editor.card, labels, device
+        self.settings = settings or EditSettings()
         self.network = channels_last(editor.network, device)
         self.bfloat16 = best_precision(device) == "bfloat16"
 
@@ -76,7 +85,7 @@ class EditorAnswers:
     ) -> Answer:
         """What the network says to a prompt (`Answers`)."""
         middle = _middle(entry, detail.grid)
-        inputs, organs = [], []
+        inputs, organs, doubts = [], [], []
         for scale in self.card.scales:
             sight, grid = self._sight(array, reference, detail, middle, scale)
             newest = _pointed(entry, grid, self.labels)
@@ -84,10 +93,20 @@ class EditorAnswers:
             odds = None if automatic is None else self._odds(automatic, grid, sight, newest)
             inputs.append(channels(self.card.network, sight, newest, older, odds, ("", *self.labels.names)))
             organs.append(sight.images[sight.present].any(axis=0))
+            doubts.append(self._doubt(newest, odds))
         answers = self._run(inputs)
-        for answer, organ in zip(answers, organs, strict=True):
+        for answer, organ, doubt in zip(answers, organs, doubts, strict=True):
+            answer -= doubt
             answer[~organ] = NEVER
         return self._together(answers, detail.grid, middle)
+
+    def _doubt(self, newest: Pointed, odds: np.ndarray | None) -> np.ndarray | float:
+        """Logits by which an answer must be surer, (V, V, V) or for the whole view: a prompt of background
+        takes away little of which the automatic result is sure.
+        """
+        if newest.value != 0 or odds is None:
+            return 0.0
+        return self.settings.sure * np.maximum(0, odds[1] - self.settings.sure_from)
 
     def _sight(
         self, array: np.ndarray, reference: Grid, detail: Detail, middle: np.ndarray, scale: int

@@ -75,12 +75,13 @@ class Refiner:
         self.predictor = predictor
         self.card = predictor.card
         editor, labels = predictor.model.editor, self.card.labels
+        settings = settings or EditSettings()
         answers: Answers = (
             RuleAnswers(labels, self.card.postprocess.threshold)
             if editor is None
-            else EditorAnswers(editor, labels, predictor.device)
+            else EditorAnswers(editor, labels, predictor.device, settings)
         )
-        self.corrector = Corrector(answers, labels, settings or EditSettings())
+        self.corrector = Corrector(answers, labels, settings)
 
     def start(self, prepared: Prepared, mask: Mask | None = None) -> Result:
         """The result before any correction.

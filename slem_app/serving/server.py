@@ -90,8 +90,8 @@ class ModelConfig(ABC):
         self.serving, self.name = serving, name
 
     @abstractmethod
-    def infer(self) -> SegmentationTask | InteractiveTask | None:
-        """The model; None where it cannot be offered."""
+    def infer(self) -> SegmentationTask | InteractiveTask:
+        """The model."""
 
     def trainer(self) -> ModelTrainer | None:
         """The same as one that learns; None where it is not to."""
@@ -346,7 +346,7 @@ class Serving:
             for base in (name, _base(name))
         )
 
-    def _by_card(self, name: str) -> SegmentationTask | InteractiveTask | None:
+    def _by_card(self, name: str) -> SegmentationTask | InteractiveTask:
         """A model that the app does not configure: its card is enough; NAME_clicks and NAME_scribbles are its
         tools.
         """
