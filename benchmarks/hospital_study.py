@@ -99,7 +99,7 @@ def facts(url: str, study: str) -> dict[str, float]:
         timeout=PATIENCE,
     )
     answer.raise_for_status()
-    return {**answer.json()["params"]["latencies"], "over HTTP": time.monotonic() - start}
+    return {**answer.json()["latencies"], "over HTTP": time.monotonic() - start}
 
 
 def stored(pacs: Orthanc, study: str) -> int:
