@@ -149,10 +149,11 @@ class Predict:
         """
         from slem_app.grouping import group
         from slem_app.predict import answer
+        from slem_app.volumes.looks import settle
         from slem_app.volumes.read import read_brain
 
         card = predictor.model.card
-        grouping = group(study, chosen=self.series or None)
+        grouping = settle(group(study, chosen=self.series or None), card.sequences)
         chosen = {one.sequence: one.series.id for one in grouping.choices if one.by_hand}
         grouping = replace(grouping, by_hand=chosen)
         sequence = (
