@@ -92,7 +92,10 @@ def opened(
         return grouping, {}
     from slem_app.volumes.looks import look_at_series, settle
 
-    used = (*grouping.choices, *(one for one in grouping.leftovers if one.kind != "derived"))
+    used: list[SequenceChoice | Leftover] = [
+        *grouping.choices,
+        *(one for one in grouping.leftovers if one.kind != "derived"),
+    ]
     seen = {one.series.id: look_at_series(one.series) for one in used if one.series.paths}
     return settle(grouping, seen=lambda series: seen[series.id]), seen
 
