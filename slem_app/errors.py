@@ -30,6 +30,7 @@ __all__ = [
         "TooMany",
         "TooOften",
         "TookTooLong",
+        "WorkerLost",
     ),
 ]
 
@@ -132,6 +133,12 @@ class TookTooLong(SlemError):
     """Work that was not done in the time that it may take."""
 
     status = 504
+
+
+class WorkerLost(SlemError):
+    """A process of a cluster ended with work in hand; another one may do it."""
+
+    status = 503
 
 
 class Gone(SlemError):

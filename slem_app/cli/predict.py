@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from slem_app.grouping import Grouping
     from slem_app.predict import Prediction, Predictor
     from slem_app.studies import Series, Study
-    from slem_app.weights import Card, Model
+    from slem_app.weights import Card
 
 __all__ = ["Predict"]
 
@@ -66,10 +66,6 @@ class Predict:
     """Register every sequence to the first of the model's order (rigid). Without it, only sequences of whole
     heads are registered, and those that clearly fit better elsewhere.
     """
-    brain: Path | None = None
-    """Your own brain mask for a single case: a NIfTI file, 1 in the brain, drawn on the first sequence of the
-    model's order; e.g. one of `slem prepare`, corrected. Default: a network finds the brain of whole heads.
-    """
     as_is: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Use the images as they are: nothing is registered, and the brain is not extracted."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -103,6 +99,11 @@ class Predict:
     processes: int = 0
     """With --all: processes that share the cases. Default: one for each GPU. A lost process is started again.
     """
+    cluster: str = ""
+    """With --all: make the drafts in processes of a Ray cluster: its address, `auto` (the one that runs here,
+    else a new one) or `local` (a new one on this machine). The images must have the same paths on all its
+    machines, or come from a PACS.
+    """
     limit: int = 0
     """With --all: maximum number of cases; 0: all."""
     report: Path | None = None
@@ -127,8 +128,6 @@ class Predict:
         """Segment one case, write and report."""
         folder = model_folder(self.model)  # before anything that takes long to load, and so are the studies
         studies = self.studies()
-        if self.brain and (len(studies) > 1 or self.as_is):
-            raise BadSetting("--brain is the mask of a single case, and not used with --as-is")
         from slem_app.predict import Predictor
         from slem_app.weights import load_model
 
@@ -149,11 +148,9 @@ class Predict:
         """
         from slem_app.grouping import group
         from slem_app.predict import answer
-        from slem_app.volumes.looks import settle
-        from slem_app.volumes.read import read_brain
 
         card = predictor.model.card
-        grouping = settle(group(study, chosen=self.series or None), card.sequences)
+        grouping = group(study, chosen=self.series or None)
         chosen = {one.sequence: one.series.id for one in grouping.choices if one.by_hand}
         grouping = replace(grouping, by_hand=chosen)
         sequence = (
@@ -165,14 +162,13 @@ class Predict:
                 f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
                 f"{self.kind.upper()} can refer: use --format nifti"
             )
-        brain = read_brain(self.brain) if self.brain else None
         if self.check_here:
-            prepared, read = predictor.prepare_case(grouping, sequence, self.register, brain)
+            prepared, read = predictor.prepare_case(grouping, sequence, self.register)
             made, known = predictor.segment(prepared)
             result = answer(replace(made, timings=read | dict(made.timings)))
             write_doubts(prepared, known, card, series, self.kind, path)
         else:
-            result = answer(predictor.predict_case(grouping, sequence, self.register, brain))
+            result = answer(predictor.predict_case(grouping, sequence, self.register))
         before = None if path == self.out else copy_of(path)
         start = time.perf_counter()
         self.write(result, series, card, path)
@@ -204,7 +200,7 @@ class Predict:
             BadSetting: options that are for files.
         """
         # what trains and what labels, which one case does not need
-        from slem_app.cli.predict_all import Archive, processes_for, queue_of
+        from slem_app.cli.predict_all import Archive, processes_for, queue_of, served_model
         from slem_app.store.archive_table import check_table
         from slem_app.store.case_labels import CaseLabels
         from slem_app.store.drafts import Drafts
@@ -216,7 +212,6 @@ class Predict:
             self.format,
             self.reference,
             self.series,
-            self.brain,
             self.mirror,
             self.check_here,
             self.preview,
@@ -225,7 +220,7 @@ class Predict:
         if any(files_only) or self.out != Path():
             raise BadSetting(
                 "--all makes drafts in the label store: --out, --format, --reference, --series, --mirror, "
-                "--brain, --check-here, --preview and --json are for files"
+                "--check-here, --preview and --json are for files"
             )
         if self.table is not None:
             check_table(self.table)
@@ -252,7 +247,15 @@ class Predict:
                 "(confidence.dice): omit this option"
             )
         archive = Archive(
-            drafts, model, self.device, self.precision, self.register, self.report, self.table, worst
+            drafts,
+            model,
+            self.device,
+            self.precision,
+            self.register,
+            self.report,
+            self.table,
+            worst,
+            self.cluster,
         )
         if self.worker_of:
             archive.work(WorkQueue(queue_of(drafts)), self.worker_of)
@@ -262,6 +265,7 @@ class Predict:
             labels.study(case)  # says what is wrong with the name, if it is
         # torchrun has started as many as there shall be, and each of them leases cases
         processes = 1 if "LOCAL_RANK" in os.environ else processes_for(self.processes, self.device)
+        processes = self.processes if self.cluster else processes
         return archive.make(self.limit, processes, ["predict", *self.arguments()])
 
     def arguments(self) -> list[str]:
@@ -378,22 +382,3 @@ def copy_of(path: Path) -> Path | None:
     except OSError as error:
         raise StorageFailed(f"{path} cannot be copied to {copy.name}: {error.strerror or error}") from error
     return copy
-
-
-def served_model(name: str, store: Path) -> Model:
-    """The model as the server of a store serves it: the published version of a name, or what lies in a
-    folder.
-
-    Raises:
-        NotFound, BadCard, BadWeights: no such model, or one that cannot be used.
-    """
-    from slem_app.weights import find, load_model
-    from slem_app.weights.card import CARD_FILE
-    from slem_app.weights.published import Published
-
-    if (Path(name) / CARD_FILE).is_file():
-        return load_model(name)
-    loaded = Published(store / "models", name, find(name)).load()
-    if loaded.note:
-        print(loaded.note)
-    return loaded.model

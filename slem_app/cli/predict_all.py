@@ -16,7 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from slem_app.cli.predict_worker import Worker
+from slem_app.cli.predict_cluster import Crew
+from slem_app.cli.predict_maker import Maker
+from slem_app.cli.predict_worker import Desk, Worker
+from slem_app.cluster import Cluster
 from slem_app.devices import gpu_count
 from slem_app.files import atomic_file, import_path
 from slem_app.predict import Predictor
@@ -24,9 +27,11 @@ from slem_app.store.archive_table import write_table
 from slem_app.store.drafts import Drafts
 from slem_app.store.work_queue import Counts, WorkQueue
 from slem_app.training import device_of_this_process, end_with_launcher
-from slem_app.weights import Model
+from slem_app.weights import Model, find, load_model
+from slem_app.weights.card import CARD_FILE
+from slem_app.weights.published import Published
 
-__all__ = ["Archive", "processes_for", "queue_of"]
+__all__ = ["Archive", "processes_for", "queue_of", "served_model"]
 
 LOOK = 1.0  # seconds between looks at how far the run is
 SHARE = 50  # and so many times what a look takes
@@ -66,28 +71,35 @@ class Archive:
     """File for the table of the archive."""
     worst: str = ""
     """The step of `trust.STEPS` from which on a result becomes no draft; empty: all become one."""
+    cluster: str = ""
+    """The cluster whose processes make them, as `Cluster` takes it; empty: this machine alone."""
 
     def make(self, limit: int, processes: int, arguments: Sequence[str]) -> int:
         """Make them.
 
         Args:
             limit: cases at most, 0: all.
-            processes: that work at once on this machine.
+            processes: that work at once on this machine; in a cluster 0: one for each of its GPUs, or
+                machines.
             arguments: this command's, for the processes that it starts.
 
         Returns:
             The exit code: 0, or 1 if a case could not be made; its reason is printed.
 
         Raises:
-            BadSetting: no such device or precision, or a table that cannot be written.
+            BadSetting: no such device, precision or cluster, or a table that cannot be written.
             StorageFailed: the disk refused.
+            WorkerLost: the cluster's processes are lost again and again.
         """
-        if processes == 1:
+        cluster = Cluster(self.cluster) if self.cluster else None
+        if cluster is None and processes == 1:
             device_of_this_process(self.device)
         queue, run = WorkQueue(queue_of(self.drafts)), uuid.uuid4().hex
         queue.fill(run, self.drafts.left()[: limit or None])
         with Progress(queue, run, self.report) as progress:
-            if processes == 1:
+            if cluster is not None:
+                self.work_on(cluster, self.desk(queue, run, progress.look), processes)
+            elif processes == 1:
                 self.work(queue, run, progress.look)
             elif not supervise([*arguments, "--worker-of", run], processes, progress):
                 return 2
@@ -102,7 +114,21 @@ class Archive:
         """This process's share of a run."""
         end_with_launcher()
         predictor = Predictor(self.model, device_of_this_process(self.device), self.precision)
-        Worker(queue, run, self.drafts, predictor, self.register, told, self.worst).work()
+        maker = Maker(predictor, self.register, self.drafts.tag)
+        Worker(self.desk(queue, run, told), maker).work()
+
+    def work_on(self, cluster: Cluster, desk: Desk, processes: int) -> None:
+        """Have a cluster do a run, and leave it."""
+        options = (self.model, self.device, self.precision, self.register, self.drafts.tag)
+        gpu = cluster.has_gpus and self.device != "cpu"
+        try:
+            Crew(cluster, desk, options, processes or cluster.size, gpu).work()
+        finally:
+            cluster.close()
+
+    def desk(self, queue: WorkQueue, run: str, told: Callable[[], object]) -> Desk:
+        """What gives out the cases of a run."""
+        return Desk(queue, run, self.drafts, self.model.card, self.worst, told)
 
     def _tell(self, counts: Counts) -> None:
         """Print what became of the cases."""
@@ -229,3 +255,18 @@ def start(arguments: Sequence[str], number: int, processes: int) -> subprocess.P
         "PYTHONPATH": import_path(),
     }
     return subprocess.Popen([sys.executable, "-m", "slem_app.cli", *arguments], env=env)
+
+
+def served_model(name: str, store: Path) -> Model:
+    """The model as the server of a store serves it: the published version of a name, or what lies in a
+    folder.
+
+    Raises:
+        NotFound, BadCard, BadWeights: no such model, or one that cannot be used.
+    """
+    if (Path(name) / CARD_FILE).is_file():
+        return load_model(name)
+    loaded = Published(store / "models", name, find(name)).load()
+    if loaded.note:
+        print(loaded.note)
+    return loaded.model

@@ -1,28 +1,27 @@
-"""What makes drafts: leases a case, prepares it while the network is at work on the one before, and keeps the
-result, until the run has no case left.
+"""What makes drafts on this machine: leases a case, prepares it while the network is at work on the one
+before, and keeps the result, until the run has no case left.
 
-The same for one process, several of one machine, and those of a cluster: only the queue that it asks differs.
+`Desk` is the part beside the store. It is the same where a cluster makes the drafts (`predict_cluster`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+from slem_app.cli.predict_maker import Made, Maker, Ready
 from slem_app.errors import NoMemory, PacsFailed, SlemError, StorageFailed, TookTooLong
 from slem_app.grouping import Grouping
-from slem_app.predict import Predictor, answer
 from slem_app.store.drafts import Drafts
-from slem_app.store.provenance import provenance
-from slem_app.store.work_queue import LEASE, Lease
+from slem_app.store.work_queue import LEASE, Lease, WorkQueue
 from slem_app.trust import STEPS
-from slem_app.volumes.prepare import Prepared
+from slem_app.weights import Card
 
-__all__ = ["MAKER", "Queue", "Worker"]
+__all__ = ["LOOK", "MAKER", "Desk", "Task", "Worker", "may_pass"]
 
 MAKER = "slem predict"
 BEAT = LEASE / 6  # seconds between heartbeats
@@ -31,62 +30,142 @@ MAY_PASS = (PacsFailed, TookTooLong, NoMemory)
 """What may be over when a case is tried again."""
 
 
-class Queue(Protocol):
-    """What a worker asks of `WorkQueue`, which may be on another machine."""
-
-    def lease(self, run: str) -> Lease | None: ...
-    def renew(self) -> None: ...
-    def made(self, lease: Lease, seconds: float) -> None: ...
-    def foreign(self, lease: Lease) -> None: ...
-    def held(self, lease: Lease, reason: str) -> None: ...
-    def failed(self, lease: Lease, reason: str, may_pass: bool) -> None: ...
-    def give_back(self) -> None: ...
-    def left(self, run: str) -> bool: ...
+def may_pass(error: SlemError) -> bool:
+    """Whether a case that failed so should be tried again."""
+    return isinstance(error, MAY_PASS)
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
-    """A case that the network can be shown."""
+class Task:
+    """A case to be made."""
 
     lease: Lease
     """Of the case."""
-    begun: float
-    """When its preparation began, of `time.monotonic`."""
     grouping: Grouping
     """Its series."""
-    sequence: str
-    """On whose grid the result lies."""
-    prepared: Prepared
-    """What the network sees."""
-    timings: Mapping[str, float]
-    """Seconds of each step."""
+    begun: float
+    """When it was leased, of `time.monotonic`."""
 
 
-class Worker:
-    """One process's share of a run.
+class Desk:
+    """Gives out the cases of a run and keeps what was made of them.
 
     Args:
         queue: who makes which case.
         run: whose cases.
         drafts: where the results go.
-        predictor: makes them.
-        register: move the sequences of a case onto each other first.
-        told: called after each case.
+        card: of the model that makes them.
         worst: the step of `trust.STEPS` from which on a result is held back; empty: none is.
+        told: called after each case.
     """
 
     def __init__(
         self,
-        queue: Queue,
+        queue: WorkQueue,
         run: str,
         drafts: Drafts,
-        predictor: Predictor,
-        register: bool = False,
-        told: Callable[[], object] = lambda: None,
+        card: Card,
         worst: str = "",
+        told: Callable[[], object] = lambda: None,
     ) -> None:
-        self.queue, self.run, self.drafts, self.predictor = queue, run, drafts, predictor
-        self.register, self.told, self.worst = register, told, worst
+        self.queue, self.run, self.drafts, self.card = queue, run, drafts, card
+        self.worst, self.told = worst, told
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While it lasts, leases are renewed; those that are left when it fails are given back.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT):
+                self.queue.renew()
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        except (KeyboardInterrupt, SlemError):
+            self.queue.give_back()
+            raise
+        finally:
+            ended.set()
+            thread.join()
+
+    def take(self) -> Task | None:
+        """The next case that has to be made and can be; None: none is free at this moment.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        while (lease := self.queue.lease(self.run)) is not None:
+            begun = time.monotonic()
+            try:
+                grouping = self._images(lease)
+            except StorageFailed:
+                raise
+            except SlemError as error:
+                self.failed(lease, str(error), may_pass(error))
+                continue
+            if grouping is not None:
+                return Task(lease, grouping, begun)
+            self.told()
+        return None
+
+    def left(self) -> bool:
+        """Whether a case of the run waits or is in somebody's hands."""
+        return self.queue.left(self.run)
+
+    def _images(self, lease: Lease) -> Grouping | None:
+        """The case's series; None where it need not be made, or not by this model."""
+        if not self.drafts.needs(lease.case):  # a process that was lost has made it, or a reader
+            self.queue.made(lease, 0.0)
+            return None
+        grouping = self.drafts.labels.images(lease.case, self.card.reference_order[0])
+        if grouping.choices and not set(grouping.sequences) & set(self.card.sequences):
+            self.queue.foreign(lease)
+            return None
+        return grouping
+
+    def failed(self, lease: Lease, reason: str, may_pass: bool) -> None:
+        """A case could not be made; arguments as those of `WorkQueue.failed`."""
+        self.queue.failed(lease, reason, may_pass)
+        self.told()
+
+    def keep(self, task: Task, made: Made) -> None:
+        """Keep a result, unless it is there by now.
+
+        Raises:
+            StorageFailed: the disk refused.
+        """
+        lease, quality = task.lease, made.draft.trust.quality
+        if self.worst and quality and STEPS.index(quality.step) >= STEPS.index(self.worst):
+            self.queue.held(lease, quality.text)
+            self.told()
+            return
+        with self.drafts.claimed(lease.case) as ours:
+            if ours:
+                self.drafts.save(lease.case, made.draft, MAKER)
+        if not ours and self.drafts.needs(lease.case):  # somebody is just writing it, and may die of it
+            self.queue.failed(lease, "another process had it in hand", True)
+        else:
+            self.queue.made(lease, time.monotonic() - task.begun)
+        self.told()
+
+
+class Worker:
+    """This process's share of a run.
+
+    Args:
+        desk: gives out the cases.
+        maker: makes them.
+    """
+
+    def __init__(self, desk: Desk, maker: Maker) -> None:
+        self.desk, self.maker = desk, maker
         self.ended = threading.Event()
         self.busy = 0.0  # seconds in which the network was at work
 
@@ -96,105 +175,38 @@ class Worker:
         Raises:
             StorageFailed: the disk refused.
         """
-        beat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        beat.start()
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
-                try:
+        with self.desk.working(), ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
+            try:
+                ahead = pool.submit(self._next)
+                while (found := ahead.result()) is not None:
                     ahead = pool.submit(self._next)
-                    while (ready := ahead.result()) is not None:
-                        ahead = pool.submit(self._next)
-                        self._make(ready)
-                finally:
-                    self.ended.set()  # else the thread would wait for cases that others have
-        except (KeyboardInterrupt, SlemError):
-            self.queue.give_back()
-            raise
-        finally:
-            beat.join()
+                    self._make(*found)
+            finally:
+                self.ended.set()  # else the thread would wait for cases that others have
 
-    def _beat(self) -> None:
-        while not self.ended.wait(BEAT):
-            self.queue.renew()
-
-    def _next(self) -> Ready | None:
-        """The next case that can be made; None: the run has none left."""
+    def _next(self) -> tuple[Task, Ready] | None:
+        """The next case, prepared; None: the run has none left."""
         while not self.ended.is_set():
-            lease = self.queue.lease(self.run)
-            if lease is None:
-                if not self.queue.left(self.run):
+            task = self.desk.take()
+            if task is None:
+                if not self.desk.left():
                     return None
                 self.ended.wait(LOOK)
                 continue
-            ready = self._prepare(lease)
-            if ready is not None:
-                return ready
-            self.told()
+            try:
+                return task, self.maker.prepare(task.grouping)
+            except StorageFailed:
+                raise
+            except SlemError as error:
+                self.desk.failed(task.lease, str(error), may_pass(error))
         return None
 
-    def _prepare(self, lease: Lease) -> Ready | None:
-        """The case as the network sees it; None where it cannot be, or need not be, made."""
-        begun, case, card = time.monotonic(), lease.case, self.predictor.card
+    def _make(self, task: Task, ready: Ready) -> None:
+        """Show a case to the network and keep the result."""
         try:
-            if not self.drafts.needs(case):  # a process that was lost has made it, or a reader
-                self.queue.made(lease, 0.0)
-                return None
-            grouping = self.drafts.labels.images(case, card.reference_order[0])
-            if grouping.choices and not set(grouping.sequences) & set(card.sequences):
-                self.queue.foreign(lease)
-                return None
-            sequence = grouping.reference(card.reference_order)
-            prepared, timings = self.predictor.prepare_case(grouping, sequence, self.register)
-            return Ready(lease, begun, grouping, sequence, prepared, timings)
-        except StorageFailed:
-            raise
+            made = self.maker.make(ready)
         except SlemError as error:
-            self.queue.failed(lease, str(error), isinstance(error, MAY_PASS))
-            return None
-
-    def _make(self, ready: Ready) -> None:
-        """Show a case to the network and keep the result, unless it is there by now."""
-        lease, begun = ready.lease, time.monotonic()
-        try:
-            result = self.predictor.predict(ready.prepared)
-            self.busy += time.monotonic() - begun
-            result = answer(replace(result, timings={**ready.timings, **result.timings}))
-            facts = provenance(ready.grouping, result.used, self._settings(), result.volumes_ml())
-        except SlemError as error:
-            self.queue.failed(lease, str(error), isinstance(error, MAY_PASS))
-            self.told()
+            self.desk.failed(task.lease, str(error), may_pass(error))
             return
-        quality = result.trust.quality
-        if self.worst and quality and STEPS.index(quality.step) >= STEPS.index(self.worst):
-            self.queue.held(lease, quality.text)
-            self.told()
-            return
-        with self.drafts.claimed(lease.case) as ours:
-            if ours:
-                self.drafts.save(
-                    lease.case,
-                    result.array,
-                    result.grid,
-                    result.labels,
-                    ready.grouping,
-                    ready.sequence,
-                    MAKER,
-                    result.report,
-                    result.warnings,
-                    facts,
-                    result.trust,
-                )
-        if not ours and self.drafts.needs(lease.case):  # somebody is just writing it, and may die of it
-            self.queue.failed(lease, "another process had it in hand", True)
-        else:
-            self.queue.made(lease, time.monotonic() - ready.begun)
-        self.told()
-
-    def _settings(self) -> dict[str, Any]:
-        """What decides the result beside the model and the images."""
-        return {
-            "device": self.predictor.device.type,
-            "precision": self.predictor.precision,
-            "register": self.register,
-            "tag": self.drafts.tag,
-        }
+        self.busy += made.busy
+        self.desk.keep(task, made)

@@ -14,7 +14,7 @@ from slem_app.formats.checks import check_labels
 from slem_app.labels import LabelSet
 from slem_app.types import Grid
 
-__all__ = ["write_nifti", "write_values"]
+__all__ = ["encoded", "write_nifti", "write_values"]
 
 
 def write_nifti(array: np.ndarray, grid: Grid, labels: LabelSet, path: Path, durable: bool = True) -> Path:
@@ -46,12 +46,25 @@ def write_values(array: np.ndarray, grid: Grid, path: Path, durable: bool = True
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise BadSetting(f"{path.name}: a NIfTI file must end in .nii or .nii.gz")
+    content = _content(array, grid)
+    with atomic_file(path, durable=durable) as file:
+        file.write(_packed(content) if path.name.endswith(".gz") else content)
+    return path
+
+
+def encoded(array: np.ndarray, grid: Grid, labels: LabelSet) -> bytes:
+    """What `write_nifti` writes into a .nii.gz file; arguments and errors as there."""
+    return _packed(_content(check_labels(array, grid, labels), grid))
+
+
+def _content(array: np.ndarray, grid: Grid) -> bytes:
     image = nibabel.Nifti1Image(np.asfortranarray(array, dtype=np.uint8), grid.affine)
     image.set_sform(grid.affine, 1)  # 1: scanner coordinates
     image.set_qform(grid.affine, 1)
     image.header.set_xyzt_units("mm")
     image.header.set_intent("label", name="segmentation")
-    content = image.to_bytes()
-    with atomic_file(path, durable=durable) as file:
-        file.write(igzip.compress(content, 1, mtime=0) if path.name.endswith(".gz") else content)
-    return path
+    return image.to_bytes()
+
+
+def _packed(content: bytes) -> bytes:
+    return igzip.compress(content, 1, mtime=0)

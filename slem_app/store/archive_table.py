@@ -17,7 +17,12 @@ from slem_app.store.work_queue import Counts
 
 __all__ = ["check_table", "write_table"]
 
-FIXED = ("case", "state", "reason", "label", "model", "version", "weights_sha256", "code", "ts", "warnings")
+FIXED = (
+    *("case", "state", "reason", "label", "model", "version", "weights_sha256", "code", "ts", "warnings"),
+    "quality",
+)
+MEASURED = ("_ml", "_dice")
+"""How names of columns end that depend on the model: millilitres, and the Dice that it expects."""
 ENDINGS = (".csv", ".parquet")
 
 
@@ -50,7 +55,7 @@ def write_table(path: Path, drafts: Drafts, counts: Counts) -> int:
         StorageFailed: the disk refused.
     """
     rows = list(_rows(drafts, counts))
-    measured = sorted({name for row in rows for name in row if name.endswith("_ml")})
+    measured = sorted({name for row in rows for name in row if name.endswith(MEASURED)})
     names = [*FIXED, *measured]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:
@@ -85,6 +90,7 @@ def _rows(drafts: Drafts, counts: Counts) -> Iterator[dict[str, Any]]:
             record = version.record
             if record.model_sha256 != drafts.sha256:
                 continue
+            quality = record.trust.quality
             made: Mapping[str, Any] = version.meta.get(PROVENANCE, {})  # type: ignore[assignment]
             yield {
                 **_row(case, "made", ""),
@@ -95,6 +101,8 @@ def _rows(drafts: Drafts, counts: Counts) -> Iterator[dict[str, Any]]:
                 "code": str(made.get("code", "")),
                 "ts": record.ts,
                 "warnings": " ".join(one.code for one in record.warnings),
+                "quality": quality.step if quality else "",
+                **{f"{region}_dice": dice for region, dice in (quality.dice if quality else {}).items()},
                 **{f"{name}_ml": ml for name, ml in made.get("volumes_ml", {}).items()},
             }
 

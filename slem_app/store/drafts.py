@@ -12,30 +12,80 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slem_app.errors import BadSetting, StorageFailed
-from slem_app.formats.nifti import write_nifti
+from slem_app.formats.nifti import encoded
 from slem_app.grouping import Grouping
-from slem_app.labels import LabelSet
 from slem_app.result_warning import ResultWarning
 from slem_app.store.case_labels import CaseLabels
 from slem_app.store.labels import LabelVersion, file_name
 from slem_app.store.provenance import PROVENANCE
 from slem_app.store.record import DRAFT, FINAL, LabelRecord
 from slem_app.trust import NOTHING, Trust
-from slem_app.types import Grid
-from slem_app.volumes.report import PreparationReport
 
-__all__ = ["WHICH", "Drafts"]
+if TYPE_CHECKING:
+    from slem_app.predict import Prediction
+
+__all__ = ["WHICH", "Draft", "Drafts"]
 
 WHICH = ("unlabeled", "labeled", "all")
 """Cases that may be meant, in MONAI Label's words: those without a final label, those with one, or both."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A model's result as it is kept: small, since it may come from another machine."""
+
+    content: bytes
+    """The label map as .nii.gz."""
+    sequence: str
+    """On whose grid it lies."""
+    series: str
+    """That sequence's series."""
+    label_names: Mapping[str, int]
+    """What the values mean."""
+    present: tuple[str, ...]
+    """Labels that are in it."""
+    preparation: Mapping[str, Any]
+    """What was done to the study before the model saw it (`Report.table`)."""
+    warnings: tuple[ResultWarning, ...]
+    """What the result came with."""
+    provenance: Mapping[str, Any]
+    """What it was made from, see `provenance`."""
+    trust: Trust = NOTHING
+    """What the model says of it."""
+
+    @classmethod
+    def of(
+        cls, result: Prediction, grouping: Grouping, sequence: str, provenance: Mapping[str, Any]
+    ) -> Draft:
+        """A result that lies on the grid of a sequence.
+
+        Args:
+            result: what the model has made.
+            grouping: the case's series.
+            sequence: on whose grid it lies.
+            provenance: what it was made from.
+        """
+        names = result.labels.names
+        counts = np.bincount(result.array.ravel(order="K"), minlength=len(names) + 1)
+        return cls(
+            encoded(result.array, result.grid, result.labels),
+            sequence,
+            grouping.sequences[sequence].id,
+            {name: value for value, name in enumerate(names, 1)},
+            tuple(name for name, count in zip(names, counts[1:], strict=True) if count),
+            result.report.table() if result.report else {},
+            result.warnings,
+            provenance,
+            result.trust,
+        )
 
 
 @dataclass(frozen=True)
@@ -112,47 +162,25 @@ class Drafts:
         finally:
             os.close(handle)
 
-    def save(
-        self,
-        case: str,
-        array: np.ndarray,
-        grid: Grid,
-        labels: LabelSet,
-        grouping: Grouping,
-        sequence: str,
-        client: str,
-        report: PreparationReport | None = None,
-        warnings: tuple[ResultWarning, ...] = (),
-        provenance: Mapping[str, Any] | None = None,
-        trust: Trust = NOTHING,
-    ) -> LabelVersion:
+    def save(self, case: str, draft: Draft, client: str) -> LabelVersion:
         """Keep a draft.
 
         Args:
             case: case id.
-            array: (I, J, K) label values.
-            grid: that of the sequence.
-            labels: the model's.
-            grouping: the case's series.
-            sequence: on whose grid it lies.
+            draft: what to keep.
             client: what made it.
-            report: what was done to the study before the model saw it.
-            warnings: what the result came with.
-            provenance: what it was made from, see `provenance`.
-            trust: what the model says of it.
 
         Raises:
             StorageFailed: the disk refused; earlier versions are as they were.
         """
-        present: Sequence[str] = [labels.names[value - 1] for value in np.unique(array) if value]
         meta = {
             "model": self.model,
-            "sequence": sequence,
-            "series": grouping.sequences[sequence].id,
-            "label_names": {name: value for value, name in enumerate(labels.names, 1)},
-            "present": list(present),
+            "sequence": draft.sequence,
+            "series": draft.series,
+            "label_names": dict(draft.label_names),
+            "present": list(draft.present),
             "ts": int(time.time()),
-            **({PROVENANCE: dict(provenance)} if provenance else {}),
+            PROVENANCE: dict(draft.provenance),
             **LabelRecord(
                 time.time(),
                 "",
@@ -161,14 +189,12 @@ class Drafts:
                 self.version,
                 self.sha256,
                 automatic=True,
-                preparation=report.table() if report else {},
-                warnings=warnings,
-                trust=trust,
+                preparation=draft.preparation,
+                warnings=draft.warnings,
+                trust=draft.trust,
             ).to_meta(),
         }
-        return self.labels.store.save(
-            case, self.tag, lambda path: write_nifti(array, grid, labels, path), meta
-        )
+        return self.labels.store.save(case, self.tag, lambda path: path.write_bytes(draft.content), meta)
 
 
 def _locked(handle: int) -> bool:

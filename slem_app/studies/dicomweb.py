@@ -14,8 +14,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from slem_app.errors import NotFound, PacsFailed
 from slem_app.studies.dicom_header import Header, json_slices
@@ -56,6 +58,14 @@ class PacsSeries:
     """SOPInstanceUIDs of all its files."""
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     """Of fetching: who comes second waits for what the first one fetches."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a process of a cluster, which fetches the files into a cache of its own at the same path. The
+        password stays here: that process reads it from its environment.
+        """
+        pacs = {"query": self.pacs.query, "timeout": self.pacs.timeout, "attempts": self.pacs.attempts}
+        place = (self.cache.root, self.cache.limit)
+        return _elsewhere, (self.pacs.url, pacs, place, self.study, self.uid, self.instances)
 
     @property
     def folder(self) -> Path:
@@ -111,6 +121,31 @@ class PacsSeries:
             for one in running:
                 one.exception()
             self.cache.shrink()
+
+
+@cache
+def _cache_here(root: Path, limit: int) -> tuple[FileCache, ThreadPoolExecutor]:
+    """A cache of this process, and what fetches into it."""
+    return FileCache(root, limit), ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="pacs")
+
+
+@cache
+def _pacs_here(url: str, settings: tuple[tuple[str, Any], ...]) -> Pacs:
+    """A PACS, with one pool of connections in this process."""
+    return Pacs.from_environment(url, **dict(settings))
+
+
+def _elsewhere(
+    url: str,
+    pacs: Mapping[str, Any],
+    place: tuple[Path, int],
+    study: str,
+    uid: str,
+    instances: tuple[str, ...],
+) -> PacsSeries:
+    """A series that another process has sent."""
+    known = _pacs_here(url, tuple(pacs.items()))
+    return PacsSeries(known, *_cache_here(*place), study, uid, instances)
 
 
 class DicomWebSource(StudySource):

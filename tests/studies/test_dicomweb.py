@@ -2,6 +2,7 @@
 off, wrong or gone.
 """
 
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_pixels_come_only_of_what_is_read_and_once(
     assert {
         path.stat().st_mode & 0o077 for path in (source.cache.root, sequences["t2f"].paths[0].parent)
     } == {0}
+
+
+def test_a_study_can_be_handed_to_another_process_which_fetches_it_itself(
+    pacs: FakePacs, folder: Path, tmp_path: Path
+) -> None:
+    secret = Pacs(pacs.url, user="eva", password="abracadabra", pause=0.01)
+    source = DicomWebSource(secret, FileCache(tmp_path / "cache", 100 * MEGABYTE))
+    uid = uid_of(folder, "ann")
+    packed = pickle.dumps(group(source.study(uid)))
+    assert b"abracadabra" not in packed  # the other process has it in its environment
+    assert not files(source)
+    there, here = pickle.loads(packed), group(open_source(folder).study(uid))
+    assert there.sequences["t1c"].origin.pacs.timeout == secret.timeout
+    np.testing.assert_array_equal(read(there.sequences["t1c"]).array, read(here.sequences["t1c"]).array)
+    assert files(source)
 
 
 def test_two_readers_of_one_series_fetch_it_once(
