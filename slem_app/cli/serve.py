@@ -74,6 +74,10 @@ class Serve:
     """Certificate and its chain, for encrypted connections (https); passed to uvicorn."""
     ssl_keyfile: Path | None = None
     """Its private key."""
+    cluster: str = ""
+    """Let a Ray cluster compute: its address, `auto` (the one that runs on this machine, else a new one) or
+    `local` (a new one on this machine). The images must have the same paths on all its machines.
+    """
     conf: dict[str, str] = field(default_factory=dict)
     """More settings of the server, e.g. `device cpu threads 2 cache_mb 1024`."""
     verbose: bool = False
@@ -113,6 +117,7 @@ class Serve:
         from slem_app.studies.places import is_address
 
         conf = dict(self.conf) | ({"store": str(self.store.expanduser().resolve())} if self.store else {})
+        conf |= {"cluster": self.cluster} if self.cluster else {}
         pairs = [part for key, value in conf.items() for part in ("--conf", key, value)]
         level = "info" if self.verbose else "warning"
         place = studies if is_address(studies) else str(Path(studies).resolve())

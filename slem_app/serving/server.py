@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from slem_app.devices import read_device
 from slem_app.errors import BadSetting, NotFound
 from slem_app.grouping import Grouping
-from slem_app.predict import Predictor, Result
+from slem_app.predict import Predictor
 from slem_app.preemption import uninterrupted
 from slem_app.serving.auth.audit import about
 from slem_app.serving.auth.identity import reader_of
@@ -42,10 +40,10 @@ from slem_app.serving.learning.case_scores import Scores
 from slem_app.serving.learning.leases import Leases
 from slem_app.serving.learning.next_case import Chooser
 from slem_app.serving.learning.training import ModelTrainer, Trainings
-from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.computing import Computing
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferAnswer, InferRequest
-from slem_app.serving.models.interactive import InteractiveTask, Start
+from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.last_result import LastResults
 from slem_app.serving.models.segment import SegmentationTask, results_folder
 from slem_app.serving.models.task_kind import TaskKind
@@ -56,7 +54,6 @@ from slem_app.store.dicom_results import DicomResults
 from slem_app.store.lock import StoreLock
 from slem_app.store.review import APPROVED
 from slem_app.studies.places import default_store
-from slem_app.volumes.prepare import Prepared
 from slem_app.volumes.size import check_sizes
 from slem_app.weights import Card, Model, find, model_names
 from slem_app.weights.card import CARD_FILE
@@ -126,13 +123,8 @@ class Serving:
         sessions: UploadSessions,
     ) -> None:
         self.settings = parse_settings(conf)
-        self.device = read_device(self.settings.device)
-        if self.settings.threads:
-            torch.set_num_threads(self.settings.threads)
-        self.cache: ByteCache[Prepared] = ByteCache(self.settings.cache_mb * 2**20, lambda one: one.nbytes)
+        self.computing = Computing(self.settings)
         self.memory = EditHistory(self.settings.memory_mb * 2**20)
-        self.starts: ByteCache[Start] = ByteCache(self.settings.memory_mb * 2**20, lambda start: start.nbytes)
-        self.segmented: ByteCache[Result] = ByteCache(self.settings.memory_mb * 2**18, lambda one: one.nbytes)
         self.folder = results_folder()
         self.automatic: dict[str, SegmentationTask] = {}
         self.sessions = sessions
@@ -175,7 +167,14 @@ class Serving:
         self.dicom_sync = DicomSync(self.results, pacs, self.came)
         # unless it is wanted, no PACS is read through from end to end in the background
         load = 0.0 if self.cases.pacs is not None and "score_load" not in conf else self.settings.score_load
-        self.scores = Scores(root / "scores", self.datastore, self._current, load, self.settings.register)
+        self.scores = Scores(
+            root / "scores",
+            self.datastore,
+            self._current,
+            load,
+            self.settings.register,
+            scorer=self.computing.scorer,
+        )
         self.trainings = Trainings(
             self.datastore,
             self.settings.coding,
@@ -217,17 +216,23 @@ class Serving:
         own = self.settings.models_dir / name if self.settings.models_dir else None
         published = Published(self.models, name, own if own and (own / CARD_FILE).is_file() else find(name))
         self.watchers[name] = VersionWatcher(
-            published, self.device, lambda: self.scores.wake(), self.assignments / f"{name}.json"
+            published, self.computing.device, lambda: self.scores.wake(), self.assignments / f"{name}.json"
         )
-        served, register = self.watchers[name].served, self.settings.register
         self.automatic[name] = SegmentationTask(
-            served, self.cache, self.folder, register, self.last_results, self.segmented
+            self.watchers[name].served, self.computing.of_model(), self.folder, self.last_results
         )
         return self.automatic[name]
 
-    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask:
-        """The model called `name` as a tool of the clients."""
-        return InteractiveTask(self.segmentation(name), self.memory, self.starts, kind)
+    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask | None:
+        """The model called `name` as a tool of the clients; None where its weights were never trained with
+        prompts.
+        """
+        automatic = self.segmentation(name)
+        return (
+            InteractiveTask(automatic, self.memory, kind)
+            if automatic.predictor.card.network.prompts
+            else None
+        )
 
     def training(self, name: str) -> ModelTrainer:
         """The model called `name` as one that learns; asked for by the app's classes in `lib/configs`."""

@@ -42,6 +42,13 @@ class Settings:
     """'cpu', 'cuda', 'cuda:1' ...; 'auto' uses a GPU if there is one."""
     threads: int = 0
     """CPU threads of the network; 0: PyTorch's default."""
+    cluster: str = ""
+    """Compute in the processes of a Ray cluster: its address, `auto` (the one that runs on this machine, else
+    a new one) or `local` (a new one on this machine); empty: in the server itself. The images must have the
+    same paths on all its machines.
+    """
+    cluster_processes: int = 0
+    """With a cluster: how many processes; 0: one for each of its GPUs, or machines."""
     cache_mb: int = 512
     """Memory for prepared volumes, MiB."""
     memory_mb: int = 1024
@@ -142,6 +149,8 @@ class Settings:
     """Accept names and passwords of the identity provider in 3D Slicer's dialog (the password grant)."""
 
     def __post_init__(self) -> None:
+        if self.cluster_processes < 0:
+            raise BadSetting(f"cluster_processes must not be negative, got {self.cluster_processes}")
         if min(self.threads, self.cache_mb, self.memory_mb, self.pacs_cache_mb) < 0:
             amounts = f"{self.threads}, {self.cache_mb}, {self.memory_mb} and {self.pacs_cache_mb}"
             raise BadSetting(
@@ -248,6 +257,7 @@ def _read(key: str, text: str) -> object:
         "store": lambda t: Path(t).expanduser().resolve(),
         "ohif": lambda t: Path(t).expanduser().resolve(),
         "threads": int,
+        "cluster_processes": int,
         "cache_mb": int,
         "memory_mb": int,
         "pacs_cache_mb": int,

@@ -24,6 +24,7 @@ from slem_app.regions import PostProcess
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import Caches, Compute, LocalCompute
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.segment import SegmentationTask
@@ -165,6 +166,11 @@ def open_app() -> Callable[..., Any]:
     return app_over
 
 
+def nothing_kept() -> Caches:
+    """Room for what a test needs, but automatic results are made each time."""
+    return dataclasses.replace(Caches.of_size(64, 64), results=ByteCache(0, lambda one: one.nbytes))
+
+
 @pytest.fixture
 def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTask]:
     """A new server's task, with nothing remembered."""
@@ -176,19 +182,11 @@ def make_task(click_models: Path, tmp_path: Path) -> Callable[..., InteractiveTa
         memory: EditHistory | None = None,
         megabytes: int = 64,
         register: bool = False,
+        compute: Compute | None = None,
     ) -> InteractiveTask:
-        automatic = SegmentationTask(
-            ServedVersions(Predictor(model)),
-            ByteCache(2**26, lambda one: one.images.nbytes),
-            tmp_path / "results",
-            register,
-        )
-        return InteractiveTask(
-            automatic,
-            memory or EditHistory(megabytes * 2**20),
-            ByteCache(2**26, lambda one: one.nbytes),
-            kind,
-        )
+        compute = compute or LocalCompute(nothing_kept(), register)
+        automatic = SegmentationTask(ServedVersions(Predictor(model)), compute, tmp_path / "results")
+        return InteractiveTask(automatic, memory or EditHistory(megabytes * 2**20), kind)
 
     return make
 

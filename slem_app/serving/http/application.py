@@ -135,7 +135,9 @@ def build(
         docs_url=None,
         redoc_url=None,
     )
-    queue = RequestQueue(settings.queue, settings.queue_seconds, settings.infer_seconds)
+    queue = RequestQueue(
+        settings.queue, settings.queue_seconds, settings.infer_seconds, serving.computing.threads
+    )
     polls = partial(to_thread.run_sync, limiter=CapacityLimiter(POLLS))
     metrics = Metrics(serving, queue)
     app.include_router(auth_router(access, provider))

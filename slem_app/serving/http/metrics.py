@@ -161,10 +161,10 @@ class _State:
         told = GaugeMetricFamily("slem_cache_bytes", "Memory that caches hold.", labels=["cache"])
         serving = self.serving
         for name, cache in (
-            ("volumes", serving.cache),
+            ("volumes", serving.computing.caches.prepared),
             ("corrections", serving.memory),
-            ("starts", serving.starts),
-            ("automatic", serving.segmented),
+            ("starts", serving.computing.caches.starts),
+            ("automatic", serving.computing.caches.results),
             ("results", serving.last_results.shown),
         ):
             told.add_metric([name], cache.used)

@@ -22,13 +22,14 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from slem_app.errors import SlemError
+from slem_app.errors import SlemError, WorkerLost
 from slem_app.formats import read_label_file
 from slem_app.grouping import Grouping
 from slem_app.predict import Predictor
 from slem_app.preemption import preemptible
 from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.background import outlive
+from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.models_for_case import fitting
 from slem_app.serving.labels.datastore import FINAL, CaseDatastore
 from slem_app.serving.learning.score_files import FORMAT, Entry, ScoreFiles
@@ -47,6 +48,10 @@ NICER = (
 KEPT = 2  # models a case, the latest; the one before is what a new one is compared with
 
 
+Scorer = Callable[[Case, Predictor, LabelMap | None], tuple[Measures, LabelMap]]
+"""Measures a case, given what the model before made of it."""
+
+
 class _Stopped(BaseException):
     """The server stops."""
 
@@ -62,6 +67,7 @@ class Scores:
         load: share of the time for which the background work may compute; 0 switches it off.
         register: register the sequences of a case first, as the server does.
         seed: of the order of cases.
+        scorer: measures a case elsewhere, in a cluster; None: it is done here.
     """
 
     def __init__(
@@ -72,8 +78,10 @@ class Scores:
         load: float = 0.5,
         register: bool = False,
         seed: int | None = None,
+        scorer: Scorer | None = None,
     ) -> None:
         self.files, self.datastore, self.current = ScoreFiles(folder), datastore, current
+        self.scorer = scorer
         self.load, self.register = load, register
         self.random = random.Random(seed)
         self.guard = threading.Lock()
@@ -230,10 +238,7 @@ class Scores:
             state = sha256(repr((FORMAT, found.state, self.register)).encode()).hexdigest()[:16]
             if self._done(case, digest, state):
                 return False
-            own = self._copy(predictor)
-            with preemptible(self._wait):  # between two layers, too; it ends when the server does
-                prepared, _ = own.prepare_case(found.grouping, found.sequence, self.register)
-                measures, segmentation = measure(own, prepared, self._before(case, own, state), self._wait)
+            measures, segmentation = self._measured(found, predictor, self._before(case, predictor, state))
         except SlemError as error:
             if not self._done(case, digest, state):
                 logger.warning("case %s cannot be measured: %s", case, error)
@@ -242,6 +247,20 @@ class Scores:
         entry = Entry(digest, state, time.time(), measures, predictor.card.name)
         self._keep(case, predictor.card, entry, segmentation)
         return True
+
+    def _measured(
+        self, case: Case, predictor: Predictor, before: LabelMap | None
+    ) -> tuple[Measures, LabelMap]:
+        """A case, measured elsewhere if it can be."""
+        if self.scorer is not None and case.lasting:
+            try:
+                return self.scorer(case, predictor, before)
+            except WorkerLost as error:
+                logger.warning("case %s is measured by the server itself: %s", case.id, error)
+        own = self._copy(predictor)
+        with preemptible(self._wait):  # between two layers, too; it ends when the server does
+            prepared, _ = own.prepare_case(case.grouping, case.sequence, self.register)
+            return measure(own, prepared, before, self._wait)
 
     def _for(self, grouping: Grouping) -> Predictor | None:
         """The predictor that knows most of a case's sequences; None if none knows any."""

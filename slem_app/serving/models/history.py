@@ -34,7 +34,7 @@ __all__ = ["EditHistory", "Moment", "Work", "less"]
 Entry = Click | Scribble
 Box3 = tuple[slice, slice, slice]
 NOWHERE = (slice(0, 0),) * 3
-STRIPES = 64  # locks; two keys that share one only wait for each other
+STRIPES = 1024  # locks; two keys that share one only wait for each other
 
 
 @dataclass(frozen=True, eq=False)

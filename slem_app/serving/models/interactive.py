@@ -7,8 +7,8 @@ the whole volume are done once a case and kept.
 
 A case stays with the version of the model that its reader has begun it with (`served`).
 
-Concurrency: a request holds its reader's work (`EditHistory.locked`) and, while the network is in use, the
-network's lock, in this order.
+Concurrency: a request holds its reader's work (`EditHistory.locked`) and, while the network is in use, its
+lock (`LocalCompute`), in this order.
 """
 
 from __future__ import annotations
@@ -16,54 +16,36 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from slem_app.labels import LabelSet, Region
-from slem_app.predict import Detail, Prediction, Predictor, Refiner, Result
-from slem_app.preemption import yield_point
+from slem_app.predict import Prediction, Predictor
 from slem_app.prompts import Corrections, Mask, Prompts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
-from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import Compute, Start, Timings, add, image_key, result_key, timed
 from slem_app.serving.models.history import EditHistory, Work
 from slem_app.serving.models.inference import InferAnswer, InferRequest
 from slem_app.serving.models.last_result import AUTOMATIC, SEMIAUTOMATIC
 from slem_app.serving.models.moments import heard, wanted, with_mask
 from slem_app.serving.models.prompt_request import PromptRequest, parse_clicks, parse_scribbles
-from slem_app.serving.models.segment import SegmentationTask, image_key, origin, result_key
+from slem_app.serving.models.segment import SegmentationTask, origin
 from slem_app.serving.models.stale_points import StalePoints
 from slem_app.serving.models.task_kind import TaskKind
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.trust import NOTHING
-from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["InteractiveTask", "Start"]
+__all__ = ["InteractiveTask"]
 
 logger = logging.getLogger(__name__)
 
 BACKGROUND = "background"
 NAMES = 4096  # of begun cases, as clients ask about them
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What is made once for an image, before anybody says anything."""
-
-    result: Result
-    """The automatic segmentation."""
-    detail: Detail
-    """The case as prompts are answered from it, shared by its images."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all."""
-        return self.result.nbytes + self.detail.nbytes
 
 
 class InteractiveTask:
@@ -72,7 +54,6 @@ class InteractiveTask:
     Args:
         automatic: the same model without interaction: prepares cases, writes results.
         memory: works of all readers, shared by the tools.
-        starts: kept starts, shared by the tools.
         kind: which tool.
     """
 
@@ -80,7 +61,6 @@ class InteractiveTask:
         self,
         automatic: SegmentationTask,
         memory: EditHistory,
-        starts: ByteCache[Start],
         kind: TaskKind = TaskKind.CLICKS,
     ) -> None:
         card = automatic.predictor.card
@@ -95,15 +75,18 @@ class InteractiveTask:
         self.sequences = card.sequences
         self.automatic = automatic
         self.memory = memory
-        self.starts = starts
         self.stale_points = StalePoints()
         self.begun_as: OrderedDict[str, Hashable] = OrderedDict()
-        self.lock = automatic.lock
 
     @property
     def served(self) -> ServedVersions:
         """Which version answers whom."""
         return self.automatic.served
+
+    @property
+    def compute(self) -> Compute:
+        """What computes."""
+        return self.automatic.compute
 
     @property
     def predictor(self) -> Predictor:
@@ -134,41 +117,42 @@ class InteractiveTask:
         """
         begin = time.perf_counter()
         reader = reader_of(request.client_id)
-        with self.lock:
-            prepared, timings = self.automatic.prepared(case, self.served.begun_with(reader, case.id))
-        image = image_key(case, prepared.moves)
+        moves, timings = self.compute.prepare(case, self.served.begun_with(reader, case.id))
+        image = image_key(case, moves)
         ask, label, notes = self._prompts(case, reader, request, image)
-        refiner = Refiner(self.served.interactive(reader, case.id))
-        key = (reader, *result_key(refiner.card, image))
+        predictor = self.served.interactive(reader, case.id)
+        card = predictor.card
+        key = (reader, *result_key(card, image))
         with self.memory.locked(key):
-            with self.lock, _timed(timings, "automatic"):
-                prepared, start = self._start(case, refiner, image, timings)
-            self._note_begun(request, result_key(refiner.card, image))
+            with timed(timings, "automatic"):
+                start, spent = self.compute.start(case, predictor)
+            add(timings, spent)
+            self._note_begun(request, result_key(card, image))
             work = self.memory.get(key, case.state)
             if work is None and len(ask.clicks) > 1 and not ask.start_over:
                 notes.append(
                     f"the server no longer knows your earlier steps, so the {len(ask.clicks)} clicks were "
                     "made again, label by label"
                 )
-            work = self._done(work or Work.begin(start.result), ask, prepared, start, refiner, timings)
-            with _timed(timings, "memory"):
+            work = self._done(work or Work.begin(start.result), ask, case, start, predictor, timings)
+            with timed(timings, "memory"):
                 work = self.memory.put(key, case.state, work)
         now, touched = work.result.prediction, work.now.prompts != Prompts()
         trust = NOTHING if touched else now.trust  # a model says nothing of what a reader has changed
         warnings = (*case.warnings, *now.warnings)
         prediction = replace(now, timings=timings, warnings=warnings, trust=trust)
-        with _timed(timings, "write"):
+        with timed(timings, "write"):
             shown = _only(prediction, label) if label else prediction
             path = self.automatic.write(shown, case.displayed, request.reply)
-        making = origin(SEMIAUTOMATIC if touched else AUTOMATIC, refiner.card, prediction)
+        making = origin(SEMIAUTOMATIC if touched else AUTOMATIC, card, prediction)
         self.automatic.note(reader, case, making, work.array)
-        with _timed(timings, "facts"):
-            facts = self.automatic.facts(case, prediction, refiner.card)
+        with timed(timings, "facts"):
+            facts = self.automatic.facts(case, prediction, card)
         timings["total"] = time.perf_counter() - begin
         latencies = {step: round(seconds, 4) for step, seconds in timings.items() if step != "automatic"}
         logger.info(
             "%s: %s/%s, %d prompts: %s",
-            refiner.card.name,
+            card.name,
             case.id,
             case.sequence,
             len(work.now.prompts.entries),
@@ -189,7 +173,7 @@ class InteractiveTask:
         """True when the automatic segmentation of what is asked about is in memory, so that the answer takes
         as long as a click does.
         """
-        return self.begun_as.get(request.image or request.session) in self.starts
+        return self.compute.begun(self.begun_as.get(request.image or request.session))
 
     def edited(self, case: Case, array: np.ndarray, client_id: str) -> None:
         """The reader of this request submitted a label: from now on it is what his prompts change.
@@ -255,28 +239,6 @@ class InteractiveTask:
         note = f"points of {', '.join(stale)} were left out: they are those of another image"
         return ask, "", [note] if stale else []
 
-    def _start(
-        self, case: Case, refiner: Refiner, image: tuple, timings: dict[str, float]
-    ) -> tuple[Prepared, Start]:
-        """The case as the network sees it, and its automatic segmentation on the displayed image's grid."""
-        prepared, spent = self.automatic.prepared(case, refiner.predictor)
-        _add(timings, spent)
-        prepared = prepared.shown_on(case.image, case.series.grid)
-        key = result_key(refiner.card, image)
-        start = self.starts.get(key, case.state)
-        if start is None:
-            # another image of the same case may have been displayed
-            known = self.starts.find(
-                lambda other: isinstance(other, tuple) and other[:4] == key[:4], case.state
-            )
-            result, seconds = self.automatic.result(case, refiner, prepared)
-            _add(timings, seconds)
-            with _timed(timings, "prepare"):
-                detail = self._detail(refiner, prepared, known)
-            start = Start(result, detail)
-            self.starts.put(key, case.state, start)
-        return prepared, start
-
     def _note_begun(self, request: InferRequest, key: Hashable) -> None:
         """Under which name a client asks about a case that is begun."""
         name = request.image or request.session
@@ -286,21 +248,14 @@ class InteractiveTask:
             while len(self.begun_as) > NAMES:
                 self.begun_as.popitem(last=False)
 
-    @staticmethod
-    def _detail(refiner: Refiner, prepared: Prepared, known: Start | None) -> Detail:
-        """What another displayed image of the case has shown is the same, unless a sequence was moved."""
-        if known is not None and not prepared.report:
-            return known.detail
-        return refiner.detail(prepared)
-
     def _done(
         self,
         work: Work,
         ask: PromptRequest,
-        prepared: Prepared,
+        case: Case,
         start: Start,
-        refiner: Refiner,
-        timings: dict[str, float],
+        predictor: Predictor,
+        timings: Timings,
     ) -> Work:
         """The work after the request."""
         if ask.undo or ask.redo:
@@ -316,16 +271,11 @@ class InteractiveTask:
         # one at a time, as if they had come one by one: then the segmentation does not depend on when they
         # came
         for count in range(len(before) + 1, len(moment.prompts.entries) + 1) or [len(before)]:
-            with self.lock:
-                result = refiner.refine(
-                    prepared,
-                    result,
-                    replace(moment.prompts, entries=moment.prompts.entries[:count]),
-                    start.detail,
-                )
-            _add(timings, result.prediction.timings)
+            prompts = replace(moment.prompts, entries=moment.prompts.entries[:count])
+            result = self.compute.refine(case, predictor, start, result, prompts)
+            add(timings, result.prediction.timings)
             changed, single = result.changed, single + 1
-        with _timed(timings, "memory"):
+        with timed(timings, "memory"):
             return work.ahead(moment, result.prediction.array, changed if present and single == 1 else None)
 
 
@@ -340,16 +290,3 @@ def _only(prediction: Prediction, name: str) -> Prediction:
     one = replace(label, value=1)
     array = np.asfortranarray(prediction.array == label.value).astype(np.uint8, order="K")
     return replace(prediction, array=array, labels=LabelSet((one,), (Region(name, (name,)),)))
-
-
-def _add(timings: dict[str, float], more: Mapping[str, float]) -> None:
-    for step, seconds in more.items():
-        timings[step] = timings.get(step, 0.0) + seconds
-
-
-@contextmanager
-def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
-    yield_point()
-    begin = time.perf_counter()
-    yield
-    timings[step] = timings.get(step, 0.0) + time.perf_counter() - begin

@@ -14,10 +14,9 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +25,11 @@ import numpy as np
 from slem_app.files import runs
 from slem_app.formats import write_nifti, write_nrrd
 from slem_app.labels import CHECK_HERE
-from slem_app.predict import Prediction, Predictor, Refiner, Result, assessed, given
-from slem_app.predict.check_here import Doubts, doubts_on
+from slem_app.predict import Prediction, Predictor, given
+from slem_app.predict.check_here import Doubts
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
-from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import Compute
 from slem_app.serving.models.inference import InferAnswer, InferFacts, InferRequest, Reply
 from slem_app.serving.models.last_result import AUTOMATIC, LastResults, ResultOrigin
 from slem_app.serving.models.task_kind import TaskKind
@@ -38,14 +37,11 @@ from slem_app.serving.models.versions import ServedVersions
 from slem_app.trust import Trust
 from slem_app.types import Grid
 from slem_app.volumes.geometry import cropped, resample
-from slem_app.volumes.prepare import Prepared
 from slem_app.weights import Card
 
-__all__ = ["SegmentationTask", "image_key", "origin", "result_key", "results_folder"]
+__all__ = ["SegmentationTask", "origin", "results_folder"]
 
 logger = logging.getLogger(__name__)
-
-MOVES = 2**20  # bytes of matrices that are kept
 
 
 class SegmentationTask:
@@ -53,22 +49,17 @@ class SegmentationTask:
 
     Args:
         served: the model on its device, in the version that is served.
-        cache: prepared volumes, shared by the models.
+        compute: prepares and segments.
         results: folder for result files, which MONAI Label removes once they are sent.
-        register: move the sequences of a case onto the requested one first.
         last_results: told what each reader gets.
-        kept: automatic results, so that a case that is asked for again, or clicked into, is not segmented
-            again; None: none are kept.
     """
 
     def __init__(
         self,
         served: ServedVersions,
-        cache: ByteCache[Prepared],
+        compute: Compute,
         results: Path,
-        register: bool = False,
         last_results: LastResults | None = None,
-        kept: ByteCache[Result] | None = None,
     ) -> None:
         card = served.now.card
         self.kind = TaskKind.SEGMENTATION
@@ -76,18 +67,9 @@ class SegmentationTask:
         self.description = card.description
         self.sequences = card.sequences
         self.served = served
-        self.cache = cache
-        # a few matrices a case: they are known longer than the volumes
-        self.moved: ByteCache[Mapping[str, np.ndarray]] = ByteCache(
-            MOVES, lambda moves: 256 + 256 * len(moves)
-        )
+        self.compute = compute
         self.results = results
-        self.register = register
         self.last_results = last_results
-        self.kept = kept or ByteCache(0, lambda result: result.nbytes)
-        # of the networks: each serves one thread at a time, and they share a device; a thread that holds it
-        # answers clicks between two layers
-        self.lock = threading.RLock()
 
     @property
     def predictor(self) -> Predictor:
@@ -109,21 +91,18 @@ class SegmentationTask:
         start = time.perf_counter()
         reader = reader_of(request.client_id)
         predictor = self.served.automatic(reader, case.id)
-        with self.lock:
-            prepared, timings = self.prepared(case, predictor)
-            result, spent = self.result(case, Refiner(predictor), prepared, keep=not request.save_label)
-        prediction = replace(given(result.prediction), timings=spent)
+        result, timings = self.compute.automatic(case, predictor, keep=not request.save_label)
+        prediction = replace(given(result.prediction), timings=timings)
         begin = time.perf_counter()
         card = predictor.card
         marked = not request.save_label and (request.check_here or card.confidence.segment)
-        shown = self._marked(prediction, self._doubts(case, card, prepared, result)) if marked else prediction
+        shown = self._marked(prediction, self.compute.doubts(case, predictor)) if marked else prediction
         path = self.write(shown, case.displayed, request.reply)
         prediction = replace(prediction, warnings=(*case.warnings, *prediction.warnings))
         self.note(reader, case, origin(AUTOMATIC, predictor.card, prediction), prediction.array)
-        timings |= {**prediction.timings, "write": time.perf_counter() - begin}
-        latencies = {step: round(seconds, 4) for step, seconds in timings.items()} | {
-            "total": round(time.perf_counter() - start, 4)
-        }
+        now = time.perf_counter()
+        timings |= {"write": now - begin, "total": now - start}
+        latencies = {step: round(seconds, 4) for step, seconds in timings.items()}
         logger.info(
             "%s: %s/%s from %s: %s",
             predictor.card.name,
@@ -145,18 +124,7 @@ class SegmentationTask:
             SlemError: anything about the case that cannot be used.
         """
         predictor = self.served.automatic(reader, case.id)
-        with self.lock:
-            prepared, _ = self.prepared(case, predictor)
-            result, _ = self.result(case, Refiner(predictor), prepared)
-        return self._doubts(case, predictor.card, prepared, result), predictor.card
-
-    @staticmethod
-    def _doubts(case: Case, card: Card, prepared: Prepared, result: Result) -> Doubts:
-        assert result.probabilities is not None, "made by `Refiner.start` without a mask"
-        grid = prepared.shown_on(case.image, case.series.grid).grid
-        return doubts_on(
-            case.series.grid, result.probabilities, grid, card.labels, card.postprocess, card.confidence
-        )
+        return self.compute.doubts(case, predictor), predictor.card
 
     @staticmethod
     def _marked(prediction: Prediction, doubts: Doubts) -> Prediction:
@@ -170,48 +138,6 @@ class SegmentationTask:
         if self.last_results is not None and case.lasting:
             self.last_results.note(reader, case, origin, array)
 
-    def prepared(self, case: Case, predictor: Predictor) -> tuple[Prepared, dict[str, float]]:
-        """The case as a version's network sees it, and the seconds spent for it; from memory if its files are
-        as they were.
-        """
-        key, state = _study(case, predictor.card), case.grouping_state
-        kept = self.cache.get(key, state)
-        if kept is not None:
-            return kept, {"read": 0.0, "prepare": 0.0}
-        prepared, timings = predictor.prepare_case(case.grouping, register=self.register)
-        self.cache.put(key, state, prepared)
-        self.moved.put(key, state, prepared.moves)
-        return prepared, timings
-
-    def result(
-        self,
-        case: Case,
-        refiner: Refiner,
-        prepared: Prepared,
-        keep: bool = True,
-    ) -> tuple[Result, Mapping[str, float]]:
-        """The automatic segmentation on the displayed image's grid, as `assessed`, and the seconds spent for
-        it; from memory if the case's files are as they were.
-
-        Args:
-            case: the case.
-            refiner: of the version that is asked.
-            prepared: the case as that version's network sees it.
-            keep: it may be asked for again.
-
-        Raises:
-            NoMemory: the GPU's memory is too small for this case.
-        """
-        key = result_key(refiner.card, image_key(case, prepared.moves))
-        kept = self.kept.get(key, case.state)
-        if kept is not None:
-            return kept, dict.fromkeys(kept.prediction.timings, 0.0)
-        begun = refiner.start(prepared.shown_on(case.image, case.series.grid))
-        result = replace(begun, prediction=assessed(begun.prediction))
-        if keep:
-            self.kept.put(key, case.state, result)
-        return result, result.prediction.timings
-
     def moves(self, case: Case) -> Mapping[str, np.ndarray]:
         """How the case's sequences were moved, see `Prepared.moves`.
 
@@ -219,14 +145,11 @@ class SegmentationTask:
             SlemError: anything about the case that cannot be used.
         """
         known = self.known_moves(case, self.predictor)
-        if known is not None:
-            return known
-        with self.lock:
-            return self.prepared(case, self.predictor)[0].moves
+        return self.compute.prepare(case, self.predictor)[0] if known is None else known
 
     def known_moves(self, case: Case, predictor: Predictor) -> Mapping[str, np.ndarray] | None:
         """The same, where a version's network has seen the case; else None."""
-        return self.moved.get(_study(case, predictor.card), case.grouping_state)
+        return self.compute.known_moves(case, predictor)
 
     def write(self, prediction: Prediction, displayed: Grid, reply: Reply | None) -> Path | None:
         """The result as a file of the wanted type; None where none is wanted.
@@ -273,24 +196,6 @@ def origin(kind: str, card: Card, prediction: Prediction) -> ResultOrigin:
     done = prediction.report.table() if prediction.report else {}
     trust = prediction.trust if kind == AUTOMATIC else Trust()
     return ResultOrigin(kind, card.name, card.version, done, prediction.warnings, trust)
-
-
-def image_key(case: Case, moves: Mapping[str, np.ndarray]) -> tuple[Hashable, ...]:
-    """What results on a displayed image belong to: two sequences on one grid are one image, unless one of
-    them was moved.
-    """
-    grid, move = case.series.grid, moves.get(case.image, np.eye(4))
-    return (case.id, grid.shape, np.round(grid.affine, 4).tobytes(), np.round(move, 4).tobytes())
-
-
-def result_key(card: Card, image: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    """What a version's results on an image, as `image_key` has it, are kept under."""
-    return (card.name, card.version, card.sha256, *image)
-
-
-def _study(case: Case, card: Card) -> tuple:
-    """What a prepared study depends on, beside the state of its files."""
-    return (case.id, card.sequences, card.preparation, card.reference_order)
 
 
 def results_folder() -> Path:

@@ -228,10 +228,10 @@ def operations(
     """
     kept, figures = _figures(registry)
     limits = {
-        "volumes": serving.cache.limit,
+        "volumes": serving.computing.caches.prepared.limit,
         "corrections": serving.memory.limit,
-        "starts": serving.starts.limit,
-        "automatic": serving.segmented.limit,
+        "starts": serving.computing.caches.starts.limit,
+        "automatic": serving.computing.caches.results.limit,
         "results": serving.last_results.shown.limit,
     }
     root = serving.datastore.root

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +12,10 @@ import nibabel
 import pytest
 import torch
 
+from slem_app.errors import WorkerLost
 from slem_app.predict import Predictor
+from slem_app.selection import LabelMap, Measures, measure
+from slem_app.serving.cases.case import Case
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.learning import case_scores as module
 from slem_app.serving.learning.case_scores import KEPT, Scores
@@ -176,6 +180,30 @@ def test_what_is_labelled_is_counted_by_label(
     datastore.save_label("A", str(tmp_path / "empty.nii.gz"), "final", {})
     steps(scores)
     assert sum(scores.labelled_ml().values()) == 0
+
+
+def test_a_cluster_scores_and_the_server_itself_where_that_is_lost(
+    make, served: list[Predictor], tmp_path: Path
+) -> None:
+    here = make()
+    count = steps(here)
+    asked: list[str] = []
+
+    def scorer(case: Case, predictor: Predictor, before: LabelMap | None) -> tuple[Measures, LabelMap]:
+        asked.append(case.id)
+        if case.id == "B":
+            raise WorkerLost("killed")
+        prepared, _ = predictor.prepare_case(case.grouping, case.sequence)
+        return measure(predictor, prepared, before)
+
+    shutil.rmtree(tmp_path / "store" / "scores")
+    there = make(scorer=scorer)
+    assert steps(there) == count
+    assert sorted(asked) == ["A", "B"]
+    found, expected = there.of(BOTH)[0], here.of(BOTH)[0]
+    assert set(found) == {"A", "B"}
+    for case in found:
+        assert found[case].to_table() == expected[case].to_table()
 
 
 def test_the_thread_works_and_waits_while_a_request_is_answered(

@@ -17,7 +17,7 @@ from slem_app.predict import Predictor
 from slem_app.preemption import preemptible
 from slem_app.serving.auth.identity import WHERE
 from slem_app.serving.cases.catalogue import Cases
-from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import Caches, LocalCompute
 from slem_app.serving.models.history import EditHistory
 from slem_app.serving.models.inference import InferRequest
 from slem_app.serving.models.interactive import InteractiveTask
@@ -425,7 +425,7 @@ def test_other_weights_begin_anew(make_task: Callable, sit: Callable) -> None:
     renewed = make_task(memory=memory)
     model = renewed.automatic.predictor
     model.card = dataclasses.replace(model.card, version="2")
-    desk.task = InteractiveTask(renewed.automatic, memory, renewed.starts)
+    desk.task = InteractiveTask(renewed.automatic, memory)
     with pytest.raises(BadPrompt, match="nothing to undo"):
         desk.plays(undo())
 
@@ -497,18 +497,18 @@ def test_a_case_is_begun_once_its_first_answer_is_in_memory(task: InteractiveTas
     assert task.begun(asked)
     assert not task.begun(other_image), "nobody has asked for it under this name"
     assert not task.begun(InferRequest("slem_brain"))
-    task.starts.values.clear()
+    task.compute.caches.starts.values.clear()
     assert not task.begun(asked)
 
 
 def test_the_first_click_after_an_automatic_segmentation_goes_on_from_it(
     task: InteractiveTask, sit: Callable, cases: Cases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task.automatic.kept = ByteCache(2**26, lambda result: result.nbytes)
+    task.automatic.compute = LocalCompute(Caches.of_size(64, 256))
     wanted = sit("A").plays(positive("edema", A))
-    task.starts.values.clear()
+    task.compute.caches.starts.values.clear()
     task.memory.works.clear()
-    task.automatic.kept.values.clear()
+    task.compute.caches.results.values.clear()
     Desk(task.automatic, {"case": cases.find("A")}).plays(look())
     monkeypatch.setattr(Predictor, "probabilities", None)  # nothing is segmented from now on
     np.testing.assert_array_equal(sit("A").plays(positive("edema", A)), wanted)

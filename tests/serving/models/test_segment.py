@@ -12,12 +12,13 @@ from slem_app.formats import read_label_file
 from slem_app.predict import Predictor
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.http.infer_request import parse_reply
-from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import Caches, LocalCompute
 from slem_app.serving.models.inference import Reply
 from slem_app.serving.models.segment import SegmentationTask
 from slem_app.serving.models.versions import ServedVersions
 from slem_app.serving.monai.adapters import InferAdapter
 from slem_app.weights import BRAIN_SEQUENCES, load_model
+from tests.serving.conftest import nothing_kept
 from tests.serving.language import ask
 
 NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
@@ -26,10 +27,8 @@ NAMES = {"necrosis": 1, "edema": 2, "enhancing tumor": 3}
 @pytest.fixture
 def task(models: Path, tmp_path: Path) -> SegmentationTask:
     (tmp_path / "results").mkdir()
-    cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
-    return SegmentationTask(
-        ServedVersions(Predictor(load_model(models / "slem_brain"))), cache, tmp_path / "results"
-    )
+    served = ServedVersions(Predictor(load_model(models / "slem_brain")))
+    return SegmentationTask(served, LocalCompute(nothing_kept()), tmp_path / "results")
 
 
 def test_tells_clients_what_it_is(task: SegmentationTask) -> None:
@@ -65,15 +64,14 @@ def test_a_prepared_case_serves_all_its_sequences(task: SegmentationTask, cases:
     assert first["read"] > 0
     second = ask(task, {"case": cases.find("B/t2f")})[1]["latencies"]
     assert second["read"] == second["prepare"] == 0
-    assert task.cache.used > 0
+    assert task.compute.caches.prepared.used > 0
 
 
 def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
     models: Path, cases: Cases, studies: Path, tmp_path: Path
 ) -> None:
-    cache = ByteCache(2**26, lambda prepared: prepared.images.nbytes)
     served = ServedVersions(Predictor(load_model(models / "slem_brain")))
-    task = SegmentationTask(served, cache, tmp_path, register=True)
+    task = SegmentationTask(served, LocalCompute(nothing_kept(), register=True), tmp_path)
     path = studies / "A/A-t2f.nii.gz"
     image = nibabel.load(path)
     affine = image.affine.copy()
@@ -93,7 +91,7 @@ def test_a_sequence_that_moved_is_registered_and_the_reply_says_so(
 @pytest.fixture
 def keeping(task: SegmentationTask, monkeypatch: pytest.MonkeyPatch) -> tuple[SegmentationTask, list[int]]:
     """A task that keeps results, and how many passes its network has done."""
-    task.kept = ByteCache(2**26, lambda result: result.nbytes)
+    task.compute = LocalCompute(Caches.of_size(64, 256))
     passes: list[int] = []
     run = Predictor.probabilities
 
@@ -231,7 +229,7 @@ def test_a_case_of_other_sequences_is_refused(
     with pytest.raises(
         BadStudy, match="case A has none of the sequences t1n, t1c, t2w, t2f that slem_brain needs; it has pd"
     ):
-        task.prepared(case, task.predictor)
+        task.compute.prepare(case, task.predictor)
 
 
 def test_a_damaged_file_is_told(task: SegmentationTask, cases: Cases, studies: Path) -> None:
