@@ -28,6 +28,7 @@ from slem_app.training.state import Curve
 from slem_app.volumes.cache import CaseCache
 from slem_app.weights import BRAIN_SEQUENCES, load_pretrained
 from tests.pretext.conftest import prepared
+from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 
@@ -145,6 +146,29 @@ def test_two_processes_draw_the_curve_of_one(
     assert len(losses(tmp_path / "two")) == 5
     a, b = (load_pretrained(tmp_path / run / "model").state for run in ("one", "two"))
     assert all(torch.allclose(a[name], b[name], atol=2e-3) for name in a)
+
+
+def test_a_worker_that_is_killed_costs_a_checkpoint_interval_and_changes_nothing(
+    cache: CaseCache, recipe: Callable[..., PretextRecipe], tmp_path: Path
+) -> None:
+    """The launcher starts the processes again, and they go on from the last checkpoint."""
+    recipe_file = write_recipe(tmp_path, recipe("slem", steps=20, batch=2, save_every=4))
+    (tmp_path / "train.py").write_text(RUN)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun += ["--max-restarts", "2", str(tmp_path / "train.py"), str(recipe_file), str(cache.folder)]
+    subprocess.run([*torchrun, str(tmp_path / "whole")], cwd=PROJECT, env=environment(), check=True)
+    launcher = subprocess.Popen([*torchrun, str(tmp_path / "killed")], cwd=PROJECT, env=environment())
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    wait_until(checkpoint.exists, 200, pause=0.005)
+    workers = [int(child) for child in children.read_text().split()]
+    os.kill(next(one for one in workers if b"\0RANK=1\0" in Path(f"/proc/{one}/environ").read_bytes()), 9)
+    assert launcher.wait(200) == 0
+    rows = {run: Curve.read(tmp_path / run / "losses.csv") for run in ("whole", "killed")}
+    assert [row["step"] for row in rows["killed"]] == [row["step"] for row in rows["whole"]]
+    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    a, b = (load_pretrained(tmp_path / run / "model").state for run in ("whole", "killed"))
+    assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)
 
 
 def test_other_settings_are_refused_and_listed(
