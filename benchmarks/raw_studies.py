@@ -144,6 +144,14 @@ def distances(
     return float(np.mean(moved[1:] or moved)), float(np.mean(off[1:] or off))
 
 
+def say(line: str, out: Path | None) -> None:
+    """Print a line, and add it to a file."""
+    print(line, flush=True)
+    if out:
+        with out.open("a") as file:
+            file.write(line + "\n")
+
+
 def main() -> None:
     """Print the table, a row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -151,13 +159,18 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--pictures", type=Path, help="folder for a PNG of each made study")
+    parser.add_argument("--out", type=Path, help="a table to go on with: rows that it has are not made again")
     chosen = parser.parse_args()
     data = Path(os.environ.get("SLEM_DATA", Path(__file__).parents[2] / "shared/data"))
     source, maps = open_source(data / "brats"), list(label_maps(data / "head_labels"))
     predictor = Predictor(load_model(chosen.model))
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for case in chosen.cases:
-        for name in chosen.kinds:
+    head = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+    before = chosen.out.read_text() if chosen.out and chosen.out.exists() else ""
+    say(head, None if before else chosen.out)
+    for name in chosen.kinds:
+        for case in chosen.cases:
+            if f"| {name} | {case} |" in before:
+                continue
             raw, grid = disturbed(source.study(case), KINDS[name], predictor, maps, seed_of(case))
             if chosen.pictures:
                 chosen.pictures.mkdir(parents=True, exist_ok=True)
@@ -168,7 +181,7 @@ def main() -> None:
                 cells = row(raw, brain, grid, predictor)
             except SlemError as error:
                 cells = ["", "", "", "", "", "", "", f"refused: {error}", "", ""]
-            print(f"| {name} | {case} | {' | '.join(cells)} |", flush=True)
+            say(f"| {name} | {case} | {' | '.join(cells)} |", chosen.out)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ WARNINGS: Mapping[str, str] = {
         "sides alone cannot be detected in this way"
     ),
     "chosen-series-gone": "a series that a person chose for a sequence is gone, so the rules decided",
+    "sequence-by-looks": "names and headers leave open which series it is: one was chosen by its looks",
     "sequence-assumed": "the sequence of an image is not known: one was assumed",
     "not-stripped": "a model that was trained on skull-stripped brains was shown skull and skin",
     "nothing-found": "the result is empty",

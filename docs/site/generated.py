@@ -80,6 +80,8 @@ def models_page() -> str:
         sections.append(_encoder(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     for path in sorted((ROOT / "pretrained").glob("*/mask.yaml")):
         sections.append(_brain_mask(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
+    for path in sorted((ROOT / "pretrained").glob("*/names.yaml")):
+        sections.append(_names(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     for path in sorted((ROOT / "pretrained").glob("*/editor.yaml")):
         sections.append(_editor(yaml.safe_load(path.read_text(encoding="utf-8")), path.parent))
     return MODELS_HEAD + "".join(sections)
@@ -118,6 +120,16 @@ def _brain_mask(card: Mapping[str, Any], folder: Path) -> str:
     rows = [
         ("what", "the brain mask with which a study of a whole head is prepared for the models"),
         ("network", card["name"]),
+        ("training data", card["data"]),
+        ("terms", card["terms"]),
+        ("training", card["training"]),
+    ]
+    return _section(folder.name, card, rows) + _figures(card["figures"])
+
+
+def _names(card: Mapping[str, Any], folder: Path) -> str:
+    rows = [
+        ("what", "names a sequence by its looks, where names and headers leave it open"),
         ("training data", card["data"]),
         ("terms", card["terms"]),
         ("training", card["training"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
@@ -15,7 +15,9 @@ from slem_app.errors import SlemError
 
 if TYPE_CHECKING:
     from slem_app.grouping import Grouping, Rules
+    from slem_app.grouping.grouped import Leftover, SequenceChoice
     from slem_app.studies import Series, Study, StudySource
+    from slem_app.volumes.looks import Looks
 
 __all__ = ["Inspect"]
 
@@ -26,7 +28,8 @@ COLUMNS = (28, 9, 30, 42)  # case, sequence, series, grid; the reason takes what
 class Inspect:
     """Show every case of a folder: its sequences, their grids, and the reason for each series.
 
-    Reads headers only, one case after the other. Ends with 1 if no case can be segmented.
+    Reads headers only, one case after the other, unless `looks` is given. Ends with 1 if no case can be
+    segmented.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
@@ -41,6 +44,10 @@ class Inspect:
     """
     limit: int = 0
     """Show only this many cases; 0: all."""
+    looks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read the images, too, and tell which sequence each looks like, with a probability. Series that names
+    and headers leave open are named by it, as `slem predict` does. A second or two for each series.
+    """
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one line of JSON for each case instead of the table."""
 
@@ -53,7 +60,7 @@ class Inspect:
         source = open_source(self.path, self.coding)
         ids = source.ids()
         if self.json:
-            found = [case_table(id, source, rules) for id in ids[: self.limit or None]]
+            found = [case_table(id, source, rules, self.looks) for id in ids[: self.limit or None]]
             for one in found:
                 print(dumps(one))
             return 0 if any(one["sequences"] for one in found) else 1
@@ -64,18 +71,39 @@ class Inspect:
         print(row("CASE", "SEQUENCE", "SERIES", "GRID", "WHY"))
         tally: Counter[str] = Counter()
         for id in ids[: self.limit or None]:
-            for line in case_rows(id, source, rules, tally):
+            for line in case_rows(id, source, rules, tally, self.looks):
                 print(line, flush=True)
         print(summary(tally))
         return 0 if tally["usable"] else 1
 
 
-def case_table(id: str, source: StudySource, rules: Rules | None) -> dict[str, Any]:
-    """What is seen of one case, for programs."""
+def opened(
+    id: str, source: StudySource, rules: Rules | None, looks: bool
+) -> tuple[Grouping, dict[str, Looks]]:
+    """A case's series, named, and by series id what each looks like, where that is asked for.
+
+    Raises:
+        SlemError: the case cannot be read.
+    """
     from slem_app.grouping import group
 
+    grouping = group(source.study(id), rules)
+    if not looks:
+        return grouping, {}
+    from slem_app.volumes.looks import look_at_series, settle
+
+    used: list[SequenceChoice | Leftover] = [
+        *grouping.choices,
+        *(one for one in grouping.leftovers if one.kind != "derived"),
+    ]
+    seen = {one.series.id: look_at_series(one.series) for one in used if one.series.paths}
+    return settle(grouping, seen=lambda series: seen[series.id]), seen
+
+
+def case_table(id: str, source: StudySource, rules: Rules | None, looks: bool = False) -> dict[str, Any]:
+    """What is seen of one case, for programs."""
     try:
-        grouping = group(source.study(id), rules)
+        grouping, seen = opened(id, source, rules, looks)
     except SlemError as error:
         return {"case": id, "error": str(error), "sequences": {}, "unused": [], "labels": []}
     studies = (grouping.study, *grouping.study.parts)
@@ -84,10 +112,13 @@ def case_table(id: str, source: StudySource, rules: Rules | None) -> dict[str, A
         "error": None,
         "sequences": {
             one.sequence: {"series": one.series.id, "grid": grid_of(one.series), "why": one.reason}
+            | ({"looks": dict(seen[one.series.id].shares)} if one.series.id in seen else {})
             for one in grouping.choices
         },
         "unused": [
-            {"series": one.series.id, "kind": one.kind, "why": one.reason} for one in grouping.leftovers
+            {"series": one.series.id, "kind": one.kind, "why": one.reason}
+            | ({"looks": dict(seen[one.series.id].shares)} if one.series.id in seen else {})
+            for one in grouping.leftovers
         ],
         "labels": [
             {"series": one.label.id, "grid": grid_of(one.label), "coding": one.coding}
@@ -97,13 +128,13 @@ def case_table(id: str, source: StudySource, rules: Rules | None) -> dict[str, A
     }
 
 
-def case_rows(id: str, source: StudySource, rules: Rules | None, tally: Counter[str]) -> Iterator[str]:
+def case_rows(
+    id: str, source: StudySource, rules: Rules | None, tally: Counter[str], looks: bool = False
+) -> Iterator[str]:
     """The lines of one case; what was found is counted in `tally`."""
-    from slem_app.grouping import group
-
     tally["cases"] += 1
     try:
-        grouping = group(source.study(id), rules)
+        grouping, seen = opened(id, source, rules, looks)
     except SlemError as error:
         tally["unreadable"] += 1
         yield row(id, "error", "", "", str(error))
@@ -112,20 +143,31 @@ def case_rows(id: str, source: StudySource, rules: Rules | None, tally: Counter[
     tally["labelled"] += any(one.label is not None for one in (grouping.study, *grouping.study.parts))
     tally[f"with {' '.join(grouping.sequences) or 'no known sequence'}"] += 1
     first, damaged = id, False
-    for line in rows(grouping):
+    for line in rows(grouping, seen):
         damaged = damaged or line[2].startswith("BAD")
         yield row(first, *line)
         first = ""
     tally["damaged"] += damaged
 
 
-def rows(grouping: Grouping) -> Iterator[tuple[str, str, str, str]]:
-    """(sequence or kind, series, grid, reason) of every series of a case; at least one row."""
+def rows(grouping: Grouping, seen: Mapping[str, Looks] | None = None) -> Iterator[tuple[str, str, str, str]]:
+    """(sequence or kind, series, grid, reason) of every series of a case; at least one row.
+
+    Args:
+        grouping: the case.
+        seen: series id -> what it looks like.
+    """
     study: Study = grouping.study
+
+    def why(one: SequenceChoice | Leftover) -> str:
+        looks = (seen or {}).get(one.series.id)
+        told = looks is None or "it looks like" in one.reason
+        return one.reason if told else f"{one.reason}; it looks like {looks}"
+
     for choice in grouping.choices:
-        yield choice.sequence, choice.series.id, grid_of(choice.series), choice.reason
+        yield choice.sequence, choice.series.id, grid_of(choice.series), why(choice)
     for leftover in grouping.leftovers:
-        yield f"({leftover.kind})", leftover.series.id, "", leftover.reason
+        yield f"({leftover.kind})", leftover.series.id, "", why(leftover)
     for one in (study, *study.parts):
         if one.label is not None:
             yield (

@@ -66,6 +66,10 @@ class Predict:
     """Register every sequence to the first of the model's order (rigid). Without it, only sequences of whole
     heads are registered, and those that clearly fit better elsewhere.
     """
+    brain: Path | None = None
+    """Your own brain mask for a single case: a NIfTI file, 1 in the brain, drawn on the first sequence of the
+    model's order; e.g. one of `slem prepare`, corrected. Default: a network finds the brain of whole heads.
+    """
     as_is: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Use the images as they are: nothing is registered, and the brain is not extracted."""
     mirror: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -128,6 +132,8 @@ class Predict:
         """Segment one case, write and report."""
         folder = model_folder(self.model)  # before anything that takes long to load, and so are the studies
         studies = self.studies()
+        if self.brain and (len(studies) > 1 or self.as_is):
+            raise BadSetting("--brain is the mask of a single case, and not used with --as-is")
         from slem_app.predict import Predictor
         from slem_app.weights import load_model
 
@@ -148,9 +154,11 @@ class Predict:
         """
         from slem_app.grouping import group
         from slem_app.predict import answer
+        from slem_app.volumes.looks import settle
+        from slem_app.volumes.read import read_brain
 
         card = predictor.model.card
-        grouping = group(study, chosen=self.series or None)
+        grouping = settle(group(study, chosen=self.series or None), card.sequences)
         chosen = {one.sequence: one.series.id for one in grouping.choices if one.by_hand}
         grouping = replace(grouping, by_hand=chosen)
         sequence = (
@@ -162,13 +170,14 @@ class Predict:
                 f"{study.id}: {sequence} is a {series.format} file, to which no DICOM "
                 f"{self.kind.upper()} can refer: use --format nifti"
             )
+        brain = read_brain(self.brain) if self.brain else None
         if self.check_here:
-            prepared, read = predictor.prepare_case(grouping, sequence, self.register)
+            prepared, read = predictor.prepare_case(grouping, sequence, self.register, brain)
             made, known = predictor.segment(prepared)
             result = answer(replace(made, timings=read | dict(made.timings)))
             write_doubts(prepared, known, card, series, self.kind, path)
         else:
-            result = answer(predictor.predict_case(grouping, sequence, self.register))
+            result = answer(predictor.predict_case(grouping, sequence, self.register, brain))
         before = None if path == self.out else copy_of(path)
         start = time.perf_counter()
         self.write(result, series, card, path)
@@ -212,6 +221,7 @@ class Predict:
             self.format,
             self.reference,
             self.series,
+            self.brain,
             self.mirror,
             self.check_here,
             self.preview,
@@ -220,7 +230,7 @@ class Predict:
         if any(files_only) or self.out != Path():
             raise BadSetting(
                 "--all makes drafts in the label store: --out, --format, --reference, --series, --mirror, "
-                "--check-here, --preview and --json are for files"
+                "--brain, --check-here, --preview and --json are for files"
             )
         if self.table is not None:
             check_table(self.table)

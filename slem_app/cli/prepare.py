@@ -47,6 +47,10 @@ class Prepare:
     """Register every sequence. Without it, only sequences of whole heads are registered, and those that
     clearly fit better elsewhere.
     """
+    brains: Path | None = None
+    """A folder with your own brain masks, CASE.nii.gz, drawn on the sequence that stays in place; e.g. the
+    folder `masks` of an earlier call, corrected. Default: a network finds the brain of whole heads.
+    """
     reference: str = ""
     """Sequence that stays in place. Default: the first of the model's order that the case has."""
     sequences: tuple[str, ...] = ()
@@ -76,6 +80,7 @@ class Prepare:
             settings=PreprocessSettings(self.spacing, self.deface, self.register, self.reference),
             layout=self.layout,
             chosen=self.series,
+            brains=self.brains,
         )
         source, ids = chosen(self.case, ("all",) if self.all else self.ids)
         outcome = preprocess_all(

@@ -77,19 +77,13 @@ def assessed(prediction: Prediction) -> Prediction:
     Args:
         prediction: as the network gave it.
     """
+    if ONE_IMAGE in prediction.warnings:
+        return _nothing(prediction)
     without = lost(prediction.labels.names, prediction.used, prediction.missing)
     if not without:
         return prediction
     if set(without) == set(NEEDS):
-        names = prediction.labels.names
-        return replace(
-            prediction,
-            array=np.zeros_like(prediction.array),
-            warnings=(T1_ALONE, *lasting(prediction.warnings)),
-            not_assessable=names,
-            unmeasured=(*names, *(region.name for region in prediction.labels.regions)),
-            trust=NOTHING,
-        )
+        return _nothing(replace(prediction, warnings=(T1_ALONE, *prediction.warnings)))
     table = np.arange(max(label.value for label in prediction.labels.labels) + 1, dtype=np.uint8)
     for name, need in without.items():
         table[prediction.labels.value(name)] = (
@@ -101,6 +95,19 @@ def assessed(prediction: Prediction) -> Prediction:
         warnings=(*(need.warning for need in without.values()), *prediction.warnings),
         not_assessable=tuple(without),
         unmeasured=misleading(prediction.labels, without),
+    )
+
+
+def _nothing(prediction: Prediction) -> Prediction:
+    """Nothing, as the prediction of a study that shows too little; with what speaks of the study."""
+    names = prediction.labels.names
+    return replace(
+        prediction,
+        array=np.zeros_like(prediction.array),
+        warnings=lasting(prediction.warnings),
+        not_assessable=names,
+        unmeasured=(*names, *(region.name for region in prediction.labels.regions)),
+        trust=NOTHING,
     )
 
 

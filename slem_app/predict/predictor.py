@@ -30,6 +30,7 @@ from slem_app.regions import restore
 from slem_app.result_warning import ResultWarning
 from slem_app.trust import NOTHING, Trust
 from slem_app.types import Grid
+from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.geometry import bounding_box
 from slem_app.volumes.prepare import Prepared, Volume, prepare
 from slem_app.volumes.report import PreparationReport
@@ -247,7 +248,11 @@ class Predictor:
         return doubts(array, volume, probabilities, prepared, card.postprocess.threshold, card.plausible)
 
     def prepare_case(
-        self, grouping: Grouping, reference: str | None = None, register: bool = False
+        self,
+        grouping: Grouping,
+        reference: str | None = None,
+        register: bool = False,
+        brain: BrainMask | None = None,
     ) -> tuple[Prepared, dict[str, float]]:
         """Read and prepare a study.
 
@@ -256,6 +261,7 @@ class Predictor:
             reference: sequence, or series id, on whose grid the result lies; default: the first of the card's
                 order that the case has.
             register: move every other sequence onto the first of the card's order, stripped or not.
+            brain: the reader's own mask, in the world of that first sequence.
 
         Returns:
             What the network sees, and the seconds of each step.
@@ -278,6 +284,7 @@ class Predictor:
                 fixed,
                 conformed,
                 self.detailed,
+                brain,
             )
         return _told(prepared.shown_on(target, grid), grouping), timings
 
@@ -309,10 +316,14 @@ class Predictor:
         return volumes, grouping.reference(self.card.reference_order), timings
 
     def predict_case(
-        self, grouping: Grouping, reference: str | None = None, register: bool = False
+        self,
+        grouping: Grouping,
+        reference: str | None = None,
+        register: bool = False,
+        brain: BrainMask | None = None,
     ) -> Prediction:
         """Read, prepare and segment a study; arguments and errors as those of `prepare_case`."""
-        prepared, timings = self.prepare_case(grouping, reference, register)
+        prepared, timings = self.prepare_case(grouping, reference, register, brain)
         result = self.predict(prepared)
         return replace(result, timings=timings | dict(result.timings))
 

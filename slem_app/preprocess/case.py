@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -88,6 +89,7 @@ def preprocess(
     order: tuple[str, ...],
     preparation: Preparation,
     settings: PreprocessSettings,
+    brain: BrainMask | None = None,
 ) -> PreprocessedCase:
     """Read a study and bring it onto one grid. Registration and brain mask are those of `prepare`, with which
     a server makes the network's input.
@@ -98,6 +100,7 @@ def preprocess(
         order: the first of these that the case has stays where it is.
         preparation: of the model, which says whether heads are cut to the brain.
         settings: what is wanted.
+        brain: the user's own mask, in the world of the sequence that stays; default: it is found.
 
     Raises:
         BadStudy: none of the sequences is there.
@@ -112,9 +115,8 @@ def preprocess(
         )
     fixed = grouping.resolve(settings.reference) if settings.reference else grouping.reference(order)
     volumes = read_all(series)
-    done = prepare(
-        volumes, sequences, preparation, fixed=fixed, conformed="register" if settings.register else "auto"
-    )
+    conformed: Literal["auto", "register"] = "register" if settings.register else "auto"
+    done = prepare(volumes, sequences, preparation, fixed=fixed, conformed=conformed, brain=brain)
     own = volumes[fixed].grid
     grid = lattice([own], (settings.spacing,) * 3) if settings.spacing else own
     used = {
@@ -124,7 +126,10 @@ def preprocess(
     levels = {name: Levels.of(volumes[name].array, f"sequence {name}") for name in used}
     mask, outside = _mask(used, levels, done.brain, grid)
     cut = face(mask, grid) if settings.deface and done.brain is not None else None
-    images = {name: _image(volume, levels[name], done.brain, cut, grid) for name, volume in used.items()}
+    cuts = {name: done.brain if brain or levels[name].head is not None else None for name in used}
+    images = {
+        name: _image(volume, levels[name].background, cuts[name], cut, grid) for name, volume in used.items()
+    }
     return PreprocessedCase(
         id=grouping.study.id,
         images=images,
@@ -162,12 +167,12 @@ def _mask(
 
 
 def _image(
-    volume: Volume, levels: Levels, brain: BrainMask | None, cut: np.ndarray | None, grid: Grid
+    volume: Volume, background: float, brain: BrainMask | None, cut: np.ndarray | None, grid: Grid
 ) -> np.ndarray:
-    """(I, J, K) float32 of a sequence: a head is cut, what was stripped before stays as it is."""
-    shown = resample_smoothed(volume, grid, levels.background)
-    if levels.head is None or brain is None:
+    """(I, J, K) float32 of a sequence: cut to a brain, or a face cut off, or as it is where there is none."""
+    shown = resample_smoothed(volume, grid, background)
+    if brain is None:
         return shown
     if cut is None:
         return brain.cut_out(Volume(shown, grid)).array
-    return np.where(cut, np.float32(min(levels.background, 0.0)), shown)
+    return np.where(cut, np.float32(min(background, 0.0)), shown)

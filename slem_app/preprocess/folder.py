@@ -31,6 +31,7 @@ from slem_app.preprocess.transforms import EXPLAINED, write_transform
 from slem_app.store.export.layouts import made, write_text
 from slem_app.studies import StudySource
 from slem_app.volumes.prepare import Preparation
+from slem_app.volumes.read import read_brain
 
 __all__ = ["FolderOutcome", "Wanted", "preprocess_all"]
 
@@ -53,6 +54,8 @@ class Wanted:
     """In `PREPROCESSED`."""
     chosen: Mapping[str, str]
     """Sequence -> series, the user's own choice."""
+    brains: Path | None = None
+    """Folder of the user's own brain masks, CASE.nii.gz; cases without one get the network's."""
 
     def table(self) -> dict[str, Any]:
         """What must be the same for all cases of a folder, of plain JSON types."""
@@ -62,6 +65,7 @@ class Wanted:
             "sequences": list(self.sequences),
             "order": list(self.order),
             "brain": stripped,
+            **({"brains": str(self.brains.resolve())} if self.brains else {}),
             **asdict(self.settings),
         }
 
@@ -170,7 +174,9 @@ def _one(source: StudySource, id: str, layout: PreprocessedLayout, wanted: Wante
     grouping = group(source.study(id), chosen=dict(wanted.chosen) or None)
     if layout.demands_all and (lacks := [s for s in wanted.sequences if s not in grouping.sequences]):
         raise BadStudy(f"{id}: the layout requires {', '.join(lacks)}, which this case does not have")
-    done = preprocess(grouping, wanted.sequences, wanted.order, wanted.preparation, wanted.settings)
+    own = wanted.brains / f"{layout.file(id)}.nii.gz" if wanted.brains else None
+    brain = read_brain(own) if own is not None and own.is_file() else None
+    done = preprocess(grouping, wanted.sequences, wanted.order, wanted.preparation, wanted.settings, brain)
     if layout.demands_all and done.report.left_out:
         raise BadStudy(f"{id}: " + "; ".join(f"{name}: {why}" for name, why in done.report.left_out.items()))
     files = _write(done, layout)

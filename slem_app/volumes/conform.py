@@ -31,6 +31,8 @@ __all__ = ["Conformed", "conform"]
 
 LEAST_MOVE = 1.0  # mm; a smaller one is no more than the measure's own error
 LEAST_AGREEMENT = 0.8  # Dice of the brains after a registration under which it is not believed
+OWN_MASK = "the reader's own mask"
+LEAST_SEEN = 0.5  # share of a reader's mask that must lie in the image that it is for
 LEAST_BRAIN, MOST_BRAIN = 300.0, 2500.0  # ml; what is smaller or larger is no head's brain
 
 
@@ -54,6 +56,7 @@ def conform(
     fixed: str,
     displaced: frozenset[str],
     strip: bool,
+    given: BrainMask | None = None,
 ) -> Conformed:
     """Register and strip.
 
@@ -64,9 +67,10 @@ def conform(
         displaced: those that are registered in any case; whole heads that are stripped
             always are.
         strip: cut all but the brain away.
+        given: the reader's own brain mask, in the world of `fixed`; every sequence is cut to it.
 
     Raises:
-        BadVolume: no brain is found in a whole head, or one of an even substance.
+        BadVolume: no brain is found in a whole head, or one of an even substance, or a mask that is none.
     """
     heads = frozenset(name for name, level in levels.items() if strip and level.head is not None)
     wanted = [name for name in volumes if name != fixed and (name in displaced or heads & {name, fixed})]
@@ -85,13 +89,20 @@ def conform(
         if name not in left_out
     }
     distances = {name: distance_moved(seen[fixed], matrix) for name, matrix in moves.items()}
-    method, ml, brain, uneven = "", 0.0, None, {}
-    if heads & set(used):
+    method, ml, brain = "", 0.0, given
+    uneven: dict[str, float] = {}
+    whole = [name for name in used if name in heads]
+    if given is not None:
+        method, ml = OWN_MASK, given.ml
+        _check_given(given, volumes[fixed].grid)
+        used = {name: volume if name in heads else given.cut_out(volume) for name, volume in used.items()}
+    elif whole:
         brain = _common_brain({name: seen[name] for name in used}, moves, heads)
         method, ml = load_mask_network()[0].name, brain.ml
-        _check_size(ml, sorted(heads & set(used)))
-        whole = [name for name in used if name in heads]
-        check_tissue((_shown(seen[name], moves.get(name), brain) for name in whole), (FINE,) * 3)
+        _check_size(ml, sorted(whole))
+    if brain is not None:
+        if whole:
+            check_tissue((_shown(seen[name], moves.get(name), brain) for name in whole), (FINE,) * 3)
         fields = _fields({name: seen[name] for name in whole}, moves, brain)
         for name in whole:
             even = fields[name].taken_from(used[name]) if name in fields else used[name]
@@ -156,4 +167,20 @@ def _check_size(ml: float, heads: list[str]) -> None:
             f"no brain is found in {', '.join(heads)} (what looks most like one has {ml:.0f} ml, "
             f"{LEAST_BRAIN:.0f} to {MOST_BRAIN:.0f} are expected): is it an MR image of a whole head? A "
             f"brain that was cut out already needs an even background around it"
+        )
+
+
+def _check_given(mask: BrainMask, grid: Grid) -> None:
+    """Refuse a reader's mask that is no brain, or lies elsewhere."""
+    if not LEAST_BRAIN <= mask.ml <= MOST_BRAIN:
+        raise BadVolume(
+            f"the given mask has {mask.ml:.0f} ml, a brain has {LEAST_BRAIN:.0f} to {MOST_BRAIN:.0f}: give a "
+            f"mask of the whole brain, not of the tumor or of the head"
+        )
+    index = grid.to_index(mask.grid.to_world(np.argwhere(mask.array)[::97]))
+    inside = ((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all(axis=1).mean()
+    if inside < LEAST_SEEN:
+        raise BadVolume(
+            f"only {inside:.0%} of the given mask lie in the image that it is for: it is of another image, "
+            f"or was drawn in another space; draw it on the image on whose grid the others are brought"
         )

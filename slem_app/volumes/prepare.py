@@ -154,6 +154,7 @@ def prepare(
     fixed: str | None = None,
     conformed: Literal["auto", "register", "none"] = "auto",
     detailed: bool = False,
+    brain: BrainMask | None = None,
 ) -> Prepared:
     """Bring the sequences of one study onto the network's grid.
 
@@ -169,6 +170,7 @@ def prepare(
         conformed: 'auto', as told above; 'register': every other sequence is registered; 'none': all
             stays as it was read.
         detailed: keep the sequences at their own detail, too: `Prepared.sources`.
+        brain: the reader's own mask, in the world of `fixed`; in place of the one that is found.
 
     Raises:
         BadStudy: none of the sequences is there.
@@ -190,9 +192,9 @@ def prepare(
     others = frozenset(here) - {kept}
     heads = settings.stripped and any(level.head is not None for level in levels.values())
     target = reference or given[here[0]].grid
-    if conformed == "register" or (conformed == "auto" and heads):
+    if conformed == "register" or (conformed == "auto" and (heads or brain is not None)):
         wanted = others if conformed == "register" else frozenset()
-        return _conformed(given, levels, sequences, settings, target, kept, wanted, detailed)
+        return _conformed(given, levels, sequences, settings, target, kept, wanted, detailed, brain)
     made, found = _laid(given, levels, sequences, settings, target, detailed)
     if found and settings.stripped and conformed == "auto":
         wanted = others if kept in found else frozenset(found)
@@ -209,12 +211,13 @@ def _conformed(
     fixed: str,
     wanted: frozenset[str],
     detailed: bool,
+    brain: BrainMask | None = None,
 ) -> Prepared:
     """The study with its sequences moved onto each other and, where a network needs it, cut to the brain."""
     # takes a second to import, and a training server with a filled cache does without SimpleITK
     from slem_app.volumes.conform import conform
 
-    done = conform(volumes, levels, fixed, wanted, settings.stripped)
+    done = conform(volumes, levels, fixed, wanted, settings.stripped, brain)
     now = {
         name: Levels.of(volume.array, f"sequence {name}")
         if volume.array is not volumes[name].array

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
-from slem_app.errors import BadVolume
+from slem_app.errors import BadVolume, NotFound
 from slem_app.preemption import yielding_map
 from slem_app.studies import Series
 from slem_app.studies.nifti_header import NiftiHeader
 from slem_app.types import Grid
+from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.dicom import read_dicom
 from slem_app.volumes.geometry import check_grid
 from slem_app.volumes.levels import Volume
 from slem_app.volumes.nifti import as_float, stored_voxels
 from slem_app.volumes.png import read_png
 
-__all__ = ["read", "read_all", "read_labels", "read_stored"]
+__all__ = ["read", "read_all", "read_brain", "read_labels", "read_stored"]
 
 
 def read(series: Series) -> Volume:
@@ -67,6 +69,20 @@ def read_labels(series: Series) -> tuple[np.ndarray, Grid]:
             f"{high:g}, or fractions, or NaN"
         )
     return labels, grid
+
+
+def read_brain(path: Path) -> BrainMask:
+    """Read a reader's own brain mask: a NIfTI file, brain where it is not 0.
+
+    Raises:
+        BadVolume, BadGrid, NotFound: as `read_labels`; also an empty one.
+    """
+    if not path.is_file():
+        raise NotFound(f"no brain mask {path}: give a NIfTI file, 1 in the brain and 0 elsewhere")
+    array, grid = read_labels(Series(path.name, (path,), "nifti", path.name))
+    if not array.any():
+        raise BadVolume(f"{path.name}: this brain mask is empty: it needs 1 in the brain and 0 elsewhere")
+    return BrainMask(array > 0, grid)
 
 
 def read_stored(series: Series) -> tuple[np.ndarray, float, float]:

@@ -4,6 +4,7 @@ read back.
 
 import base64
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ FLAGS = (
     ),
     *("--disable-sync", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
 )
-PATIENCE = 120_000  # ms until a page must have reacted; it takes seconds on a quiet machine
+PATIENCE = 1000 * int(os.environ.get("SLEM_PATIENCE", "120"))  # ms until a page must have reacted
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 VIEWPORT = """() => {

@@ -3,13 +3,17 @@
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 
+from slem_app.formats import read_label_file
 from slem_app.types import Grid
 from tests.e2e.ohif import LPS_TO_RAS, browser_page
 
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 IDLE = "() => window.slem && !window.slem.busy"
 SCREEN = """() => {
     const {begin, size, data} = slem.onScreen();
@@ -103,13 +107,17 @@ class LabelMode:
 
     def drag(self, path: list[tuple[float, float]]) -> None:
         """Draw a line with the left button, as fast as a hand: the viewer sees each place before the next."""
+        self.press_along(path)
+        self.page.mouse.up()
+
+    def press_along(self, path: list[tuple[float, float]]) -> None:
+        """The same, with the button still held at the end."""
         self.page.mouse.move(*path[0])
         self.page.evaluate(FRAMES)
         self.page.mouse.down()
         for place in path[1:]:
             self.page.mouse.move(*place)
             self.page.evaluate(FRAMES)
-        self.page.mouse.up()
 
     def line(self, sequence: str, start: np.ndarray, end: np.ndarray) -> None:
         """Draw from one point to another, RAS mm, of one slice, and wait for what the server makes of it."""
@@ -146,3 +154,67 @@ def label_mode(url: str) -> Iterator[LabelMode]:
     """The mode in a browser of its own."""
     with browser_page() as page:
         yield LabelMode(page, url)
+
+
+def point(values: np.ndarray, affine: np.ndarray, value: int, seed: int) -> np.ndarray:
+    """A voxel of a label, RAS mm."""
+    index = np.argwhere(values == value)
+    return affine[:3, :3] @ index[np.random.default_rng(seed).integers(len(index))] + affine[:3, 3]
+
+
+def work_through(mode: LabelMode, study: str, folder: Path) -> tuple[np.ndarray, Grid]:
+    """Segment, click in each of four viewports, undo, paint and click, submit, reload: what is stored and
+    what is shown again is what was seen. Returns this label map and where it lies.
+    """
+    mode.open(study)
+    assert [mode.painted(one) for one in SEQUENCES] == [0, 0, 0, 0]
+    mode.press("Segment")
+    assert mode.problem == ""
+    automatic, grid = mode.screen()
+    assert {1, 2, 3} <= set(np.unique(automatic))
+    assert min(mode.painted(one) for one in SEQUENCES) > 100
+
+    mode.choose("edema")
+    outside = np.where(automatic == 0, 9, 0)
+    head = np.linalg.norm(np.indices(grid.shape).T - np.array(grid.shape) / 2, axis=-1).T < 12
+    for count, sequence in enumerate(SEQUENCES):
+        before, _ = mode.screen()
+        world = point(np.where(head & (before == 0), outside, 0), grid.affine, 9, count)
+        mode.click(sequence, world)
+        after, _ = mode.screen()
+        assert after[tuple(np.round(grid.to_index(world)).astype(int))] == 2, sequence
+
+    clicked, _ = mode.screen()
+    mode.page.keyboard.press("Control+z")
+    np.testing.assert_array_equal(mode.screen()[0], before)
+    mode.page.keyboard.press("Control+y")
+    np.testing.assert_array_equal(mode.screen()[0], clicked)
+
+    mode.press("Brush")
+    mode.choose("necrosis")
+    mode.paint("t1c", point(np.where(head, clicked == 0, 0), grid.affine, 1, 7))
+    painted, _ = mode.screen()
+    stroke = painted != clicked
+    assert stroke.any()
+    assert set(painted[stroke]) == {1}
+    mode.press("Click")
+    mode.choose("edema")
+    mode.click("t1n", point(np.where(head & (painted == 0), 9, 0), grid.affine, 9, 8))
+    seen, _ = mode.screen()
+    assert (seen[stroke] == 1).mean() > 0.5  # the stroke went along with the click
+
+    mode.press("Submit")
+    assert mode.problem == ""
+    assert mode.said == "Submitted as version 1."
+    kept = {"image": study, "tag": "final", "version": 1}
+    answer = requests.get(f"{mode.url}/slem/labels/file", params=kept, timeout=60)
+    path = folder / "label.nii.gz"
+    path.write_bytes(answer.content)
+    stored, stored_grid, _ = read_label_file(path)
+    np.testing.assert_array_equal(stored, seen)
+    assert stored_grid.same_as(grid)
+
+    mode.open(study)
+    np.testing.assert_array_equal(mode.screen()[0], seen)
+    assert min(mode.painted(one) for one in SEQUENCES) > 100
+    return seen, grid

@@ -2,6 +2,8 @@
 brush whose strokes go along, and a saved label that is what was on the screen.
 """
 
+import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,14 +13,19 @@ import pytest
 import requests
 
 from slem_app import phantom
-from slem_app.formats import read_label_file
 from tests.e2e import ohif
-from tests.e2e.ohif_mode import LabelMode, label_mode
+from tests.e2e.accessible import AXE, SERIOUS
+from tests.e2e.ohif_mode import LabelMode, label_mode, point, work_through
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), ohif.NEEDED]
-SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
 ALONG = np.array([[-1, 0, 0], [1, 0, 0]])  # both ways along the first axis, voxels
 SMALL = {"shape": (64, 72, 56), "spacing": (2.5, 2.5, 2.5)}
+
+
+def without(head: phantom.Phantom, sequence: str) -> phantom.Phantom:
+    """A head of which one sequence was not acquired."""
+    kept = {name: image for name, image in head.images.items() if name != sequence}
+    return dataclasses.replace(head, images=kept)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +38,7 @@ def url(click_models: Path, start_server: Callable, tmp_path_factory: pytest.Tem
     }
     for name, head in heads.items():
         phantom.write_dicom(head, studies, name)
+    phantom.write_dicom(without(phantom.make(seed=4, **SMALL), "t1c"), studies, "without-contrast")
     conf = ("--conf", "models_dir", str(click_models), "--conf", "models", "slem_brain,slem_brain_clicks")
     store = ("--conf", "store", str(tmp_path_factory.mktemp("store")), "--conf", "score_load", "0")
     return start_server(studies, *conf, *store).url
@@ -49,67 +57,60 @@ def told(url: str, case: str) -> dict:
     return requests.get(f"{url}/slem/viewer/case", params={"study": case}, timeout=60).json()
 
 
-def point(values: np.ndarray, affine: np.ndarray, value: int, seed: int) -> np.ndarray:
-    """A voxel of a label, RAS mm."""
-    index = np.argwhere(values == value)
-    return affine[:3, :3] @ index[np.random.default_rng(seed).integers(len(index))] + affine[:3, 3]
-
-
 @pytest.mark.parametrize("case", ["axial", "oblique", "sagittal"])
 def test_what_is_segmented_clicked_and_painted_is_what_is_stored(
     mode: LabelMode, url: str, case: str, tmp_path: Path
 ) -> None:
-    study = told(url, case)["study"]
-    mode.open(study)
-    assert [mode.painted(one) for one in SEQUENCES] == [0, 0, 0, 0]
+    work_through(mode, told(url, case)["study"], tmp_path)
+
+
+def test_the_panel_is_accessible(mode: LabelMode, url: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("no .axe: make e2e fetches it")
+    mode.open(told(url, "oblique")["study"])
+    mode.press("Segment")
+    mode.page.get_by_text("Sequences", exact=True).click()
+    mode.page.get_by_label("T2", exact=True).wait_for()
+    mode.page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert mode.page.evaluate(SERIOUS, "slem-label-panel") == []
+
+
+def test_a_warning_is_read_in_the_panel_and_goes_into_the_record(mode: LabelMode, url: str) -> None:
+    mode.open(told(url, "without-contrast")["study"])
+    mode.press("Segment")
+    warning = mode.page.locator(".warning").inner_text()
+    assert "without a T1 after contrast" in warning
+    assert mode.page.locator(".state").get_by_text("Missing: T1 contrast").count() == 1
+    colour = mode.page.locator(".warning").evaluate("one => getComputedStyle(one).color")
+    red, green, blue = (int(part) for part in re.findall(r"\d+", colour))
+    assert red > 1.4 * max(green, blue)
+    mode.press("Save draft")
+    assert warning in told(url, "without-contrast")["label"]["warnings"]
+
+
+def test_the_choice_of_series_is_corrected_in_the_panel(mode: LabelMode, url: str) -> None:
+    mode.open(told(url, "axial")["study"])
+    mode.press("Segment")
+    mode.page.get_by_text("Sequences", exact=True).click()
+    mode.page.get_by_label("T2", exact=True).select_option(label="none of them")
+    mode.page.get_by_label("FLAIR", exact=True).select_option(label="AX T2 TSE")
+    mode.page.get_by_role("button", name="Use these series").click()
+    assert told(url, "axial")["missing"] == []  # there is unsaved work: asked again
+    with mode.page.expect_navigation():
+        mode.page.get_by_role("button", name="Use them without saving").click()
+    mode.wait()
+    assert told(url, "axial")["missing"] == ["T2"]
+    assert mode.page.evaluate("() => slem.info.sequences.map(one => one.name)") == ["t1n", "t1c", "t2f"]
     mode.press("Segment")
     assert mode.problem == ""
-    automatic, grid = mode.screen()
-    assert {1, 2, 3} <= set(np.unique(automatic))
-    assert min(mode.painted(one) for one in SEQUENCES) > 100
-
-    mode.choose("edema")
-    outside = np.where(automatic == 0, 9, 0)
-    head = np.linalg.norm(np.indices(grid.shape).T - np.array(grid.shape) / 2, axis=-1).T < 12
-    for count, sequence in enumerate(SEQUENCES):
-        before, _ = mode.screen()
-        world = point(np.where(head & (before == 0), outside, 0), grid.affine, 9, count)
-        mode.click(sequence, world)
-        after, _ = mode.screen()
-        assert after[tuple(np.round(grid.to_index(world)).astype(int))] == 2, sequence
-
-    clicked, _ = mode.screen()
-    mode.page.keyboard.press("Control+z")
-    np.testing.assert_array_equal(mode.screen()[0], before)
-    mode.page.keyboard.press("Control+y")
-    np.testing.assert_array_equal(mode.screen()[0], clicked)
-
-    mode.press("Brush")
-    mode.choose("necrosis")
-    mode.paint("t1c", point(np.where(head, clicked == 0, 0), grid.affine, 1, 7))
-    painted, _ = mode.screen()
-    stroke = painted != clicked
-    assert stroke.any()
-    assert set(painted[stroke]) == {1}
-    mode.press("Click")
-    mode.choose("edema")
-    mode.click("t1n", point(np.where(head & (painted == 0), 9, 0), grid.affine, 9, 8))
-    seen, _ = mode.screen()
-    assert (seen[stroke] == 1).mean() > 0.5  # the stroke went along with the click
-
-    mode.press("Submit")
-    assert mode.problem == ""
-    assert mode.said == "Submitted as version 1."
-    kept = {"image": case, "tag": "final", "version": 1}
-    answer = requests.get(f"{url}/slem/labels/file", params=kept, timeout=60)
-    (tmp_path / "label.nii.gz").write_bytes(answer.content)
-    stored, stored_grid, _ = read_label_file(tmp_path / "label.nii.gz")
-    np.testing.assert_array_equal(stored, seen)
-    assert stored_grid.same_as(grid)
-
-    mode.open(study)
-    np.testing.assert_array_equal(mode.screen()[0], seen)
-    assert min(mode.painted(one) for one in SEQUENCES) > 100
+    mode.page.get_by_text("Sequences", exact=True).click()
+    for field in ("t2w", "FLAIR"):
+        mode.page.get_by_label(field, exact=True).select_option("rules")
+    mode.page.get_by_role("button", name="Use these series").click()
+    with mode.page.expect_navigation():
+        mode.page.get_by_role("button", name="Use them without saving").click()
+    mode.wait()
+    assert told(url, "axial")["missing"] == []
 
 
 def test_scribbles_and_a_box_are_answered_and_taken_back_and_refusals_are_whole_sentences(

@@ -12,6 +12,7 @@ import requests
 from slem_app import phantom
 from slem_app.users import UserFile
 from tests.e2e import ohif
+from tests.e2e.accessible import AXE, SERIOUS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), ohif.NEEDED]
 
@@ -92,6 +93,9 @@ def test_the_log_in_page_works_under_its_policy(viewer, closed_url: str) -> None
     viewer.page.goto(f"{closed_url}/docs", wait_until="load")
     assert urlsplit(viewer.page.url).path == "/auth/login"
     check(viewer, closed_url)
+    if AXE.is_file():  # `make e2e` fetches it
+        viewer.page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert viewer.page.evaluate(SERIOUS) == []
     viewer.page.fill("input[name=username]", "rea")
     viewer.page.fill("input[name=password]", SECRET)
     viewer.page.click("button[type=submit], input[type=submit], button")

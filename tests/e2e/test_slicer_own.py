@@ -256,6 +256,8 @@ def test_the_buttons_of_the_panel_do_it_all(pressed: dict) -> None:
     assert pressed["labels"] == [*NAMES, "nothing is here"]
     assert all(float(ml) > 0 for ml in pressed["ml"][:3])
     assert (pressed["automatic"], pressed["clicked"]) == ("Confirm unchanged", "Submit")
+    assert float(pressed["more"]) >= float(pressed["edema"])
+    assert pressed["less"] == pressed["edema"]  # as before it
     assert pressed["places"] > 0
     assert pressed["submitted"] == "Submitted: version 2 of Straight."
     assert {"setSegmentationNode", "setSourceVolumeNode"} <= set(pressed["editor"])

@@ -108,6 +108,17 @@ def test_the_series_of_each_vendor_are_told_apart(case, tmp_path, vendor):
         np.testing.assert_allclose(there, own.array, atol=1.01 * VENDORS[vendor].slope)
 
 
+@pytest.mark.parametrize("vendor", list(VENDORS))
+def test_a_whole_examination_has_twelve_series_of_which_four_are_sequences(case, tmp_path, vendor):
+    raw = make_raw(*case, None, 3)
+    write_raw_dicom(raw, tmp_path, "one", vendor, whole=True)
+    study = open_source(tmp_path).study("one")
+    assert len(list((tmp_path / "one").iterdir())) == 12
+    found = group(study)
+    assert {name: one.name for name, one in found.sequences.items()} == dict(VENDORS[vendor].names)
+    assert {one.kind for one in found.leftovers} <= {"derived", "duplicate"}
+
+
 def test_nifti_is_read_as_brats_without_the_truth(case, tmp_path):
     raw = make_raw(*case, None, 3)
     write_raw_nifti(raw, tmp_path / "studies", "one")

@@ -66,6 +66,14 @@ def test_an_automatic_segmentation_by_a_single_t1_is_refused_with_what_to_do():
     assert answer(prediction("t1n", "t1c")).array.any()
 
 
+def test_of_one_image_under_all_names_nothing_is_shown():
+    large = ResultWarning("large-result", "490 ml were segmented")
+    told = assessed(replace(prediction(*ALL), warnings=(ONE_IMAGE, large)))
+    assert not told.array.any()
+    assert told.warnings == (ONE_IMAGE,)
+    assert told.volumes_ml() == {}
+
+
 def test_one_image_under_all_names_is_refused():
     given = replace(prediction(*ALL), warnings=(ONE_IMAGE,))
     with pytest.raises(BadStudy, match="all sequences of this study are the same image"):

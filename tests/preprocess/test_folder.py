@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -45,6 +46,21 @@ def test_brats_folders_are_read_as_brats(stripped, tmp_path, wanted):
     assert picture.size[1] > picture.size[0] / 2
     red, _, blue = np.moveaxis(np.asarray(picture, int), -1, 0)
     assert (red > blue + 100).any(), "the mask is outlined"
+
+
+def test_a_corrected_mask_is_cut_to_in_place_of_the_networks(stripped, tmp_path, wanted):
+    run(stripped, tmp_path / "out", wanted())
+    mask = nibabel.load(tmp_path / "out/masks/case-1.nii.gz")
+    corrected = np.asarray(mask.dataobj).copy()
+    corrected[: corrected.shape[0] // 2] = 0
+    (tmp_path / "own").mkdir()
+    nibabel.save(nibabel.Nifti1Image(corrected, mask.affine), tmp_path / "own/case-1.nii.gz")
+    outcome = run(stripped, tmp_path / "again", replace(wanted(), brains=tmp_path / "own"))
+    assert outcome.records["case-1"]["preparation"]["brain_mask"]["method"] == "the reader's own mask"
+    assert outcome.records["case-2"]["preparation"]["brain_mask"] is None
+    image = np.asarray(nibabel.load(tmp_path / "again/brats/case-1/case-1-t2f.nii.gz").dataobj)
+    assert not image[: image.shape[0] // 2].any()
+    assert image.any()
 
 
 def test_nnunet_demands_all_sequences(stripped, tmp_path, wanted):

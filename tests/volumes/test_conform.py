@@ -10,6 +10,7 @@ from slem_app.errors import BadVolume
 from slem_app.phantom import make
 from slem_app.types import Grid
 from slem_app.volumes import coarse as coarse_module
+from slem_app.volumes.brain import BrainMask
 from slem_app.volumes.brainmask.find import one_piece
 from slem_app.volumes.geometry import resample
 from slem_app.volumes.prepare import Preparation, Volume, prepare
@@ -144,6 +145,35 @@ def test_an_image_without_a_brain_is_refused(heads, monkeypatch):
     )
     with pytest.raises(BadVolume, match="no brain is found in t1n.* is it an MR image of a whole head"):
         prepare({"t1n": heads["t1n"]}, SEQUENCES, SETTINGS)
+
+
+def of_reader(volume: Volume, ml: float) -> BrainMask:
+    """A ball of some ml in the middle of an image."""
+    index = np.indices(volume.array.shape).reshape(3, -1).T - (np.array(volume.array.shape) - 1) / 2
+    distance = np.linalg.norm(index * volume.grid.spacing, axis=1).reshape(volume.array.shape)
+    return BrainMask(distance < (750 * ml / np.pi) ** (1 / 3), volume.grid)
+
+
+def test_the_readers_own_mask_is_cut_to_in_place_of_the_networks(heads, stripped):
+    mask = of_reader(heads["t1c"], 400)
+    for study in (pair(heads), pair(stripped)):
+        made = prepare(study, SEQUENCES, SETTINGS, fixed="t1c", brain=mask)
+        assert made.report.mask == "the reader's own mask"
+        assert made.report.mask_ml == pytest.approx(400, rel=0.05)
+        inside = mask.on(made.grid)
+        shown = made.images[1] != 0
+        assert np.count_nonzero(shown & ~inside) < 0.12 * np.count_nonzero(inside), "but for the border"
+        assert np.count_nonzero(shown) > 0.9 * np.count_nonzero(inside)
+
+
+def test_a_mask_that_is_no_brain_or_lies_elsewhere_is_refused(heads):
+    small = of_reader(heads["t1c"], 40)
+    with pytest.raises(BadVolume, match="the given mask has .* ml, a brain has 300 to 2500"):
+        prepare(pair(heads), SEQUENCES, SETTINGS, fixed="t1c", brain=small)
+    away = np.eye(4)
+    away[0, 3] = 120.0
+    with pytest.raises(BadVolume, match="of the given mask lie in the image that it is for"):
+        prepare(pair(heads), SEQUENCES, SETTINGS, fixed="t1c", brain=of_reader(heads["t1c"], 400).moved(away))
 
 
 def test_the_mask_is_one_piece_without_holes():

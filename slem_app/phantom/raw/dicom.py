@@ -1,5 +1,6 @@
 """A raw study as DICOM, with the habits of several vendors, and with the series that lie beside the four: a
-localiser, an ADC map, a subtraction.
+localiser, an ADC map, a subtraction; in a whole examination of twelve series also diffusion, susceptibility,
+angiography, proton density and a reformat.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Vendor:
     """Description of the ADC map."""
     subtraction: str
     """Description of T1 after contrast less before."""
+    others: tuple[str, str, str, str, str]
+    """Descriptions of what else a whole examination has: of `OTHERS`, in their order."""
     slope: float
     """RescaleSlope of all series; 1: there is no rescaling."""
     backwards: bool
@@ -50,6 +53,7 @@ VENDORS: Mapping[str, Vendor] = {
         {"t1n": "t1_se_tra", "t1c": "t1_se_tra_KM", "t2w": "t2_tse_tra", "t2f": "t2_tirm_tra_dark-fluid"},
         "ep2d_diff_3scan_trace_ADC",
         "t1_se_tra_SUB",
+        ("ep2d_diff_3scan_trace_TRACEW", "SWI_Images", "TOF_3D_multi-slab", "pd_tse_tra", "t1_se_KM_MPR_sag"),
         1.0,
         False,
     ),
@@ -58,6 +62,7 @@ VENDORS: Mapping[str, Vendor] = {
         {"t1n": "AX T1 SE", "t1c": "AX T1 SE POST GAD", "t2w": "AX T2 FSE", "t2f": "AX T2 FLAIR"},
         "Apparent Diffusion Coefficient (mm2/s)",
         "AX T1 SUBTRACTION",
+        ("AX DWI B1000", "AX SWAN", "3D TOF MRA", "AX PD FSE", "SAG T1 POST REFORMAT"),
         1.0,
         True,
     ),
@@ -66,14 +71,36 @@ VENDORS: Mapping[str, Vendor] = {
         {"t1n": "T1W_SE_TRA", "t1c": "T1W_SE_TRA_Gd", "t2w": "T2W_TSE_TRA", "t2f": "FLAIR_longTR_TRA"},
         "dADC",
         "sT1W_SE_TRA_subtracted",
+        ("DWI_SSh", "SWIp", "s3DI_MC_HR", "PDW_TSE_TRA", "T1W_Gd MPR SAG"),
         1.75,
         False,
     ),
 }
 """By name."""
 
+OTHERS: Mapping[str, tuple[str, float, dict[str, Any]]] = {
+    "dwi": ("t2f", 0.4, {**SERIES["dwi"], "DiffusionBValue": 1000.0}),
+    "swi": (
+        "t2w",
+        -0.3,
+        {"ScanningSequence": "GR", "SequenceVariant": "SP", "RepetitionTime": 28, "EchoTime": 20},
+    ),
+    "tof": (
+        "t1c",
+        0.3,
+        {"ScanningSequence": "GR", "SequenceVariant": "SP", "RepetitionTime": 22, "EchoTime": 3.5},
+    ),
+    "pd": ("t2w", 0.3, {"ScanningSequence": "SE", "RepetitionTime": 2600, "EchoTime": 15}),
+    "reformat": ("t1c", 1.0, {**SERIES["t1c"], "ImageType": ["DERIVED", "SECONDARY", "MPR"]}),
+}
+"""What else a whole examination has: of which sequence's image it is made, the exponent of its intensities
+(under 0: dark becomes bright), and its header. They only look as if: no model reads them.
+"""
 
-def write_raw_dicom(study: RawStudy, folder: Path, case: str, vendor: str = "siemens") -> Path:
+
+def write_raw_dicom(
+    study: RawStudy, folder: Path, case: str, vendor: str = "siemens", whole: bool = False
+) -> Path:
     """Write FOLDER/CASE/<number>/IM*.dcm: the sequences, and beside them series that no model should read.
 
     Args:
@@ -81,6 +108,7 @@ def write_raw_dicom(study: RawStudy, folder: Path, case: str, vendor: str = "sie
         folder: of the cases; made if missing.
         case: folder, patient and study id.
         vendor: in `VENDORS`.
+        whole: add what else an examination has: of all four sequences twelve series are made.
 
     Returns:
         The case's folder.
@@ -112,7 +140,26 @@ def write_raw_dicom(study: RawStudy, folder: Path, case: str, vendor: str = "sie
             "ImageType": ["DERIVED", "SECONDARY", "SUBTRACTION"],
         }
         _series(place / f"{number}", shared, (number, "subtraction"), fields, _difference(study), habits)
+    if whole:
+        for (word, (source, power, fields)), name in zip(OTHERS.items(), habits.others, strict=True):
+            if source not in study.images:
+                continue
+            number += 1
+            image = _other(study.images[source], power, sideways=word == "reformat")
+            named = {**fields, "SeriesDescription": name, "ProtocolName": name}
+            _series(place / f"{number}", shared, (number, word), named, image, habits)
     return place
+
+
+def _other(image: Volume, power: float, sideways: bool) -> Volume:
+    """An image with other contrast, or cut along another plane."""
+    if sideways:
+        affine = image.grid.affine[:, [2, 1, 0, 3]]  # the same voxels, slices across the first axis
+        array = image.array.transpose(2, 1, 0)
+        return Volume(array, Grid(triple(array.shape), affine))
+    high = max(float(np.percentile(image.array, 99)), 1.0)
+    share = np.clip(image.array / high, 0.02, 1.0)
+    return Volume((high * share**power).clip(0, 4 * high).astype(np.float32), image.grid)
 
 
 def _series(

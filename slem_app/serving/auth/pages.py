@@ -15,7 +15,7 @@ STYLE = (
     "system-ui,sans-serif;background:#090c29;color:#e6e6f0;display:grid;place-items:center;min-height:90vh}"
     "main{width:20rem}label{display:block;margin:.8rem "
     "0}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem}"
-    "button{margin-top:.8rem;background:#348cfd;border:0;border-radius:4px;color:#fff}a{color:#7bb2ce}.wrong{color:#ff9b9b}"
+    "button{margin-top:.8rem;background:#1f6feb;border:0;border-radius:4px;color:#fff}a{color:#7bb2ce}.wrong{color:#ff9b9b}"
 )
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'

@@ -6,22 +6,17 @@ at a whole head (`LinkNet`).
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import safetensors.torch
 import torch
-import yaml
-from safetensors import SafetensorError
 
 import slem_app
-from slem_app.errors import BadCard, BadWeights, NotFound
-from slem_app.files import atomic_file
+from slem_app.errors import BadCard
 from slem_app.volumes.brainmask.deepbet import LinkNet
 from slem_app.volumes.brainmask.network import MaskNetwork
-from slem_app.yaml_tables import load_yaml
+from slem_app.volumes.card_and_weights import fill, read_table, save
 
 __all__ = ["BUNDLED", "CARD", "MaskCard", "load_mask_network", "save_mask_network"]
 
@@ -66,22 +61,7 @@ class MaskCard:
 
 def save_mask_network(folder: Path, card: MaskCard, network: MaskNetwork) -> MaskCard:
     """Write weights and card; returns the card with the file's name and sha256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    data = safetensors.torch.save({key: value.half() for key, value in network.state_dict().items()})
-    digest = hashlib.sha256(data).hexdigest()
-    card = replace(
-        card,
-        kind="slem",
-        channels=network.channels,
-        file=f"{card.name}-{digest[:12]}.safetensors",
-        sha256=digest,
-    )
-    with atomic_file(folder / card.file) as file:
-        file.write(data)
-    table = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(card).items()}
-    with atomic_file(folder / CARD) as file:
-        file.write(yaml.safe_dump(table, sort_keys=False, width=140, allow_unicode=True).encode())
-    return card
+    return save(folder, CARD, replace(card, kind="slem", channels=network.channels), network)
 
 
 def read_card(folder: Path) -> MaskCard:
@@ -91,13 +71,11 @@ def read_card(folder: Path) -> MaskCard:
         NotFound: there is none.
         BadCard: it cannot be read.
     """
-    path = folder / CARD
-    if not path.is_file():
-        raise NotFound(f"no mask network in {folder}: it has no {CARD}")
+    table = read_table(folder, CARD, "mask network")
     try:
-        table = load_yaml(path.read_text())
-        return MaskCard(**{**table, "channels": tuple(table["channels"])})
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+        return MaskCard(**table)
+    except TypeError as error:
+        path = folder / CARD
         raise BadCard(f"{path}: it cannot be read as the card of a mask network ({error})") from error
 
 
@@ -110,15 +88,6 @@ def load_mask_network(folder: Path = BUNDLED) -> tuple[MaskCard, torch.nn.Module
         BadWeights: the file is missing, is not the card's, or does not fit the network.
     """
     card = read_card(folder)
-    path = folder / card.file
-    if not path.is_file():
-        raise BadWeights(f"{path} is missing: install the package again")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise BadWeights(f"{path} is damaged, or not the file that {CARD} names: install the package again")
-    try:
-        network = LinkNet() if card.kind == "deepbet" else MaskNetwork(card.channels)
-        network.load_state_dict({key: value.float() for key, value in safetensors.torch.load(data).items()})
-    except (SafetensorError, RuntimeError) as error:
-        raise BadWeights(f"{path} does not fit the network of its card: {error}") from error
-    return card, network.to(memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    network = LinkNet() if card.kind == "deepbet" else MaskNetwork(card.channels)
+    filled = fill(network, folder, card)
+    return card, filled.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -89,16 +89,17 @@ class Window:
 
     def picture(self, caption: str) -> None:
         """Keep what is seen: the four views and the panel."""
+        parent = self.widget.parent  # no window manager is there to make room for all of it
+        parent.resize(parent.width(), max(parent.height(), parent.minimumSizeHint().height()))
         self.application.processEvents()
         tiles = [_labelled(view.pixels(), view.node.GetLayoutLabel()) for view in self.views]
         left = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
-        grabbed = self.widget.parent.grab().toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
+        grabbed = parent.grab().toImage().convertToFormat(QtGui.QImage.Format.Format_RGB888)
         rows = np.frombuffer(grabbed.constBits(), np.uint8).reshape(grabbed.height(), -1)
         right = rows[:, : 3 * grabbed.width()].reshape(grabbed.height(), grabbed.width(), 3)
-        height = max(len(left), len(right))
-        parts = [np.pad(part, ((0, height - len(part)), (0, 0), (0, 0))) for part in (right, left)]
+        views = np.asarray(Image.fromarray(left).resize((len(right), len(right))))
         self.frames += 1
-        Image.fromarray(np.hstack(parts)).save(self.out / f"{self.frames:02}-{caption}.png")
+        Image.fromarray(np.hstack([right, views])).save(self.out / f"{self.frames:02}-{caption}.png")
 
     def _nodes(self) -> list[Any]:
         return importlib.import_module("SLeMLabelLib.views").slices()
@@ -177,8 +178,13 @@ def work(window: Window, given: argparse.Namespace) -> dict[str, Any]:
     panel.labels.selectRow(1)
     window.press("Click")
     window.drag(1, (x - 70, y + 20))
-    seen["clicked"] = panel.submit.text
+    seen["clicked"], seen["edema"] = panel.submit.text, panel.labels.item(1, 0).text()
     window.picture("clicked")
+    window.press("More")
+    seen["more"] = panel.labels.item(1, 0).text()
+    window.picture("more")
+    window.press("Less")
+    seen["less"] = panel.labels.item(1, 0).text()
     window.press("Click")  # off again
     panel.labels.selectRow(3)
     window.press("Scribble")

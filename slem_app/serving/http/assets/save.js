@@ -9,7 +9,7 @@
   bar.id = 'slem-save';
   bar.style.cssText = 'position:fixed;left:50%;bottom:8px;transform:translateX(-50%);z-index:1000;display:none;gap:10px;align-items:center;' +
     'padding:4px 10px;border-radius:6px;background:#041c4a;color:#fff;font:13px Inter,sans-serif;max-width:80vw';
-  button.style.cssText = 'padding:4px 12px;border:0;border-radius:4px;background:#348cfd;color:#fff;cursor:pointer;white-space:nowrap';
+  button.style.cssText = 'padding:4px 12px;border:0;border-radius:4px;background:#1f6feb;color:#fff;cursor:pointer;white-space:nowrap';
   button.textContent = 'Save as DICOM SEG';
   button.title = 'Saves the segmentation that the server last showed you of this study, as a new version';
   notes.style.cssText = 'color:#b8c7e0;max-height:6em;overflow:auto;white-space:pre-line';
