@@ -223,16 +223,9 @@ class Serving:
         )
         return self.automatic[name]
 
-    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask | None:
-        """The model called `name` as a tool of the clients; None where its weights were never trained with
-        prompts.
-        """
-        automatic = self.segmentation(name)
-        return (
-            InteractiveTask(automatic, self.memory, kind)
-            if automatic.predictor.card.network.prompts
-            else None
-        )
+    def interactive(self, name: str, kind: TaskKind) -> InteractiveTask:
+        """The model called `name` as a tool of the clients."""
+        return InteractiveTask(self.segmentation(name), self.memory, kind)
 
     def training(self, name: str) -> ModelTrainer:
         """The model called `name` as one that learns; asked for by the app's classes in `lib/configs`."""
