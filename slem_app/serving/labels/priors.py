@@ -14,13 +14,13 @@ import numpy as np
 
 from slem_app.errors import BadLabel, BadSetting, BadStudy, NotFound
 from slem_app.labels import LabelSet
-from slem_app.predict.prior import brought_up_to_date
 from slem_app.prompts import Mask
 from slem_app.serving.auth.identity import reader_of
 from slem_app.serving.cases.case import Case
 from slem_app.serving.cases.catalogue import Cases
 from slem_app.serving.labels.datastore import CaseDatastore
 from slem_app.serving.models.byte_cache import ByteCache
+from slem_app.serving.models.compute import EarlierLabel
 from slem_app.serving.models.inference import PRIOR, InferAnswer, InferRequest
 from slem_app.serving.models.interactive import InteractiveTask
 from slem_app.serving.models.last_result import LastResults
@@ -148,17 +148,9 @@ class Priors:
         """(I, J, K) the prior, changed where the reader's version of the model sees a change."""
         predictor = task.served.begun_with(reader, case.id)
         earlier = prior.earlier
-        with task.lock:
-            now, _ = task.automatic.prepared(case, predictor)
-            images = self._labels().images(earlier.id, earlier.version.sequence)
-            then, _ = predictor.prepare_case(images, register=task.automatic.register)
-            return brought_up_to_date(
-                predictor,
-                now.shown_on(case.image, case.series.grid),
-                then.shown_on(earlier.sequence, prior.given.grid),
-                prior.given,
-                prior.move.matrix,
-            )
+        images = self._labels().images(earlier.id, earlier.version.sequence)
+        given = EarlierLabel(images, earlier.sequence, prior.given, prior.move.matrix)
+        return task.compute.brought_up_to_date(case, predictor, given)
 
     def _labels(self) -> CaseLabels:
         """The labels with the studies that they are of."""

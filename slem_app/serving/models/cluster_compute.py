@@ -22,6 +22,8 @@ from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from slem_app.cluster import Member, Members
 from slem_app.errors import WorkerLost
 from slem_app.predict import Predictor, Result
@@ -32,6 +34,7 @@ from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.serving.models.compute import (
     MOVES,
+    EarlierLabel,
     LocalCompute,
     Moves,
     Start,
@@ -266,6 +269,15 @@ class ClusterCompute:
             return found
 
         return self._either(case, far, lambda: self.local.doubts(case, predictor))
+
+    def brought_up_to_date(self, case: Case, predictor: Predictor, earlier: EarlierLabel) -> np.ndarray:
+        """As `Compute.brought_up_to_date`."""
+
+        def far() -> np.ndarray:
+            changed: np.ndarray = self._call(case, predictor, "brought_up_to_date", case, earlier)
+            return changed
+
+        return self._either(case, far, lambda: self.local.brought_up_to_date(case, predictor, earlier))
 
     def begun(self, key: Hashable) -> bool:
         """As `Compute.begun`."""

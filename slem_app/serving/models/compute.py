@@ -16,10 +16,12 @@ from typing import Protocol
 
 import numpy as np
 
+from slem_app.grouping import Grouping
 from slem_app.predict import Detail, Predictor, Refiner, Result, assessed
 from slem_app.predict.check_here import Doubts, doubts_on
+from slem_app.predict.prior import brought_up_to_date
 from slem_app.preemption import yield_point
-from slem_app.prompts import Prompts
+from slem_app.prompts import Mask, Prompts
 from slem_app.serving.cases.case import Case
 from slem_app.serving.models.byte_cache import ByteCache
 from slem_app.volumes.prepare import Prepared
@@ -29,6 +31,7 @@ __all__ = [
     "MOVES",
     "Caches",
     "Compute",
+    "EarlierLabel",
     "LocalCompute",
     "Moves",
     "Start",
@@ -65,6 +68,20 @@ class Start:
         return self.result.nbytes + (self.detail.nbytes if self.detail else 0)
 
 
+@dataclass(frozen=True, eq=False)
+class EarlierLabel:
+    """A label of an earlier visit that a session begins with."""
+
+    images: Grouping
+    """The earlier visit's series."""
+    sequence: str
+    """The one that the label lies on."""
+    given: Mask
+    """The label."""
+    move: np.ndarray
+    """(4, 4) from the earlier visit's world to the later one's."""
+
+
 class Compute(Protocol):
     """What computes. Every method raises a `SlemError` where a case cannot be used."""
 
@@ -85,6 +102,9 @@ class Compute(Protocol):
 
     def doubts(self, case: Case, predictor: Predictor) -> Doubts:
         """How doubtful each voxel of the automatic segmentation is, on the displayed image's grid."""
+
+    def brought_up_to_date(self, case: Case, predictor: Predictor, earlier: EarlierLabel) -> np.ndarray:
+        """(I, J, K) an earlier label on the displayed image, changed where the model sees a change."""
 
     def start(self, case: Case, predictor: Predictor) -> tuple[Start, Timings]:
         """What corrections of an image begin with."""
@@ -183,6 +203,19 @@ class LocalCompute:
         card, image = predictor.card, case.series.grid
         grid = prepared.shown_on(case.image, image).grid
         return doubts_on(image, result.probabilities, grid, card.labels, card.postprocess, card.confidence)
+
+    def brought_up_to_date(self, case: Case, predictor: Predictor, earlier: EarlierLabel) -> np.ndarray:
+        """As `Compute.brought_up_to_date`."""
+        with self.lock:
+            now, _ = self._prepared(case, predictor)
+            then, _ = predictor.prepare_case(earlier.images, register=self.register)
+            return brought_up_to_date(
+                predictor,
+                now.shown_on(case.image, case.series.grid),
+                then.shown_on(earlier.sequence, earlier.given.grid),
+                earlier.given,
+                earlier.move,
+            )
 
     def begun(self, key: Hashable) -> bool:
         """As `Compute.begun`."""

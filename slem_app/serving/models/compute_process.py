@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from slem_app.selection import LabelMap, Measures, measure
 from slem_app.serving.cases.case import Case
 from slem_app.serving.models.compute import (
     Caches,
+    EarlierLabel,
     LocalCompute,
     Moves,
     Start,
@@ -171,6 +173,12 @@ class ComputeProcess:
         """As `Compute.doubts`."""
         compute, predictor = self._of(version)
         return self._do(case, Kind.AUTOMATIC, lambda: compute.doubts(case, predictor))
+
+    def brought_up_to_date(self, version: Version, case: Case, earlier: EarlierLabel) -> np.ndarray:
+        """As `Compute.brought_up_to_date`."""
+        compute, predictor = self._of(version)
+        work = partial(compute.brought_up_to_date, case, predictor, earlier)
+        return self._do(case, Kind.FIRST_CLICK, work)
 
     def start(self, version: Version, case: Case) -> tuple[Result, Timings]:
         """As `Compute.start`: the result alone; the rest stays here."""

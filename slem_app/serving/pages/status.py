@@ -236,10 +236,11 @@ def operations(
     }
     root = serving.datastore.root
     disk = shutil.disk_usage(next(place for place in (root, *root.parents) if place.is_dir()))
+    device = serving.computing.device
     return OperationsPage(
         checks(),
-        str(serving.device),
-        torch.cuda.mem_get_info(serving.device) if serving.device.type == "cuda" else None,
+        str(device),
+        torch.cuda.mem_get_info(device) if device.type == "cuda" else None,
         bool(figures.get("slem_network_busy")),
         {QUEUES[kind]: int(kept.get(("slem_queue", kind.name.lower()), 0)) for kind in Kind},
         figures.get("process_resident_memory_bytes", 0.0),
