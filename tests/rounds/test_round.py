@@ -254,7 +254,7 @@ def test_a_gpu_without_memory_gets_smaller_batches_then_a_clear_report(job, monk
         Round(folder, "cpu").run()
     assert tried == [4, 2, 1]
     assert "ran out of memory even with one patch per step" in folder.status().reason
-    assert any("going on with 2 patches" in note for note in folder.status().notes)
+    assert any("continuing with 2 patches" in note for note in folder.status().notes)
 
 
 def test_a_full_disk_ends_it_with_the_reason_and_the_next_round_goes_on(job, monkeypatch) -> None:
@@ -290,7 +290,7 @@ def test_one_round_at_a_time(tmp_path) -> None:
     lock = Lock(tmp_path)
     handle = lock.take()
     lock.name(handle, 42)
-    with pytest.raises(Busy, match="a training is running already .process 42"):
+    with pytest.raises(Busy, match="a training is already running .process 42"):
         lock.take()
     assert lock.held()
     os.close(handle)

@@ -129,7 +129,7 @@ def test_a_t1_alone_is_refused_with_what_is_wanted(url: str) -> None:
         f"{url}/infer/slem_brain", params={"image": "t1n"}, timeout=60, headers={"Connection": "close"}
     )
     assert (answer.status_code, answer.json()["error"]) == (422, "BadStudy")
-    assert "give FLAIR, T2 or a T1 after contrast" in answer.json()["detail"]
+    assert "add FLAIR, T2 or a T1 after contrast" in answer.json()["detail"]
 
 
 def test_a_t1_alone_can_be_drawn_on_by_clicks(url: str, tmp_path: Path) -> None:

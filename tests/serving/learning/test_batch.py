@@ -66,7 +66,7 @@ def test_the_stock_request_runs_in_the_background_and_leaves_final_labels_alone(
         assert time.monotonic() - begin < 5
         assert ask("GET", "/batch/infer?check_if_running=true").json()["id"] == begun.json()["id"]
         refused = ask("POST", "/batch/infer/slem_brain", json=STOCK)
-        assert (refused.status_code, "a batch is running already" in refused.json()["detail"]) == (429, True)
+        assert (refused.status_code, "a batch is already running" in refused.json()["detail"]) == (429, True)
         wait_until(lambda: ask("GET", "/batch/infer").json()["status"] != "RUNNING", 120)
         done = ask("GET", "/batch/infer").json()
         assert (done["status"], done["total"], done["done"], done["skipped"], done["request"]["model"]) == (

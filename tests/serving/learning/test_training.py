@@ -66,8 +66,8 @@ def follow(trainer: ModelTrainer, ask: Callable[..., requests.Response]) -> None
     assert trainer.stats()["total_time"] == ""
     assert ask("GET", "/train/?check_if_running=true").json()["status"] == RUNNING
     refused = ask("POST", "/train/slem_brain", json={})
-    assert (refused.status_code, "a training is running already" in refused.json()["detail"]) == (429, True)
-    assert "a training is running already" in ask("POST", "/train/", json={}).json()["slem_brain"]["detail"]
+    assert (refused.status_code, "a training is already running" in refused.json()["detail"]) == (429, True)
+    assert "a training is already running" in ask("POST", "/train/", json={}).json()["slem_brain"]["detail"]
     assert ask("POST", "/train/pretraining", json={}).status_code == 404
     wait_until(lambda: ask("GET", "/train/?check_if_running=true").status_code == 404, 300)
     done = ask("GET", "/train/").json()
