@@ -18,13 +18,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from pretraining_arms import EVERY, SETTINGS, Setting
 
-from slem_app.finetune.recipe import PretextRecipe as FinetuneRecipe
+from slem_app.finetune.recipe import FinetuneRecipe
 from slem_app.finetune.recipe import load_recipe as load_finetune
 from slem_app.finetune.run import finetune
 from slem_app.labels import LabelSet
 from slem_app.network import parameters
 from slem_app.predict import Predictor
-from slem_app.pretext.recipe import PretextRecipe as PretextRecipe
+from slem_app.pretext.recipe import PretextRecipe
 from slem_app.pretext.recipe import load_recipe as load_pretext
 from slem_app.pretext.run import pretrain
 from slem_app.regions import restore

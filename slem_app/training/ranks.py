@@ -48,7 +48,15 @@ def join_processes(device: str) -> None:
         # DistributedDataParallel imports torch._dynamo, which keeps whatever group there is at that time
         # alive for good, and the group its threads
         importlib.import_module("torch._dynamo")
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        store, rank, world = next(distributed.rendezvous("env://"))
+        # processes that the launcher starts again must not find the addresses of those before them
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        distributed.init_process_group(
+            "nccl" if device.startswith("cuda") else "gloo",
+            store=distributed.PrefixStore(f"start{again}", store),
+            rank=rank,
+            world_size=world,
+        )
 
 
 def end_with_launcher() -> None:

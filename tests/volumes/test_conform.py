@@ -89,7 +89,7 @@ def test_whole_heads_that_moved_look_as_if_stripped_and_in_register(heads, strip
         assert np.count_nonzero(both) > 0.9 * np.count_nonzero(ideal.images[slot])
         assert np.corrcoef(there[both], ideal.images[slot][both])[0, 1] > 0.93
     assert raw.notes[0].startswith("t2f was moved by")
-    assert any("all but the brain was cut away" in note for note in raw.notes)
+    assert any("everything outside the brain was removed" in note for note in raw.notes)
 
 
 def test_a_result_lies_on_the_image_that_was_moved_as_its_header_has_it(heads, case):

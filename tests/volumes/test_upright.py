@@ -47,7 +47,7 @@ def test_an_upright_brain_passes(shape):
 def test_a_brain_that_lies_against_its_header_is_warned_of(shape, how):
     (warning,) = turned(shape, mirrored(GRID, MIRRORS[how]))
     assert warning.code == "orientation-doubtful"
-    assert f"lies {how} against" in warning.text
+    assert f"lies {how}, unlike what the header says" in warning.text
 
 
 @pytest.mark.parametrize("degrees", [-15, 15])
