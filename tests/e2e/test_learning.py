@@ -108,7 +108,7 @@ def test_label_train_watch_go_on_with_the_new_model_and_take_it_back(start: Call
     assert (done["status"], stats["epoch"], stats["skipped"], stats["trusted"]) == ("DONE", 3, {}, False), (
         done
     )
-    assert any("not to be trusted yet" in note for note in stats["notes"])
+    assert any("do not trust it below" in note for note in stats["notes"])
     figures = stats["eval"]["mean_dice"]
     assert figures[-1] > figures[0] + 0.01
     assert (stats["published"], stats["reason"].partition(":")[0]) == (1, "version 1 is served")
