@@ -231,7 +231,7 @@ def test_a_lasso_means_what_it_encloses_and_goes_no_farther_in_its_slice(
     mode.open(told(url, case)["study"])
     mode.press("Segment")
     automatic, grid = mode.screen()
-    world = grid.to_world(np.argwhere(automatic > 0).mean(0))
+    world = grid.to_world(np.rint(np.argwhere(automatic > 0).mean(0)))  # in the middle of a slice
     normal, across, down = looked_along(mode)
     mode.press("Lasso")
     mode.choose("necrosis")
