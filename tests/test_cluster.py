@@ -82,7 +82,8 @@ def test_an_object_lives_in_a_process_of_its_own_and_its_errors_are_its_own(clus
 
 def test_a_killed_process_ends_all_its_calls(cluster: Cluster) -> None:
     member = cluster.start(Counter, np.ones(1), 1, threads=3, gpu=False)
-    process, _ = member.call("add").result(300)
+    member.ready.result(300)
+    process, _ = member.call("add").result(60)
     sleeping = [member.call("sleep") for _ in range(2)]
     time.sleep(0.5)
     os.kill(process, signal.SIGKILL)
